@@ -1,0 +1,31 @@
+"""What miniml raises when it cannot go on.
+
+Every message names the thing, its value and the remedy, so that it can be shown
+to a person as it is: no traceback needed.
+"""
+
+from __future__ import annotations
+
+
+class MinimlError(Exception):
+    """The base of every error that miniml raises on purpose."""
+
+
+class InputError(MinimlError, ValueError):
+    """What the user gave (a file, a column, an argument) cannot be used."""
+
+
+class HubError(MinimlError):
+    """The hub did not give what was asked of it: absent, forbidden, failing or out of reach."""
+
+
+class ModelFolderError(MinimlError):
+    """A model folder is incomplete, or is not the one that was signed off."""
+
+
+class StorageError(MinimlError):
+    """There is no room, or no right, to write what has to be written."""
+
+
+class GateError(MinimlError):
+    """A model was about to be deployed that the gate has not let through."""

@@ -1,0 +1,151 @@
+"""The settings of each stage: frozen, with real defaults, checked when they are made.
+
+The defaults are the prototype's, and the pipeline's arguments take theirs from here.
+Nothing heavy is imported, so that compiling a pipeline needs neither torch nor datasets.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from miniml.errors import InputError
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which rows to take, and how to split them."""
+
+    dataset_id: str = "Yelp/yelp_review_full"
+    text_column: str = "text"
+    label_column: str = "label"
+    label_names: str = ""
+    """Names for the classes, comma-separated, in the order of the sorted labels; "" keeps the source's."""
+    row_filter: str = ""
+    """`column=value` keeps only the rows whose column reads so; "" keeps all."""
+    drop_empty_texts: bool = False
+    train_test_split_ratio: float = 0.2
+    """The share of the rows that is held out for the test, where the source has no test split."""
+    validation_split_ratio: float = 0.1
+    """The share of the training rows that training may look at but not learn from."""
+    max_rows: int = 1000
+    """The most rows to take in all, training and test together; 0 takes every row."""
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        require_fraction("train_test_split_ratio", self.train_test_split_ratio)
+        require_fraction("validation_split_ratio", self.validation_split_ratio)
+        require_at_least("max_rows", self.max_rows, 0, "Use 0 to take every row.")
+        require_at_least("seed", self.seed, 0)
+        if not self.dataset_id.strip():
+            raise InputError(
+                "dataset_id is empty. Give a hub id, a file, a folder or package://<package>/<file>."
+            )
+        if self.row_filter and "=" not in self.row_filter:
+            raise InputError(
+                f"row_filter {self.row_filter!r} is not of the form column=value. Write it as source=imdb, say."
+            )
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to fine-tune an encoder into a classifier."""
+
+    model_id: str = "google-bert/bert-base-cased"
+    batch_size: int = 2
+    iterations: int = 200
+    """Optimizer steps; 0 trains for whole `epochs` instead."""
+    epochs: int = 1
+    device: str = "cpu"
+    max_length: int = 256
+    """Tokens of a text that the model sees. BERT takes 512, but a step's cost grows with it, and
+    256 keeps most of what reviews say (they are 275 tokens long on average on IMDB)."""
+    learning_rate: float = 5e-5
+    dropout: float = 0.0
+    """On a CPU dropout takes a third of a step (its random numbers are drawn on one thread, and it
+    forces the slow attention kernel), and a pass or two over the data hardly overfits. BERT's own is 0.1."""
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if not self.model_id.strip():
+            raise InputError("model_id is empty. Give a hub id, a folder or package://<package>/<folder>.")
+        require_at_least("batch_size", self.batch_size, 1)
+        require_at_least("epochs", self.epochs, 1)
+        if self.iterations < 0:
+            raise InputError(
+                f"iterations is {self.iterations}, below 1. Give a number of optimizer steps of 1 or more, "
+                f"or exactly 0 to train for whole epochs."
+            )
+        require_at_least("max_length", self.max_length, 8, "Two of these are the [CLS] and [SEP] tokens.")
+        require_at_least("seed", self.seed, 0)
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0, 5e-5 say.")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise InputError(
+                f"device {self.device!r} is not known. Use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'."
+            )
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """What a model must reach to be deployed."""
+
+    min_accuracy: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_accuracy <= 1:
+            raise InputError(
+                f"min_accuracy is {self.min_accuracy}; it is a share, so it must lie between 0 and 1 (85 % is 0.85)."
+            )
+
+
+@dataclass(frozen=True)
+class DeploymentSettings:
+    """The InferenceService to make of a model."""
+
+    service_name: str = "miniml"
+    namespace: str = "kubeflow"
+    min_replicas: int = 1
+    max_replicas: int = 1
+    cpu: str = "2"
+    memory: str = "2Gi"
+
+    def __post_init__(self) -> None:
+        for name in ("service_name", "namespace"):
+            require_dns_label(name, getattr(self, name))
+        require_at_least("min_replicas", self.min_replicas, 1)
+        require_at_least("max_replicas", self.max_replicas, self.min_replicas, "It is min_replicas at least.")
+        for name in ("cpu", "memory"):
+            require_quantity(name, getattr(self, name))
+
+
+def require_fraction(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise InputError(
+            f"{name} is {value}; it must lie between 0 and 1, both excluded (0.2 holds out a fifth)."
+        )
+
+
+def require_at_least(name: str, value: int, least: int, remedy: str = "") -> None:
+    if value < least:
+        raise InputError(f"{name} is {value}; it must be {least} or more. {remedy}".rstrip())
+
+
+def require_dns_label(name: str, value: str) -> None:
+    """Kubernetes names objects by DNS labels (RFC 1123), of at most 63 characters.
+
+    KServe appends "-predictor" and more to the service's name, so 40 is what is safe.
+    """
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", value):
+        raise InputError(
+            f"{name} {value!r} cannot name a Kubernetes object. Use at most 40 lower-case letters, digits and "
+            f"hyphens, starting with a letter and not ending with a hyphen."
+        )
+
+
+def require_quantity(name: str, value: str) -> None:
+    if not re.fullmatch(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", value):
+        raise InputError(f"{name} {value!r} is not a Kubernetes quantity. Write it as 500m, 2 or 2Gi.")

@@ -1,0 +1,79 @@
+"""Tiny real things: a two-layer BERT with random weights, and reviews made of its words."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+
+import torch
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
+
+from miniml import manifest
+
+GOOD = ("great", "wonderful", "tasty", "friendly", "loved", "perfect")
+BAD = ("awful", "dirty", "cold", "rude", "hated", "broken")
+NEUTRAL = ("the", "food", "was", "and", "a", "place", "staff", "we", "it", "very")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def review(label: int, number: int) -> str:
+    """A made-up review that a tiny model can learn to tell: good words for 1, bad ones for 0."""
+    draw = random.Random(f"{label}-{number}")
+    words = draw.choices(NEUTRAL, k=6) + draw.choices(GOOD if label else BAD, k=3)
+    draw.shuffle(words)
+    return " ".join([*words, str(number)])
+
+
+def write_reviews(path: Path, rows: int = 120, *, delimiter: str = ",") -> Path:
+    """A CSV of `rows` reviews, half of them good, with columns text and label."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, delimiter=delimiter)
+        table.writerow(["text", "label"])
+        table.writerows([review(number % 2, number), number % 2] for number in range(rows))
+    return path
+
+
+def _tokenizer(folder: Path) -> BertTokenizerFast:
+    words = [*SPECIAL, *NEUTRAL, *GOOD, *BAD, *"0123456789", *(f"##{digit}" for digit in range(10))]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = BertTokenizerFast(vocab=vocabulary, model_max_length=64)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def _config(labels: list[str]) -> BertConfig:
+    return BertConfig(
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+    )
+
+
+def write_encoder(folder: Path) -> Path:
+    """A pretrained encoder as a hub has it: weights, config and tokenizer, no classification head."""
+    torch.manual_seed(0)
+    BertModel(_config(["0", "1"])).save_pretrained(folder)
+    _tokenizer(folder)
+    return folder
+
+
+def write_classifier(folder: Path, labels: tuple[str, ...] = ("bad", "good")) -> Path:
+    """A signed model folder, as the train stage writes it, of random weights."""
+    torch.manual_seed(0)
+    BertForSequenceClassification(_config(list(labels))).save_pretrained(folder)
+    _tokenizer(folder)
+    manifest.sign(
+        folder,
+        data={"fingerprint": "0" * 64, "labels": list(labels)},
+        arguments={},
+        versions={},
+        metrics={},
+    )
+    return folder
