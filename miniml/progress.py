@@ -1,0 +1,46 @@
+"""How a stage says what it is doing: plain lines on standard output, wherever it runs.
+
+In a pod they are the log. On a laptop the runner (`pipelines/console.py`) picks them out of everything
+else that a stage prints, and draws passing ones in place.
+"""
+
+from __future__ import annotations
+
+import time
+
+NOTE = "miniml: "
+"""Begins a line worth keeping."""
+PASSING = "miniml~ "
+"""Begins a line that the next one may replace: how far, how long still."""
+
+
+def note(text: str) -> None:
+    print(NOTE + text, flush=True)
+
+
+class Progress:
+    """Tells how far some long work is, every `interval` seconds at most."""
+
+    def __init__(self, what: str, total: int, unit: str, interval: float = 2.0) -> None:
+        self._what, self._total, self._unit, self._interval = what, total, unit, interval
+        self._start = self._last = time.monotonic()
+
+    def report(self, done: int, detail: str = "") -> None:
+        """Says that `done` of the total are done; the time left follows from the pace so far."""
+        now = time.monotonic()
+        if done <= 0 or now - self._last < self._interval:
+            return
+        self._last = now
+        left = (now - self._start) / done * (self._total - done)
+        parts = [f"{self._what} {done:,}/{self._total:,} {self._unit}", detail, f"{duration(left)} left"]
+        print(PASSING + " · ".join(part for part in parts if part), flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 42 s, 3:05, 2:10:00."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
