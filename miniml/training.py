@@ -225,7 +225,7 @@ def _trainer(
         train_sampling_strategy="group_by_length",
         # Four times as fast as the unfused one on a CPU.
         optim="adamw_torch_fused",
-        bf16=computes_in_bf16(device),
+        bf16=settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(device)),
         use_cpu=device.type == "cpu",
         logging_steps=max(1, steps // 50),
         eval_strategy="steps",
@@ -252,7 +252,7 @@ def _steps(rows: int, settings: TrainingSettings) -> int:
     return settings.iterations or settings.epochs * math.ceil(rows / settings.batch_size)
 
 
-def computes_in_bf16(device: torch.device) -> bool:
+def has_bf16(device: torch.device) -> bool:
     """Whether `device` multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()

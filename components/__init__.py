@@ -1,0 +1,1 @@
+"""KFP's view of each stage: a signature, an image, one call into `miniml`."""

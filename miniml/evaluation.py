@@ -1,0 +1,54 @@
+"""Scores a classifier on rows that its training never saw."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from miniml import data
+from miniml.classifier import Classifier
+from miniml.errors import InputError
+from miniml.evaluation_result import ClassScores, EvaluationResult
+from miniml.metrics import ClassificationScores
+from miniml.progress import Progress, note
+
+
+def evaluate_model(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
+    """Scores the model on the split "test" of the dataset that it was trained on.
+
+    Raises:
+        ModelFolderError: the folder is not the one that training signed.
+        InputError: the dataset is another one, whose test rows the model may have been trained on.
+    """
+    classifier = Classifier.load(model_dir)
+    splits, summary = data.load(dataset_dir)
+    trained_on = classifier.manifest.data["fingerprint"]
+    if summary.fingerprint != trained_on:
+        raise InputError(
+            f"the dataset has fingerprint {summary.fingerprint[:12]}, the model was trained on {trained_on[:12]}: "
+            f"what is its test may have been the other's training. Evaluate with the dataset of that training."
+        )
+    texts, references = splits["test"]["text"], splits["test"]["label"]
+    progress = Progress("testing", len(texts), "texts")
+    start = time.monotonic()
+    probabilities = classifier.predict_probabilities(list(texts), progress.report)
+    seconds = time.monotonic() - start
+    scores = ClassificationScores().compute(
+        predictions=np.argmax(probabilities, axis=-1), references=references, labels=len(classifier.labels)
+    )
+    assert scores is not None
+    low, high = scores["accuracy_interval"]
+    per_class = zip(classifier.labels, scores.pop("per_class"), strict=True)
+    result = EvaluationResult(
+        **{**scores, "accuracy_interval": (low, high)},
+        classes=[ClassScores(label, **figures) for label, figures in per_class],
+        test_rows=len(texts),
+        majority_share=max(map(sum, scores["confusion_matrix"])) / len(texts),
+        texts_per_second=round(len(texts) / seconds, 2),
+        model_digest=classifier.manifest.digest,
+        data_fingerprint=summary.fingerprint,
+    )
+    note(f"accuracy {result.accuracy:.3f} ({low:.3f} to {high:.3f}) on {len(texts):,} held-out rows")
+    return result

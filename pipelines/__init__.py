@@ -1,0 +1,1 @@
+"""Pipelines: the stages put together, compiled, and run."""

@@ -1,0 +1,73 @@
+"""Serves a model folder for a moment and asks it over HTTP, as its users will."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from miniml.errors import MinimlError
+
+SECONDS_TO_START = 120
+
+
+class ServingError(MinimlError):
+    """The predictor did not start, or did not answer."""
+
+
+def ask(model_dir: Path, name: str, texts: list[str]) -> list[dict[str, Any]]:
+    """The predictor's answers to `texts`: text, label, score and probabilities of each.
+
+    Raises:
+        ServingError: it did not start or answer; the message holds the last of what it printed.
+    """
+    with serving(model_dir, name) as url:
+        response = requests.post(f"{url}/v1/models/{name}:predict", json={"instances": texts}, timeout=60)
+    if not response.ok:
+        raise ServingError(f"the predictor answered {response.status_code}: {response.text[:500]}")
+    return [
+        {"text": text, **answer} for text, answer in zip(texts, response.json()["predictions"], strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def serving(model_dir: Path, name: str) -> Iterator[str]:
+    """Runs the predictor in a process of its own, and gives its address once it is ready."""
+    port = _free_port()
+    command = [sys.executable, "-m", "serving", f"--model_dir={model_dir}", f"--model_name={name}"]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen([*command, f"--http_port={port}"], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            if not _ready(process, f"{url}/v2/models/{name}/ready"):
+                log.seek(0)
+                raise ServingError(f"the predictor did not start: {log.read()[-1000:].strip() or 'it said nothing'}")
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _ready(process: subprocess.Popen[bytes], url: str) -> bool:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(url, timeout=2).ok:
+                return True
+        time.sleep(0.1)
+    return False

@@ -1,0 +1,102 @@
+"""What a person sees of a local run: our stages' own lines; everything else goes to a log file.
+
+kfp.local prints the executor's input, the full command and every line of every library. Here that stream
+is read line by line: stage starts, cache hits and the lines of `miniml.progress` are shown, an error that
+miniml raised is kept for the end.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from typing import TextIO
+
+from miniml.progress import NOTE, PASSING, duration
+
+_STARTED = re.compile(r"Executing task '(?P<stage>[\w-]+)'")
+_FINISHED = re.compile(r"Task '(?P<stage>[\w-]+)' finished with status (?P<status>\w+)")
+_CACHED = re.compile(r"Task (?P<stage>[\w-]+) cache hit")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+# The last line of a traceback: what was raised, by its full name or, if built in, its own.
+_RAISED = re.compile(r"^(?:[\w.]+\.)?(?P<type>\w*(?:Error|Exception|Interrupt|Exit))(?:: (?P<text>.*))?$")
+_INDENT = " " * 4
+
+# Without a terminal to redraw, a passing line is worth keeping only so often.
+SECONDS_BETWEEN_KEPT_LINES = 15.0
+
+
+class Console(io.TextIOBase):
+    """A standard output that shows stages and their progress on `screen`, and writes all else to `log`."""
+
+    def __init__(self, stages: list[str], screen: TextIO, log: TextIO) -> None:
+        self.seconds: dict[str, float] = {}
+        """Seconds of each stage that has ended; 0 where the cache had it."""
+        self.failed_stage = ""
+        self.error = ""
+        """What the failed stage raised last."""
+        self._stages, self._screen, self._log = stages, screen, log
+        self._redraws = screen.isatty()
+        self._rest = ""
+        self._stage, self._since, self._passed = "", 0.0, 0.0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._log.write(line + "\n")
+            self._read(_COLOUR.sub("", line))
+        return len(text)
+
+    def flush(self) -> None:
+        self._log.flush()
+
+    def show(self, text: str = "") -> None:
+        """A line that stays."""
+        self._screen.write(("\r\x1b[2K" if self._redraws else "") + text + "\n")
+        self._screen.flush()
+
+    def _read(self, line: str) -> None:
+        said = line.strip()
+        if said.startswith(NOTE):
+            self.show(f"        {said.removeprefix(NOTE)}")
+        elif said.startswith(PASSING):
+            self._pass(f"        {said.removeprefix(PASSING)}")
+        elif started := _STARTED.search(line):
+            self._begin(started["stage"])
+        elif finished := _FINISHED.search(line):
+            self._end(finished["stage"], finished["status"])
+        elif cached := _CACHED.search(line):
+            self.seconds[cached["stage"]] = 0.0
+            self.show(f"{self._heading(cached['stage'])} · unchanged, taken from the cache")
+        else:
+            self._remember_error(line.removeprefix(_INDENT))
+
+    def _heading(self, stage: str) -> str:
+        return f"[{self._stages.index(stage) + 1}/{len(self._stages)}] {stage}"
+
+    def _begin(self, stage: str) -> None:
+        self._stage, self._since, self.error = stage, time.monotonic(), ""
+        self.show(self._heading(stage))
+
+    def _end(self, stage: str, status: str) -> None:
+        self.seconds[stage] = round(time.monotonic() - self._since, 1)
+        if status == "SUCCESS":
+            self.show(f"        done in {duration(self.seconds[stage])}")
+        else:
+            self.failed_stage = stage
+
+    def _pass(self, text: str) -> None:
+        if self._redraws:
+            self._screen.write(f"\r\x1b[2K{text}")
+            self._screen.flush()
+        elif time.monotonic() - self._passed >= SECONDS_BETWEEN_KEPT_LINES:
+            self._passed = time.monotonic()
+            self.show(text)
+
+    def _remember_error(self, line: str) -> None:
+        if raised := _RAISED.match(line):
+            ours = "miniml.errors." in line
+            self.error = (raised["text"] or "") if ours else line

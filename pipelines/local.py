@@ -1,0 +1,194 @@
+"""Runs a compiled pipeline on this machine, and gathers what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import warnings
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TextIO
+
+import kfp.local
+import yaml
+from kfp import components
+
+import miniml
+from miniml import manifest
+from miniml.errors import MinimlError
+from miniml.evaluation_result import EvaluationResult
+from miniml.sources import HubId, locate
+from pipelines.console import Console
+
+OUTPUTS = Path("local_outputs")
+
+
+class RunError(MinimlError):
+    """A stage of a run failed; the message is the stage's own."""
+
+
+@dataclass(frozen=True)
+class LocalRun:
+    """A run that has ended well: its artifacts, and its folder below local_outputs/runs."""
+
+    folder: Path
+    dataset: Any
+    model: Any
+    metrics: Any
+    report: Any
+    verdict: Any
+    seconds: dict[str, float]
+
+    @property
+    def approved(self) -> bool:
+        return bool(self.verdict.metadata["verdict"] == "approved")
+
+    @property
+    def inference_service(self) -> Path | None:
+        """The rendered manifest, where the gate let the model through."""
+        found = sorted(self.folder.glob("artifacts/*/deploy/inference_service"))
+        return found[0] if found else None
+
+
+def run(compiled: Path, arguments: dict[str, Any], *, outputs: Path = OUTPUTS, screen: TextIO = sys.stdout) -> LocalRun:
+    """Runs the compiled pipeline in subprocesses of this interpreter, a stage at a time.
+
+    Stages whose arguments, code and sources have not changed are taken from the cache.
+
+    Raises:
+        RunError: a stage failed; `outputs`/latest stays as it was, the log tells the rest.
+    """
+    folder = outputs / "runs" / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    folder.mkdir(parents=True)
+    pipeline = components.load_component_from_file(str(compiled))
+    kfp.local.init(
+        runner=kfp.local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(folder / "artifacts"),
+        enable_caching=True,
+        cache_root=str(outputs / "cache" / _cache_key(arguments)),
+    )
+    with (folder / "run.log").open("w", encoding="utf-8") as log:
+        console = Console(_stages(compiled), screen, log)
+        try:
+            with _printing_to(console):
+                task = pipeline(**arguments)
+        except RuntimeError as error:
+            raise _explained(console, folder, error) from error
+    for stage in _stages(compiled):
+        if stage not in console.seconds:
+            console.show(f"        {stage}: skipped")
+            console.seconds[stage] = 0.0
+    found = task.outputs
+    names = ("dataset", "model", "metrics", "report", "verdict")
+    return LocalRun(folder, **{name: found[name] for name in names}, seconds=console.seconds)
+
+
+def summarise(
+    finished: LocalRun, predictions: list[dict[str, Any]], total_seconds: float
+) -> dict[str, Any]:
+    """The run in figures and paths, as summary.json holds it."""
+    result = EvaluationResult.read(Path(finished.metrics.path))
+    model_dir = Path(finished.model.path)
+    rows = finished.dataset.metadata["rows"]
+    service = finished.folder / "inference_service.yaml"
+    return {
+        "accuracy": result.accuracy,
+        "accuracy_interval": list(result.accuracy_interval),
+        "train_rows": rows["train"],
+        "test_rows": result.test_rows,
+        "train_samples_per_second": manifest.read(model_dir).metrics["train_samples_per_second"],
+        "model_dir": str(model_dir.resolve()),
+        "report": str((finished.folder / "report.html").resolve()),
+        "verdict": finished.verdict.metadata["verdict"],
+        "reasons": finished.verdict.metadata["reasons"],
+        "manifest": str(service.resolve()) if service.exists() else None,
+        "seconds": {**finished.seconds, "total": round(total_seconds, 1)},
+        "predictions": predictions,
+    }
+
+
+def gather(finished: LocalRun) -> None:
+    """Puts what a person looks for at the top of the run's folder, by plain names."""
+    shutil.copyfile(finished.report.path, finished.folder / "report.html")
+    if finished.inference_service:
+        shutil.copyfile(finished.inference_service, finished.folder / "inference_service.yaml")
+    (finished.folder / "model").symlink_to(os.path.relpath(finished.model.path, finished.folder))
+
+
+def publish(finished: LocalRun, summary: dict[str, Any], outputs: Path = OUTPUTS) -> Path:
+    """Writes summary.json and makes the run the latest, in one step: a reader sees the old or the new one whole."""
+    text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+    (finished.folder / "summary.json").write_text(text, encoding="utf-8")
+    latest = outputs / "latest"
+    link = outputs / f"latest.{os.getpid()}"
+    link.symlink_to(os.path.relpath(finished.folder, outputs))
+    link.replace(latest)
+    return latest
+
+
+def _stages(compiled: Path) -> list[str]:
+    """The stages' names, in the order in which they run: each needs the ones before it."""
+    spec = yaml.safe_load(compiled.read_text(encoding="utf-8"))
+    dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
+    leaves = {
+        name: set(task.get("dependentTasks", []))
+        for dag in dags
+        for name, task in dag["tasks"].items()
+        if "dag" not in spec["components"][task["componentRef"]["name"]]
+    }
+    ordered: list[str] = []
+    while leaves:
+        ready = [name for name, needed in leaves.items() if not needed & leaves.keys()]
+        # A task in a condition does not list what the condition waits for, so it goes behind the others.
+        first = max(ready, key=lambda name: (name in spec["root"]["dag"]["tasks"], name))
+        ordered.append(first)
+        del leaves[first]
+    return ordered
+
+
+def _cache_key(arguments: dict[str, Any]) -> str:
+    """Changes with whatever kfp's own key does not see: our code, the libraries, the content of local sources."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(miniml.__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".html"):
+            digest.update(path.read_bytes())
+    for package in ("torch", "transformers", "datasets"):
+        digest.update(f"{package} {version(package)}\n".encode())
+    for argument in ("dataset_id", "model_id"):
+        source = locate(argument, arguments[argument])
+        if not isinstance(source, HubId):
+            for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+                state = path.stat()
+                digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _printing_to(console: Console) -> Any:
+    """Sends what kfp prints and logs to the console, for as long as the pipeline runs."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers, root.level = [logging.StreamHandler(console)], logging.INFO
+    try:
+        with contextlib.redirect_stdout(console), warnings.catch_warnings():
+            # Our images are not named after Python; that a subprocess ignores them is what is wanted here.
+            warnings.filterwarnings("ignore", "You may be attemping to run a task", RuntimeWarning)
+            yield
+    finally:
+        root.handlers, root.level = handlers, level
+
+
+def _explained(console: Console, folder: Path, error: RuntimeError) -> RunError:
+    stage = console.failed_stage
+    if not stage:
+        return RunError(f"{error} (the log: {folder / 'run.log'})")
+    return RunError(f"{stage}: {console.error or 'ended without a word'}\n(the whole log: {folder / 'run.log'})")
+
+

@@ -1,0 +1,109 @@
+"""transform -> train -> evaluate -> gate -> deploy: a dataset and a model name become a served classifier.
+
+    python -m pipelines.text_classification --help
+"""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.deploy import deploy
+from components.evaluate import evaluate
+from components.gate import gate
+from components.train import train
+from components.transform import transform
+from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+
+DATA, TRAINING, GATE, DEPLOYMENT = DataSettings(), TrainingSettings(), GateSettings(), DeploymentSettings()
+
+
+class Outputs(NamedTuple):
+    dataset: dsl.Dataset
+    model: dsl.Model
+    metrics: dsl.Metrics
+    report: dsl.HTML
+    verdict: dsl.Markdown
+
+
+@dsl.pipeline(name="text-classification")
+def text_classification(
+    dataset_id: str = DATA.dataset_id,
+    text_column: str = DATA.text_column,
+    label_column: str = DATA.label_column,
+    label_names: str = DATA.label_names,
+    row_filter: str = DATA.row_filter,
+    drop_empty_texts: bool = DATA.drop_empty_texts,
+    train_test_split_ratio: float = DATA.train_test_split_ratio,
+    max_rows: int = DATA.max_rows,
+    model_id: str = TRAINING.model_id,
+    batch_size: int = TRAINING.batch_size,
+    iterations: int = TRAINING.iterations,
+    epochs: int = TRAINING.epochs,
+    device: str = TRAINING.device,
+    max_length: int = TRAINING.max_length,
+    learning_rate: float = TRAINING.learning_rate,
+    dropout: float = TRAINING.dropout,
+    precision: str = TRAINING.precision,
+    seed: int = TRAINING.seed,
+    min_accuracy: float = GATE.min_accuracy,
+    service_name: str = DEPLOYMENT.service_name,
+    namespace: str = DEPLOYMENT.namespace,
+    min_replicas: int = DEPLOYMENT.min_replicas,
+    max_replicas: int = DEPLOYMENT.max_replicas,
+    cpu: str = DEPLOYMENT.cpu,
+    memory: str = DEPLOYMENT.memory,
+) -> Outputs:
+    """From a dataset and a model name to a served text classifier."""
+    data = transform(
+        dataset_id=dataset_id,
+        text_column=text_column,
+        label_column=label_column,
+        label_names=label_names,
+        row_filter=row_filter,
+        drop_empty_texts=drop_empty_texts,
+        train_test_split_ratio=train_test_split_ratio,
+        max_rows=max_rows,
+        seed=seed,
+    )
+    training = train(
+        dataset=data.outputs["dataset"],
+        model_id=model_id,
+        batch_size=batch_size,
+        iterations=iterations,
+        epochs=epochs,
+        device=device,
+        max_length=max_length,
+        learning_rate=learning_rate,
+        dropout=dropout,
+        precision=precision,
+        seed=seed,
+    )
+    evaluation = evaluate(dataset=data.outputs["dataset"], model=training.outputs["model"])
+    verdict = gate(metrics=evaluation.outputs["metrics"], min_accuracy=min_accuracy)
+    # On a bool, never on a string: kfp.local splices strings into the expression that it evaluates.
+    with dsl.If(verdict.outputs["approved"] == True, name="approved"):  # noqa: E712
+        deploy(
+            model=training.outputs["model"],
+            metrics=evaluation.outputs["metrics"],
+            approved=verdict.outputs["approved"],
+            min_accuracy=min_accuracy,
+            service_name=service_name,
+            namespace=namespace,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            cpu=cpu,
+            memory=memory,
+        ).set_caching_options(False)
+    return Outputs(
+        dataset=data.outputs["dataset"],
+        model=training.outputs["model"],
+        metrics=evaluation.outputs["metrics"],
+        report=evaluation.outputs["report"],
+        verdict=verdict.outputs["verdict"],
+    )
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    main(text_classification)
