@@ -18,7 +18,7 @@ def deploy(
     max_replicas: int,
     cpu: str,
     memory: str,
-):
+) -> None:
     """Renders the InferenceService that serves the model, after checking the gate's verdict again.
 
     Args:

@@ -12,7 +12,7 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
-):
+) -> None:
     """Scores the model on the dataset's split test, which training never saw.
 
     Args:

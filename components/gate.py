@@ -1,7 +1,5 @@
 """gate: figures and thresholds -> may this model be deployed?"""
 
-from typing import NamedTuple
-
 from kfp import dsl
 
 from miniml.images import image
@@ -12,7 +10,7 @@ def gate(
     metrics: dsl.Input[dsl.Metrics],
     verdict: dsl.Output[dsl.Markdown],
     min_accuracy: float,
-) -> NamedTuple("Outputs", approved=bool):  # type: ignore[valid-type]
+) -> bool:
     """Decides whether the model may be deployed, and says why.
 
     Args:
@@ -21,16 +19,14 @@ def gate(
         min_accuracy: The least accuracy on the test rows, as a share.
 
     Returns:
-        approved: Whether every rule is kept.
+        Whether every rule is kept. It is unnamed on purpose: kfp.local cannot read a named output in
+        dsl.If, and takes the branch for false without failing.
     """
     from pathlib import Path
-    from typing import NamedTuple
 
-    from miniml.evaluation_result import EvaluationResult
-    from miniml.gate import judge
+    from miniml.gate import decide
     from miniml.settings import GateSettings
 
-    decision = judge(EvaluationResult.read(Path(metrics.path)), GateSettings(min_accuracy=min_accuracy))
-    Path(verdict.path).write_text(decision.markdown(), encoding="utf-8")
+    decision = decide(Path(metrics.path), Path(verdict.path), GateSettings(min_accuracy=min_accuracy))
     verdict.metadata.update(verdict=decision.word, reasons=decision.reasons)
-    return NamedTuple("Outputs", approved=bool)(decision.approved)
+    return decision.approved

@@ -19,7 +19,7 @@ def train(
     dropout: float,
     precision: str,
     seed: int,
-):
+) -> None:
     """Fine-tunes a pretrained encoder on the dataset's split train.
 
     Args:

@@ -17,7 +17,7 @@ def transform(
     train_test_split_ratio: float,
     max_rows: int,
     seed: int,
-):
+) -> None:
     """Reads labelled texts, checks them, and splits them into train, validation and test.
 
     Args:

@@ -116,9 +116,7 @@ class _Rows:
         return _Rows(self.table.select(indices), [self.labels[i] for i in indices])
 
 
-def _take_columns(
-    source: datasets.DatasetDict, settings: DataSettings
-) -> tuple[dict[str, _Rows], int]:
+def _take_columns(source: datasets.DatasetDict, settings: DataSettings) -> tuple[dict[str, _Rows], int]:
     """The rows of each split that the filter lets through, with a text and a label each."""
     taken, empty_dropped = {}, 0
     for split, table in source.items():
@@ -314,7 +312,9 @@ def _cut(rows: _Rows, size: int, generator: np.random.Generator) -> tuple[_Rows,
         members = generator.permutation(by_class[value]).tolist()
         drawn += members[: max(1, round(len(members) * size / total))]
     rest = np.setdiff1d(np.arange(total), drawn)
-    return rows.select(generator.permutation(drawn).tolist()), rows.select(generator.permutation(rest).tolist())
+    return rows.select(generator.permutation(drawn).tolist()), rows.select(
+        generator.permutation(rest).tolist()
+    )
 
 
 def _require_every_class(parts: dict[str, _Rows], labels: _Labels, settings: DataSettings) -> None:

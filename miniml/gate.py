@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from miniml.errors import GateError
 from miniml.evaluation_result import EvaluationResult
@@ -29,13 +30,19 @@ class Verdict:
 def judge(result: EvaluationResult, settings: GateSettings) -> Verdict:
     """Holds an evaluation against the rules."""
     passed = result.accuracy >= settings.min_accuracy
-    verdict = Verdict(
+    return Verdict(
         passed,
         [
             f"accuracy {result.accuracy:.4f} on {result.test_rows:,} test rows is "
             f"{'at least' if passed else 'below'} min_accuracy {settings.min_accuracy:g}"
         ],
     )
+
+
+def decide(metrics_path: Path, verdict_path: Path, settings: GateSettings) -> Verdict:
+    """Judges the figures that evaluate wrote, says so, and writes the verdict as Markdown."""
+    verdict = judge(EvaluationResult.read(metrics_path), settings)
+    verdict_path.write_text(verdict.markdown(), encoding="utf-8")
     note(f"{verdict.word}: {'; '.join(verdict.reasons)}")
     return verdict
 

@@ -87,9 +87,7 @@ def read(model_dir: Path) -> Manifest:
     except (ValueError, KeyError, TypeError) as error:
         raise _refused(model_dir, f"{MANIFEST_NAME} cannot be read ({error})") from error
     if manifest.format != FORMAT:
-        raise _refused(
-            model_dir, f"{MANIFEST_NAME} has format {manifest.format}, this miniml reads {FORMAT}"
-        )
+        raise _refused(model_dir, f"{MANIFEST_NAME} has format {manifest.format}, this miniml reads {FORMAT}")
     if manifest.digest != digest:
         raise _refused(model_dir, f"{MANIFEST_NAME} does not match its own digest")
     return manifest

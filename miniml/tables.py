@@ -57,10 +57,7 @@ def _read_saved(folder: Path) -> datasets.DatasetDict:
 
 def _data_files(source: Path, scratch: Path) -> list[Path]:
     """The files of a known format that `source` is, holds or packs."""
-    if source.is_dir():
-        files = [path for path in sorted(source.rglob("*")) if path.is_file()]
-    else:
-        files = [source]
+    files = [path for path in sorted(source.rglob("*")) if path.is_file()] if source.is_dir() else [source]
     unpacked = [file for path in files for file in _unpack(path, scratch / "unpacked")]
     known = [path for path in unpacked if path.suffix.lower() in FORMATS]
     if not known:
@@ -88,9 +85,10 @@ def _unpack(path: Path, folder: Path) -> list[Path]:
             return [file for name in sorted(names) if (file := folder / name).is_file()]
         if path.suffix.lower() == ".gz":
             folder.mkdir(parents=True, exist_ok=True)
-            with gzip.open(path) as packed, (folder / path.stem).open("wb") as file:
-                shutil.copyfileobj(packed, file)
-            return [folder / path.stem]
+            target = folder / path.stem
+            with gzip.open(path) as packed, target.open("wb") as plain:
+                shutil.copyfileobj(packed, plain)
+            return [target]
     except (zipfile.BadZipFile, gzip.BadGzipFile, EOFError) as error:
         raise InputError(
             f"{str(path)!r} cannot be unpacked: {error}. Was it copied or downloaded whole?"
@@ -126,7 +124,9 @@ def _csv_options(dataset_id: str, file: Path) -> dict[str, Any]:
     try:
         header = pandas.read_csv(file, sep=separator, nrows=0)
     except pandas.errors.EmptyDataError as error:
-        raise InputError(f"dataset_id {dataset_id!r}: {file.name} is empty. Give a file with rows.") from error
+        raise InputError(
+            f"dataset_id {dataset_id!r}: {file.name} is empty. Give a file with rows."
+        ) from error
     features = datasets.Features({str(column): datasets.Value("string") for column in header.columns})
     return {"sep": separator, "features": features, "keep_default_na": False}
 

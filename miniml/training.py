@@ -166,7 +166,7 @@ def _load(folder: Path, labels: list[str], settings: TrainingSettings) -> tuple[
         for name in DROPOUT_NAMES:
             if hasattr(config, name):
                 setattr(config, name, settings.dropout)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         # A checkpoint with a head of other classes keeps its encoder and gets a new head.
         model = AutoModelForSequenceClassification.from_pretrained(
             folder, config=config, local_files_only=True, ignore_mismatched_sizes=True, dtype=torch.float32
@@ -255,7 +255,7 @@ def _steps(rows: int, settings: TrainingSettings) -> int:
 def has_bf16(device: torch.device) -> bool:
     """Whether `device` multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -49,7 +49,9 @@ def serving(model_dir: Path, name: str) -> Iterator[str]:
             url = f"http://127.0.0.1:{port}"
             if not _ready(process, f"{url}/v2/models/{name}/ready"):
                 log.seek(0)
-                raise ServingError(f"the predictor did not start: {log.read()[-1000:].strip() or 'it said nothing'}")
+                raise ServingError(
+                    f"the predictor did not start: {log.read()[-1000:].strip() or 'it said nothing'}"
+                )
             yield url
         finally:
             process.terminate()

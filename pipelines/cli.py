@@ -6,39 +6,167 @@ The pipeline's own arguments become options, with its own defaults.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-import datasets
-from kfp import compiler, dsl
+from kfp import compiler
+from kfp.dsl.graph_component import GraphComponent
 
+from components import deploy, evaluate, gate, train, transform
 from miniml.errors import MinimlError
 from miniml.progress import duration
 from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+from miniml.sources import locate
 from pipelines import local
 from pipelines.ask import ask
 from pipelines.presets import PRESETS
 
-_TYPES = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float}
+COMPILED = Path(__file__).parent / "compiled"
+COMPONENTS = (transform, train, evaluate, gate, deploy)
+
+_TYPES = {"Integer": int, "Float": float, "String": str}
 
 
-def main(pipeline: dsl.base_component.BaseComponent, words: list[str] | None = None) -> None:
-    """Does what the command line says; an error that miniml raised ends it with one message and status 1."""
+def main(pipeline: GraphComponent, words: list[str] | None = None) -> None:
+    """Does what the command line says; an error that miniml raised ends it with its message and status 1."""
     options = _parser(pipeline).parse_args(words)
     try:
         options.command(pipeline, options)
     except MinimlError as error:
-        _fail(f"error: {error}")
+        _fail(f"\nerror: {error}")
     except KeyboardInterrupt:
-        _fail("stopped")
+        _fail("\nstopped")
 
 
-def compile_to(pipeline: dsl.base_component.BaseComponent, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(pipeline, str(path))
+def _parser(pipeline: GraphComponent) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.text_classification", description=pipeline.description
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    compiling = commands.add_parser("compile", help="write the pipeline and its components as YAML")
+    compiling.add_argument("--folder", type=Path, default=COMPILED)
+    compiling.set_defaults(command=_compile)
+
+    running = commands.add_parser(
+        "run",
+        help="run it on this machine, serve the model for a moment and ask it",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    running.add_argument("--preset", choices=sorted(PRESETS), help="a named set of arguments to start from")
+    running.add_argument("--ask", action="append", metavar="TEXT", help="a text to ask the served model")
+    running.add_argument("--outputs", type=Path, default=local.OUTPUTS, help="where runs are kept")
+    for name, specification in pipeline.component_spec.inputs.items():
+        option = "--" + name.replace("_", "-")
+        if specification.type == "Boolean":
+            running.add_argument(option, action=argparse.BooleanOptionalAction)
+        else:
+            running.add_argument(option, type=_TYPES[specification.type], metavar=repr(specification.default))
+    running.set_defaults(command=_run)
+    return parser
+
+
+def _compile(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    for name, component in _compiled(pipeline).items():
+        path = options.folder / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        compiler.Compiler().compile(component, str(path))
+        print(path)
+
+
+def _compiled(pipeline: GraphComponent) -> dict[str, Any]:
+    """The pipeline and, for other people's pipelines, each of its components, by the names of their files."""
+    stages = {module.__name__.rpartition(".")[2]: module for module in COMPONENTS}
+    return {
+        pipeline.name.replace("-", "_"): pipeline,
+        **{f"components/{name}": getattr(module, name) for name, module in stages.items()},
+    }
+
+
+def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    start = time.monotonic()
+    arguments = _arguments(pipeline, options)
+    check(arguments)
+    _quiet_libraries()
+    print(f"miniml: {arguments['model_id']} on {arguments['dataset_id']}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
+        compiled = Path(scratch) / "pipeline.yaml"
+        compiler.Compiler().compile(pipeline, str(compiled))
+        finished = local.run(compiled, arguments, outputs=options.outputs)
+    local.gather(finished)
+    answers = _answers(finished, arguments, options) if finished.approved else []
+    summary = local.summarise(finished, answers, time.monotonic() - start)
+    latest = local.publish(finished, summary, options.outputs)
+    _tell(summary, latest)
+
+
+def _arguments(pipeline: GraphComponent, options: argparse.Namespace) -> dict[str, Any]:
+    """The pipeline's defaults, under the preset's, under what the command line says."""
+    defaults = {name: item.default for name, item in pipeline.component_spec.inputs.items()}
+    given = {name: value for name in defaults if (value := getattr(options, name)) is not None}
+    preset = PRESETS[options.preset].arguments if options.preset else {}
+    return {**defaults, **preset, **given}
+
+
+def check(arguments: dict[str, Any]) -> None:
+    """Refuses arguments that some stage would refuse, before the first one starts.
+
+    Raises:
+        InputError: the message names the argument, its value and the remedy.
+    """
+    for settings in (DataSettings, TrainingSettings, GateSettings, DeploymentSettings):
+        names = {field.name for field in dataclasses.fields(settings)}
+        settings(**{name: value for name, value in arguments.items() if name in names})
+    for argument in ("dataset_id", "model_id"):
+        locate(argument, arguments[argument])
+
+
+def _quiet_libraries() -> None:
+    """For the stages' processes, which inherit it: bars and advice that would drown what we say."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def _answers(
+    finished: local.LocalRun, arguments: dict[str, Any], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    print("serving the model for two questions over HTTP", flush=True)
+    begin = time.monotonic()
+    questions = options.ask or (PRESETS[options.preset].questions if options.preset else [])
+    answers = ask(Path(finished.model.path), arguments["service_name"], questions or _two_test_rows(finished))
+    finished.seconds["serve"] = round(time.monotonic() - begin, 1)
+    return answers
+
+
+def _two_test_rows(finished: local.LocalRun) -> list[str]:
+    from miniml import data  # Only here: it brings in the datasets library.
+
+    splits, _ = data.load(Path(finished.dataset.path))
+    return [str(text) for text in splits["test"][:2]["text"]]
+
+
+def _tell(summary: dict[str, Any], latest: Path) -> None:
+    for answer in summary["predictions"]:
+        text = answer["text"] if len(answer["text"]) <= 90 else answer["text"][:89] + "…"
+        shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
+        print(f'        "{text}"\n          -> {answer["label"]} ({shares})')
+    low, high = summary["accuracy_interval"]
+    manifest = latest / "inference_service.yaml" if summary["manifest"] else "none: the model is not deployed"
+    print(
+        f"\n{summary['verdict']}: {'; '.join(summary['reasons'])}\n"
+        f"accuracy   {summary['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f}, {summary['test_rows']:,} rows)\n"
+        f"report     {latest / 'report.html'}\n"
+        f"model      {latest / 'model'}\n"
+        f"manifest   {manifest}\n"
+        f"summary    {latest / 'summary.json'}\n"
+        f"in {duration(summary['seconds']['total'])}"
+    )
 
 
 def _fail(message: str) -> NoReturn:

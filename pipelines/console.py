@@ -58,6 +58,13 @@ class Console(io.TextIOBase):
         self._screen.write(("\r\x1b[2K" if self._redraws else "") + text + "\n")
         self._screen.flush()
 
+    def show_skipped(self) -> None:
+        """Says which stages had nothing to do."""
+        for stage in self._stages:
+            if stage not in self.seconds:
+                self.seconds[stage] = 0.0
+                self.show(f"{self._heading(stage)} · skipped")
+
     def _read(self, line: str) -> None:
         said = line.strip()
         if said.startswith(NOTE):

@@ -1,6 +1,6 @@
 """transform -> train -> evaluate -> gate -> deploy: a dataset and a model name become a served classifier.
 
-    python -m pipelines.text_classification --help
+python -m pipelines.text_classification --help
 """
 
 from typing import NamedTuple
@@ -81,11 +81,11 @@ def text_classification(
     evaluation = evaluate(dataset=data.outputs["dataset"], model=training.outputs["model"])
     verdict = gate(metrics=evaluation.outputs["metrics"], min_accuracy=min_accuracy)
     # On a bool, never on a string: kfp.local splices strings into the expression that it evaluates.
-    with dsl.If(verdict.outputs["approved"] == True, name="approved"):  # noqa: E712
+    with dsl.If(verdict.outputs["Output"] == True, name="approved"):  # noqa: E712
         deploy(
             model=training.outputs["model"],
             metrics=evaluation.outputs["metrics"],
-            approved=verdict.outputs["approved"],
+            approved=verdict.outputs["Output"],
             min_accuracy=min_accuracy,
             service_name=service_name,
             namespace=namespace,

