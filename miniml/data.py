@@ -86,15 +86,16 @@ def prepare(settings: DataSettings, dataset_dir: Path) -> DatasetSummary:
     return summary
 
 
-def load(dataset_dir: Path) -> tuple[datasets.DatasetDict, DatasetSummary]:
-    """Reads a folder that `prepare` wrote."""
+def load(
+    dataset_dir: Path, splits: Sequence[str] = SPLITS
+) -> tuple[dict[str, datasets.Dataset], DatasetSummary]:
+    """Reads `splits`, and no others, of a folder that `prepare` wrote."""
     try:
         summary = DatasetSummary(**json.loads((dataset_dir / SUMMARY_NAME).read_text(encoding="utf-8")))
-        splits = datasets.load_from_disk(str(dataset_dir))
+        loaded = {split: datasets.load_from_disk(str(dataset_dir / split)) for split in splits}
     except FileNotFoundError as error:
         raise InputError(f"{dataset_dir} is not a dataset that the transform stage wrote: {error}") from error
-    assert isinstance(splits, datasets.DatasetDict)
-    return splits, summary
+    return loaded, summary
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def evaluate_model(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
         InputError: the dataset is another one, whose test rows the model may have been trained on.
     """
     classifier = Classifier.load(model_dir)
-    splits, summary = data.load(dataset_dir)
+    splits, summary = data.load(dataset_dir, ("test",))
     trained_on = classifier.manifest.data["fingerprint"]
     if summary.fingerprint != trained_on:
         raise InputError(

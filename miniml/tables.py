@@ -98,10 +98,8 @@ def _unpack(path: Path, folder: Path) -> list[Path]:
 
 def _read_files(dataset_id: str, files: list[Path], scratch: Path) -> datasets.DatasetDict:
     form = FORMATS[files[0].suffix.lower()]
-    options: dict[str, Any] = {}
+    options = _csv_options(dataset_id, files[0]) if form == "csv" else {}
     try:
-        if form == "csv":
-            options = _csv_options(dataset_id, files[0])
         loaded = datasets.load_dataset(
             form,
             data_files={split: [str(path) for path in paths] for split, paths in _by_split(files).items()},
@@ -122,12 +120,16 @@ def _csv_options(dataset_id: str, file: Path) -> dict[str, Any]:
     """Every column as text: a review may read "None" or "NA", and a column of numbers may turn to words later on."""
     separator = "\t" if file.suffix.lower() == ".tsv" else ","
     try:
-        header = pandas.read_csv(file, sep=separator, nrows=0)
+        start = pandas.read_csv(file, sep=separator, nrows=1, dtype=str)
     except pandas.errors.EmptyDataError as error:
+        raise InputError(f"dataset_id {dataset_id!r}: {file.name} is empty. Give a file with rows.") from error
+    except ValueError as error:
         raise InputError(
-            f"dataset_id {dataset_id!r}: {file.name} is empty. Give a file with rows."
+            f"dataset_id {dataset_id!r}: {file.name} cannot be read as CSV ({error}). Is it in UTF-8?"
         ) from error
-    features = datasets.Features({str(column): datasets.Value("string") for column in header.columns})
+    if start.empty:
+        raise InputError(f"dataset_id {dataset_id!r}: {file.name} has no rows below its header.")
+    features = datasets.Features({str(column): datasets.Value("string") for column in start.columns})
     return {"sep": separator, "features": features, "keep_default_na": False}
 
 

@@ -75,7 +75,7 @@ def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) ->
     """
     device = choose_device(settings.device)
     pretrained = find_pretrained(settings.model_id)
-    splits, summary = data.load(dataset_dir)
+    splits, summary = data.load(dataset_dir, ("train", "validation"))
     _quiet_transformers()
     torch.manual_seed(settings.seed)  # The new head's weights are drawn when the model is made.
     tokenizer, model = _load(pretrained, summary.labels, settings)
@@ -191,23 +191,21 @@ def _max_length(tokenizer: Any, model: Any, settings: TrainingSettings) -> int:
     return int(min(settings.max_length, limit))
 
 
-def _tokenize(splits: datasets.DatasetDict, tokenizer: Any) -> datasets.DatasetDict:
+def _tokenize(splits: dict[str, datasets.Dataset], tokenizer: Any) -> dict[str, datasets.Dataset]:
     def encode(rows: dict[str, Any]) -> dict[str, Any]:
         encoded = tokenizer(rows["text"], truncation=True)
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
-    return datasets.DatasetDict(
-        {
-            split: splits[split].map(encode, batched=True, remove_columns=["text"], keep_in_memory=True)
-            for split in ("train", "validation")
-        }
-    )
+    return {
+        split: table.map(encode, batched=True, remove_columns=["text"], keep_in_memory=True)
+        for split, table in splits.items()
+    }
 
 
 def _trainer(
     model: Any,
     tokenizer: Any,
-    tokenized: datasets.DatasetDict,
+    tokenized: dict[str, datasets.Dataset],
     device: torch.device,
     scratch: Path,
     settings: TrainingSettings,
@@ -228,6 +226,7 @@ def _trainer(
         bf16=settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(device)),
         use_cpu=device.type == "cpu",
         logging_steps=max(1, steps // 50),
+        logging_nan_inf_filter=False,  # A loss that is no number has to be seen.
         eval_strategy="steps",
         eval_steps=max(1, steps // EVALUATIONS),
         save_strategy="no",

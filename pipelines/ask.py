@@ -38,13 +38,20 @@ def ask(model_dir: Path, name: str, texts: list[str]) -> list[dict[str, Any]]:
     ]
 
 
+def serving_command(model_dir: Path, name: str, port: int) -> list[str]:
+    """The words that start the predictor with this interpreter."""
+    return [
+        sys.executable, "-m", "serving", f"--model_dir={model_dir}", f"--model_name={name}", f"--http_port={port}",
+    ]  # fmt: skip
+
+
 @contextlib.contextmanager
 def serving(model_dir: Path, name: str) -> Iterator[str]:
     """Runs the predictor in a process of its own, and gives its address once it is ready."""
     port = _free_port()
-    command = [sys.executable, "-m", "serving", f"--model_dir={model_dir}", f"--model_name={name}"]
+    command = serving_command(model_dir, name, port)
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen([*command, f"--http_port={port}"], stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             url = f"http://127.0.0.1:{port}"
             if not _ready(process, f"{url}/v2/models/{name}/ready"):

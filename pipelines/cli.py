@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from miniml.progress import duration
 from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
 from miniml.sources import locate
 from pipelines import local
-from pipelines.ask import ask
+from pipelines.ask import ask, serving_command
 from pipelines.presets import PRESETS
 
 COMPILED = Path(__file__).parent / "compiled"
@@ -68,6 +69,11 @@ def _parser(pipeline: GraphComponent) -> argparse.ArgumentParser:
         else:
             running.add_argument(option, type=_TYPES[specification.type], metavar=repr(specification.default))
     running.set_defaults(command=_run)
+
+    serving = commands.add_parser("serve", help="serve the newest model of a local run until Ctrl-C")
+    serving.add_argument("--port", type=int, default=8080)
+    serving.add_argument("--outputs", type=Path, default=local.OUTPUTS, help="where runs are kept")
+    serving.set_defaults(command=_serve)
     return parser
 
 
@@ -100,7 +106,7 @@ def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
         finished = local.run(compiled, arguments, outputs=options.outputs)
     local.gather(finished)
     answers = _answers(finished, arguments, options) if finished.approved else []
-    summary = local.summarise(finished, answers, time.monotonic() - start)
+    summary = local.summarise(finished, arguments, answers, time.monotonic() - start)
     latest = local.publish(finished, summary, options.outputs)
     _tell(summary, latest)
 
@@ -147,7 +153,7 @@ def _answers(
 def _two_test_rows(finished: local.LocalRun) -> list[str]:
     from miniml import data  # Only here: it brings in the datasets library.
 
-    splits, _ = data.load(Path(finished.dataset.path))
+    splits, _ = data.load(Path(finished.dataset.path), ("test",))
     return [str(text) for text in splits["test"][:2]["text"]]
 
 
@@ -167,6 +173,14 @@ def _tell(summary: dict[str, Any], latest: Path) -> None:
         f"summary    {latest / 'summary.json'}\n"
         f"in {duration(summary['seconds']['total'])}"
     )
+
+
+def _serve(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    """Becomes the predictor, so that Ctrl-C and signals reach it without a go-between."""
+    latest = local.latest(options.outputs)
+    name = json.loads((latest / "summary.json").read_text(encoding="utf-8"))["service_name"]
+    words = serving_command(latest / "model", name, options.port)
+    os.execv(words[0], words)  # noqa: S606 - a list of words of our own making
 
 
 def _fail(message: str) -> NoReturn:

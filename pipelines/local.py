@@ -102,6 +102,7 @@ def summarise(finished: LocalRun, predictions: list[dict[str, Any]], total_secon
         "train_rows": rows["train"],
         "test_rows": result.test_rows,
         "train_samples_per_second": manifest.read(model_dir).metrics["train_samples_per_second"],
+        "service_name": arguments["service_name"],
         "model_dir": str(model_dir.resolve()),
         "report": str((finished.folder / "report.html").resolve()),
         "verdict": finished.verdict.metadata["verdict"],
@@ -137,6 +138,18 @@ def _require_deployed_if_approved(finished: LocalRun) -> None:
         raise RunError(
             f"the model was approved, but deploy was not run (the whole log: {finished.folder / 'run.log'})"
         )
+
+
+def latest(outputs: Path = OUTPUTS) -> Path:
+    """The folder of the newest run that ended well.
+
+    Raises:
+        RunError: there is none yet.
+    """
+    folder = outputs / "latest"
+    if not (folder / "summary.json").exists():
+        raise RunError(f"{folder} holds no run yet. Run one first: make run.")
+    return folder
 
 
 def _stages(compiled: Path) -> list[str]:

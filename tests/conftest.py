@@ -1,0 +1,38 @@
+"""What several test files need: a tiny encoder, reviews, and what comes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from miniml import data, training
+from miniml.settings import DataSettings, TrainingSettings
+from tests import tiny
+
+TRAINING = {"batch_size": 8, "iterations": 40, "learning_rate": 3e-3, "max_length": 32}
+"""Enough for a tiny model to tell good words from bad ones."""
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_reviews(tmp_path_factory.mktemp("reviews") / "reviews.csv", rows=300)
+
+
+@pytest.fixture(scope="session")
+def dataset_dir(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dataset") / "dataset"
+    data.prepare(DataSettings(dataset_id=str(reviews), label_names="bad,good"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_dir(dataset_dir: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "model"
+    training.fine_tune(dataset_dir, folder, TrainingSettings(model_id=str(encoder), **TRAINING))
+    return folder

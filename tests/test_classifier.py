@@ -1,0 +1,77 @@
+"""One Classifier for evaluation and serving."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from miniml.classifier import TOKENS_PER_BATCH, Classifier, _batches_of_like_length
+from miniml.errors import InputError, ModelFolderError
+from tests import tiny
+
+
+def test_probabilities_equal_those_of_a_plain_transformers_pipeline(model_dir: Path) -> None:
+    texts = [tiny.review(n % 2, n) for n in range(50)] + ["great " * 300, "", "?"]
+    plain = pipeline(
+        "text-classification",
+        model=AutoModelForSequenceClassification.from_pretrained(model_dir),
+        tokenizer=AutoTokenizer.from_pretrained(model_dir),
+        top_k=None,
+        truncation=True,
+    )
+    expected = [{answer["label"]: answer["score"] for answer in answers} for answers in plain(texts)]
+    for ours, theirs in zip(Classifier.load(model_dir).predict(texts), expected, strict=True):
+        assert ours.probabilities == pytest.approx(theirs, abs=1e-4)
+        assert ours.label == max(theirs, key=theirs.__getitem__)
+        assert ours.score == pytest.approx(max(theirs.values()), abs=1e-4)
+
+
+def test_answers_keep_the_order_of_the_questions(model_dir: Path) -> None:
+    classifier = Classifier.load(model_dir)
+    texts = [tiny.review(n % 2, n) + " very" * (n % 7) for n in range(40)]
+    together = classifier.predict_probabilities(texts)
+    apart = np.concatenate([classifier.predict_probabilities([text]) for text in texts])
+    assert np.abs(together - apart).max() < 1e-5
+    assert together.sum(axis=1) == pytest.approx(np.ones(40), abs=1e-5)
+
+
+def test_no_texts_get_no_answers(model_dir: Path) -> None:
+    classifier = Classifier.load(model_dir)
+    assert classifier.predict([]) == []
+    assert classifier.predict_probabilities([]).shape == (0, 2)
+
+
+def test_what_is_no_string_is_refused(model_dir: Path) -> None:
+    with pytest.raises(InputError, match="a text is 7, of type int"):
+        Classifier.load(model_dir).predict(["fine", 7])  # type: ignore[list-item]
+
+
+def test_batches_hold_every_text_once_and_stay_within_the_budget() -> None:
+    lengths = [(7 * n) % 97 + 1 for n in range(500)] + [TOKENS_PER_BATCH + 1]
+    batches = list(_batches_of_like_length(lengths, TOKENS_PER_BATCH))
+    assert sorted(index for batch in batches for index in batch) == list(range(501))
+    assert batches[-1] == [500]
+    for batch in batches[:-1]:
+        assert len(batch) * max(lengths[index] for index in batch) <= TOKENS_PER_BATCH
+
+
+def test_a_flipped_byte_of_the_weights_is_refused_by_name(tmp_path: Path) -> None:
+    folder = tiny.write_classifier(tmp_path / "model")
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors"):
+        Classifier.load(folder)
+
+
+def test_label_names_come_from_the_saved_model(tmp_path: Path) -> None:
+    folder = tiny.write_classifier(tmp_path / "model", labels=("1 star", "2 stars", "3 stars"))
+    assert json.loads((folder / "config.json").read_text())["id2label"]["2"] == "3 stars"
+    classifier = Classifier.load(folder)
+    assert classifier.labels == ("1 star", "2 stars", "3 stars")
+    assert list(classifier.predict(["great"])[0].probabilities) == ["1 star", "2 stars", "3 stars"]

