@@ -17,6 +17,7 @@ def train(
     max_length: int,
     learning_rate: float,
     dropout: float,
+    frozen_layers: int,
     precision: str,
     seed: int,
 ) -> None:
@@ -33,6 +34,7 @@ def train(
         max_length: Tokens of a text that the model sees.
         learning_rate: The highest one; it warms up and then falls linearly.
         dropout: The encoder's dropout rate; 0 is fastest on a CPU.
+        frozen_layers: How many of the lowest encoder layers, and the embeddings, to leave as they are.
         precision: fp32, bf16, or auto: bf16 where the processor has it.
         seed: The same seed gives the same model on the same machine.
     """
@@ -53,6 +55,7 @@ def train(
             max_length=max_length,
             learning_rate=learning_rate,
             dropout=dropout,
+            frozen_layers=frozen_layers,
             precision=precision,
             seed=seed,
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +92,25 @@ def _draw(paint: Callable[[Axes], None], size: tuple[float, float]) -> Markup:
 def _training_curve(axes: Axes, history: list[dict[str, float]]) -> None:
     losses = [(point["step"], point["loss"]) for point in history if "loss" in point]
     validations = [(point["step"], point["eval_loss"]) for point in history if "eval_loss" in point]
-    for points, colour, marker, label in (
-        (losses, ACCENT, None, "training"),
-        (validations, SECOND, "o", "validation"),
-    ):
-        if points:
-            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=label, linewidth=1.8)
+    if losses:
+        steps, values = zip(*losses, strict=True)
+        axes.plot(steps, values, color=ACCENT, alpha=0.3, linewidth=1)
+        axes.plot(steps, _smoothed(values), color=ACCENT, label="training, smoothed", linewidth=2)
+    if validations:
+        axes.plot(*zip(*validations, strict=True), color=SECOND, marker="o", label="validation", linewidth=2)
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.set_ylim(bottom=0)
     if losses or validations:
         axes.legend()
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """An exponential mean: batches of like length make single steps swing."""
+    means = [values[0]]
+    for value in values[1:]:
+        means.append(0.8 * means[-1] + 0.2 * value)
+    return means
 
 
 def _class_scores(axes: Axes, result: EvaluationResult) -> None:

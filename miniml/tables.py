@@ -122,7 +122,9 @@ def _csv_options(dataset_id: str, file: Path) -> dict[str, Any]:
     try:
         start = pandas.read_csv(file, sep=separator, nrows=1, dtype=str)
     except pandas.errors.EmptyDataError as error:
-        raise InputError(f"dataset_id {dataset_id!r}: {file.name} is empty. Give a file with rows.") from error
+        raise InputError(
+            f"dataset_id {dataset_id!r}: {file.name} is empty. Give a file with rows."
+        ) from error
     except ValueError as error:
         raise InputError(
             f"dataset_id {dataset_id!r}: {file.name} cannot be read as CSV ({error}). Is it in UTF-8?"

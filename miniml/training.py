@@ -79,6 +79,7 @@ def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) ->
     _quiet_transformers()
     torch.manual_seed(settings.seed)  # The new head's weights are drawn when the model is made.
     tokenizer, model = _load(pretrained, summary.labels, settings)
+    _freeze(model, settings)
     require_room(model_dir, int(model.num_parameters() * 4 * 1.2), "saving the model")
     tokenized = _tokenize(splits, tokenizer)
     history = _History()
@@ -183,6 +184,24 @@ def _load(folder: Path, labels: list[str], settings: TrainingSettings) -> tuple[
     return tokenizer, model
 
 
+def _freeze(model: Any, settings: TrainingSettings) -> None:
+    """Leaves the embeddings and the lowest `frozen_layers` encoder layers as they are."""
+    if not settings.frozen_layers:
+        return
+    encoder = model.base_model
+    # In every encoder of transformers the layers are the one long list of modules.
+    layers = max(
+        (part for part in encoder.modules() if isinstance(part, torch.nn.ModuleList)), key=len, default=[]
+    )
+    if settings.frozen_layers > len(layers):
+        raise InputError(
+            f"frozen_layers is {settings.frozen_layers}, but {settings.model_id!r} has {len(layers)} layers. "
+            f"Give at most that many."
+        )
+    for frozen in (encoder.get_input_embeddings(), *layers[: settings.frozen_layers]):
+        frozen.requires_grad_(False)
+
+
 def _max_length(tokenizer: Any, model: Any, settings: TrainingSettings) -> int:
     positions = getattr(model.config, "max_position_embeddings", None) or math.inf
     limit = min(tokenizer.model_max_length, positions)
@@ -228,7 +247,7 @@ def _trainer(
         logging_steps=max(1, steps // 50),
         logging_nan_inf_filter=False,  # A loss that is no number has to be seen.
         eval_strategy="steps",
-        eval_steps=max(1, steps // EVALUATIONS),
+        eval_steps=math.ceil(steps / EVALUATIONS),
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,

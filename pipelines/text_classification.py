@@ -43,6 +43,7 @@ def text_classification(
     max_length: int = TRAINING.max_length,
     learning_rate: float = TRAINING.learning_rate,
     dropout: float = TRAINING.dropout,
+    frozen_layers: int = TRAINING.frozen_layers,
     precision: str = TRAINING.precision,
     seed: int = TRAINING.seed,
     min_accuracy: float = GATE.min_accuracy,
@@ -75,6 +76,7 @@ def text_classification(
         max_length=max_length,
         learning_rate=learning_rate,
         dropout=dropout,
+        frozen_layers=frozen_layers,
         precision=precision,
         seed=seed,
     )

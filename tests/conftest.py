@@ -10,7 +10,7 @@ from miniml import data, training
 from miniml.settings import DataSettings, TrainingSettings
 from tests import tiny
 
-TRAINING = {"batch_size": 8, "iterations": 40, "learning_rate": 3e-3, "max_length": 32}
+TRAINING = {"batch_size": 16, "iterations": 60, "learning_rate": 1e-2, "max_length": 32}
 """Enough for a tiny model to tell good words from bad ones."""
 
 

@@ -111,7 +111,10 @@ def test_the_same_seed_gives_the_same_files_byte_for_byte_and_another_seed_other
 
 def test_every_part_has_the_classes_in_proportion(tmp_path: Path) -> None:
     table = datasets.Dataset.from_dict(
-        {"text": [f"text {n}" for n in range(200)], "label": ["rare" if n < 20 else "common" for n in range(200)]}
+        {
+            "text": [f"text {n}" for n in range(200)],
+            "label": ["rare" if n < 20 else "common" for n in range(200)],
+        }
     )
     table.save_to_disk(str(tmp_path / "saved"))
     summary = prepare(tmp_path / "saved", tmp_path, train_test_split_ratio=0.3)

@@ -35,7 +35,11 @@ def test_it_says_what_to_serve_and_how() -> None:
     predictor = service["spec"]["predictor"]
     assert (predictor["minReplicas"], predictor["maxReplicas"]) == (2, 5)
     model = predictor["model"]
-    assert (model["runtime"], model["storageUri"], model["protocolVersion"]) == ("miniml", "s3://bucket/model", "v2")
+    assert (model["runtime"], model["storageUri"], model["protocolVersion"]) == (
+        "miniml",
+        "s3://bucket/model",
+        "v2",
+    )
     assert model["resources"]["limits"] == {"cpu": "500m", "memory": "3Gi"}
     assert model["readinessProbe"]["httpGet"]["path"] == "/v2/models/stars/ready"
 

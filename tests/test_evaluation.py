@@ -31,7 +31,9 @@ def test_figures_of_a_hand_made_case_are_right() -> None:
     assert scores["confusion_matrix"] == [[3, 1, 0], [1, 1, 0], [1, 0, 3]]
     assert scores["accuracy"] == pytest.approx(0.7)
     assert scores["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
-    assert scores["per_class"][0] == pytest.approx({"precision": 3 / 5, "recall": 3 / 4, "f1": 2 / 3, "rows": 4})
+    assert scores["per_class"][0] == pytest.approx(
+        {"precision": 3 / 5, "recall": 3 / 4, "f1": 2 / 3, "rows": 4}
+    )
     # Wilson's interval of 7 in 10, by hand: centre 0.6444, half width 0.2477.
     assert scores["accuracy_interval"] == pytest.approx([0.3968, 0.8922], abs=1e-4)
 
@@ -86,7 +88,12 @@ def test_the_report_is_one_page_with_three_pictures_and_nothing_external(
     assert page.tags.count("svg") == 3
     assert all(address.startswith("#") for address in page.addresses)
     assert "script" not in page.tags
-    for words in (f"{100 * result.accuracy:.1f} %", "Training curve", "Confusion matrix", result.model_digest):
+    for words in (
+        f"{100 * result.accuracy:.1f} %",
+        "Training curve",
+        "Confusion matrix",
+        result.model_digest,
+    ):
         assert words in page.words
     assert set(re.findall(r"bad|good", page.words)) == {"bad", "good"}
 
@@ -96,7 +103,8 @@ def test_hostile_label_names_are_shown_and_not_run(
 ) -> None:
     hostile = ["<script>alert(1)</script>", r"$\frac{1"]
     classes = [
-        type(scores)(**{**vars(scores), "label": name}) for scores, name in zip(result.classes, hostile, strict=True)
+        type(scores)(**{**vars(scores), "label": name})
+        for scores, name in zip(result.classes, hostile, strict=True)
     ]
     changed = EvaluationResult(**{**vars(result), "classes": classes})
     write_report(changed, read(model_dir), [], tmp_path / "report.html")

@@ -27,7 +27,9 @@ def train(dataset_dir: Path, folder: Path, encoder: Path, **settings: Any) -> tr
 
 def test_a_tiny_model_learns_to_tell_good_from_bad(model_dir: Path) -> None:
     assert manifest.read(model_dir).metrics["validation_accuracy"] >= 0.9
-    answers = Classifier.load(model_dir).predict(["the food was great and tasty", "awful rude staff and cold food"])
+    answers = Classifier.load(model_dir).predict(
+        ["the food was great and tasty", "awful rude staff and cold food"]
+    )
     assert [answer.label for answer in answers] == ["good", "bad"]
 
 
@@ -40,7 +42,7 @@ def test_the_folder_is_what_transformers_reads_and_tells_how_it_came_about(
     assert config["id2label"] == {"0": "bad", "1": "good"}
     signed = manifest.verify(model_dir)
     assert signed.data["fingerprint"] == data.load(dataset_dir)[1].fingerprint
-    assert signed.arguments["training"]["iterations"] == 40
+    assert signed.arguments["training"]["iterations"] == 60
     assert signed.versions.keys() >= {"python", "torch", "transformers", "miniml"}
     assert signed.metrics["train_samples_per_second"] > 0
     with safe_open(model_dir / "model.safetensors", "pt") as weights:
@@ -49,7 +51,7 @@ def test_the_folder_is_what_transformers_reads_and_tells_how_it_came_about(
 
 def test_the_history_holds_both_curves(model_dir: Path) -> None:
     points = json.loads((model_dir / training.HISTORY_NAME).read_text())
-    assert [point["step"] for point in points if "loss" in point] == list(range(1, 41))
+    assert [point["step"] for point in points if "loss" in point] == list(range(1, 61))
     assert len([point for point in points if "eval_loss" in point]) >= training.EVALUATIONS
 
 
@@ -70,6 +72,29 @@ def test_training_does_without_the_test(dataset_dir: Path, encoder: Path, tmp_pa
     shutil.copytree(dataset_dir, tmp_path / "dataset")
     shutil.rmtree(tmp_path / "dataset" / "test")
     train(tmp_path / "dataset", tmp_path / "model", encoder, iterations=1)
+
+
+def test_frozen_layers_stay_as_pretrained_and_the_others_learn(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    train(dataset_dir, tmp_path / "model", encoder, iterations=2, frozen_layers=1)
+    with safe_open(encoder / "model.safetensors", "pt") as before:
+        with safe_open(tmp_path / "model" / "model.safetensors", "pt") as after:
+            same = {
+                name: bool((before.get_tensor(name) == after.get_tensor(f"bert.{name}")).all())
+                for name in before.keys()
+            }  # noqa: SIM118
+    weight = "attention.self.query.weight"
+    assert same["embeddings.word_embeddings.weight"]
+    assert same[f"encoder.layer.0.{weight}"]
+    assert not same[f"encoder.layer.1.{weight}"]
+
+
+def test_more_frozen_layers_than_there_are_is_refused(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="frozen_layers is 3, but .* has 2 layers"):
+        train(dataset_dir, tmp_path / "model", encoder, frozen_layers=3)
 
 
 def test_a_longer_text_than_the_model_takes_is_cut_and_said(
@@ -111,7 +136,9 @@ def test_a_disk_without_room_for_the_model_is_named_before_the_training(
 ) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", tmp_path], check=True)
     try:
-        with pytest.raises(StorageError, match=r"saving the model needs 0 MB, but the disk of .* has 0 MB free"):
+        with pytest.raises(
+            StorageError, match=r"saving the model needs 0 MB, but the disk of .* has 0 MB free"
+        ):
             train(dataset_dir, tmp_path / "model", encoder, iterations=10_000_000)
         assert list(tmp_path.iterdir()) == []
     finally:

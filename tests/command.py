@@ -1,0 +1,33 @@
+"""Runs the pipeline's command line as a person does, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+def pipeline(*words: str | Path, **environment: str) -> Ended:
+    """`python -m pipelines.text_classification WORDS`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.text_classification", *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)

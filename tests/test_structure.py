@@ -1,0 +1,88 @@
+"""What the repository promises of itself: fresh compiled YAML, import rules, light compiling."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from miniml import __version__
+from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+from pipelines.text_classification import text_classification
+from tests.command import ROOT, pipeline
+
+
+def test_the_committed_yaml_is_what_the_code_compiles_to(tmp_path: Path) -> None:
+    assert pipeline("compile", "--folder", tmp_path).status == 0
+    fresh = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.yaml")}
+    committed = ROOT / "pipelines" / "compiled"
+    assert fresh == {path.relative_to(committed): path.read_text() for path in committed.rglob("*.yaml")}
+    assert len(fresh) == 6
+
+
+def test_every_image_carries_the_version() -> None:
+    spec = yaml.safe_load((ROOT / "pipelines" / "compiled" / "text_classification.yaml").read_text())
+    executors = spec["deploymentSpec"]["executors"]
+    images = {executor["container"]["image"] for executor in executors.values()}
+    stages = ("transform", "train", "evaluate", "gate", "deploy")
+    assert images == {f"miniml/miniml-{stage}:{__version__}" for stage in stages}
+
+
+def test_compiling_needs_no_heavy_library() -> None:
+    script = (
+        "import sys; from pipelines.text_classification import text_classification; "
+        "print(sorted({'torch', 'transformers', 'datasets', 'kserve'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_every_pipeline_argument_defaults_to_the_stages_own_setting() -> None:
+    settings = {}
+    for stage in (DataSettings(), TrainingSettings(), GateSettings(), DeploymentSettings()):
+        settings |= vars(stage)
+    defaults = {name: item.default for name, item in text_classification.component_spec.inputs.items()}
+    assert defaults == {name: settings[name] for name in defaults}
+    assert set(settings) - set(defaults) == {"validation_split_ratio"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "statement"),
+    [
+        ("miniml", "import kfp"),
+        ("miniml", "from pipelines import cli"),
+        ("miniml", "import serving"),
+        ("components", "import pipelines"),
+        ("components", "import torch"),
+        ("pipelines", "import serving"),
+        ("serving", "import components"),
+    ],
+)
+def test_an_import_against_the_rules_is_refused_with_a_reason(folder: str, statement: str) -> None:
+    # Given on standard input under a name in the folder, so that nothing is written there.
+    words = [sys.executable, "-m", "ruff", "check", "--select=TID", "--no-cache"]
+    name = f"--stdin-filename={ROOT / folder / 'planted.py'}"
+    done = subprocess.run(
+        [*words, name, "-"], input=statement + "\n", cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "TID25" in done.stdout
+
+
+def test_no_public_function_goes_without_a_docstring() -> None:
+    import miniml.data
+    import miniml.deployment
+    import miniml.evaluation
+    import miniml.gate
+    import miniml.training
+
+    for module in (miniml.data, miniml.deployment, miniml.evaluation, miniml.gate, miniml.training):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if not name.startswith("_") and function.__module__ == module.__name__:
+                assert inspect.getdoc(function), f"{module.__name__}.{name}"
