@@ -190,9 +190,8 @@ def _freeze(model: Any, settings: TrainingSettings) -> None:
         return
     encoder = model.base_model
     # In every encoder of transformers the layers are the one long list of modules.
-    layers = max(
-        (part for part in encoder.modules() if isinstance(part, torch.nn.ModuleList)), key=len, default=[]
-    )
+    lists = [part for part in encoder.modules() if isinstance(part, torch.nn.ModuleList)]
+    layers = max(lists, key=len, default=torch.nn.ModuleList())
     if settings.frozen_layers > len(layers):
         raise InputError(
             f"frozen_layers is {settings.frozen_layers}, but {settings.model_id!r} has {len(layers)} layers. "

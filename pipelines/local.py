@@ -90,7 +90,9 @@ def run(
     return finished
 
 
-def summarise(finished: LocalRun, predictions: list[dict[str, Any]], total_seconds: float) -> dict[str, Any]:
+def summarise(
+    finished: LocalRun, arguments: dict[str, Any], predictions: list[dict[str, Any]], total_seconds: float
+) -> dict[str, Any]:
     """The run in figures and paths, as summary.json holds it."""
     result = EvaluationResult.read(Path(finished.metrics.path))
     model_dir = Path(finished.model.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from miniml import data, training
 from miniml.settings import DataSettings, TrainingSettings
 from tests import tiny
 
-TRAINING = {"batch_size": 16, "iterations": 60, "learning_rate": 1e-2, "max_length": 32}
+TRAINING: dict[str, Any] = {"batch_size": 16, "iterations": 60, "learning_rate": 1e-2, "max_length": 32}
 """Enough for a tiny model to tell good words from bad ones."""
 
 

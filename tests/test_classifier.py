@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests import tiny
 
 def test_probabilities_equal_those_of_a_plain_transformers_pipeline(model_dir: Path) -> None:
     texts = [tiny.review(n % 2, n) for n in range(50)] + ["great " * 300, "", "?"]
-    plain = pipeline(
+    plain: Any = pipeline(
         "text-classification",
         model=AutoModelForSequenceClassification.from_pretrained(model_dir),
         tokenizer=AutoTokenizer.from_pretrained(model_dir),

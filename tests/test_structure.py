@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -44,7 +45,7 @@ def test_compiling_needs_no_heavy_library() -> None:
 
 
 def test_every_pipeline_argument_defaults_to_the_stages_own_setting() -> None:
-    settings = {}
+    settings: dict[str, Any] = {}
     for stage in (DataSettings(), TrainingSettings(), GateSettings(), DeploymentSettings()):
         settings |= vars(stage)
     defaults = {name: item.default for name, item in text_classification.component_spec.inputs.items()}
