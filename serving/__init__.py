@@ -1,0 +1,1 @@
+"""The predictor: KServe's protocols on one side, `miniml.classifier.Classifier` on the other."""

@@ -1,0 +1,32 @@
+"""Serves a model folder: `python -m serving --model-dir DIR`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def main() -> int:
+    """Serves until SIGTERM or Ctrl-C; the exit status is 0 then, and 1 when it cannot start."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    # Imported late: torch and KServe take seconds, in which a signal should already end this quietly.
+    from miniml.errors import MinimlError
+    from serving import startup
+
+    try:
+        startup.serve(startup.options())
+    except MinimlError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

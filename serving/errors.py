@@ -1,0 +1,84 @@
+"""One form for every error, {"error": "…"}: what was wrong with the request, or no more than "internal error"."""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from kserve.errors import InvalidInput, ModelNotFound
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+# KServe's model of a V2 body is "an InferenceRequest or bytes", and its alternatives are no part of a field's name.
+BODY_ALTERNATIVES = ("body", "InferenceRequest")
+WITHOUT_VALUE = ("missing", "json_invalid")
+
+
+def install(app: FastAPI) -> None:
+    """Gives FastAPI's own errors the form that KServe's handlers give to KServe's."""
+    app.add_exception_handler(RequestValidationError, _refuse_body)
+    app.add_exception_handler(HTTPException, _refuse_request)
+    app.add_middleware(UnexpectedErrors)
+    logging.getLogger("kserve").addFilter(is_ours_to_mend)
+
+
+class UnexpectedErrors:
+    """Logs what nobody expected, and tells the client nothing of it: KServe's last handler would tell its text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answering = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal answering
+            answering = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting_send)
+        except Exception:
+            if answering or scope["type"] != "http":
+                raise
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            await _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")(scope, receive, send)
+
+
+def is_ours_to_mend(record: logging.LogRecord) -> bool:
+    """Whether to keep a line of KServe's log: it writes a traceback for each mistake of a client."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, InvalidInput | ModelNotFound | NotImplementedError)
+
+
+def _refusal(status: int, error: str) -> JSONResponse:
+    return JSONResponse({"error": error}, status)
+
+
+async def _refuse_body(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # A body that is not bytes is told under the other alternative what it lacks.
+    mistakes = [mistake for mistake in error.errors() if mistake["loc"][-1] != "bytes"]
+    return _refusal(HTTPStatus.BAD_REQUEST, "; ".join(map(_sentence, mistakes)))
+
+
+def _sentence(mistake: dict[str, Any]) -> str:
+    if mistake["type"] == "json_invalid":
+        return f"the body is not JSON: {mistake['ctx']['error']} at character {mistake['loc'][-1]}"
+    field = ".".join(str(part) for part in mistake["loc"] if part not in BODY_ALTERNATIVES) or "the body"
+    value = "" if mistake["type"] in WITHOUT_VALUE else f", and it is {reprlib.repr(mistake['input'])}"
+    return f"{field}: {mistake['msg']}{value}"
+
+
+async def _refuse_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    about = f"{request.method} {request.url.path}: {error.detail}"
+    return JSONResponse({"error": about}, error.status_code, error.headers)
