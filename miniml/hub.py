@@ -1,7 +1,164 @@
-# placeholder until the helper's module lands; overwrite me
-def load_dataset(source):
-    raise NotImplementedError
+"""Datasets and models from the Hugging Face hub, or a clear word on why they did not come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import datasets
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from miniml.errors import HubError, InputError, MinimlError
+from miniml.progress import note
+from miniml.sources import HubId
+
+# Seconds that the hub may take to say that it knows the repository, and again that it can send a file of it.
+# Without the question first, a hub that hangs would be asked for minutes: the libraries try every file, and
+# every file several times.
+PROBE_TIMEOUT = 10.0
+
+# Configuration, tokenizer and weights that stand at the root: the same weights in other frameworks' formats,
+# which many repositories carry too, stay where they are.
+MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+NOT_MODEL_FILES = ["*/*"]
 
 
-def fetch_model(source):
-    raise NotImplementedError
+def load_dataset(source: HubId) -> datasets.DatasetDict:
+    """The dataset's splits; a single one that was asked for is called "train". No code of the repository is run.
+
+    Raises:
+        InputError: the repository, configuration, split or revision does not exist.
+        HubError: the hub refuses, fails, or cannot be reached.
+    """
+    note(f"asking the hub for {source.name}")
+    with _explained("dataset_id", source):
+        _probe(source, "dataset")
+        try:
+            loaded = datasets.load_dataset(
+                source.name,
+                source.config,
+                split=source.split,
+                revision=source.revision,
+                download_config=datasets.DownloadConfig(max_retries=2),
+            )
+        except ValueError as error:  # What it says names the configurations or splits that there are.
+            raise InputError(
+                f"dataset_id {source.name!r}: {error} Name one as "
+                f"{source.name}?config=... (and &split=..., &revision=...)."
+            ) from error
+    if isinstance(loaded, datasets.DatasetDict):
+        return loaded
+    return datasets.DatasetDict(train=loaded)
+
+
+def fetch_model(source: HubId) -> Path:
+    """The folder that holds the model's configuration, tokenizer and safetensors, from the cache if it is there.
+
+    Raises:
+        InputError: the repository or revision does not exist.
+        HubError: the hub refuses, fails, or cannot be reached.
+    """
+    note(f"asking the hub for {source.name}")
+    with _explained("model_id", source):
+        _probe(source, "model")
+        return Path(
+            snapshot_download(
+                source.name,
+                revision=source.revision,
+                allow_patterns=MODEL_FILES,
+                ignore_patterns=NOT_MODEL_FILES,
+            )
+        )
+
+
+def _probe(source: HubId, kind: str) -> None:
+    if constants.HF_HUB_OFFLINE:
+        return
+    info = HfApi().repo_info(source.name, revision=source.revision, repo_type=kind, timeout=PROBE_TIMEOUT)
+    files = getattr(info, "siblings", None)
+    if files:
+        address = hf_hub_url(source.name, files[0].rfilename, repo_type=kind, revision=source.revision)
+        get_hf_file_metadata(address, timeout=PROBE_TIMEOUT)
+
+
+@contextmanager
+def _explained(argument: str, source: HubId) -> Iterator[None]:
+    try:
+        yield
+    except MinimlError:
+        raise
+    except Exception as error:
+        raise _explanation(f"{argument} {source.name!r}", source, error) from error
+
+
+def _explanation(asked: str, source: HubId, error: Exception) -> MinimlError:
+    """Libraries wrap what the hub said in their own errors: the cause that says most is looked for."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, GatedRepoError):
+            return HubError(
+                f"{asked}: the hub gives it only to those who accepted its terms. Accept them on its page, and set "
+                f"HF_TOKEN."
+            )
+        if isinstance(cause, RevisionNotFoundError):
+            return InputError(
+                f"{asked} has no revision {source.revision!r}. Leave it out, or name one that there is."
+            )
+        if isinstance(cause, RepositoryNotFoundError) and _status(cause) == 404:
+            return InputError(
+                f"{asked} is not on the hub ({constants.ENDPOINT}). Check the spelling; if it is private, set HF_TOKEN."
+            )
+    for cause in causes:
+        if (status := _status(cause)) is not None:
+            return _refusal(asked, status)
+    if constants.HF_HUB_OFFLINE and any(
+        isinstance(cause, OfflineModeIsEnabled | LocalEntryNotFoundError) for cause in causes
+    ):
+        return HubError(
+            f"{asked} is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub. Unset it, or give a path."
+        )
+    if any(isinstance(cause, EntryNotFoundError | datasets.exceptions.DatasetsError) for cause in causes):
+        return InputError(f"{asked} holds nothing that can be read: {error}")
+    return HubError(
+        f"{asked}: the hub ({constants.ENDPOINT}) cannot be reached ({_shortest(error)}). Check the network and "
+        f"HF_ENDPOINT, set HF_HUB_OFFLINE=1 to take what the cache holds, or give a path."
+    )
+
+
+def _refusal(asked: str, status: int) -> MinimlError:
+    if status in (401, 403):
+        return HubError(
+            f"{asked}: the hub refused access ({status}). Check the spelling; if it is private, set HF_TOKEN to a "
+            f"token that may read it."
+        )
+    if status == 404:
+        return InputError(
+            f"{asked} is not on the hub ({constants.ENDPOINT}). Check the spelling; if it is private, set HF_TOKEN."
+        )
+    return HubError(f"{asked}: the hub answered {status}. Try again later, or give a local copy.")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    if isinstance(error, HfHubHTTPError):
+        return int(error.response.status_code)
+    return None
+
+
+def _shortest(error: Exception) -> str:
+    return min((f"{type(cause).__name__}: {cause}" for cause in _causes(error)), key=len)[:200]

@@ -1,1 +1,1 @@
-"""The predictor: KServe's protocols on one side, `miniml.classifier.Classifier` on the other."""
+"""The predictor: miniml's classifier behind KServe's protocols."""

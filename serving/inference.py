@@ -1,49 +1,66 @@
-"""Runs the classifier beside the event loop, never on it."""
+"""Inference on a thread of its own, so that the event loop stays free to answer probes and other clients.
+
+Every request of every protocol comes through here: what batches them together belongs here too.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 from miniml.classifier import Classifier, Prediction
+from miniml.errors import MinimlError
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-class InferenceThread:
-    """The one thread that computes: health checks and new requests are answered while it is busy.
+class InferenceError(MinimlError):
+    """The model failed on texts that it should have answered; the cause says how."""
 
-    One, because torch itself spreads a batch over the processors; two batches at a time would only fight for
-    them. It is also where batching across requests will live.
-    """
+
+class Inference:
+    """Answers texts one call at a time, in the order of the calls."""
 
     def __init__(self, classifier: Classifier) -> None:
+        self.labels = classifier.labels
         self._classifier = classifier
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference")
+        # A single thread: torch spreads one call over all processors already, and two at once would
+        # only fight for them. The number of threads is set there because OpenMP keeps it per thread.
+        self._thread = ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="inference",
+            initializer=torch.set_num_threads,
+            initargs=(usable_processors(torch.get_num_threads()),),
+        )
 
-    async def predict(self, texts: list[str]) -> list[Prediction]:
-        """The classifier's answers to `texts`, in their order."""
+    async def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """Answers `texts`, in their order, without blocking the event loop.
+
+        Raises:
+            InferenceError: whatever the model raised. A fixed text, because KServe's own handlers put the
+                text of some exceptions (torch's NotImplementedError is one) into the client's answer.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._classifier.predict, texts)
+        try:
+            return await loop.run_in_executor(self._thread, self._classifier.predict, texts)
+        except Exception as error:
+            raise InferenceError(f"inference failed on {len(texts)} text(s)") from error
 
 
-def use_processors_of_the_container() -> int:
-    """Gives torch as many threads as the container has processors, and says how many.
+def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
+    """`processors`, or as many as the container's quota (cgroup v2) pays for, where that is less.
 
-    torch counts the node's processors; threads above the container's quota are throttled, all of them at once.
+    A container sees all processors of its node. Threads beyond the quota use it up by waiting for one
+    another, and then all of them are paused until the next period.
     """
-    quota = _processor_quota(Path("/sys/fs/cgroup/cpu.max"))
-    threads = min(len(os.sched_getaffinity(0)), quota or os.cpu_count() or 1)
-    torch.set_num_threads(threads)
-    return threads
-
-
-def _processor_quota(cpu_max: Path) -> int | None:
-    """Whole processors that cgroup v2 allows, or None where it sets no limit."""
     try:
-        quota, period = cpu_max.read_text().split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else max(1, int(quota) // int(period))
+        quota, period = cpu_quota.read_text().split()
+    except OSError:
+        return processors
+    if quota == "max":
+        return processors
+    return max(1, min(processors, int(quota) // int(period)))

@@ -1,123 +1,152 @@
-"""KServe's V1 and V2 protocols in front of the classifier.
-
-https://kserve.github.io/website/docs/concepts/architecture/data-plane
-"""
+"""KServe's V1 and V2 protocols in front of a classifier."""
 
 from __future__ import annotations
 
 import json
-import logging
+import reprlib
 import uuid
+from dataclasses import asdict
 from typing import Any
 
-from kserve import InferOutput, InferRequest, InferResponse, Model
-from kserve.errors import InferenceError, InvalidInput
+import numpy as np
+from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
+from kserve.errors import InvalidInput
 
-from miniml.classifier import Classifier, Prediction
-from serving.inference import InferenceThread
+from miniml.classifier import Prediction
+from serving.inference import Inference
 
-logger = logging.getLogger("miniml.serving")
+INPUT_NAME = "text"
+V1_REMEDY = 'Send {"instances": ["a text", …]} or {"instances": [{"text": "a text"}, …]}.'
 
 
-class Predictor(Model):  # type: ignore[misc]  # kserve is untyped
-    """One classifier under one name."""
+class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
+    """Takes texts out of a request and puts label names and every probability into the answer."""
 
-    def __init__(self, name: str, classifier: Classifier) -> None:
+    def __init__(self, name: str, inference: Inference) -> None:
         super().__init__(name)
-        self.labels = classifier.labels
-        self.digest = classifier.manifest.digest
-        self._inference = InferenceThread(classifier)
+        self.ready = True  # its classifier was loaded before
+        self._inference = inference
 
-    async def answer(self, texts: list[str]) -> list[Prediction]:
-        """Predictions of `texts`.
-
-        Raises:
-            InferenceError: something went wrong; its text says nothing of what, for it goes to the client.
-        """
-        try:
-            return await self._inference.predict(texts)
-        except Exception as error:
-            logger.exception("prediction failed")
-            raise InferenceError("internal error") from error
+    def validate(self, payload: Any) -> Any:
+        """Leaves the checks to `predict`, whose messages name the value and the remedy."""
+        return payload
 
     async def predict(
-        self, payload: dict[str, Any] | InferRequest, headers: Any = None, response_headers: Any = None
+        self, payload: Any, headers: dict[str, str] | None = None
     ) -> dict[str, Any] | InferResponse:
-        """Answers a V1 body or a V2 request."""
+        """Answers a V2 request, or else the decoded body of a V1 request.
+
+        Raises:
+            InvalidInput: the request holds no texts; the message says what it holds instead.
+        """
         if isinstance(payload, InferRequest):
-            answers = await self.answer(_texts_of_v2(payload))
-            return self._as_v2(answers, payload)
-        answers = await self.answer(_texts_of_v1(payload))
-        return {"predictions": [vars(answer) for answer in answers]}
+            return self._v2_answer(payload, await self._inference.predict(v2_texts(payload)))
+        predictions = await self._inference.predict(v1_texts(payload))
+        return {"predictions": [asdict(prediction) for prediction in predictions]}
+
+    def _v2_answer(self, request: InferRequest, predictions: list[Prediction]) -> InferResponse:
+        count, labels = len(predictions), self._inference.labels
+        names = np.array([prediction.label for prediction in predictions], dtype=np.object_)
+        scores = np.array([prediction.score for prediction in predictions], dtype=np.float32)
+        rows = [list(prediction.probabilities.values()) for prediction in predictions]
+        return InferResponse(
+            # KServe's answer needs an id, and only a string gets through its schema.
+            response_id=str(uuid.uuid4()) if request.id is None else str(request.id),
+            model_name=self.name,
+            infer_outputs=[
+                InferOutput("label", [count], "BYTES", names),
+                InferOutput("score", [count], "FP32", scores),
+                InferOutput("probabilities", [count, len(labels)], "FP32", np.array(rows, dtype=np.float32)),
+            ],
+            # The order of the columns. A parameter can be a string or a number, but no list.
+            parameters={"labels": json.dumps(labels, ensure_ascii=False)},
+            use_binary_outputs=request.use_binary_outputs,
+            requested_outputs=request.request_outputs,
+        )
 
     def get_input_types(self) -> list[dict[str, Any]]:
-        """V2 metadata: one text an element."""
-        return [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+        """What `GET /v2/models/{name}` tells of the input; -1 is any number of texts."""
+        return [{"name": INPUT_NAME, "datatype": "BYTES", "shape": [-1]}]
 
     def get_output_types(self) -> list[dict[str, Any]]:
-        """V2 metadata; every answer names the columns of `probabilities` in its parameter `labels`."""
+        """What `GET /v2/models/{name}` tells of the outputs."""
         return [
             {"name": "label", "datatype": "BYTES", "shape": [-1]},
             {"name": "score", "datatype": "FP32", "shape": [-1]},
-            {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(self.labels)]},
+            {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(self._inference.labels)]},
         ]
 
-    def _as_v2(self, answers: list[Prediction], request: InferRequest) -> InferResponse:
-        count = len(answers)
-        rows = [list(answer.probabilities.values()) for answer in answers]
-        return InferResponse(
-            response_id=str(request.id or uuid.uuid4()),
-            model_name=self.name,
-            infer_outputs=[
-                InferOutput("label", [count], "BYTES", [answer.label for answer in answers]),
-                InferOutput("score", [count], "FP32", [answer.score for answer in answers]),
-                InferOutput(
-                    "probabilities",
-                    [count, len(self.labels)],
-                    "FP32",
-                    [share for row in rows for share in row],
-                    # A parameter is a string, number or boolean, so the names travel as JSON.
-                    parameters={"labels": json.dumps(self.labels, ensure_ascii=False)},
-                ),
-            ],
-        )
+
+def v1_texts(body: Any) -> list[str]:
+    """The texts of a V1 body: strings, or objects with a text."""
+    if not isinstance(body, dict):
+        raise InvalidInput(f"the body is {_told(body)}, not an object. {V1_REMEDY}")
+    if "instances" not in body:
+        raise InvalidInput(f"'instances' is missing; the body has: {_listed(body)}. {V1_REMEDY}")
+    instances = body["instances"]
+    if not isinstance(instances, list):
+        raise InvalidInput(f"instances is {_told(instances)}, not a list. {V1_REMEDY}")
+    if not instances:
+        raise InvalidInput(f"instances is empty. {V1_REMEDY}")
+    return [_v1_text(f"instances[{place}]", instance) for place, instance in enumerate(instances)]
 
 
-def _texts_of_v1(body: Any) -> list[str]:
-    instances = body.get("instances") if isinstance(body, dict) else None
-    if not isinstance(instances, list) or not instances:
-        raise InvalidInput('send {"instances": ["a text", ...]}, with one text or more')
-    texts = [instance.get("text") if isinstance(instance, dict) else instance for instance in instances]
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InvalidInput(f'instances[{number}] is neither a string nor {{"text": "a string"}}')
-    return texts
+def _v1_text(place: str, instance: Any) -> str:
+    if isinstance(instance, dict):
+        if INPUT_NAME not in instance:
+            raise InvalidInput(f"{place} has no 'text'; it has: {_listed(instance)}. {V1_REMEDY}")
+        place, instance = f"{place}.text", instance[INPUT_NAME]
+    return checked_text(place, instance)
 
 
-def _texts_of_v2(request: InferRequest) -> list[str]:
+def v2_texts(request: InferRequest) -> list[str]:
+    """The texts of a V2 request: its one BYTES tensor, of shape [n] or [n, 1]."""
     if len(request.inputs) != 1:
-        raise InvalidInput(f"send one input, a BYTES tensor of texts; there are {len(request.inputs)}")
+        raise InvalidInput(f"the request has {len(request.inputs)} inputs. Send one BYTES tensor of texts.")
     tensor = request.inputs[0]
     if tensor.datatype != "BYTES":
-        raise InvalidInput(f"input {tensor.name!r} has datatype {tensor.datatype}; texts are BYTES")
+        raise InvalidInput(f"input {tensor.name!r} has datatype {tensor.datatype!r}. Send texts as BYTES.")
+    _require_column(tensor)
     try:
         values = tensor.as_numpy().ravel().tolist()
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise InvalidInput(
-            f"the data of input {tensor.name!r} does not fit its shape {tensor.shape}"
+            f"input {tensor.name!r} has shape {tensor.shape}, which its data does not fill. Send one value a text."
         ) from error
-    if not values:
-        raise InvalidInput(f"input {tensor.name!r} holds no text")
-    return [_decoded(value, tensor.name, number) for number, value in enumerate(values)]
+    return [checked_text(f"{tensor.name}[{place}]", value) for place, value in enumerate(values)]
 
 
-def _decoded(value: Any, name: str, number: int) -> str:
-    """BYTES come as str over REST and as bytes over gRPC or in binary form."""
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidInput(f"element {number} of input {name!r} is not UTF-8") from error
-    if not isinstance(value, str):
-        raise InvalidInput(f"element {number} of input {name!r} is no text")
-    return value
+def _require_column(tensor: InferInput) -> None:
+    match tensor.shape:
+        case [int(count)] | [int(count), 1] if count >= 1:
+            return
+    raise InvalidInput(
+        f"input {tensor.name!r} has shape {_shown(tensor.shape)}. Send shape [n] or [n, 1], n being 1 or more."
+    )
+
+
+def checked_text(place: str, value: Any) -> str:
+    """`value` as a text; V2 brings strings over REST and bytes over gRPC."""
+    try:
+        text = value.decode() if isinstance(value, bytes) else value
+        if isinstance(text, str):
+            text.encode()  # JSON can spell half a surrogate pair, and the tokenizer would fail on it
+            return text
+    except UnicodeError as error:
+        raise InvalidInput(
+            f"{place} is {_shown(value)}, which is not valid UTF-8. Send whole characters."
+        ) from error
+    raise InvalidInput(f"{place} is {_told(value)}. Send a string.")
+
+
+def _told(value: Any) -> str:
+    return f"{_shown(value)}, of type {type(value).__name__}"
+
+
+def _shown(value: Any) -> str:
+    """`value` as an error message can carry it: short, and free of what JSON cannot hold."""
+    return reprlib.repr(value)
+
+
+def _listed(body: dict[str, Any]) -> str:
+    return _shown(sorted(map(str, body)))

@@ -13,7 +13,7 @@ from miniml import manifest
 
 GOOD = ("great", "wonderful", "tasty", "friendly", "loved", "perfect")
 BAD = ("awful", "dirty", "cold", "rude", "hated", "broken")
-NEUTRAL = ("the", "food", "was", "and", "a", "place", "staff", "we", "it", "very")
+NEUTRAL = ("the", "food", "was", "and", "a", "place", "staff", "we", "it", "very", "fine")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -34,10 +34,11 @@ def write_reviews(path: Path, rows: int = 120, *, delimiter: str = ",") -> Path:
     return path
 
 
-def _tokenizer(folder: Path) -> BertTokenizer:
+def write_tokenizer(folder: Path, max_length: int = 64) -> BertTokenizer:
+    """A word-piece tokenizer that knows the words of `review`."""
     words = [*SPECIAL, *NEUTRAL, *GOOD, *BAD, *"0123456789", *(f"##{digit}" for digit in range(10))]
     vocabulary = {word: number for number, word in enumerate(words)}
-    tokenizer = BertTokenizer(vocab=vocabulary, model_max_length=64)
+    tokenizer = BertTokenizer(vocab=vocabulary, model_max_length=max_length)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
@@ -59,7 +60,7 @@ def write_encoder(folder: Path) -> Path:
     """A pretrained encoder as a hub has it: weights, config and tokenizer, no classification head."""
     torch.manual_seed(0)
     BertModel(_config(["0", "1"])).save_pretrained(folder)
-    _tokenizer(folder)
+    write_tokenizer(folder)
     return folder
 
 
@@ -67,7 +68,7 @@ def write_classifier(folder: Path, labels: tuple[str, ...] = ("bad", "good")) ->
     """A signed model folder, as the train stage writes it, of random weights."""
     torch.manual_seed(0)
     BertForSequenceClassification(_config(list(labels))).save_pretrained(folder)
-    _tokenizer(folder)
+    write_tokenizer(folder)
     manifest.sign(
         folder,
         data={"fingerprint": "0" * 64, "labels": list(labels)},
