@@ -48,7 +48,7 @@ def serving_command(model_dir: Path, name: str, port: int) -> list[str]:
 @contextlib.contextmanager
 def serving(model_dir: Path, name: str) -> Iterator[str]:
     """Runs the predictor in a process of its own, and gives its address once it is ready."""
-    port = _free_port()
+    port = free_port()
     command = serving_command(model_dir, name, port)
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -65,7 +65,8 @@ def serving(model_dir: Path, name: str) -> Iterator[str]:
             process.wait(timeout=60)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -27,7 +27,8 @@ from miniml.evaluation_result import EvaluationResult
 from miniml.sources import HubId, locate
 from pipelines.console import Console
 
-OUTPUTS = Path("local_outputs")
+OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
+"""Where runs are kept; MINIML_OUTPUTS says otherwise."""
 
 
 class RunError(MinimlError):
@@ -101,6 +102,7 @@ def summarise(
     return {
         "accuracy": result.accuracy,
         "accuracy_interval": list(result.accuracy_interval),
+        "majority_share": result.majority_share,
         "train_rows": rows["train"],
         "test_rows": result.test_rows,
         "train_samples_per_second": manifest.read(model_dir).metrics["train_samples_per_second"],

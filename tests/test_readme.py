@@ -1,0 +1,150 @@
+"""Every command in the README is run, and does what the README says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from pipelines.ask import free_port
+from tests.command import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    command.replace("\\\n", " ").strip()
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    for command in re.split(r"(?<!\\)\n", block.strip())
+]
+PIPELINE = ".venv/bin/python -m pipelines.text_classification"
+
+pytestmark = pytest.mark.skipif(
+    Path(sys.prefix) != ROOT / ".venv", reason="make's targets run in .venv: use make test"
+)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+def run(command: str, outputs: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        shlex.split(command),
+        cwd=ROOT,
+        env={**os.environ, "MINIML_OUTPUTS": str(outputs), **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+def command_with(words: str) -> str:
+    [command] = [command for command in COMMANDS if words in command]
+    return command
+
+
+@pytest.fixture(scope="module")
+def served(outputs: Path) -> Any:
+    """The summary of `make run`, on few rows and short texts: .ci/run runs it in full."""
+    ended = run("make run", outputs, ARGS="--preset demo --max-rows 300 --max-length 48 --min-accuracy 0")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return json.loads((outputs / "latest" / "summary.json").read_text())
+
+
+@contextmanager
+def serving(outputs: Path) -> Iterator[str]:
+    port = free_port()
+    process = subprocess.Popen(
+        ["make", "serve"],
+        cwd=ROOT,
+        env={**os.environ, "MINIML_OUTPUTS": str(outputs), "PORT": str(port)},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                requests.get(
+                    f"http://127.0.0.1:{port}/v2/models/movie-reviews/ready", timeout=2
+                ).raise_for_status()
+                break
+            except requests.RequestException:
+                time.sleep(0.1)
+        yield f"localhost:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches everything in the foreground
+        process.wait(timeout=60)
+
+
+def test_these_are_all_its_commands() -> None:
+    assert [command.split(" --")[0].split(" -d ")[0] for command in COMMANDS] == [
+        "make run",  # `served`, and in full by .ci/run
+        "make test",  # these tests
+        "make serve",
+        "curl -s localhost:8080/predict",
+        f"{PIPELINE} run",  # the drug reviews
+        f"{PIPELINE} run",  # the defaults, which tests/test_hub.py runs against a hub
+    ]
+
+
+def test_make_test_runs_the_tests(outputs: Path) -> None:
+    assert "-m pytest" in run("make --dry-run test", outputs).stdout
+
+
+def test_make_help_lists_every_target(outputs: Path) -> None:
+    listed = run("make help", outputs).stdout
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(targets) >= {"run", "serve", "test", "check", "compile", "help"}
+    assert [line.split()[0] for line in listed.splitlines()] == targets
+
+
+def test_the_request_gets_an_answer_of_the_shape_shown(served: Any, outputs: Path) -> None:
+    words = shlex.split(command_with("curl"))
+    shown = json.loads(re.findall(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[0])
+    with serving(outputs) as host:
+        address = words[2].replace("localhost:8080", host)
+        form = {"content-type": "application/x-www-form-urlencoded"}  # what a bare `curl -d` says
+        answer = requests.post(f"http://{address}", data=words[4], headers=form, timeout=30).json()
+    assert answer.keys() == shown.keys()
+    assert answer["probabilities"].keys() == shown["probabilities"].keys()
+    assert answer["score"] == max(answer["probabilities"].values())
+
+
+def test_the_drug_reviews_go_through_the_same_pipeline(outputs: Path) -> None:
+    ended = run(command_with("drugsCom.zip"), outputs)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    summary = json.loads((outputs / "latest" / "summary.json").read_text())
+    assert (summary["train_rows"], summary["test_rows"]) == (540, 200)
+    for answer in summary["predictions"]:
+        assert answer["probabilities"].keys() == {"negative", "neutral", "positive"}
+    assert summary["accuracy"] >= summary["majority_share"]
+
+
+def test_the_error_shown_is_the_error_given(outputs: Path) -> None:
+    shown = " ".join(re.findall(r"^```text\nerror: (.*?)^```", README, re.MULTILINE | re.DOTALL)[0].split())
+    wrong = command_with("drugsCom.zip").replace("--label-column rating", "")
+    given = " ".join(run(wrong, outputs).stderr.split())
+    assert shown in given
+
+
+@pytest.mark.skipif("MINIML_EXPECT_DEMO" not in os.environ, reason="holds what `make run` left in .ci/run")
+def test_the_main_job_kept_its_promises() -> None:
+    summary = json.loads((ROOT / "local_outputs" / "latest" / "summary.json").read_text())
+    assert summary["accuracy"] >= 0.85
+    assert summary["test_rows"] >= 1000
+    assert summary["verdict"] == "approved"
+    assert [answer["label"] for answer in summary["predictions"]] == ["positive", "negative"]

@@ -1,0 +1,425 @@
+"""The predictor, as its clients meet it: a process of its own, spoken to over HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from miniml.classifier import Classifier, Prediction
+from serving.inference import usable_processors
+from tests import tiny
+
+ROOT = Path(__file__).parents[1]
+NAME = "reviews"
+TEXTS = ["the food was great and tasty", "rude staff", "a very dirty place, we hated it 7", ""]
+SECONDS_TO_START = 60
+
+# The predictor with a model that fails as torch does where a kernel is missing.
+BROKEN = """
+import sys
+from miniml.classifier import Classifier
+from serving.__main__ import main
+
+def fail(classifier, texts):
+    raise NotImplementedError("a secret")
+
+Classifier.predict = fail
+sys.exit(main())
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A predictor that runs."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def post(self, path: str, body: Any) -> requests.Response:
+        return requests.post(self.url + path, json=body, timeout=60)
+
+    def v1(self, instances: Any) -> requests.Response:
+        return self.post(f"/v1/models/{NAME}:predict", {"instances": instances})
+
+    def v2(self, data: list[Any], shape: list[int], **more: Any) -> requests.Response:
+        tensor = {"name": "any", "datatype": "BYTES", "shape": shape, "data": data}
+        return self.post(f"/v2/models/{NAME}/infer", {"inputs": [tensor], **more})
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.url + path, timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(model_dir: Path, log: Path, program: tuple[str, ...] = ("-m", "serving")) -> Iterator[Server]:
+    port = free_port()
+    words = [f"--model_dir={model_dir}", f"--model_name={NAME}", f"--http_port={port}"]
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, *program, *words], cwd=ROOT, stdout=out, stderr=out)
+    server = Server(f"http://127.0.0.1:{port}", process, log)
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline and server.process.poll() is None:
+        with contextlib.suppress(requests.ConnectionError):
+            if server.get(f"/v2/models/{NAME}/ready").ok:
+                return
+        time.sleep(0.1)
+    pytest.fail(f"the predictor did not start: {server.log.read_text()}")
+
+
+def refused_start(*words: str) -> str:
+    """What `python -m serving WORDS` says on standard error when it exits with status 1."""
+    done = subprocess.run(
+        [sys.executable, "-m", "serving", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_classifier(
+        tmp_path_factory.mktemp("served") / "model", labels=("bad", "so so", "gut & schön")
+    )
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tiny_model, tmp_path_factory.mktemp("log") / "server.log") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_model: Path) -> list[Prediction]:
+    return Classifier.load(tiny_model).predict(TEXTS)
+
+
+def assert_alike(answers: list[dict[str, Any]], expected: list[Prediction]) -> None:
+    assert [answer["label"] for answer in answers] == [prediction.label for prediction in expected]
+    for answer, prediction in zip(answers, expected, strict=True):
+        assert list(answer) == ["label", "score", "probabilities"]
+        assert answer["score"] == pytest.approx(prediction.score, abs=1e-4)
+        assert answer["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-4)
+
+
+def error_of(response: requests.Response, status: int) -> str:
+    assert response.status_code == status, response.text
+    answer = response.json()
+    assert list(answer) == ["error"]
+    assert "Traceback" not in answer["error"]
+    return str(answer["error"])
+
+
+def test_v1_answers_with_label_names_and_every_probability(
+    server: Server, expected: list[Prediction]
+) -> None:
+    response = server.v1(TEXTS)
+    assert response.status_code == 200
+    assert list(response.json()) == ["predictions"]
+    assert_alike(response.json()["predictions"], expected)
+
+
+def test_v1_takes_objects_with_a_text_too(server: Server, expected: list[Prediction]) -> None:
+    response = server.v1([{"text": TEXTS[0]}, TEXTS[1], {"text": TEXTS[2], "id": 3}, {"text": TEXTS[3]}])
+    assert_alike(response.json()["predictions"], expected)
+
+
+@pytest.mark.parametrize("shape", [[len(TEXTS)], [len(TEXTS), 1]])
+def test_v2_answers_the_same_in_tensors(server: Server, expected: list[Prediction], shape: list[int]) -> None:
+    answer = server.v2(TEXTS, shape).json()
+    outputs = {output["name"]: output for output in answer["outputs"]}
+    assert {name: (output["datatype"], output["shape"]) for name, output in outputs.items()} == {
+        "label": ("BYTES", [4]),
+        "score": ("FP32", [4]),
+        "probabilities": ("FP32", [4, 3]),
+    }
+    labels = json.loads(answer["parameters"]["labels"])
+    rows = [outputs["probabilities"]["data"][at : at + 3] for at in range(0, 12, 3)]
+    answers = [
+        {"label": label, "score": score, "probabilities": dict(zip(labels, row, strict=True))}
+        for label, score, row in zip(outputs["label"]["data"], outputs["score"]["data"], rows, strict=True)
+    ]
+    assert_alike(answers, expected)
+
+
+def test_v2_gives_only_the_outputs_that_are_asked_for(server: Server) -> None:
+    answer = server.v2(TEXTS, [4], outputs=[{"name": "score"}]).json()
+    assert [output["name"] for output in answer["outputs"]] == ["score"]
+
+
+def test_v2_takes_the_binary_form_of_kserves_own_client(server: Server, expected: list[Prediction]) -> None:
+    tensor = b"".join(len(text.encode()).to_bytes(4, "little") + text.encode() for text in TEXTS)
+    parameters = {"binary_data_size": len(tensor)}
+    head = {"inputs": [{"name": "text", "shape": [4], "datatype": "BYTES", "parameters": parameters}]}
+    length = {"inference-header-content-length": str(len(json.dumps(head)))}
+    url = f"{server.url}/v2/models/{NAME}/infer"
+    response = requests.post(url, json.dumps(head).encode() + tensor, headers=length, timeout=60)
+    assert response.json()["outputs"][0]["data"] == [prediction.label for prediction in expected]
+
+    short = requests.post(url, json.dumps(head).encode() + tensor[:-1], headers=length, timeout=60)
+    assert "not a binary V2 request" in error_of(short, 400)
+
+
+def test_predict_answers_one_text_without_a_protocol(server: Server, expected: list[Prediction]) -> None:
+    assert_alike([server.post("/predict", {"text": text}).json() for text in TEXTS], expected)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=utf-8", "application/x-www-form-urlencoded", "text/plain", None],
+)
+def test_json_is_json_whatever_its_content_type_says(server: Server, content_type: str | None) -> None:
+    bodies = {
+        f"/v1/models/{NAME}:predict": {"instances": ["schön"]},
+        f"/v2/models/{NAME}/infer": {
+            "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["schön"]}]
+        },
+        "/predict": {"text": "schön"},
+    }
+    for path, body in bodies.items():
+        data = json.dumps(body, ensure_ascii=False).encode()
+        headers = {"content-type": content_type} if content_type else {}
+        response = requests.post(server.url + path, data, headers=headers, timeout=60)
+        assert response.status_code == 200, (path, response.text)
+
+
+@pytest.mark.parametrize("request_id", ["42", "", " ", "ein „Zitat“ \u0000", "7" * 500])
+def test_v2_echoes_the_requests_id(server: Server, request_id: str) -> None:
+    assert server.v2(["good"], [1], id=request_id).json()["id"] == request_id
+
+
+@pytest.mark.parametrize("more", [{}, {"id": None}])
+def test_v2_makes_an_id_up_where_the_request_has_none(server: Server, more: dict[str, None]) -> None:
+    ids = {server.v2(["good"], [1], **more).json()["id"] for _ in range(2)}
+    assert len(ids) == 2
+    assert all(isinstance(made_up, str) for made_up in ids)
+
+
+def test_metadata_tells_the_real_inputs_and_outputs(server: Server) -> None:
+    metadata = server.get(f"/v2/models/{NAME}").json()
+    assert metadata["name"] == NAME
+    assert metadata["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+    assert metadata["outputs"] == [
+        {"name": "label", "datatype": "BYTES", "shape": [-1]},
+        {"name": "score", "datatype": "FP32", "shape": [-1]},
+        {"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]},
+    ]
+
+
+def test_swagger_lists_predict_with_an_example_to_paste(server: Server) -> None:
+    page = server.get("/docs")
+    assert page.status_code == 200
+    assert "/openapi.json" in page.text
+    document = server.get("/openapi.json").json()
+    operation = document["paths"]["/predict"]["post"]
+    assert set(operation["responses"]) == {"200", "4XX"}
+    schemas = document["components"]["schemas"]
+    assert set(schemas["Answer"]["properties"]) == {"label", "score", "probabilities"}
+    (example,) = schemas["Question"]["properties"]["text"]["examples"]
+    assert server.post("/predict", {"text": example}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "'instances' is missing; the body has: nothing"),
+        ({"inputs": ["a"]}, "'instances' is missing; the body has: ['inputs']"),
+        ({"instances": "a text"}, "instances is 'a text', of type str, not a list"),
+        ({"instances": []}, "instances is empty"),
+        ({"instances": ["a", 3]}, "instances[1] is 3, of type int"),
+        ({"instances": [None]}, "instances[0] is None"),
+        ({"instances": [{"txt": "a"}]}, "instances[0] has no 'text'; it has: ['txt']"),
+        ({"instances": [{"text": ["a"]}]}, "instances[0].text is ['a'], of type list"),
+        (["a"], "the body is ['a'], of type list, not an object"),
+        ({"instances": ["\ud800"]}, "no low surrogate"),
+    ],
+)
+def test_v1_says_what_is_wrong_with_a_body(server: Server, body: Any, message: str) -> None:
+    error = error_of(server.post(f"/v1/models/{NAME}:predict", body), 400)
+    assert message in error
+    if "instances" in message:
+        assert "Send " in error
+
+
+@pytest.mark.parametrize(
+    ("data", "shape", "more", "message"),
+    [
+        (["a", "b"], [3], {}, "input 'any' has shape [3], which its data does not fill"),
+        (["a", "b"], [-1], {}, "input 'any' has shape [-1]"),
+        (["a", "b"], [1, 2], {}, "input 'any' has shape [1, 2]"),
+        ([], [0], {}, "input 'any' has shape [0]"),
+        ([["a", "b"], "c"], [2], {}, "input 'any'[0] is ['a', 'b'], of type list"),
+        (["a", 2.5], [2], {}, "input 'any'[1] is 2.5, of type float"),
+        (["\ud800"], [1], {}, "not valid UTF-8"),
+        (["a"], [1], {"id": 42}, "id: Input should be a valid string, and it is 42"),
+        (["a"], [1], {"id": "\ud800"}, "id is '\\ud800'"),
+        (
+            ["a"],
+            [1],
+            {"outputs": [{"name": "logits"}]},
+            "output 'logits' does not exist. Ask for label, score",
+        ),
+        (["a"], [1], {"inputs": []}, "the request has 0 inputs"),
+        (["a"], [1], {"inputs": [{"name": "x"}]}, "inputs.0.shape: Field required"),
+        (
+            ["a"],
+            [1],
+            {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]},
+            "input 'x' has datatype 'FP32'. Send texts as BYTES.",
+        ),
+    ],
+)
+def test_v2_says_what_is_wrong_with_a_request(
+    server: Server, data: list[Any], shape: list[int], more: dict[str, Any], message: str
+) -> None:
+    assert message in error_of(server.v2(data, shape, **more), 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"text": 5}', "text: Input should be a valid string, and it is 5"),
+        (b"{}", "text: Field required"),
+        (b"[]", "the body: "),
+        (b"", "the body: Field required"),
+        (b'{"text": "a"', "the body is not JSON"),
+        (b'{"text": "\xff"}', "error parsing the body"),
+        (b'{"text": "\\ud800"}', "not valid UTF-8"),
+    ],
+)
+def test_predict_says_what_is_wrong_with_a_body(server: Server, body: bytes, message: str) -> None:
+    assert message in error_of(requests.post(f"{server.url}/predict", body, timeout=60), 400)
+
+
+def test_an_unknown_model_is_named(server: Server) -> None:
+    assert "nobody" in error_of(server.post("/v1/models/nobody:predict", {"instances": ["a"]}), 404)
+    assert "nobody" in error_of(server.get("/v2/models/nobody/ready"), 404)
+    assert "/nowhere" in error_of(server.get("/nowhere"), 404)
+    assert "GET /predict" in error_of(server.get("/predict"), 405)
+
+
+def test_nobody_can_unload_the_model(server: Server) -> None:
+    for action in ("unload", "load"):
+        assert action in error_of(server.post(f"/v2/repository/models/{NAME}/{action}", {}), 403)
+    assert server.v1(["still there"]).status_code == 200
+
+
+def test_readiness_is_told_by_model(server: Server) -> None:
+    assert server.get(f"/v2/models/{NAME}/ready").json() == {"name": NAME, "ready": True}
+
+
+def test_liveness_answers_while_a_big_request_is_predicted(server: Server) -> None:
+    slowest, probes = 0.0, 0
+    with ThreadPoolExecutor() as pool:
+        began = time.monotonic()
+        big = pool.submit(server.v1, [" ".join(TEXTS)] * 2_000)
+        while not big.done():
+            asked = time.monotonic()
+            assert server.get("/v2/health/live").json() == {"live": True}
+            slowest, probes = max(slowest, time.monotonic() - asked), probes + 1
+            time.sleep(0.01)  # the probes are not to take the processor from what they watch
+        took = time.monotonic() - began
+        assert len(big.result().json()["predictions"]) == 2_000
+    assert probes > 5
+    assert slowest < took / 3
+
+
+def test_what_a_client_does_leaves_no_line_in_the_log(server: Server) -> None:
+    server.v1(TEXTS)
+    server.v1([3])
+    server.get("/v2/models/nobody/ready")
+    lines = server.log.read_text().splitlines()
+    assert lines == [f"serving {NAME!r} at {server.url} (labels: bad, so so, gut & schön)"]
+
+
+def test_an_unexpected_error_is_logged_tells_the_client_nothing_and_leaves_ctrl_c_clean(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with running(tiny_model, tmp_path / "log", program=("-c", BROKEN)) as broken:
+        for response in (broken.v1(["a"]), broken.v2(["a"], [1]), broken.post("/predict", {"text": "a"})):
+            assert error_of(response, 500) == "internal error"
+        assert broken.get("/").ok
+        log = broken.log.read_text()
+        assert log.count("NotImplementedError: a secret") == 3
+        broken.process.send_signal(signal.SIGINT)
+        assert broken.process.wait(timeout=30) == 0
+        assert broken.log.read_text() == log
+
+
+def test_sigterm_answers_what_is_under_way_and_ends_with_status_0(tiny_model: Path, tmp_path: Path) -> None:
+    with running(tiny_model, tmp_path / "log") as server, ThreadPoolExecutor() as pool:
+        big = pool.submit(server.v1, [" ".join(TEXTS)] * 1_000)
+        while (
+            f'request_preprocess_seconds_count{{model_name="{NAME}"}} 1.0' not in server.get("/metrics").text
+        ):
+            assert not big.done()
+        server.process.send_signal(signal.SIGTERM)
+        assert len(big.result().json()["predictions"]) == 1_000
+        assert server.process.wait(timeout=30) == 0
+        assert len(server.log.read_text().splitlines()) == 1
+
+
+def test_a_tampered_model_folder_is_not_served(tmp_path: Path) -> None:
+    folder = tiny.write_classifier(tmp_path / "model")
+    (folder / "config.json").write_text("{}")
+    message = refused_start("--model-dir", str(folder))
+    assert message.startswith("error: ")
+    assert "config.json has SHA-256" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_options_that_cannot_be_used_are_named(tiny_model: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        message = refused_start("--model-dir", str(tiny_model), "--model-name", NAME, "--http-port", port)
+    assert message.startswith(f"error: http_port {port} cannot be used (Address already in use).")
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads"),
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("150000 100000", 1),
+        ("50000 100000", 1),
+        ("6400000 100000", 8),
+    ],
+)
+def test_inference_uses_no_more_threads_than_the_container_pays_for(
+    tmp_path: Path, quota: str, threads: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota + "\n")
+    assert usable_processors(8, tmp_path / "cpu.max") == threads
+
+
+def test_without_a_quota_inference_uses_every_processor(tmp_path: Path) -> None:
+    assert usable_processors(8, tmp_path / "absent") == 8
