@@ -40,7 +40,7 @@ HISTORY_NAME = "training_history.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
 # Points of the validation curve; each costs a pass over the validation rows.
-EVALUATIONS = 3
+EVALUATIONS = 2
 
 # The names under which the common encoders' configurations keep their dropout rates.
 DROPOUT_NAMES = (

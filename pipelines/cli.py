@@ -40,6 +40,8 @@ def main(pipeline: GraphComponent, words: list[str] | None = None) -> None:
         options.command(pipeline, options)
     except MinimlError as error:
         _fail(f"\nerror: {error}")
+    except OSError as error:  # A full disk, or a folder that may not be written.
+        _fail(f"\nerror: {error}. Free some space, or keep runs elsewhere: --outputs.")
     except KeyboardInterrupt:
         _fail("\nstopped")
 

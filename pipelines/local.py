@@ -30,6 +30,8 @@ from pipelines.console import Console
 OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
 """Where runs are kept; MINIML_OUTPUTS says otherwise."""
 
+SILENT_END = "ended without a word, as a process does that is killed for want of memory"
+
 
 class RunError(MinimlError):
     """A stage of a run failed; the message is the stage's own."""
@@ -213,5 +215,5 @@ def _explained(console: Console, folder: Path, error: RuntimeError) -> RunError:
     if not stage:
         return RunError(f"{error} (the log: {folder / 'run.log'})")
     return RunError(
-        f"{stage}: {console.error or 'ended without a word'}\n(the whole log: {folder / 'run.log'})"
+        f"{stage}: {console.error or SILENT_END}\n(the whole log: {folder / 'run.log'})"
     )

@@ -8,7 +8,6 @@ import uuid
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 
@@ -47,9 +46,10 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
 
     def _v2_answer(self, request: InferRequest, predictions: list[Prediction]) -> InferResponse:
         count, labels = len(predictions), self._inference.labels
-        names = np.array([prediction.label for prediction in predictions], dtype=np.object_)
-        scores = np.array([prediction.score for prediction in predictions], dtype=np.float32)
-        rows = [list(prediction.probabilities.values()) for prediction in predictions]
+        # Lists, not arrays: KServe 0.21 cannot put arrays into a gRPC answer.
+        names = [prediction.label for prediction in predictions]
+        scores = [prediction.score for prediction in predictions]
+        shares = [share for prediction in predictions for share in prediction.probabilities.values()]
         return InferResponse(
             response_id=request.id
             if request.id is not None
@@ -58,7 +58,7 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
             infer_outputs=[
                 InferOutput("label", [count], "BYTES", names),
                 InferOutput("score", [count], "FP32", scores),
-                InferOutput("probabilities", [count, len(labels)], "FP32", np.array(rows, dtype=np.float32)),
+                InferOutput("probabilities", [count, len(labels)], "FP32", shares),
             ],
             # The order of the columns. A parameter can be a string or a number, but no list.
             parameters={"labels": json.dumps(labels, ensure_ascii=False)},

@@ -26,7 +26,11 @@ from serving.server import JsonBodies, Server
 
 def options() -> argparse.Namespace:
     """The command line's options: KServe's, with defaults of ours, and the model folder."""
-    parser = argparse.ArgumentParser("serving", description=__doc__, parents=[kserve_parser])
+    parser = argparse.ArgumentParser(
+        "python -m serving",
+        description="Serves a model folder over KServe's protocols.",
+        parents=[kserve_parser],
+    )
     parser.add_argument(
         "--model_dir", "--model-dir", type=Path, required=True, help="what the train stage wrote"
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +115,12 @@ def test_a_second_run_takes_unchanged_stages_from_the_cache_and_says_so(
 
 def test_a_changed_file_is_read_again(job: list[str], tmp_path: Path) -> None:
     source = tiny.write_reviews(tmp_path / "reviews.csv", rows=60)
-    words = [*job, f"--dataset-id={source}", "--label-column=stars", f"--outputs={tmp_path / 'out'}"]
-    assert "column 'label'" not in pipeline(*words).err
+    words = [*job, f"--dataset-id={source}", f"--outputs={tmp_path}", "--iterations=1", "--min-accuracy=1"]
+    assert "12 test rows" in pipeline(*words).out
     tiny.write_reviews(source, rows=80)
-    shown = pipeline(*words, "--label-column=label", "--iterations=1", "--min-accuracy=0.99")
-    assert "58 train + 6 validation + 16 test rows" in shown.out, shown.err
+    shown = pipeline(*words).out
+    assert "16 test rows" in shown
+    assert "cache" not in shown
 
 
 def test_a_model_below_the_threshold_is_rejected_and_the_run_succeeds(job: list[str], outputs: Path) -> None:
@@ -166,6 +169,19 @@ def test_a_model_folder_without_weights_is_refused_before_training(
     assert ended.status == 1
     assert "train: model_id" in ended.err
     assert "has no weights (model.safetensors); it has: config.json" in ended.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_full_disk_ends_a_run_with_a_message_and_no_latest(job: list[str], tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", tmp_path], check=True)
+    try:
+        ended = pipeline(*job, f"--outputs={tmp_path}")
+        assert ended.status == 1
+        assert "disk" in ended.err or "No space left on device" in ended.err
+        assert "Traceback" not in ended.err
+        assert not (tmp_path / "latest").exists()
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_serving_before_any_run_says_what_to_do(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def wait_until_ready(server: Server) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < deadline and server.process.poll() is None:
         with contextlib.suppress(requests.ConnectionError):
-            if server.get(f"/v2/models/{NAME}/ready").ok:
+            if server.get(f"/v2/models/{NAME}/ready").ok and server.url in server.log.read_text():
                 return
         time.sleep(0.1)
     pytest.fail(f"the predictor did not start: {server.log.read_text()}")
