@@ -100,7 +100,7 @@ def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     start = time.monotonic()
     arguments = _arguments(pipeline, options)
     check(arguments)
-    _quiet_libraries()
+    _prepare_environment()
     print(f"miniml: {arguments['model_id']} on {arguments['dataset_id']}", flush=True)
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         compiled = Path(scratch) / "pipeline.yaml"
@@ -134,11 +134,20 @@ def check(arguments: dict[str, Any]) -> None:
         locate(argument, arguments[argument])
 
 
-def _quiet_libraries() -> None:
-    """For the stages' processes, which inherit it: bars and advice that would drown what we say."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+def _prepare_environment() -> None:
+    """For the stages' processes, which inherit it; what the user has set stays."""
+    settings = {
+        # Bars and advice that would drown what we say.
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "true",
+        # glibc gives large blocks back to the kernel when they are freed and has them zeroed again at the next
+        # step. Keeping them takes about 6 % off a training step (8 texts of 220 tokens, MiniLM).
+        "MALLOC_MMAP_THRESHOLD_": "2000000000",
+        "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
 
 
 def _answers(

@@ -214,6 +214,4 @@ def _explained(console: Console, folder: Path, error: RuntimeError) -> RunError:
     stage = console.failed_stage
     if not stage:
         return RunError(f"{error} (the log: {folder / 'run.log'})")
-    return RunError(
-        f"{stage}: {console.error or SILENT_END}\n(the whole log: {folder / 'run.log'})"
-    )
+    return RunError(f"{stage}: {console.error or SILENT_END}\n(the whole log: {folder / 'run.log'})")
