@@ -23,7 +23,7 @@ from tests.command import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
-    command.replace("\\\n", " ").strip()
+    " ".join(command.replace("\\\n", " ").split())
     for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     for command in re.split(r"(?<!\\)\n", block.strip())
 ]
@@ -39,11 +39,15 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("outputs")
 
 
+# These tests run under `make test`, and the make that they start is none of its children.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS")}
+
+
 def run(command: str, outputs: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         shlex.split(command),
         cwd=ROOT,
-        env={**os.environ, "MINIML_OUTPUTS": str(outputs), **environment},
+        env={**ENVIRONMENT, "MINIML_OUTPUTS": str(outputs), **environment},
         capture_output=True,
         text=True,
         timeout=280,
@@ -69,7 +73,7 @@ def serving(outputs: Path) -> Iterator[str]:
     process = subprocess.Popen(
         ["make", "serve"],
         cwd=ROOT,
-        env={**os.environ, "MINIML_OUTPUTS": str(outputs), "PORT": str(port)},
+        env={**ENVIRONMENT, "MINIML_OUTPUTS": str(outputs), "PORT": str(port)},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
