@@ -15,6 +15,7 @@ def train(
     epochs: int,
     device: str,
     max_length: int,
+    truncation_side: str,
     learning_rate: float,
     dropout: float,
     frozen_layers: int,
@@ -32,6 +33,7 @@ def train(
         epochs: Passes over the training rows, where iterations is 0.
         device: cpu, cuda, cuda:1, mps or auto.
         max_length: Tokens of a text that the model sees.
+        truncation_side: Where a longer text is cut: right keeps its beginning, left its end.
         learning_rate: The highest one; it warms up and then falls linearly.
         dropout: The encoder's dropout rate; 0 is fastest on a CPU.
         frozen_layers: How many of the lowest encoder layers, and the embeddings, to leave as they are.
@@ -53,6 +55,7 @@ def train(
             epochs=epochs,
             device=device,
             max_length=max_length,
+            truncation_side=truncation_side,
             learning_rate=learning_rate,
             dropout=dropout,
             frozen_layers=frozen_layers,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from miniml.errors import InputError
 
 PRECISIONS = ("auto", "bf16", "fp32")
+TRUNCATION_SIDES = ("left", "right")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class TrainingSettings:
     max_length: int = 256
     """Tokens of a text that the model sees. BERT takes 512, but a step's cost grows with it, and
     256 keeps most of what reviews say (they are 275 tokens long on average on IMDB)."""
+    truncation_side: str = "right"
+    """Where a longer text is cut: "right" keeps its beginning, "left" its end, where reviews give their verdict."""
     learning_rate: float = 5e-5
     dropout: float = 0.0
     """On a CPU dropout takes a third of a step (its random numbers are drawn on one thread, and it
@@ -91,10 +94,8 @@ class TrainingSettings:
             raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0, 5e-5 say.")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
-        if self.precision not in PRECISIONS:
-            raise InputError(
-                f"precision {self.precision!r} is not known. Use one of {', '.join(PRECISIONS)}."
-            )
+        require_one_of("precision", self.precision, PRECISIONS)
+        require_one_of("truncation_side", self.truncation_side, TRUNCATION_SIDES)
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise InputError(
                 f"device {self.device!r} is not known. Use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'."
@@ -146,6 +147,11 @@ def require_fraction(name: str, value: float) -> None:
 def require_at_least(name: str, value: int, least: int, remedy: str = "") -> None:
     if value < least:
         raise InputError(f"{name} is {value}; it must be {least} or more. {remedy}".rstrip())
+
+
+def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"{name} {value!r} is not known. Use one of {', '.join(known)}.")
 
 
 def require_dns_label(name: str, value: str, longest: int) -> None:

@@ -180,6 +180,7 @@ def _load(folder: Path, labels: list[str], settings: TrainingSettings) -> tuple[
     if tokenizer.pad_token is None:  # Decoders are trained without padding.
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
+    tokenizer.truncation_side = settings.truncation_side
     tokenizer.model_max_length = _max_length(tokenizer, model, settings)
     return tokenizer, model
 

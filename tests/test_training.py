@@ -63,6 +63,17 @@ def test_the_same_seed_gives_the_same_weights(dataset_dir: Path, encoder: Path, 
     assert one == two
 
 
+def test_a_long_text_keeps_the_end_that_was_asked_for(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    for side, same_ending_is_all_that_counts in (("left", True), ("right", False)):
+        folder = tmp_path / side
+        train(dataset_dir, folder, encoder, iterations=2, max_length=8, truncation_side=side)
+        long, other = "good " * 20 + "bad " * 20, "awful " * 20 + "bad " * 20
+        one, two = Classifier.load(folder).predict_probabilities([long, other])
+        assert (one.tolist() == two.tolist()) is same_ending_is_all_that_counts
+
+
 def test_no_iterations_means_whole_epochs(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
     rows = data.load(dataset_dir)[1].rows["train"]
     result = train(dataset_dir, tmp_path / "model", encoder, iterations=0, epochs=2, batch_size=64)
