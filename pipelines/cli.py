@@ -84,7 +84,7 @@ def _compile(pipeline: GraphComponent, options: argparse.Namespace) -> None:
         path = options.folder / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         compiler.Compiler().compile(component, str(path))
-        print(path)
+        print(os.path.relpath(path))
 
 
 def _compiled(pipeline: GraphComponent) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,7 +80,7 @@ def run(
         enable_caching=True,
         cache_root=str(outputs / "cache" / _cache_key(arguments)),
     )
-    with (folder / "run.log").open("w", encoding="utf-8") as log:
+    with _temporary_files_swept(), (folder / "run.log").open("w", encoding="utf-8") as log:
         console = Console(_stages(compiled), screen, log)
         try:
             with _printing_to(console):
@@ -105,7 +106,7 @@ def summarise(
         "accuracy": result.accuracy,
         "accuracy_interval": list(result.accuracy_interval),
         "majority_share": result.majority_share,
-        "train_rows": rows["train"],
+        "train_rows": int(rows["train"]),  # kfp reads every number of its metadata as a float.
         "test_rows": result.test_rows,
         "train_samples_per_second": manifest.read(model_dir).metrics["train_samples_per_second"],
         "service_name": arguments["service_name"],
@@ -193,6 +194,20 @@ def _cache_key(arguments: dict[str, Any]) -> str:
                 state = path.stat()
                 digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _temporary_files_swept() -> Any:
+    """Gives the stages a folder for temporary files of their own: each one's launcher leaves some behind."""
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
+        os.environ["TMPDIR"] = scratch
+        try:
+            yield
+        finally:
+            os.environ.pop("TMPDIR")
+            if before is not None:
+                os.environ["TMPDIR"] = before
 
 
 @contextlib.contextmanager
