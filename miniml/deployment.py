@@ -11,11 +11,10 @@ from miniml import __version__, manifest
 from miniml.errors import InputError
 from miniml.evaluation_result import EvaluationResult
 from miniml.gate import require_approved
+from miniml.installation import RUNTIME
 from miniml.progress import note
 from miniml.settings import DeploymentSettings, GateSettings
 
-RUNTIME = "miniml"
-"""The ClusterServingRuntime that runs our predictor."""
 PORT = 8080
 
 # Where a pod's model comes from, by the scheme of the artifact's URI. KFP writes minio:// for the S3

@@ -1,0 +1,16 @@
+"""The names of what `manifests/` installs on a cluster: the code that asks for them, and the tests, read them here."""
+
+from __future__ import annotations
+
+NAMESPACE = "kubeflow"
+"""Where Kubeflow Pipelines runs its steps, and, unless said otherwise, where models are served."""
+RUNTIME = "miniml"
+"""The ClusterServingRuntime that runs our predictor."""
+PIPELINE_ACCOUNT = "miniml-pipeline"
+"""The service account of a run's steps: KFP's rights, and what deploy needs."""
+PREDICTOR_ACCOUNT = "miniml-predictor"
+"""The service account of the served pods, which lists `S3_SECRET`."""
+S3_SECRET = "miniml-s3"  # noqa: S105  # its name, not its content
+"""The secret, in KServe's form, with which a pod's storage initializer reads the model."""
+FIELD_MANAGER = "miniml"
+"""In whose name deploy applies objects (server-side apply)."""
