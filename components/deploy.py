@@ -1,4 +1,6 @@
-"""deploy: an approved model -> its InferenceService."""
+"""deploy: an approved model -> a live InferenceService."""
+
+from typing import NamedTuple
 
 from kfp import dsl
 
@@ -10,6 +12,7 @@ def deploy(
     model: dsl.Input[dsl.Model],
     metrics: dsl.Input[dsl.Metrics],
     inference_service: dsl.Output[dsl.Artifact],
+    summary: dsl.Output[dsl.Markdown],
     approved: bool,
     min_accuracy: float,
     service_name: str,
@@ -18,13 +21,22 @@ def deploy(
     max_replicas: int,
     cpu: str,
     memory: str,
-) -> None:
-    """Renders the InferenceService that serves the model, after checking the gate's verdict again.
+    autoscaling_metric: str,
+    autoscaling_target: int,
+    service_account: str,
+    deploy_timeout: int,
+    dry_run: bool,
+    run: str,
+) -> NamedTuple("Deployed", [("url", str), ("generation", int)]):  # type: ignore[valid-type]
+    """Makes the model serve on KServe, after checking the gate's verdict again; on failure restores what served before.
+
+    A model on a local disk, which no pod can read, has its InferenceService rendered only.
 
     Args:
         model: What train wrote.
         metrics: What evaluate wrote of this very model.
         inference_service: The object for KServe, as YAML.
+        summary: What serves now, where, and since which run.
         approved: The gate's verdict.
         min_accuracy: The gate's threshold.
         service_name: The InferenceService's name.
@@ -33,6 +45,16 @@ def deploy(
         max_replicas: The most pods that autoscaling may start.
         cpu: Processors of a pod, as Kubernetes writes them: 500m, 2.
         memory: Memory of a pod: 2Gi.
+        autoscaling_metric: cpu or memory.
+        autoscaling_target: Percent of it that a pod uses before another one starts.
+        service_account: The served pods' account, which lists the secret of the store.
+        deploy_timeout: Seconds that the model has to become ready.
+        dry_run: Only renders.
+        run: The id of the run, for a label.
+
+    Returns:
+        url: The service's address; empty where nothing was applied.
+        generation: The InferenceService's generation; 0 where nothing was applied.
     """
     from pathlib import Path
 
@@ -40,7 +62,7 @@ def deploy(
     from miniml.evaluation_result import EvaluationResult
     from miniml.settings import DeploymentSettings, GateSettings
 
-    deployment.deploy(
+    deployed = deployment.deploy(
         model_dir=Path(model.path),
         model_uri=model.uri,
         approved=approved,
@@ -53,6 +75,14 @@ def deploy(
             max_replicas=max_replicas,
             cpu=cpu,
             memory=memory,
+            autoscaling_metric=autoscaling_metric,
+            autoscaling_target=autoscaling_target,
+            service_account=service_account,
+            deploy_timeout=deploy_timeout,
+            dry_run=dry_run,
         ),
         manifest_path=Path(inference_service.path),
+        run=run,
     )
+    Path(summary.path).write_text(deployed.markdown(), encoding="utf-8")
+    return (deployed.url, deployed.generation)

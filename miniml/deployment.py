@@ -1,25 +1,51 @@
-"""The InferenceService that serves a model on KServe."""
+"""Makes an approved model a live service, or leaves what served before."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from miniml import __version__, manifest
-from miniml.errors import InputError
+from miniml import manifest
+from miniml.cluster import Cluster, ConflictError
+from miniml.errors import ClusterError, DeploymentError
 from miniml.evaluation_result import EvaluationResult
 from miniml.gate import require_approved
-from miniml.installation import RUNTIME
+from miniml.inference_service import MODEL_DIGEST, REVISION, RUN, inference_service, storage_uri
+from miniml.installation import FIELD_MANAGER
 from miniml.progress import note
+from miniml.rollout import Patience, SupersededError, wait_until_ready
 from miniml.settings import DeploymentSettings, GateSettings
+from miniml.trial import try_out
 
-PORT = 8080
 
-# Where a pod's model comes from, by the scheme of the artifact's URI. KFP writes minio:// for the S3
-# store of its cluster, which KServe knows as s3://.
-_KSERVE_SCHEMES = {"minio://": "s3://", "s3://": "s3://", "gs://": "gs://", "/": "file:///"}
+@dataclass(frozen=True)
+class Deployed:
+    """What deploy leaves behind."""
+
+    service: dict[str, Any]
+    """The InferenceService: as the cluster has it, or, where nothing was applied, as it was rendered."""
+    applied: bool
+    url: str = ""
+    """Its address, as KServe tells it; empty where nothing was applied."""
+    generation: int = 0
+
+    def markdown(self) -> str:
+        metadata = self.service["metadata"]
+        name = f"{metadata['namespace']}/{metadata['name']}"
+        predictor = self.service["spec"]["predictor"]
+        rows = {
+            "address": self.url or "none: rendered, not applied",
+            "generation": str(self.generation or "none"),
+            "model": predictor["model"]["storageUri"],
+            "digest": metadata["annotations"][MODEL_DIGEST],
+            "replicas": f"{predictor['minReplicas']} to {predictor['maxReplicas']}",
+            "run": metadata["labels"].get(RUN, "none"),
+        }
+        title = f"# {name} {'serves' if self.applied else 'is rendered'}"
+        return "\n".join([title, "", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items()), ""])
 
 
 def deploy(
@@ -30,74 +56,105 @@ def deploy(
     gate: GateSettings,
     settings: DeploymentSettings,
     manifest_path: Path,
-) -> dict[str, Any]:
-    """Renders the InferenceService of an approved model into `manifest_path`.
+    *,
+    run: str = "",
+    cluster: Cluster | None = None,
+    patience: Patience | None = None,
+) -> Deployed:
+    """Renders the InferenceService of an approved model into `manifest_path`, and makes it serve.
+
+    A model at a local path can be read by no pod: it is rendered only, as in a dry run.
 
     Raises:
         GateError: the gate has not let this very model through.
         ModelFolderError: the folder is not the one that training signed.
+        ClusterError: the cluster refuses it or does not answer.
+        DeploymentError: it did not come to serve, or answers otherwise than in evaluation. What served before
+            serves again.
     """
     digest = manifest.verify(model_dir).digest
     require_approved(approved, result, digest, gate)
-    service = inference_service(storage_uri(model_uri), digest, settings)
+    service = inference_service(storage_uri(model_uri), digest, settings, run)
     manifest_path.parent.mkdir(parents=True, exist_ok=True)
     manifest_path.write_text(yaml.safe_dump(service, sort_keys=False), encoding="utf-8")
-    note(f"rendered InferenceService {settings.namespace}/{settings.service_name}")
-    return service
-
-
-def storage_uri(model_uri: str) -> str:
-    """The model's address as KServe's storage initializer reads it; only the scheme may change."""
-    for ours, theirs in _KSERVE_SCHEMES.items():
-        if model_uri.startswith(ours):
-            return theirs + model_uri.removeprefix(ours)
-    raise InputError(
-        f"model URI {model_uri!r} cannot be served; KServe reads {', '.join(_KSERVE_SCHEMES)}. "
-        f"Set the pipeline root to one of them."
+    name = f"{settings.namespace}/{settings.service_name}"
+    if settings.dry_run or model_uri.startswith("/"):
+        note(f"rendered InferenceService {name}")
+        return Deployed(service, applied=False)
+    live = _make_live(
+        cluster or Cluster.connect(), service, result, patience or Patience(settings.deploy_timeout)
     )
+    url = live.get("status", {}).get("url", "")
+    note(f"InferenceService {name} serves model {digest[:12]} at {url}")
+    return Deployed(live, applied=True, url=url, generation=live["metadata"]["generation"])
 
 
-def inference_service(storage: str, digest: str, settings: DeploymentSettings) -> dict[str, Any]:
-    """The object to apply, as plain data."""
+def _make_live(
+    cluster: Cluster, service: dict[str, Any], result: EvaluationResult, patience: Patience
+) -> dict[str, Any]:
+    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+    before = cluster.inference_service(namespace, name)
+    note(f"applying InferenceService {namespace}/{name}{'' if before else ', a new one'}")
+    applied = _apply(cluster, service)
+    try:
+        live = wait_until_ready(cluster, applied, patience)
+        try_out(cluster, live, result)
+    except SupersededError:
+        raise  # Whoever changed it means it to be so.
+    except (DeploymentError, ClusterError) as error:
+        raise DeploymentError(f"{error}\n{_put_back(cluster, service, before, patience)}") from error
+    return live
+
+
+def _apply(cluster: Cluster, service: dict[str, Any]) -> dict[str, Any]:
+    metadata = service["metadata"]
+    try:
+        return cluster.apply(service)
+    except ConflictError as error:
+        raise ClusterError(
+            f"InferenceService {metadata['namespace']}/{metadata['name']} has fields that somebody else manages: "
+            f"{error}. To hand them to miniml, apply what deploy rendered (its artifact inference_service) once: "
+            f"kubectl apply --server-side --force-conflicts --field-manager={FIELD_MANAGER} -f FILE."
+        ) from error
+
+
+def _put_back(
+    cluster: Cluster, service: dict[str, Any], before: dict[str, Any] | None, patience: Patience
+) -> str:
+    """Restores what was there, and says how that went: it never hides why it was needed."""
+    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+    try:
+        if before is None:
+            cluster.delete_inference_service(namespace, name)
+            return f"There was no {namespace}/{name} before, so the new one was deleted."
+        note(f"putting back what {namespace}/{name} served before")
+        wait_until_ready(cluster, cluster.apply(_restorable(before), force=True), patience)
+    except (DeploymentError, ClusterError) as error:
+        return f"PUTTING BACK THE REVISION BEFORE FAILED TOO: {error}"
+    digest = _annotations(before).get(MODEL_DIGEST, "of unknown digest")
+    return f"What served before was put back and serves: model {digest[:12]}."
+
+
+def _restorable(before: dict[str, Any]) -> dict[str, Any]:
+    """The object as it can be applied again: what its makers said, without what the cluster added."""
+    metadata = before["metadata"]
+    annotations = _annotations(before)
+    # One that miniml did not make has no revision; it gets one, so that its pods can be told from the failed ones.
+    annotations.setdefault(REVISION, f"before-{metadata.get('generation', 0)}")
     return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
+        "apiVersion": before["apiVersion"],
+        "kind": before["kind"],
         "metadata": {
-            "name": settings.service_name,
-            "namespace": settings.namespace,
-            "labels": {
-                "app.kubernetes.io/name": settings.service_name,
-                "app.kubernetes.io/managed-by": "miniml",
-                "app.kubernetes.io/version": __version__,
-            },
-            "annotations": {
-                "serving.kserve.io/deploymentMode": "Standard",
-                "miniml/model-digest": digest,
-            },
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "labels": metadata.get("labels") or {},
+            "annotations": annotations,
         },
-        "spec": {"predictor": _predictor(storage, settings)},
+        "spec": before["spec"],
     }
 
 
-def _predictor(storage: str, settings: DeploymentSettings) -> dict[str, Any]:
-    resources = {"cpu": settings.cpu, "memory": settings.memory}
-    # Not /v2/health/ready: that one says yes even when no model is loaded.
-    ready = {"httpGet": {"path": f"/v2/models/{settings.service_name}/ready", "port": PORT}}
-    alive = {"httpGet": {"path": "/v2/health/live", "port": PORT}}
-    return {
-        "minReplicas": settings.min_replicas,
-        "maxReplicas": settings.max_replicas,
-        # A server's own grace is 30 s, the pod's must be longer or it is killed with requests in flight.
-        "terminationGracePeriodSeconds": 45,
-        "model": {
-            "runtime": RUNTIME,
-            "modelFormat": {"name": "huggingface"},
-            "protocolVersion": "v2",
-            "storageUri": storage,
-            "resources": {"requests": resources, "limits": resources},
-            # 60 tries, 5 s apart: a large model has five minutes to load.
-            "startupProbe": {**ready, "periodSeconds": 5, "failureThreshold": 60},
-            "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 2},
-            "livenessProbe": {**alive, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
-        },
-    }
+def _annotations(service: dict[str, Any]) -> dict[str, str]:
+    found = dict(service["metadata"].get("annotations") or {})
+    found.pop("kubectl.kubernetes.io/last-applied-configuration", None)
+    return found

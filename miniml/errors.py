@@ -29,3 +29,11 @@ class StorageError(MinimlError):
 
 class GateError(MinimlError):
     """A model was about to be deployed that the gate has not let through."""
+
+
+class ClusterError(MinimlError):
+    """The Kubernetes cluster refused something, lacks something, or does not answer."""
+
+
+class DeploymentError(MinimlError):
+    """The new model did not come to serve; what served before serves again."""

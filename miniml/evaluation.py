@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from miniml import data
 from miniml.classifier import Classifier
 from miniml.errors import InputError
-from miniml.evaluation_result import ClassScores, EvaluationResult
+from miniml.evaluation_result import ClassScores, EvaluationResult, Sample
 from miniml.metrics import ClassificationScores
 from miniml.progress import Progress, note
 
@@ -49,6 +50,17 @@ def evaluate_model(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
         texts_per_second=round(len(texts) / seconds, 2),
         model_digest=classifier.manifest.digest,
         data_fingerprint=summary.fingerprint,
+        samples=_samples(list(texts), classifier.labels, probabilities),
     )
     note(f"accuracy {result.accuracy:.3f} ({low:.3f} to {high:.3f}) on {len(texts):,} held-out rows")
     return result
+
+
+def _samples(
+    texts: list[str], labels: tuple[str, ...], probabilities: npt.NDArray[np.float32]
+) -> list[Sample]:
+    by_length = sorted(range(len(texts)), key=lambda row: (len(texts[row]), row))
+    chosen = sorted({by_length[int(share * len(texts))] for share in (0.0, 0.5, 0.9)})
+    return [
+        Sample(texts[row], dict(zip(labels, map(float, probabilities[row]), strict=True))) for row in chosen
+    ]

@@ -23,6 +23,14 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A test row and the model's answer, for deploy to hold the served model's answer against."""
+
+    text: str
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
 class EvaluationResult:
     """The figures of one model on one test split; the gate and the report read nothing else."""
 
@@ -41,6 +49,8 @@ class EvaluationResult:
     texts_per_second: float
     model_digest: str
     data_fingerprint: str
+    samples: list[Sample]
+    """A few test rows: a short one, a middling one, a long one."""
 
     def scalars(self) -> dict[str, float]:
         """The figures that are one number each."""
@@ -65,4 +75,5 @@ class EvaluationResult:
         stored = json.loads(path.read_text(encoding="utf-8"))
         low, high = stored.pop("accuracy_interval")
         classes = [ClassScores(**scores) for scores in stored.pop("classes")]
-        return cls(accuracy_interval=(low, high), classes=classes, **stored)
+        samples = [Sample(**sample) for sample in stored.pop("samples")]
+        return cls(accuracy_interval=(low, high), classes=classes, samples=samples, **stored)

@@ -11,9 +11,12 @@ import re
 from dataclasses import dataclass
 
 from miniml.errors import InputError
+from miniml.installation import NAMESPACE, PREDICTOR_ACCOUNT
 
 PRECISIONS = ("auto", "bf16", "fp32")
 TRUNCATION_SIDES = ("left", "right")
+AUTOSCALING_METRICS = ("cpu", "memory")
+"""What Kubernetes' own autoscaler measures; the other two of KServe's are Knative's."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,20 @@ class DeploymentSettings:
     """The InferenceService to make of a model."""
 
     service_name: str = "miniml"
-    namespace: str = "kubeflow"
+    namespace: str = NAMESPACE
     min_replicas: int = 1
     max_replicas: int = 1
     cpu: str = "2"
     memory: str = "2Gi"
+    autoscaling_metric: str = "cpu"
+    autoscaling_target: int = 70
+    """Percent of the requested `cpu` or `memory` that a pod uses on average before another one is started."""
+    service_account: str = PREDICTOR_ACCOUNT
+    """Of the served pods: it lists the secret with which they read the model."""
+    deploy_timeout: int = 900
+    """Seconds that the new model has to become ready; failures that will not mend end the wait sooner."""
+    dry_run: bool = False
+    """Only renders the InferenceService."""
 
     def __post_init__(self) -> None:
         # KServe appends "-predictor" and more to the service's name, and the whole must still be a label.
@@ -133,6 +145,13 @@ class DeploymentSettings:
         require_dns_label("namespace", self.namespace, longest=63)
         require_at_least("min_replicas", self.min_replicas, 1)
         require_at_least("max_replicas", self.max_replicas, self.min_replicas, "It is min_replicas at least.")
+        require_dns_label("service_account", self.service_account, longest=63)
+        require_one_of("autoscaling_metric", self.autoscaling_metric, AUTOSCALING_METRICS)
+        if not 1 <= self.autoscaling_target <= 100:
+            raise InputError(
+                f"autoscaling_target is {self.autoscaling_target}; it is a percentage, from 1 to 100."
+            )
+        require_at_least("deploy_timeout", self.deploy_timeout, 1, "It is a number of seconds.")
         for name in ("cpu", "memory"):
             require_quantity(name, getattr(self, name))
 

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
-from components import deploy, evaluate, gate, train, transform
+from components import deploy, evaluate, gate, preflight, train, transform
 from miniml.errors import MinimlError
 from miniml.progress import duration
 from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
@@ -28,7 +28,7 @@ from pipelines.ask import ask, serving_command
 from pipelines.presets import PRESETS
 
 COMPILED = Path(__file__).parent / "compiled"
-COMPONENTS = (transform, train, evaluate, gate, deploy)
+COMPONENTS = (preflight, transform, train, evaluate, gate, deploy)
 
 _TYPES = {"Integer": int, "Float": float, "String": str}
 

@@ -1,4 +1,4 @@
-"""transform -> train -> evaluate -> gate -> deploy: a dataset and a model name become a served classifier.
+"""preflight -> transform -> train -> evaluate -> gate -> deploy: a dataset and a model name become a served classifier.
 
 python -m pipelines.text_classification --help
 """
@@ -10,6 +10,7 @@ from kfp import dsl
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.gate import gate
+from components.preflight import preflight
 from components.train import train
 from components.transform import transform
 from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
@@ -54,8 +55,17 @@ def text_classification(
     max_replicas: int = DEPLOYMENT.max_replicas,
     cpu: str = DEPLOYMENT.cpu,
     memory: str = DEPLOYMENT.memory,
+    autoscaling_metric: str = DEPLOYMENT.autoscaling_metric,
+    autoscaling_target: int = DEPLOYMENT.autoscaling_target,
+    service_account: str = DEPLOYMENT.service_account,
+    deploy_timeout: int = DEPLOYMENT.deploy_timeout,
+    dry_run: bool = DEPLOYMENT.dry_run,
 ) -> Outputs:
     """From a dataset and a model name to a served text classifier."""
+    # What a cluster is like may change from run to run, so its inspection is never taken from a cache.
+    checked = preflight(
+        namespace=namespace, service_account=service_account, dry_run=dry_run
+    ).set_caching_options(False)
     data = transform(
         dataset_id=dataset_id,
         text_column=text_column,
@@ -66,7 +76,7 @@ def text_classification(
         train_test_split_ratio=train_test_split_ratio,
         max_rows=max_rows,
         seed=seed,
-    )
+    ).after(checked)
     training = train(
         dataset=data.outputs["dataset"],
         model_id=model_id,
@@ -97,6 +107,12 @@ def text_classification(
             max_replicas=max_replicas,
             cpu=cpu,
             memory=memory,
+            autoscaling_metric=autoscaling_metric,
+            autoscaling_target=autoscaling_target,
+            service_account=service_account,
+            deploy_timeout=deploy_timeout,
+            dry_run=dry_run,
+            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         ).set_caching_options(False)
     return Outputs(
         dataset=data.outputs["dataset"],

@@ -1,25 +1,31 @@
-"""The InferenceService is what KServe's own schema takes."""
+"""Deploy makes a model live, or says why not and leaves what served before."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
-from miniml import deployment, manifest
-from miniml.errors import GateError, InputError
+from miniml import manifest
+from miniml.classifier import Classifier
+from miniml.cluster import Cluster
+from miniml.deployment import Deployed, deploy
+from miniml.errors import ClusterError, DeploymentError, GateError
 from miniml.evaluation import evaluate_model
 from miniml.evaluation_result import EvaluationResult
+from miniml.inference_service import MODEL_DIGEST, RUN
+from miniml.rollout import Patience, SupersededError
 from miniml.settings import DeploymentSettings, GateSettings
+from tests import kubernetes_server
+from tests.kubernetes_server import KubernetesServer, fails_with, pod, stays_as_it_is
 
-CRD = Path(__file__).parents[2] / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"
-
-SETTINGS = DeploymentSettings(
-    service_name="stars", namespace="models", min_replicas=2, max_replicas=5, cpu="500m", memory="3Gi"
-)
+SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
+PATIENCE = Patience(timeout=5.0, between_looks=0.01, unschedulable=0.0, stale_status=0.0)
+OLD, NEW = "s3://bucket/old", "s3://bucket/new"
 
 
 @pytest.fixture(scope="module")
@@ -27,81 +33,273 @@ def result(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
     return evaluate_model(model_dir, dataset_dir)
 
 
-def test_it_says_what_to_serve_and_how() -> None:
-    service = deployment.inference_service("s3://bucket/model", "d" * 64, SETTINGS)
-    assert service["metadata"]["name"] == "stars"
-    assert service["metadata"]["namespace"] == "models"
-    assert service["metadata"]["annotations"]["miniml/model-digest"] == "d" * 64
-    predictor = service["spec"]["predictor"]
-    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (2, 5)
-    model = predictor["model"]
-    assert (model["runtime"], model["storageUri"], model["protocolVersion"]) == (
-        "miniml",
-        "s3://bucket/model",
-        "v2",
-    )
-    assert model["resources"]["limits"] == {"cpu": "500m", "memory": "3Gi"}
-    assert model["readinessProbe"]["httpGet"]["path"] == "/v2/models/stars/ready"
+@pytest.fixture(scope="module")
+def classifier(model_dir: Path) -> Classifier:
+    return Classifier.load(model_dir)
+
+
+@pytest.fixture
+def server(classifier: Classifier) -> Iterator[KubernetesServer]:
+    def answer(text: str) -> dict[str, float]:
+        return classifier.predict([text])[0].probabilities
+
+    with KubernetesServer(answer) as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(server: KubernetesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setenv("KUBECONFIG", str(server.write_kubeconfig(tmp_path / "kubeconfig")))
+    return Cluster.connect(retry_after=(0.01, 0.01, 0.01))
+
+
+@pytest.fixture
+def make_live(model_dir: Path, result: EvaluationResult, cluster: Cluster, tmp_path: Path) -> Any:
+    def make(uri: str, **changed: Any) -> Deployed:
+        arguments: dict[str, Any] = {
+            "settings": SETTINGS,
+            "result": result,
+            "patience": PATIENCE,
+            "run": "run-1",
+            **changed,
+        }
+        return deploy(
+            model_dir,
+            uri,
+            True,
+            gate=GateSettings(0.0),
+            manifest_path=tmp_path / "inference_service",
+            cluster=cluster,
+            **arguments,
+        )
+
+    return make
+
+
+def served(server: KubernetesServer) -> str:
+    return str(server.services["stars"]["spec"]["predictor"]["model"]["storageUri"])
+
+
+def test_a_model_in_the_store_comes_to_serve(
+    server: KubernetesServer, make_live: Any, model_dir: Path
+) -> None:
+    deployed = make_live("minio://bucket/new")
+    assert served(server) == NEW
+    assert (deployed.applied, deployed.url, deployed.generation) == (True, "http://stars.models.example", 1)
+    metadata = server.services["stars"]["metadata"]
+    assert metadata["labels"][RUN] == "run-1"
+    assert metadata["annotations"][MODEL_DIGEST] == manifest.read(model_dir).digest
+    assert "http://stars.models.example" in deployed.markdown()
+
+
+def test_a_second_version_replaces_the_first(server: KubernetesServer, make_live: Any) -> None:
+    make_live(OLD)
+    assert make_live(NEW).generation == 2
+    assert [entry["model"] for entry in server.pods] == [NEW]
+
+
+def test_ready_is_not_believed_while_the_old_revision_serves(
+    server: KubernetesServer, make_live: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_live(OLD)
+    server.fates[NEW] = stays_as_it_is
+    with pytest.raises(DeploymentError, match=r"0 of 1 new pods ready, 1 of the revision before still there"):
+        make_live(NEW, patience=replace(PATIENCE, timeout=0.1))
 
 
 @pytest.mark.parametrize(
-    ("uri", "storage"),
+    ("fate", "words"),
     [
-        ("minio://mlpipeline/v2/artifacts/a/minio://b", "s3://mlpipeline/v2/artifacts/a/minio://b"),
-        ("s3://bucket/model", "s3://bucket/model"),
-        ("gs://bucket/model", "gs://bucket/model"),
-        ("/home/me/model", "file:///home/me/model"),
+        (fails_with("ImagePullBackOff", "no such image"), "ImagePullBackOff no such image"),
+        (fails_with("CrashLoopBackOff", restarts=2), "CrashLoopBackOff"),
+        (fails_with("CrashLoopBackOff", init=True, restarts=1), "container 'storage-initializer'"),
+        (fails_with("CreateContainerConfigError", "secret x not found"), "secret x not found"),
     ],
 )
-def test_only_the_scheme_of_the_models_address_changes(uri: str, storage: str) -> None:
-    assert deployment.storage_uri(uri) == storage
+def test_what_time_will_not_mend_ends_the_wait_at_once_and_is_rolled_back(
+    server: KubernetesServer, make_live: Any, fate: kubernetes_server.Fate, words: str
+) -> None:
+    make_live(OLD)
+    server.fates[NEW] = fate
+    with pytest.raises(DeploymentError) as failed:
+        make_live(NEW, patience=replace(PATIENCE, timeout=3600.0))
+    assert words in str(failed.value)
+    assert "What served before was put back and serves" in str(failed.value)
+    assert served(server) == OLD
+    assert [entry["model"] for entry in server.pods] == [OLD]
 
 
-def test_an_address_that_kserve_cannot_read_is_refused() -> None:
-    with pytest.raises(InputError, match="ftp://"):
-        deployment.storage_uri("ftp://host/model")
+def test_a_crash_is_told_with_conditions_events_and_the_last_log_lines(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    server.fates[NEW] = fails_with("CrashLoopBackOff", restarts=2)
+    server.log = "error: model folder /mnt/models: model.safetensors was changed"
+    server.events = [
+        {"involvedObject": {"name": "stars-predictor"}, "reason": "Unhealthy", "message": "probe failed"},
+        {"involvedObject": {"name": "else"}, "reason": "Killing", "message": "another one's"},
+    ]
+    with pytest.raises(DeploymentError) as failed:
+        make_live(NEW)
+    message = str(failed.value)
+    assert "Ready=False MinimumReplicasUnavailable" in message
+    assert "stars-predictor: Unhealthy: probe failed" in message
+    assert "another one's" not in message
+    assert "model.safetensors was changed" in message
+    assert "previous=true" in message  # A container that has restarted tells little in its new log.
 
 
-def _strict(schema: Any) -> Any:
-    """The schema with unknown fields forbidden, as the API server does for server-side apply."""
-    if isinstance(schema, list):
-        return [_strict(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    strict = {name: _strict(part) for name, part in schema.items()}
-    if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        strict["additionalProperties"] = False
-    return strict
+def test_a_pod_that_no_node_has_room_for_is_told(server: KubernetesServer, make_live: Any) -> None:
+    def unschedulable(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        stuck = pod(service, ready=False)
+        stuck["status"]["conditions"].append(
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": "Insufficient cpu",
+            }
+        )
+        server.pods = [stuck]
+        yield
+
+    server.fates[NEW] = unschedulable
+    with pytest.raises(DeploymentError, match="finds no node: Insufficient cpu"):
+        make_live(NEW, patience=replace(PATIENCE, timeout=3600.0))
 
 
-@pytest.mark.skipif(not CRD.exists(), reason=f"KServe's schemas are not at {CRD}")
-def test_it_is_valid_by_kserves_schema_and_the_schema_would_notice() -> None:
-    crd = yaml.load(CRD.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    version = next(version for version in crd["spec"]["versions"] if version["name"] == "v1beta1")
-    schema = _strict(version["schema"]["openAPIV3Schema"]["properties"]["spec"])
-    spec = deployment.inference_service("s3://bucket/model", "d" * 64, SETTINGS)["spec"]
-    jsonschema.Draft7Validator(schema).validate(spec)
-    for path, value in ((("model", "storageUrl"), "s3://b"), (("minReplicas",), "two")):
-        broken = yaml.safe_load(yaml.safe_dump(spec))
-        place = broken["predictor"]
-        for name in path[:-1]:
-            place = place[name]
-        place[path[-1]] = value
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.Draft7Validator(schema).validate(broken)
+def test_pods_that_may_not_be_made_are_told(server: KubernetesServer, make_live: Any) -> None:
+    def over_quota(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        server.set_status(service, ready=False, reason="FailedCreate")
+        yield
+
+    server.fates[NEW] = over_quota
+    with pytest.raises(DeploymentError, match="FailedCreate"):
+        make_live(NEW, patience=replace(PATIENCE, timeout=3600.0))
 
 
-def test_an_approved_model_is_rendered(model_dir: Path, result: EvaluationResult, tmp_path: Path) -> None:
-    path = tmp_path / "deploy" / "inference_service"
-    gate = GateSettings(0.0)
-    deployment.deploy(model_dir, "minio://b/model", True, result, gate, SETTINGS, path)
-    service = yaml.safe_load(path.read_text())
-    assert service["spec"]["predictor"]["model"]["storageUri"] == "s3://b/model"
-    assert service["metadata"]["annotations"]["miniml/model-digest"] == manifest.read(model_dir).digest
+def test_a_first_deployment_that_fails_leaves_nothing(server: KubernetesServer, make_live: Any) -> None:
+    server.fates[NEW] = fails_with("CrashLoopBackOff")
+    with pytest.raises(DeploymentError, match="the new one was deleted"):
+        make_live(NEW)
+    assert server.services == {}
 
 
-def test_a_rejected_model_is_not_rendered(model_dir: Path, result: EvaluationResult, tmp_path: Path) -> None:
+def test_a_service_that_answers_otherwise_than_in_evaluation_is_rolled_back(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    make_live(OLD)
+    server.answers[NEW] = lambda text: {"bad": 0.5, "good": 0.5}
+    with pytest.raises(DeploymentError, match="not as the evaluated model did"):
+        make_live(NEW)
+    assert served(server) == OLD
+
+
+def test_a_failed_rollback_is_told_beside_the_first_failure(server: KubernetesServer, make_live: Any) -> None:
+    make_live(OLD)
+    server.fates[NEW] = fails_with("CrashLoopBackOff")
+    server.fates[OLD] = fails_with("ImagePullBackOff")
+    with pytest.raises(DeploymentError, match=r"(?s)CrashLoopBackOff.*PUTTING BACK.*ImagePullBackOff"):
+        make_live(NEW)
+
+
+def test_a_service_that_miniml_did_not_make_is_put_back_as_well(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    theirs: dict[str, Any] = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "stars", "namespace": "models", "generation": 7},
+        "spec": {"predictor": {"minReplicas": 1, "model": {"storageUri": OLD}}},
+        "status": {},
+    }
+    server.services["stars"] = theirs
+    server.pods = [pod({**theirs, "metadata": {**theirs["metadata"], "annotations": {}}})]
+    server.fates[NEW] = fails_with("CrashLoopBackOff")
+    with pytest.raises(DeploymentError, match="put back and serves: model of unknown"):
+        make_live(NEW)
+    assert server.services["stars"]["spec"] == theirs["spec"]
+
+
+def test_a_conflict_names_the_other_manager_and_changes_nothing(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    make_live(OLD)
+    server.managers["stars"] = "kubectl-edit"
+    with pytest.raises(ClusterError, match=r"kubectl-edit.*--force-conflicts"):
+        make_live(NEW)
+    assert served(server) == OLD
+
+
+def test_a_403_names_the_account_and_the_remedy(server: KubernetesServer, make_live: Any) -> None:
+    server.denied = {"patch inferenceservices"}
+    with pytest.raises(ClusterError, match=r"pipeline-runner.*manifests/"):
+        make_live(NEW)
+
+
+def test_someone_elses_change_during_the_wait_is_left_alone(server: KubernetesServer, make_live: Any) -> None:
+    def overtaken(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        theirs = {**service, "metadata": {**service["metadata"], "annotations": {}}}
+        server.services["stars"] = theirs
+        yield
+
+    server.fates[NEW] = overtaken
+    with pytest.raises(SupersededError, match="changed by somebody else"):
+        make_live(NEW)
+    assert "stars" in server.services
+
+
+def test_dropped_connections_and_a_busy_server_are_survived(server: KubernetesServer, make_live: Any) -> None:
+    def dropping(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        steps = kubernetes_server.becomes_ready(server, service)
+        for _ in steps:
+            server.drops, server.fails = 1, [503]
+            yield
+
+    server.fates[NEW] = dropping
+    assert make_live(NEW).applied
+
+
+def test_an_api_server_that_stays_away_is_told(server: KubernetesServer, make_live: Any) -> None:
+    server.drops = 100
+    with pytest.raises(ClusterError, match=r"does not answer.*kubectl cluster-info"):
+        make_live(NEW)
+
+
+def test_from_outside_the_cluster_the_api_server_passes_the_question_on(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    server.resolvable = False
+    assert make_live(NEW).applied
+    assert any("/proxy/v1/models/stars:predict" in request for request in server.requests)
+
+
+def test_a_model_on_a_local_disk_is_rendered_only(
+    server: KubernetesServer, make_live: Any, tmp_path: Path
+) -> None:
+    assert not make_live("/home/me/model").applied
+    assert server.requests == []
+    service = yaml.safe_load((tmp_path / "inference_service").read_text())
+    assert service["spec"]["predictor"]["model"]["storageUri"] == "file:///home/me/model"
+
+
+def test_a_dry_run_renders_only(server: KubernetesServer, make_live: Any, tmp_path: Path) -> None:
+    deployed = make_live(NEW, settings=replace(SETTINGS, dry_run=True))
+    assert not deployed.applied
+    assert server.requests == []
+    assert "rendered, not applied" in deployed.markdown()
+    assert yaml.safe_load((tmp_path / "inference_service").read_text())["metadata"]["name"] == "stars"
+
+
+def test_a_rejected_model_is_not_even_rendered(
+    model_dir: Path, result: EvaluationResult, tmp_path: Path
+) -> None:
     path = tmp_path / "inference_service"
     with pytest.raises(GateError):
-        deployment.deploy(model_dir, "s3://b/model", False, result, GateSettings(0.0), SETTINGS, path)
+        deploy(model_dir, "s3://b/model", False, result, GateSettings(0.0), SETTINGS, path)
     assert not path.exists()
+
+
+def test_without_any_cluster_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    with pytest.raises(ClusterError, match="KUBECONFIG"):
+        Cluster.connect()

@@ -24,6 +24,7 @@ RESULT = EvaluationResult(
     texts_per_second=30.0,
     model_digest="d" * 64,
     data_fingerprint="f" * 64,
+    samples=[],
 )
 
 

@@ -19,7 +19,7 @@ from tests import tiny
 from tests.command import Ended, pipeline
 from tests.conftest import TRAINING
 
-STAGES = ["transform", "train", "evaluate", "gate", "deploy"]
+STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_artifacts_lie_where_the_summary_says_and_agree(summary: Any, outputs: P
 
 def test_progress_is_shown_and_little_else(finished: Ended) -> None:
     for number, stage in enumerate(STAGES, 1):
-        assert f"[{number}/5] {stage}" in finished.out
+        assert f"[{number}/{len(STAGES)}] {stage}" in finished.out
     for words in (
         "216 train + 24 validation + 60 test rows",
         "60 steps of 16",
@@ -104,7 +104,7 @@ def test_a_second_run_takes_unchanged_stages_from_the_cache_and_says_so(
 ) -> None:
     again = pipeline(*job, "--min-accuracy=0.9")
     assert again.status == 0, again.err
-    for stage in STAGES[:3]:
+    for stage in STAGES[1:4]:
         assert f"{stage} · unchanged, taken from the cache" in again.out
     repeated = json.loads((outputs / "latest" / "summary.json").read_text())
     assert repeated["model_dir"] == summary["model_dir"]
@@ -126,7 +126,7 @@ def test_a_changed_file_is_read_again(job: list[str], tmp_path: Path) -> None:
 def test_a_model_below_the_threshold_is_rejected_and_the_run_succeeds(job: list[str], outputs: Path) -> None:
     ended = pipeline(*job, "--iterations=1", "--min-accuracy=0.99")
     assert ended.status == 0
-    assert "[5/5] deploy · skipped" in ended.out
+    assert "[6/6] deploy · skipped" in ended.out
     rejected = json.loads((outputs / "latest" / "summary.json").read_text())
     assert rejected["verdict"] == "rejected"
     assert "below min_accuracy 0.99" in rejected["reasons"][0]

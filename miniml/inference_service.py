@@ -1,0 +1,97 @@
+"""The InferenceService that serves a model on KServe, as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from miniml import __version__
+from miniml.errors import InputError
+from miniml.installation import RUNTIME
+from miniml.settings import DeploymentSettings
+
+API_VERSION = "serving.kserve.io/v1beta1"
+PORT = 8080
+
+MODEL_DIGEST = "miniml/model-digest"
+"""Annotation: the digest that the served model folder is signed with."""
+REVISION = "miniml/revision"
+"""Annotation: changes with whatever changes the pods. KServe copies it to them, so old and new can be told apart."""
+RUN = "miniml/run"
+"""Label: the pipeline run that made the object."""
+
+# Where a pod's model comes from, by the scheme of the artifact's URI. KFP writes minio:// for the S3
+# store of its cluster, which KServe knows as s3://.
+_KSERVE_SCHEMES = {"minio://": "s3://", "s3://": "s3://", "gs://": "gs://", "/": "file:///"}
+
+
+def storage_uri(model_uri: str) -> str:
+    """The model's address as KServe's storage initializer reads it; only the scheme may change."""
+    for ours, theirs in _KSERVE_SCHEMES.items():
+        if model_uri.startswith(ours):
+            return theirs + model_uri.removeprefix(ours)
+    raise InputError(
+        f"model URI {model_uri!r} cannot be served; KServe reads {', '.join(_KSERVE_SCHEMES)}. "
+        f"Set the pipeline root to one of them."
+    )
+
+
+def inference_service(
+    storage: str, digest: str, settings: DeploymentSettings, run: str = ""
+) -> dict[str, Any]:
+    """The object to apply: `storage` holds the model folder of that digest, `run` is the id of the run that made it."""
+    predictor = _predictor(storage, settings)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "InferenceService",
+        "metadata": {
+            "name": settings.service_name,
+            "namespace": settings.namespace,
+            "labels": {
+                "app.kubernetes.io/name": settings.service_name,
+                "app.kubernetes.io/managed-by": "miniml",
+                "app.kubernetes.io/version": __version__,
+                **({RUN: run} if run else {}),
+            },
+            "annotations": {
+                "serving.kserve.io/deploymentMode": "Standard",
+                "serving.kserve.io/autoscalerClass": "hpa",
+                MODEL_DIGEST: digest,
+                REVISION: _revision(predictor, digest),
+            },
+        },
+        "spec": {"predictor": predictor},
+    }
+
+
+def _revision(predictor: dict[str, Any], digest: str) -> str:
+    content = json.dumps([predictor, digest, __version__], sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _predictor(storage: str, settings: DeploymentSettings) -> dict[str, Any]:
+    resources = {"cpu": settings.cpu, "memory": settings.memory}
+    # Not /v2/health/ready: that one says yes even when no model is loaded.
+    ready = {"httpGet": {"path": f"/v2/models/{settings.service_name}/ready", "port": PORT}}
+    alive = {"httpGet": {"path": "/v2/health/live", "port": PORT}}
+    return {
+        "minReplicas": settings.min_replicas,
+        "maxReplicas": settings.max_replicas,
+        "scaleMetric": settings.autoscaling_metric,
+        "scaleTarget": settings.autoscaling_target,
+        "serviceAccountName": settings.service_account,
+        # A server's own grace is 30 s, the pod's must be longer or it is killed with requests in flight.
+        "terminationGracePeriodSeconds": 45,
+        "model": {
+            "runtime": RUNTIME,
+            "modelFormat": {"name": "huggingface"},
+            "protocolVersion": "v2",
+            "storageUri": storage,
+            "resources": {"requests": resources, "limits": resources},
+            # 60 tries, 5 s apart: a large model has five minutes to load.
+            "startupProbe": {**ready, "periodSeconds": 5, "failureThreshold": 60},
+            "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 2},
+            "livenessProbe": {**alive, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
+        },
+    }

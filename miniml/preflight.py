@@ -1,0 +1,186 @@
+"""Looks on the cluster for everything that deploy will need, before any training begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from miniml.cluster import DEPLOY_PERMISSIONS, SERVING_GROUP, Cluster
+from miniml.errors import ClusterError
+from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, RUNTIME, S3_SECRET
+from miniml.progress import note
+
+INSTALL = "kubectl apply -k manifests/overlays/kind (or your own overlay)"
+S3_ENDPOINT = "serving.kserve.io/s3-endpoint"
+S3_USE_HTTPS = "serving.kserve.io/s3-usehttps"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked for."""
+
+    what: str
+    missing: str = ""
+    """What is wrong with it; empty where nothing is."""
+    remedy: str = ""
+    """The command that mends it."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was looked for, and what came of it."""
+
+    namespace: str
+    entries: list[Finding]
+
+    def markdown(self) -> str:
+        if not self.entries:
+            return "# Preflight\n\nThis run deploys nothing: no cluster was looked at.\n"
+        rows = [
+            f"| {entry.what} | {'**' + entry.missing + '**' if entry.missing else 'ok'} | "
+            f"{'`' + entry.remedy + '`' if entry.remedy else ''} |"
+            for entry in self.entries
+        ]
+        return "\n".join(["# Preflight", "", "| looked for | found | remedy |", "|---|---|---|", *rows, ""])
+
+    def require_all(self) -> None:
+        """Raises ClusterError that names everything that is missing, each with its remedy."""
+        missing = [entry for entry in self.entries if entry.missing]
+        if missing:
+            lines = [f"  {entry.what}: {entry.missing}. {entry.remedy}".rstrip() for entry in missing]
+            raise ClusterError(
+                "\n".join([f"the cluster lacks {len(missing)} of what deploying to it needs:", *lines])
+            )
+
+
+def nothing_to_deploy_to() -> Findings:
+    """For a run that only renders."""
+    note("no cluster to deploy to: nothing to look for")
+    return Findings("", [])
+
+
+def inspect(cluster: Cluster, namespace: str, service_account: str) -> Findings:
+    """Looks for each thing, those after a missing one too: all is told at once.
+
+    Raises:
+        ClusterError: the API server does not answer, or does not know us.
+    """
+    entries = [
+        _api(cluster),
+        _runtime(cluster),
+        _namespace(cluster, namespace),
+        *_account_and_secret(cluster, namespace, service_account),
+        *_permissions(cluster, namespace),
+    ]
+    good = sum(not entry.missing for entry in entries)
+    note(f"preflight: {good} of {len(entries)} things are as deploying to {namespace} needs them")
+    return Findings(namespace, entries)
+
+
+def _api(cluster: Cluster) -> Finding:
+    what = "KServe's InferenceService"
+    # Discovery, which every account may ask, instead of the CRD, which few may read.
+    found = cluster.get(f"/apis/{SERVING_GROUP}/v1beta1")
+    if found and any(resource["name"] == "inferenceservices" for resource in found["resources"]):
+        return Finding(what)
+    return Finding(
+        what, "the cluster does not know it", "Install KServe 0.21: make cluster, or KServe's own guide"
+    )
+
+
+def _runtime(cluster: Cluster) -> Finding:
+    return _exists(
+        cluster,
+        f"ClusterServingRuntime {RUNTIME}",
+        f"/apis/{SERVING_GROUP}/v1alpha1/clusterservingruntimes/{RUNTIME}",
+        INSTALL,
+    )
+
+
+def _namespace(cluster: Cluster, namespace: str) -> Finding:
+    return _exists(
+        cluster,
+        f"namespace {namespace}",
+        f"/api/v1/namespaces/{namespace}",
+        f"kubectl create namespace {namespace}",
+    )
+
+
+def _account_and_secret(cluster: Cluster, namespace: str, account: str) -> list[Finding]:
+    what = f"service account {namespace}/{account}"
+    found = _get(cluster, f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}")
+    if not isinstance(found, dict):
+        return [Finding(what, found, INSTALL)]
+    secrets = [entry["name"] for entry in found.get("secrets") or []]
+    if not secrets:
+        return [
+            Finding(
+                what,
+                "lists no secret, so the model cannot be read from the store",
+                f"kubectl patch serviceaccount {account} -n {namespace} "
+                f'-p \'{{"secrets":[{{"name":"{S3_SECRET}"}}]}}\'',
+            )
+        ]
+    return [Finding(what), *_secret(cluster, namespace, secrets[0])]
+
+
+def _secret(cluster: Cluster, namespace: str, name: str) -> list[Finding]:
+    what = f"S3 secret {namespace}/{name}"
+    found = _get(cluster, f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    if not isinstance(found, dict):
+        return [Finding(what, found, INSTALL)]
+    annotations = found["metadata"].get("annotations") or {}
+    lacking = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} - (found.get("data") or {}).keys()
+    if lacking:
+        return [Finding(what, f"has no {' and no '.join(sorted(lacking))}", INSTALL)]
+    endpoint = annotations.get(S3_ENDPOINT)
+    if not endpoint:
+        return [Finding(what)]  # Amazon's own S3, whose address needs no telling.
+    scheme = "http" if annotations.get(S3_USE_HTTPS) == "0" else "https"
+    return [Finding(what), _store(f"{scheme}://{endpoint}")]
+
+
+def _store(address: str) -> Finding:
+    what = f"S3 store {address}"
+    try:
+        requests.get(address, timeout=5)  # Any answer will do: without credentials it is a refusal.
+    except requests.RequestException as error:
+        return Finding(
+            what,
+            f"does not answer ({type(error).__name__})",
+            "kubectl get pods,networkpolicies -n " + NAMESPACE,
+        )
+    return Finding(what)
+
+
+def _permissions(cluster: Cluster, namespace: str) -> list[Finding]:
+    return [
+        Finding(
+            f"may {permission} in {namespace}",
+            *(() if cluster.allows(permission, namespace) else ("not allowed", _grant(namespace))),
+        )
+        for permission in DEPLOY_PERMISSIONS
+    ]
+
+
+def _grant(namespace: str) -> str:
+    return (
+        f"Run with service account {PIPELINE_ACCOUNT}; for namespace {namespace}: kubectl create rolebinding "
+        f"{PIPELINE_ACCOUNT} -n {namespace} --clusterrole={PIPELINE_ACCOUNT} "
+        f"--serviceaccount={NAMESPACE}:{PIPELINE_ACCOUNT}"
+    )
+
+
+def _exists(cluster: Cluster, what: str, path: str, remedy: str) -> Finding:
+    found = _get(cluster, path)
+    return Finding(what) if isinstance(found, dict) else Finding(what, found, remedy)
+
+
+def _get(cluster: Cluster, path: str) -> dict[str, Any] | str:
+    """The object, or in words why it is not to be had."""
+    try:
+        return cluster.get(path) or "missing"
+    except ClusterError as error:
+        return f"cannot be looked up: {error}"

@@ -1,0 +1,83 @@
+"""Asks a service that has just come up, and holds its answers against what evaluation said of the same texts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import requests
+
+from miniml.cluster import Cluster
+from miniml.errors import DeploymentError
+from miniml.evaluation_result import EvaluationResult
+from miniml.progress import note
+
+TOLERANCE = 0.02
+"""Of a probability. Other processors and faster engines round otherwise; another model differs by far more."""
+
+# Seconds between tries: a Service forwards to a pod a moment after the pod is ready.
+RETRY_AFTER = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def try_out(
+    cluster: Cluster,
+    service: dict[str, Any],
+    result: EvaluationResult,
+    retry_after: tuple[float, ...] = RETRY_AFTER,
+) -> None:
+    """Predicts once over the cluster's address.
+
+    Raises:
+        DeploymentError: it does not answer, or not as the evaluated model did.
+    """
+    name = service["metadata"]["name"]
+    texts = [sample.text for sample in result.samples]
+    answers = _answers(cluster, service, texts, retry_after)
+    worst = 0.0
+    for sample, answer in zip(result.samples, answers, strict=True):
+        for label, expected in sample.probabilities.items():
+            worst = max(worst, abs(expected - answer["probabilities"].get(label, 0.0)))
+    if worst > TOLERANCE:
+        raise DeploymentError(
+            f"{name} answers, but not as the evaluated model did: a probability is off by {worst:.3f} (at most "
+            f"{TOLERANCE} is taken for rounding). Another model or another version of the image is being served."
+        )
+    note(f"asked {name} {len(texts)} texts: the answers are evaluation's, within {worst:.4f}")
+
+
+def _answers(
+    cluster: Cluster, service: dict[str, Any], texts: list[str], retry_after: tuple[float, ...]
+) -> list[dict[str, Any]]:
+    for wait in (*retry_after, None):
+        try:
+            return _ask(cluster, service, texts)
+        except (requests.RequestException, KeyError, ValueError, DeploymentError) as error:
+            if wait is None:
+                raise DeploymentError(
+                    f"{service['metadata']['name']} is ready, but does not answer: {error}"
+                ) from error
+        time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
+def _ask(cluster: Cluster, service: dict[str, Any], texts: list[str]) -> list[dict[str, Any]]:
+    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+    predictor = f"{name}-predictor"
+    path, body = f"/v1/models/{name}:predict", {"instances": texts}
+    address = service.get("status", {}).get("address", {}).get("url")
+    address = address or f"http://{predictor}.{namespace}.svc.cluster.local"
+    try:
+        response = requests.post(f"{address}{path}", json=body, timeout=30)
+    except requests.ConnectionError as error:
+        if "resol" not in str(error):
+            raise
+        # Outside the cluster its names mean nothing; the API server passes the question on.
+        answered = cluster.ask_through_proxy(namespace, predictor, path, body)
+    else:
+        if not response.ok:
+            raise DeploymentError(f"{address}{path} answers {response.status_code}: {response.text[:300]}")
+        answered = response.json()
+    predictions: list[dict[str, Any]] = answered["predictions"]
+    if len(predictions) != len(texts):
+        raise DeploymentError(f"{name} gave {len(predictions)} answers to {len(texts)} texts")
+    return predictions

@@ -1,0 +1,108 @@
+"""The InferenceService is what KServe's own schema takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from miniml.errors import InputError
+from miniml.inference_service import REVISION, RUN, inference_service, storage_uri
+from miniml.settings import DeploymentSettings
+
+CRD = Path(__file__).parents[2] / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"
+
+SETTINGS = DeploymentSettings(
+    service_name="stars", namespace="models", min_replicas=2, max_replicas=5, cpu="500m", memory="3Gi"
+)
+
+
+def test_it_says_what_to_serve_and_how() -> None:
+    service = inference_service("s3://bucket/model", "d" * 64, SETTINGS)
+    assert service["metadata"]["name"] == "stars"
+    assert service["metadata"]["namespace"] == "models"
+    assert service["metadata"]["annotations"]["miniml/model-digest"] == "d" * 64
+    predictor = service["spec"]["predictor"]
+    assert (predictor["minReplicas"], predictor["maxReplicas"]) == (2, 5)
+    model = predictor["model"]
+    assert (model["runtime"], model["storageUri"], model["protocolVersion"]) == (
+        "miniml",
+        "s3://bucket/model",
+        "v2",
+    )
+    assert model["resources"]["limits"] == {"cpu": "500m", "memory": "3Gi"}
+    assert model["readinessProbe"]["httpGet"]["path"] == "/v2/models/stars/ready"
+
+
+def test_autoscaling_and_the_account_are_the_settings() -> None:
+    settings = DeploymentSettings(
+        autoscaling_metric="memory", autoscaling_target=55, service_account="reader", max_replicas=3
+    )
+    predictor = inference_service("s3://bucket/model", "d" * 64, settings)["spec"]["predictor"]
+    assert (predictor["scaleMetric"], predictor["scaleTarget"]) == ("memory", 55)
+    assert predictor["serviceAccountName"] == "reader"
+
+
+def test_the_revision_changes_with_what_changes_the_pods_and_not_with_the_run() -> None:
+    def revision(digest: str, settings: DeploymentSettings, run: str) -> str:
+        return str(inference_service("s3://b/m", digest, settings, run)["metadata"]["annotations"][REVISION])
+
+    first = revision("d" * 64, SETTINGS, "run-1")
+    assert revision("d" * 64, SETTINGS, "run-2") == first
+    assert revision("e" * 64, SETTINGS, "run-1") != first
+    assert revision("d" * 64, replace(SETTINGS, memory="4Gi"), "run-1") != first
+
+
+def test_a_label_says_which_run_made_it() -> None:
+    assert inference_service("s3://b/m", "d" * 64, SETTINGS, "run-1")["metadata"]["labels"][RUN] == "run-1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "storage"),
+    [
+        ("minio://mlpipeline/v2/artifacts/a/minio://b", "s3://mlpipeline/v2/artifacts/a/minio://b"),
+        ("s3://bucket/model", "s3://bucket/model"),
+        ("gs://bucket/model", "gs://bucket/model"),
+        ("/home/me/model", "file:///home/me/model"),
+    ],
+)
+def test_only_the_scheme_of_the_models_address_changes(uri: str, storage: str) -> None:
+    assert storage_uri(uri) == storage
+
+
+def test_an_address_that_kserve_cannot_read_is_refused() -> None:
+    with pytest.raises(InputError, match="ftp://"):
+        storage_uri("ftp://host/model")
+
+
+def _strict(schema: Any) -> Any:
+    """The schema with unknown fields forbidden, as the API server does for server-side apply."""
+    if isinstance(schema, list):
+        return [_strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {name: _strict(part) for name, part in schema.items()}
+    if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        strict["additionalProperties"] = False
+    return strict
+
+
+@pytest.mark.skipif(not CRD.exists(), reason=f"KServe's schemas are not at {CRD}")
+def test_it_is_valid_by_kserves_schema_and_the_schema_would_notice() -> None:
+    crd = yaml.load(CRD.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    version = next(version for version in crd["spec"]["versions"] if version["name"] == "v1beta1")
+    schema = _strict(version["schema"]["openAPIV3Schema"]["properties"]["spec"])
+    spec = inference_service("s3://bucket/model", "d" * 64, SETTINGS)["spec"]
+    jsonschema.Draft7Validator(schema).validate(spec)
+    for path, value in ((("model", "storageUrl"), "s3://b"), (("minReplicas",), "two")):
+        broken = yaml.safe_load(yaml.safe_dump(spec))
+        place = broken["predictor"]
+        for name in path[:-1]:
+            place = place[name]
+        place[path[-1]] = value
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.Draft7Validator(schema).validate(broken)

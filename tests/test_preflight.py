@@ -1,0 +1,114 @@
+"""Preflight names everything that deploying would lack, and the command that mends it, before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from miniml.cluster import Cluster
+from miniml.errors import ClusterError
+from miniml.installation import PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET
+from miniml.preflight import inspect, nothing_to_deploy_to
+from tests.kubernetes_server import KubernetesServer
+
+DISCOVERY = "/apis/serving.kserve.io/v1beta1"
+RUNTIME_PATH = f"/apis/serving.kserve.io/v1alpha1/clusterservingruntimes/{RUNTIME}"
+NAMESPACE = "/api/v1/namespaces/models"
+ACCOUNT = f"{NAMESPACE}/serviceaccounts/{PREDICTOR_ACCOUNT}"
+SECRET = f"{NAMESPACE}/secrets/{S3_SECRET}"
+
+
+@pytest.fixture
+def server() -> Iterator[KubernetesServer]:
+    """A cluster that has all it takes; its store is the server itself, for any answer will do."""
+    with KubernetesServer(lambda text: {}) as running:
+        running.objects = {
+            DISCOVERY: {"resources": [{"name": "inferenceservices"}]},
+            RUNTIME_PATH: {},
+            NAMESPACE: {"metadata": {"name": "models"}},
+            ACCOUNT: {"secrets": [{"name": S3_SECRET}]},
+            SECRET: {
+                "metadata": {
+                    "annotations": {
+                        "serving.kserve.io/s3-endpoint": running.url.removeprefix("http://"),
+                        "serving.kserve.io/s3-usehttps": "0",
+                    }
+                },
+                "data": {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"},
+            },
+        }
+        running.objects = {path: {"metadata": {}, **value} for path, value in running.objects.items()}
+        yield running
+
+
+@pytest.fixture
+def cluster(server: KubernetesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setenv("KUBECONFIG", str(server.write_kubeconfig(tmp_path / "kubeconfig")))
+    return Cluster.connect(retry_after=(0.01,))
+
+
+def test_a_complete_cluster_passes(cluster: Cluster) -> None:
+    findings = inspect(cluster, "models", PREDICTOR_ACCOUNT)
+    findings.require_all()
+    assert "**" not in findings.markdown()
+
+
+@pytest.mark.parametrize(
+    ("path", "named", "remedy"),
+    [
+        (DISCOVERY, "InferenceService: the cluster does not know it", "Install KServe"),
+        (RUNTIME_PATH, f"ClusterServingRuntime {RUNTIME}: missing", "kubectl apply -k"),
+        (NAMESPACE, "namespace models: missing", "kubectl create namespace models"),
+        (ACCOUNT, f"service account models/{PREDICTOR_ACCOUNT}: missing", "kubectl apply -k"),
+        (SECRET, f"S3 secret models/{S3_SECRET}: missing", "kubectl apply -k"),
+    ],
+)
+def test_each_missing_thing_is_named_with_its_remedy(
+    server: KubernetesServer, cluster: Cluster, path: str, named: str, remedy: str
+) -> None:
+    del server.objects[path]
+    findings = inspect(cluster, "models", PREDICTOR_ACCOUNT)
+    with pytest.raises(ClusterError) as refused:
+        findings.require_all()
+    assert named in str(refused.value)
+    assert remedy in str(refused.value)
+    assert "lacks 1 of" in str(refused.value)
+
+
+def test_all_that_is_missing_is_told_at_once(server: KubernetesServer, cluster: Cluster) -> None:
+    del server.objects[RUNTIME_PATH]
+    server.denied = {"patch inferenceservices", "list events"}
+    with pytest.raises(ClusterError, match="lacks 3 of") as refused:
+        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+    assert "may patch inferenceservices.serving.kserve.io in models: not allowed" in str(refused.value)
+    assert "kubectl create rolebinding" in str(refused.value)
+
+
+def test_an_account_without_a_secret_is_told(server: KubernetesServer, cluster: Cluster) -> None:
+    server.objects[ACCOUNT] = {"metadata": {}}
+    with pytest.raises(ClusterError, match=r"lists no secret.*kubectl patch serviceaccount"):
+        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+
+
+def test_a_secret_without_a_key_is_told_and_its_content_is_not(
+    server: KubernetesServer, cluster: Cluster
+) -> None:
+    server.objects[SECRET]["data"] = {"AWS_ACCESS_KEY_ID": "c2VjcmV0"}
+    findings = inspect(cluster, "models", PREDICTOR_ACCOUNT)
+    with pytest.raises(ClusterError, match="has no AWS_SECRET_ACCESS_KEY"):
+        findings.require_all()
+    assert "c2VjcmV0" not in findings.markdown()
+
+
+def test_a_store_that_does_not_answer_is_told(server: KubernetesServer, cluster: Cluster) -> None:
+    server.objects[SECRET]["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] = "127.0.0.1:1"
+    with pytest.raises(ClusterError, match=r"S3 store http://127\.0\.0\.1:1: does not answer"):
+        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+
+
+def test_a_run_that_deploys_nothing_looks_at_no_cluster() -> None:
+    findings = nothing_to_deploy_to()
+    findings.require_all()
+    assert "deploys nothing" in findings.markdown()
