@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIPELINE := $(BIN)/python -m pipelines.text_classification
 SOURCES := miniml components pipelines serving tests
 
-.PHONY: help setup run serve test check format compile images lock clean
+.PHONY: help setup run serve test check format compile submit predict images lock clean
 
 help:  ## List these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
@@ -56,6 +56,12 @@ format: setup  ## Put the code into shape
 
 compile: setup  ## Write the pipeline and its components as YAML to pipelines/compiled
 	@$(PIPELINE) compile
+
+submit: setup  ## Run it on the cluster at KFP_HOST and follow it; ARGS='--dataset-id s3://bucket/reviews@v1'
+	@$(PIPELINE) submit $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+
+predict: setup  ## Ask the live service: TEXT='...' (MINIML_URL, or by the kube configuration)
+	@$(PIPELINE) predict "$(TEXT)" $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
 images:  ## Build the container images (BASE_IMAGE, TORCH_INDEX, MINIML_REGISTRY, MINIML_IMAGE_TAG)
 	@$(PYTHON) -m components.build

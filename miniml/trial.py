@@ -50,7 +50,7 @@ def _answers(
 ) -> list[dict[str, Any]]:
     for wait in (*retry_after, None):
         try:
-            return _ask(cluster, service, texts)
+            return ask_service(cluster, service, texts)
         except (requests.RequestException, KeyError, ValueError, DeploymentError) as error:
             if wait is None:
                 raise DeploymentError(
@@ -60,7 +60,13 @@ def _answers(
     raise AssertionError("the last try returns or raises")
 
 
-def _ask(cluster: Cluster, service: dict[str, Any], texts: list[str]) -> list[dict[str, Any]]:
+def ask_service(cluster: Cluster, service: dict[str, Any], texts: list[str]) -> list[dict[str, Any]]:
+    """The predictor's answers to `texts`, over the service's own address or, from outside, through the API server.
+
+    Raises:
+        DeploymentError: it answers with an error, or not to all of them.
+        requests.RequestException: it does not answer.
+    """
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     predictor = f"{name}-predictor"
     path, body = f"/v1/models/{name}:predict", {"instances": texts}

@@ -6,7 +6,6 @@ The pipeline's own arguments become options, with its own defaults.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -22,9 +21,8 @@ from kfp.dsl.graph_component import GraphComponent
 from components import deploy, evaluate, gate, preflight, train, transform
 from miniml.errors import MinimlError
 from miniml.progress import duration
-from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
-from miniml.sources import locate
-from pipelines import local
+from pipelines import cluster_commands, local
+from pipelines.arguments import add_arguments, arguments_of, check_sources, check_values
 from pipelines.ask import Serving, ask, serving_command, serving_in_a_process
 from pipelines.presets import PRESETS
 
@@ -32,8 +30,6 @@ COMPILED = Path(__file__).parent / "compiled"
 COMPONENTS = (preflight, transform, train, evaluate, gate, deploy)
 
 RUNNERS = ("subprocess", "docker")
-
-_TYPES = {"Integer": int, "Float": float, "String": str}
 
 
 def main(pipeline: GraphComponent, words: list[str] | None = None) -> None:
@@ -64,7 +60,6 @@ def _parser(pipeline: GraphComponent) -> argparse.ArgumentParser:
         help="run it on this machine, serve the model for a moment and ask it",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    running.add_argument("--preset", choices=sorted(PRESETS), help="a named set of arguments to start from")
     running.add_argument("--ask", action="append", metavar="TEXT", help="a text to ask the served model")
     running.add_argument(
         "--runner",
@@ -73,18 +68,15 @@ def _parser(pipeline: GraphComponent) -> argparse.ArgumentParser:
         help="where the stages run: here, or in containers here",
     )
     running.add_argument("--outputs", type=Path, default=local.OUTPUTS, help="where runs are kept")
-    for name, specification in pipeline.component_spec.inputs.items():
-        option = "--" + name.replace("_", "-")
-        if specification.type == "Boolean":
-            running.add_argument(option, action=argparse.BooleanOptionalAction)
-        else:
-            running.add_argument(option, type=_TYPES[specification.type], metavar=repr(specification.default))
+    add_arguments(running, pipeline)
     running.set_defaults(command=_run)
 
     serving = commands.add_parser("serve", help="serve the newest model of a local run until Ctrl-C")
     serving.add_argument("--port", type=int, default=8080)
     serving.add_argument("--outputs", type=Path, default=local.OUTPUTS, help="where runs are kept")
     serving.set_defaults(command=_serve)
+
+    cluster_commands.add(commands, pipeline)
     return parser
 
 
@@ -107,8 +99,9 @@ def _compiled(pipeline: GraphComponent) -> dict[str, Any]:
 
 def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     start = time.monotonic()
-    arguments = _arguments(pipeline, options)
-    check(arguments)
+    arguments = arguments_of(pipeline, options)
+    check_values(arguments)
+    check_sources(arguments)
     machine, serving = _machine(options.runner, arguments)
     print(f"miniml: {arguments['model_id']} on {arguments['dataset_id']}", flush=True)
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
@@ -120,27 +113,6 @@ def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     summary = local.summarise(finished, arguments, answers, time.monotonic() - start)
     latest = local.publish(finished, summary, options.outputs)
     _tell(summary, latest)
-
-
-def _arguments(pipeline: GraphComponent, options: argparse.Namespace) -> dict[str, Any]:
-    """The pipeline's defaults, under the preset's, under what the command line says."""
-    defaults = {name: item.default for name, item in pipeline.component_spec.inputs.items()}
-    given = {name: value for name in defaults if (value := getattr(options, name)) is not None}
-    preset = PRESETS[options.preset].arguments if options.preset else {}
-    return {**defaults, **preset, **given}
-
-
-def check(arguments: dict[str, Any]) -> None:
-    """Refuses arguments that some stage would refuse, before the first one starts.
-
-    Raises:
-        InputError: the message names the argument, its value and the remedy.
-    """
-    for settings in (DataSettings, TrainingSettings, GateSettings, DeploymentSettings):
-        names = {field.name for field in dataclasses.fields(settings)}
-        settings(**{name: value for name, value in arguments.items() if name in names})
-    for argument in ("dataset_id", "model_id"):
-        locate(argument, arguments[argument])
 
 
 def _machine(runner: str, arguments: dict[str, Any]) -> tuple[local.Machine, Serving]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import kfp.local
-import yaml
 from kfp import components
 
 import miniml
@@ -26,6 +25,7 @@ from miniml import manifest
 from miniml.errors import MinimlError
 from miniml.evaluation_result import EvaluationResult
 from miniml.sources import HubId, locate
+from pipelines.compiled_pipeline import stages_in_order
 from pipelines.console import Console
 
 OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
@@ -95,7 +95,7 @@ def run(
         cache_root=str(outputs / "cache" / _cache_key(arguments, machine.images)),
     )
     with _temporary_files_swept(), (folder / "run.log").open("w", encoding="utf-8") as log:
-        console = Console(_stages(compiled), screen, log)
+        console = Console(stages_in_order(compiled.read_text(encoding="utf-8")), screen, log)
         try:
             with _printing_to(console):
                 task = pipeline(**arguments)
@@ -171,26 +171,6 @@ def latest(outputs: Path = OUTPUTS) -> Path:
     if not (folder / "summary.json").exists():
         raise RunError(f"{folder} holds no run yet. Run one first: make run.")
     return folder
-
-
-def _stages(compiled: Path) -> list[str]:
-    """The stages' names, in the order in which they run: each needs the ones before it."""
-    spec = yaml.safe_load(compiled.read_text(encoding="utf-8"))
-    dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
-    leaves = {
-        name: set(task.get("dependentTasks", []))
-        for dag in dags
-        for name, task in dag["tasks"].items()
-        if "dag" not in spec["components"][task["componentRef"]["name"]]
-    }
-    ordered: list[str] = []
-    while leaves:
-        ready = [name for name, needed in leaves.items() if not needed & leaves.keys()]
-        # A task in a condition does not list what the condition waits for, so it goes behind the others.
-        first = max(ready, key=lambda name: (name in spec["root"]["dag"]["tasks"], name))
-        ordered.append(first)
-        del leaves[first]
-    return ordered
 
 
 def _cache_key(arguments: dict[str, Any], images: str) -> str:

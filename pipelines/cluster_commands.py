@@ -1,0 +1,170 @@
+"""The commands that speak to a cluster: submit, follow, schedule, predict."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import datetime
+from typing import Any
+
+import requests
+from kfp.dsl.graph_component import GraphComponent
+
+from miniml.cluster import Cluster
+from miniml.errors import ClusterError
+from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
+from miniml.trial import ask_service
+from pipelines.arguments import add_arguments, arguments_of, check_values
+from pipelines.compiled_pipeline import compiled_text, stages_in_order
+from pipelines.submission import Server, SubmissionError, Version, require_reachable_from_pods
+
+_PLAIN = argparse.ArgumentDefaultsHelpFormatter
+
+
+def add(commands: Any, pipeline: GraphComponent) -> None:
+    """Adds them to a parser's commands."""
+    submitting = commands.add_parser(
+        "submit", help="run it on a cluster, and follow the run", formatter_class=_PLAIN
+    )
+    _add_server(submitting)
+    _add_run(submitting)
+    _add_following(submitting)
+    submitting.add_argument(
+        "--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the run"
+    )
+    add_arguments(submitting, pipeline)
+    submitting.set_defaults(command=_submit)
+
+    following = commands.add_parser("follow", help="follow a run that was submitted", formatter_class=_PLAIN)
+    following.add_argument("run_id")
+    _add_server(following)
+    _add_following(following)
+    following.set_defaults(command=_follow)
+
+    scheduling = commands.add_parser("schedule", help="run it again and again", formatter_class=_PLAIN)
+    _add_server(scheduling)
+    _add_run(scheduling)
+    scheduling.add_argument(
+        "--cron",
+        required=True,
+        metavar="'0 3 * * 1'",
+        help="minute, hour, day of month, month, day of week (UTC)",
+    )
+    add_arguments(scheduling, pipeline)
+    scheduling.set_defaults(command=_schedule)
+
+    asking = commands.add_parser("predict", help="ask a live service", formatter_class=_PLAIN)
+    asking.add_argument("text", nargs="+")
+    asking.add_argument(
+        "--url", default=os.environ.get("MINIML_URL", ""), help="without it, by the kube configuration"
+    )
+    asking.add_argument("--service-name", default="miniml")
+    asking.add_argument("--namespace", default=NAMESPACE)
+    asking.set_defaults(command=_predict)
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host", default=os.environ.get("KFP_HOST", ""), help="of Kubeflow Pipelines, or KFP_HOST"
+    )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default="", help="of the run; the service and the time, if not given")
+    parser.add_argument(
+        "--pipeline-account", default=PIPELINE_ACCOUNT, help="the service account of the steps"
+    )
+
+
+def _add_following(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--timeout", type=float, default=24 * 3600.0, help="seconds to follow for")
+    parser.add_argument("--between-looks", type=float, default=5.0, help="seconds between looks")
+
+
+def _uploaded(
+    pipeline: GraphComponent, options: argparse.Namespace
+) -> tuple[Server, Version, dict[str, Any], str]:
+    arguments = arguments_of(pipeline, options)
+    check_values(arguments)
+    require_reachable_from_pods(arguments)
+    server = Server.connect(options.host)
+    version = server.upload(pipeline)
+    print(f"pipeline {pipeline.name}, version {version.name}", flush=True)
+    name = options.name or f"{arguments['service_name']} {datetime.now():%Y-%m-%d %H:%M:%S}"
+    return server, version, arguments, name
+
+
+def _submit(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    server, version, arguments, name = _uploaded(pipeline, options)
+    run_id = server.start(version, arguments, name=name, service_account=options.pipeline_account)
+    print(f"run {name}: {server.address(run_id)}", flush=True)
+    if options.wait:
+        _watch(server, run_id, version.stages, options)
+
+
+def _follow(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    server = Server.connect(options.host)
+    _watch(server, options.run_id, stages_in_order(compiled_text(pipeline)), options)
+
+
+def _watch(server: Server, run_id: str, stages: list[str], options: argparse.Namespace) -> None:
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    try:
+        outcome = server.follow(
+            run_id, stages, timeout=options.timeout, between_looks=options.between_looks, tell=tell
+        )
+    except KeyboardInterrupt:
+        print(f"\nstopped following; the run goes on. Again: follow {run_id}", file=sys.stderr)
+        raise SystemExit(130) from None
+    if outcome.state != "SUCCEEDED":
+        raise SubmissionError(
+            f"the run ended as {outcome.state}. Its steps and their logs: {server.address(run_id)}"
+        )
+    tell(
+        "succeeded: deployed" if outcome.deployed else "succeeded: rejected by the gate, nothing was deployed"
+    )
+
+
+def _schedule(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    server, version, arguments, name = _uploaded(pipeline, options)
+    schedule = server.schedule(
+        version, arguments, name=name, service_account=options.pipeline_account, cron=options.cron
+    )
+    print(f"scheduled {name} ({options.cron}): {server.host}/#/recurringrun/details/{schedule}")
+
+
+def _predict(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    if options.url:
+        answers = _ask(options.url, options.service_name, options.text)
+    else:
+        cluster = Cluster.connect()
+        service = cluster.inference_service(options.namespace, options.service_name)
+        if service is None:
+            raise ClusterError(
+                f"there is no InferenceService {options.namespace}/{options.service_name}. Which there are: "
+                f"kubectl get inferenceservices --all-namespaces."
+            )
+        try:
+            answers = ask_service(cluster, service, options.text)
+        except requests.RequestException as error:
+            raise ClusterError(f"{options.service_name} does not answer: {error}") from error
+    for text, answer in zip(options.text, answers, strict=True):
+        shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
+        print(f'"{text}"\n  -> {answer["label"]} ({shares})')
+
+
+def _ask(url: str, name: str, texts: list[str]) -> list[dict[str, Any]]:
+    address = f"{url.rstrip('/')}/v1/models/{name}:predict"
+    try:
+        answer = requests.post(address, json={"instances": texts}, timeout=60)
+    except requests.RequestException as error:
+        raise SubmissionError(
+            f"nothing answers at {address} ({type(error).__name__}). Check --url."
+        ) from error
+    if not answer.ok:
+        raise SubmissionError(f"{address} answers {answer.status_code}: {answer.text[:300]}")
+    predictions: list[dict[str, Any]] = answer.json()["predictions"]
+    return predictions

@@ -1,0 +1,291 @@
+"""Runs the pipeline on a cluster: upload it as a version, start a run, follow it to its end, or schedule it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import kfp
+import kfp_server_api
+import requests
+import urllib3
+from kfp.dsl.graph_component import GraphComponent
+
+from miniml import __version__
+from miniml.errors import InputError, MinimlError
+from miniml.installation import NAMESPACE
+from miniml.progress import duration
+from miniml.sources import PACKAGE_SCHEME
+from pipelines.compiled_pipeline import compiled_text, stages_in_order
+
+EXPERIMENT = "miniml"
+_OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED"})
+_BUSY = (429, 500, 502, 503, 504)
+_Answer = TypeVar("_Answer")
+
+
+class SubmissionError(MinimlError):
+    """Kubeflow Pipelines refused the run, does not answer, or the run failed."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A pipeline version that the server has."""
+
+    pipeline_id: str
+    version_id: str
+    name: str
+    stages: list[str]
+    """In the order in which they run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    run_id: str
+    state: str
+    """SUCCEEDED, FAILED or CANCELED."""
+    deployed: bool
+    """Whether deploy ran: a run whose model the gate rejects succeeds without it."""
+
+
+class Server:
+    """Kubeflow Pipelines at one address."""
+
+    def __init__(
+        self, client: kfp.Client, host: str, retry_after: tuple[float, ...] = (1.0, 5.0, 15.0, 30.0)
+    ) -> None:
+        self._client, self.host, self._retry_after = client, host.rstrip("/"), retry_after
+
+    @classmethod
+    def connect(cls, host: str, **options: Any) -> Server:
+        """The server at `host` (http://localhost:8080), asked for its health first; KFP_TOKEN is our token, if any.
+
+        Raises:
+            SubmissionError: nothing, or something else, answers there, or it does not let us in.
+        """
+        if not host:
+            raise SubmissionError(
+                "no host is given for Kubeflow Pipelines. Set --host or KFP_HOST; the address of `make cluster` is "
+                "http://localhost:8080."
+            )
+        token = os.environ.get("KFP_TOKEN")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = f"{host.rstrip('/')}/apis/v2beta1/healthz"
+        try:
+            answer = requests.get(url, headers=headers, timeout=10)
+        except requests.RequestException as error:
+            raise SubmissionError(
+                f"no Kubeflow Pipelines answers at {host} ({type(error).__name__}). Is the cluster up (make cluster)? "
+                f"Or forward a port to it: kubectl port-forward -n {NAMESPACE} svc/ml-pipeline-ui 8080:80."
+            ) from error
+        if answer.status_code in (401, 403):
+            raise SubmissionError(
+                f"{host} answers {answer.status_code}: it does not let us in. Set KFP_TOKEN to a token of yours."
+            )
+        if not answer.ok:
+            raise SubmissionError(
+                f"{host} answers {answer.status_code} at {url}: that is not Kubeflow Pipelines' API. Check --host."
+            )
+        with _quiet(), warnings.catch_warnings():
+            # It says that it does not speak to version 1; this is version 2's.
+            warnings.filterwarnings("ignore", "This client only works with", FutureWarning)
+            return cls(kfp.Client(host=host, existing_token=token), host, **options)
+
+    def upload(self, pipeline: GraphComponent) -> Version:
+        """Uploads the pipeline as a version, named by miniml's version and its own content, unless it is there."""
+        with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
+            path = Path(scratch) / "pipeline.yaml"
+            content = compiled_text(pipeline)
+            path.write_text(content, encoding="utf-8")
+            name = f"{__version__}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+            stages = stages_in_order(content)
+            pipeline_id = self._call(lambda: self._client.get_pipeline_id(pipeline.name))
+            if pipeline_id is None:
+                made = self._call(
+                    lambda: self._client.upload_pipeline(str(path), pipeline.name, pipeline.description)
+                )
+                pipeline_id = made.pipeline_id
+            elif found := self._version_named(pipeline_id, name):
+                return Version(pipeline_id, found, name, stages)
+            version = self._call(lambda: self._client.upload_pipeline_version(str(path), name, pipeline_id))
+            return Version(pipeline_id, version.pipeline_version_id, name, stages)
+
+    def start(self, version: Version, arguments: dict[str, Any], *, name: str, service_account: str) -> str:
+        """Starts a run and gives its id."""
+        experiment = self._call(lambda: self._client.create_experiment(EXPERIMENT))
+        # Never tried again: a request that was cut may have started it already.
+        run = self._once(
+            lambda: self._client.run_pipeline(
+                experiment.experiment_id,
+                name,
+                params=arguments,
+                pipeline_id=version.pipeline_id,
+                version_id=version.version_id,
+                service_account=service_account,
+            )
+        )
+        return str(run.run_id)
+
+    def schedule(
+        self, version: Version, arguments: dict[str, Any], *, name: str, service_account: str, cron: str
+    ) -> str:
+        """Starts a run whenever `cron` says, and gives the schedule's id. Runs that were missed are not made up for."""
+        experiment = self._call(lambda: self._client.create_experiment(EXPERIMENT))
+        made = self._once(
+            lambda: self._client.create_recurring_run(
+                experiment.experiment_id,
+                name,
+                cron_expression=with_seconds(cron),
+                no_catchup=True,
+                params=arguments,
+                pipeline_id=version.pipeline_id,
+                version_id=version.version_id,
+                service_account=service_account,
+            )
+        )
+        return str(made.recurring_run_id)
+
+    def follow(
+        self,
+        run_id: str,
+        stages: list[str],
+        *,
+        timeout: float,
+        between_looks: float = 5.0,
+        tell: Callable[[str], None],
+    ) -> Outcome:
+        """Watches a run to its end, and tells each stage's start and end.
+
+        Raises:
+            SubmissionError: it did not end within `timeout` seconds (it goes on), or the server went away.
+        """
+        start = time.monotonic()
+        told: dict[str, str] = {}
+        while True:
+            run = self._call(lambda: self._client.get_run(run_id))
+            tasks = {
+                task.display_name: task for task in (run.run_details and run.run_details.task_details) or []
+            }
+            for number, stage in enumerate(stages, 1):
+                task = tasks.get(stage)
+                if task and task.state and told.get(stage) != task.state:
+                    told[stage] = task.state
+                    tell(f"[{number}/{len(stages)}] {stage} · {_in_words(task)}")
+            if run.state in _OVER:
+                return Outcome(run_id, run.state, deployed=told.get(stages[-1]) == "SUCCEEDED")
+            if time.monotonic() - start > timeout:
+                raise SubmissionError(
+                    f"the run has not ended after {duration(timeout)}; it goes on: {self.address(run_id)}"
+                )
+            time.sleep(between_looks)
+
+    def address(self, run_id: str) -> str:
+        """Where a person sees the run."""
+        return f"{self.host}/#/runs/details/{run_id}"
+
+    def _version_named(self, pipeline_id: str, name: str) -> str | None:
+        predicate = {"predicates": [{"operation": "EQUALS", "key": "name", "string_value": name}]}
+        listed = self._call(
+            lambda: self._client.list_pipeline_versions(
+                pipeline_id, page_size=100, filter=json.dumps(predicate)
+            )
+        )
+        # The names are compared here too, for not every server of this API filters.
+        for version in listed.pipeline_versions or []:
+            if version.display_name == name:
+                return str(version.pipeline_version_id)
+        return None
+
+    def _call(self, ask: Callable[[], _Answer]) -> _Answer:
+        """Asks, and asks again where the connection was cut or the server is busy."""
+        for wait in self._retry_after:
+            try:
+                return self._once(ask)
+            except _DroppedError:
+                time.sleep(wait)
+        return self._once(ask)
+
+    def _once(self, ask: Callable[[], _Answer]) -> _Answer:
+        try:
+            with _quiet():
+                return ask()
+        except kfp_server_api.ApiException as error:
+            kind = _DroppedError if error.status in _BUSY else SubmissionError
+            raise kind(
+                f"Kubeflow Pipelines at {self.host} answers {error.status}: {_message(error)}"
+            ) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _DroppedError(
+                f"Kubeflow Pipelines at {self.host} does not answer any more: {error}"
+            ) from error
+
+
+class _DroppedError(SubmissionError):
+    """A request that may go better the next time."""
+
+
+def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
+    """Refuses sources that only this machine has.
+
+    Raises:
+        InputError: it names the argument and the remedy.
+    """
+    for argument in ("dataset_id", "model_id"):
+        source = str(arguments[argument])
+        if source.startswith((PACKAGE_SCHEME, "/", ".", "~")) or Path(source).exists():
+            raise InputError(
+                f"{argument} {source!r} is on this machine, where the cluster's pods cannot read it. Publish it "
+                f"(python -m miniml.store publish ... s3://bucket/name@v1) and give that address, or a hub id."
+            )
+
+
+def with_seconds(cron: str) -> str:
+    """A cron expression as Kubeflow Pipelines reads it: with a field for the seconds before the usual five.
+
+    Raises:
+        InputError: it has neither five fields nor six.
+    """
+    fields = cron.split()
+    if cron.startswith("@") and len(fields) == 1:
+        return cron
+    if len(fields) not in (5, 6):
+        raise InputError(
+            f"cron {cron!r} has {len(fields)} fields. Give five (minute, hour, day of month, month, day of week: "
+            f"'0 3 * * 1' is Mondays at 3:00), or six with the second first."
+        )
+    return " ".join(fields if len(fields) == 6 else ["0", *fields])
+
+
+def _in_words(task: Any) -> str:
+    words = str(task.state).lower()
+    if task.state in _OVER and task.start_time and task.end_time:
+        words += f" in {duration((task.end_time - task.start_time).total_seconds())}"
+    error = task.error and task.error.message
+    return f"{words}: {error}" if error else words
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The client prints links of its own; ours say the same in one form."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _message(error: kfp_server_api.ApiException) -> str:
+    try:
+        body = json.loads(error.body)
+    except (TypeError, ValueError):
+        return str(error.body or error.reason)
+    return str(body.get("message") or body.get("error_message") or error.reason)

