@@ -25,7 +25,7 @@ import miniml
 from miniml import manifest
 from miniml.errors import MinimlError
 from miniml.evaluation_result import EvaluationResult
-from miniml.sources import HubId, locate
+from miniml.sources import HubId, S3Address, locate
 from pipelines.console import Console
 
 OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
@@ -180,7 +180,7 @@ def _stages(compiled: Path) -> list[str]:
 
 
 def _cache_key(arguments: dict[str, Any]) -> str:
-    """Changes with whatever kfp's own key does not see: our code, the libraries, the content of local sources."""
+    """Changes with whatever kfp's own key does not see: our code, the libraries, the content of files and stores."""
     digest = hashlib.sha256()
     for path in sorted(Path(miniml.__file__).parent.rglob("*")):
         if path.suffix in (".py", ".html"):
@@ -189,7 +189,12 @@ def _cache_key(arguments: dict[str, Any]) -> str:
         digest.update(f"{package} {version(package)}\n".encode())
     for argument in ("dataset_id", "model_id"):
         source = locate(argument, arguments[argument])
-        if not isinstance(source, HubId):
+        if isinstance(source, S3Address):
+            from miniml import store  # Only here: other sources need no S3 client.
+
+            # What is not there, or not reachable, is said here, before the first stage.
+            digest.update(store.identify(argument, source).encode())
+        elif not isinstance(source, HubId):
             for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
                 state = path.stat()
                 digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
