@@ -27,7 +27,7 @@ def train(
     Args:
         dataset: What transform wrote.
         model: A folder: safetensors, tokenizer, config, and miniml.json, which signs them.
-        model_id: A hub id, a folder, or package://<package>/<folder>.
+        model_id: A hub id, a folder, package://<package>/<folder>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>.
         batch_size: Texts in one optimizer step.
         iterations: Optimizer steps; 0 trains for whole epochs.
         epochs: Passes over the training rows, where iterations is 0.

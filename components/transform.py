@@ -22,7 +22,7 @@ def transform(
 
     Args:
         dataset: A folder in Arrow format with the columns text and label.
-        dataset_id: A hub id, a path, or package://<package>/<file>.
+        dataset_id: A hub id, a path, package://<package>/<file>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>.
         text_column: The column of the texts.
         label_column: The column of the classes.
         label_names: Names for the classes, comma-separated, in sorted order; "" keeps the source's.

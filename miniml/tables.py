@@ -1,4 +1,4 @@
-"""Reads rows from any source: the hub, a saved dataset, or CSV, TSV, JSON Lines and Parquet files."""
+"""Reads rows from any source: the hub, an S3 store, a saved dataset, or CSV, TSV, JSON Lines and Parquet files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pandas
 
 from miniml import hub
 from miniml.errors import InputError
-from miniml.sources import HubId, locate
+from miniml.sources import HubId, S3Address, locate
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
@@ -26,8 +26,10 @@ _SPLIT_IN_NAME = re.compile(
 _SPLITS = {"train": "train", "test": "test", "val": "validation", "dev": "validation"}
 
 
-def read(dataset_id: str, scratch: Path) -> datasets.DatasetDict:
+def read(dataset_id: str, scratch: Path) -> tuple[datasets.DatasetDict, str]:
     """Reads `dataset_id` into splits; a source that has none becomes the one split "train".
+
+    The second result is `dataset_id` again, with the digest of the content where it came from an S3 store.
 
     What has to be unpacked or converted goes to the folder `scratch`, which the rows are read from
     until they are copied.
@@ -35,10 +37,20 @@ def read(dataset_id: str, scratch: Path) -> datasets.DatasetDict:
     Raises:
         InputError: it is not there, is of no known format, or cannot be read.
         HubError: the hub did not give it.
+        StoreError: the S3 store did not give it.
     """
     source = locate("dataset_id", dataset_id)
     if isinstance(source, HubId):
-        return hub.load_dataset(source)
+        return hub.load_dataset(source), dataset_id
+    if isinstance(source, S3Address):
+        from miniml import store  # Only here: reading anything else needs no S3 client.
+
+        fetched = store.cached("dataset_id", source)
+        return _read_path(dataset_id, fetched.path, scratch), fetched.source
+    return _read_path(dataset_id, source, scratch), dataset_id
+
+
+def _read_path(dataset_id: str, source: Path, scratch: Path) -> datasets.DatasetDict:
     if source.is_dir() and any((source / name).exists() for name in ("dataset_dict.json", "state.json")):
         return _read_saved(source)
     files = _data_files(source, scratch)

@@ -34,7 +34,7 @@ from miniml.errors import InputError
 from miniml.folders import require_room, written_whole
 from miniml.progress import Progress, note
 from miniml.settings import TrainingSettings
-from miniml.sources import HubId, locate
+from miniml.sources import HubId, S3Address, locate
 
 HISTORY_NAME = "training_history.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -71,10 +71,11 @@ def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) ->
     Raises:
         InputError: the model cannot be used, or the training diverged.
         HubError: the hub did not give the model.
+        StoreError: the S3 store did not give the model.
         StorageError: there is no room for the model.
     """
     device = choose_device(settings.device)
-    pretrained = find_pretrained(settings.model_id)
+    pretrained, source = find_pretrained(settings.model_id)
     splits, summary = data.load(dataset_dir, ("train", "validation"))
     _quiet_transformers()
     torch.manual_seed(settings.seed)  # The new head's weights are drawn when the model is made.
@@ -96,7 +97,7 @@ def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) ->
         signed = manifest.sign(
             folder,
             data={key: value for key, value in asdict(summary).items() if key != "settings"},
-            arguments={"data": summary.settings, "training": asdict(settings)},
+            arguments={"data": summary.settings, "training": asdict(settings), "pretrained": source},
             versions=_versions(),
             metrics=metrics,
         )
@@ -127,15 +128,26 @@ def choose_device(device: str) -> torch.device:
     return torch.device(wanted)
 
 
-def find_pretrained(model_id: str) -> Path:
-    """The folder of a pretrained model, fetched from the hub if it has to be.
+def find_pretrained(model_id: str) -> tuple[Path, str]:
+    """The folder of a pretrained model, fetched from the hub or an S3 store if it has to be.
+
+    The second result is `model_id` again, with the digest of the content where it came from an S3 store.
 
     Raises:
         InputError: there is no such folder, or it holds no weights.
         HubError: the hub did not give it.
+        StoreError: the S3 store did not give it.
     """
-    source = locate("model_id", model_id)
-    folder = hub.fetch_model(source) if isinstance(source, HubId) else source
+    source, told = locate("model_id", model_id), model_id
+    if isinstance(source, HubId):
+        folder = hub.fetch_model(source)
+    elif isinstance(source, S3Address):
+        from miniml import store  # Only here: a model from elsewhere needs no S3 client.
+
+        fetched = store.cached("model_id", source)
+        folder, told = fetched.path, fetched.source
+    else:
+        folder = source
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     found = f"it has: {', '.join(names[:8]) or 'nothing'}"
     if "config.json" not in names:
@@ -148,7 +160,7 @@ def find_pretrained(model_id: str) -> Path:
             f"model_id {model_id!r}: {folder} has no weights ({WEIGHTS[0]}); {found}. "
             f"Copy them there, or give a hub id."
         )
-    return folder
+    return folder, told
 
 
 def _quiet_transformers() -> None:

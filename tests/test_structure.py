@@ -59,6 +59,8 @@ def test_every_pipeline_argument_defaults_to_the_stages_own_setting() -> None:
         ("miniml", "import kfp"),
         ("miniml", "from pipelines import cli"),
         ("miniml", "import serving"),
+        ("miniml", "from miniml import store"),
+        ("miniml", "import minio"),
         ("components", "import pipelines"),
         ("components", "import torch"),
         ("pipelines", "import serving"),

@@ -1,0 +1,277 @@
+"""Entries of the store: folders under a digest that never changes, and names with versions that point to them.
+
+    miniml/blobs/<SHA-256>                 a file's bytes, once, whatever folders it is in
+    miniml/manifests/<digest>.json         a folder: every file's path, SHA-256 and size
+    miniml/names/reviews@v1                {"digest": ...}; never changes once written
+    miniml/names/reviews@latest            {"digest": ...}; the version that was published last
+
+The digest is that of the manifest's canonical JSON. Of a model folder the manifest is the signed one, so its
+digest is the one that `miniml.json` holds, that evaluation saw and that the InferenceService is labelled with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from miniml import manifest
+from miniml.errors import InputError, StoreError
+from miniml.manifest import MANIFEST_NAME, Manifest
+from miniml.progress import Progress, note
+from miniml.sources import S3Address
+from miniml.store.connection import Bucket
+from miniml.store.parts import Part, is_inside
+
+BLOBS, MANIFESTS, NAMES = "miniml/blobs/", "miniml/manifests/", "miniml/names/"
+LATEST = "latest"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder, as the store keeps it."""
+
+    content: dict[str, Any]
+    """What the digest covers: `files` (SHA-256 by path), and of a model all else that its signature covers."""
+    sizes: dict[str, int]
+    """In bytes, by path."""
+
+    @property
+    def digest(self) -> str:
+        return manifest.digest_of(self.content)
+
+    @property
+    def parts(self) -> list[Part]:
+        """Every file but `miniml.json`, which the manifest itself stands for."""
+        files = self.content["files"]
+        return [Part(path, BLOBS + sha256, self.sizes[path], sha256) for path, sha256 in files.items()]
+
+    @property
+    def signed(self) -> Manifest | None:
+        """What `miniml.json` held, where the folder is a model's."""
+        return Manifest(**self.content) if "metrics" in self.content else None
+
+
+@dataclass(frozen=True)
+class Version:
+    """A name and version, and what it points to."""
+
+    name: str
+    version: str
+    digest: str
+    published: datetime | None
+
+
+def folder_digest(files: dict[str, str]) -> str:
+    """The digest that a folder of these files (SHA-256 by path) has in the store, unless it is a model's."""
+    return manifest.digest_of({"files": files, "format": FORMAT})
+
+
+def describe(source: Path) -> tuple[Entry, dict[str, Path]]:
+    """The entry that a file or folder makes, and where its files are, by path.
+
+    Raises:
+        InputError: there is nothing in it.
+        ModelFolderError: it is a model folder and not the one that was signed.
+    """
+    if (source / MANIFEST_NAME).is_file():
+        signed = manifest.verify(source)
+        paths = {path: source / path for path in signed.files}
+        return Entry(asdict(signed), {path: file.stat().st_size for path, file in paths.items()}), paths
+    if source.is_file():
+        paths = {source.name: source}
+    else:
+        paths = {
+            path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()
+        }
+    if not paths:
+        raise InputError(f"{source} holds no file to publish. Give a file, or a folder with files.")
+    files = {path: manifest.sha256(file) for path, file in paths.items()}
+    return Entry(
+        {"files": files, "format": FORMAT}, {path: file.stat().st_size for path, file in paths.items()}
+    ), paths
+
+
+def publish(bucket: Bucket, source: Path, address: S3Address) -> str:
+    """Puts `source` into the store, and points `address` to it; returns its digest.
+
+    In the order files, manifest, version, `latest`, so that whoever follows a pointer finds everything.
+    The same again changes nothing.
+
+    Raises:
+        StoreError: the version points elsewhere already, or the store does not take it.
+    """
+    entry, paths = describe(source)
+    pointer = NAMES + f"{address.path}@{address.version}"
+    moves = address.version == LATEST
+    standing = _pointed_to(bucket, pointer)
+    if standing and not moves:
+        _require_same(bucket, address, standing, entry.digest)
+    _upload(bucket, entry, paths)
+    text = json.dumps({"digest": entry.digest}).encode()
+    if standing == entry.digest:
+        note(f"{address} is that already")
+    elif moves:
+        bucket.write(pointer, text)
+    else:
+        if not bucket.write_once(pointer, text):  # Somebody was faster.
+            _require_same(bucket, address, _pointed_to(bucket, pointer) or "", entry.digest)
+        bucket.write(NAMES + f"{address.path}@{LATEST}", text)
+    return entry.digest
+
+
+def resolve(bucket: Bucket, address: S3Address) -> Entry:
+    """The entry that `address` points to.
+
+    Raises:
+        StoreError: there is none, or it is not what the address says it must be; the message tells what there is.
+    """
+    if address.version.startswith("sha256:"):
+        digest = _completed(bucket, address, address.version.removeprefix("sha256:"))
+    else:
+        found = _pointed_to(bucket, NAMES + f"{address.path}@{address.version}")
+        if found is None:
+            raise bucket.error(_what_there_is(bucket, address))
+        digest = found
+    if address.sha256 not in ("", digest):
+        raise bucket.error(
+            f"{address.path}@{address.version} has digest {digest}, not the one behind '#'. "
+            f"Take @sha256:{address.sha256} instead, or leave out what follows '#'."
+        )
+    return _entry(bucket, digest)
+
+
+def versions(bucket: Bucket, name: str = "") -> list[Version]:
+    """Every version of every name in the bucket, or of `name`."""
+    found = []
+    for stored in bucket.listing(NAMES + (f"{name}@" if name else "")):
+        called, _, version = stored.key.removeprefix(NAMES).rpartition("@")
+        digest = _pointed_to(bucket, stored.key)
+        if called and digest:
+            found.append(Version(called, version, digest, stored.modified))
+    return found
+
+
+def _upload(bucket: Bucket, entry: Entry, paths: dict[str, Path]) -> None:
+    """What the store has already is not sent again."""
+    key = f"{MANIFESTS}{entry.digest}.json"
+    progress, done, sent, new = Progress("publishing", max(1, _megabytes(entry)), "MB"), 0, 0, 0
+    for part in entry.parts:
+        if bucket.size(part.key) != part.size:
+            with paths[part.path].open("rb") as file:
+                hashing = _Hashing(file)
+                bucket.upload(part.key, hashing, part.size)  # type: ignore[arg-type]  # it is read, and no more
+            if hashing.digest.hexdigest() != part.sha256:
+                bucket.remove(part.key)
+                raise bucket.error(f"{paths[part.path]} was changed while it was published. Publish it anew.")
+            sent, new = sent + 1, new + part.size
+        done += part.size
+        progress.report(round(done / 1e6), part.path)
+    bucket.write(key, json.dumps({**asdict(entry), "digest": entry.digest}, ensure_ascii=False).encode())
+    note(f"sent {sent} of {len(entry.parts)} files, {new / 1e6:,.1f} MB; the store had the others")
+
+
+class _Hashing:
+    """A file that is hashed while it is read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(size)
+        self.digest.update(block)
+        return block
+
+
+def _megabytes(entry: Entry) -> int:
+    return round(sum(entry.sizes.values()) / 1e6)
+
+
+def _pointed_to(bucket: Bucket, pointer: str) -> str | None:
+    content = bucket.read(pointer)
+    if content is None:
+        return None
+    try:
+        digest = json.loads(content)["digest"]
+    except (ValueError, KeyError, TypeError):
+        digest = None
+    if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise bucket.error(
+            f"the object {pointer} is corrupted: it names no digest. Remove it and publish again."
+        )
+    return digest
+
+
+def _require_same(bucket: Bucket, address: S3Address, standing: str, digest: str) -> None:
+    if standing != digest:
+        raise bucket.error(
+            f"version {address.version!r} of {address.path!r} is {standing}, and a version never changes; "
+            f"what was to be published is {digest}. Give it a version of its own."
+        )
+
+
+def _entry(bucket: Bucket, digest: str) -> Entry:
+    """Reads the manifest, and believes it only if it has the digest that it goes by."""
+    key = f"{MANIFESTS}{digest}.json"
+    content = bucket.read(key)
+    if content is None:
+        raise bucket.error(
+            f"there is no entry with digest {digest} (no object {key}). Publish it, or check it."
+        )
+    try:
+        stored = json.loads(content)
+        entry = Entry(stored["content"], stored["sizes"])
+        sound = entry.content["files"].keys() == entry.sizes.keys() and all(map(is_inside, entry.sizes))
+        found = entry.digest
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _corrupted(bucket, key, f"it cannot be read ({error})") from error
+    if found != digest:
+        raise _corrupted(bucket, key, f"expected digest {digest}, found {found}")
+    if not sound:
+        raise _corrupted(bucket, key, "it lists files without a size, or outside of the folder")
+    return entry
+
+
+def _corrupted(bucket: Bucket, key: str, reason: str) -> StoreError:
+    return bucket.error(f"the object {key} is corrupted: {reason}. Remove it and publish the folder again.")
+
+
+def _completed(bucket: Bucket, address: S3Address, beginning: str) -> str:
+    if len(beginning) == 64:
+        return beginning
+    listed = bucket.listing(MANIFESTS + beginning)
+    digests = [item.key.removeprefix(MANIFESTS).removesuffix(".json") for item in listed]
+    if len(digests) == 1:
+        return digests[0]
+    if digests:
+        raise bucket.error(
+            f"sha256:{beginning} begins {len(digests)} digests: {_some(digests)}. Give more of it."
+        )
+    raise bucket.error(f"no digest in the bucket begins with {beginning}. {_what_there_is(bucket, address)}")
+
+
+def _what_there_is(bucket: Bucket, address: S3Address) -> str:
+    missing = f"bucket {bucket.name!r} has no entry {address.path}@{address.version}"
+    try:
+        called = [item.key.removeprefix(NAMES) for item in bucket.listing(NAMES)]
+    except StoreError:  # To read is a right, to list another one.
+        return f"{missing}. Check the spelling."
+    mine = [entry for entry in called if entry.rpartition("@")[0] == address.path]
+    if mine:
+        return f"{missing}; of {address.path!r} it has: {_some(mine)}. Take one of them, or publish it."
+    return f"{missing}; it has: {_some(called) or 'none'}. Check the spelling, or publish it."
+
+
+def _some(words: list[str]) -> str:
+    more = f" and {len(words) - 10} more" if len(words) > 10 else ""
+    return ", ".join(words[:10]) + more
+
+
+def pinned(address: S3Address, digest: str) -> str:
+    """The address that says where, and what exactly: what provenance records, and what can be asked for again."""
+    return str(S3Address(address.bucket, address.path, address.version, digest))
