@@ -119,10 +119,10 @@ wait_for_crds() {
   done
 }
 
-# Waits for every Deployment of a namespace, and says each one's name when it is there.
+# Waits for the Deployments of a NAMESPACE [with a LABEL], and says each one's name when it is there.
 wait_for_deployments() {
-  local namespace="$1" deployment
-  for deployment in $(cluster_kubectl get deployments --namespace "$namespace" --output name); do
+  local namespace="$1" label="${2:-}" deployment
+  for deployment in $(cluster_kubectl get deployments --namespace "$namespace" --selector "$label" --output name); do
     printf '  %s/%s ... ' "$namespace" "${deployment#deployment.apps/}"
     cluster_kubectl rollout status "$deployment" --namespace "$namespace" \
       --timeout="${WAIT_FOR_DEPLOYMENT}s" >/dev/null
@@ -151,7 +151,8 @@ install_kubeflow_pipelines() {
   apply --kustomize "$KFP/cluster-scoped-resources?$KFP_REF"
   wait_for_crds applications.app.k8s.io
   apply --kustomize "$KFP/env/platform-agnostic?$KFP_REF"
-  wait_for_deployments kubeflow
+  # Only its own: a model that someone serves beside it may be broken.
+  wait_for_deployments kubeflow application-crd-id=kubeflow-pipelines
 }
 
 install_kserve() {
