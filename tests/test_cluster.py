@@ -240,12 +240,12 @@ def ask():
             answer = requests.post(url, json={"text": "a fine film"}, timeout=30)
             count["good" if answer.ok else str(answer.status_code)] += 1
         except requests.RequestException as error:
-            count[type(error).__name__ + ": " + str(error)[:200]] += 1
+            count[type(error).__name__] += 1
 for _ in range(4):
     threading.Thread(target=ask, daemon=True).start()
 while True:
     time.sleep(1)
-    print(json.dumps(count), flush=True)
+    print(json.dumps(dict(count)), flush=True)
 """
 
 

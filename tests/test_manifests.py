@@ -340,6 +340,20 @@ def test_what_comes_from_elsewhere_is_pinned(path: Path) -> None:
         assert re.search(r"^https://.*/v\d+\.\d+\.\d+/", address), address
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github" / "workflows").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_workflows_may_only_read_and_use_actions_of_one_commit(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in workflow["jobs"].values():
+        for step in job["steps"]:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step.get("uses", "a/b@" + "0" * 40)), step
+            targets = re.findall(r"^make (.*)$", step.get("run", ""), re.MULTILINE)
+            for target in " ".join(targets).split():
+                assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+
+
 def test_the_scripts_are_bash() -> None:
     for script in MANIFESTS.glob("*.sh"):
         assert os.access(script, os.X_OK), script
