@@ -16,7 +16,7 @@ KFP="https://github.com/kubeflow/pipelines/manifests/kustomize"
 KFP_REF="ref=2.17.0&timeout=300s"
 CERT_MANAGER="https://github.com/cert-manager/cert-manager/releases/download/v1.17.0/cert-manager.yaml"
 
-# Seconds. The images of KFP are some 4 GiB, and a slow line takes its time.
+# Seconds. A Deployment is ready when its images are there, and a slow line takes its time.
 WAIT_FOR_CRD=120
 WAIT_FOR_DEPLOYMENT=1200
 
@@ -69,7 +69,17 @@ check_tools() {
   require_version docker "$(docker version --format '{{.Server.Version}}')" 24.0 "$DOCKER_REMEDY"
   require_version kind "$(kind version)" 0.32 "$KIND_REMEDY"
   require_version kubectl "$(kubectl version --client)" 1.32 "$KUBECTL_REMEDY"
+  warn_if_cramped
   "$PYTHON" -c 'import miniml.images' || fail "$PYTHON cannot import miniml" "Set it up: make setup"
+}
+
+# Only a warning: the pods request less than this, and a training may be small.
+warn_if_cramped() {
+  local memory
+  memory=$(docker info --format '{{.MemTotal}}')
+  if [[ "$memory" =~ ^[0-9]+$ ]] && ((memory < 7500000000)); then
+    echo "  warning: Docker has $((memory / 1000000000)) GB; Kubeflow Pipelines, KServe and a training want 8"
+  fi
 }
 
 require_tool() {
@@ -130,8 +140,17 @@ wait_for_deployments() {
   done
 }
 
+# What comes on standard input; that can be read only once, and apply may try more often.
+apply_input() {
+  local objects
+  objects=$(mktemp)
+  cat >"$objects"
+  apply --filename "$objects"
+  rm "$objects"
+}
+
 create_namespace() {
-  cluster_kubectl create namespace "$1" --dry-run=client --output yaml | apply --filename -
+  cluster_kubectl create namespace "$1" --dry-run=client --output yaml | apply_input
 }
 
 install_certificates() {
@@ -184,21 +203,12 @@ install_miniml() {
   cluster_kubectl rollout status deployment/miniml-gateway --namespace kubeflow --timeout="${WAIT_FOR_DEPLOYMENT}s"
 }
 
-# apply may try more than once, and a pipe can be read only once.
-apply_input() {
-  local objects
-  objects=$(mktemp)
-  cat >"$objects"
-  apply --filename "$objects"
-  rm "$objects"
-}
-
 tell_addresses() {
   cat <<'ADDRESSES'
 
 The cluster is ready, and your kubectl's current context is kind-miniml.
-  UI          http://localhost:8880
-  API         http://localhost:8881      export KFP_HOST=http://localhost:8881
+  UI          http://localhost:8880      export KFP_HOST=http://localhost:8880
+  API         http://localhost:8881      (the UI's address answers for it, too)
   inference   http://localhost:8882/<namespace>/<service>/predict
 ADDRESSES
 }

@@ -3,7 +3,7 @@
 The tests build on each other, in this order: what serves in one is what the next one replaces. The environment says
 what is not as `make cluster` makes it:
 
-KFP_HOST            the API of Kubeflow Pipelines (http://localhost:8881)
+KFP_HOST            the UI or the API of Kubeflow Pipelines (http://localhost:8880)
 NAMESPACE           where to serve (kubeflow)
 MINIML_REGISTRY     where the cluster pulls our images from, and
 MINIML_IMAGE_TAG    their tag
@@ -60,7 +60,7 @@ TOLERANCE = 0.02
 class Settings:
     """The cluster, and what to train on it."""
 
-    host: str = os.environ.get("KFP_HOST", "http://localhost:8881")
+    host: str = os.environ.get("KFP_HOST", "http://localhost:8880")
     namespace: str = os.environ.get("NAMESPACE", NAMESPACE)
     service: str = f"e2e-{int(time.time()) % 1_000_000}"
     arguments: str = os.environ.get(
@@ -174,7 +174,8 @@ class Location:
 
 def artifacts_of(run_id: str, location: Location) -> dict[tuple[str, str], str]:
     """The key of each artifact that a run left, by its task and output: <root>/<run>/<task>/<uuid>/<output>."""
-    root = location.prefix[: location.prefix.index("/text-classification/") + len("/text-classification/")]
+    pipeline = f"/{text_classification.name}/"
+    root = location.prefix[: location.prefix.index(pipeline) + len(pipeline)]
     found = {}
     with store() as client:
         for entry in client.list_objects(location.bucket, f"{root}{run_id}/", recursive=True):
