@@ -10,7 +10,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CLUSTER=miniml # as kind-config.yaml names it
 CONTEXT="kind-$CLUSTER"
 PYTHON="${PYTHON:-python3}"
-STAGES=(transform train evaluate gate deploy serving)
 
 KFP="https://github.com/kubeflow/pipelines/manifests/kustomize"
 KFP_REF="ref=2.17.0&timeout=300s"
@@ -182,14 +181,17 @@ install_kserve() {
   wait_for_deployments kserve
 }
 
-image() { "$PYTHON" -c 'import sys; from miniml.images import image; print(image(sys.argv[1]))' "$1"; }
+# The names of our images, one a line, that of serving last.
+image_names() {
+  "$PYTHON" -c 'from miniml.images import SERVING, STAGES, image; print(*map(image, (*STAGES, SERVING)), sep="\n")'
+}
 
 load_images() {
   say "building our images and loading them into the cluster"
   make images
-  local stage
-  for stage in "${STAGES[@]}"; do
-    kind load docker-image "$(image "$stage")" --name "$CLUSTER"
+  local name
+  for name in $(image_names); do
+    kind load docker-image "$name" --name "$CLUSTER"
   done
 }
 
@@ -197,7 +199,7 @@ install_miniml() {
   say "miniml: accounts, rights, runtime, policies, ports"
   # The overlay names the images of this version; the environment may name others.
   kubectl kustomize manifests/overlays/kind |
-    sed -E "s|image: .*/miniml-serving:.*|image: $(image serving)|" | apply_input
+    sed -E "s|image: .*/miniml-serving:.*|image: $(image_names | tail -n 1)|" | apply_input
   kubectl config use-context "$CONTEXT" >/dev/null
   manifests/s3-secret.sh >/dev/null
   cluster_kubectl rollout status deployment/miniml-gateway --namespace kubeflow --timeout="${WAIT_FOR_DEPLOYMENT}s"
