@@ -16,10 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIPELINE := $(BIN)/python -m pipelines.text_classification
 SOURCES := miniml components pipelines serving tests
 
-.PHONY: help setup run serve test check format compile submit predict images lock clean
+.PHONY: help setup run serve test check format compile submit predict images cluster cluster-delete e2e lock clean
 
 help:  ## List these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
 
 setup: $(VENV)/installed  ## Make .venv from the lock file
 
@@ -43,7 +43,7 @@ serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
 	@$(PIPELINE) serve --port $(PORT)
 
 test: setup  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not cluster'
 
 check: setup  ## Format, lint (with import rules), types: exactly what CI checks
 	$(BIN)/ruff format --check .
@@ -65,6 +65,16 @@ predict: setup  ## Ask the live service: TEXT='...' (MINIML_URL, or by the kube 
 
 images:  ## Build the container images (BASE_IMAGE, TORCH_INDEX, MINIML_REGISTRY, MINIML_IMAGE_TAG)
 	@$(PYTHON) -m components.build
+
+cluster: setup  ## Make a kind cluster with Kubeflow Pipelines, KServe and our images; run it again after a failure
+	@PYTHON=$(BIN)/python manifests/install.sh up
+
+cluster-delete:  ## Delete that cluster
+	@manifests/install.sh down
+
+# tests/test_cluster.py tells which settings say that the cluster is another one than `make cluster` makes.
+e2e: setup  ## Test everything on the current kube context: train, serve, roll out under load, roll back
+	MINIML_E2E=1 $(BIN)/python -m pytest -m cluster --timeout=7200 -x tests/test_cluster.py
 
 # The CPU build's local version would name a file that other machines do not have.
 lock: setup  ## Resolve requirements.lock anew

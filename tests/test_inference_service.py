@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -13,8 +11,7 @@ import yaml
 from miniml.errors import InputError
 from miniml.inference_service import REVISION, RUN, inference_service, storage_uri
 from miniml.settings import DeploymentSettings
-
-CRD = Path(__file__).parents[2] / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"
+from tests import crds
 
 SETTINGS = DeploymentSettings(
     service_name="stars", namespace="models", min_replicas=2, max_replicas=5, cpu="500m", memory="3Gi"
@@ -79,30 +76,15 @@ def test_an_address_that_kserve_cannot_read_is_refused() -> None:
         storage_uri("ftp://host/model")
 
 
-def _strict(schema: Any) -> Any:
-    """The schema with unknown fields forbidden, as the API server does for server-side apply."""
-    if isinstance(schema, list):
-        return [_strict(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    strict = {name: _strict(part) for name, part in schema.items()}
-    if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        strict["additionalProperties"] = False
-    return strict
-
-
-@pytest.mark.skipif(not CRD.exists(), reason=f"KServe's schemas are not at {CRD}")
+@crds.needed
 def test_it_is_valid_by_kserves_schema_and_the_schema_would_notice() -> None:
-    crd = yaml.load(CRD.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    version = next(version for version in crd["spec"]["versions"] if version["name"] == "v1beta1")
-    schema = _strict(version["schema"]["openAPIV3Schema"]["properties"]["spec"])
-    spec = inference_service("s3://bucket/model", "d" * 64, SETTINGS)["spec"]
-    jsonschema.Draft7Validator(schema).validate(spec)
+    service = inference_service("s3://bucket/model", "d" * 64, SETTINGS)
+    crds.validate(service)
     for path, value in ((("model", "storageUrl"), "s3://b"), (("minReplicas",), "two")):
-        broken = yaml.safe_load(yaml.safe_dump(spec))
-        place = broken["predictor"]
+        broken = yaml.safe_load(yaml.safe_dump(service))
+        place = broken["spec"]["predictor"]
         for name in path[:-1]:
             place = place[name]
         place[path[-1]] = value
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.Draft7Validator(schema).validate(broken)
+            crds.validate(broken)

