@@ -83,6 +83,13 @@ def _predictor(storage: str, settings: DeploymentSettings) -> dict[str, Any]:
         "serviceAccountName": settings.service_account,
         # A server's own grace is 30 s, the pod's must be longer or it is killed with requests in flight.
         "terminationGracePeriodSeconds": 45,
+        # The runtime confines its own container; this is for the one that fetches the model, too.
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "fsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
         "model": {
             "runtime": RUNTIME,
             "modelFormat": {"name": "huggingface"},

@@ -130,16 +130,20 @@ def _secret(cluster: Cluster, namespace: str, name: str) -> list[Finding]:
     what = f"S3 secret {namespace}/{name}"
     found = _get(cluster, f"/api/v1/namespaces/{namespace}/secrets/{name}")
     if not isinstance(found, dict):
-        return [Finding(what, found, INSTALL)]
+        return [Finding(what, found, _make_secret(namespace))]
     annotations = found["metadata"].get("annotations") or {}
     lacking = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} - (found.get("data") or {}).keys()
     if lacking:
-        return [Finding(what, f"has no {' and no '.join(sorted(lacking))}", INSTALL)]
+        return [Finding(what, f"has no {' and no '.join(sorted(lacking))}", _make_secret(namespace))]
     endpoint = annotations.get(S3_ENDPOINT)
     if not endpoint:
         return [Finding(what)]  # Amazon's own S3, whose address needs no telling.
     scheme = "http" if annotations.get(S3_USE_HTTPS) == "0" else "https"
     return [Finding(what), _store(f"{scheme}://{endpoint}")]
+
+
+def _make_secret(namespace: str) -> str:
+    return f"manifests/s3-secret.sh {namespace} (from KFP's own store), or one of yours in KServe's form"
 
 
 def _store(address: str) -> Finding:

@@ -9,27 +9,22 @@ import argparse
 import json
 import os
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-import kfp.local
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
 from components import deploy, evaluate, gate, preflight, train, transform
 from miniml.errors import MinimlError
 from miniml.progress import duration
-from pipelines import cluster_commands, local
-from pipelines.arguments import add_arguments, arguments_of, check_sources, check_values
-from pipelines.ask import Serving, ask, serving_command, serving_in_a_process
+from pipelines import cluster_commands, job, local
+from pipelines.arguments import add_arguments, arguments_of
+from pipelines.ask import serving_command
 from pipelines.presets import PRESETS
 
 COMPILED = Path(__file__).parent / "compiled"
 COMPONENTS = (preflight, transform, train, evaluate, gate, deploy)
-
-RUNNERS = ("subprocess", "docker")
 
 
 def main(pipeline: GraphComponent, words: list[str] | None = None) -> None:
@@ -63,8 +58,8 @@ def _parser(pipeline: GraphComponent) -> argparse.ArgumentParser:
     running.add_argument("--ask", action="append", metavar="TEXT", help="a text to ask the served model")
     running.add_argument(
         "--runner",
-        choices=RUNNERS,
-        default=RUNNERS[0],
+        choices=job.RUNNERS,
+        default=job.RUNNERS[0],
         help="where the stages run: here, or in containers here",
     )
     running.add_argument("--outputs", type=Path, default=local.OUTPUTS, help="where runs are kept")
@@ -98,67 +93,13 @@ def _compiled(pipeline: GraphComponent) -> dict[str, Any]:
 
 
 def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
-    start = time.monotonic()
     arguments = arguments_of(pipeline, options)
-    check_values(arguments)
-    check_sources(arguments)
-    machine, serving = _machine(options.runner, arguments)
-    print(f"miniml: {arguments['model_id']} on {arguments['dataset_id']}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
-        compiled = Path(scratch) / "pipeline.yaml"
-        compiler.Compiler().compile(pipeline, str(compiled))
-        finished = local.run(compiled, arguments, machine, outputs=options.outputs)
-    local.gather(finished)
-    answers = _answers(finished, arguments, options, serving) if finished.approved else []
-    summary = local.summarise(finished, arguments, answers, time.monotonic() - start)
-    latest = local.publish(finished, summary, options.outputs)
-    _tell(summary, latest)
-
-
-def _machine(runner: str, arguments: dict[str, Any]) -> tuple[local.Machine, Serving]:
-    """What runs the stages, and what serves the model, here or in containers."""
-    environment = _environment()
-    if runner == "subprocess":
-        os.environ.update(environment)  # The stages' processes inherit it.
-        return local.Machine(kfp.local.SubprocessRunner(use_venv=False)), serving_in_a_process
-    from pipelines import containers  # Only here: it needs the Docker client.
-
-    images = containers.require_images()
-    return local.Machine(containers.runner(arguments, environment), images), containers.serving
-
-
-def _environment() -> dict[str, str]:
-    """For the stages; what the user has set stays."""
-    settings = {
-        # Bars and advice that would drown what we say.
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "TOKENIZERS_PARALLELISM": "true",
-        # glibc gives large blocks back to the kernel when they are freed and has them zeroed again at the next
-        # step. Keeping them takes about 6 % off a training step (8 texts of 220 tokens, MiniLM).
-        "MALLOC_MMAP_THRESHOLD_": "2000000000",
-        "MALLOC_TRIM_THRESHOLD_": "8000000000",
-    }
-    return {name: os.environ.get(name, value) for name, value in settings.items()}
-
-
-def _answers(
-    finished: local.LocalRun, arguments: dict[str, Any], options: argparse.Namespace, serving: Serving
-) -> list[dict[str, Any]]:
-    print("serving the model, and asking it over HTTP", flush=True)
-    begin = time.monotonic()
     questions = options.ask or (PRESETS[options.preset].questions if options.preset else [])
-    texts = questions or _two_test_rows(finished)
-    answers = ask(serving, Path(finished.model.path), arguments["service_name"], texts)
-    finished.seconds["serve"] = round(time.monotonic() - begin, 1)
-    return answers
-
-
-def _two_test_rows(finished: local.LocalRun) -> list[str]:
-    from miniml import data  # Only here: it brings in the datasets library.
-
-    splits, _ = data.load(Path(finished.dataset.path), ("test",))
-    return [str(text) for text in splits["test"][:2]["text"]]
+    print(f"miniml: {arguments['model_id']} on {arguments['dataset_id']}", flush=True)
+    finished = job.run(
+        pipeline, arguments, runner=options.runner, outputs=options.outputs, questions=questions
+    )
+    _tell(finished.summary, finished.folder)
 
 
 def _tell(summary: dict[str, Any], latest: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ import pytest
 from miniml import __version__
 from miniml.images import SERVING, STAGES, image
 from tests import tiny
-from tests.command import ROOT, pipeline
+from tests.command import ROOT, pipeline, tool
 
-HADOLINT = Path(sys.executable).parent / "hadolint"
 MODULES = {
     "transform": ["miniml.data", "miniml.tables", "kfp"],
     "train": ["miniml.training", "kfp"],
@@ -72,7 +70,7 @@ def python(engine: Any, name: str, script: str) -> str:
 
 
 def test_the_dockerfiles_are_lint_clean() -> None:
-    words = [str(HADOLINT), "components/Dockerfile", "serving/Dockerfile"]
+    words = [str(tool("hadolint")), "components/Dockerfile", "serving/Dockerfile"]
     linted = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert linted.returncode == 0, linted.stdout + linted.stderr
 

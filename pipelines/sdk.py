@@ -1,0 +1,146 @@
+"""miniml from Python, as a notebook uses it: one way to run the pipeline here or on a cluster, and to read it.
+
+run = sdk.submit({"dataset_id": "...", "model_id": "..."})   # on the cluster at KFP_HOST, or else here
+results = run.wait()
+results.metrics, results.report, results.ask(["a text"])
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kfp.dsl.graph_component import GraphComponent
+
+from miniml.cluster import Cluster
+from miniml.errors import ClusterError
+from miniml.installation import PIPELINE_ACCOUNT
+from miniml.trial import ask_service
+from pipelines import job
+from pipelines.arguments import check_values, defaults
+from pipelines.ask import ask, serving_in_a_process
+from pipelines.presets import PRESETS
+from pipelines.submission import Server, SubmissionError, Version, require_reachable_from_pods
+from pipelines.text_classification import text_classification
+
+BUCKET = "mlpipeline"
+"""Where KFP keeps artifacts, below v2/artifacts/<pipeline>/<run>/<task>/."""
+
+Answers = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came of a run, wherever it ran."""
+
+    metrics: dict[str, Any]
+    """The evaluation's figures: accuracy, accuracy_interval, macro_f1, confusion_matrix, ..."""
+    report: str
+    """One page of HTML."""
+    deployed: bool
+    """Whether the gate let the model through."""
+    ask: Callable[[list[str]], Answers]
+    """Asks the served model over HTTP: label, score and probabilities of each text."""
+
+
+class Run(ABC):
+    """A run that was submitted."""
+
+    @abstractmethod
+    def wait(self) -> Results:
+        """Follows the run to its end, and gives what came of it.
+
+        Raises:
+            MinimlError: it failed; the message says at which stage and why.
+        """
+
+
+def preset(name: str) -> dict[str, Any]:
+    """A named set of arguments: "demo" needs no hub."""
+    return dict(PRESETS[name].arguments)
+
+
+def submit(
+    arguments: dict[str, Any], host: str | None = None, *, pipeline: GraphComponent = text_classification
+) -> Run:
+    """Submits a run to Kubeflow Pipelines at `host` (default: KFP_HOST); without any host, it will run here.
+
+    Arguments that are not given have the pipeline's defaults.
+
+    Raises:
+        InputError: an argument cannot be used.
+        SubmissionError: the cluster does not take the run.
+    """
+    every = {**defaults(pipeline), **arguments}
+    check_values(every)
+    host = os.environ.get("KFP_HOST", "") if host is None else host
+    if not host:
+        return _LocalRun(pipeline, every)
+    require_reachable_from_pods(every)
+    server = Server.connect(host)
+    version = server.upload(pipeline)
+    name = f"{every['service_name']} {datetime.now():%Y-%m-%d %H:%M:%S}"
+    run_id = server.start(version, every, name=name, service_account=PIPELINE_ACCOUNT)
+    print(f"run {name}: {server.address(run_id)}")
+    return _ClusterRun(server, version, run_id, pipeline.name, every)
+
+
+@dataclass(frozen=True)
+class _LocalRun(Run):
+    pipeline: GraphComponent
+    arguments: dict[str, Any]
+
+    def wait(self) -> Results:
+        finished = job.run(self.pipeline, self.arguments, questions=[])
+        folder, name = finished.folder.resolve(), self.arguments["service_name"]
+        return Results(
+            metrics=finished.summary,
+            report=(folder / "report.html").read_text(encoding="utf-8"),
+            deployed=finished.summary["verdict"] == "approved",
+            ask=lambda texts: ask(serving_in_a_process, folder / "model", name, texts),
+        )
+
+
+@dataclass(frozen=True)
+class _ClusterRun(Run):
+    server: Server
+    version: Version
+    run_id: str
+    pipeline_name: str
+    arguments: dict[str, Any]
+
+    def wait(self) -> Results:
+        outcome = self.server.follow(self.run_id, self.version.stages, timeout=24 * 3600.0, tell=print)
+        if outcome.state != "SUCCEEDED":
+            raise SubmissionError(f"the run ended as {outcome.state}: {self.server.address(self.run_id)}")
+        return Results(
+            metrics=json.loads(self._artifact("evaluate", "metrics")),
+            report=self._artifact("evaluate", "report").decode("utf-8"),
+            deployed=outcome.deployed,
+            ask=self._ask,
+        )
+
+    def _artifact(self, task: str, output: str) -> bytes:
+        """What a task wrote, from KFP's own store: AWS_ENDPOINT_URL and credentials say where it is from here."""
+        from miniml.store.connection import PATIENCE, Bucket  # Only here: a local run needs no S3 client.
+
+        bucket = Bucket(BUCKET, f"the {output} of run {self.run_id}", PATIENCE)
+        prefix = f"v2/artifacts/{self.pipeline_name}/{self.run_id}/{task}/"
+        for stored in bucket.listing(prefix):
+            if Path(stored.key).name == output:
+                return bucket.read(stored.key) or b""
+        raise SubmissionError(f"the run left no {output} below s3://{BUCKET}/{prefix}")
+
+    def _ask(self, texts: list[str]) -> Answers:
+        namespace, name = self.arguments["namespace"], self.arguments["service_name"]
+        cluster = Cluster.connect()
+        service = cluster.inference_service(namespace, name)
+        if service is None:
+            raise ClusterError(f"there is no InferenceService {namespace}/{name}: was the model rejected?")
+        return ask_service(cluster, service, texts)
