@@ -19,12 +19,13 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from miniml.cluster import Cluster
-from miniml.errors import ClusterError
+from miniml.errors import ClusterError, InputError
 from miniml.installation import PIPELINE_ACCOUNT
 from miniml.trial import ask_service
 from pipelines import job
 from pipelines.arguments import check_values, defaults
 from pipelines.ask import ask, serving_in_a_process
+from pipelines.compiled_pipeline import compiled_text
 from pipelines.presets import PRESETS
 from pipelines.submission import Server, SubmissionError, Version, require_reachable_from_pods
 from pipelines.text_classification import text_classification
@@ -66,6 +67,11 @@ def preset(name: str) -> dict[str, Any]:
     return dict(PRESETS[name].arguments)
 
 
+def compile(pipeline: GraphComponent = text_classification) -> str:  # as everybody calls it
+    """The pipeline as YAML, which the Kubeflow UI and any kfp client take."""
+    return compiled_text(pipeline)
+
+
 def submit(
     arguments: dict[str, Any], host: str | None = None, *, pipeline: GraphComponent = text_classification
 ) -> Run:
@@ -77,6 +83,11 @@ def submit(
         InputError: an argument cannot be used.
         SubmissionError: the cluster does not take the run.
     """
+    unknown = sorted(arguments.keys() - defaults(pipeline).keys())
+    if unknown:
+        raise InputError(
+            f"the pipeline has no argument {', '.join(map(repr, unknown))}; it has: {', '.join(defaults(pipeline))}."
+        )
     every = {**defaults(pipeline), **arguments}
     check_values(every)
     host = os.environ.get("KFP_HOST", "") if host is None else host

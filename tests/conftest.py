@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from miniml import data, training
 from miniml.settings import DataSettings, TrainingSettings
 from tests import tiny
+from tests.s3_server import S3Server
 
 TRAINING: dict[str, Any] = {"batch_size": 16, "iterations": 60, "learning_rate": 1e-2, "max_length": 32}
 """Enough for a tiny model to tell good words from bad ones."""
@@ -37,3 +39,11 @@ def model_dir(dataset_dir: Path, encoder: Path, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("model") / "model"
     training.fine_tune(dataset_dir, folder, TrainingSettings(model_id=str(encoder), **TRAINING))
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    running = S3Server(tmp_path_factory.mktemp("s3") / "server")
+    running.start()
+    yield running
+    running.stop()

@@ -37,11 +37,8 @@ LARGE = 6_000_000
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    running = S3Server(tmp_path_factory.mktemp("s3") / "server")
-    running.start()
-    yield running
-    running.stop()
+def server(s3_server: S3Server) -> S3Server:
+    return s3_server
 
 
 @pytest.fixture(autouse=True)
@@ -299,6 +296,20 @@ def test_what_was_fetched_once_is_not_fetched_again_unless_it_was_damaged(
             assert contents(store.cached("model_id", address).path) == {"a": content}
             assert sent_at_least <= wire.passed < sent_at_least + 100_000
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+
+
+def test_what_identifies_an_address_changes_with_what_lies_there_and_only_then(
+    bucket: str, client: Minio, tmp_path: Path
+) -> None:
+    entry, plain = at(f"s3://{bucket}/one@latest"), at(f"s3://{bucket}/raw")
+    seen: dict[S3Address, set[str]] = {entry: set(), plain: set()}
+    for content in (b"1", b"1", b"2"):
+        version = f"v{content.decode()}"
+        store.publish(write(tmp_path / "folder", {"a": content}), at(f"s3://{bucket}/one@{version}"))
+        put(client, bucket, "raw/a.csv", content)
+        for address, identities in seen.items():
+            identities.add(store.identify("dataset_id", address))
+    assert [len(identities) for identities in seen.values()] == [2, 2]
 
 
 def test_two_that_want_the_same_at_once_fetch_it_once(
@@ -718,3 +729,8 @@ def test_the_command_line_ends_with_a_sentence_and_status_1(bucket: str, tmp_pat
     assert "Traceback" not in ended.stderr
     assert "no such file or folder" in command("publish", tmp_path / "no", f"s3://{bucket}/one@v1").stderr
     assert "names no version" in command("publish", tmp_path, f"s3://{bucket}/one").stderr
+    command("publish", write(tmp_path / "folder", {"a": b"1"}), f"s3://{bucket}/one@v1")
+    ended = command("fetch", f"s3://{bucket}/one@v1", "/proc/no/such")
+    assert ended.returncode == 1
+    assert "/proc/no" in ended.stderr
+    assert "Traceback" not in ended.stderr

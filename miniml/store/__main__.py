@@ -28,6 +28,9 @@ def main(words: list[str] | None = None) -> None:
     except MinimlError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except OSError as error:  # A folder that may not be written, say.
+        print(f"error: {error}. Check the path, and that this user may use it.", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(1) from None

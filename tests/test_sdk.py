@@ -1,0 +1,100 @@
+"""From a notebook, a run on a cluster reads like one on this machine."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miniml.errors import InputError
+from miniml.inference_service import inference_service
+from miniml.settings import DeploymentSettings
+from pipelines import sdk
+from pipelines.submission import SubmissionError
+from tests.kfp_server import KfpServer
+from tests.kubernetes_server import KubernetesServer, becomes_ready
+from tests.s3_server import WRITER, S3Server
+
+DONE = dict.fromkeys(("preflight", "transform", "train", "evaluate", "gate", "deploy"), "SUCCEEDED")
+ARTIFACTS = "v2/artifacts/text-classification/run-0/evaluate/5c1f"
+
+
+@pytest.fixture
+def kfp() -> Iterator[KfpServer]:
+    with KfpServer(looks=[DONE]) as running:
+        yield running
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesServer]:
+    """A cluster on which the InferenceService "miniml" serves."""
+    with KubernetesServer(lambda text: {"bad": 0.25, "good": 0.75}) as running:
+        monkeypatch.setenv("KUBECONFIG", str(running.write_kubeconfig(tmp_path / "kubeconfig")))
+        service = inference_service("s3://bucket/model", "d" * 64, DeploymentSettings())
+        running.apply("miniml", service, force=False)
+        list(becomes_ready(running, running.services["miniml"]))
+        yield running
+
+
+@pytest.fixture
+def store(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KFP's own store, with what evaluate left there."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
+    client = s3_server.client()
+    if not client.bucket_exists(sdk.BUCKET):
+        client.make_bucket(sdk.BUCKET)
+    left = {"metrics": json.dumps({"accuracy": 0.9}), "report": "<h1>Report</h1>"}
+    for name, content in left.items():
+        client.put_object(sdk.BUCKET, f"{ARTIFACTS}/{name}", io.BytesIO(content.encode()), len(content))
+
+
+def test_a_run_on_a_cluster_gives_figures_report_and_answers(
+    kfp: KfpServer, kubernetes: KubernetesServer, store: None
+) -> None:
+    results = sdk.submit({"iterations": 7}, host=kfp.url).wait()
+    assert kfp.runs[0]["runtime_config"]["parameters"]["iterations"] == 7
+    assert results.metrics["accuracy"] == 0.9
+    assert results.report == "<h1>Report</h1>"
+    assert results.deployed
+    answers = results.ask(["one", "two"])
+    assert [answer["probabilities"]["good"] for answer in answers] == [0.75, 0.75]
+
+
+def test_a_run_that_fails_there_raises_here_and_says_where_to_look(kfp: KfpServer) -> None:
+    kfp.looks, kfp.end, kfp.errors = [{"train": "FAILED"}], "FAILED", {"train": "out of memory"}
+    run = sdk.submit({}, host=kfp.url)
+    with pytest.raises(SubmissionError, match=r"FAILED: .*/#/runs/details/run-0"):
+        run.wait()
+
+
+def test_the_host_is_the_environments_to_say(kfp: KfpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KFP_HOST", kfp.url)
+    sdk.submit({})
+    assert len(kfp.runs) == 1
+
+
+@pytest.mark.parametrize("host", ["", "http://cluster.example"])
+def test_wrong_arguments_are_refused_before_anything_is_asked(host: str) -> None:
+    with pytest.raises(InputError, match="batch_size is 0"):
+        sdk.submit({"batch_size": 0}, host=host)
+
+
+def test_an_argument_that_the_pipeline_does_not_have_is_refused() -> None:
+    with pytest.raises(InputError, match=r"no argument 'batchsize'.*batch_size"):
+        sdk.submit({"batchsize": 8}, host="")
+
+
+def test_a_preset_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed: dict[str, Any] = sdk.preset("demo")
+    changed["epochs"] = 9
+    assert sdk.preset("demo")["epochs"] == 1
+
+
+def test_the_pipeline_compiles_to_what_the_ui_takes() -> None:
+    assert "pipelineInfo" in sdk.compile()
