@@ -27,6 +27,7 @@ metadata:
 data:
   AWS_ACCESS_KEY_ID: {{.data.accesskey}}
   AWS_SECRET_ACCESS_KEY: {{.data.secretkey}}
+  AWS_ENDPOINT_URL: $(printf http://seaweedfs.kubeflow:9000 | base64) # for the steps, whose sources may be at s3://
 TEMPLATE
 }
 

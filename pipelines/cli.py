@@ -34,6 +34,8 @@ def main(pipeline: GraphComponent, words: list[str] | None = None) -> None:
         options.command(pipeline, options)
     except MinimlError as error:
         _fail(f"\nerror: {error}")
+    except BrokenPipeError:  # Whoever read our output has seen enough.
+        os._exit(141)
     except OSError as error:  # A full disk, or a folder that may not be written.
         _fail(f"\nerror: {error}. Free some space, or keep runs elsewhere: --outputs.")
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ python -m pipelines.text_classification --help
 
 from typing import NamedTuple
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 
 from components.deploy import deploy
 from components.evaluate import evaluate
@@ -13,6 +13,7 @@ from components.gate import gate
 from components.preflight import preflight
 from components.train import train
 from components.transform import transform
+from miniml.installation import S3_ENVIRONMENT, S3_SECRET
 from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
 
 DATA, TRAINING, GATE, DEPLOYMENT = DataSettings(), TrainingSettings(), GateSettings(), DeploymentSettings()
@@ -24,6 +25,11 @@ class Outputs(NamedTuple):
     metrics: dsl.Metrics
     report: dsl.HTML
     verdict: dsl.Markdown
+
+
+def _may_read_the_store(task: dsl.PipelineTask) -> None:
+    """Gives a pod where s3:// is and the keys to it; on a laptop, the person's own environment says so."""
+    kubernetes.use_secret_as_env(task, S3_SECRET, S3_ENVIRONMENT, optional=True)
 
 
 @dsl.pipeline(name="text-classification")
@@ -77,6 +83,7 @@ def text_classification(
         max_rows=max_rows,
         seed=seed,
     ).after(checked)
+    _may_read_the_store(data)
     training = train(
         dataset=data.outputs["dataset"],
         model_id=model_id,
@@ -92,6 +99,7 @@ def text_classification(
         precision=precision,
         seed=seed,
     )
+    _may_read_the_store(training)
     evaluation = evaluate(dataset=data.outputs["dataset"], model=training.outputs["model"])
     verdict = gate(metrics=evaluation.outputs["metrics"], min_accuracy=min_accuracy)
     # On a bool, never on a string: kfp.local splices strings into the expression that it evaluates.

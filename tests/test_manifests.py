@@ -24,7 +24,14 @@ from miniml import __version__
 from miniml.cluster import DEPLOY_PERMISSIONS
 from miniml.images import SERVING, image
 from miniml.inference_service import PORT, inference_service
-from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET
+from miniml.installation import (
+    NAMESPACE,
+    PIPELINE_ACCOUNT,
+    PREDICTOR_ACCOUNT,
+    RUNTIME,
+    S3_ENVIRONMENT,
+    S3_SECRET,
+)
 from miniml.settings import DeploymentSettings
 from tests import crds
 from tests.command import ROOT, tool
@@ -500,6 +507,10 @@ def test_the_s3_secret_is_kfps_own_in_kserves_form(kubectl: str, secrets_api: Pa
     secret = SecretsApi.applied
     kubernetes_validate.validate(secret, KUBERNETES, strict=True)
     assert SecretsApi.query.startswith(f"/api/v1/namespaces/{namespace}/secrets/{S3_SECRET}?")
+    assert secret["data"].keys() == S3_ENVIRONMENT.keys()
+    assert secret["data"]["AWS_ENDPOINT_URL"] == _base64(
+        f"http://{secret['metadata']['annotations']['serving.kserve.io/s3-endpoint']}"
+    )
     assert secret["data"]["AWS_ACCESS_KEY_ID"] == _base64("minio")
     assert secret["data"]["AWS_SECRET_ACCESS_KEY"] == _base64("a $ecret: 'quoted'")
     annotations = secret["metadata"]["annotations"]

@@ -27,7 +27,9 @@ def test_the_committed_yaml_is_what_the_code_compiles_to(tmp_path: Path) -> None
 
 
 def test_every_image_carries_the_version() -> None:
-    spec = yaml.safe_load((ROOT / "pipelines" / "compiled" / "text_classification.yaml").read_text())
+    spec = next(
+        yaml.safe_load_all((ROOT / "pipelines" / "compiled" / "text_classification.yaml").read_text())
+    )
     executors = spec["deploymentSpec"]["executors"]
     images = {executor["container"]["image"] for executor in executors.values()}
     assert images == {f"miniml/miniml-{stage}:{__version__}" for stage in STAGES}
