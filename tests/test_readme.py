@@ -19,13 +19,22 @@ import pytest
 import requests
 
 from pipelines.ask import free_port
+from tests import tiny
 from tests.command import ROOT
+from tests.s3_server import WRITER, S3Server
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
     " ".join(command.replace("\\\n", " ").split())
     for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     for command in re.split(r"(?<!\\)\n", block.strip())
+]
+CLUSTER_COMMANDS = [
+    "make cluster",
+    "export KFP_HOST=http://localhost:8880",
+    "make submit",
+    "make predict",
+    "make cluster-delete",
 ]
 PIPELINE = ".venv/bin/python -m pipelines.text_classification"
 
@@ -95,13 +104,20 @@ def serving(outputs: Path) -> Iterator[str]:
 
 
 def test_these_are_all_its_commands() -> None:
-    assert [command.split(" --")[0].split(" -d ")[0] for command in COMMANDS] == [
+    shortened = [
+        re.split(r" --| -d | ARGS=| TEXT=| publish| list| fetch", command)[0] for command in COMMANDS
+    ]
+    assert shortened == [
         "make run",  # `served`, and in full by .ci/run
         "make test",  # these tests
         "make serve",
         "curl -s localhost:8080/predict",
         f"{PIPELINE} run",  # the drug reviews
         f"{PIPELINE} run",  # the defaults, which tests/test_hub.py runs against a hub
+        "make images",  # .ci/run
+        "make run RUNNER=docker",  # tests/test_images.py
+        *4 * [".venv/bin/python -m miniml.store"],
+        *CLUSTER_COMMANDS,
     ]
 
 
@@ -109,9 +125,39 @@ def test_make_test_runs_the_tests(outputs: Path) -> None:
     assert "-m pytest" in run("make --dry-run test", outputs).stdout
 
 
+@pytest.mark.parametrize("command", [name for name in CLUSTER_COMMANDS if name.startswith("make")])
+def test_a_command_for_a_cluster_is_one_that_make_knows(command: str, outputs: Path) -> None:
+    """They are run by `make e2e`, on a cluster."""
+    assert run(f"make --dry-run {command.removeprefix('make ')}", outputs).returncode == 0
+
+
+def test_a_submission_for_the_cluster_is_one_that_the_pipeline_takes(outputs: Path) -> None:
+    """All that is wrong with it is that there is no cluster."""
+    ended = run(command_with("make submit"), outputs, KFP_HOST=f"http://127.0.0.1:{free_port()}")
+    assert "no Kubeflow Pipelines answers" in ended.stderr
+
+
+def test_the_store_takes_and_gives_what_it_says(served: Any, outputs: Path, s3_server: S3Server) -> None:
+    for bucket in ("data", "models"):
+        s3_server.client().make_bucket(bucket)
+    tiny.write_reviews(outputs / "reviews.csv")
+    access, secret = WRITER
+    keys = {"AWS_ENDPOINT_URL": s3_server.url, "AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
+    for command in COMMANDS:
+        if "miniml.store" in command:
+            here = command.replace("local_outputs", str(outputs)).replace(".venv/bin/python", sys.executable)
+            here = here.replace(" reviews.csv", f" {outputs}/reviews.csv").replace(
+                " fetched", f" {outputs}/fetched"
+            )
+            ended = run(here, outputs, **keys)
+            assert ended.returncode == 0, ended.stderr
+    given = json.loads((outputs / "fetched" / "miniml.json").read_text())
+    assert given == json.loads((outputs / "latest" / "model" / "miniml.json").read_text())
+
+
 def test_make_help_lists_every_target(outputs: Path) -> None:
     listed = run("make help", outputs).stdout
-    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(targets) >= {"run", "serve", "test", "check", "compile", "help"}
     assert [line.split()[0] for line in listed.splitlines()] == targets
 
