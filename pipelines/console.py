@@ -32,13 +32,17 @@ class Console(io.TextIOBase):
     def __init__(self, stages: list[str], screen: TextIO, log: TextIO) -> None:
         self.seconds: dict[str, float] = {}
         """Seconds of each stage that has ended; 0 where the cache had it."""
+        self.succeeded: list[str] = []
+        """The stages that ran and, as kfp says, ended well."""
+        self.stage = ""
+        """The stage that started last."""
         self.failed_stage = ""
-        self.error = ""
-        """What the failed stage raised last."""
+        self.raised: dict[str, str] = {}
+        """What each stage raised last."""
         self._stages, self._screen, self._log = stages, screen, log
         self._redraws = screen.isatty()
         self._rest = ""
-        self._stage, self._since, self._passed = "", 0.0, 0.0
+        self._since, self._passed = 0.0, 0.0
 
     def writable(self) -> bool:
         return True
@@ -85,12 +89,13 @@ class Console(io.TextIOBase):
         return f"[{self._stages.index(stage) + 1}/{len(self._stages)}] {stage}"
 
     def _begin(self, stage: str) -> None:
-        self._stage, self._since, self.error = stage, time.monotonic(), ""
+        self.stage, self._since = stage, time.monotonic()
         self.show(self._heading(stage))
 
     def _end(self, stage: str, status: str) -> None:
         self.seconds[stage] = round(time.monotonic() - self._since, 1)
         if status == "SUCCESS":
+            self.succeeded.append(stage)
             self.show(f"        done in {duration(self.seconds[stage])}")
         else:
             self.failed_stage = stage
@@ -104,6 +109,6 @@ class Console(io.TextIOBase):
             self.show(text)
 
     def _remember_error(self, line: str) -> None:
-        if raised := _RAISED.match(line):
+        if found := _RAISED.match(line):
             ours = "miniml.errors." in line
-            self.error = (raised["text"] or "") if ours else line
+            self.raised[self.stage] = (found["text"] or "") if ours else line

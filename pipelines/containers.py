@@ -14,25 +14,42 @@ import docker.errors
 import kfp.local
 from docker.models.containers import Container
 from docker.types import Mount
+from huggingface_hub.constants import HF_HOME
 
 from miniml.errors import MinimlError
 from miniml.images import SERVING, STAGES, image
-from miniml.sources import PACKAGE_SCHEME, locate, package_folder
-from pipelines.ask import becomes_ready, free_port, not_started
+from miniml.sources import PACKAGE_SCHEME, HubId, locate, package_folder
+from pipelines.ask import becomes_ready, not_started
+from pipelines.local import Machine
 
 PACKAGES = "/opt/packages"
 """Where, in a container, the packages stand that a source is taken from: they are this machine's, not the image's."""
+HUB_CACHE = "/opt/huggingface"
+"""Where, in a container, this machine's cache of the hub stands: a model is fetched once, and not into memory."""
+LABEL = "miniml.run"
+"""Tells the containers of one run from all others."""
 
-# A stage runs as whoever runs the pipeline, who can then remove what it wrote, and may write nowhere but to the
-# pipeline's root and to this folder. Sixteen gibibytes are a limit, not a reservation.
+_SERVING_PORT = 8080  # which the image's health check asks at
+
+# How this machine reaches the hub and the store, where it is told so by its environment. One by one, because others
+# of HF_ and AWS_ name folders of this machine, which a container has not got.
+_REACH = (
+    "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT",
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT", "S3_USE_HTTPS",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+)  # fmt: skip
+# Files of certificates, which are mounted besides.
+_CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
+
+# A container runs as whoever runs the pipeline, who can then remove what it wrote, and may write nowhere but to
+# what is mounted for it and to this folder. Sixteen gibibytes are a limit, not a reservation.
 _CONFINED: dict[str, Any] = {
     "user": f"{os.getuid()}:{os.getgid()}",
     "read_only": True,
     "tmpfs": {"/tmp": "size=16g,mode=1777"},  # noqa: S108  # in the container
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
-    # The hub is reached as from this machine, a hub on this very machine too.
-    "network_mode": "host",
 }
 
 
@@ -40,12 +57,38 @@ class EngineError(MinimlError):
     """No container engine answers, or it lacks an image."""
 
 
-def require_images() -> str:
-    """Looks for the engine and every image before anything runs, and gives the images' digests.
+def machine(arguments: dict[str, Any], environment: dict[str, str]) -> Machine:
+    """Runs each stage in its image; what the arguments name on this machine is there too, at the same path.
 
     Raises:
-        EngineError: it names what is missing and the remedy.
+        EngineError: no engine answers, or it lacks an image; the message names the remedy.
     """
+    images = _require_images()
+    sources = _sources(arguments)
+    certificates = {name: path for name in _CERTIFICATES if Path(path := os.environ.get(name, "")).is_file()}
+    given = {name: os.environ[name] for name in _REACH if name in os.environ}
+    places = {HUB_CACHE: {"HF_HOME": HUB_CACHE}, PACKAGES: {"PYTHONPATH": f"/opt/miniml:{PACKAGES}"}}
+    for place, settings in places.items():
+        if any(target.startswith(place) for target in sources):
+            given |= settings
+    mounts = [
+        *sources.values(),
+        *(Mount(path, path, type="bind", read_only=True) for path in sorted(set(certificates.values()))),
+    ]
+    run = uuid.uuid4().hex
+    runner = kfp.local.DockerRunner(
+        mounts=mounts,
+        environment={**environment, **given, **certificates},
+        labels={LABEL: run},
+        # The hub and the store are reached as from this machine, those on this very machine too.
+        network_mode="host",
+        **_CONFINED,
+    )
+    return Machine(runner, images, clean_up=lambda: _end_containers(run))
+
+
+def _require_images() -> str:
+    """Looks for the engine and every image before anything runs, and gives the images' digests."""
     with _engine() as engine:
         found = {name: _digest(engine, name) for name in map(image, (*STAGES, SERVING))}
     missing = [name for name, digest in found.items() if not digest]
@@ -54,31 +97,34 @@ def require_images() -> str:
     return "\n".join(found.values())
 
 
-def runner(arguments: dict[str, Any], environment: dict[str, str]) -> kfp.local.DockerRunner:
-    """Runs each stage in its image; what the arguments name on this machine is there too, at the same path."""
-    mounts, packages = _sources(arguments)
-    # Where hub and store are, and what one may read there: the environment's to say, here as there.
-    outside = {name: value for name, value in os.environ.items() if name.startswith(("HF_", "AWS_", "S3_"))}
-    path = {"PYTHONPATH": f"/opt/miniml:{PACKAGES}"} if packages else {}
-    return kfp.local.DockerRunner(mounts=mounts, environment={**environment, **outside, **path}, **_CONFINED)
+def _end_containers(run: str) -> None:
+    """Ends what an interrupted run left behind: kfp starts a container and, on Ctrl-C, forgets it."""
+    with _engine() as engine:
+        for container in engine.containers.list(
+            all=True, filters={"label": f"{LABEL}={run}"}, ignore_removed=True
+        ):
+            # One that has just ended by itself is gone, or going.
+            with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
+                container.remove(force=True)
 
 
 @contextlib.contextmanager
 def serving(model_dir: Path, name: str) -> Iterator[str]:
     """Runs the predictor in a container of the serving image, and gives its address once it is ready."""
-    port = free_port()
     with _engine() as engine:
         container = engine.containers.run(
             image(SERVING),
-            ["--model_dir=/mnt/models", f"--model_name={name}", f"--http_port={port}"],
+            ["--model_dir=/mnt/models", f"--model_name={name}", f"--http_port={_SERVING_PORT}"],
             name=f"miniml-serving-{uuid.uuid4().hex[:8]}",
             mounts=[Mount("/mnt/models", str(model_dir.resolve()), type="bind", read_only=True)],
+            # On a port that the engine finds free, and for this machine only.
+            ports={f"{_SERVING_PORT}/tcp": ("127.0.0.1", 0)},
             detach=True,
             **_CONFINED,
         )
         try:
-            url = f"http://127.0.0.1:{port}"
-            if not becomes_ready(url, name, lambda: _runs(container)):
+            url = _address(container)
+            if not url or not becomes_ready(url, name, lambda: _runs(container)):
                 raise not_started(container.logs().decode(errors="replace"))
             yield url
         finally:
@@ -105,6 +151,13 @@ def _runs(container: Container) -> bool:
     return container.status in ("created", "running")
 
 
+def _address(container: Container) -> str:
+    """Where this machine reaches the container's port; empty where the container has ended already."""
+    container.reload()
+    published = container.ports.get(f"{_SERVING_PORT}/tcp")
+    return f"http://127.0.0.1:{published[0]['HostPort']}" if published else ""
+
+
 def _digest(engine: docker.DockerClient, name: str) -> str:
     """The digest of what an image holds; empty where there is none of that name."""
     try:
@@ -113,19 +166,22 @@ def _digest(engine: docker.DockerClient, name: str) -> str:
         return ""
 
 
-def _sources(arguments: dict[str, Any]) -> tuple[list[Mount], bool]:
-    """The mounts for what dataset_id and model_id name on this machine, and whether a package is among them."""
+def _sources(arguments: dict[str, Any]) -> dict[str, Mount]:
+    """The mounts for what dataset_id and model_id name on this machine, by where they stand in a container."""
     mounts: dict[str, Mount] = {}
     for argument in ("dataset_id", "model_id"):
         source = arguments[argument]
         where = locate(argument, source)
-        if not isinstance(where, Path):
-            continue
-        target = str(where)
-        if source.startswith(PACKAGE_SCHEME):
-            # The whole package, for it is looked up by being found among the packages.
-            package = source.removeprefix(PACKAGE_SCHEME).partition("/")[0]
-            where = package_folder(package) or where
-            target = f"{PACKAGES}/{package}"
-        mounts[target] = Mount(target, str(where), type="bind", read_only=True)
-    return list(mounts.values()), any(target.startswith(PACKAGES) for target in mounts)
+        if isinstance(where, HubId):
+            cache = Path(HF_HOME).expanduser()
+            cache.mkdir(parents=True, exist_ok=True)
+            mounts[HUB_CACHE] = Mount(HUB_CACHE, str(cache.resolve()), type="bind")
+        elif isinstance(where, Path):
+            target = str(where)
+            if source.startswith(PACKAGE_SCHEME):
+                # The whole package, for it is looked up by being found among the packages.
+                package = source.removeprefix(PACKAGE_SCHEME).partition("/")[0]
+                where = package_folder(package) or where
+                target = f"{PACKAGES}/{package}"
+            mounts[target] = Mount(target, str(where), type="bind", read_only=True)
+    return mounts

@@ -65,8 +65,7 @@ def _machine(runner: str, arguments: dict[str, Any]) -> tuple[local.Machine, Ser
         return local.Machine(kfp.local.SubprocessRunner(use_venv=False)), serving_in_a_process
     from pipelines import containers  # Only here: it needs the Docker client.
 
-    images = containers.require_images()
-    return local.Machine(containers.runner(arguments, environment), images), containers.serving
+    return containers.machine(arguments, environment), containers.serving
 
 
 def _environment() -> dict[str, str]:

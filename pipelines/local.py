@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import kfp.local
+import requests
 from kfp import components
 
 import miniml
@@ -68,6 +70,8 @@ class Machine:
     runner: kfp.local.SubprocessRunner | kfp.local.DockerRunner
     images: str = ""
     """The contents of the containers' images, which their names do not tell; empty where none are used."""
+    clean_up: Callable[[], None] = lambda: None
+    """Called after a run, however it ended."""
 
 
 def run(
@@ -88,19 +92,30 @@ def run(
     folder = outputs / "runs" / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     folder.mkdir(parents=True)
     pipeline = components.load_component_from_file(str(compiled))
+    cache = outputs / "cache" / _cache_key(arguments, machine.images)
+    _forget_false_successes(cache)
     kfp.local.init(
         runner=machine.runner,
         pipeline_root=str(folder / "artifacts"),
         enable_caching=True,
-        cache_root=str(outputs / "cache" / _cache_key(arguments, machine.images)),
+        cache_root=str(cache),
     )
     with _temporary_files_swept(), (folder / "run.log").open("w", encoding="utf-8") as log:
         console = Console(stages_in_order(compiled.read_text(encoding="utf-8")), screen, log)
         try:
             with _printing_to(console):
                 task = pipeline(**arguments)
-        except RuntimeError as error:
+        except Exception as error:
+            # What a stage has not written is missed by kfp or by a later stage, in words of any kind.
+            if not isinstance(error, RuntimeError | requests.RequestException) and not _without_outputs(
+                console, folder
+            ):
+                raise
             raise _explained(console, folder, error) from error
+        finally:
+            machine.clean_up()
+    if _without_outputs(console, folder):
+        raise _explained(console, folder)
     names = ("dataset", "model", "metrics", "report", "verdict")
     finished = LocalRun(folder, **{name: task.outputs[name] for name in names}, seconds=console.seconds)
     _require_deployed_if_approved(finished)
@@ -224,8 +239,35 @@ def _printing_to(console: Console) -> Any:
         root.handlers, root.level = handlers, level
 
 
-def _explained(console: Console, folder: Path, error: RuntimeError) -> RunError:
-    stage = console.failed_stage
+def _forget_false_successes(cache: Path) -> None:
+    """Removes the entries of stages that left nothing: kfp keeps them too, and would go on from them (see below)."""
+    for entry in cache.glob("*.json"):
+        if entry.read_text(encoding="utf-8").strip() == "{}":
+            entry.unlink(missing_ok=True)
+
+
+def _without_outputs(console: Console, folder: Path) -> str:
+    """The first stage that kfp calls a success though it wrote no outputs; empty where there is none.
+
+    A container that is gone before kfp asks how it ended counts as one that ended well.
+    """
+    for stage in console.succeeded:
+        if not any(folder.glob(f"artifacts/*/{stage}/executor_output.json")):
+            return stage
+    return ""
+
+
+def _explained(console: Console, folder: Path, error: Exception | None = None) -> RunError:
+    stage = _without_outputs(console, folder) or console.failed_stage
+    if not stage and isinstance(
+        error, requests.RequestException
+    ):  # The Docker client's errors are of this type.
+        return RunError(
+            f"{console.stage}: its container was lost, or the engine failed ({error}). Check that the engine runs, "
+            f"and run again (the whole log: {folder / 'run.log'})"
+        )
     if not stage:
         return RunError(f"{error} (the log: {folder / 'run.log'})")
-    return RunError(f"{stage}: {console.error or SILENT_END}\n(the whole log: {folder / 'run.log'})")
+    return RunError(
+        f"{stage}: {console.raised.get(stage) or SILENT_END}\n(the whole log: {folder / 'run.log'})"
+    )
