@@ -61,7 +61,7 @@ submit: setup  ## Run it on the cluster at KFP_HOST and follow it; ARGS='--datas
 	@$(PIPELINE) submit $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
 predict: setup  ## Ask the live service: TEXT='...' (MINIML_URL, or by the kube configuration)
-	@$(PIPELINE) predict "$(TEXT)" $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+	@$(PIPELINE) predict $(if $(filter command line environment,$(origin ARGS)),$(ARGS)) -- "$$TEXT"
 
 images:  ## Build the container images (BASE_IMAGE, TORCH_INDEX, MINIML_REGISTRY, MINIML_IMAGE_TAG)
 	@$(PYTHON) -m components.build

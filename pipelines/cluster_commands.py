@@ -17,7 +17,14 @@ from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
 from miniml.trial import ask_service
 from pipelines.arguments import add_arguments, arguments_of, check_values
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
-from pipelines.submission import Server, SubmissionError, Version, require_reachable_from_pods
+from pipelines.submission import (
+    Server,
+    SubmissionError,
+    Version,
+    logs_command,
+    require_reachable_from_pods,
+    with_seconds,
+)
 
 _PLAIN = argparse.ArgumentDefaultsHelpFormatter
 
@@ -112,16 +119,20 @@ def _watch(server: Server, run_id: str, stages: list[str], options: argparse.Nam
     def tell(line: str) -> None:
         print(line, flush=True)
 
+    again = f"python -m pipelines.text_classification follow {run_id} --host {server.host}"
     try:
         outcome = server.follow(
             run_id, stages, timeout=options.timeout, between_looks=options.between_looks, tell=tell
         )
     except KeyboardInterrupt:
-        print(f"\nstopped following; the run goes on. Again: follow {run_id}", file=sys.stderr)
+        print(f"\nstopped following; the run goes on. Again: {again}", file=sys.stderr)
         raise SystemExit(130) from None
+    except SubmissionError as error:
+        raise SubmissionError(f"{error}\nThe run may go on. To follow it again: {again}") from error
     if outcome.state != "SUCCEEDED":
         raise SubmissionError(
-            f"the run ended as {outcome.state}. Its steps and their logs: {server.address(run_id)}"
+            f"the run ended as {outcome.state}. Its steps and their logs: {server.address(run_id)}, "
+            f"or: {logs_command(run_id)}"
         )
     tell(
         "succeeded: deployed" if outcome.deployed else "succeeded: rejected by the gate, nothing was deployed"
@@ -129,11 +140,13 @@ def _watch(server: Server, run_id: str, stages: list[str], options: argparse.Nam
 
 
 def _schedule(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    cron = with_seconds(options.cron)  # Before anything is sent.
     server, version, arguments, name = _uploaded(pipeline, options)
     schedule = server.schedule(
         version, arguments, name=name, service_account=options.pipeline_account, cron=options.cron
     )
-    print(f"scheduled {name} ({options.cron}): {server.host}/#/recurringrun/details/{schedule}")
+    said = f"{cron!r}, with its field for seconds" if cron != options.cron else repr(cron)
+    print(f"scheduled {name} at {said}: {server.host}/#/recurringrun/details/{schedule}")
 
 
 def _predict(pipeline: GraphComponent, options: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ from pipelines.arguments import check_values, defaults
 from pipelines.ask import ask, serving_in_a_process
 from pipelines.compiled_pipeline import compiled_text
 from pipelines.presets import PRESETS
-from pipelines.submission import Server, SubmissionError, Version, require_reachable_from_pods
+from pipelines.submission import Server, SubmissionError, Version, logs_command, require_reachable_from_pods
 from pipelines.text_classification import text_classification
 
 BUCKET = "mlpipeline"
@@ -129,7 +129,10 @@ class _ClusterRun(Run):
     def wait(self) -> Results:
         outcome = self.server.follow(self.run_id, self.version.stages, timeout=24 * 3600.0, tell=print)
         if outcome.state != "SUCCEEDED":
-            raise SubmissionError(f"the run ended as {outcome.state}: {self.server.address(self.run_id)}")
+            raise SubmissionError(
+                f"the run ended as {outcome.state}: {self.server.address(self.run_id)}. What its steps said: "
+                f"{logs_command(self.run_id)}"
+            )
         return Results(
             metrics=json.loads(self._artifact("evaluate", "metrics")),
             report=self._artifact("evaluate", "report").decode("utf-8"),

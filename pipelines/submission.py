@@ -25,12 +25,21 @@ from miniml import __version__
 from miniml.errors import InputError, MinimlError
 from miniml.installation import NAMESPACE
 from miniml.progress import duration
-from miniml.sources import PACKAGE_SCHEME
+from miniml.sources import PACKAGE_SCHEME, locate
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 
 EXPERIMENT = "miniml"
 _OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED"})
+# What the server makes of a step that Argo left out, because a condition was false or a step before it failed.
+_LEFT_OUT = "RUNTIME_STATE_UNSPECIFIED"
+# Seconds for one look at a run. A forwarded port may take the request and never answer.
+_SECONDS_TO_ANSWER = 30
 _BUSY = (429, 500, 502, 503, 504)
+_REMEDIES = {
+    401: " Set KFP_TOKEN to a token of yours that has not expired.",
+    403: " Set KFP_TOKEN to a token that may do this, or have the right granted.",
+    404: " Check --host and the id: it may have been deleted.",
+}
 _Answer = TypeVar("_Answer")
 
 
@@ -174,16 +183,19 @@ class Server:
         start = time.monotonic()
         told: dict[str, str] = {}
         while True:
-            run = self._call(lambda: self._client.get_run(run_id))
-            tasks = {
-                task.display_name: task for task in (run.run_details and run.run_details.task_details) or []
-            }
+            run = self._call(
+                lambda: self._client.runs.run_service_get_run(run_id, _request_timeout=_SECONDS_TO_ANSWER)
+            )
+            tasks = (run.run_details and run.run_details.task_details) or []
+            over = run.state in _OVER
             for number, stage in enumerate(stages, 1):
-                task = tasks.get(stage)
-                if task and task.state and told.get(stage) != task.state:
-                    told[stage] = task.state
-                    tell(f"[{number}/{len(stages)}] {stage} · {_in_words(task)}")
-            if run.state in _OVER:
+                state, words = _state_of(stage, tasks)
+                if over and state in ("", "PENDING"):
+                    state, words = "SKIPPED", "skipped"
+                if state and told.get(stage) != state:
+                    told[stage] = state
+                    tell(f"[{number}/{len(stages)}] {stage} · {words}")
+            if over:
                 return Outcome(run_id, run.state, deployed=told.get(stages[-1]) == "SUCCEEDED")
             if time.monotonic() - start > timeout:
                 raise SubmissionError(
@@ -223,8 +235,9 @@ class Server:
                 return ask()
         except kfp_server_api.ApiException as error:
             kind = _DroppedError if error.status in _BUSY else SubmissionError
+            remedy = _REMEDIES.get(error.status, "")
             raise kind(
-                f"Kubeflow Pipelines at {self.host} answers {error.status}: {_message(error)}"
+                f"Kubeflow Pipelines at {self.host} answers {error.status}: {_message(error).rstrip('.')}.{remedy}"
             ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _DroppedError(
@@ -237,7 +250,7 @@ class _DroppedError(SubmissionError):
 
 
 def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
-    """Refuses sources that only this machine has.
+    """Refuses sources that only this machine has, or nobody.
 
     Raises:
         InputError: it names the argument and the remedy.
@@ -249,6 +262,7 @@ def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
                 f"{argument} {source!r} is on this machine, where the cluster's pods cannot read it. Publish it "
                 f"(python -m miniml.store publish ... s3://bucket/name@v1) and give that address, or a hub id."
             )
+        locate(argument, source)
 
 
 def with_seconds(cron: str) -> str:
@@ -268,12 +282,40 @@ def with_seconds(cron: str) -> str:
     return " ".join(fields if len(fields) == 6 else ["0", *fields])
 
 
-def _in_words(task: Any) -> str:
+def logs_command(run_id: str) -> str:
+    """What shows the last lines of a run's steps: the server's account of a run holds no step's error."""
+    return f"kubectl logs -n {NAMESPACE} -c main --prefix --tail=20 -l pipeline/runid={run_id}"
+
+
+def _state_of(stage: str, tasks: list[Any]) -> tuple[str, str]:
+    """A stage's state and how to say it; "" for one that has not begun or was left out."""
+    task = next((task for task in tasks if task.display_name == stage), None)
+    if task is None or not task.state or task.state == _LEFT_OUT:
+        return "", ""
+    if task.state == "SUCCEEDED" and _is_cached(task, tasks):
+        return "CACHED", "unchanged, taken from the cache"
     words = str(task.state).lower()
     if task.state in _OVER and task.start_time and task.end_time:
-        words += f" in {duration((task.end_time - task.start_time).total_seconds())}"
-    error = task.error and task.error.message
-    return f"{words}: {error}" if error else words
+        # A step that never began ends at the beginning of time.
+        seconds = max(0.0, (task.end_time - task.start_time).total_seconds())
+        words += f" in {duration(seconds)}"
+    return str(task.state), words
+
+
+def _is_cached(task: Any, tasks: list[Any]) -> bool:
+    """Whether the stage's container was skipped, which is how a cache hit looks.
+
+    A child is named by its node and a task by its pod: only the hash at their ends is the same.
+    """
+    children = {_hash(child.pod_name) for child in task.child_tasks or []}
+    return any(
+        other.display_name == "executor" and other.state == "SKIPPED" and _hash(other.pod_name) in children
+        for other in tasks
+    )
+
+
+def _hash(pod_name: str | None) -> str:
+    return (pod_name or "").rpartition("-")[2]
 
 
 @contextlib.contextmanager

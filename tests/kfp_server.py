@@ -18,13 +18,14 @@ class KfpServer:
     """What was uploaded and started, and how the next run goes."""
 
     looks: list[dict[str, str]] = field(default_factory=list)
-    """For each look at the run, the states of its tasks; the last one stays."""
-    errors: dict[str, str] = field(default_factory=dict)
-    """What a failed task says."""
+    """For each look at the run, the states of its tasks; the last one stays. CACHED and OMITTED are told as the
+    server tells them: by a skipped container, and by no state. It never tells a task's error."""
     end: str = "SUCCEEDED"
     """The run's state at the last look."""
     token: str = ""
     """If set, requests without it get 401."""
+    refuse_looks: int = 0
+    """If set, looks at a run are answered with this status."""
     drops: int = 0
     """So many looks at a run have their connection cut."""
     pipelines: dict[str, str] = field(default_factory=dict)
@@ -58,19 +59,32 @@ class KfpServer:
     def look(self, run_id: str) -> dict[str, Any]:
         over = len(self.looks) <= 1
         states = self.looks.pop(0) if len(self.looks) > 1 else (self.looks or [{}])[0]
+        # The server lists its own tasks among ours.
+        every = {"root": "RUNNING", "root-driver": "SUCCEEDED", **states}
         tasks = [
-            {
-                "display_name": name,
-                "state": state,
-                "start_time": "2026-01-01T00:00:00Z",
-                "end_time": "2026-01-01T00:01:05Z",
-                **({"error": {"code": 2, "message": self.errors[name]}} if state == "FAILED" else {}),
-            }
-            # The server lists its own tasks among ours.
-            for name, state in {"root": "RUNNING", "root-driver": "SUCCEEDED", **states}.items()
+            task for number, (name, state) in enumerate(every.items()) for task in _nodes(name, state, number)
         ]
         state = self.end if over else "RUNNING"
         return {"run_id": run_id, "state": state, "run_details": {"task_details": tasks}}
+
+
+def _nodes(name: str, state: str, number: int) -> list[dict[str, Any]]:
+    """A task and its container, as the server makes them of Argo's nodes."""
+    ended = state not in ("RUNNING", "PENDING", "OMITTED")
+    task = {
+        "display_name": name,
+        "state": {"CACHED": "SUCCEEDED", "OMITTED": "RUNTIME_STATE_UNSPECIFIED"}.get(state, state),
+        "start_time": "2026-01-01T00:00:00Z",
+        "end_time": "2026-01-01T00:01:05Z" if ended else "0001-01-01T00:00:00Z",
+        "pod_name": f"run-system-container-executor-{number}0",
+        "child_tasks": [{"pod_name": f"run-{number}1"}],
+    }
+    container = {
+        "display_name": "executor",
+        "state": "SKIPPED" if state == "CACHED" else task["state"],
+        "pod_name": f"run-system-container-impl-{number}1",
+    }
+    return [task, container]
 
 
 def _handler(server: KfpServer) -> type[BaseHTTPRequestHandler]:
@@ -96,6 +110,8 @@ def _handler(server: KfpServer) -> type[BaseHTTPRequestHandler]:
                 return self._send({"experiments": server.experiments})
             if run := re.fullmatch(rf"{API}/runs/([\w-]+)", path):
                 server.looked.set()
+                if server.refuse_looks:
+                    return self._send({"message": "token expired", "code": 16}, server.refuse_looks)
                 if server.drops:
                     server.drops -= 1
                     self.close_connection = True

@@ -67,25 +67,44 @@ def test_each_stages_start_and_end_is_told_once(server: KfpServer) -> None:
     assert ended.out.rstrip().endswith("succeeded: deployed")
 
 
-def test_a_failed_stage_ends_it_with_status_1_and_its_error(server: KfpServer) -> None:
-    server.looks, server.end = [{"preflight": "FAILED"}], "FAILED"
-    server.errors = {"preflight": "the cluster lacks 1 of what deploying to it needs"}
+def test_a_failed_stage_ends_it_with_status_1_and_the_command_that_shows_its_error(server: KfpServer) -> None:
+    server.looks, server.end = [{"preflight": "FAILED", "train": "OMITTED"}], "FAILED"
     ended = submit(server)
     assert ended.status == 1
-    assert "[1/6] preflight · failed in 1:05: the cluster lacks 1 of" in ended.out
+    assert "[1/6] preflight · failed in 1:05" in ended.out
+    assert "[3/6] train · skipped" in ended.out
+    assert "unspecified" not in ended.out
     assert "the run ended as FAILED" in ended.err
+    assert "kubectl logs" in ended.err
+    assert "pipeline/runid=run-0" in ended.err
+
+
+def test_a_stage_from_the_cache_is_said_to_be(server: KfpServer) -> None:
+    server.looks = [{**DONE, "train": "CACHED"}]
+    ended = submit(server)
+    assert "[3/6] train · unchanged, taken from the cache" in ended.out
+    assert ended.out.count("cache") == 1
 
 
 def test_a_model_that_the_gate_rejects_is_no_failure(server: KfpServer) -> None:
-    server.looks = [{**DONE, "deploy": "SKIPPED"}]
+    server.looks = [{**DONE, "deploy": "OMITTED"}]
     ended = submit(server)
     assert ended.status == 0
+    assert "[6/6] deploy · skipped" in ended.out
     assert "rejected by the gate, nothing was deployed" in ended.out
 
 
 def test_a_dropped_connection_while_following_is_survived(server: KfpServer) -> None:
     server.drops = 1
     assert submit(server).status == 0
+
+
+def test_a_token_that_expires_while_following_is_told_with_the_way_back(server: KfpServer) -> None:
+    server.refuse_looks = 401
+    ended = submit(server)
+    assert ended.status == 1
+    assert "answers 401: token expired. Set KFP_TOKEN" in ended.err
+    assert f"follow run-0 --host {server.url}" in ended.err
 
 
 def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None:
@@ -102,7 +121,7 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the run goes on. Again: follow run-0" in err
+    assert "the run goes on. Again: python -m pipelines.text_classification follow run-0 --host" in err
 
 
 def test_a_run_can_be_followed_later(server: KfpServer) -> None:
@@ -126,6 +145,14 @@ def test_what_only_this_machine_has_is_refused_before_anything_is_sent(
     assert source in ended.err
     assert "miniml.store publish" in ended.err
     assert server.uploads == []
+
+
+@pytest.mark.parametrize("source", ["reviews/nowhere.csv", "ftp://host/reviews.csv"])
+def test_what_nobody_has_is_refused_before_anything_is_sent(server: KfpServer, source: str) -> None:
+    ended = submit(server, "--dataset-id", source)
+    assert ended.status == 1
+    assert "dataset_id" in ended.err
+    assert (server.uploads, server.runs) == ([], [])
 
 
 def test_wrong_arguments_are_refused_before_anything_is_sent(server: KfpServer) -> None:
@@ -161,6 +188,7 @@ def test_a_schedule_starts_the_same_run_again_and_again(server: KfpServer) -> No
     assert ended.status == 0, ended.err
     [schedule] = server.schedules
     assert schedule["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 1"
+    assert "'0 0 3 * * 1', with its field for seconds" in ended.out
     assert schedule["runtime_config"]["parameters"]["iterations"] == 7
     assert schedule["service_account"] == PIPELINE_ACCOUNT
     assert schedule["no_catchup"] is True
@@ -177,6 +205,13 @@ def test_a_cron_expression_gets_its_seconds(given: str, sent: str) -> None:
 def test_a_cron_expression_of_the_wrong_length_is_refused() -> None:
     with pytest.raises(InputError, match=re.escape("'0 3' has 2 fields")):
         with_seconds("0 3")
+
+
+def test_a_wrong_schedule_is_refused_before_anything_is_sent(server: KfpServer) -> None:
+    ended = pipeline("schedule", "--host", server.url, "--cron", "0 3")
+    assert ended.status == 1
+    assert "has 2 fields" in ended.err
+    assert server.uploads == []
 
 
 def test_help_needs_no_server() -> None:
