@@ -179,5 +179,12 @@ def _ask(url: str, name: str, texts: list[str]) -> list[dict[str, Any]]:
         ) from error
     if not answer.ok:
         raise SubmissionError(f"{address} answers {answer.status_code}: {answer.text[:300]}")
-    predictions: list[dict[str, Any]] = answer.json()["predictions"]
-    return predictions
+    try:
+        predictions: list[dict[str, Any]] = answer.json()["predictions"]
+        if len(predictions) == len(texts) and all("probabilities" in one for one in predictions):
+            return predictions
+    except (ValueError, KeyError, TypeError):
+        pass  # Said below, as for an answer of another shape.
+    raise SubmissionError(
+        f"{address} answers what miniml's predictor would not: {answer.text[:300]!r}. Check --url and --service-name."
+    )

@@ -1,0 +1,92 @@
+"""Asking a live service from the command line: a real predictor, and servers that are none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipelines.ask import free_port, serving_in_a_process
+from tests.command import ROOT, pipeline
+
+
+@pytest.fixture(scope="module")
+def service(model_dir: Path) -> Iterator[str]:
+    with serving_in_a_process(model_dir, "food") as url:
+        yield url
+
+
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    """A server that answers everything with a page."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<h1>welcome</h1>")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_each_text_gets_its_label_and_probabilities(service: str) -> None:
+    texts = ["great wonderful tasty loved perfect", "awful dirty cold rude hated"]
+    ended = pipeline("predict", "--url", service, "--service-name=food", *texts)
+    assert ended.status == 0, ended.err
+    lines = ended.out.splitlines()
+    assert [line.strip('"') for line in lines[::2]] == texts
+    assert [line.split()[1] for line in lines[1::2]] == ["good", "bad"]
+    assert all("bad 0." in line and "good 0." in line for line in lines[1::2])
+
+
+def test_make_passes_the_text_on_as_it_is() -> None:
+    text = 'not "great", --really; it\'s `fine`'
+    done = subprocess.run(
+        [
+            "make",
+            "--no-print-directory",
+            "predict",
+            "-o",
+            "setup",
+            "BIN=.",
+            "PIPELINE=printf %s\\\\n",
+            f"TEXT={text}",
+        ],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == text, done.stderr
+
+
+def test_an_address_where_nobody_answers_is_told() -> None:
+    ended = pipeline("predict", "--url", f"http://127.0.0.1:{free_port()}", "fine")
+    assert ended.status == 1
+    assert "nothing answers at http://127.0.0.1:" in ended.err
+
+
+def test_a_name_that_is_not_served_is_told(service: str) -> None:
+    ended = pipeline("predict", "--url", service, "--service-name=drinks", "fine")
+    assert ended.status == 1
+    assert "/v1/models/drinks:predict answers 404" in ended.err
+
+
+def test_an_answer_that_is_no_prediction_is_told(stranger: str) -> None:
+    ended = pipeline("predict", "--url", stranger, "fine")
+    assert ended.status == 1
+    assert "welcome" in ended.err
+    assert "Traceback" not in ended.err
