@@ -18,6 +18,7 @@ from miniml.trial import ask_service
 from pipelines.arguments import add_arguments, arguments_of, check_values
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.submission import (
+    EXPERIMENT,
     Server,
     SubmissionError,
     Version,
@@ -79,6 +80,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="", help="of the run; the service and the time, if not given")
+    parser.add_argument("--experiment", default=EXPERIMENT, help="the experiment to keep the run in")
     parser.add_argument(
         "--pipeline-account", default=PIPELINE_ACCOUNT, help="the service account of the steps"
     )
@@ -104,7 +106,13 @@ def _uploaded(
 
 def _submit(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     server, version, arguments, name = _uploaded(pipeline, options)
-    run_id = server.start(version, arguments, name=name, service_account=options.pipeline_account)
+    run_id = server.start(
+        version,
+        arguments,
+        name=name,
+        service_account=options.pipeline_account,
+        experiment_name=options.experiment,
+    )
     print(f"run {name}: {server.address(run_id)}", flush=True)
     if options.wait:
         _watch(server, run_id, version.stages, options)
@@ -143,7 +151,12 @@ def _schedule(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     cron = with_seconds(options.cron)  # Before anything is sent.
     server, version, arguments, name = _uploaded(pipeline, options)
     schedule = server.schedule(
-        version, arguments, name=name, service_account=options.pipeline_account, cron=options.cron
+        version,
+        arguments,
+        name=name,
+        service_account=options.pipeline_account,
+        cron=cron,
+        experiment_name=options.experiment,
     )
     said = f"{cron!r}, with its field for seconds" if cron != options.cron else repr(cron)
     print(f"scheduled {name} at {said}: {server.host}/#/recurringrun/details/{schedule}")

@@ -131,9 +131,17 @@ class Server:
             version = self._call(lambda: self._client.upload_pipeline_version(str(path), name, pipeline_id))
             return Version(pipeline_id, version.pipeline_version_id, name, stages)
 
-    def start(self, version: Version, arguments: dict[str, Any], *, name: str, service_account: str) -> str:
+    def start(
+        self,
+        version: Version,
+        arguments: dict[str, Any],
+        *,
+        name: str,
+        service_account: str,
+        experiment_name: str = EXPERIMENT,
+    ) -> str:
         """Starts a run and gives its id."""
-        experiment = self._call(lambda: self._client.create_experiment(EXPERIMENT))
+        experiment = self._call(lambda: self._client.create_experiment(experiment_name))
         # Never tried again: a request that was cut may have started it already.
         run = self._once(
             lambda: self._client.run_pipeline(
@@ -148,10 +156,17 @@ class Server:
         return str(run.run_id)
 
     def schedule(
-        self, version: Version, arguments: dict[str, Any], *, name: str, service_account: str, cron: str
+        self,
+        version: Version,
+        arguments: dict[str, Any],
+        *,
+        name: str,
+        service_account: str,
+        cron: str,
+        experiment_name: str = EXPERIMENT,
     ) -> str:
         """Starts a run whenever `cron` says, and gives the schedule's id. Runs that were missed are not made up for."""
-        experiment = self._call(lambda: self._client.create_experiment(EXPERIMENT))
+        experiment = self._call(lambda: self._client.create_experiment(experiment_name))
         made = self._once(
             lambda: self._client.create_recurring_run(
                 experiment.experiment_id,

@@ -33,10 +33,11 @@ def submit(server: KfpServer, *words: str, **environment: str) -> Ended:
 
 
 def test_the_first_submission_uploads_and_starts_a_run_under_our_account(server: KfpServer) -> None:
-    ended = submit(server, "--iterations=7", "--learning-rate=0.001", "--name=first")
+    ended = submit(server, "--iterations=7", "--learning-rate=0.001", "--name=first", "--experiment=mine")
     assert ended.status == 0, ended.err
     [run] = server.runs
     assert run["display_name"] == "first"
+    assert server.experiments[0]["display_name"] == "mine"
     assert run["service_account"] == PIPELINE_ACCOUNT
     assert run["pipeline_version_reference"] == {
         "pipeline_id": "pipeline-0",
