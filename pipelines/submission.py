@@ -79,7 +79,7 @@ class Server:
 
     @classmethod
     def connect(cls, host: str, **options: Any) -> Server:
-        """The server at `host` (http://localhost:8080), asked for its health first; KFP_TOKEN is our token, if any.
+        """The server at `host` (http://localhost:8880), asked for its health first; KFP_TOKEN is our token, if any.
 
         Raises:
             SubmissionError: nothing, or something else, answers there, or it does not let us in.
@@ -87,7 +87,7 @@ class Server:
         if not host:
             raise SubmissionError(
                 "no host is given for Kubeflow Pipelines. Set --host or KFP_HOST; the address of `make cluster` is "
-                "http://localhost:8080."
+                "http://localhost:8880."
             )
         token = os.environ.get("KFP_TOKEN")
         headers = {"Authorization": f"Bearer {token}"} if token else {}

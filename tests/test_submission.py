@@ -167,6 +167,8 @@ def test_without_a_host_the_remedy_is_named() -> None:
     ended = pipeline("submit", KFP_HOST="")
     assert ended.status == 1
     assert "Set --host or KFP_HOST" in ended.err
+    [told] = re.findall(r"localhost:(\d+)", ended.err)
+    assert f"hostPort: {told}" in (ROOT / "kind-config.yaml").read_text()
 
 
 def test_a_host_where_nobody_answers_is_told() -> None:
