@@ -113,6 +113,15 @@ def test_a_second_run_takes_unchanged_stages_from_the_cache_and_says_so(
     assert [len(answer["text"]) > 0 for answer in repeated["predictions"]] == [True, True]
 
 
+def test_a_cached_stage_that_left_nothing_is_run_again(job: list[str], summary: Any, outputs: Path) -> None:
+    # So kfp keeps a container that failed and was gone before it asked.
+    for entry in (outputs / "cache").rglob("*.json"):
+        entry.write_text("{}")
+    again = pipeline(*job, "--min-accuracy=0.9")
+    assert again.status == 0, again.err
+    assert "cache" not in again.out
+
+
 def test_a_changed_file_is_read_again(job: list[str], tmp_path: Path) -> None:
     source = tiny.write_reviews(tmp_path / "reviews.csv", rows=60)
     words = [*job, f"--dataset-id={source}", f"--outputs={tmp_path}", "--iterations=1", "--min-accuracy=1"]
