@@ -27,6 +27,10 @@ class ConflictError(ClusterError):
     """Somebody else manages a field that is about to be changed."""
 
 
+class ForbiddenError(ClusterError):
+    """The account that asks may not do that."""
+
+
 @dataclass(frozen=True)
 class Permission:
     """What an account may be allowed to do in a namespace."""
@@ -234,7 +238,7 @@ def _explained(error: ApiException, method: str, path: str, host: str) -> Cluste
             f"the cluster at {host} does not accept these credentials ({said}). Log in again."
         )
     if error.status == 403:
-        return ClusterError(
+        return ForbiddenError(
             f"the cluster refuses {method} {path}: {said}. Grant the right to the account that it names; for a "
             f"run's steps, manifests/ does: kubectl apply -k manifests/overlays/<yours>."
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-from miniml.cluster import DEPLOY_PERMISSIONS, SERVING_GROUP, Cluster
+from miniml.cluster import DEPLOY_PERMISSIONS, SERVING_GROUP, Cluster, ForbiddenError
 from miniml.errors import ClusterError
 from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, RUNTIME, S3_SECRET
 from miniml.progress import note
@@ -26,6 +26,14 @@ class Finding:
     """What is wrong with it; empty where nothing is."""
     remedy: str = ""
     """The command that mends it."""
+    unseen: str = ""
+    """Why it could not be looked at, if so."""
+
+    def found(self) -> str:
+        """In a word or two, for a table."""
+        if self.missing:
+            return f"**{self.missing}**"
+        return f"not looked at: {self.unseen}" if self.unseen else "ok"
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,7 @@ class Findings:
         if not self.entries:
             return "# Preflight\n\nThis run deploys nothing: no cluster was looked at.\n"
         rows = [
-            f"| {entry.what} | {'**' + entry.missing + '**' if entry.missing else 'ok'} | "
-            f"{'`' + entry.remedy + '`' if entry.remedy else ''} |"
+            f"| {entry.what} | {entry.found()} | {'`' + entry.remedy + '`' if entry.remedy else ''} |"
             for entry in self.entries
         ]
         return "\n".join(["# Preflight", "", "| looked for | found | remedy |", "|---|---|---|", *rows, ""])
@@ -112,7 +119,7 @@ def _account_and_secret(cluster: Cluster, namespace: str, account: str) -> list[
     what = f"service account {namespace}/{account}"
     found = _get(cluster, f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}")
     if not isinstance(found, dict):
-        return [Finding(what, found, INSTALL)]
+        return [_not_found(what, found, INSTALL)]
     secrets = [entry["name"] for entry in found.get("secrets") or []]
     if not secrets:
         return [
@@ -130,7 +137,7 @@ def _secret(cluster: Cluster, namespace: str, name: str) -> list[Finding]:
     what = f"S3 secret {namespace}/{name}"
     found = _get(cluster, f"/api/v1/namespaces/{namespace}/secrets/{name}")
     if not isinstance(found, dict):
-        return [Finding(what, found, _make_secret(namespace))]
+        return [_not_found(what, found, _make_secret(namespace))]
     annotations = found["metadata"].get("annotations") or {}
     lacking = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} - (found.get("data") or {}).keys()
     if lacking:
@@ -179,12 +186,17 @@ def _grant(namespace: str) -> str:
 
 def _exists(cluster: Cluster, what: str, path: str, remedy: str) -> Finding:
     found = _get(cluster, path)
-    return Finding(what) if isinstance(found, dict) else Finding(what, found, remedy)
+    return Finding(what) if isinstance(found, dict) else _not_found(what, found, remedy)
 
 
-def _get(cluster: Cluster, path: str) -> dict[str, Any] | str:
-    """The object, or in words why it is not to be had."""
+def _get(cluster: Cluster, path: str) -> dict[str, Any] | ForbiddenError | None:
+    """The object; None where there is none; the refusal where this account may not look."""
     try:
-        return cluster.get(path) or "missing"
-    except ClusterError as error:
-        return f"cannot be looked up: {error}"
+        return cluster.get(path)
+    except ForbiddenError as error:
+        return error
+
+
+def _not_found(what: str, found: ForbiddenError | None, remedy: str) -> Finding:
+    """Whatever this account may not look at may well be there: that is told, and does not stop the run."""
+    return Finding(what, "missing", remedy) if found is None else Finding(what, unseen=str(found))

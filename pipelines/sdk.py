@@ -149,7 +149,10 @@ class _ClusterRun(Run):
         for stored in bucket.listing(prefix):
             if Path(stored.key).name == output:
                 return bucket.read(stored.key) or b""
-        raise SubmissionError(f"the run left no {output} below s3://{BUCKET}/{prefix}")
+        raise SubmissionError(
+            f"the run left no {output} below s3://{BUCKET}/{prefix}. If {task} came from KFP's cache, it lies with the "
+            f"run that made it, which the UI shows: {self.server.address(self.run_id)}."
+        )
 
     def _ask(self, texts: list[str]) -> Answers:
         namespace, name = self.arguments["namespace"], self.arguments["service_name"]

@@ -50,6 +50,8 @@ class KubernetesServer:
     """By service, somebody else who manages its replicas."""
     denied: set[str] = field(default_factory=set)
     """`verb resource` that access reviews say no to, and that calls are refused for."""
+    hidden: set[str] = field(default_factory=set)
+    """Paths that may not be looked at."""
     drops: int = 0
     """So many of the next requests have their connection cut without an answer."""
     fails: list[int] = field(default_factory=list)
@@ -241,6 +243,10 @@ def _handler(server: KubernetesServer) -> type[BaseHTTPRequestHandler]:
                 return 201, {
                     "status": {"allowed": f"{asked['verb']} {asked['resource']}" not in server.denied}
                 }
+            if path in server.hidden:
+                return 403, _status(
+                    403, f"{path} is forbidden to system:serviceaccount:kubeflow:miniml-pipeline"
+                )
             if path in server.objects:
                 return 200, server.objects[path]
             return 404, _status(404, f"{path} not found")

@@ -102,6 +102,15 @@ def test_a_secret_without_a_key_is_told_and_its_content_is_not(
     assert "c2VjcmV0" not in findings.markdown()
 
 
+def test_what_may_not_be_looked_at_is_told_and_stops_nothing(
+    server: KubernetesServer, cluster: Cluster
+) -> None:
+    server.hidden = {SECRET}
+    findings = inspect(cluster, "models", PREDICTOR_ACCOUNT)
+    findings.require_all()
+    assert f"| S3 secret models/{S3_SECRET} | not looked at: the cluster refuses GET" in findings.markdown()
+
+
 def test_a_store_that_does_not_answer_is_told(server: KubernetesServer, cluster: Cluster) -> None:
     server.objects[SECRET]["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] = "127.0.0.1:1"
     with pytest.raises(ClusterError, match=r"S3 store http://127\.0\.0\.1:1: does not answer"):
