@@ -6,15 +6,16 @@ import json
 import re
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.http_server import JsonHandler, LocalServer
 
 API = "/apis/v2beta1"
 
 
 @dataclass
-class KfpServer:
+class KfpServer(LocalServer):
     """What was uploaded and started, and how the next run goes."""
 
     looks: list[dict[str, str]] = field(default_factory=list)
@@ -37,15 +38,8 @@ class KfpServer:
     looked: threading.Event = field(default_factory=threading.Event)
     """Set once a run has been looked at."""
 
-    def __enter__(self) -> KfpServer:
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+    def handler(self) -> type[JsonHandler]:
+        return _handler(self)
 
     def add_version(self, pipeline_id: str, name: str) -> dict[str, Any]:
         version = {
@@ -87,70 +81,59 @@ def _nodes(name: str, state: str, number: int) -> list[dict[str, Any]]:
     return [task, container]
 
 
-def _handler(server: KfpServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+def _handler(server: KfpServer) -> type[JsonHandler]:
+    class Handler(JsonHandler):
+        def answer(self, method: str) -> None:
+            body = self.read_body()
+            if method == "POST":
+                self._post(body)
+            else:
+                self._get()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self._read()
+        def _get(self) -> None:
             if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
-                return self._send({"error": "no"}, 401)
+                return self.send_answer(401, {"error": "no"})
             path = urlsplit(self.path).path
             if path == f"{API}/healthz":
-                return self._send({"multi_user": False})
+                return self.send_answer(200, {"multi_user": False})
             if path == f"{API}/pipelines":
                 found = [{"pipeline_id": i, "display_name": name} for name, i in server.pipelines.items()]
-                return self._send({"pipelines": found, "total_size": len(found)})
+                return self.send_answer(200, {"pipelines": found, "total_size": len(found)})
             if path.endswith("/versions"):
-                return self._send({"pipeline_versions": server.versions})
+                return self.send_answer(200, {"pipeline_versions": server.versions})
             if path == f"{API}/experiments":
-                return self._send({"experiments": server.experiments})
+                return self.send_answer(200, {"experiments": server.experiments})
             if run := re.fullmatch(rf"{API}/runs/([\w-]+)", path):
                 server.looked.set()
                 if server.refuse_looks:
-                    return self._send({"message": "token expired", "code": 16}, server.refuse_looks)
+                    return self.send_answer(server.refuse_looks, {"message": "token expired", "code": 16})
                 if server.drops:
                     server.drops -= 1
-                    self.close_connection = True
+                    self.cut()
                     return None
-                return self._send(server.look(run[1]))
-            return self._send({"message": f"{path} not found", "code": 5}, 404)
+                return self.send_answer(200, server.look(run[1]))
+            return self.send_answer(404, {"message": f"{path} not found", "code": 5})
 
-        def do_POST(self) -> None:
-            body = self._read()
+        def _post(self, body: bytes) -> None:
             parts = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             if parts.path == f"{API}/pipelines/upload":
                 server.uploads.append(body)
                 server.pipelines[query["name"]] = "pipeline-0"
-                return self._send({"pipeline_id": "pipeline-0", "display_name": query["name"]})
+                return self.send_answer(200, {"pipeline_id": "pipeline-0", "display_name": query["name"]})
             if parts.path == f"{API}/pipelines/upload_version":
                 server.uploads.append(body)
-                return self._send(server.add_version(query["pipelineid"], query["name"]))
+                return self.send_answer(200, server.add_version(query["pipelineid"], query["name"]))
             given = json.loads(body)
             if parts.path == f"{API}/experiments":
                 server.experiments.append({"experiment_id": "experiment-0", **given})
-                return self._send(server.experiments[-1])
+                return self.send_answer(200, server.experiments[-1])
             if parts.path == f"{API}/runs":
                 server.runs.append(given)
-                return self._send({"run_id": "run-0", **given})
+                return self.send_answer(200, {"run_id": "run-0", **given})
             if parts.path == f"{API}/recurringruns":
                 server.schedules.append(given)
-                return self._send({"recurring_run_id": "schedule-0", **given})
-            return self._send({"message": f"{parts.path} not found", "code": 5}, 404)
-
-        def _read(self) -> bytes:
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
-        def _send(self, answer: Any, code: int = 200) -> None:
-            content = json.dumps(answer).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+                return self.send_answer(200, {"recurring_run_id": "schedule-0", **given})
+            return self.send_answer(404, {"message": f"{parts.path} not found", "code": 5})
 
     return Handler

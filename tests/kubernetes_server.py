@@ -11,7 +11,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 from miniml.inference_service import REVISION
+from tests.http_server import JsonHandler, LocalServer
 
 _SERVICE = re.compile(r"/apis/serving\.kserve\.io/v1beta1/namespaces/([\w-]+)/inferenceservices/([\w-]+)")
 _PODS = re.compile(r"/api/v1/namespaces/([\w-]+)/pods")
@@ -31,7 +31,7 @@ Answer = Callable[[str], dict[str, float]]
 
 
 @dataclass
-class KubernetesServer:
+class KubernetesServer(LocalServer):
     """One cluster with one namespace that matters."""
 
     answer: Answer
@@ -57,21 +57,13 @@ class KubernetesServer:
     fails: list[int] = field(default_factory=list)
     """Statuses that the next requests get instead of an answer."""
     requests: list[str] = field(default_factory=list)
-    url: str = ""
     resolvable: bool = True
     """Whether the address in a service's status means anything where the asker stands."""
     _steps: dict[str, Iterator[None]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def __enter__(self) -> KubernetesServer:
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+    def handler(self) -> type[JsonHandler]:
+        return _handler(self)
 
     def write_kubeconfig(self, path: Path) -> Path:
         cluster = {"name": "c", "cluster": {"server": self.url}}
@@ -190,38 +182,21 @@ def _status(code: int, message: str) -> dict[str, Any]:
     return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message}
 
 
-def _handler(server: KubernetesServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self._answer("GET")
-
-        def do_PATCH(self) -> None:
-            self._answer("PATCH")
-
-        def do_POST(self) -> None:
-            self._answer("POST")
-
-        def do_DELETE(self) -> None:
-            self._answer("DELETE")
-
-        def _answer(self, method: str) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+def _handler(server: KubernetesServer) -> type[JsonHandler]:
+    class Handler(JsonHandler):
+        def answer(self, method: str) -> None:
+            body = self.read_body()
             with server._lock:
                 server.requests.append(f"{method} {self.path}")
                 if server.drops:
                     server.drops -= 1
-                    self.close_connection = True
+                    self.cut()
                     return
                 if server.fails:
                     code = server.fails.pop(0)
-                    self._send(code, _status(code, "etcdserver: request timed out"))
+                    self.send_answer(code, _status(code, "etcdserver: request timed out"))
                     return
-                self._send(*self._route(method, json.loads(body) if body else {}))
+                self.send_answer(*self._route(method, json.loads(body) if body else {}))
 
         def _route(self, method: str, body: dict[str, Any]) -> tuple[int, Any]:
             parts = urlsplit(self.path)
@@ -271,13 +246,5 @@ def _handler(server: KubernetesServer) -> type[BaseHTTPRequestHandler]:
                 )
             service = server.look(name)
             return (200, service) if service else (404, _status(404, f'inferenceservices "{name}" not found'))
-
-        def _send(self, code: int, answer: Any) -> None:
-            content = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
 
     return Handler
