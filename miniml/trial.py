@@ -8,7 +8,7 @@ from typing import Any
 import requests
 
 from miniml.cluster import Cluster
-from miniml.errors import DeploymentError
+from miniml.errors import ClusterError, DeploymentError
 from miniml.evaluation_result import EvaluationResult
 from miniml.progress import note
 
@@ -58,6 +58,25 @@ def _answers(
                 ) from error
         time.sleep(wait)
     raise AssertionError("the last try returns or raises")
+
+
+def ask_by_name(cluster: Cluster, namespace: str, name: str, texts: list[str]) -> list[dict[str, Any]]:
+    """The answers of the InferenceService of that name.
+
+    Raises:
+        ClusterError: there is none, or it does not answer.
+        DeploymentError: it answers with an error, or not to all of them.
+    """
+    service = cluster.inference_service(namespace, name)
+    if service is None:
+        raise ClusterError(
+            f"there is no InferenceService {namespace}/{name}. Which there are: "
+            f"kubectl get inferenceservices --all-namespaces."
+        )
+    try:
+        return ask_service(cluster, service, texts)
+    except requests.RequestException as error:
+        raise ClusterError(f"{name} does not answer: {error}") from error
 
 
 def ask_service(cluster: Cluster, service: dict[str, Any], texts: list[str]) -> list[dict[str, Any]]:

@@ -12,9 +12,8 @@ import requests
 from kfp.dsl.graph_component import GraphComponent
 
 from miniml.cluster import Cluster
-from miniml.errors import ClusterError
 from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
-from miniml.trial import ask_service
+from miniml.trial import ask_by_name
 from pipelines.arguments import add_arguments, arguments_of, check_values
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.submission import (
@@ -166,17 +165,7 @@ def _predict(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     if options.url:
         answers = _ask(options.url, options.service_name, options.text)
     else:
-        cluster = Cluster.connect()
-        service = cluster.inference_service(options.namespace, options.service_name)
-        if service is None:
-            raise ClusterError(
-                f"there is no InferenceService {options.namespace}/{options.service_name}. Which there are: "
-                f"kubectl get inferenceservices --all-namespaces."
-            )
-        try:
-            answers = ask_service(cluster, service, options.text)
-        except requests.RequestException as error:
-            raise ClusterError(f"{options.service_name} does not answer: {error}") from error
+        answers = ask_by_name(Cluster.connect(), options.namespace, options.service_name, options.text)
     for text, answer in zip(options.text, answers, strict=True):
         shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
         print(f'"{text}"\n  -> {answer["label"]} ({shares})')

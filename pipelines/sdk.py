@@ -19,9 +19,9 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from miniml.cluster import Cluster
-from miniml.errors import ClusterError, InputError
+from miniml.errors import InputError
 from miniml.installation import PIPELINE_ACCOUNT
-from miniml.trial import ask_service
+from miniml.trial import ask_by_name
 from pipelines import job
 from pipelines.arguments import check_values, defaults
 from pipelines.ask import ask, serving_in_a_process
@@ -156,8 +156,4 @@ class _ClusterRun(Run):
 
     def _ask(self, texts: list[str]) -> Answers:
         namespace, name = self.arguments["namespace"], self.arguments["service_name"]
-        cluster = Cluster.connect()
-        service = cluster.inference_service(namespace, name)
-        if service is None:
-            raise ClusterError(f"there is no InferenceService {namespace}/{name}: was the model rejected?")
-        return ask_service(cluster, service, texts)
+        return ask_by_name(Cluster.connect(), namespace, name, texts)
