@@ -22,6 +22,14 @@ class InferenceError(MinimlError):
     """The model failed on texts that it should have answered; the cause says how."""
 
 
+class OverloadedError(MinimlError):
+    """The request cannot be answered in time: too much waits before it."""
+
+    def __init__(self, reason: str, retry_after_s: int) -> None:
+        super().__init__(f"{reason} Try again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
 class Inference:
     """Answers texts one call at a time, in the order of the calls."""
 
@@ -37,10 +45,14 @@ class Inference:
             initargs=(usable_processors(torch.get_num_threads()),),
         )
 
-    async def predict(self, texts: Sequence[str]) -> list[Prediction]:
+    async def predict(self, texts: Sequence[str], *, timeout_s: float | None = None) -> list[Prediction]:
         """Answers `texts`, in their order, without blocking the event loop.
 
+        Cancelling the call (its client hung up) drops what has not begun. `timeout_s` is the time that the
+        client has left for the answer.
+
         Raises:
+            OverloadedError: the queue is full, or the answer would come too late.
             InferenceError: whatever the model raised. A fixed text, because KServe's own handlers put the
                 text of some exceptions (torch's NotImplementedError is one) into the client's answer.
         """

@@ -1,0 +1,55 @@
+"""What can be set at the server, each with its default and its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest request that is read; beyond it the answer names the limit."""
+
+    body_bytes: int = 8 * 2**20
+    """Of one request, REST or gRPC: some 1,000 long reviews."""
+    texts: int = 1_000
+    """In one request."""
+    characters: int = 100_000
+    """In one text. Only its first (or last) few hundred tokens count, but all of it is tokenized."""
+
+
+@dataclass(frozen=True)
+class QueueSettings:
+    """How much work may wait, and for how long."""
+
+    texts: int = 2_000
+    """That wait for the engine; a request that would exceed it is turned away with 503."""
+    timeout_s: float = 30.0
+    """In which a request is to be answered, where it brings no deadline of its own."""
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """How many answers are kept, and for how long."""
+
+    entries: int = 10_000
+    """0 keeps none. An entry takes some 200 bytes and 4 a label; the text is not kept, but its hash."""
+    ttl_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class ServingSettings:
+    """All of it."""
+
+    model_dir: Path
+    model_name: str = "miniml"
+    http_port: int = 8080
+    grpc_port: int = 8081
+    engine: str = "auto"
+    limits: Limits = Limits()
+    queue: QueueSettings = QueueSettings()
+    cache: CacheSettings = CacheSettings()
+    token: str | None = None
+    """What a client must send as its bearer token; None asks for none."""
+    access_log: bool = True
+    """One line of JSON on standard output for each request that asks the model."""
