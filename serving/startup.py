@@ -18,10 +18,12 @@ from miniml import __version__
 from miniml.classifier import Classifier
 from miniml.errors import InputError
 from serving import errors
+from serving.grpc import Certificate, GrpcServer, interceptors
 from serving.inference import Inference
 from serving.predictor import Predictor
 from serving.routes import docs_route, predict_route
 from serving.server import JsonBodies, Server
+from serving.settings import Limits
 
 
 def options() -> argparse.Namespace:
@@ -39,10 +41,13 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--http-port", dest="http_port", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
+    parser.add_argument(
+        "--grpc-port", dest="grpc_port", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     parser.set_defaults(
         model_name="miniml",
         enable_docs_url=True,
-        enable_grpc=False,
+        enable_grpc=True,
         enable_latency_logging=False,  # three lines a request
     )
     return parser.parse_args()
@@ -61,13 +66,27 @@ def serve(options: argparse.Namespace) -> None:
     inference = Inference(classifier)
     furnish(app, inference, docs=options.enable_docs_url)
     url = f"http{'s' if options.ssl_certfile else ''}://127.0.0.1:{options.http_port}"
+    also = f" and gRPC at 127.0.0.1:{options.grpc_port}" if options.enable_grpc else ""
     server = Server(
-        f"serving {options.model_name!r} at {url} (labels: {', '.join(classifier.labels)})",
+        f"serving {options.model_name!r} at {url}{also} (labels: {', '.join(classifier.labels)})",
+        _grpc(options),
         http_port=options.http_port,
-        enable_grpc=options.enable_grpc,
         enable_latency_logging=options.enable_latency_logging,
     )
     server.start([Predictor(options.model_name, inference)])
+
+
+def _grpc(options: argparse.Namespace) -> GrpcServer | None:
+    if not options.enable_grpc:
+        return None
+    certificate = (
+        Certificate(chain=Path(options.ssl_certfile), key=Path(options.ssl_keyfile))
+        if options.ssl_certfile and options.ssl_keyfile
+        else None
+    )
+    return GrpcServer(
+        options.grpc_port, interceptors(), message_bytes=Limits().body_bytes, certificate=certificate
+    )
 
 
 def furnish(app: FastAPI, inference: Inference, *, docs: bool) -> None:
@@ -96,12 +115,16 @@ def _require_usable(options: argparse.Namespace) -> None:
         raise InputError(
             f"workers is {options.workers}, but one process answers: torch uses all processors. Raise replicas instead."
         )
-    _require_free(options.http_port)
+    _require_free("http_port", options.http_port)
+    if options.enable_grpc:
+        if options.grpc_port == options.http_port:
+            raise InputError(f"http_port and grpc_port are both {options.http_port}. Give each its own.")
+        _require_free("grpc_port", options.grpc_port)
 
 
-def _require_free(port: int) -> None:
+def _require_free(name: str, port: int) -> None:
     if not 1 <= port <= 65535:
-        raise InputError(f"http_port is {port}; ports lie between 1 and 65535.")
+        raise InputError(f"{name} is {port}; ports lie between 1 and 65535.")
     with socket.socket() as probe:
         # As uvicorn will ask for it: what an ended server's connections still hold counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,5 +132,5 @@ def _require_free(port: int) -> None:
             probe.bind(("0.0.0.0", port))  # noqa: S104  # KServe listens on every interface
         except OSError as error:
             raise InputError(
-                f"http_port {port} cannot be used ({error.strerror}). Choose another with --http_port."
+                f"{name} {port} cannot be used ({error.strerror}). Choose another with --{name}."
             ) from error
