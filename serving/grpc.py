@@ -6,6 +6,7 @@ for it too, and its errors repeat what a client sent.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ from serving.inference import OverloadedError
 from serving.predictor import V2_REMEDY
 
 logger = logging.getLogger(__name__)
+
+SECONDS_OF_QUIET = 0.1
+"""In which a call that a client had sent already has come in, and a message of ours has reached it."""
+SECONDS_TO_QUIET = 1.0
+"""How long to wait for that quiet: a client that asks without waiting for answers never grants it."""
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]]
 
@@ -58,6 +64,7 @@ class GrpcServer:
         self._interceptors = interceptors
         self._message_bytes = message_bytes
         self._certificate = certificate
+        self._calls = Calls()
         self._server: aio.Server | None = None
 
     async def start(self, servicer: InferenceServicer) -> None:
@@ -67,7 +74,7 @@ class GrpcServer:
             RuntimeError: the port is taken.
         """
         self._server = aio.server(
-            interceptors=self._interceptors,
+            interceptors=[*self._interceptors, self._calls],
             options=[
                 ("grpc.max_receive_message_length", self._message_bytes),
                 # Two servers at one port would each answer some of the calls, and nobody would be told.
@@ -84,9 +91,24 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Takes no further calls, and returns once those under way are answered, or cut off after `grace_s`."""
-        if self._server:
-            await self._server.stop(grace_s)
+        """Takes no further calls, and returns once those under way are answered, or cut off after `grace_s`.
+
+        gRPC refuses what reaches it from the moment that it is told to stop, even on connections that do not know of
+        it yet. Therefore answers are held back first: a client that waits for one sends no further call. When what
+        was on its way has come, gRPC tells every connection, and then the answers are let go.
+        """
+        if not self._server:
+            return
+        self._calls.hold()
+        await self._calls.quiet()
+        stopping = asyncio.create_task(self._server.stop(grace_s))
+        await asyncio.sleep(SECONDS_OF_QUIET)
+        self._calls.release()
+        await asyncio.wait(
+            [stopping, asyncio.create_task(self._calls.over())], return_when=asyncio.FIRST_COMPLETED
+        )
+        # A connection that was being made would keep gRPC for 20 s, though no call can come of it.
+        await asyncio.wait([stopping], timeout=SECONDS_OF_QUIET)
 
 
 class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no types
@@ -185,3 +207,65 @@ class Deadlines(aio.ServerInterceptor):  # type: ignore[misc]
         return grpc.unary_unary_rpc_method_handler(
             answer, handler.request_deserializer, handler.response_serializer
         )
+
+
+class Calls(aio.ServerInterceptor):  # type: ignore[misc]
+    """Can hold back every answer, and knows whether calls still come, and whether one is under way."""
+
+    def __init__(self) -> None:
+        self._released = asyncio.Event()
+        self._released.set()
+        self._came = asyncio.Event()
+        self._under_way = 0
+        self._over = asyncio.Event()
+        self._over.set()
+
+    async def intercept_service(
+        self, continuation: Continuation, call: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
+        self._came.set()
+        handler = await continuation(call)
+        if handler is None:
+            return None
+
+        async def answer(request: Any, context: aio.ServicerContext) -> Any:
+            self._begin(context)
+            try:
+                reply = await handler.unary_unary(request, context)
+            except Exception:
+                await self._released.wait()
+                raise
+            await self._released.wait()
+            return reply
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer, handler.request_deserializer, handler.response_serializer
+        )
+
+    def _begin(self, context: aio.ServicerContext) -> None:
+        self._under_way += 1
+        self._over.clear()
+        context.add_done_callback(self._end)
+
+    def _end(self, _: aio.ServicerContext) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._over.set()
+
+    def hold(self) -> None:
+        self._released.clear()
+
+    def release(self) -> None:
+        self._released.set()
+
+    async def quiet(self) -> None:
+        """Returns when no call has come for a moment, or none of these moments came."""
+        for _ in range(round(SECONDS_TO_QUIET / SECONDS_OF_QUIET)):
+            self._came.clear()
+            await asyncio.sleep(SECONDS_OF_QUIET)
+            if not self._came.is_set():
+                return
+
+    async def over(self) -> None:
+        """Returns when every call has had its answer."""
+        await self._over.wait()

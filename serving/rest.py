@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import os
 import socket
+import struct
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +24,18 @@ SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_SAY_GOODBYE = 1.0
 """How long a connection without a request stays open, so that a client who is about to use it is answered, and
 told on that answer to open no further ones. A busy client's next request comes within milliseconds."""
+
+SECONDS_TO_ACCEPT = 0.1
+"""In which connections that were being made are made, and accepted."""
+
+SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
+# Each line: code, jump if true, jump if false, operand.
+WITHOUT_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of TCP's header that holds its flags
+    (0x45, 0, 1, 0x02),  # is SYN set, which asks for a connection?
+    (0x06, 0, 0, 0),  # then drop the packet
+    (0x06, 0, 0, 0xFFFFFFFF),  # else keep all of it
+)
 
 
 class RestServer(RESTServer):  # type: ignore[misc]  # KServe ships no types
@@ -66,6 +81,10 @@ class Uvicorn(_RefreshingServer):  # type: ignore[misc]
         request has come but was not read yet; both are reset, and those requests lost.
         """
         for server in self.servers:
+            for listener in server.sockets:
+                ignore_newcomers(listener.fileno())
+        await asyncio.sleep(SECONDS_TO_ACCEPT)
+        for server in self.servers:
             server.close()
         # Every answer from now on closes its connection. The loop that renews this list has ended.
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
@@ -74,3 +93,19 @@ class Uvicorn(_RefreshingServer):  # type: ignore[misc]
         while self.server_state.connections and loop.time() < goodbye:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
         await super().shutdown(sockets)
+
+
+def ignore_newcomers(listener: int) -> None:
+    """Lets no further connection be asked for at a listening socket; those that were are still accepted.
+
+    Closing it instead resets what waits there, though the clients were told that they are connected. Who asks now is
+    not answered, asks again after a second, and is refused by then. Linux only; elsewhere nothing happens.
+    """
+    program = b"".join(struct.pack("HBBI", *line) for line in WITHOUT_SYN)
+    buffer = ctypes.create_string_buffer(program)
+    with socket.socket(fileno=os.dup(listener)) as same, contextlib.suppress(OSError):
+        same.setsockopt(
+            socket.SOL_SOCKET,
+            SO_ATTACH_FILTER,
+            struct.pack("HP", len(WITHOUT_SYN), ctypes.addressof(buffer)),
+        )
