@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from miniml.classifier import Classifier, Prediction
-from serving.inference import usable_processors
+from miniml.processor import usable_processors
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
