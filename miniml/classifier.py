@@ -26,6 +26,8 @@ from miniml.manifest import Manifest, verify
 # thousands of tokens the activations fall out of the cache.
 TOKENS_PER_BATCH = 4096
 
+Probabilities = npt.NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -85,7 +87,7 @@ class Classifier:
         """Answers `texts`, in their order."""
         return [self.prediction(row) for row in self.predict_probabilities(texts)]
 
-    def prediction(self, probabilities: npt.NDArray[np.float32]) -> Prediction:
+    def prediction(self, probabilities: Probabilities) -> Prediction:
         """The answer that one row of probabilities, shape [len(labels)], stands for."""
         row: list[float] = probabilities.tolist()
         best = max(range(len(row)), key=row.__getitem__)
@@ -93,7 +95,7 @@ class Classifier:
 
     def predict_probabilities(
         self, texts: Sequence[str], on_progress: Callable[[int], None] | None = None
-    ) -> npt.NDArray[np.float32]:
+    ) -> Probabilities:
         """The classes' probabilities, shape [len(texts), len(labels)], each row summing to 1.
 
         A text longer than the model's maximal length is cut, as it was in training. `on_progress` is
@@ -122,7 +124,7 @@ class Classifier:
         encoded = self._tokenizer(list(texts), truncation=True, return_attention_mask=False)
         return [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
 
-    def run(self, batch: Sequence[TokenIds]) -> npt.NDArray[np.float32]:
+    def run(self, batch: Sequence[TokenIds]) -> Probabilities:
         """The probabilities of encoded texts, shape [len(batch), len(labels)], in one pass of the engine."""
         logits = self.engine(*self._padded(batch))
         shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))

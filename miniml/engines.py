@@ -11,7 +11,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -84,6 +84,7 @@ class OpenVinoEngine:
 def builders(reference: TorchEngine, model_dir: Path, threads: int) -> dict[str, Callable[[], Engine]]:
     """How to build each engine that this machine can run, by name; nothing is built yet."""
     model = reference.model
+    graph = cache(lambda: exported(model_dir) or convert(model))
     bf16 = has_bf16(torch.device("cpu"))
     engines: dict[str, Callable[[], Engine]] = {REFERENCE: lambda: reference}
     if bf16:
@@ -92,13 +93,9 @@ def builders(reference: TorchEngine, model_dir: Path, threads: int) -> dict[str,
         engines["torch-compiled"] = lambda: compiled(model, torch.bfloat16 if bf16 else torch.float32)
     if find_spec("openvino"):
         if bf16:
-            engines["openvino-bf16"] = partial(_openvino, "openvino-bf16", "bf16", model, model_dir, threads)
-        engines["openvino-fp32"] = partial(_openvino, "openvino-fp32", "f32", model, model_dir, threads)
+            engines["openvino-bf16"] = lambda: OpenVinoEngine("openvino-bf16", graph(), "bf16", threads)
+        engines["openvino-fp32"] = lambda: OpenVinoEngine("openvino-fp32", graph(), "f32", threads)
     return engines
-
-
-def _openvino(name: str, precision: str, model: Any, model_dir: Path, threads: int) -> OpenVinoEngine:
-    return OpenVinoEngine(name, exported(model_dir) or convert(model), precision, threads)
 
 
 def compiled(model: Any, dtype: torch.dtype) -> TorchEngine:
@@ -150,7 +147,7 @@ def export(model: Any, model_dir: Path) -> bool:
         logger.warning("the model is not exported to OpenVINO, which cannot convert it: %s", error)
         return False
     (model_dir / EXPORTED).parent.mkdir()
-    openvino.save_model(converted, model_dir / EXPORTED, compress_to_fp16=True)
+    openvino.save_model(converted, model_dir / EXPORTED, compress_to_fp16=False)
     return True
 
 

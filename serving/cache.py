@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 from cachetools import TTLCache
 
+from miniml.classifier import Probabilities
 from serving.metrics import CACHE
 from serving.settings import CacheSettings
 
 if TYPE_CHECKING:
-    Entries = TTLCache[bytes, npt.NDArray[np.float32]]
+    Entries = TTLCache[bytes, Probabilities]
 
 
 class PredictionCache:
@@ -25,7 +24,7 @@ class PredictionCache:
             TTLCache(settings.entries, settings.ttl_s) if settings.entries else None
         )
 
-    def get(self, text: str) -> npt.NDArray[np.float32] | None:
+    def get(self, text: str) -> Probabilities | None:
         """The probabilities of `text`, shape [labels], where they are known still."""
         if self._entries is None:
             return None
@@ -33,7 +32,7 @@ class PredictionCache:
         CACHE.labels("hit" if found is not None else "miss").inc()
         return found
 
-    def put(self, text: str, probabilities: npt.NDArray[np.float32]) -> None:
+    def put(self, text: str, probabilities: Probabilities) -> None:
         """Keeps the answer, if answers are kept."""
         if self._entries is not None:
             self._entries[self._key(text)] = probabilities

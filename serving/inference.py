@@ -15,14 +15,14 @@ from pathlib import Path
 
 import torch
 
-from miniml.classifier import Classifier, Prediction
+from miniml.classifier import Classifier, Prediction, Probabilities
 from miniml.errors import MinimlError
 from miniml.processor import usable_processors
 from serving.cache import PredictionCache
 from serving.engine_choice import AUTO, Choice, choose
 from serving.metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
 from serving.settings import CacheSettings, QueueSettings
-from serving.waiting import Probabilities, Request, Text, Waiting
+from serving.waiting import Request, Text, Waiting
 
 # Padded tokens in one forward pass: as fast as larger batches, and what comes meanwhile waits less.
 TOKENS_PER_BATCH = 2048
@@ -53,12 +53,12 @@ class Inference:
     ) -> None:
         self.labels = classifier.labels
         self.digest = classifier.manifest.digest
-        self._classifier = classifier
+        self.classifier = classifier
         self._queue = queue or QueueSettings()
         self._cache = PredictionCache(cache or CacheSettings(), self.digest)
         self._waiting = Waiting(TOKENS_PER_BATCH)
-        self._admitted = 0
-        self._tokens_per_second = float("inf")
+        self.queued = 0
+        self.tokens_per_second = float("inf")
         # One thread: a tokenizer is not made to be called by two.
         self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
 
@@ -95,7 +95,7 @@ class Inference:
             for place, row in zip(unknown, await self._ask(asked, timeout_s), strict=True):
                 rows[place] = row
                 self._cache.put(texts[place], row)
-        predictions = [self._classifier.prediction(row) for row in rows if row is not None]
+        predictions = [self.classifier.prediction(row) for row in rows if row is not None]
         for prediction in predictions:
             LABELS.labels(prediction.label).inc()
         return predictions
@@ -122,37 +122,35 @@ class Inference:
 
     async def _encoded(self, texts: Sequence[str]) -> Request:
         loop = asyncio.get_running_loop()
-        token_ids = await loop.run_in_executor(self._tokenizing, self._classifier.encode, texts)
+        token_ids = await loop.run_in_executor(self._tokenizing, self.classifier.encode, texts)
         return Request.of(token_ids, len(self.labels), loop.create_future())
 
     def _admit(self, texts: int) -> None:
-        if self._admitted + texts > self._queue.texts:
-            raise self._overloaded(
-                f"{self._admitted} texts wait already, of the {self._queue.texts} that may."
-            )
+        if self.queued + texts > self._queue.texts:
+            raise self._overloaded(f"{self.queued} texts wait already, of the {self._queue.texts} that may.")
         self._count(texts)
 
     def _count(self, texts: int) -> None:
-        self._admitted += texts
-        QUEUED.set(self._admitted)
+        self.queued += texts
+        QUEUED.set(self.queued)
 
     def _require_in_time(self, request: Request, remaining: float) -> None:
         tokens = self._waiting.tokens_before(request) + request.tokens
-        if tokens / self._tokens_per_second > remaining:
+        if tokens / self.tokens_per_second > remaining:
             raise self._overloaded(
                 f"The answer would take longer than the {max(remaining, 0):.1f} s that are left."
             )
 
     def _overloaded(self, reason: str) -> OverloadedError:
-        return OverloadedError(reason, max(1, math.ceil(self._waiting.tokens / self._tokens_per_second)))
+        return OverloadedError(reason, max(1, math.ceil(self._waiting.tokens / self.tokens_per_second)))
 
     def _run(self, model_dir: Path, engine: str, chosen: Future[Choice]) -> None:
         """The engine's thread. Its number of threads is set here because OpenMP keeps it by thread."""
         try:
             threads = usable_processors(torch.get_num_threads())
             torch.set_num_threads(threads)
-            choice = choose(self._classifier, model_dir, engine, threads)
-            self._classifier, self._tokens_per_second = choice.classifier, choice.tokens_per_second
+            choice = choose(self.classifier, model_dir, engine, threads)
+            self.classifier, self.tokens_per_second = choice.classifier, choice.tokens_per_second
             chosen.set_result(choice)
         except BaseException as error:  # it is start's to raise
             chosen.set_exception(error)
@@ -163,7 +161,7 @@ class Inference:
     def _run_batch(self, batch: list[Text]) -> None:
         began = time.monotonic()
         try:
-            rows: Probabilities | Exception = self._classifier.run([text.token_ids for text in batch])
+            rows: Probabilities | Exception = self.classifier.run([text.token_ids for text in batch])
         except Exception as error:  # it belongs to the requests, and the thread goes on
             rows = error
         self._measure(batch, began)
@@ -174,7 +172,7 @@ class Inference:
     def _measure(self, batch: list[Text], began: float) -> None:
         tokens = sum(len(text.token_ids) for text in batch)
         speed = tokens / max(time.monotonic() - began, 1e-6)
-        self._tokens_per_second += WEIGHT_OF_THE_NEWEST * (speed - self._tokens_per_second)
+        self.tokens_per_second += WEIGHT_OF_THE_NEWEST * (speed - self.tokens_per_second)
         BATCH_TEXTS.observe(len(batch))
         BATCH_TOKENS.observe(len(batch) * max(len(text.token_ids) for text in batch))
         for text in batch:

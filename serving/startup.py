@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import re
 import socket
@@ -122,6 +123,8 @@ def serve(options: argparse.Namespace) -> None:
         enable_grpc=options.enable_grpc,
         enable_latency_logging=options.enable_latency_logging,
     )
+    gc.freeze()  # what is loaded stays, so no collection need look at it again
+    gc.enable()
     server.start([Predictor(options.model_name, inference)])
 
 

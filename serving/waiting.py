@@ -14,11 +14,9 @@ from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 
 import numpy as np
-import numpy.typing as npt
 
+from miniml.classifier import Probabilities
 from miniml.engines import TokenIds
-
-Probabilities = npt.NDArray[np.float32]
 
 # Texts that are sorted by length to choose a batch among. More would find closer lengths, and cost more
 # time under the lock that the event loop takes too.
