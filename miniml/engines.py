@@ -9,9 +9,11 @@ from __future__ import annotations
 import copy
 import logging
 import shutil
+import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,8 +66,6 @@ class OpenVinoEngine:
     """The model as OpenVINO compiles it for this processor."""
 
     def __init__(self, name: str, converted: Any, precision: str, threads: int) -> None:
-        import openvino
-
         self.name = name
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
@@ -73,7 +73,7 @@ class OpenVinoEngine:
             # One batch at a time, all threads on it: what waits is batched, not run beside it.
             "NUM_STREAMS": 1,
         }
-        self._request = openvino.Core().compile_model(converted, "CPU", settings).create_infer_request()
+        self._request = _openvino().Core().compile_model(converted, "CPU", settings).create_infer_request()
 
     def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
         (logits,) = self._request.infer([token_ids, attention_mask]).values()
@@ -113,10 +113,15 @@ def exported(model_dir: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def _openvino() -> Any:
+    """The library, with its telemetry left out: converting a model would tell a server of its makers."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
+    return import_module("openvino")
+
+
 def convert(model: Any) -> Any:
     """The model as OpenVINO's graph, for batches of any number and length."""
-    import openvino
-
+    openvino = _openvino()
     token_ids = torch.ones(2, 8, dtype=torch.int64)
     # With padding in it: tracing an all-ones mask would take the branch that leaves the mask out.
     attention_mask = token_ids.tril(diagonal=3)
@@ -139,15 +144,13 @@ def export(model: Any, model_dir: Path) -> bool:
     """
     if not find_spec("openvino"):
         return False
-    import openvino
-
     try:
         converted = convert(model)
     except Exception as error:  # whatever a converter of any architecture stumbles over
         logger.warning("the model is not exported to OpenVINO, which cannot convert it: %s", error)
         return False
     (model_dir / EXPORTED).parent.mkdir()
-    openvino.save_model(converted, model_dir / EXPORTED, compress_to_fp16=False)
+    _openvino().save_model(converted, model_dir / EXPORTED, compress_to_fp16=False)
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,9 @@ def test_engines_are_compared_on_the_texts_that_the_model_is_least_sure_of(
     surest = np.sort(classifier.predict_probabilities(texts[: probes.CANDIDATES]).max(axis=1))
     assert kept == pytest.approx(surest[: probes.PROBES].tolist(), abs=1e-5)
     assert probes.read(tmp_path / "elsewhere") == []
+
+
+def test_converting_a_model_tells_nobody(classifier: Classifier) -> None:
+    engines.convert(reference(classifier).model)
+    assert sys.modules["openvino_telemetry"] is None
+    assert "openvino.tools.ovc.telemetry_stub" in sys.modules
