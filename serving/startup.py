@@ -123,6 +123,7 @@ def serve(options: argparse.Namespace) -> None:
         enable_grpc=options.enable_grpc,
         enable_latency_logging=options.enable_latency_logging,
     )
+    gc.collect()  # the engines that were not chosen
     gc.freeze()  # what is loaded stays, so no collection need look at it again
     gc.enable()
     server.start([Predictor(options.model_name, inference)])
