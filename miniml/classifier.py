@@ -6,6 +6,7 @@ is served, down to its tokenizer, its truncation and its label names.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from miniml.engines import REFERENCE, Engine, TokenIds, TorchEngine
 from miniml.errors import InputError, ModelFolderError
 from miniml.manifest import Manifest, verify
 
 # Padded tokens in one forward pass. Large batches amortise the cost of a call, but past some
 # thousands of tokens the activations fall out of the cache.
 TOKENS_PER_BATCH = 4096
+
+Probabilities = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,18 @@ class Prediction:
 class Classifier:
     """Predicts class probabilities of texts."""
 
-    def __init__(self, model: Any, tokenizer: Any, manifest: Manifest) -> None:
+    def __init__(self, engine: Engine, tokenizer: Any, labels: tuple[str, ...], manifest: Manifest) -> None:
+        self.engine = engine
+        self.labels = labels
         self.manifest = manifest
-        self.labels: tuple[str, ...] = tuple(
-            model.config.id2label[index] for index in range(model.config.num_labels)
-        )
-        self._model = model
         self._tokenizer = tokenizer
 
     @classmethod
     def load(cls, model_dir: str | Path, *, device: str = "cpu") -> Classifier:
         """Loads the model folder that `miniml.training` wrote, after checking its digest.
 
-        Nothing is fetched and no code of the folder is run: safetensors, tokenizer, config only.
+        Nothing is fetched and no code of the folder is run: safetensors, tokenizer, config only. It runs
+        on the reference engine, torch in float32.
 
         Raises:
             ModelFolderError: a file is missing, was changed, or cannot be loaded.
@@ -68,19 +71,31 @@ class Classifier:
             raise ModelFolderError(
                 f"model folder {folder} does not load as a text classifier: {error}"
             ) from error
-        return cls(model.to(device).eval(), tokenizer, manifest)
+        labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+        return cls(TorchEngine(REFERENCE, model.to(device).eval()), tokenizer, labels, manifest)
+
+    def on(self, engine: Engine) -> Classifier:
+        """The same classifier on another engine."""
+        return Classifier(engine, self._tokenizer, self.labels, self.manifest)
+
+    @property
+    def max_length(self) -> int:
+        """The number of tokens that a text is cut to, as it was in training."""
+        return int(self._tokenizer.model_max_length)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answers `texts`, in their order."""
-        answers = []
-        for row in self.predict_probabilities(texts).tolist():
-            best = max(range(len(row)), key=row.__getitem__)
-            answers.append(Prediction(self.labels[best], row[best], dict(zip(self.labels, row, strict=True))))
-        return answers
+        return [self.prediction(row) for row in self.predict_probabilities(texts)]
+
+    def prediction(self, probabilities: Probabilities) -> Prediction:
+        """The answer that one row of probabilities, shape [len(labels)], stands for."""
+        row: list[float] = probabilities.tolist()
+        best = max(range(len(row)), key=row.__getitem__)
+        return Prediction(self.labels[best], row[best], dict(zip(self.labels, row, strict=True)))
 
     def predict_probabilities(
         self, texts: Sequence[str], on_progress: Callable[[int], None] | None = None
-    ) -> npt.NDArray[np.float32]:
+    ) -> Probabilities:
         """The classes' probabilities, shape [len(texts), len(labels)], each row summing to 1.
 
         A text longer than the model's maximal length is cut, as it was in training. `on_progress` is
@@ -93,19 +108,46 @@ class Classifier:
             if not isinstance(text, str):
                 raise InputError(f"a text is {text!r}, of type {type(text).__name__}; give strings.")
         probabilities = np.empty((len(texts), len(self.labels)), dtype=np.float32)
-        if not texts:
-            return probabilities
-        token_ids: list[list[int]] = self._tokenizer(list(texts), truncation=True)["input_ids"]
+        token_ids = self.encode(texts)
         done = 0
         for batch in _batches_of_like_length([len(ids) for ids in token_ids], TOKENS_PER_BATCH):
-            padded = self._tokenizer.pad({"input_ids": [token_ids[i] for i in batch]}, return_tensors="pt")
-            with torch.inference_mode():
-                logits = self._model(**padded.to(self._model.device)).logits
-            probabilities[batch] = torch.softmax(logits.float(), dim=-1).cpu().numpy()
+            probabilities[batch] = self.run([token_ids[index] for index in batch])
             done += len(batch)
             if on_progress:
                 on_progress(done)
         return probabilities
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """Each text's tokens, shape [tokens], cut to the model's maximal length."""
+        if not texts:
+            return []
+        encoded = self._tokenizer(list(texts), truncation=True, return_attention_mask=False)
+        return [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
+
+    def run(self, batch: Sequence[TokenIds]) -> Probabilities:
+        """The probabilities of encoded texts, shape [len(batch), len(labels)], in one pass of the engine."""
+        logits = self.engine(*self._padded(batch))
+        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+    def made_up(self, *lengths: int) -> list[TokenIds]:
+        """Random words as `encode` gives them, of `lengths` tokens each, or the maximal length where that is less."""
+        draw = random.Random(0)  # noqa: S311  # the same words each time
+        ordinary = sorted(set(range(len(self._tokenizer))) - set(self._tokenizer.all_special_ids))
+        words = self._tokenizer.decode(draw.choices(ordinary, k=self.max_length))
+        (ids,) = self.encode([words])
+        # The last token stays: most models end on a special one.
+        return [np.append(ids[: length - 1], ids[-1]) if length < len(ids) else ids for length in lengths]
+
+    def _padded(self, batch: Sequence[TokenIds]) -> tuple[TokenIds, TokenIds]:
+        """Token ids and attention mask, each of shape [len(batch), longest]."""
+        shape = (len(batch), max(len(ids) for ids in batch))
+        token_ids = np.full(shape, self._tokenizer.pad_token_id, dtype=np.int64)
+        attention_mask = np.zeros(shape, dtype=np.int64)
+        for row, ids in enumerate(batch):
+            taken = slice(-len(ids), None) if self._tokenizer.padding_side == "left" else slice(len(ids))
+            token_ids[row, taken], attention_mask[row, taken] = ids, 1
+        return token_ids, attention_mask
 
 
 def _batches_of_like_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

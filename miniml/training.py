@@ -8,6 +8,7 @@ import platform
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,17 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from miniml import __version__, data, hub, manifest
+from miniml import __version__, data, engines, hub, manifest, probes
 from miniml.errors import InputError
 from miniml.folders import require_room, written_whole
+from miniml.processor import has_bf16
 from miniml.progress import Progress, note
 from miniml.settings import TrainingSettings
 from miniml.sources import HubId, S3Address, locate
 
 HISTORY_NAME = "training_history.json"
+# Four of the weights as they are trained, four of their export: in float16 it would serve them less exactly.
+BYTES_PER_PARAMETER = 8
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
 # Points of the validation curve; each costs a pass over the validation rows.
@@ -81,7 +85,7 @@ def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) ->
     torch.manual_seed(settings.seed)  # The new head's weights are drawn when the model is made.
     tokenizer, model = _load(pretrained, summary.labels, settings)
     _freeze(model, settings)
-    require_room(model_dir, int(model.num_parameters() * 4 * 1.2), "saving the model")
+    require_room(model_dir, int(model.num_parameters() * BYTES_PER_PARAMETER * 1.2), "saving the model")
     tokenized = _tokenize(splits, tokenizer)
     history = _History()
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
@@ -93,6 +97,12 @@ def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) ->
     with written_whole(model_dir) as folder:
         model.float().to("cpu").save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        # What was saved, not what was trained: accelerate leaves its autocast around the latter.
+        saved = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        engines.export(saved.eval(), folder)
+        probes.write(
+            folder, engines.TorchEngine(engines.REFERENCE, saved), tokenized["validation"]["input_ids"]
+        )
         (folder / HISTORY_NAME).write_text(json.dumps(history.points, indent=1) + "\n", encoding="utf-8")
         signed = manifest.sign(
             folder,
@@ -282,16 +292,6 @@ def _steps(rows: int, settings: TrainingSettings) -> int:
     return settings.iterations or settings.epochs * math.ceil(rows / settings.batch_size)
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 in hardware; emulated, it is slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-    return False
-
-
 def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
     found = np.argmax(prediction.predictions, axis=-1)
     return {"accuracy": float(np.mean(found == prediction.label_ids))}
@@ -360,7 +360,9 @@ class _History(TrainerCallback):
 
 
 def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "tokenizers", "datasets")
+    packages = ["torch", "transformers", "tokenizers", "datasets"]
+    if find_spec("openvino"):
+        packages.append("openvino")
     return {
         "python": platform.python_version(),
         "miniml": __version__,

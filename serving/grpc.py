@@ -32,6 +32,7 @@ SECONDS_OF_QUIET = 0.1
 """In which a call that a client had sent already has come in, and a message of ours has reached it."""
 SECONDS_TO_QUIET = 1.0
 """How long to wait for that quiet: a client that asks without waiting for answers never grants it."""
+SECONDS_OF_A_RACE = 0.05
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]]
 
@@ -180,14 +181,20 @@ async def _abort(context: aio.ServicerContext, error: Exception, method: str) ->
             await context.abort(StatusCode.NOT_FOUND, error.reason)
         case ModelNotReady():
             await context.abort(StatusCode.UNAVAILABLE, "the model is not ready.")
+        case OverloadedError() if _too_late(context):
+            await context.abort(StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer.")
         case OverloadedError():
             # gRPC's own Retry-After, which clients with a retry policy keep to.
             pushback = ("grpc-retry-pushback-ms", str(1_000 * error.retry_after_s))
             await context.abort(StatusCode.UNAVAILABLE, str(error), (pushback,))
-        case TimeoutError():
-            await context.abort(StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer.")
     logger.error("%s failed", method, exc_info=error)
     await context.abort(StatusCode.INTERNAL, "internal error")
+
+
+def _too_late(context: aio.ServicerContext) -> bool:
+    """Whether the client's own deadline has passed; the answer that says so and the deadline race each other."""
+    remaining = context.time_remaining()
+    return remaining is not None and remaining < SECONDS_OF_A_RACE
 
 
 class Deadlines(aio.ServerInterceptor):  # type: ignore[misc]

@@ -1,21 +1,33 @@
-"""Inference on a thread of its own, so that the event loop stays free to answer probes and other clients.
+"""Batches across requests, on a thread of the engine's own: the event loop stays free for probes and clients.
 
-Every request of every protocol comes through here: what batches them together belongs here too.
+Every request of every protocol comes through here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
-from miniml.classifier import Classifier, Prediction
+from miniml.classifier import Classifier, Prediction, Probabilities
 from miniml.errors import MinimlError
+from miniml.processor import usable_processors
+from serving.cache import PredictionCache
+from serving.engine_choice import AUTO, Choice, choose
+from serving.metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
+from serving.settings import CacheSettings, QueueSettings
+from serving.waiting import Request, Text, Waiting
 
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# Padded tokens in one forward pass: as fast as larger batches, and what comes meanwhile waits less.
+TOKENS_PER_BATCH = 2048
+# How much the newest batch tells of the engine's speed, against all those before.
+WEIGHT_OF_THE_NEWEST = 0.1
 
 
 class InferenceError(MinimlError):
@@ -31,19 +43,38 @@ class OverloadedError(MinimlError):
 
 
 class Inference:
-    """Answers texts one call at a time, in the order of the calls."""
+    """Answers texts, many requests in one batch."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        queue: QueueSettings | None = None,
+        cache: CacheSettings | None = None,
+    ) -> None:
         self.labels = classifier.labels
-        self._classifier = classifier
-        # A single thread: torch spreads one call over all processors already, and two at once would
-        # only fight for them. The number of threads is set there because OpenMP keeps it per thread.
-        self._thread = ThreadPoolExecutor(
-            max_workers=1,
-            thread_name_prefix="inference",
-            initializer=torch.set_num_threads,
-            initargs=(usable_processors(torch.get_num_threads()),),
-        )
+        self.digest = classifier.manifest.digest
+        self.classifier = classifier
+        self._queue = queue or QueueSettings()
+        self._cache = PredictionCache(cache or CacheSettings(), self.digest)
+        self._waiting = Waiting(TOKENS_PER_BATCH)
+        self.queued = 0
+        self.tokens_per_second = float("inf")
+        # One thread: a tokenizer is not made to be called by two.
+        self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
+
+    def start(self, model_dir: Path, engine: str = AUTO) -> Choice:
+        """Chooses the engine and warms it; texts are answered from then on.
+
+        Raises:
+            InputError: `engine` cannot be used; see `engine_choice.choose`.
+        """
+        chosen: Future[Choice] = Future()
+        threading.Thread(
+            target=self._run, args=(model_dir, engine, chosen), name="engine", daemon=True
+        ).start()
+        choice = chosen.result()
+        MODEL.info({"digest": self.digest, "engine": choice.classifier.engine.name})
+        return choice
 
     async def predict(self, texts: Sequence[str], *, timeout_s: float | None = None) -> list[Prediction]:
         """Answers `texts`, in their order, without blocking the event loop.
@@ -56,23 +87,101 @@ class Inference:
             InferenceError: whatever the model raised. A fixed text, because KServe's own handlers put the
                 text of some exceptions (torch's NotImplementedError is one) into the client's answer.
         """
-        loop = asyncio.get_running_loop()
+        rows = [self._cache.get(text) for text in texts]
+        unknown = [place for place, row in enumerate(rows) if row is None]
+        if unknown:
+            asked = [texts[place] for place in unknown]
+            timeout_s = min(self._queue.timeout_s, timeout_s if timeout_s is not None else math.inf)
+            for place, row in zip(unknown, await self._ask(asked, timeout_s), strict=True):
+                rows[place] = row
+                self._cache.put(texts[place], row)
+        predictions = [self.classifier.prediction(row) for row in rows if row is not None]
+        for prediction in predictions:
+            LABELS.labels(prediction.label).inc()
+        return predictions
+
+    async def _ask(self, texts: Sequence[str], timeout_s: float) -> Probabilities:
+        deadline = time.monotonic() + timeout_s
+        self._admit(len(texts))
         try:
-            return await loop.run_in_executor(self._thread, self._classifier.predict, texts)
+            request = await self._encoded(texts)
+            self._require_in_time(request, deadline - time.monotonic())
+            self._waiting.add(request)
+            try:
+                return await asyncio.wait_for(request.answer, deadline - time.monotonic())
+            finally:
+                self._waiting.drop(request)  # what is left of it where it ends without an answer
+        except TimeoutError as error:
+            raise self._overloaded(f"The answer was not ready within {timeout_s:g} s.") from error
+        except OverloadedError:
+            raise
         except Exception as error:
             raise InferenceError(f"inference failed on {len(texts)} text(s)") from error
+        finally:
+            self._count(-len(texts))
+
+    async def _encoded(self, texts: Sequence[str]) -> Request:
+        loop = asyncio.get_running_loop()
+        token_ids = await loop.run_in_executor(self._tokenizing, self.classifier.encode, texts)
+        return Request.of(token_ids, len(self.labels), loop.create_future())
+
+    def _admit(self, texts: int) -> None:
+        if self.queued + texts > self._queue.texts:
+            raise self._overloaded(f"{self.queued} texts wait already, of the {self._queue.texts} that may.")
+        self._count(texts)
+
+    def _count(self, texts: int) -> None:
+        self.queued += texts
+        QUEUED.set(self.queued)
+
+    def _require_in_time(self, request: Request, remaining: float) -> None:
+        tokens = self._waiting.tokens_before(request) + request.tokens
+        if tokens / self.tokens_per_second > remaining:
+            raise self._overloaded(
+                f"The answer would take longer than the {max(remaining, 0):.1f} s that are left."
+            )
+
+    def _overloaded(self, reason: str) -> OverloadedError:
+        return OverloadedError(reason, max(1, math.ceil(self._waiting.tokens / self.tokens_per_second)))
+
+    def _run(self, model_dir: Path, engine: str, chosen: Future[Choice]) -> None:
+        """The engine's thread. Its number of threads is set here because OpenMP keeps it by thread."""
+        try:
+            threads = usable_processors(torch.get_num_threads())
+            torch.set_num_threads(threads)
+            choice = choose(self.classifier, model_dir, engine, threads)
+            self.classifier, self.tokens_per_second = choice.classifier, choice.tokens_per_second
+            chosen.set_result(choice)
+        except BaseException as error:  # it is start's to raise
+            chosen.set_exception(error)
+            return
+        while True:
+            self._run_batch(self._waiting.take())
+
+    def _run_batch(self, batch: list[Text]) -> None:
+        began = time.monotonic()
+        try:
+            rows: Probabilities | Exception = self.classifier.run([text.token_ids for text in batch])
+        except Exception as error:  # it belongs to the requests, and the thread goes on
+            rows = error
+        self._measure(batch, began)
+        loops = {text.request.answer.get_loop() for text in batch}
+        for loop in loops:
+            loop.call_soon_threadsafe(_deliver, batch, rows)
+
+    def _measure(self, batch: list[Text], began: float) -> None:
+        tokens = sum(len(text.token_ids) for text in batch)
+        speed = tokens / max(time.monotonic() - began, 1e-6)
+        self.tokens_per_second += WEIGHT_OF_THE_NEWEST * (speed - self.tokens_per_second)
+        BATCH_TEXTS.observe(len(batch))
+        BATCH_TOKENS.observe(len(batch) * max(len(text.token_ids) for text in batch))
+        for text in batch:
+            WAIT.observe(began - text.queued)
 
 
-def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
-    """`processors`, or as many as the container's quota (cgroup v2) pays for, where that is less.
-
-    A container sees all processors of its node. Threads beyond the quota use it up by waiting for one
-    another, and then all of them are paused until the next period.
-    """
-    try:
-        quota, period = cpu_quota.read_text().split()
-    except OSError:
-        return processors
-    if quota == "max":
-        return processors
-    return max(1, min(processors, int(quota) // int(period)))
+def _deliver(batch: list[Text], rows: Probabilities | Exception) -> None:
+    for place, text in enumerate(batch):
+        if isinstance(rows, Exception):
+            text.request.fail(rows)
+        else:
+            text.request.put(text.place, rows[place])

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from miniml.classifier import Classifier, Prediction
-from serving.inference import usable_processors
+from miniml.processor import usable_processors
 from tests import tiny
 from tests.predictor import NAME, Server, error_of, raw_tensor, refused_start, running
 

@@ -1,0 +1,40 @@
+"""`probes.json` in the model folder: validation texts, as tokens, that the model was least sure of.
+
+A faster engine rounds differently. Texts that the model is sure of do not show it, and made-up ones it is
+mostly sure of; these do. Whoever serves the model compares engines on them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from miniml.engines import Engine, TokenIds
+
+PROBES_NAME = "probes.json"
+# Looked through, and kept: a server compares every engine on them before it answers anyone.
+CANDIDATES = 64
+PROBES = 8
+
+
+def write(model_dir: Path, engine: Engine, texts: Sequence[Sequence[int]]) -> None:
+    """Keeps those of the first encoded `texts` that `engine` is least sure of."""
+    candidates = [np.array(ids, dtype=np.int64) for ids in texts[:CANDIDATES]]
+    surest_last = sorted(candidates, key=lambda ids: _margin(engine, ids))
+    (model_dir / PROBES_NAME).write_text(json.dumps([ids.tolist() for ids in surest_last[:PROBES]]) + "\n")
+
+
+def read(model_dir: Path) -> list[TokenIds]:
+    """The texts' tokens; none where the folder has no such file."""
+    path = model_dir / PROBES_NAME
+    return [np.array(ids, dtype=np.int64) for ids in json.loads(path.read_text())] if path.exists() else []
+
+
+def _margin(engine: Engine, token_ids: TokenIds) -> float:
+    """By how much the best class leads the second, in logits."""
+    (logits,) = engine(token_ids[None], np.ones_like(token_ids[None]))
+    second, best = np.sort(logits)[-2:]
+    return float(best - second)

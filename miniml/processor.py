@@ -1,0 +1,34 @@
+"""What the processor can do, and how much of it is ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
+    """`processors`, or as many as the container's quota (cgroup v2) pays for, where that is less.
+
+    A container sees all processors of its node. Threads beyond the quota use it up by waiting for one
+    another, and then all of them are paused until the next period.
+    """
+    try:
+        quota, period = cpu_quota.read_text().split()
+    except OSError:
+        return processors
+    if quota == "max":
+        return processors
+    return max(1, min(processors, int(quota) // int(period)))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return False

@@ -1,0 +1,155 @@
+"""Which engine answers: measured at load, on this processor, among those that agree with the reference."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from miniml import probes
+from miniml.classifier import Classifier, Probabilities
+from miniml.engines import REFERENCE, Engine, Logits, TokenIds, TorchEngine, builders
+from miniml.errors import InputError
+
+AUTO = "auto"
+# It takes half a minute to compile, so it is used where it is asked for.
+ONLY_WHEN_ASKED = ("torch-compiled",)
+# How far a probability may lie from the reference's. bfloat16 keeps 8 bits of a number, which comes to
+# some 0.01 at the end of a small encoder.
+TOLERANCE = 0.02
+# Tokens of the single requests that are timed; the short ones decide, the long one is checked and shown.
+SINGLES = (16, 64, 256)
+SHORT = 2
+# Lengths of the batch that is timed where the model folder brings no probes: they differ, so that padding
+# is checked too.
+BATCH = (128, 118, 108, 98, 88, 78)
+# Below it, a probability is taken for it: float32 has no digits left of a logit's error there.
+LEAST = 1e-7
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How one engine did."""
+
+    engine: str
+    seconds: tuple[float, ...]
+    """For each of the shapes, the single requests first and the batch last."""
+    difference: float
+    """See `_difference`."""
+
+    @property
+    def admitted(self) -> bool:
+        return self.difference <= TOLERANCE
+
+
+class EngineByShape:
+    """One engine for single texts, another for batches."""
+
+    def __init__(self, single: Engine, batched: Engine) -> None:
+        self.name = single.name if single is batched else f"{single.name} and {batched.name}"
+        self._single, self._batched = single, batched
+
+    def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
+        engine = self._single if len(token_ids) == 1 else self._batched
+        return engine(token_ids, attention_mask)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The classifier on the engine that was chosen, and why."""
+
+    classifier: Classifier
+    table: str
+    tokens_per_second: float
+    """In batches."""
+
+
+def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -> Choice:
+    """Warms the engines that `wanted` allows, and takes the fastest for single texts and for batches.
+
+    To be called on the thread that will run the engine: OpenMP keeps its threads by calling thread.
+
+    Args:
+        classifier: on the reference engine.
+        wanted: an engine's name, or "auto" for every one that starts quickly.
+        threads: processors to use.
+
+    Raises:
+        InputError: no such engine here, or it does not agree with the reference.
+    """
+    assert isinstance(classifier.engine, TorchEngine)
+    available = builders(classifier.engine, model_dir, threads)
+    if wanted not in (AUTO, *available):
+        raise InputError(f"engine {wanted!r} is not to be had here. Choose {AUTO}, {', '.join(available)}.")
+    names = [name for name in available if name not in ONLY_WHEN_ASKED] if wanted == AUTO else [wanted]
+    shapes = _shapes(classifier, model_dir)
+    expected = [classifier.run(shape) for shape in shapes]
+    engines, trials = {}, []
+    for name in names:
+        tried = classifier.on(available[name]())
+        # The first pass warms an engine; the reference, the slowest by far, has had its own.
+        found = expected if name == REFERENCE else [tried.run(shape) for shape in shapes]
+        passes = 1 if name == REFERENCE else 2
+        seconds = tuple(_best_time(tried, shape, passes) for shape in shapes)
+        trial = Trial(name, seconds, _difference(found, expected))
+        trials.append(trial)
+        if trial.admitted:
+            engines[name] = tried.engine
+    if not engines:
+        raise InputError(
+            f"engine {wanted!r} differs from {REFERENCE} by {trials[0].difference:.3f} in a probability, more than "
+            f"{TOLERANCE}. Choose {AUTO} or {REFERENCE}."
+        )
+    admitted = [trial for trial in trials if trial.engine in engines]
+    single = min(admitted, key=lambda trial: sum(trial.seconds[:SHORT]))
+    batched = min(admitted, key=lambda trial: trial.seconds[-1])
+    return Choice(
+        classifier.on(EngineByShape(engines[single.engine], engines[batched.engine])),
+        _table(trials, shapes, single.engine, batched.engine),
+        sum(len(ids) for ids in shapes[-1]) / batched.seconds[-1],
+    )
+
+
+def _shapes(classifier: Classifier, model_dir: Path) -> list[list[TokenIds]]:
+    """What is timed and compared: each length by itself, and then a batch."""
+    batch = probes.read(model_dir) or classifier.made_up(*BATCH)
+    return [*([single] for single in classifier.made_up(*SINGLES)), batch]
+
+
+def _best_time(classifier: Classifier, shape: list[TokenIds], passes: int) -> float:
+    """Seconds of the quickest pass: something else may have had the processor during another."""
+    best = math.inf
+    for _ in range(passes):
+        began = time.perf_counter()
+        classifier.run(shape)
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def _difference(found: Sequence[Probabilities], expected: Sequence[Probabilities]) -> float:
+    """How far a probability may come to lie from the reference's, judging by the logits on these texts.
+
+    On a text that the model is sure of, an error in the logits hardly moves the probabilities; where it is
+    in doubt, an error of d between two logits moves them by up to tanh(d / 4). That is what is told, so
+    that a few sure texts do not pass for agreement.
+    """
+    largest = 0.0
+    for a, b in zip(found, expected, strict=True):
+        error = np.log(np.maximum(a, LEAST)) - np.log(np.maximum(b, LEAST))
+        largest = float(np.max([largest, np.ptp(error, axis=1).max()]))  # np.max lets a nan through
+    return math.tanh(largest / 4) if math.isfinite(largest) else math.inf
+
+
+def _table(trials: Sequence[Trial], shapes: Sequence[list[TokenIds]], single: str, batched: str) -> str:
+    heads = [f"{len(shape)}×{max(map(len, shape))}" for shape in shapes]
+    lines = [f"{'engine':<16}" + "".join(f"{head + ' ms':>11}" for head in heads) + f"{'max Δp':>9}"]
+    for trial in trials:
+        figures = "".join(f"{seconds * 1000:>11.1f}" for seconds in trial.seconds)
+        uses = [use for use, name in (("single texts", single), ("batches", batched)) if name == trial.engine]
+        verdict = "  ".join([f"for {' and '.join(uses)}"] if uses else [] if trial.admitted else ["refused"])
+        lines.append(f"{trial.engine:<16}{figures}{trial.difference:>9.4f}  {verdict}".rstrip())
+    return "\n".join(lines)

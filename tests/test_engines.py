@@ -1,0 +1,114 @@
+"""Engines: the same answers at different speeds, and the choice among them."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miniml import engines, manifest, probes
+from miniml.classifier import Classifier
+from miniml.engines import REFERENCE, TorchEngine
+from miniml.errors import InputError
+from serving.engine_choice import AUTO, EngineByShape, choose
+from tests import tiny
+
+# It compiles for half a minute, which `make bench-serve` has and these tests have not.
+COMPILED = "torch-compiled"
+
+
+@pytest.fixture(scope="module")
+def classifier(model_dir: Path) -> Classifier:
+    return Classifier.load(model_dir)
+
+
+def reference(classifier: Classifier) -> TorchEngine:
+    assert isinstance(classifier.engine, TorchEngine)
+    return classifier.engine
+
+
+def test_every_engine_agrees_with_the_reference_on_texts_of_all_lengths(
+    classifier: Classifier, model_dir: Path
+) -> None:
+    texts = [" ".join([tiny.review(number % 2, number)] * (number % 4)) for number in range(1_000)]
+    expected = classifier.predict_probabilities(texts)
+    available = engines.builders(reference(classifier), model_dir, threads=2)
+    assert {REFERENCE, "openvino-fp32"} <= available.keys()
+    for name in available.keys() - {COMPILED}:
+        found = classifier.on(available[name]()).predict_probabilities(texts)
+        if name.endswith("fp32"):
+            assert np.abs(found - expected).max() <= 1e-4, name
+        assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.995, name
+
+
+def test_auto_tries_every_engine_that_starts_quickly_and_shows_what_it_decided_from(
+    classifier: Classifier, model_dir: Path
+) -> None:
+    choice = choose(classifier, model_dir, AUTO, threads=2)
+    heads, *rows = choice.table.splitlines()
+    assert "1×16 ms" in heads
+    available = engines.builders(reference(classifier), model_dir, threads=2)
+    assert [row.split()[0] for row in rows] == [name for name in available if name != COMPILED]
+    assert sum("for" in row and "single texts" in row for row in rows) == 1
+    assert sum("batches" in row for row in rows) == 1
+    assert choice.tokens_per_second > 0
+
+
+def test_an_engine_can_be_asked_for_by_name(classifier: Classifier, model_dir: Path) -> None:
+    assert choose(classifier, model_dir, "openvino-fp32", threads=2).classifier.engine.name == "openvino-fp32"
+    with pytest.raises(InputError, match=r"engine 'onnx' is not to be had here\. Choose auto, torch-fp32, "):
+        choose(classifier, model_dir, "onnx", threads=2)
+
+
+@pytest.mark.parametrize("wrong", [0.5, math.nan])
+def test_an_engine_that_answers_otherwise_is_refused(
+    classifier: Classifier, model_dir: Path, tmp_path: Path, wrong: float
+) -> None:
+    changed = Classifier.load(model_dir)
+    model = reference(changed).model
+    model.classifier.bias.data[0] += wrong
+    assert engines.export(model, tmp_path)
+    with pytest.raises(InputError, match=r"engine 'openvino-fp32' differs from torch-fp32 by .* Choose auto"):
+        choose(classifier, tmp_path, "openvino-fp32", threads=2)
+    choice = choose(classifier, tmp_path, AUTO, threads=2)
+    assert "refused" in choice.table
+    assert "torch" in choice.classifier.engine.name
+
+
+def test_single_texts_and_batches_may_go_to_different_engines(classifier: Classifier) -> None:
+    single, batched = TorchEngine("one", reference(classifier).model), classifier.engine
+    engine = EngineByShape(single, batched)
+    assert engine.name == "one and torch-fp32"
+    texts = ["good", "bad food"]
+    together = classifier.on(engine).predict_probabilities(texts)
+    alone = np.concatenate([classifier.on(engine).predict_probabilities([text]) for text in texts])
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_training_leaves_the_model_exported_and_signed(model_dir: Path) -> None:
+    exported = engines.exported(model_dir)
+    assert exported is not None
+    names = {exported.relative_to(model_dir).as_posix(), "openvino/openvino_model.bin", probes.PROBES_NAME}
+    assert names <= manifest.verify(model_dir).files.keys()
+
+
+def test_engines_are_compared_on_the_texts_that_the_model_is_least_sure_of(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    texts = [tiny.review(number % 2, number) for number in range(probes.CANDIDATES + 10)]
+    encoded = [ids.tolist() for ids in classifier.encode(texts)]
+    probes.write(tmp_path, classifier.engine, encoded)
+    kept = [classifier.run([ids]).max() for ids in probes.read(tmp_path)]
+    assert len(kept) == probes.PROBES
+    surest = np.sort(classifier.predict_probabilities(texts[: probes.CANDIDATES]).max(axis=1))
+    assert kept == pytest.approx(surest[: probes.PROBES].tolist(), abs=1e-5)
+    assert probes.read(tmp_path / "elsewhere") == []
+
+
+def test_converting_a_model_tells_nobody(classifier: Classifier) -> None:
+    engines.convert(reference(classifier).model)
+    assert sys.modules["openvino_telemetry"] is None
+    assert "openvino.tools.ovc.telemetry_stub" in sys.modules
