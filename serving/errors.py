@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import reprlib
 from http import HTTPStatus
 from typing import Any
 
@@ -15,17 +14,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.inference import OverloadedError
+
 logger = logging.getLogger(__name__)
 
 # KServe's model of a V2 body is "an InferenceRequest or bytes", and its alternatives are no part of a field's name.
 BODY_ALTERNATIVES = ("body", "InferenceRequest")
-WITHOUT_VALUE = ("missing", "json_invalid")
 
 
 def install(app: FastAPI) -> None:
     """Gives FastAPI's own errors the form that KServe's handlers give to KServe's."""
     app.add_exception_handler(RequestValidationError, _refuse_body)
     app.add_exception_handler(HTTPException, _refuse_request)
+    app.add_exception_handler(OverloadedError, _turn_away)
     app.add_middleware(UnexpectedErrors)
     logging.getLogger("kserve").addFilter(is_ours_to_mend)
 
@@ -73,9 +74,18 @@ async def _refuse_body(_: Request, error: Exception) -> JSONResponse:
 def _sentence(mistake: dict[str, Any]) -> str:
     if mistake["type"] == "json_invalid":
         return f"the body is not JSON: {mistake['ctx']['error']} at character {mistake['loc'][-1]}"
-    field = ".".join(str(part) for part in mistake["loc"] if part not in BODY_ALTERNATIVES) or "the body"
-    value = "" if mistake["type"] in WITHOUT_VALUE else f", and it is {reprlib.repr(mistake['input'])}"
-    return f"{field}: {mistake['msg']}{value}"
+    path = [str(part) for part in mistake["loc"] if part not in BODY_ALTERNATIVES]
+    if (
+        "parameters" in path
+    ):  # whose keys are the client's own words, and as little to be repeated as its values
+        path = path[: path.index("parameters") + 1]
+    return f"{'.'.join(path) or 'the body'}: {mistake['msg']}"
+
+
+async def _turn_away(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OverloadedError)
+    headers = {"Retry-After": str(error.retry_after_s)}
+    return JSONResponse({"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE, headers)
 
 
 async def _refuse_request(request: Request, error: Exception) -> JSONResponse:

@@ -111,6 +111,13 @@ def wait_until_ready(server: Server) -> None:
     pytest.fail(f"the predictor did not start: {server.log.read_text()}")
 
 
+def told_since_start(server: Server) -> str:
+    """What it printed after it had said that it serves."""
+    _, greeting, told = server.log.read_text().partition(f"serving {NAME!r} at {server.url}")
+    assert greeting
+    return told.partition("\n")[2]
+
+
 def refused_start(*words: str) -> str:
     """What `python -m serving WORDS` says on standard error when it exits with status 1."""
     done = subprocess.run(
