@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from miniml import data, training
 from miniml.settings import DataSettings, TrainingSettings
 from tests import tiny
-from tests.predictor import Server, running
 from tests.s3_server import S3Server
+
+if TYPE_CHECKING:
+    from tests.predictor import Server
 
 TRAINING: dict[str, Any] = {"batch_size": 16, "iterations": 60, "learning_rate": 1e-2, "max_length": 32}
 """Enough for a tiny model to tell good words from bad ones."""
@@ -60,5 +62,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A predictor of the tiny model; who would break or stop it starts one of their own."""
+    from tests.predictor import (
+        running,  # here, as most tests do without KServe, which takes seconds to import
+    )
+
     with running(tiny_model, tmp_path_factory.mktemp("log") / "server.log") as server:
         yield server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -13,9 +14,11 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import pytest
 import requests
+from kserve import Model, ModelRepository
 
 from miniml.classifier import Classifier, Prediction
 from miniml.processor import usable_processors
+from serving.dataplane import CarefulDataPlane
 from tests import tiny
 from tests.predictor import (
     NAME,
@@ -256,6 +259,37 @@ def test_what_is_not_there_is_said_to_be_missing(server: Server) -> None:
         assert error_of(answer, 404) == f"no model has that name. This server has: {NAME!r}."
     assert "/nowhere" in error_of(server.get("/nowhere"), 404)
     assert "GET /predict" in error_of(server.get("/predict"), 405)
+
+
+def test_what_kserve_has_and_we_have_not_is_no_fault_of_the_server(server: Server) -> None:
+    tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}
+    versioned = server.post(f"/v2/models/{NAME}/versions/1/infer", {"inputs": [tensor]})
+    assert error_of(versioned, 404) == "this server has no versions of a model."
+    explained = server.post(f"/v1/models/{NAME}:explain", {"instances": ["a"]})
+    assert error_of(explained, 404) == "this server has no explainer."
+    assert server.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+
+
+def test_a_cloud_event_is_answered_and_a_broken_one_is_not_repeated(server: Server) -> None:
+    url = f"{server.url}/v1/models/{NAME}:predict"
+    event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "a client", "ce-type": "a question"}
+    headers = {**event, "content-type": "application/json"}
+    answer = requests.post(url, json.dumps({"instances": ["good"]}), headers=headers, timeout=60)
+    assert len(answer.json()["predictions"]) == 1
+    broken = requests.post(url, b'{"instances": ["a secret', headers=headers, timeout=60)
+    assert "secret" not in error_of(broken, 400)
+    unknown = {**headers, "ce-specversion": "a secret"}
+    refused = requests.post(url, json.dumps({"instances": ["good"]}), headers=unknown, timeout=60)
+    assert "secret" not in error_of(refused, 400)
+
+
+def test_the_server_is_ready_only_while_its_model_is() -> None:
+    models = ModelRepository()
+    model = Model(NAME)
+    models.update(model)
+    assert not asyncio.run(CarefulDataPlane(models).ready())
+    model.ready = True
+    assert asyncio.run(CarefulDataPlane(models).ready())
 
 
 def test_nobody_can_unload_the_model(server: Server) -> None:
