@@ -54,7 +54,8 @@ def serving_command(model_dir: Path, name: str, port: int) -> list[str]:
 def serving_in_a_process(model_dir: Path, name: str) -> Iterator[str]:
     """Runs the predictor in a process of its own, and gives its address once it is ready."""
     port = free_port()
-    command = serving_command(model_dir, name, port)
+    # Asked over REST only, and a port for gRPC would have to be free as well.
+    command = [*serving_command(model_dir, name, port), "--enable_grpc=false"]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -69,7 +69,7 @@ def _parser(pipeline: GraphComponent) -> argparse.ArgumentParser:
     running.set_defaults(command=_run)
 
     serving = commands.add_parser("serve", help="serve the newest model of a local run until Ctrl-C")
-    serving.add_argument("--port", type=int, default=8080)
+    serving.add_argument("--port", type=int, default=8080, help="for HTTP; gRPC has the next")
     serving.add_argument("--outputs", type=Path, default=local.OUTPUTS, help="where runs are kept")
     serving.set_defaults(command=_serve)
 
@@ -126,7 +126,7 @@ def _serve(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     """Becomes the predictor, so that Ctrl-C and signals reach it without a go-between."""
     latest = local.latest(options.outputs)
     name = json.loads((latest / "summary.json").read_text(encoding="utf-8"))["service_name"]
-    words = serving_command(latest / "model", name, options.port)
+    words = [*serving_command(latest / "model", name, options.port), f"--grpc_port={options.port + 1}"]
     os.execv(words[0], words)  # noqa: S606 - a list of words of our own making
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import reprlib
+import struct
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,11 +13,13 @@ from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 
 from miniml.classifier import Prediction
+from serving import deadline
 from serving.inference import Inference
 
 INPUT_NAME = "text"
 OUTPUT_NAMES = ("label", "score", "probabilities")
 V1_REMEDY = 'Send {"instances": ["a text", …]} or {"instances": [{"text": "a text"}, …]}.'
+V2_REMEDY = "Send one BYTES tensor of texts, of shape [n] or [n, 1]."
 
 
 class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
@@ -39,26 +42,36 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
         Raises:
             InvalidInput: the request holds no texts; the message says what it holds instead.
         """
+        timeout_s = deadline.remaining.get()
         if isinstance(payload, InferRequest):
-            return self._v2_answer(payload, await self._inference.predict(v2_texts(payload)))
-        predictions = await self._inference.predict(v1_texts(payload))
+            texts = v2_texts(payload)
+            return self._v2_answer(payload, await self._inference.predict(texts, timeout_s=timeout_s))
+        predictions = await self._inference.predict(v1_texts(payload), timeout_s=timeout_s)
         return {"predictions": [asdict(prediction) for prediction in predictions]}
 
     def _v2_answer(self, request: InferRequest, predictions: list[Prediction]) -> InferResponse:
         count, labels = len(predictions), self._inference.labels
         # Lists, not arrays: KServe 0.21 cannot put arrays into a gRPC answer.
-        names = [prediction.label for prediction in predictions]
-        scores = [prediction.score for prediction in predictions]
-        shares = [share for prediction in predictions for share in prediction.probabilities.values()]
+        outputs = {
+            "label": ("BYTES", [count], [prediction.label for prediction in predictions]),
+            "score": ("FP32", [count], [prediction.score for prediction in predictions]),
+            "probabilities": (
+                "FP32",
+                [count, len(labels)],
+                [share for prediction in predictions for share in prediction.probabilities.values()],
+            ),
+        }
+        # KServe picks the requested ones over REST, and forgets to over gRPC.
+        names = dict.fromkeys(output.name for output in request.request_outputs or ()) or OUTPUT_NAMES
         return InferResponse(
             response_id=request.id
             if request.id is not None
             else str(uuid.uuid4()),  # KServe's answer needs one
             model_name=self.name,
             infer_outputs=[
-                InferOutput("label", [count], "BYTES", names),
-                InferOutput("score", [count], "FP32", scores),
-                InferOutput("probabilities", [count, len(labels)], "FP32", shares),
+                InferOutput(name, shape, datatype, data)
+                for name in names
+                for datatype, shape, data in [outputs[name]]
             ],
             # The order of the columns. A parameter can be a string or a number, but no list.
             parameters={"labels": json.dumps(labels, ensure_ascii=False)},
@@ -79,15 +92,19 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
         ]
 
 
+# The messages name the place, the type and the remedy, and never a value, a name or a key that a client sent: each
+# may be a piece of a review.
+
+
 def v1_texts(body: Any) -> list[str]:
     """The texts of a V1 body: strings, or objects with a text."""
     if not isinstance(body, dict):
-        raise InvalidInput(f"the body is {_told(body)}, not an object. {V1_REMEDY}")
+        raise InvalidInput(f"the body is {_kind(body)}, not an object. {V1_REMEDY}")
     if "instances" not in body:
-        raise InvalidInput(f"'instances' is missing; the body has: {_listed(body)}. {V1_REMEDY}")
+        raise InvalidInput(f"'instances' is missing in the body. {V1_REMEDY}")
     instances = body["instances"]
     if not isinstance(instances, list):
-        raise InvalidInput(f"instances is {_told(instances)}, not a list. {V1_REMEDY}")
+        raise InvalidInput(f"instances is {_kind(instances)}, not a list. {V1_REMEDY}")
     if not instances:
         raise InvalidInput(f"instances is empty. {V1_REMEDY}")
     return [_v1_text(f"instances[{place}]", instance) for place, instance in enumerate(instances)]
@@ -96,7 +113,7 @@ def v1_texts(body: Any) -> list[str]:
 def _v1_text(place: str, instance: Any) -> str:
     if isinstance(instance, dict):
         if INPUT_NAME not in instance:
-            raise InvalidInput(f"{place} has no 'text'; it has: {_listed(instance)}. {V1_REMEDY}")
+            raise InvalidInput(f"{place} has no 'text'. {V1_REMEDY}")
         place, instance = f"{place}.text", instance[INPUT_NAME]
     return checked_text(place, instance)
 
@@ -105,31 +122,42 @@ def v2_texts(request: InferRequest) -> list[str]:
     """The texts of a V2 request: its one BYTES tensor, of shape [n] or [n, 1]."""
     if request.id is not None:
         checked_text("id", request.id)  # it goes into the answer
-    for output in request.request_outputs or ():
+    _require_object("parameters", request.parameters)
+    for place, output in enumerate(request.request_outputs or ()):
         if output.name not in OUTPUT_NAMES:
-            raise InvalidInput(f"output {output.name!r} does not exist. Ask for {', '.join(OUTPUT_NAMES)}.")
+            raise InvalidInput(f"outputs[{place}] does not exist. Ask for {', '.join(OUTPUT_NAMES)}.")
+        _require_object(f"outputs[{place}].parameters", output.parameters)
     if len(request.inputs) != 1:
-        raise InvalidInput(f"the request has {len(request.inputs)} inputs. Send one BYTES tensor of texts.")
+        raise InvalidInput(f"the request has {len(request.inputs)} inputs. {V2_REMEDY}")
     tensor = request.inputs[0]
     if tensor.datatype != "BYTES":
-        raise InvalidInput(f"input {tensor.name!r} has datatype {tensor.datatype!r}. Send texts as BYTES.")
-    _require_column(tensor)
-    try:
-        values = tensor.as_numpy().ravel().tolist()
-    except ValueError as error:
-        raise InvalidInput(
-            f"input {tensor.name!r} has shape {tensor.shape}, which its data does not fill. Send one value a text."
-        ) from error
-    return [checked_text(f"input {tensor.name!r}[{place}]", value) for place, value in enumerate(values)]
+        raise InvalidInput(f"inputs[0] has a datatype other than BYTES. {V2_REMEDY}")
+    return [checked_text(f"inputs[0].data[{place}]", value) for place, value in enumerate(_values(tensor))]
 
 
-def _require_column(tensor: InferInput) -> None:
+def _values(tensor: InferInput) -> list[Any]:
     match tensor.shape:
         case [int(count)] | [int(count), 1] if count >= 1:
-            return
-    raise InvalidInput(
-        f"input {tensor.name!r} has shape {_shown(tensor.shape)}. Send shape [n] or [n, 1], n being 1 or more."
-    )
+            pass
+        case _:
+            raise InvalidInput("inputs[0] has a shape other than [n] or [n, 1], n being 1 or more.")
+    try:
+        values: list[Any] = tensor.as_numpy().ravel().tolist()
+    except struct.error as error:
+        raise InvalidInput(
+            "inputs[0] ends within a text. Before each text send its length in bytes, as 4 bytes, least first."
+        ) from error
+    except (OverflowError, ValueError) as error:
+        raise InvalidInput(
+            "inputs[0] has a shape that its data does not fill. Send one value a text."
+        ) from error
+    return values
+
+
+def _require_object(place: str, value: Any) -> None:
+    """V2's binary form reaches us unchecked, and a gRPC map is like a dict without being one."""
+    if not isinstance(value, Mapping | None):
+        raise InvalidInput(f"{place} is {_kind(value)}. Send an object, or leave it out.")
 
 
 def checked_text(place: str, value: Any) -> str:
@@ -140,20 +168,23 @@ def checked_text(place: str, value: Any) -> str:
             text.encode()  # JSON can spell half a surrogate pair, and the tokenizer would fail on it
             return text
     except UnicodeError as error:
-        raise InvalidInput(
-            f"{place} is {_shown(value)}, which is not valid UTF-8. Send whole characters."
-        ) from error
-    raise InvalidInput(f"{place} is {_told(value)}. Send a string.")
+        raise InvalidInput(f"{place} is not valid UTF-8. Send whole characters.") from error
+    raise InvalidInput(f"{place} is {_kind(value)}. Send a string.")
 
 
-def _told(value: Any) -> str:
-    return f"{_shown(value)}, of type {type(value).__name__}"
-
-
-def _shown(value: Any) -> str:
-    """`value` as an error message can carry it: short, and free of what JSON cannot hold."""
-    return reprlib.repr(value)
-
-
-def _listed(body: dict[str, Any]) -> str:
-    return _shown(sorted(body)) if body else "nothing"
+def _kind(value: Any) -> str:
+    """What JSON calls it, and Python."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return f"a number ({type(value).__name__})"
+        case str() | bytes():
+            return "a string"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+    return f"of type {type(value).__name__}"

@@ -9,6 +9,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
+from serving import deadline
 from serving.inference import Inference
 from serving.predictor import checked_text
 
@@ -39,7 +40,8 @@ def predict_route(inference: Inference) -> APIRouter:
 
     @router.post("/predict", summary="Classify one text", responses={"4XX": {"model": Refusal}})
     async def predict(question: Question) -> Answer:
-        (prediction,) = await inference.predict([checked_text("text", question.text)])
+        texts = [checked_text("text", question.text)]
+        (prediction,) = await inference.predict(texts, timeout_s=deadline.remaining.get())
         return Answer(**asdict(prediction))
 
     return router

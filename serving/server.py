@@ -1,84 +1,75 @@
-"""KServe's model server, with its open doors shut and its rough edges taken off."""
+"""KServe's model server on two ports, REST and gRPC, which open together and close together."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import struct
-from http import HTTPStatus
-from typing import Any, NoReturn
+import os
+import signal
+from typing import Any
 
-from kserve import InferRequest, ModelServer
-from kserve.errors import InferenceError, InvalidInput
-from kserve.protocol.dataplane import DataPlane
-from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+from kserve import Model, ModelServer
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# What comes before the tensors of V2's binary form; its body is not JSON to its end.
-BINARY_HEADER = "inference-header-content-length"
-SECONDS_BETWEEN_LOOKS = 0.05
+from serving.dataplane import BINARY_HEADER, CarefulDataPlane, ClosedRepository
+from serving.grpc import GrpcServer, Servicer
+from serving.rest import RestServer
 
 
 class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
-    """Serves on one port, says so once it does, and stops when it is told to."""
+    """Serves, says so once both ports answer, and on SIGTERM finishes what it has taken on.
 
-    def __init__(self, greeting: str, **settings: Any) -> None:
-        super().__init__(**settings)
+    KServe's own end unloads the model first, so that whatever still waits for it is told that there is none.
+    """
+
+    def __init__(self, greeting: str, grpc: GrpcServer | None, **settings: Any) -> None:
+        super().__init__(enable_grpc=False, **settings)  # KServe's gRPC server cannot be furnished
         self.dataplane = CarefulDataPlane(self.registered_models)
         self.model_repository_extension = ClosedRepository(self.registered_models)
-        self.servers.append(self._greet(greeting))
-        self._listening = False
+        self._greeting = greeting
+        self._grpc = grpc
 
-    async def _greet(self, greeting: str) -> None:
-        """Prints `greeting` when the port answers, which uvicorn has no hook for."""
-        while not self._listening:
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.http_port)
-                writer.close()
-                self._listening = True
-            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-        print(greeting, flush=True)
+    def start(self, models: list[Model]) -> None:
+        """Serves `models` until SIGTERM or SIGINT, and returns when every request is answered."""
+        self._register_and_check_atleast_one_model_is_ready(models)
+        asyncio.run(self._serve())
 
-    def stop(self, sig: int) -> None:
-        """Ends the process; uvicorn calls this after it has answered what was under way."""
-        if not self._listening:
-            # uvicorn does not hear signals yet, and KServe's stop would unload the model and leave it running.
-            raise SystemExit(0)
-        super().stop(sig)
-
-
-class CarefulDataPlane(DataPlane):  # type: ignore[misc]  # KServe ships no types
-    """Takes a binary V2 request that cannot be read for what it is: a mistake of the client's."""
-
-    def decode_inference_request(self, body: Any, headers: dict[str, str], model_name: str) -> InferRequest:
-        try:
-            return super().decode_inference_request(body, headers, model_name)
-        except InvalidInput:
-            raise
-        except (AttributeError, InferenceError, LookupError, TypeError, ValueError, struct.error) as error:
-            raise InvalidInput(
-                f"the body is not a binary V2 request. Send JSON without the header {BINARY_HEADER}, or that many "
-                f"bytes of JSON and then the tensors, each as long as its binary_data_size says."
-            ) from error
+    async def _serve(self) -> None:
+        rest = RestServer(
+            self.dataplane,
+            self.model_repository_extension,
+            self.http_port,
+            access_log_format=self.access_log_format,
+            grace_period=self.grace_period,
+            event_loop=self.event_loop,
+            timeout_keep_alive=self.timeout_keep_alive,
+            ssl_certfile=self.ssl_certfile,
+            ssl_keyfile=self.ssl_keyfile,
+        )
+        if self._grpc:
+            await self._grpc.start(Servicer(self.dataplane, self.model_repository_extension))
+        serving = asyncio.create_task(rest.start())
+        await rest.listens()
+        told_to_stop = _signals()
+        print(self._greeting, flush=True)
+        await told_to_stop.wait()
+        rest.stop()
+        await asyncio.gather(serving, *([self._grpc.stop(self.grace_period)] if self._grpc else []))
 
 
-class ClosedRepository(ModelRepositoryExtension):  # type: ignore[misc]  # KServe ships no types
-    """Loads and unloads nothing: KServe lets anyone unload the model, and nothing brings it back."""
+def _signals() -> asyncio.Event:
+    """Is set by SIGTERM and Ctrl-C; a second Ctrl-C ends the process at once, answers or not."""
+    told = asyncio.Event()
 
-    async def load(self, model_name: str) -> NoReturn:
-        _refuse("load", model_name)
+    def interrupt() -> None:
+        if told.is_set():
+            os._exit(1)
+        told.set()
 
-    async def unload(self, model_name: str) -> NoReturn:
-        _refuse("unload", model_name)
-
-
-def _refuse(action: str, model_name: str) -> NoReturn:
-    raise HTTPException(
-        HTTPStatus.FORBIDDEN,
-        f"no client may {action} {model_name!r}. The model is chosen when the server starts: --model_dir.",
-    )
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, told.set)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    return told
 
 
 class JsonBodies:

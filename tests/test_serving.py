@@ -1,17 +1,13 @@
-"""The predictor, as its clients meet it: a process of its own, spoken to over HTTP."""
+"""The predictor, as its clients meet it over HTTP."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,88 +17,27 @@ import requests
 from miniml.classifier import Classifier, Prediction
 from miniml.processor import usable_processors
 from tests import tiny
+from tests.predictor import NAME, Server, error_of, raw_tensor, refused_start, running
 
-ROOT = Path(__file__).parents[1]
-NAME = "reviews"
 TEXTS = ["the food was great and tasty", "rude staff", "a very dirty place, we hated it 7", ""]
-SECONDS_TO_START = 60
 
-# The predictor with a model that fails as torch does where a kernel is missing.
+# The predictor with a model that fails, once it serves, as torch does where a kernel is missing.
 BROKEN = """
 import sys
-from miniml.classifier import Classifier
 from serving.__main__ import main
+from serving.inference import Inference
 
-def fail(classifier, texts):
+def fail(batch):
     raise NotImplementedError("a secret")
 
-Classifier.predict = fail
+def start_and_break(inference, *arguments):
+    choice = start(inference, *arguments)
+    inference.classifier.run = fail
+    return choice
+
+start, Inference.start = Inference.start, start_and_break
 sys.exit(main())
 """
-
-
-@dataclass(frozen=True)
-class Server:
-    """A predictor that runs."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def post(self, path: str, body: Any) -> requests.Response:
-        return requests.post(self.url + path, json=body, timeout=60)
-
-    def v1(self, instances: Any) -> requests.Response:
-        return self.post(f"/v1/models/{NAME}:predict", {"instances": instances})
-
-    def v2(self, data: list[Any], shape: list[int], **more: Any) -> requests.Response:
-        tensor = {"name": "any", "datatype": "BYTES", "shape": shape, "data": data}
-        return self.post(f"/v2/models/{NAME}/infer", {"inputs": [tensor], **more})
-
-    def get(self, path: str) -> requests.Response:
-        return requests.get(self.url + path, timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextlib.contextmanager
-def running(model_dir: Path, log: Path, program: tuple[str, ...] = ("-m", "serving")) -> Iterator[Server]:
-    port = free_port()
-    words = [f"--model_dir={model_dir}", f"--model_name={NAME}", f"--http_port={port}"]
-    with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, *program, *words], cwd=ROOT, stdout=out, stderr=out)
-    server = Server(f"http://127.0.0.1:{port}", process, log)
-    try:
-        wait_until_ready(server)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def wait_until_ready(server: Server) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline and server.process.poll() is None:
-        with contextlib.suppress(requests.ConnectionError):
-            if server.get(f"/v2/models/{NAME}/ready").ok and server.url in server.log.read_text():
-                return
-        time.sleep(0.1)
-    pytest.fail(f"the predictor did not start: {server.log.read_text()}")
-
-
-def refused_start(*words: str) -> str:
-    """What `python -m serving WORDS` says on standard error when it exits with status 1."""
-    done = subprocess.run(
-        [sys.executable, "-m", "serving", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 1, done.stderr
-    assert done.stdout == ""
-    return done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -129,14 +64,6 @@ def assert_alike(answers: list[dict[str, Any]], expected: list[Prediction]) -> N
         assert list(answer) == ["label", "score", "probabilities"]
         assert answer["score"] == pytest.approx(prediction.score, abs=1e-4)
         assert answer["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-4)
-
-
-def error_of(response: requests.Response, status: int) -> str:
-    assert response.status_code == status, response.text
-    answer = response.json()
-    assert list(answer) == ["error"]
-    assert "Traceback" not in answer["error"]
-    return str(answer["error"])
 
 
 def test_v1_answers_with_label_names_and_every_probability(
@@ -177,7 +104,7 @@ def test_v2_gives_only_the_outputs_that_are_asked_for(server: Server) -> None:
 
 
 def test_v2_takes_the_binary_form_of_kserves_own_client(server: Server, expected: list[Prediction]) -> None:
-    tensor = b"".join(len(text.encode()).to_bytes(4, "little") + text.encode() for text in TEXTS)
+    tensor = raw_tensor([text.encode() for text in TEXTS])
     parameters = {"binary_data_size": len(tensor)}
     head = {"inputs": [{"name": "text", "shape": [4], "datatype": "BYTES", "parameters": parameters}]}
     length = {"inference-header-content-length": str(len(json.dumps(head)))}
@@ -251,15 +178,16 @@ def test_swagger_lists_predict_with_an_example_to_paste(server: Server) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({}, "'instances' is missing; the body has: nothing"),
-        ({"inputs": ["a"]}, "'instances' is missing; the body has: ['inputs']"),
-        ({"instances": "a text"}, "instances is 'a text', of type str, not a list"),
+        ({}, "'instances' is missing in the body"),
+        ({"inputs": ["a"]}, "'instances' is missing in the body"),
+        ({"instances": "a text"}, "instances is a string, not a list"),
         ({"instances": []}, "instances is empty"),
-        ({"instances": ["a", 3]}, "instances[1] is 3, of type int"),
-        ({"instances": [None]}, "instances[0] is None"),
-        ({"instances": [{"txt": "a"}]}, "instances[0] has no 'text'; it has: ['txt']"),
-        ({"instances": [{"text": ["a"]}]}, "instances[0].text is ['a'], of type list"),
-        (["a"], "the body is ['a'], of type list, not an object"),
+        ({"instances": ["a", 3]}, "instances[1] is a number (int). Send a string."),
+        ({"instances": [None]}, "instances[0] is null. Send a string."),
+        ({"instances": [True]}, "instances[0] is a boolean. Send a string."),
+        ({"instances": [{"txt": "a"}]}, "instances[0] has no 'text'."),
+        ({"instances": [{"text": ["a"]}]}, "instances[0].text is a list. Send a string."),
+        (["a"], "the body is a list, not an object"),
         ({"instances": ["\ud800"]}, "no low surrogate"),
     ],
 )
@@ -273,20 +201,21 @@ def test_v1_says_what_is_wrong_with_a_body(server: Server, body: Any, message: s
 @pytest.mark.parametrize(
     ("data", "shape", "more", "message"),
     [
-        (["a", "b"], [3], {}, "input 'any' has shape [3], which its data does not fill"),
-        (["a", "b"], [-1], {}, "input 'any' has shape [-1]"),
-        (["a", "b"], [1, 2], {}, "input 'any' has shape [1, 2]"),
-        ([], [0], {}, "input 'any' has shape [0]"),
-        ([["a", "b"], "c"], [2], {}, "input 'any'[0] is ['a', 'b'], of type list"),
-        (["a", 2.5], [2], {}, "input 'any'[1] is 2.5, of type float"),
+        (["a", "b"], [3], {}, "inputs[0] has a shape that its data does not fill"),
+        (["a"], [10**30], {}, "inputs[0] has a shape that its data does not fill"),
+        (["a", "b"], [-1], {}, "inputs[0] has a shape other than [n] or [n, 1]"),
+        (["a", "b"], [1, 2], {}, "inputs[0] has a shape other than [n] or [n, 1]"),
+        ([], [0], {}, "inputs[0] has a shape other than [n] or [n, 1]"),
+        ([["a", "b"], "c"], [2], {}, "inputs[0].data[0] is a list. Send a string."),
+        (["a", 2.5], [2], {}, "inputs[0].data[1] is a number (float). Send a string."),
         (["\ud800"], [1], {}, "not valid UTF-8"),
         (["a"], [1], {"id": 42}, "id: Input should be a valid string, and it is 42"),
-        (["a"], [1], {"id": "\ud800"}, "id is '\\ud800'"),
+        (["a"], [1], {"id": "\ud800"}, "id is not valid UTF-8"),
         (
             ["a"],
             [1],
             {"outputs": [{"name": "logits"}]},
-            "output 'logits' does not exist. Ask for label, score",
+            "outputs[0] does not exist. Ask for label, score, probabilities.",
         ),
         (["a"], [1], {"inputs": []}, "the request has 0 inputs"),
         (["a"], [1], {"inputs": [{"name": "x"}]}, "inputs.0.shape: Field required"),
@@ -294,7 +223,7 @@ def test_v1_says_what_is_wrong_with_a_body(server: Server, body: Any, message: s
             ["a"],
             [1],
             {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]},
-            "input 'x' has datatype 'FP32'. Send texts as BYTES.",
+            "inputs[0] has a datatype other than BYTES. Send one BYTES tensor of texts",
         ),
     ],
 )
@@ -320,9 +249,13 @@ def test_predict_says_what_is_wrong_with_a_body(server: Server, body: bytes, mes
     assert message in error_of(requests.post(f"{server.url}/predict", body, timeout=60), 400)
 
 
-def test_an_unknown_model_is_named(server: Server) -> None:
-    assert "nobody" in error_of(server.post("/v1/models/nobody:predict", {"instances": ["a"]}), 404)
-    assert "nobody" in error_of(server.get("/v2/models/nobody/ready"), 404)
+def test_what_is_not_there_is_said_to_be_missing(server: Server) -> None:
+    for answer in (
+        server.post("/v1/models/nobody:predict", {"instances": ["a"]}),
+        server.get("/v2/models/nobody/ready"),
+        server.get("/v2/models/nobody"),
+    ):
+        assert error_of(answer, 404) == f"no model has that name. This server has: {NAME!r}."
     assert "/nowhere" in error_of(server.get("/nowhere"), 404)
     assert "GET /predict" in error_of(server.get("/predict"), 405)
 
@@ -357,8 +290,9 @@ def test_what_a_client_does_leaves_no_line_in_the_log(server: Server) -> None:
     server.v1(TEXTS)
     server.v1([3])
     server.get("/v2/models/nobody/ready")
-    lines = server.log.read_text().splitlines()
-    assert lines == [f"serving {NAME!r} at {server.url} (labels: bad, so so, gut & schön)"]
+    addresses = f"{server.url} and gRPC at {server.grpc_address}"
+    assert f"serving {NAME!r} at {addresses} (labels: bad, so so, gut & schön)\n" in server.log.read_text()
+    assert server.words_since_the_greeting() == ""
 
 
 def test_an_unexpected_error_is_logged_tells_the_client_nothing_and_leaves_ctrl_c_clean(
@@ -385,7 +319,7 @@ def test_sigterm_answers_what_is_under_way_and_ends_with_status_0(tiny_model: Pa
         server.process.send_signal(signal.SIGTERM)
         assert len(big.result().json()["predictions"]) == 1_000
         assert server.process.wait(timeout=30) == 0
-        assert len(server.log.read_text().splitlines()) == 1
+        assert server.words_since_the_greeting() == ""
 
 
 def test_a_tampered_model_folder_is_not_served(tmp_path: Path) -> None:

@@ -1,0 +1,271 @@
+"""V2 over gRPC: KServe's servicer behind interceptors, limits and errors of ours.
+
+KServe's own server has its interceptors and options wired in, cannot encrypt, shares its port with whoever asks
+for it too, and its errors repeat what a client sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from grpc import StatusCode, aio
+from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from kserve.protocol.grpc.servicer import InferenceServicer
+
+from serving import deadline
+from serving.dataplane import REPOSITORY_REMEDY, UnknownModel
+from serving.inference import OverloadedError
+from serving.predictor import V2_REMEDY
+
+logger = logging.getLogger(__name__)
+
+SECONDS_OF_QUIET = 0.1
+"""In which a call that a client had sent already has come in, and a message of ours has reached it."""
+SECONDS_TO_QUIET = 1.0
+"""How long to wait for that quiet: a client that asks without waiting for answers never grants it."""
+
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]]
+
+
+def interceptors() -> list[aio.ServerInterceptor]:
+    """What every call passes on its way in, outermost first; more belong behind `Statuses`."""
+    return [Statuses(), Deadlines()]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the server proves with who it is; both files are PEM."""
+
+    chain: Path
+    key: Path
+
+
+class GrpcServer:
+    """One port that speaks V2 over gRPC."""
+
+    def __init__(
+        self,
+        port: int,
+        interceptors: Sequence[aio.ServerInterceptor],
+        *,
+        message_bytes: int,
+        certificate: Certificate | None = None,
+    ) -> None:
+        self._port = port
+        self._interceptors = interceptors
+        self._message_bytes = message_bytes
+        self._certificate = certificate
+        self._calls = Calls()
+        self._server: aio.Server | None = None
+
+    async def start(self, servicer: InferenceServicer) -> None:
+        """Listens.
+
+        Raises:
+            RuntimeError: the port is taken.
+        """
+        self._server = aio.server(
+            interceptors=[*self._interceptors, self._calls],
+            options=[
+                ("grpc.max_receive_message_length", self._message_bytes),
+                # Two servers at one port would each answer some of the calls, and nobody would be told.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
+        address = f"[::]:{self._port}"  # where there is no IPv6, gRPC takes it for 0.0.0.0
+        if self._certificate:
+            pair = (self._certificate.key.read_bytes(), self._certificate.chain.read_bytes())
+            self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        else:
+            self._server.add_insecure_port(address)
+        await self._server.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no further calls, and returns once those under way are answered, or cut off after `grace_s`.
+
+        gRPC refuses what reaches it from the moment that it is told to stop, even on connections that do not know of
+        it yet. Therefore answers are held back first: a client that waits for one sends no further call. When what
+        was on its way has come, gRPC tells every connection, and then the answers are let go.
+        """
+        if not self._server:
+            return
+        self._calls.hold()
+        await self._calls.quiet()
+        stopping = asyncio.create_task(self._server.stop(grace_s))
+        await asyncio.sleep(SECONDS_OF_QUIET)
+        self._calls.release()
+        await asyncio.wait(
+            [stopping, asyncio.create_task(self._calls.over())], return_when=asyncio.FIRST_COMPLETED
+        )
+        # A connection that was being made would keep gRPC for 20 s, though no call can come of it.
+        await asyncio.wait([stopping], timeout=SECONDS_OF_QUIET)
+
+
+class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no types
+    """KServe's, strict where it lets a wrong request through, and without its doors to the model repository."""
+
+    @classmethod
+    def validate_grpc_request(cls, request: messages.ModelInferRequest) -> None:
+        """Refuses what KServe would fail on; its own refusals repeat names that the client chose.
+
+        Raises:
+            UnknownModel: a version of the model was asked for.
+            InvalidInput: the request is not one tensor of BYTES.
+        """
+        if request.model_version:
+            raise UnknownModel("models have no versions here. Leave model_version out.")
+        raw = len(request.raw_input_contents)
+        if len(request.inputs) != 1:
+            raise InvalidInput(f"the request has {len(request.inputs)} inputs. {V2_REMEDY}")
+        if request.inputs[0].datatype != "BYTES":
+            raise InvalidInput(f"inputs[0] has a datatype other than BYTES. {V2_REMEDY}")
+        if raw > 1:
+            raise InvalidInput(f"raw_input_contents holds {raw} tensors for 1 input. {V2_REMEDY}")
+        if raw and request.inputs[0].HasField("contents"):
+            raise InvalidInput("inputs[0] has contents beside raw_input_contents. Send one of the two.")
+
+    async def RepositoryModelLoad(self, request: Any, context: aio.ServicerContext) -> None:  # noqa: N802
+        await context.abort(StatusCode.PERMISSION_DENIED, f"no client may load a model. {REPOSITORY_REMEDY}")
+
+    async def RepositoryModelUnload(self, request: Any, context: aio.ServicerContext) -> None:  # noqa: N802
+        await context.abort(
+            StatusCode.PERMISSION_DENIED, f"no client may unload a model. {REPOSITORY_REMEDY}"
+        )
+
+
+class Statuses(aio.ServerInterceptor):  # type: ignore[misc]
+    """Gives each failure its status and a text of ours; gRPC's own texts quote the exception.
+
+    It reads the request itself, because what is no message at all fails before any interceptor is asked.
+    """
+
+    async def intercept_service(
+        self, continuation: Continuation, call: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
+        handler = await continuation(call)
+        if handler is None:
+            return None  # no such method: gRPC says so
+
+        async def answer(message: bytes, context: aio.ServicerContext) -> bytes:
+            try:
+                request = handler.request_deserializer(message)
+                reply: bytes = handler.response_serializer(await handler.unary_unary(request, context))
+            except aio.AbortError:
+                raise
+            except Exception as error:
+                await _abort(context, error, call.method)
+                raise  # abort has raised already
+            return reply
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+async def _abort(context: aio.ServicerContext, error: Exception, method: str) -> None:
+    match error:
+        case InvalidInput():
+            await context.abort(StatusCode.INVALID_ARGUMENT, error.reason)
+        case DecodeError():
+            await context.abort(StatusCode.INVALID_ARGUMENT, "the request is not the message of this method.")
+        case ModelNotFound():
+            await context.abort(StatusCode.NOT_FOUND, error.reason)
+        case ModelNotReady():
+            await context.abort(StatusCode.UNAVAILABLE, "the model is not ready.")
+        case OverloadedError():
+            # gRPC's own Retry-After, which clients with a retry policy keep to.
+            pushback = ("grpc-retry-pushback-ms", str(1_000 * error.retry_after_s))
+            await context.abort(StatusCode.UNAVAILABLE, str(error), (pushback,))
+        case TimeoutError():
+            await context.abort(StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer.")
+    logger.error("%s failed", method, exc_info=error)
+    await context.abort(StatusCode.INTERNAL, "internal error")
+
+
+class Deadlines(aio.ServerInterceptor):  # type: ignore[misc]
+    """Tells the predictor how long the client still waits. gRPC itself cancels a call that it no longer waits for."""
+
+    async def intercept_service(
+        self, continuation: Continuation, call: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
+        handler = await continuation(call)
+        if handler is None:
+            return None
+
+        async def answer(request: Any, context: aio.ServicerContext) -> Any:
+            deadline.remaining.set(context.time_remaining())
+            return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer, handler.request_deserializer, handler.response_serializer
+        )
+
+
+class Calls(aio.ServerInterceptor):  # type: ignore[misc]
+    """Can hold back every answer, and knows whether calls still come, and whether one is under way."""
+
+    def __init__(self) -> None:
+        self._released = asyncio.Event()
+        self._released.set()
+        self._came = asyncio.Event()
+        self._under_way = 0
+        self._over = asyncio.Event()
+        self._over.set()
+
+    async def intercept_service(
+        self, continuation: Continuation, call: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
+        self._came.set()
+        handler = await continuation(call)
+        if handler is None:
+            return None
+
+        async def answer(request: Any, context: aio.ServicerContext) -> Any:
+            self._begin(context)
+            try:
+                reply = await handler.unary_unary(request, context)
+            except Exception:
+                await self._released.wait()
+                raise
+            await self._released.wait()
+            return reply
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer, handler.request_deserializer, handler.response_serializer
+        )
+
+    def _begin(self, context: aio.ServicerContext) -> None:
+        self._under_way += 1
+        self._over.clear()
+        context.add_done_callback(self._end)
+
+    def _end(self, _: aio.ServicerContext) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._over.set()
+
+    def hold(self) -> None:
+        self._released.clear()
+
+    def release(self) -> None:
+        self._released.set()
+
+    async def quiet(self) -> None:
+        """Returns when no call has come for a moment, or none of these moments came."""
+        for _ in range(round(SECONDS_TO_QUIET / SECONDS_OF_QUIET)):
+            self._came.clear()
+            await asyncio.sleep(SECONDS_OF_QUIET)
+            if not self._came.is_set():
+                return
+
+    async def over(self) -> None:
+        """Returns when every call has had its answer."""
+        await self._over.wait()

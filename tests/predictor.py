@@ -1,0 +1,135 @@
+"""A predictor that runs as its clients meet it: a process of its own, spoken to over HTTP and gRPC."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+import requests
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+ROOT = Path(__file__).parents[1]
+NAME = "reviews"
+SECONDS_TO_START = 60
+
+
+@dataclass(frozen=True)
+class Server:
+    """A predictor that runs."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    grpc_address: str = ""
+    channel: grpc.Channel | None = field(default=None, compare=False)
+
+    def post(self, path: str, body: Any) -> requests.Response:
+        return requests.post(self.url + path, json=body, timeout=60)
+
+    def v1(self, instances: Any) -> requests.Response:
+        return self.post(f"/v1/models/{NAME}:predict", {"instances": instances})
+
+    def v2(self, data: list[Any], shape: list[int], **more: Any) -> requests.Response:
+        tensor = {"name": "any", "datatype": "BYTES", "shape": shape, "data": data}
+        return self.post(f"/v2/models/{NAME}/infer", {"inputs": [tensor], **more})
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.url + path, timeout=60)
+
+    def words_since_the_greeting(self) -> str:
+        """What the server has printed since it said that it serves."""
+        return self.log.read_text().partition("serving ")[2].partition("\n")[2]
+
+    @property
+    def grpc(self) -> Any:
+        """KServe's client for every method of V2 over gRPC."""
+        assert self.channel is not None
+        return GRPCInferenceServiceStub(self.channel)
+
+
+def infer_message(texts: list[str] | list[bytes], *, raw: bool = False, **more: Any) -> Any:
+    """The request for `texts`, as contents or as a raw tensor."""
+    values = [text.encode() if isinstance(text, str) else text for text in texts]
+    tensor: dict[str, Any] = {"name": "text", "datatype": "BYTES", "shape": [len(values)]}
+    if raw:
+        more["raw_input_contents"] = [raw_tensor(values)]
+    else:
+        tensor["contents"] = {"bytes_contents": values}
+    return messages.ModelInferRequest(**{"model_name": NAME, "inputs": [tensor], **more})
+
+
+def raw_tensor(values: list[bytes]) -> bytes:
+    """V2's binary form of BYTES: each value after its length."""
+    return b"".join(len(value).to_bytes(4, "little") + value for value in values)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(
+    model_dir: Path, log: Path, program: tuple[str, ...] = ("-m", "serving"), *more: str
+) -> Iterator[Server]:
+    """Runs the predictor with `more` options, and ends it."""
+    http_port, grpc_port = free_port(), free_port()
+    words = [f"--model_dir={model_dir}", f"--model_name={NAME}", f"--http_port={http_port}"]
+    words += ["--engine=torch-fp32"]  # answers to the last digit, and no time spent on choosing
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, *program, *words, f"--grpc_port={grpc_port}", *more],
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+        )
+    address = f"127.0.0.1:{grpc_port}"
+    with grpc.insecure_channel(address) as channel:
+        server = Server(f"http://127.0.0.1:{http_port}", process, log, address, channel)
+        try:
+            wait_until_ready(server)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline and server.process.poll() is None:
+        with contextlib.suppress(requests.ConnectionError):
+            if server.get(f"/v2/models/{NAME}/ready").ok and server.url in server.log.read_text():
+                return
+        time.sleep(0.1)
+    pytest.fail(f"the predictor did not start: {server.log.read_text()}")
+
+
+def refused_start(*words: str) -> str:
+    """What `python -m serving WORDS` says on standard error when it exits with status 1."""
+    done = subprocess.run(
+        [sys.executable, "-m", "serving", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+def error_of(response: requests.Response, status: int) -> str:
+    """The error's text, in the one form that every error has."""
+    assert response.status_code == status, response.text
+    answer = response.json()
+    assert list(answer) == ["error"]
+    assert "Traceback" not in answer["error"]
+    return str(answer["error"])
