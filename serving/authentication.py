@@ -36,7 +36,9 @@ class Token:
     def __init__(self, file: Path | None = None, value: str | None = None) -> None:
         self._file = file
         self._changed = 0
-        self._token = _checked(value, f"the variable {VARIABLE}") if file is None and value is not None else b""
+        self._token = (
+            _checked(value, f"the variable {VARIABLE}") if file is None and value is not None else b""
+        )
         if file is not None:
             self._read()
 
@@ -86,7 +88,9 @@ class Token:
 
 def _checked(token: str, source: str) -> bytes:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise InputError(f"{source} holds no token. Put one there, of visible ASCII characters without blanks.")
+        raise InputError(
+            f"{source} holds no token. Put one there, of visible ASCII characters without blanks."
+        )
     return token.encode()
 
 
@@ -98,8 +102,10 @@ class Authentication:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or _is_open(scope) or self._token.is_in(
-            Headers(scope=scope).get("authorization", "")
+        if (
+            scope["type"] == "lifespan"
+            or _is_open(scope)
+            or self._token.is_in(Headers(scope=scope).get("authorization", ""))
         ):
             await self._app(scope, receive, send)
             return

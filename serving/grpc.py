@@ -22,8 +22,11 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServi
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from serving import deadline
+from serving.authentication import GrpcAuthentication, Token
 from serving.dataplane import REPOSITORY_REMEDY, UnknownModel
+from serving.errors import places
 from serving.inference import OverloadedError
+from serving.observation import GrpcObservation
 from serving.predictor import V2_REMEDY
 
 logger = logging.getLogger(__name__)
@@ -32,13 +35,15 @@ SECONDS_OF_QUIET = 0.1
 """In which a call that a client had sent already has come in, and a message of ours has reached it."""
 SECONDS_TO_QUIET = 1.0
 """How long to wait for that quiet: a client that asks without waiting for answers never grants it."""
+SECONDS_OF_A_RACE = 0.05
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]]
 
 
-def interceptors() -> list[aio.ServerInterceptor]:
-    """What every call passes on its way in, outermost first; more belong behind `Statuses`."""
-    return [Statuses(), Deadlines()]
+def interceptors(token: Token | None = None) -> list[aio.ServerInterceptor]:
+    """What every call passes on its way in, outermost first."""
+    asking = [GrpcAuthentication(token)] if token else []
+    return [GrpcObservation(), *asking, Statuses(), Deadlines()]
 
 
 @dataclass(frozen=True)
@@ -163,14 +168,14 @@ class Statuses(aio.ServerInterceptor):  # type: ignore[misc]
             except aio.AbortError:
                 raise
             except Exception as error:
-                await _abort(context, error, call.method)
+                await _abort(context, error)
                 raise  # abort has raised already
             return reply
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
-async def _abort(context: aio.ServicerContext, error: Exception, method: str) -> None:
+async def _abort(context: aio.ServicerContext, error: Exception) -> None:
     match error:
         case InvalidInput():
             await context.abort(StatusCode.INVALID_ARGUMENT, error.reason)
@@ -180,14 +185,20 @@ async def _abort(context: aio.ServicerContext, error: Exception, method: str) ->
             await context.abort(StatusCode.NOT_FOUND, error.reason)
         case ModelNotReady():
             await context.abort(StatusCode.UNAVAILABLE, "the model is not ready.")
+        case OverloadedError() if _too_late(context):
+            await context.abort(StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer.")
         case OverloadedError():
             # gRPC's own Retry-After, which clients with a retry policy keep to.
             pushback = ("grpc-retry-pushback-ms", str(1_000 * error.retry_after_s))
             await context.abort(StatusCode.UNAVAILABLE, str(error), (pushback,))
-        case TimeoutError():
-            await context.abort(StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer.")
-    logger.error("%s failed", method, exc_info=error)
+    logger.error("%s", places(error))
     await context.abort(StatusCode.INTERNAL, "internal error")
+
+
+def _too_late(context: aio.ServicerContext) -> bool:
+    """Whether the client's own deadline has passed; the answer that says so and the deadline race each other."""
+    remaining = context.time_remaining()
+    return remaining is not None and remaining < SECONDS_OF_A_RACE
 
 
 class Deadlines(aio.ServerInterceptor):  # type: ignore[misc]

@@ -52,7 +52,7 @@ class WholeBodies:
         if body is None:
             await self._refuse(scope, receive, send)
             return
-        answering = asyncio.create_task(self._app(scope, _Replay(body), send))
+        answering = asyncio.create_task(self._answer(scope, body, send))
         hanging_up = asyncio.create_task(_disconnect(receive))
         try:
             await asyncio.wait([answering, hanging_up], return_when=asyncio.FIRST_COMPLETED)
@@ -64,6 +64,9 @@ class WholeBodies:
         finally:
             answering.cancel()
             hanging_up.cancel()
+
+    async def _answer(self, scope: Scope, body: bytes, send: Send) -> None:
+        await self._app(scope, _Replay(body), send)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """The body, or None where it is over the limit or its client has gone."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from kserve.model_server import parser as kserve_parser
 
 from miniml.errors import InputError
+from serving.authentication import Token
 from serving.engine_choice import AUTO
 from serving.settings import CacheSettings, Limits, QueueSettings, ServingSettings
 
@@ -80,5 +81,6 @@ def settings_of(options: argparse.Namespace) -> ServingSettings:
         limits=Limits(options.max_body_bytes, options.max_texts, options.max_characters),
         queue=QueueSettings(options.queue_texts, options.request_timeout),
         cache=CacheSettings(options.cache_entries, options.cache_ttl),
+        token=Token.of(options.token_file),
         access_log=options.access_log,
     )

@@ -20,12 +20,16 @@ from miniml.classifier import Classifier
 from miniml.engines import REFERENCE
 from miniml.errors import InputError
 from serving import errors
+from serving.authentication import Authentication
 from serving.grpc import Certificate, GrpcServer, interceptors
 from serving.inference import Inference
+from serving.limits import WholeBodies
+from serving.observation import Observation, access_log
 from serving.options import settings_of
 from serving.predictor import Predictor
 from serving.routes import docs_route, predict_route
 from serving.server import JsonBodies, Server
+from serving.settings import ServingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -40,25 +44,28 @@ def serve(options: argparse.Namespace) -> None:
     _keep_quiet()
     _require_usable(options)
     settings = settings_of(options)
-    inference = Inference(Classifier.load(settings.model_dir), settings.queue, settings.cache)
+    inference = Inference(
+        Classifier.load(settings.model_dir), settings.queue, settings.cache, settings.limits
+    )
     choice = inference.start(settings.model_dir, settings.engine)
     logger.info("measured at load, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.table)
-    furnish(app, inference, docs=options.enable_docs_url)
+    furnish(app, inference, settings, docs=options.enable_docs_url)
     url = f"http{'s' if options.ssl_certfile else ''}://127.0.0.1:{options.http_port}"
     also = f" and gRPC at 127.0.0.1:{options.grpc_port}" if options.enable_grpc else ""
     server = Server(
         f"serving {options.model_name!r} at {url}{also} (labels: {', '.join(inference.labels)})",
-        _grpc(options, settings.limits.body_bytes),
+        _grpc(options, settings),
         http_port=options.http_port,
         enable_latency_logging=options.enable_latency_logging,
     )
     gc.collect()  # the engines that were not chosen
     gc.freeze()  # what is loaded stays, so no collection need look at it again
     gc.enable()
-    server.start([Predictor(options.model_name, inference)])
+    with access_log(settings.access_log):
+        server.start([Predictor(options.model_name, inference)])
 
 
-def _grpc(options: argparse.Namespace, message_bytes: int) -> GrpcServer | None:
+def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer | None:
     if not options.enable_grpc:
         return None
     certificate = (
@@ -66,24 +73,37 @@ def _grpc(options: argparse.Namespace, message_bytes: int) -> GrpcServer | None:
         if options.ssl_certfile and options.ssl_keyfile
         else None
     )
-    return GrpcServer(options.grpc_port, interceptors(), message_bytes=message_bytes, certificate=certificate)
+    return GrpcServer(
+        options.grpc_port,
+        interceptors(settings.token),
+        message_bytes=settings.limits.body_bytes,
+        certificate=certificate,
+    )
 
 
-def furnish(app: FastAPI, inference: Inference, *, docs: bool) -> None:
-    """Puts our routes, error form and reading of bodies on KServe's application, before KServe adds its own."""
+def furnish(app: FastAPI, inference: Inference, settings: ServingSettings, *, docs: bool) -> None:
+    """Puts what is ours on KServe's application, before KServe adds its own.
+
+    A request passes what is added last first: it is observed, then it has to bring the token, then its body
+    is read, and what goes wrong from there on is answered in one form.
+    """
     app.title, app.version = "miniml", __version__
     app.include_router(predict_route(inference))
     if docs and not app.docs_url:
         app.include_router(docs_route("miniml", "/openapi.json"))
     app.add_middleware(JsonBodies)
     errors.install(app)
+    app.add_middleware(WholeBodies, limit=settings.limits.body_bytes)
+    if settings.token:
+        app.add_middleware(Authentication, token=settings.token)
+    app.add_middleware(Observation)
 
 
 def _keep_quiet() -> None:
     """Only what someone should look at is logged; KServe leaves logging alone that is configured already."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("serving").setLevel(logging.INFO)
-    transformers_logging.set_verbosity_error()  # converting a model makes it wonder about its loss
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # converting a model makes it wonder about its loss
     # KServe 0.21 answers V1 with a class that FastAPI would rather see gone.
     warnings.filterwarnings("ignore", category=FastAPIDeprecationWarning)
 

@@ -82,7 +82,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(
-    model_dir: Path, log: Path, program: tuple[str, ...] = ("-m", "serving"), *more: str
+    model_dir: Path, log: Path, *more: str, program: tuple[str, ...] = ("-m", "serving")
 ) -> Iterator[Server]:
     """Runs the predictor with `more` options, and ends it."""
     http_port, grpc_port = free_port(), free_port()

@@ -17,7 +17,7 @@ import requests
 from miniml.classifier import Classifier, Prediction
 from miniml.processor import usable_processors
 from tests import tiny
-from tests.predictor import NAME, Server, error_of, raw_tensor, refused_start, running
+from tests.predictor import NAME, Server, error_of, infer_message, raw_tensor, refused_start, running
 
 TEXTS = ["the food was great and tasty", "rude staff", "a very dirty place, we hated it 7", ""]
 
@@ -209,7 +209,7 @@ def test_v1_says_what_is_wrong_with_a_body(server: Server, body: Any, message: s
         ([["a", "b"], "c"], [2], {}, "inputs[0].data[0] is a list. Send a string."),
         (["a", 2.5], [2], {}, "inputs[0].data[1] is a number (float). Send a string."),
         (["\ud800"], [1], {}, "not valid UTF-8"),
-        (["a"], [1], {"id": 42}, "id: Input should be a valid string, and it is 42"),
+        (["a"], [1], {"id": 42}, "id: Input should be a valid string"),
         (["a"], [1], {"id": "\ud800"}, "id is not valid UTF-8"),
         (
             ["a"],
@@ -236,7 +236,7 @@ def test_v2_says_what_is_wrong_with_a_request(
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b'{"text": 5}', "text: Input should be a valid string, and it is 5"),
+        (b'{"text": 5}', "text: Input should be a valid string"),
         (b"{}", "text: Field required"),
         (b"[]", "the body: "),
         (b"", "the body: Field required"),
@@ -274,25 +274,50 @@ def test_liveness_answers_while_a_big_request_is_predicted(server: Server) -> No
     slowest, probes = 0.0, 0
     with ThreadPoolExecutor() as pool:
         began = time.monotonic()
-        big = pool.submit(server.v1, [" ".join(TEXTS)] * 2_000)
+        big = pool.submit(server.v1, [f"{' '.join(TEXTS)} {number}" for number in range(1_000)])
         while not big.done():
             asked = time.monotonic()
             assert server.get("/v2/health/live").json() == {"live": True}
             slowest, probes = max(slowest, time.monotonic() - asked), probes + 1
             time.sleep(0.01)  # the probes are not to take the processor from what they watch
         took = time.monotonic() - began
-        assert len(big.result().json()["predictions"]) == 2_000
+        assert len(big.result().json()["predictions"]) == 1_000
     assert probes > 5
     assert slowest < took / 3
 
 
-def test_what_a_client_does_leaves_no_line_in_the_log(server: Server) -> None:
-    server.v1(TEXTS)
-    server.v1([3])
-    server.get("/v2/models/nobody/ready")
+def test_a_request_that_asks_the_model_leaves_one_line_of_json_without_its_text(server: Server) -> None:
     addresses = f"{server.url} and gRPC at {server.grpc_address}"
     assert f"serving {NAME!r} at {addresses} (labels: bad, so so, gut & schön)\n" in server.log.read_text()
-    assert server.words_since_the_greeting() == ""
+    before = server.words_since_the_greeting()
+    url = f"{server.url}/v1/models/{NAME}:predict"
+    text = "a text that nobody sent before"
+    answer = requests.post(url, json={"instances": [text, text]}, headers={"X-Request-Id": "7-a"}, timeout=60)
+    assert answer.headers["x-request-id"] == "7-a"
+    server.v1([3])
+    server.get(f"/v2/models/{NAME}/ready")
+    server.get("/v2/models/nobody/ready")
+    server.get("/metrics")
+    server.grpc.ModelInfer(infer_message([text]), metadata=(("x-request-id", "8-b"),), timeout=60)
+    lines = [json.loads(line) for line in lines_after(server, before, count=3)]
+    assert [(line["protocol"], line["outcome"], line["texts"], line["cached"]) for line in lines] == [
+        ("v1", "ok", 2, 0),
+        ("v1", "invalid", 0, 0),
+        ("grpc", "ok", 1, 1),
+    ]
+    assert [line["request_id"] for line in lines][::2] == ["7-a", "8-b"]
+    assert text not in server.log.read_text()
+
+
+def lines_after(server: Server, before: str, count: int) -> list[str]:
+    """What the server has printed since; it prints from a thread of its own, after it has answered."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        lines = server.words_since_the_greeting().removeprefix(before).splitlines()
+        if len(lines) >= count:
+            return lines
+        time.sleep(0.01)
+    pytest.fail(f"fewer than {count} lines: {server.log.read_text()}")
 
 
 def test_an_unexpected_error_is_logged_tells_the_client_nothing_and_leaves_ctrl_c_clean(
@@ -303,10 +328,12 @@ def test_an_unexpected_error_is_logged_tells_the_client_nothing_and_leaves_ctrl_
             assert error_of(response, 500) == "internal error"
         assert broken.get("/").ok
         log = broken.log.read_text()
-        assert log.count("NotImplementedError: a secret") == 3
+        assert log.count("caused by NotImplementedError") == 3
+        assert "a secret" not in log
         broken.process.send_signal(signal.SIGINT)
         assert broken.process.wait(timeout=30) == 0
-        assert broken.log.read_text() == log
+        assert broken.log.read_text().startswith(log)
+        assert "Traceback" not in broken.log.read_text()
 
 
 def test_sigterm_answers_what_is_under_way_and_ends_with_status_0(tiny_model: Path, tmp_path: Path) -> None:
@@ -319,7 +346,7 @@ def test_sigterm_answers_what_is_under_way_and_ends_with_status_0(tiny_model: Pa
         server.process.send_signal(signal.SIGTERM)
         assert len(big.result().json()["predictions"]) == 1_000
         assert server.process.wait(timeout=30) == 0
-        assert server.words_since_the_greeting() == ""
+        assert len(server.words_since_the_greeting().splitlines()) == 1
 
 
 def test_a_tampered_model_folder_is_not_served(tmp_path: Path) -> None:
