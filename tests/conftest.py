@@ -11,6 +11,7 @@ import pytest
 from miniml import data, training
 from miniml.settings import DataSettings, TrainingSettings
 from tests import tiny
+from tests.predictor import Server, running
 from tests.s3_server import S3Server
 
 TRAINING: dict[str, Any] = {"batch_size": 16, "iterations": 60, "learning_rate": 1e-2, "max_length": 32}
@@ -47,3 +48,17 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_classifier(
+        tmp_path_factory.mktemp("served") / "model", labels=("bad", "so so", "gut & schön")
+    )
+
+
+@pytest.fixture(scope="session")
+def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A predictor of the tiny model; who would break or stop it starts one of their own."""
+    with running(tiny_model, tmp_path_factory.mktemp("log") / "server.log") as server:
+        yield server

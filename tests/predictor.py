@@ -46,10 +46,6 @@ class Server:
     def get(self, path: str) -> requests.Response:
         return requests.get(self.url + path, timeout=60)
 
-    def words_since_the_greeting(self) -> str:
-        """What the server has printed since it said that it serves."""
-        return self.log.read_text().partition("serving ")[2].partition("\n")[2]
-
     @property
     def grpc(self) -> Any:
         """KServe's client for every method of V2 over gRPC."""
@@ -114,6 +110,13 @@ def wait_until_ready(server: Server) -> None:
                 return
         time.sleep(0.1)
     pytest.fail(f"the predictor did not start: {server.log.read_text()}")
+
+
+def told_since_start(server: Server) -> str:
+    """What it printed after it had said that it serves."""
+    _, greeting, told = server.log.read_text().partition(f"serving {NAME!r} at {server.url}")
+    assert greeting
+    return told.partition("\n")[2]
 
 
 def refused_start(*words: str) -> str:

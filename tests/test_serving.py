@@ -6,18 +6,28 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import pytest
 import requests
 
 from miniml.classifier import Classifier, Prediction
 from miniml.processor import usable_processors
 from tests import tiny
-from tests.predictor import NAME, Server, error_of, infer_message, raw_tensor, refused_start, running
+from tests.predictor import (
+    NAME,
+    Server,
+    error_of,
+    free_port,
+    infer_message,
+    raw_tensor,
+    refused_start,
+    running,
+    told_since_start,
+)
 
 TEXTS = ["the food was great and tasty", "rude staff", "a very dirty place, we hated it 7", ""]
 
@@ -38,19 +48,6 @@ def start_and_break(inference, *arguments):
 start, Inference.start = Inference.start, start_and_break
 sys.exit(main())
 """
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.write_classifier(
-        tmp_path_factory.mktemp("served") / "model", labels=("bad", "so so", "gut & schön")
-    )
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tiny_model, tmp_path_factory.mktemp("log") / "server.log") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +206,7 @@ def test_v1_says_what_is_wrong_with_a_body(server: Server, body: Any, message: s
         ([["a", "b"], "c"], [2], {}, "inputs[0].data[0] is a list. Send a string."),
         (["a", 2.5], [2], {}, "inputs[0].data[1] is a number (float). Send a string."),
         (["\ud800"], [1], {}, "not valid UTF-8"),
+        (["a"], [1], {"parameters": {"a secret": []}}, "parameters: Input should be a valid"),
         (["a"], [1], {"id": 42}, "id: Input should be a valid string"),
         (["a"], [1], {"id": "\ud800"}, "id is not valid UTF-8"),
         (
@@ -289,7 +287,7 @@ def test_liveness_answers_while_a_big_request_is_predicted(server: Server) -> No
 def test_a_request_that_asks_the_model_leaves_one_line_of_json_without_its_text(server: Server) -> None:
     addresses = f"{server.url} and gRPC at {server.grpc_address}"
     assert f"serving {NAME!r} at {addresses} (labels: bad, so so, gut & schön)\n" in server.log.read_text()
-    before = server.words_since_the_greeting()
+    before = told_since_start(server)
     url = f"{server.url}/v1/models/{NAME}:predict"
     text = "a text that nobody sent before"
     answer = requests.post(url, json={"instances": [text, text]}, headers={"X-Request-Id": "7-a"}, timeout=60)
@@ -313,7 +311,7 @@ def lines_after(server: Server, before: str, count: int) -> list[str]:
     """What the server has printed since; it prints from a thread of its own, after it has answered."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        lines = server.words_since_the_greeting().removeprefix(before).splitlines()
+        lines = told_since_start(server).removeprefix(before).splitlines()
         if len(lines) >= count:
             return lines
         time.sleep(0.01)
@@ -326,9 +324,12 @@ def test_an_unexpected_error_is_logged_tells_the_client_nothing_and_leaves_ctrl_
     with running(tiny_model, tmp_path / "log", program=("-c", BROKEN)) as broken:
         for response in (broken.v1(["a"]), broken.v2(["a"], [1]), broken.post("/predict", {"text": "a"})):
             assert error_of(response, 500) == "internal error"
+        with pytest.raises(grpc.RpcError) as failed:
+            broken.grpc.ModelInfer(infer_message(["a"]))
+        assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.INTERNAL, "internal error")
         assert broken.get("/").ok
         log = broken.log.read_text()
-        assert log.count("caused by NotImplementedError") == 3
+        assert log.count("caused by NotImplementedError") == 4
         assert "a secret" not in log
         broken.process.send_signal(signal.SIGINT)
         assert broken.process.wait(timeout=30) == 0
@@ -346,7 +347,7 @@ def test_sigterm_answers_what_is_under_way_and_ends_with_status_0(tiny_model: Pa
         server.process.send_signal(signal.SIGTERM)
         assert len(big.result().json()["predictions"]) == 1_000
         assert server.process.wait(timeout=30) == 0
-        assert len(server.words_since_the_greeting().splitlines()) == 1
+        assert len(told_since_start(server).splitlines()) == 1
 
 
 def test_a_tampered_model_folder_is_not_served(tmp_path: Path) -> None:
@@ -358,11 +359,16 @@ def test_a_tampered_model_folder_is_not_served(tmp_path: Path) -> None:
     assert len(message.splitlines()) == 1
 
 
-def test_options_that_cannot_be_used_are_named(tiny_model: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "more"), [("http_port", []), ("grpc_port", [f"--http-port={free_port()}"])]
+)
+def test_a_port_that_is_taken_is_named(tiny_model: Path, option: str, more: list[str]) -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = str(taken.getsockname()[1])
-        message = refused_start("--model-dir", str(tiny_model), "--model-name", NAME, "--http-port", port)
-    assert message.startswith(f"error: http_port {port} cannot be used (Address already in use).")
+        message = refused_start(f"--model-dir={tiny_model}", f"--{option}={port}", *more)
+    assert message == (
+        f"error: {option} {port} cannot be used (Address already in use). Choose another with --{option}.\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -34,18 +35,22 @@ def write_reviews(path: Path, rows: int = 120, *, delimiter: str = ",") -> Path:
     return path
 
 
-def write_tokenizer(folder: Path, max_length: int = 64) -> BertTokenizer:
-    """A word-piece tokenizer that knows the words of `review`."""
-    words = [*SPECIAL, *NEUTRAL, *GOOD, *BAD, *"0123456789", *(f"##{digit}" for digit in range(10))]
+WORDS = (*NEUTRAL, *GOOD, *BAD, *"0123456789", *(f"##{digit}" for digit in range(10)))
+
+
+def write_tokenizer(folder: Path, max_length: int = 64, words: Sequence[str] = WORDS) -> BertTokenizer:
+    """A word-piece tokenizer that knows `words`, which are those of `review` unless others are given."""
+    words = [*SPECIAL, *words]
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = BertTokenizer(vocab=vocabulary, model_max_length=max_length)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
 
-def _config(labels: list[str]) -> BertConfig:
+def _config(labels: list[str], vocabulary: int = 64, spread: float = 0.02) -> BertConfig:
     return BertConfig(
-        vocab_size=64,
+        vocab_size=vocabulary,
+        initializer_range=spread,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -64,11 +69,20 @@ def write_encoder(folder: Path) -> Path:
     return folder
 
 
-def write_classifier(folder: Path, labels: tuple[str, ...] = ("bad", "good")) -> Path:
-    """A signed model folder, as the train stage writes it, of random weights."""
+def write_classifier(
+    folder: Path,
+    labels: tuple[str, ...] = ("bad", "good"),
+    words: Sequence[str] = WORDS,
+    spread: float = 0.02,
+) -> Path:
+    """A signed model folder, as the train stage writes it, of random weights.
+
+    The larger their `spread` (a standard deviation), the more the answers to two texts differ.
+    """
     torch.manual_seed(0)
-    BertForSequenceClassification(_config(list(labels))).save_pretrained(folder)
-    write_tokenizer(folder)
+    config = _config(list(labels), max(64, len(SPECIAL) + len(words)), spread)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    write_tokenizer(folder, words=words)
     manifest.sign(
         folder,
         data={"fingerprint": "0" * 64, "labels": list(labels)},
