@@ -35,7 +35,10 @@ SECONDS_OF_QUIET = 0.1
 """In which a call that a client had sent already has come in, and a message of ours has reached it."""
 SECONDS_TO_QUIET = 1.0
 """How long to wait for that quiet: a client that asks without waiting for answers never grants it."""
+SECONDS_TO_PART = 1.0
+"""How long connections stay that have had every answer, for their clients to say that they know of the end."""
 SECONDS_OF_A_RACE = 0.05
+"""By how much an answer that the deadline has passed may come before the deadline, as clocks are."""
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]]
 
@@ -112,8 +115,9 @@ class GrpcServer:
         await asyncio.wait(
             [stopping, asyncio.create_task(self._calls.over())], return_when=asyncio.FIRST_COMPLETED
         )
-        # A connection that was being made would keep gRPC for 20 s, though no call can come of it.
-        await asyncio.wait([stopping], timeout=SECONDS_OF_QUIET)
+        # A peer that is gone does not say that it knows; gRPC by itself would wait 20 s for it.
+        await asyncio.wait([stopping], timeout=SECONDS_TO_PART)
+        await self._server.stop(None)
 
 
 class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no types
@@ -196,7 +200,7 @@ async def _abort(context: aio.ServicerContext, error: Exception) -> None:
 
 
 def _too_late(context: aio.ServicerContext) -> bool:
-    """Whether the client's own deadline has passed; the answer that says so and the deadline race each other."""
+    """Whether the client's own deadline has passed."""
     remaining = context.time_remaining()
     return remaining is not None and remaining < SECONDS_OF_A_RACE
 

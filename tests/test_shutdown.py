@@ -1,0 +1,104 @@
+"""SIGTERM: whoever the predictor has let in is answered, and then it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from serving.rest import ignore_newcomers
+from tests.load import full_load
+from tests.predictor import Server, infer_message, running, told_since_start
+
+ENOUGH = 20  # answers of each kind of client, so that all of them are under way
+SECONDS = 60
+
+
+@pytest.fixture
+def own_server(tiny_model: Path, tmp_path: Path) -> Iterator[Server]:
+    """One that a test may stop."""
+    with running(tiny_model, tmp_path / "log", ("-m", "serving"), "--engine=torch-fp32") as server:
+        yield server
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_no_request_fails_when_sigterm_comes_under_load(own_server: Server) -> None:
+    with full_load(own_server) as load:
+        wait_for(lambda: min(load.answered.values()) >= ENOUGH)
+        before = load.answered.total()
+        own_server.process.send_signal(signal.SIGTERM)
+        assert own_server.process.wait(timeout=SECONDS) == 0
+    assert load.failures == []
+    assert load.answered.total() > before
+    assert told_since_start(own_server) == ""
+
+
+def test_what_is_under_way_is_answered(own_server: Server) -> None:
+    texts = [f"{number} was a very dirty place " * 20 for number in range(1_000)]
+    with ThreadPoolExecutor() as pool:
+        rest = pool.submit(own_server.v1, texts)
+        rpc = pool.submit(own_server.grpc.ModelInfer, infer_message([f"so {text}" for text in texts]))
+        wait_for(lambda: "miniml_queue_texts 2000.0" in own_server.get("/metrics").text)
+        own_server.process.send_signal(signal.SIGTERM)
+        assert len(rest.result().json()["predictions"]) == 1_000
+        assert rpc.result().outputs[0].shape == [1_000]
+    assert own_server.process.wait(timeout=SECONDS) == 0
+
+
+def test_a_kept_connection_is_answered_until_an_answer_says_that_it_is_closed(own_server: Server) -> None:
+    with contextlib.closing(http.client.HTTPConnection(own_server.url.removeprefix("http://"))) as connection:
+        said: str | None = None
+        own_server.process.send_signal(signal.SIGTERM)
+        while said != "close":
+            connection.request("POST", "/predict", json.dumps({"text": "good"}))
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            said = answer.getheader("connection")
+    assert own_server.process.wait(timeout=SECONDS) == 0
+
+
+def test_who_is_connected_is_still_accepted_after_newcomers_are_ignored() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address) as waiting:
+            ignore_newcomers(listener.fileno())
+            with socket.socket() as newcomer:
+                newcomer.settimeout(0.1)
+                with pytest.raises(TimeoutError):
+                    newcomer.connect(address)
+            waiting.sendall(b"here")
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.recv(4) == b"here"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
+def test_a_connection_that_never_asks_does_not_keep_the_server(own_server: Server) -> None:
+    host, _, port = own_server.url.removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port))) as silent:
+        grpc_port = int(own_server.grpc_address.rpartition(":")[2])
+        with socket.create_connection((host, grpc_port)) as silent_too:
+            began = time.monotonic()
+            own_server.process.send_signal(signal.SIGTERM)
+            assert own_server.process.wait(timeout=SECONDS) == 0
+            assert time.monotonic() - began < 15  # gRPC by itself waits 20 s for the second
+            assert silent.recv(1) == b""
+            with contextlib.suppress(ConnectionResetError):
+                while silent_too.recv(1024):
+                    pass
