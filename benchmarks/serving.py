@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -325,6 +326,7 @@ def running(server: Server, model_dir: Path, threads: int) -> Iterator[tuple[str
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         while not _answers(server, url):
@@ -333,8 +335,17 @@ def running(server: Server, model_dir: Path, threads: int) -> Iterator[tuple[str
             time.sleep(0.02)
         yield url, time.perf_counter() - began
     finally:
-        process.terminate()
-        process.wait(timeout=60)
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the server and whatever it started: LitServe's workers outlive it, and keep the processor busy."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=10)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=10)
 
 
 def _answers(server: Server, url: str) -> bool:
