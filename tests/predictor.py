@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -88,6 +89,8 @@ def running(
         process = subprocess.Popen(
             [sys.executable, *program, *words, f"--grpc_port={grpc_port}", *more],
             cwd=ROOT,
+            # A tiny model gains nothing from a second thread, and waits for it where others use the processor.
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=out,
             stderr=out,
         )
