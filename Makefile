@@ -14,9 +14,9 @@ RUNNER ?= subprocess
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIPELINE := $(BIN)/python -m pipelines.text_classification
-SOURCES := miniml components pipelines serving tests
+SOURCES := miniml components pipelines serving benchmarks tests
 
-.PHONY: help setup run serve test check format compile submit predict images cluster cluster-delete e2e lock clean
+.PHONY: help setup run serve test bench-serve check format compile submit predict images cluster cluster-delete e2e lock clean
 
 help:  ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
@@ -44,6 +44,9 @@ serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
 
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -m 'not cluster'
+
+bench-serve: setup  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
+	@$(BIN)/python -m benchmarks.serving $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
 check: setup  ## Format, lint (with import rules), types: exactly what CI checks
 	$(BIN)/ruff format --check .

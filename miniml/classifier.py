@@ -110,7 +110,7 @@ class Classifier:
         probabilities = np.empty((len(texts), len(self.labels)), dtype=np.float32)
         token_ids = self.encode(texts)
         done = 0
-        for batch in _batches_of_like_length([len(ids) for ids in token_ids], TOKENS_PER_BATCH):
+        for batch in batches_of_like_length([len(ids) for ids in token_ids], TOKENS_PER_BATCH):
             probabilities[batch] = self.run([token_ids[index] for index in batch])
             done += len(batch)
             if on_progress:
@@ -150,7 +150,7 @@ class Classifier:
         return token_ids, attention_mask
 
 
-def _batches_of_like_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def batches_of_like_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Yields indices, shortest texts first, so that a batch padded to its longest stays within `budget` tokens.
 
     A text that is over the budget by itself makes a batch of one.

@@ -23,10 +23,10 @@ def main() -> int:
     gc.disable()  # most of what the imports make stays: looking through it is a tenth of the start
     # Imported late: torch and KServe take seconds, in which a signal should already end this quietly.
     from miniml.errors import MinimlError
-    from serving import startup
+    from serving import options, startup
 
     try:
-        startup.serve(startup.options())
+        startup.serve(options.parsed())
     except MinimlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

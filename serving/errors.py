@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from http import HTTPStatus
 from typing import Any
 
@@ -18,15 +19,15 @@ from serving.inference import OverloadedError
 
 logger = logging.getLogger(__name__)
 
-# KServe's model of a V2 body is "an InferenceRequest or bytes", and its alternatives are no part of a field's name.
-BODY_ALTERNATIVES = ("body", "InferenceRequest")
+# Names of fields that a protocol has; a message names no others.
+FIELDS = ("id", "parameters", "inputs", "outputs", "name", "shape", "datatype", "data", "text")
 
 
 def install(app: FastAPI) -> None:
     """Gives FastAPI's own errors the form that KServe's handlers give to KServe's."""
     app.add_exception_handler(RequestValidationError, _refuse_body)
     app.add_exception_handler(HTTPException, _refuse_request)
-    app.add_exception_handler(OverloadedError, _turn_away)
+    app.add_exception_handler(OverloadedError, _refuse_for_now)
     app.add_middleware(UnexpectedErrors)
     logging.getLogger("kserve").addFilter(is_ours_to_mend)
 
@@ -47,11 +48,23 @@ class UnexpectedErrors:
 
         try:
             await self._app(scope, receive, noting_send)
-        except Exception:
+        except Exception as error:
             if answering or scope["type"] != "http":
                 raise
-            logger.exception("%s %s failed", scope["method"], scope["path"])
+            logger.error("%s", places(error))
             await _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")(scope, receive, send)
+
+
+def places(error: BaseException) -> str:
+    """What kind of error it was, and where in the code, down to its first cause; its text may hold a review."""
+    told = []
+    cause: BaseException | None = error
+    while cause:
+        frames = traceback.extract_tb(cause.__traceback__)
+        lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+        told.append("\n".join([type(cause).__name__, *lines]))
+        cause = cause.__cause__
+    return "\ncaused by ".join(told)
 
 
 def is_ours_to_mend(record: logging.LogRecord) -> bool:
@@ -72,23 +85,21 @@ async def _refuse_body(_: Request, error: Exception) -> JSONResponse:
 
 
 def _sentence(mistake: dict[str, Any]) -> str:
+    """What was wrong and where, without the value: it may be a review, and so may a key that nobody knows."""
     if mistake["type"] == "json_invalid":
-        return f"the body is not JSON: {mistake['ctx']['error']} at character {mistake['loc'][-1]}"
-    path = [str(part) for part in mistake["loc"] if part not in BODY_ALTERNATIVES]
-    if (
-        "parameters" in path
-    ):  # whose keys are the client's own words, and as little to be repeated as its values
-        path = path[: path.index("parameters") + 1]
-    return f"{'.'.join(path) or 'the body'}: {mistake['msg']}"
-
-
-async def _turn_away(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, OverloadedError)
-    headers = {"Retry-After": str(error.retry_after_s)}
-    return JSONResponse({"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE, headers)
+        return f"the body is not JSON: at character {mistake['loc'][-1]}"
+    known = [part for part in mistake["loc"] if isinstance(part, int) or part in FIELDS]
+    return f"{'.'.join(map(str, known)) or 'the body'}: {mistake['msg']}"
 
 
 async def _refuse_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     about = f"{request.method} {request.url.path}: {error.detail}"
     return JSONResponse({"error": about}, error.status_code, error.headers)
+
+
+async def _refuse_for_now(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OverloadedError)
+    return JSONResponse(
+        {"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": str(error.retry_after_s)}
+    )

@@ -22,8 +22,11 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServi
 from kserve.protocol.grpc.servicer import InferenceServicer
 
 from serving import deadline
+from serving.authentication import GrpcAuthentication, Token
 from serving.dataplane import REPOSITORY_REMEDY, UnknownModel
+from serving.errors import places
 from serving.inference import OverloadedError
+from serving.observation import GrpcObservation
 from serving.predictor import V2_REMEDY
 
 logger = logging.getLogger(__name__)
@@ -40,9 +43,10 @@ SECONDS_OF_A_RACE = 0.05
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]]
 
 
-def interceptors() -> list[aio.ServerInterceptor]:
-    """What every call passes on its way in, outermost first; more belong behind `Statuses`."""
-    return [Statuses(), Deadlines()]
+def interceptors(token: Token | None = None) -> list[aio.ServerInterceptor]:
+    """What every call passes on its way in, outermost first."""
+    asking = [GrpcAuthentication(token)] if token else []
+    return [GrpcObservation(), *asking, Statuses(), Deadlines()]
 
 
 @dataclass(frozen=True)
@@ -168,14 +172,14 @@ class Statuses(aio.ServerInterceptor):  # type: ignore[misc]
             except aio.AbortError:
                 raise
             except Exception as error:
-                await _abort(context, error, call.method)
+                await _abort(context, error)
                 raise  # abort has raised already
             return reply
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
-async def _abort(context: aio.ServicerContext, error: Exception, method: str) -> None:
+async def _abort(context: aio.ServicerContext, error: Exception) -> None:
     match error:
         case InvalidInput():
             await context.abort(StatusCode.INVALID_ARGUMENT, error.reason)
@@ -191,7 +195,7 @@ async def _abort(context: aio.ServicerContext, error: Exception, method: str) ->
             # gRPC's own Retry-After, which clients with a retry policy keep to.
             pushback = ("grpc-retry-pushback-ms", str(1_000 * error.retry_after_s))
             await context.abort(StatusCode.UNAVAILABLE, str(error), (pushback,))
-    logger.error("%s failed", method, exc_info=error)
+    logger.error("%s", places(error))
     await context.abort(StatusCode.INTERNAL, "internal error")
 
 

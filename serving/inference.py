@@ -18,10 +18,12 @@ import torch
 from miniml.classifier import Classifier, Prediction, Probabilities
 from miniml.errors import MinimlError
 from miniml.processor import usable_processors
+from serving import observation
 from serving.cache import PredictionCache
 from serving.engine_choice import AUTO, Choice, choose
+from serving.limits import require_within
 from serving.metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
-from serving.settings import CacheSettings, QueueSettings
+from serving.settings import CacheSettings, Limits, QueueSettings
 from serving.waiting import Request, Text, Waiting
 
 # Padded tokens in one forward pass: as fast as larger batches, and what comes meanwhile waits less.
@@ -48,14 +50,16 @@ class Inference:
     def __init__(
         self,
         classifier: Classifier,
-        queue: QueueSettings | None = None,
-        cache: CacheSettings | None = None,
+        queue: QueueSettings = QueueSettings(),
+        cache: CacheSettings = CacheSettings(),
+        limits: Limits = Limits(),
     ) -> None:
         self.labels = classifier.labels
         self.digest = classifier.manifest.digest
         self.classifier = classifier
-        self._queue = queue or QueueSettings()
-        self._cache = PredictionCache(cache or CacheSettings(), self.digest)
+        self._queue = queue
+        self._limits = limits
+        self._cache = PredictionCache(cache, self.digest)
         self._waiting = Waiting(TOKENS_PER_BATCH)
         self.queued = 0
         self.tokens_per_second = float("inf")
@@ -83,12 +87,17 @@ class Inference:
         client has left for the answer.
 
         Raises:
+            InvalidInput: more, or longer, texts than a request may have.
             OverloadedError: the queue is full, or the answer would come too late.
             InferenceError: whatever the model raised. A fixed text, because KServe's own handlers put the
                 text of some exceptions (torch's NotImplementedError is one) into the client's answer.
         """
+        require_within(self._limits, texts)
         rows = [self._cache.get(text) for text in texts]
         unknown = [place for place, row in enumerate(rows) if row is None]
+        if record := observation.current.get():
+            record.texts += len(texts)
+            record.cached += len(texts) - len(unknown)
         if unknown:
             asked = [texts[place] for place in unknown]
             timeout_s = min(self._queue.timeout_s, timeout_s if timeout_s is not None else math.inf)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.authentication import Token
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -49,7 +51,7 @@ class ServingSettings:
     limits: Limits = Limits()
     queue: QueueSettings = QueueSettings()
     cache: CacheSettings = CacheSettings()
-    token: str | None = None
-    """What a client must send as its bearer token; None asks for none."""
+    token: Token | None = None
+    """What a client must send; None asks for nothing."""
     access_log: bool = True
     """One line of JSON on standard output for each request that asks the model."""

@@ -7,100 +7,31 @@ import gc
 import logging
 import re
 import socket
-import sys
 import warnings
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.exceptions import FastAPIDeprecationWarning
 from kserve.model_server import app
-from kserve.model_server import parser as kserve_parser
+from transformers.utils import logging as transformers_logging
 
 from miniml import __version__
 from miniml.classifier import Classifier
 from miniml.engines import REFERENCE
 from miniml.errors import InputError
 from serving import errors
-from serving.engine_choice import AUTO
+from serving.authentication import Authentication
 from serving.grpc import Certificate, GrpcServer, interceptors
 from serving.inference import Inference
+from serving.limits import WholeBodies
+from serving.observation import Observation, access_log
+from serving.options import settings_of
 from serving.predictor import Predictor
 from serving.routes import docs_route, predict_route
 from serving.server import JsonBodies, Server
-from serving.settings import CacheSettings, Limits, QueueSettings, ServingSettings
+from serving.settings import ServingSettings
 
 logger = logging.getLogger(__name__)
-
-
-def options() -> argparse.Namespace:
-    """The command line's options: KServe's, with defaults of ours, and our own."""
-    parser = argparse.ArgumentParser(
-        "python -m serving",
-        description="Serves a model folder over KServe's protocols.",
-        parents=[kserve_parser],
-    )
-    limits, queue, cache = Limits(), QueueSettings(), CacheSettings()
-    add = parser.add_argument
-    add("--model_dir", type=Path, required=True, help="what the train stage wrote")
-    add("--engine", default=AUTO, help=f"what runs the model: {AUTO} (measured at start), or one by name")
-    add("--max_body_bytes", type=int, default=limits.body_bytes, help="of one request")
-    add("--max_texts", type=int, default=limits.texts, help="in one request")
-    add("--max_characters", type=int, default=limits.characters, help="in one text")
-    add(
-        "--queue_texts",
-        type=int,
-        default=queue.texts,
-        help="texts that may wait; beyond them the answer is 503",
-    )
-    add("--request_timeout", type=float, default=queue.timeout_s, help="seconds in which to answer a request")
-    add("--cache_entries", type=int, default=cache.entries, help="answers that are kept; 0 keeps none")
-    add("--cache_ttl", type=float, default=cache.ttl_s, help="seconds for which an answer is kept")
-    add("--token_file", type=Path, help="a file with the token to ask clients for (or MINIML_TOKEN)")
-    add("--no_access_log", dest="access_log", action="store_false", help="no line of JSON for each request")
-    parser.set_defaults(
-        model_name="miniml",
-        enable_docs_url=True,
-        enable_grpc=True,
-        enable_latency_logging=False,  # three lines a request
-    )
-    return parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
-
-
-def _with_underscores(word: str) -> str:
-    """KServe spells its options with underscores; ours and its are good with dashes too."""
-    name, equals, value = word.partition("=")
-    return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word
-
-
-def settings_of(options: argparse.Namespace) -> ServingSettings:
-    """What the options come to.
-
-    Raises:
-        InputError: an option cannot be used; the message names it.
-    """
-    for name in (
-        "max_body_bytes",
-        "max_texts",
-        "max_characters",
-        "queue_texts",
-        "request_timeout",
-        "cache_ttl",
-    ):
-        if getattr(options, name) <= 0:
-            raise InputError(f"--{name} is {getattr(options, name)}. Give a number above 0.")
-    if options.cache_entries < 0:
-        raise InputError(f"--cache_entries is {options.cache_entries}. Give 0 for no cache, or more.")
-    return ServingSettings(
-        model_dir=options.model_dir,
-        model_name=options.model_name,
-        http_port=options.http_port,
-        grpc_port=options.grpc_port,
-        engine=options.engine,
-        limits=Limits(options.max_body_bytes, options.max_texts, options.max_characters),
-        queue=QueueSettings(options.queue_texts, options.request_timeout),
-        cache=CacheSettings(options.cache_entries, options.cache_ttl),
-        access_log=options.access_log,
-    )
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -113,25 +44,28 @@ def serve(options: argparse.Namespace) -> None:
     _keep_quiet()
     _require_usable(options)
     settings = settings_of(options)
-    inference = Inference(Classifier.load(settings.model_dir), settings.queue, settings.cache)
+    inference = Inference(
+        Classifier.load(settings.model_dir), settings.queue, settings.cache, settings.limits
+    )
     choice = inference.start(settings.model_dir, settings.engine)
     logger.info("measured at load, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.table)
-    furnish(app, inference, docs=options.enable_docs_url)
+    furnish(app, inference, settings, docs=options.enable_docs_url)
     url = f"http{'s' if options.ssl_certfile else ''}://127.0.0.1:{options.http_port}"
     also = f" and gRPC at 127.0.0.1:{options.grpc_port}" if options.enable_grpc else ""
     server = Server(
         f"serving {options.model_name!r} at {url}{also} (labels: {', '.join(inference.labels)})",
-        _grpc(options, settings.limits),
+        _grpc(options, settings),
         http_port=options.http_port,
         enable_latency_logging=options.enable_latency_logging,
     )
     gc.collect()  # the engines that were not chosen
     gc.freeze()  # what is loaded stays, so no collection need look at it again
     gc.enable()
-    server.start([Predictor(options.model_name, inference)])
+    with access_log(settings.access_log):
+        server.start([Predictor(options.model_name, inference)])
 
 
-def _grpc(options: argparse.Namespace, limits: Limits) -> GrpcServer | None:
+def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer | None:
     if not options.enable_grpc:
         return None
     certificate = (
@@ -140,24 +74,36 @@ def _grpc(options: argparse.Namespace, limits: Limits) -> GrpcServer | None:
         else None
     )
     return GrpcServer(
-        options.grpc_port, interceptors(), message_bytes=limits.body_bytes, certificate=certificate
+        options.grpc_port,
+        interceptors(settings.token),
+        message_bytes=settings.limits.body_bytes,
+        certificate=certificate,
     )
 
 
-def furnish(app: FastAPI, inference: Inference, *, docs: bool) -> None:
-    """Puts our routes, error form and reading of bodies on KServe's application, before KServe adds its own."""
+def furnish(app: FastAPI, inference: Inference, settings: ServingSettings, *, docs: bool) -> None:
+    """Puts what is ours on KServe's application, before KServe adds its own.
+
+    A request passes what is added last first: it is observed, then it has to bring the token, then its body
+    is read, and what goes wrong from there on is answered in one form.
+    """
     app.title, app.version = "miniml", __version__
     app.include_router(predict_route(inference))
     if docs and not app.docs_url:
         app.include_router(docs_route("miniml", "/openapi.json"))
     app.add_middleware(JsonBodies)
     errors.install(app)
+    app.add_middleware(WholeBodies, limit=settings.limits.body_bytes)
+    if settings.token:
+        app.add_middleware(Authentication, token=settings.token)
+    app.add_middleware(Observation)
 
 
 def _keep_quiet() -> None:
     """Only what someone should look at is logged; KServe leaves logging alone that is configured already."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("serving").setLevel(logging.INFO)
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # converting a model makes it wonder about its loss
     # KServe 0.21 answers V1 with a class that FastAPI would rather see gone.
     warnings.filterwarnings("ignore", category=FastAPIDeprecationWarning)
 

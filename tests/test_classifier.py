@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from miniml.classifier import TOKENS_PER_BATCH, Classifier, _batches_of_like_length
+from miniml.classifier import TOKENS_PER_BATCH, Classifier, batches_of_like_length
 from miniml.errors import InputError, ModelFolderError
 from tests import tiny
 
@@ -53,7 +53,7 @@ def test_what_is_no_string_is_refused(model_dir: Path) -> None:
 
 def test_batches_hold_every_text_once_and_stay_within_the_budget() -> None:
     lengths = [(7 * n) % 97 + 1 for n in range(500)] + [TOKENS_PER_BATCH + 1]
-    batches = list(_batches_of_like_length(lengths, TOKENS_PER_BATCH))
+    batches = list(batches_of_like_length(lengths, TOKENS_PER_BATCH))
     assert sorted(index for batch in batches for index in batch) == list(range(501))
     assert batches[-1] == [500]
     for batch in batches[:-1]:

@@ -51,4 +51,4 @@ def test_every_operation_answers_as_the_document_says(server: Server, api: Any) 
         keeps_its_word()
         tried += 1
     assert tried > 10
-    assert told_since_start(server) == ""
+    assert all(line.startswith("{") for line in told_since_start(server).splitlines())

@@ -61,7 +61,7 @@ def expected(model: Path, movie_reviews: list[str]) -> Probabilities:
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Without a cache, so that each protocol's texts go through the model."""
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with running(model, log, ("-m", "serving"), "--engine=torch-fp32", "--cache_entries=0") as server:
+    with running(model, log, "--engine=torch-fp32", "--cache_entries=0") as server:
         yield server
 
 

@@ -25,7 +25,7 @@ SECONDS = 60
 @pytest.fixture
 def own_server(tiny_model: Path, tmp_path: Path) -> Iterator[Server]:
     """One that a test may stop."""
-    with running(tiny_model, tmp_path / "log", ("-m", "serving"), "--engine=torch-fp32") as server:
+    with running(tiny_model, tmp_path / "log", "--no-access-log") as server:
         yield server
 
 

@@ -28,7 +28,7 @@ GROWTH = 8 * MEBIBYTE
 def own_server(tiny_model: Path, tmp_path: Path) -> Iterator[Server]:
     """With a cache so small that it is full when the warm-up ends."""
     words = ("--engine=torch-fp32", "--cache_entries=500")
-    with running(tiny_model, tmp_path / "log", ("-m", "serving"), *words) as server:
+    with running(tiny_model, tmp_path / "log", *words) as server:
         yield server
 
 

@@ -1,0 +1,99 @@
+"""Load on one server: closed loop (clients that wait for their answer) and open loop (arrivals that do not)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import numpy as np
+
+TIMEOUT_S = 60.0
+
+
+@dataclass
+class Outcome:
+    """What came of one load."""
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    """Of answers with status 200, in seconds."""
+    refused: int = 0
+    """Answers with status 503."""
+    failed: int = 0
+    """Everything else."""
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.latencies) / self.seconds if self.seconds else 0.0
+
+    def percentile(self, percent: float) -> float:
+        """Of the latencies, in milliseconds."""
+        return float(np.percentile(self.latencies, percent)) * 1_000 if self.latencies else float("nan")
+
+
+class Load:
+    """Sends `texts` in turn, from the first again after the last."""
+
+    def __init__(self, url: str, body: Callable[[str], Any], texts: Sequence[str]) -> None:
+        self._url = url
+        self._body = body
+        self._texts = itertools.cycle(texts)
+
+    async def closed(self, clients: int, seconds: float) -> Outcome:
+        """`clients` that each send their next text when the one before is answered, for `seconds`."""
+        outcome = Outcome()
+        began = time.perf_counter()
+
+        async def client(session: aiohttp.ClientSession) -> None:
+            while time.perf_counter() < began + seconds:
+                await self._ask(session, outcome, time.perf_counter())
+
+        async with _session() as session:
+            await asyncio.gather(*(client(session) for _ in range(clients)))
+        outcome.seconds = time.perf_counter() - began
+        return outcome
+
+    async def open(self, rate: float, seconds: float, seed: int = 0) -> Outcome:
+        """Arrivals at `rate` a second, independent of each other and of the answers (Poisson).
+
+        A latency counts from the moment that the request was due: a server that falls behind cannot hide it by
+        slowing its clients down.
+        """
+        draw, outcome = random.Random(seed), Outcome()
+        began = due = time.perf_counter()
+        asked = []
+        async with _session() as session:
+            while due < began + seconds:
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                asked.append(asyncio.create_task(self._ask(session, outcome, due)))
+                due += draw.expovariate(rate)
+            await asyncio.gather(*asked)
+        outcome.seconds = time.perf_counter() - began
+        return outcome
+
+    async def _ask(self, session: aiohttp.ClientSession, outcome: Outcome, since: float) -> None:
+        try:
+            async with session.post(self._url, json=self._body(next(self._texts))) as answer:
+                await answer.read()
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError):
+            status = 0
+        if status == 200:
+            outcome.latencies.append(time.perf_counter() - since)
+        elif status == 503:
+            outcome.refused += 1
+        else:
+            outcome.failed += 1
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)
+    )

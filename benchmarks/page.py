@@ -1,0 +1,209 @@
+"""`docs/benchmarks.md` and its chart, out of a run's figures and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "benchmarks.md"
+CHART = "benchmarks-serving.svg"
+TITLES = {
+    "a": "(a) naive API",
+    "b": "(b) inline KServe",
+    "c": "(c) LitServe",
+    "d": "(d) miniml",
+}
+COLOURS = {"a": "#8c8c8c", "b": "#c98500", "c": "#2f7fb5", "d": "#c2274b"}
+INTRODUCTION = """# Benchmarks
+
+Figures of one run on one machine each; what matters are the ratios within a run. The command under a heading measures
+again and writes its section anew.
+"""
+
+
+def write_page(result: dict[str, Any]) -> None:
+    """Puts the section and the chart in place of the last run's."""
+    _draw(result, DOCS / CHART)
+    text = PAGE.read_text() if PAGE.exists() else INTRODUCTION
+    begin, end = "<!-- serving -->\n", "<!-- /serving -->\n"
+    section = f"{begin}{serving_section(result)}{end}"
+    pattern = re.compile(re.escape(begin) + ".*" + re.escape(end), re.DOTALL)
+    text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text}\n{section}"
+    PAGE.write_text(text)
+    print(f"{PAGE.relative_to(DOCS.parent)} is written\n\n{_aims_table(result)}")
+
+
+def serving_section(result: dict[str, Any]) -> str:
+    """What the run showed, as Markdown."""
+    machine, texts, ceiling = result["machine"], result["texts"], result["ceiling"]
+    starts = sorted(result["starts"])
+    return f"""
+## Serving
+
+`{result["command"]}`, {machine["date"]}, on {machine["processor"]}; Python {machine["python"]}, {machine["versions"]}.
+{texts["count"]:.0f} IMDB reviews, {texts["mean_tokens"]:.0f} tokens in the mean and {texts["longest"]:.0f} at most, one
+in a request. Model, texts and threads are the same for all, caches are off, and the clients share the processors.
+
+- **(a)** one synchronous FastAPI route around a `transformers` pipeline, in fp32, as the prototype was
+- **(b)** a KServe predictor that tokenizes and predicts on the event loop, one request at a time, as KServe's Hugging
+  Face server does
+- **(c)** LitServe, which collects up to 16 requests for up to 10 ms, in bf16 where the processor has it
+- **(d)** miniml, `--engine auto`, over V1
+- **(e)** the ceiling: the engine that (d) chose ({ceiling["engine"]}) in a bare loop over the same texts
+
+![requests a second and latencies by number of clients]({CHART})
+
+{_closed_table(result)}
+
+(e) reaches **{ceiling["rate"]:.1f}** texts/s, and {ceiling["single_p50_ms"]:.1f} ms (p50) for one text at a time.
+
+Open loop: requests arrive at random times, whether or not the ones before are answered, and a latency counts from the
+moment that a request was due.
+
+{_open_table(result)}
+
+{_aims_table(result)}
+
+### The limit
+
+A text takes {ceiling["flops_per_text"] / 1e9:.2f} GFLOP in matrix products (two for each weight of a linear layer and
+token, and attention's). torch's products reach {ceiling["matrix_gflops"]["bfloat16"]:.0f} GFLOP/s in bf16 and
+{ceiling["matrix_gflops"]["float32"]:.0f} in fp32 here; (e) runs at {ceiling["gflops"]:.0f}, which is
+**{ceiling["share"]:.0%}** of the faster.
+
+### The same answers
+
+Compared with the plain `transformers` pipeline in fp32, on the same {texts["count"]:.0f} reviews:
+
+| | labels that agree | largest difference of a probability |
+|---|---|---|
+{_agreement_rows(result)}
+
+### The start
+
+From the start of (d)'s process until its model says that it is ready, engines measured and warmed:
+{", ".join(f"{start:.1f}" for start in starts)} s. It decided from (ms, and the largest difference from torch-fp32):
+
+```text
+{ceiling["table"]}
+```
+"""
+
+
+def _point(result: dict[str, Any], server: str, clients: int) -> dict[str, float]:
+    found: dict[str, float] = next(
+        point
+        for point in result["points"]
+        if (point["server"], point["loop"], point["load"]) == (server, "closed", clients)
+    )
+    return found
+
+
+def _closed_table(result: dict[str, Any]) -> str:
+    clients = sorted({int(point["load"]) for point in result["points"] if point["loop"] == "closed"})
+    heads = "".join(f" {count} client{'s' * (count > 1)} |" for count in clients)
+    lines = [f"| requests/s (p50, p99 in ms) |{heads}", "|---|" + "---|" * len(clients)]
+    for server, title in TITLES.items():
+        cells = [_point(result, server, count) for count in clients]
+        row = "".join(
+            f" **{cell['rate']:.1f}** ({cell['p50']:.0f}, {cell['p99']:.0f}){_trouble(cell)} |"
+            for cell in cells
+        )
+        lines.append(f"| {title} |{row}")
+    return "\n".join(lines)
+
+
+def _open_table(result: dict[str, Any]) -> str:
+    points = [point for point in result["points"] if point["loop"] == "open"]
+    loads = sorted({point["load"] for point in points})
+    heads = "".join(f" {load:.1f} arrivals/s |" for load in loads)
+    lines = [f"| answers/s (p50, p99 in ms) |{heads}", "|---|" + "---|" * len(loads)]
+    for server, title in TITLES.items():
+        mine = {point["load"]: point for point in points if point["server"] == server}
+        row = "".join(
+            f" {mine[load]['rate']:.1f} ({mine[load]['p50']:.0f}, {mine[load]['p99']:.0f}){_trouble(mine[load])} |"
+            for load in loads
+        )
+        lines.append(f"| {title} |{row}")
+    return "\n".join(lines)
+
+
+def _trouble(point: dict[str, float]) -> str:
+    told = [f"{point[kind]:.0f} {kind}" for kind in ("refused", "failed") if point[kind]]
+    return f" {', '.join(told)}" if told else ""
+
+
+def _agreement_rows(result: dict[str, Any]) -> str:
+    return "\n".join(
+        f"| {TITLES[server]} | {figures['labels']:.1%} | {figures['largest']:.4f} |"
+        for server, figures in result["agreement"].items()
+    )
+
+
+def aims(result: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
+    """What is to be reached, the figure, the aim, and whether it was."""
+    ours, ceiling = {count: _point(result, "d", count) for count in (1, 16, 64)}, result["ceiling"]
+    naive, inline, lit = (_point(result, server, 16) for server in "abc")
+    to_naive, to_inline = ours[16]["rate"] / naive["rate"], ours[16]["rate"] / inline["rate"]
+    latency = ours[1]["p50"] / _point(result, "a", 1)["p50"]
+    to_ceiling = ours[64]["rate"] / ceiling["rate"]
+    start = sorted(result["starts"])[len(result["starts"]) // 2]
+    return [
+        ("requests/s at 16 clients, (d) to (a)", f"{to_naive:.2f}", "≥ 4, better 6", to_naive >= 4),
+        ("requests/s at 16 clients, (d) to (b)", f"{to_inline:.2f}", "≥ 2.5", to_inline >= 2.5),
+        ("p50 with one client, (d) to (a)", f"1/{1 / latency:.1f}", "≤ 1/8", latency <= 1 / 8),
+        ("requests/s at 64 clients, (d) to (e)", f"{to_ceiling:.2f}", "≥ 0.85", to_ceiling >= 0.85),
+        (
+            "p99 at 16 clients, (d) and (c), ms",
+            f"{ours[16]['p99']:.0f} and {lit['p99']:.0f}",
+            "no worse",
+            ours[16]["p99"] <= lit["p99"],
+        ),
+        ("process start to ready, s (median)", f"{start:.1f}", "≤ 6", start <= 6),
+    ]
+
+
+def _aims_table(result: dict[str, Any]) -> str:
+    lines = ["| aim | reached | wanted | |", "|---|---|---|---|"]
+    lines += [
+        f"| {aim} | {figure} | {wanted} | {'yes' if met else '**no**'} |"
+        for aim, figure, wanted, met in aims(result)
+    ]
+    ceiling, naive = result["ceiling"], _point(result, "a", 1)["p50"]
+    least = ceiling["flops_per_text"] / max(ceiling["matrix_gflops"].values()) / 1e6
+    lines += [
+        "",
+        f"One client's p50 has a floor: at the full {max(ceiling['matrix_gflops'].values()):.0f} GFLOP/s the matrix "
+        f"products of a mean text take {least:.1f} ms, and an eighth of (a)'s p50 is {naive / 8:.1f} ms.",
+    ]
+    return "\n".join(lines)
+
+
+def _draw(result: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "miniml", "font.size": 10})
+    from matplotlib import pyplot
+
+    figure, (rates, latencies) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for server, title in TITLES.items():
+        points = [p for p in result["points"] if (p["server"], p["loop"]) == (server, "closed")]
+        clients = [point["load"] for point in points]
+        style = {"color": COLOURS[server], "marker": "o", "markersize": 4}
+        rates.plot(clients, [point["rate"] for point in points], label=title, **style)
+        latencies.plot(clients, [point["p50"] for point in points], label=title, **style)
+        latencies.plot(clients, [point["p99"] for point in points], linestyle=":", **style)
+    rates.axhline(result["ceiling"]["rate"], color="#444444", linestyle="--", label="(e) ceiling")
+    rates.set(title="requests a second", xlabel="clients", ylim=(0, None))
+    latencies.set(title="latency, ms: p50, and dotted p99", xlabel="clients", yscale="log")
+    for axes in (rates, latencies):
+        axes.set_xscale("log", base=4)
+        axes.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    rates.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)

@@ -1,0 +1,218 @@
+"""What is told of each request that asks the model: metrics, and one line of JSON with its id, never its text."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import queue
+import re
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from logging.handlers import QueueHandler, QueueListener
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+from fastapi.responses import JSONResponse
+from grpc import StatusCode, aio
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import deadline
+from serving.metrics import LATENCY, REQUESTS
+
+ID_HEADER = "x-request-id"
+TIMEOUT_HEADER = "x-request-timeout"
+PROTOCOLS = {
+    "v1": re.compile(r"/v1/models/[^/]+:predict"),
+    "v2": re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer"),
+    "predict": re.compile(r"/predict"),
+    "explain": re.compile(r"/explain"),
+}
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+USABLE_ID = re.compile(r"[!-~]{1,128}")
+# Lines that may wait for a slow reader of standard output; further ones are lost rather than waited for.
+LINES = 10_000
+
+OUTCOMES = {
+    HTTPStatus.UNAUTHORIZED: "unauthorized",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.SERVICE_UNAVAILABLE: "overloaded",
+    StatusCode.OK: "ok",
+    StatusCode.INVALID_ARGUMENT: "invalid",
+    StatusCode.NOT_FOUND: "invalid",
+    StatusCode.UNAUTHENTICATED: "unauthorized",
+    StatusCode.UNAVAILABLE: "overloaded",
+    StatusCode.DEADLINE_EXCEEDED: "overloaded",
+    StatusCode.RESOURCE_EXHAUSTED: "too_large",
+    StatusCode.CANCELLED: "hung_up",
+}
+
+requests = logging.getLogger("serving.requests")
+
+
+@dataclass
+class Record:
+    """One request, as it is told of."""
+
+    protocol: str
+    request_id: str
+    texts: int = 0
+    cached: int = 0
+    began: float = field(default_factory=time.perf_counter)
+
+    def end(self, outcome: str) -> None:
+        """Counts the request, and writes its line."""
+        seconds = time.perf_counter() - self.began
+        REQUESTS.labels(self.protocol, outcome).inc()
+        LATENCY.labels(self.protocol).observe(seconds)
+        if requests.isEnabledFor(logging.INFO):
+            line = {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "request_id": self.request_id,
+                "protocol": self.protocol,
+                "outcome": outcome,
+                "texts": self.texts,
+                "cached": self.cached,
+                "ms": round(seconds * 1_000, 1),
+            }
+            requests.info(json.dumps(line))
+
+
+current: ContextVar[Record | None] = ContextVar("current", default=None)
+"""The record of the request at hand; inference fills in what it did."""
+
+
+def request_id(given: str | None) -> str:
+    """The client's own id for the request, where it is fit for a header and a log; else a new one."""
+    return given if given and USABLE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+class Observation:
+    """Observes requests over REST that ask the model, and tells the model how long their clients wait."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        protocol = _protocol(scope)
+        if not protocol:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        record = Record(protocol, request_id(headers.get(ID_HEADER)))
+        status = 0
+
+        async def noting_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[ID_HEADER] = record.request_id
+            await send(message)
+
+        current.set(record)
+        try:
+            seconds = _seconds(headers.get(TIMEOUT_HEADER))
+            if seconds is None:
+                await _bad_timeout(scope, receive, noting_send)
+                return
+            deadline.remaining.set(seconds if math.isfinite(seconds) else None)
+            await self._app(scope, receive, noting_send)
+        finally:
+            record.end(_outcome(status))
+
+
+def _protocol(scope: Scope) -> str | None:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    return next((name for name, path in PROTOCOLS.items() if path.fullmatch(scope["path"])), None)
+
+
+def _outcome(status: int) -> str:
+    if status in OUTCOMES:
+        return OUTCOMES[HTTPStatus(status)]
+    return {0: "hung_up", 2: "ok", 4: "invalid"}.get(status // 100, "failed")
+
+
+def _seconds(header: str | None) -> float | None:
+    """What the header asks for, infinite where it is absent, None where it is no time."""
+    if header is None:
+        return math.inf
+    try:
+        seconds = float(header)
+    except ValueError:
+        return None
+    return seconds if seconds > 0 and math.isfinite(seconds) else None
+
+
+_bad_timeout = JSONResponse(
+    {
+        "error": f"the header {TIMEOUT_HEADER} is no time. Send the seconds that you can wait, a number above 0."
+    },
+    HTTPStatus.BAD_REQUEST,
+)
+
+
+class GrpcObservation(aio.ServerInterceptor):  # type: ignore[misc]
+    """Observes V2 over gRPC; the id is the metadata `x-request-id`."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]],
+        call: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        handler = await continuation(call)
+        if handler is None or call.method != INFER:
+            return handler
+        given = dict(call.invocation_metadata or ()).get(ID_HEADER)
+
+        async def answer(request: Any, context: aio.ServicerContext) -> Any:
+            record = Record("grpc", request_id(str(given) if given else None))
+            current.set(record)
+            await context.send_initial_metadata(((ID_HEADER, record.request_id),))
+            outcome = "hung_up"
+            try:
+                reply = await handler.unary_unary(request, context)
+                outcome = "ok"
+                return reply
+            except Exception:
+                outcome = OUTCOMES.get(context.code(), "failed")
+                raise
+            finally:
+                record.end(outcome)
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer, handler.request_deserializer, handler.response_serializer
+        )
+
+
+class _Lines(QueueHandler):
+    """Hands lines to a thread that writes them: a slow pipe is not to hold up the event loop."""
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        with suppress(queue.Full):
+            self.queue.put_nowait(record)
+
+
+@contextmanager
+def access_log(wanted: bool) -> Iterator[None]:
+    """Writes the requests' lines to standard output meanwhile, if they are wanted."""
+    requests.propagate = False
+    requests.setLevel(logging.INFO if wanted else logging.CRITICAL)
+    lines: queue.Queue[Any] = queue.Queue(LINES)
+    handler = _Lines(lines)
+    listener = QueueListener(lines, logging.StreamHandler(sys.stdout))
+    requests.addHandler(handler)
+    listener.start()
+    try:
+        yield
+    finally:
+        requests.removeHandler(handler)
+        listener.stop()

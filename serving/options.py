@@ -1,0 +1,86 @@
+"""The command line's options: KServe's, with defaults of ours, and our own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from kserve.model_server import parser as kserve_parser
+
+from miniml.errors import InputError
+from serving.authentication import Token
+from serving.engine_choice import AUTO
+from serving.settings import CacheSettings, Limits, QueueSettings, ServingSettings
+
+
+def parsed() -> argparse.Namespace:
+    """The command line's options: KServe's, with defaults of ours, and our own."""
+    parser = argparse.ArgumentParser(
+        "python -m serving",
+        description="Serves a model folder over KServe's protocols.",
+        parents=[kserve_parser],
+    )
+    limits, queue, cache = Limits(), QueueSettings(), CacheSettings()
+    add = parser.add_argument
+    add("--model_dir", type=Path, required=True, help="what the train stage wrote")
+    add("--engine", default=AUTO, help=f"what runs the model: {AUTO} (measured at start), or one by name")
+    add("--max_body_bytes", type=int, default=limits.body_bytes, help="of one request")
+    add("--max_texts", type=int, default=limits.texts, help="in one request")
+    add("--max_characters", type=int, default=limits.characters, help="in one text")
+    add(
+        "--queue_texts",
+        type=int,
+        default=queue.texts,
+        help="texts that may wait; beyond them the answer is 503",
+    )
+    add("--request_timeout", type=float, default=queue.timeout_s, help="seconds in which to answer a request")
+    add("--cache_entries", type=int, default=cache.entries, help="answers that are kept; 0 keeps none")
+    add("--cache_ttl", type=float, default=cache.ttl_s, help="seconds for which an answer is kept")
+    add("--token_file", type=Path, help="a file with the token to ask clients for (or MINIML_TOKEN)")
+    add("--no_access_log", dest="access_log", action="store_false", help="no line of JSON for each request")
+    parser.set_defaults(
+        model_name="miniml",
+        enable_docs_url=True,
+        enable_grpc=True,
+        enable_latency_logging=False,  # three lines a request
+    )
+    return parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
+
+
+def _with_underscores(word: str) -> str:
+    """KServe spells its options with underscores; ours and its are good with dashes too."""
+    name, equals, value = word.partition("=")
+    return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word
+
+
+def settings_of(options: argparse.Namespace) -> ServingSettings:
+    """What the options come to.
+
+    Raises:
+        InputError: an option cannot be used; the message names it.
+    """
+    for name in (
+        "max_body_bytes",
+        "max_texts",
+        "max_characters",
+        "queue_texts",
+        "request_timeout",
+        "cache_ttl",
+    ):
+        if getattr(options, name) <= 0:
+            raise InputError(f"--{name} is {getattr(options, name)}. Give a number above 0.")
+    if options.cache_entries < 0:
+        raise InputError(f"--cache_entries is {options.cache_entries}. Give 0 for no cache, or more.")
+    return ServingSettings(
+        model_dir=options.model_dir,
+        model_name=options.model_name,
+        http_port=options.http_port,
+        grpc_port=options.grpc_port,
+        engine=options.engine,
+        limits=Limits(options.max_body_bytes, options.max_texts, options.max_characters),
+        queue=QueueSettings(options.queue_texts, options.request_timeout),
+        cache=CacheSettings(options.cache_entries, options.cache_ttl),
+        token=Token.of(options.token_file),
+        access_log=options.access_log,
+    )

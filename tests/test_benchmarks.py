@@ -1,0 +1,148 @@
+"""The load generator counts right, every peer answers as the model does, and the page tells what was measured."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from benchmarks import page
+from benchmarks.load import Load, Outcome
+from benchmarks.serving import Point, running, servers
+from miniml.classifier import Classifier
+from tests import tiny
+from tests.http_server import JsonHandler, LocalServer
+
+
+class Counting(LocalServer):
+    """Answers every third request with 503, every fifth with 500, and remembers the texts."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def handler(self) -> type[JsonHandler]:
+        server = self
+
+        class Handler(JsonHandler):
+            def answer(self, method: str) -> None:
+                server.texts.append(json.loads(self.read_body())["text"])
+                count = len(server.texts)
+                self.send_answer(503 if count % 3 == 0 else 500 if count % 5 == 0 else 200, {})
+
+        return Handler
+
+
+@pytest.fixture
+def counting() -> Iterator[Counting]:
+    with Counting() as server:
+        yield server
+
+
+def load(server: Counting, texts: list[str]) -> Load:
+    return Load(server.url, lambda text: {"text": text}, texts)
+
+
+def test_refusals_and_failures_are_not_counted_as_answers(counting: Counting) -> None:
+    outcome = asyncio.run(load(counting, ["a", "b"]).closed(clients=1, seconds=0.3))
+    sent = len(counting.texts)
+    assert sent == len(outcome.latencies) + outcome.refused + outcome.failed
+    assert outcome.refused == sent // 3
+    assert outcome.failed == sent // 5 - sent // 15
+    assert counting.texts[:4] == ["a", "b", "a", "b"]
+    assert outcome.rate == pytest.approx(len(outcome.latencies) / outcome.seconds)
+
+
+def test_a_server_that_is_gone_fails_every_request() -> None:
+    with Counting() as server:
+        gone = load(server, ["a"])
+    outcome = asyncio.run(gone.open(rate=100, seconds=0.1))
+    assert outcome.failed > 0
+    assert not outcome.latencies
+
+
+def test_the_open_loop_sends_as_much_as_was_asked_for_and_the_same_each_time(counting: Counting) -> None:
+    sent = []
+    for _ in range(2):
+        before = len(counting.texts)
+        asyncio.run(load(counting, ["a"]).open(rate=200, seconds=0.5))
+        sent.append(len(counting.texts) - before)
+    assert sent[0] == sent[1]
+    assert 50 < sent[0] < 200
+
+
+def test_percentiles_are_in_milliseconds() -> None:
+    outcome = Outcome(seconds=2.0, latencies=[number / 1_000 for number in range(1, 101)])
+    assert outcome.percentile(50) == pytest.approx(50.5)
+    assert outcome.rate == 50
+
+
+def test_every_peer_serves_the_model_and_answers_as_it_does(tmp_path: Path) -> None:
+    folder = tiny.write_classifier(tmp_path / "model", labels=("1", "2", "3"))
+    classifier = Classifier.load(folder)
+    text = tiny.review(1, 1)
+    (expected,) = classifier.predict_probabilities([text])
+    for server in servers(classifier.labels)[:2]:  # LitServe takes seconds to end
+        with running(server, folder, threads=1) as (url, started):
+            answer = requests.post(url + server.path, json=server.body(text), timeout=60)
+            assert started > 0
+        assert server.probabilities(answer.json()) == pytest.approx(expected.tolist(), abs=1e-4), server.title
+
+
+def recorded(ours: float) -> dict[str, object]:
+    """A made-up run in which ours answers `ours` requests a second, and the others 10."""
+    points = [
+        vars(
+            Point(
+                server,
+                "closed",
+                clients,
+                ours if server == "d" else 10.0,
+                8.0 if server == "d" else 80.0,
+                90,
+                99,
+                0,
+                0,
+            )
+        )
+        for server in "abcd"
+        for clients in (1, 4, 16, 64)
+    ]
+    points += [vars(Point(server, "open", 8.0, 8.0, 50, 60, 70, 1, 0)) for server in "abcd"]
+    return {
+        "machine": {"processor": "P", "python": "3", "versions": "V 1", "date": "2026-01-01"},
+        "command": "make bench-serve",
+        "texts": {"count": 10, "mean_tokens": 20, "median_tokens": 20, "longest": 30},
+        "points": points,
+        "agreement": {server: {"labels": 0.995, "largest": 0.01} for server in "abcd"},
+        "starts": [5.0, 7.0, 5.5],
+        "ceiling": {
+            "engine": "E",
+            "table": "T",
+            "rate": 50.0,
+            "single_p50_ms": 7.0,
+            "flops_per_text": 4e9,
+            "gflops": 200.0,
+            "matrix_gflops": {"float32": 100.0, "bfloat16": 400.0},
+            "share": 0.5,
+        },
+    }
+
+
+def test_an_aim_that_was_missed_is_called_missed() -> None:
+    met = [reached for *_, reached in page.aims(recorded(ours=45.0))]
+    assert met == [True, True, True, True, True, True]
+    met = [reached for *_, reached in page.aims(recorded(ours=39.0))]
+    assert met == [False, True, True, False, True, True]
+
+
+def test_the_page_tells_the_figures_of_the_run() -> None:
+    section = page.serving_section(recorded(ours=39.0))
+    assert "| (d) miniml | **39.0** (8, 99) |" in section
+    assert "(e) reaches **50.0** texts/s" in section
+    assert "**50%** of the faster" in section
+    assert "take 10.0 ms, and an eighth of (a)'s p50 is 10.0 ms" in section
+    assert "1 refused" in section
