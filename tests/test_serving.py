@@ -371,19 +371,6 @@ def test_an_unexpected_error_is_logged_tells_the_client_nothing_and_leaves_ctrl_
         assert "Traceback" not in broken.log.read_text()
 
 
-def test_sigterm_answers_what_is_under_way_and_ends_with_status_0(tiny_model: Path, tmp_path: Path) -> None:
-    with running(tiny_model, tmp_path / "log") as server, ThreadPoolExecutor() as pool:
-        big = pool.submit(server.v1, [" ".join(TEXTS)] * 1_000)
-        while (
-            f'request_preprocess_seconds_count{{model_name="{NAME}"}} 1.0' not in server.get("/metrics").text
-        ):
-            assert not big.done()
-        server.process.send_signal(signal.SIGTERM)
-        assert len(big.result().json()["predictions"]) == 1_000
-        assert server.process.wait(timeout=30) == 0
-        assert len(told_since_start(server).splitlines()) == 1
-
-
 def test_a_tampered_model_folder_is_not_served(tmp_path: Path) -> None:
     folder = tiny.write_classifier(tmp_path / "model")
     (folder / "config.json").write_text("{}")

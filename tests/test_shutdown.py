@@ -59,19 +59,6 @@ def test_what_is_under_way_is_answered(own_server: Server) -> None:
     assert own_server.process.wait(timeout=SECONDS) == 0
 
 
-def test_a_kept_connection_is_answered_until_an_answer_says_that_it_is_closed(own_server: Server) -> None:
-    with contextlib.closing(http.client.HTTPConnection(own_server.url.removeprefix("http://"))) as connection:
-        said: str | None = None
-        own_server.process.send_signal(signal.SIGTERM)
-        while said != "close":
-            connection.request("POST", "/predict", json.dumps({"text": "good"}))
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 200
-            said = answer.getheader("connection")
-    assert own_server.process.wait(timeout=SECONDS) == 0
-
-
 def test_who_is_connected_is_still_accepted_after_newcomers_are_ignored() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
@@ -89,16 +76,24 @@ def test_who_is_connected_is_still_accepted_after_newcomers_are_ignored() -> Non
         socket.create_connection(address)
 
 
-def test_a_connection_that_never_asks_does_not_keep_the_server(own_server: Server) -> None:
-    host, _, port = own_server.url.removeprefix("http://").rpartition(":")
-    with socket.create_connection((host, int(port))) as silent:
-        grpc_port = int(own_server.grpc_address.rpartition(":")[2])
-        with socket.create_connection((host, grpc_port)) as silent_too:
-            began = time.monotonic()
-            own_server.process.send_signal(signal.SIGTERM)
-            assert own_server.process.wait(timeout=SECONDS) == 0
-            assert time.monotonic() - began < 15  # gRPC by itself waits 20 s for the second
-            assert silent.recv(1) == b""
-            with contextlib.suppress(ConnectionResetError):
-                while silent_too.recv(1024):
-                    pass
+def test_connections_are_used_until_they_are_said_to_end_and_silent_ones_keep_nobody(
+    own_server: Server,
+) -> None:
+    host, _, http_port = own_server.url.removeprefix("http://").rpartition(":")
+    grpc_port = own_server.grpc_address.rpartition(":")[2]
+    with contextlib.ExitStack() as stack:
+        for port in (http_port, grpc_port):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        connection = stack.enter_context(contextlib.closing(http.client.HTTPConnection(host, int(http_port))))
+        connection.connect()
+        began = time.monotonic()
+        own_server.process.send_signal(signal.SIGTERM)
+        said: str | None = None
+        while said != "close":
+            connection.request("POST", "/predict", json.dumps({"text": "good"}))
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+            said = answer.getheader("connection")
+        assert own_server.process.wait(timeout=SECONDS) == 0
+        assert time.monotonic() - began < 15  # gRPC by itself waits 20 s for the one that is silent
