@@ -162,7 +162,7 @@ def test_the_server_understands_the_runtimes_arguments(overlays: dict[str, Objec
     words = json.dumps(_runtime_container(overlays)["args"]).replace("{{.Name}}", "stars")
     script = (
         "import json, sys; sys.argv = ['serving', *json.loads(sys.argv[1])]; "
-        "from serving.startup import options; found = options(); "
+        "from serving.options import parsed; found = parsed(); "
         "print(found.model_name, found.model_dir, found.http_port)"
     )
     done = subprocess.run(
