@@ -7,6 +7,7 @@ is served, down to its tokenizer, its truncation and its label names.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from miniml.manifest import Manifest, verify
 TOKENS_PER_BATCH = 4096
 
 Probabilities = npt.NDArray[np.float32]
+Span = tuple[int, int]
+"""Where something begins and ends in a text, in characters, the end not included."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,31 @@ class Classifier:
         encoded = self._tokenizer(list(texts), truncation=True, return_attention_mask=False)
         return [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
 
+    def words(self, text: str) -> list[Span]:
+        """The words of `text` that the model reads: all, or those that its maximal length leaves.
+
+        Where one word ends is the tokenizer's to say, but signs that stand by letters go with them, so that
+        "don't!" is one word, and each of the characters of a script without blanks is.
+        """
+        if not self._tokenizer.is_fast:  # it does not tell which characters a token came from
+            return [found.span() for found in re.finditer(r"\S+", text)]
+        encoded = self._tokenizer(text, truncation=True, return_offsets_mapping=True)
+        words: list[Span] = []
+        of_last: int | None = None
+        for number, (begin, end) in zip(encoded.word_ids(), encoded["offset_mapping"], strict=True):
+            while (
+                begin < end and text[begin].isspace()
+            ):  # some tokenizers count the blank before a word as its own
+                begin += 1
+            if number is None or begin == end:
+                continue
+            if words and (number == of_last or _belong_together(text, words[-1][1], begin)):
+                words[-1] = words[-1][0], end
+            else:
+                words.append((begin, end))
+            of_last = number
+        return words
+
     def run(self, batch: Sequence[TokenIds]) -> Probabilities:
         """The probabilities of encoded texts, shape [len(batch), len(labels)], in one pass of the engine."""
         logits = self.engine(*self._padded(batch))
@@ -148,6 +176,11 @@ class Classifier:
             taken = slice(-len(ids), None) if self._tokenizer.padding_side == "left" else slice(len(ids))
             token_ids[row, taken], attention_mask[row, taken] = ids, 1
         return token_ids, attention_mask
+
+
+def _belong_together(text: str, end: int, begin: int) -> bool:
+    """Whether no blank parts what ends at `end` from what begins at `begin`, and not both are letters."""
+    return begin == end and not (text[end - 1].isalnum() and text[begin].isalnum())
 
 
 def batches_of_like_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

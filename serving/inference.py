@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from miniml.classifier import Classifier, Prediction, Probabilities
+from miniml.classifier import Classifier, Prediction, Probabilities, Span
 from miniml.errors import MinimlError
 from miniml.processor import usable_processors
 from serving import observation
@@ -58,7 +58,7 @@ class Inference:
         self.digest = classifier.manifest.digest
         self.classifier = classifier
         self._queue = queue
-        self._limits = limits
+        self.limits = limits
         self._cache = PredictionCache(cache, self.digest)
         self._waiting = Waiting(TOKENS_PER_BATCH)
         self.queued = 0
@@ -92,7 +92,22 @@ class Inference:
             InferenceError: whatever the model raised. A fixed text, because KServe's own handlers put the
                 text of some exceptions (torch's NotImplementedError is one) into the client's answer.
         """
-        require_within(self._limits, texts)
+        require_within(self.limits, texts)
+        rows = await self.probabilities(texts, timeout_s=timeout_s)
+        predictions = [self.classifier.prediction(row) for row in rows]
+        for prediction in predictions:
+            LABELS.labels(prediction.label).inc()
+        return predictions
+
+    async def probabilities(
+        self, texts: Sequence[str], *, timeout_s: float | None = None
+    ) -> list[Probabilities]:
+        """Each text's probabilities, shape [labels]: `predict` for texts that nobody sent, so without limits or count.
+
+        Raises:
+            OverloadedError: as `predict` does.
+            InferenceError: likewise.
+        """
         rows = [self._cache.get(text) for text in texts]
         unknown = [place for place, row in enumerate(rows) if row is None]
         if record := observation.current.get():
@@ -104,10 +119,12 @@ class Inference:
             for place, row in zip(unknown, await self._ask(asked, timeout_s), strict=True):
                 rows[place] = row
                 self._cache.put(texts[place], row)
-        predictions = [self.classifier.prediction(row) for row in rows if row is not None]
-        for prediction in predictions:
-            LABELS.labels(prediction.label).inc()
-        return predictions
+        return [row for row in rows if row is not None]
+
+    async def words(self, text: str) -> list[Span]:
+        """The words of `text` that the model reads; see `Classifier.words`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._tokenizing, self.classifier.words, text)
 
     async def _ask(self, texts: Sequence[str], timeout_s: float) -> Probabilities:
         deadline = time.monotonic() + timeout_s

@@ -1,58 +1,113 @@
-"""Our routes beside KServe's: `POST /predict` for people, and Swagger to try it from."""
+"""Our routes beside KServe's: `POST /predict` and `POST /explain` for people, and two pages to try it from."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
 
-from fastapi import APIRouter
-from fastapi.openapi.docs import get_swagger_ui_html
+import fastapi_offline
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, Field
+from starlette.staticfiles import StaticFiles
 
+from miniml import __version__
 from serving import deadline
+from serving.explanation import explain
 from serving.inference import Inference
 from serving.predictor import checked_text
+from serving.schemas import Answer, ExplainedAnswer, ExplainedPiece, Question
+
+PAGE = Path(__file__).parent / "page"
+SWAGGER = Path(fastapi_offline.__file__).parent / "static"
+# More labels than these are counted rather than named at the head of the page.
+MOST_LABELS = 8
+DIGITS_OF_DIGEST = 12
+
+# A page asks nobody but this server, and shows nothing in a frame of somebody else's.
+POLICY = "default-src 'none'; {more}connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+    "content-security-policy": POLICY.format(more="script-src 'self'; style-src 'self'; img-src 'self'; "),
+}
+# Swagger styles its elements one by one, and draws from data.
+SWAGGERS_HEADERS = {
+    **HEADERS,
+    "content-security-policy": POLICY.format(
+        more="script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    ),
+}
 
 
-class Question(BaseModel):
-    """One text to classify."""
+def questions(inference: Inference) -> APIRouter:
+    """`POST /predict` and `POST /explain`, for one text and without a protocol's ceremony."""
+    router = APIRouter()
 
-    text: str = Field(examples=["The staff were friendly and the food was great."])
-
-
-class Answer(BaseModel):
-    """The most probable label, and every label's probability."""
-
-    label: str = Field(examples=["positive"])
-    score: float = Field(examples=[0.97], description="The probability of `label`.")
-    probabilities: dict[str, float] = Field(examples=[{"negative": 0.03, "positive": 0.97}])
-
-
-class Refusal(BaseModel):
-    """What every error answers, whatever the route."""
-
-    error: str = Field(examples=["text: Field required"])
-
-
-def predict_route(inference: Inference) -> APIRouter:
-    """`POST /predict`, for one text and without a protocol's ceremony."""
-    router = APIRouter(tags=["miniml"])
-
-    @router.post("/predict", summary="Classify one text", responses={"4XX": {"model": Refusal}})
+    @router.post("/predict")
     async def predict(question: Question) -> Answer:
         texts = [checked_text("text", question.text)]
         (prediction,) = await inference.predict(texts, timeout_s=deadline.remaining.get())
         return Answer(**asdict(prediction))
 
-    return router
-
-
-def docs_route(title: str, openapi_url: str) -> APIRouter:
-    """`GET /docs`: KServe settles at import whether to have it, by its own default, which is not to."""
-    router = APIRouter()
-
-    @router.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(openapi_url=openapi_url, title=title)
+    @router.post("/explain")
+    async def why(question: Question) -> ExplainedAnswer:
+        text = checked_text("text", question.text)
+        explanation = await explain(inference, text, timeout_s=deadline.remaining.get())
+        return ExplainedAnswer(
+            **asdict(explanation.prediction),
+            pieces=[ExplainedPiece(**asdict(piece)) for piece in explanation.pieces],
+        )
 
     return router
+
+
+def add_pages(
+    app: FastAPI,
+    inference: Inference,
+    model_name: str,
+    document: Callable[[], Awaitable[dict[str, Any]]] | None,
+) -> None:
+    """`GET /`, to type a text and look at its answer, and `GET /docs`, to try all routes of `document`.
+
+    KServe has its own `/`, which comes later and so is not reached, and FastAPI its own document and a page for
+    it that loads Swagger from elsewhere; those go.
+    """
+    app.router.routes = [
+        route
+        for route in app.router.routes
+        if not str(getattr(route, "path", "")).startswith(("/docs", "/openapi.json"))
+    ]
+    app.mount("/page", StaticFiles(directory=PAGE / "static"))
+    words = {
+        "model_name": model_name,
+        "classes": _told(inference.labels),
+        "characters": str(inference.limits.characters),
+        "max_length": str(inference.classifier.max_length),
+        "digest": inference.digest[:DIGITS_OF_DIGEST],
+        "version": __version__,
+    }
+    _add_page(app, "/", "index.html", words, HEADERS)
+    if document:
+        app.mount("/swagger", StaticFiles(directory=SWAGGER))
+        app.add_api_route("/openapi.json", document, include_in_schema=False)
+        _add_page(app, "/docs", "docs.html", words, SWAGGERS_HEADERS)
+
+
+def _add_page(app: FastAPI, path: str, file: str, words: dict[str, str], headers: dict[str, str]) -> None:
+    filled = {name: escape(word) for name, word in words.items()}
+    page = Template((PAGE / file).read_text(encoding="utf-8")).substitute(filled)
+
+    async def answer() -> HTMLResponse:
+        return HTMLResponse(page, headers=headers)
+
+    app.add_api_route(path, answer, include_in_schema=False)
+
+
+def _told(labels: tuple[str, ...]) -> str:
+    more = [f"{len(labels) - MOST_LABELS} more"] if len(labels) > MOST_LABELS else []
+    return f"{len(labels)} classes: {', '.join([*labels[:MOST_LABELS], *more])}"

@@ -15,7 +15,6 @@ from fastapi.exceptions import FastAPIDeprecationWarning
 from kserve.model_server import app
 from transformers.utils import logging as transformers_logging
 
-from miniml import __version__
 from miniml.classifier import Classifier
 from miniml.engines import REFERENCE
 from miniml.errors import InputError
@@ -25,9 +24,10 @@ from serving.grpc import Certificate, GrpcServer, interceptors
 from serving.inference import Inference
 from serving.limits import WholeBodies
 from serving.observation import Observation, access_log
+from serving.openapi import document_of
 from serving.options import settings_of
 from serving.predictor import Predictor
-from serving.routes import docs_route, predict_route
+from serving.routes import add_pages, questions
 from serving.server import JsonBodies, Server
 from serving.settings import ServingSettings
 
@@ -87,10 +87,9 @@ def furnish(app: FastAPI, inference: Inference, settings: ServingSettings, *, do
     A request passes what is added last first: it is observed, then it has to bring the token, then its body
     is read, and what goes wrong from there on is answered in one form.
     """
-    app.title, app.version = "miniml", __version__
-    app.include_router(predict_route(inference))
-    if docs and not app.docs_url:
-        app.include_router(docs_route("miniml", "/openapi.json"))
+    app.include_router(questions(inference))
+    document = document_of(inference, settings.model_name, token_needed=settings.token is not None)
+    add_pages(app, inference, settings.model_name, document if docs else None)
     app.add_middleware(JsonBodies)
     errors.install(app)
     app.add_middleware(WholeBodies, limit=settings.limits.body_bytes)

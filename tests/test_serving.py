@@ -162,19 +162,6 @@ def test_metadata_tells_the_real_inputs_and_outputs(server: Server) -> None:
     ]
 
 
-def test_swagger_lists_predict_with_an_example_to_paste(server: Server) -> None:
-    page = server.get("/docs")
-    assert page.status_code == 200
-    assert "/openapi.json" in page.text
-    document = server.get("/openapi.json").json()
-    operation = document["paths"]["/predict"]["post"]
-    assert set(operation["responses"]) == {"200", "4XX"}
-    schemas = document["components"]["schemas"]
-    assert set(schemas["Answer"]["properties"]) == {"label", "score", "probabilities"}
-    (example,) = schemas["Question"]["properties"]["text"]["examples"]
-    assert server.post("/predict", {"text": example}).status_code == 200
-
-
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -1,0 +1,262 @@
+"""The OpenAPI document: every route with what it takes, answers and refuses, told by the model that is served.
+
+KServe's routes come with the types of their Python functions, which are not what they take and answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from kserve.protocol.rest.v2_datamodels import (
+    ListModelsResponse,
+    ModelMetadataResponse,
+    ModelReadyResponse,
+    ServerLiveResponse,
+    ServerMetadataResponse,
+    ServerReadyResponse,
+)
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from miniml import __version__
+from serving.explanation import explain
+from serving.inference import Inference
+from serving.observation import ID_HEADER, TIMEOUT_HEADER, USABLE_ID
+from serving.schemas import (
+    Answer,
+    ExplainedAnswer,
+    Question,
+    Refusal,
+    V1Answer,
+    V1Models,
+    V1Ready,
+    V1Request,
+    V2Answer,
+    V2Request,
+)
+from serving.settings import Limits
+
+EXAMPLE = "The staff were friendly, but we waited an hour for cold food."
+ABOUT = """\
+Answers over [KServe's](https://kserve.github.io) protocols V1 and V2, and over two routes of its own. Every \
+refusal is `{{"error": "…"}}`. Requests that ask the model may bring an id (`X-Request-Id`), which comes back, and the \
+seconds that their sender can wait (`X-Request-Timeout`).
+
+One request may have {body_bytes:,} bytes and {texts:,} texts, and one text {characters:,} characters. \
+V2 is spoken over gRPC too.
+"""
+REASONS = {
+    HTTPStatus.BAD_REQUEST: "Not what the route takes, or beyond a limit; the error says what, and what to send.",
+    HTTPStatus.UNAUTHORIZED: "The token is missing or wrong.",
+    HTTPStatus.NOT_FOUND: "No model has that name.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than one may be.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Too much waits to answer in time. `Retry-After` says when to try again.",
+}
+REF = "#/components/schemas/{model}"
+JSON, TEXT = "application/json", "text/plain"
+SCHEME = "token"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route, as the document tells of it."""
+
+    method: str
+    path: str
+    tag: str
+    summary: str
+    answers: type[BaseModel] | None = None
+    """None is plain text."""
+    example: Any = None
+    """Of its answer."""
+    takes: type[BaseModel] | None = None
+    requests: Mapping[str, Any] = field(default_factory=dict)
+    """Examples of its body, by what they show."""
+    is_open: bool = False
+    """Whether it answers without the token."""
+
+    @property
+    def errors(self) -> list[HTTPStatus]:
+        asks = self.takes is not None
+        return [
+            status
+            for status, comes in (
+                (HTTPStatus.BAD_REQUEST, asks),
+                (HTTPStatus.UNAUTHORIZED, not self.is_open),
+                (HTTPStatus.NOT_FOUND, "{model_name}" in self.path),
+                (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, asks),
+                (HTTPStatus.SERVICE_UNAVAILABLE, asks or self.path.endswith("/ready")),
+            )
+            if comes
+        ]
+
+
+def document_of(
+    inference: Inference, model_name: str, *, token_needed: bool
+) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """What writes the document, when it is first asked for: its examples are answers of the model's."""
+    written: dict[str, Any] = {}
+
+    async def document() -> dict[str, Any]:
+        if not written:
+            explanation = asdict(await explain(inference, EXAMPLE))
+            routes = _routes(model_name, inference.labels, explanation["prediction"], explanation["pieces"])
+            written.update(_document(routes, model_name, inference.limits, token_needed=token_needed))
+        return written
+
+    return document
+
+
+def _routes(
+    model_name: str, labels: Sequence[str], answer: dict[str, Any], pieces: list[dict[str, Any]]
+) -> list[Route]:
+    question = {"a text": {"text": EXAMPLE}}
+    why = {**answer, "method": "occlusion", "pieces": pieces}
+    v1_requests = {"texts": {"instances": [EXAMPLE]}, "objects": {"instances": [{"text": EXAMPLE}]}}
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}
+    v2_requests = {
+        "all outputs": {"id": "7", "inputs": [tensor]},
+        "labels only": {"inputs": [tensor], "outputs": [{"name": "label"}]},
+    }
+    shares = list(answer["probabilities"].values())
+    v2_answer = {
+        "model_name": model_name,
+        "id": "7",
+        "parameters": {"labels": json.dumps(labels, ensure_ascii=False)},
+        "outputs": [
+            {"name": "label", "shape": [1], "datatype": "BYTES", "data": [answer["label"]]},
+            {"name": "score", "shape": [1], "datatype": "FP32", "data": [answer["score"]]},
+            {"name": "probabilities", "shape": [1, len(shares)], "datatype": "FP32", "data": shares},
+        ],
+    }
+    models = {"models": [model_name]}
+    ready = {"name": model_name, "ready": True}
+    v1, v2 = "/v1/models/{model_name}", "/v2/models/{model_name}"
+    ask = partial(Route, "post")
+    look = partial(Route, "get")
+    look_freely = partial(Route, "get", is_open=True)
+    classify = "Classify texts"
+    is_ready = "Tell whether the model is ready"
+    return [
+        ask("/predict", "miniml", "Classify one text", Answer, answer, Question, question),
+        ask(
+            "/explain",
+            "miniml",
+            "Tell which words pushed the answer",
+            ExplainedAnswer,
+            why,
+            Question,
+            question,
+        ),
+        ask(f"{v1}:predict", "V1", classify, V1Answer, {"predictions": [answer]}, V1Request, v1_requests),
+        look("/v1/models", "V1", "List the models", V1Models, models),
+        look_freely(v1, "V1", is_ready, V1Ready, ready),
+        ask(f"{v2}/infer", "V2", classify, V2Answer, v2_answer, V2Request, v2_requests),
+        look("/v2", "V2", "Tell what the server is", ServerMetadataResponse),
+        look("/v2/models", "V2", "List the models", ListModelsResponse, models),
+        look(v2, "V2", "Tell the model's inputs and outputs", ModelMetadataResponse),
+        look_freely(f"{v2}/ready", "V2", is_ready, ModelReadyResponse, ready),
+        look_freely("/v2/health/live", "Health", "Tell whether the server lives", ServerLiveResponse),
+        look_freely("/v2/health/ready", "Health", "Tell whether every model is ready", ServerReadyResponse),
+        look_freely("/metrics", "Health", "Counts and times, as Prometheus reads them"),
+    ]
+
+
+def _document(
+    routes: Sequence[Route], model_name: str, limits: Limits, *, token_needed: bool
+) -> dict[str, Any]:
+    models = dict.fromkeys(
+        model for route in routes for model in (route.answers, route.takes, Refusal) if model
+    )
+    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=REF)
+    schemas = definitions["$defs"]
+    for schema in schemas.values():
+        schema.pop("example", None)  # KServe's are of other models
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method] = _operation(
+            route, model_name, token_needed=token_needed
+        )
+    components: dict[str, Any] = {"schemas": schemas}
+    if token_needed:
+        components["securitySchemes"] = {SCHEME: {"type": "http", "scheme": "bearer"}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": model_name,
+            "version": f"miniml {__version__}",
+            "description": ABOUT.format_map(asdict(limits)),
+        },
+        # Beside the document: behind a gateway the routes lie deeper.
+        "servers": [{"url": "."}],
+        "tags": [{"name": name} for name in dict.fromkeys(route.tag for route in routes)],
+        "paths": paths,
+        "components": components,
+    }
+
+
+def _operation(route: Route, model_name: str, *, token_needed: bool) -> dict[str, Any]:
+    content: dict[str, Any] = (
+        {JSON: {"schema": _ref(route.answers)}} if route.answers else {TEXT: {"schema": {"type": "string"}}}
+    )
+    if route.example is not None:
+        content[JSON]["example"] = route.example
+    operation: dict[str, Any] = {
+        "tags": [route.tag],
+        "summary": route.summary,
+        "operationId": re.sub(r"\W+", "_", f"{route.method} {route.path}").strip("_"),
+        "parameters": _parameters(route, model_name),
+        "responses": {
+            "200": {"description": "The answer.", "content": content},
+            **{
+                str(int(status)): {
+                    "description": REASONS[status],
+                    "content": {JSON: {"schema": _ref(Refusal)}},
+                }
+                for status in route.errors
+                if token_needed or status != HTTPStatus.UNAUTHORIZED
+            },
+        },
+    }
+    if route.takes:
+        examples = {
+            name.replace(" ", "-"): {"summary": name, "value": body} for name, body in route.requests.items()
+        }
+        body = {"schema": _ref(route.takes), "examples": examples}
+        operation["requestBody"] = {"required": True, "content": {JSON: body}}
+    if token_needed and not route.is_open:
+        operation["security"] = [{SCHEME: []}]
+    return operation
+
+
+def _parameters(route: Route, model_name: str) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = []
+    if "{model_name}" in route.path:
+        schema = {"type": "string", "enum": [model_name]}
+        parameters.append({"name": "model_name", "in": "path", "required": True, "schema": schema})
+    if route.takes:
+        parameters += [
+            {
+                "name": ID_HEADER,
+                "in": "header",
+                "description": "Comes back, and stands in the log.",
+                "schema": {"type": "string", "pattern": f"^{USABLE_ID.pattern}$"},
+            },
+            {
+                "name": TIMEOUT_HEADER,
+                "in": "header",
+                "description": "Seconds that the sender can wait.",
+                "schema": {"type": "number", "exclusiveMinimum": 0},
+            },
+        ]
+    return parameters
+
+
+def _ref(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": REF.format(model=model.__name__)}

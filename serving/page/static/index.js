@@ -1,0 +1,118 @@
+// Asks the server about a text, and draws what it says. Texts and labels are only ever set as text, never as HTML.
+
+const MOST_BARS = 10; // of more classes, the most probable
+const MOST_WORDS = 5; // in each of the two lists
+
+const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const at = (id) => document.getElementById(id);
+const form = at("question");
+const button = form.querySelector("button");
+let asking = new AbortController();
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask(at("text").value);
+});
+at("text").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+});
+
+// First the answer, which takes one pass of the model, and then the reasons, which take many.
+async function ask(text) {
+  asking.abort(); // whoever asks again no longer waits for the last answer
+  asking = new AbortController();
+  const { signal } = asking;
+  for (const id of ["error", "answer", "explanation", "terminal"]) at(id).hidden = true;
+  button.setAttribute("aria-busy", "true");
+  try {
+    showCommand(text);
+    showAnswer(await post("predict", text, signal));
+    showExplanation(await post("explain", text, signal));
+  } catch (error) {
+    if (signal.aborted) return;
+    at("error").textContent = error.message;
+    at("error").hidden = false;
+  }
+  button.removeAttribute("aria-busy");
+}
+
+async function post(route, text, signal) {
+  let response;
+  try {
+    response = await fetch(route, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ text }),
+      signal,
+    });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new Error("The server cannot be reached. Is it still running?");
+  }
+  const answer = await response.json().catch(() => ({ error: `The server answered with status ${response.status}.` }));
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+function showAnswer({ label, score, probabilities }) {
+  at("label").textContent = label;
+  at("score").textContent = percent.format(score);
+  const shares = Object.entries(probabilities);
+  const shown = shares.length > MOST_BARS ? shares.sort((a, b) => b[1] - a[1]).slice(0, MOST_BARS) : shares;
+  const bars = shown.map(([name, share]) => {
+    const bar = element("span", "bar");
+    bar.style.width = `${100 * share}%`;
+    const track = element("span", "track");
+    track.setAttribute("aria-hidden", "true");
+    track.append(bar);
+    const line = element("li", name === label ? "best" : "");
+    line.append(element("span", "name", name), track, element("span", "share", percent.format(share)));
+    return line;
+  });
+  if (shares.length > shown.length) bars.push(element("li", "muted", `and ${shares.length - shown.length} more`));
+  at("bars").replaceChildren(...bars);
+  at("answer").hidden = false;
+}
+
+function showExplanation({ label, pieces }) {
+  const strongest = Math.max(1e-9, ...pieces.map(({ effect }) => Math.abs(effect ?? 0)));
+  const words = pieces.filter(({ effect }) => effect !== null);
+  if (!words.length) return; // no words, no reasons
+  const read = { from: pieces.indexOf(words[0]), to: pieces.indexOf(words.at(-1)) };
+  const isUnread = ({ text }, place) => (place < read.from || place > read.to) && /\S/.test(text);
+  at("pieces").replaceChildren(...pieces.map((piece, place) => drawn(piece, strongest, isUnread(piece, place))));
+  at("unread").hidden = !pieces.some(isUnread);
+  for (const name of document.querySelectorAll(".of-label")) name.textContent = `“${label}”`;
+  list("for", words.filter(({ effect }) => effect > 0).sort((a, b) => b.effect - a.effect));
+  list("against", words.filter(({ effect }) => effect < 0).sort((a, b) => a.effect - b.effect));
+  at("explanation").hidden = false;
+}
+
+function drawn({ text, effect, score_without }, strongest, unread) {
+  if (effect === null) return unread ? element("span", "unread", text) : document.createTextNode(text);
+  const mark = element("mark", effect > 0 ? "for" : "against", text);
+  mark.style.setProperty("--weight", Math.abs(effect) / strongest);
+  mark.title = `without it: ${percent.format(score_without)}`;
+  return mark;
+}
+
+function list(id, words) {
+  const lines = words
+    .slice(0, MOST_WORDS)
+    .map(({ text, score_without }) => element("li", "", `${text} (without it ${percent.format(score_without)})`));
+  at(id).replaceChildren(...(lines.length ? lines : [element("li", "muted", "nothing")]));
+}
+
+function showCommand(text) {
+  const body = JSON.stringify({ text }).replaceAll("'", "'\\''");
+  const url = new URL("predict", document.baseURI);
+  at("command").textContent = `curl -s '${url.origin}${url.pathname}' -d '${body}'`;
+  at("terminal").hidden = false;
+}
+
+function element(name, className, text = "") {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  made.textContent = text;
+  return made;
+}

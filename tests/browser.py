@@ -1,0 +1,149 @@
+"""A real browser, spoken to over its DevTools protocol: what a page does is what a person would see."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+from websockets.sync.client import ClientConnection, connect
+
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SECONDS_TO_WAIT = 20
+
+
+class Browser:
+    """One tab."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._calls = 0
+        self.events: list[dict[str, Any]] = []
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Has the browser do `method`, and returns its result; what happens meanwhile is kept in `events`."""
+        self._calls += 1
+        self._socket.send(json.dumps({"id": self._calls, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=SECONDS_TO_WAIT))
+            if message.get("id") == self._calls:
+                assert "error" not in message, message
+                result: dict[str, Any] = message["result"]
+                return result
+            self.events.append(message)
+
+    def open(self, url: str, width: int = 1000, height: int = 900, *, dark: bool = False) -> None:
+        """Opens `url` in a window of that size, in CSS pixels."""
+        self.events.clear()
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Page.navigate", url=url)
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self.events.append(json.loads(self._socket.recv(timeout=SECONDS_TO_WAIT)))
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression."""
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def wait_for(self, script: str) -> None:
+        """Returns once the expression is true."""
+        deadline = time.monotonic() + SECONDS_TO_WAIT
+        while not self.run(script):
+            assert time.monotonic() < deadline, f"not within {SECONDS_TO_WAIT} s: {script}"
+            time.sleep(0.05)
+
+    def text_of(self, selector: str) -> str:
+        """What a person reads there."""
+        return str(self.run(f"document.querySelector({json.dumps(selector)}).innerText"))
+
+    def type(self, text: str) -> None:
+        """Types where the focus is."""
+        self.call("Input.insertText", text=text)
+
+    def press(self, key: str, *, ctrl: bool = False) -> None:
+        """Presses a key and lets it go."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                modifiers=2 if ctrl else 0,
+                windowsVirtualKeyCode={"Tab": 9, "Enter": 13, " ": 32}[key],
+            )
+
+    def requested(self) -> list[str]:
+        """The addresses that were asked for since `open`."""
+        self.run("0")  # what has happened comes before the answer
+        return [
+            event["params"]["request"]["url"]
+            for event in self.events
+            if event["method"] == "Network.requestWillBeSent"
+        ]
+
+    def complaints(self) -> list[str]:
+        """What the console was told since `open`: errors, and what the page's policy forbade."""
+        self.run("0")
+        entries = [event["params"]["entry"] for event in self.events if event["method"] == "Log.entryAdded"]
+        thrown = [
+            event["params"]["exceptionDetails"]["text"]
+            for event in self.events
+            if event["method"] == "Runtime.exceptionThrown"
+        ]
+        return [entry["text"] for entry in entries if entry["level"] == "error"] + thrown
+
+    def picture(self, path: Path) -> None:
+        """Writes what the whole page looks like, as PNG."""
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+
+@contextlib.contextmanager
+def browsing() -> Iterator[Browser]:
+    """A browser with one empty tab."""
+    assert PROGRAM
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        words = [
+            PROGRAM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+        ]
+        # It is to ask nobody but the page's own server.
+        words += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        words += ["--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            assert process.stderr
+            found = next(filter(None, (re.search(r"ws://([^/]+)/", line) for line in process.stderr)))
+            tabs = requests.get(f"http://{found[1]}/json/list", timeout=SECONDS_TO_WAIT).json()
+            tab = next(tab for tab in tabs if tab["type"] == "page")
+            with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
+                yield Browser(socket)
+        finally:
+            process.terminate()
+            process.wait(timeout=SECONDS_TO_WAIT)
+            if process.stderr:
+                process.stderr.close()
