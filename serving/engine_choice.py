@@ -27,6 +27,8 @@ SHORT = 2
 # Lengths of the batch that is timed where the model folder brings no probes: they differ, so that padding
 # is checked too.
 BATCH = (128, 118, 108, 98, 88, 78)
+# Of each shape; the slowest by far, the reference's batch, gets one.
+PASSES = 2
 # Below it, a probability is taken for it: float32 has no digits left of a logit's error there.
 LEAST = 1e-7
 
@@ -87,18 +89,20 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
         raise InputError(f"engine {wanted!r} is not to be had here. Choose {AUTO}, {', '.join(available)}.")
     names = [name for name in available if name not in ONLY_WHEN_ASKED] if wanted == AUTO else [wanted]
     shapes = _shapes(classifier, model_dir)
-    expected = [classifier.run(shape) for shape in shapes]
-    engines, trials = {}, []
+    engines: dict[str, Engine] = {}
+    trials = []
+    engine: Engine
+    # The reference is what the others are held against, so it runs whether it is wanted or not.
+    expected, reference_seconds = _tried(classifier, shapes, passes_of_batch=1)
     for name in names:
-        tried = classifier.on(available[name]())
-        # The first pass warms an engine; the reference, the slowest by far, has had its own.
-        found = expected if name == REFERENCE else [tried.run(shape) for shape in shapes]
-        passes = 1 if name == REFERENCE else 2
-        seconds = tuple(_best_time(tried, shape, passes) for shape in shapes)
+        engine, found, seconds = classifier.engine, expected, reference_seconds
+        if name != REFERENCE:
+            engine = available[name]()
+            found, seconds = _tried(classifier.on(engine), shapes)
         trial = Trial(name, seconds, _difference(found, expected))
         trials.append(trial)
         if trial.admitted:
-            engines[name] = tried.engine
+            engines[name] = engine
     if not engines:
         raise InputError(
             f"engine {wanted!r} differs from {REFERENCE} by {trials[0].difference:.3f} in a probability, more than "
@@ -120,14 +124,20 @@ def _shapes(classifier: Classifier, model_dir: Path) -> list[list[TokenIds]]:
     return [*([single] for single in classifier.made_up(*SINGLES)), batch]
 
 
-def _best_time(classifier: Classifier, shape: list[TokenIds], passes: int) -> float:
-    """Seconds of the quickest pass: something else may have had the processor during another."""
-    best = math.inf
-    for _ in range(passes):
-        began = time.perf_counter()
-        classifier.run(shape)
-        best = min(best, time.perf_counter() - began)
-    return best
+def _tried(
+    classifier: Classifier, shapes: Sequence[list[TokenIds]], passes_of_batch: int = PASSES
+) -> tuple[list[Probabilities], tuple[float, ...]]:
+    """The answers to each of `shapes`, and the seconds of the quickest pass: the first warms the engine."""
+    answers, seconds = [], []
+    for shape in shapes:
+        best = math.inf
+        for _ in range(passes_of_batch if len(shape) > 1 else PASSES):
+            began = time.perf_counter()
+            rows = classifier.run(shape)
+            best = min(best, time.perf_counter() - began)
+        answers.append(rows)
+        seconds.append(best)
+    return answers, tuple(seconds)
 
 
 def _difference(found: Sequence[Probabilities], expected: Sequence[Probabilities]) -> float:
