@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -91,6 +92,24 @@ class Load:
             outcome.refused += 1
         else:
             outcome.failed += 1
+
+
+async def probe(url: str, seconds: float, every: float = 0.05) -> list[float]:
+    """The latencies, in seconds, of one GET after the other, as a kubelet probes; infinite where it failed."""
+    latencies = []
+    end = time.perf_counter() + seconds
+    async with _session() as session:
+        while time.perf_counter() < end:
+            began = time.perf_counter()
+            try:
+                async with session.get(url) as answer:
+                    await answer.read()
+                    answered = answer.status == 200
+            except (aiohttp.ClientError, TimeoutError):
+                answered = False
+            latencies.append(time.perf_counter() - began if answered else math.inf)
+            await asyncio.sleep(every)
+    return latencies
 
 
 def _session() -> aiohttp.ClientSession:

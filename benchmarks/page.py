@@ -149,6 +149,7 @@ def aims(result: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
     to_naive, to_inline = ours[16]["rate"] / naive["rate"], ours[16]["rate"] / inline["rate"]
     latency = ours[1]["p50"] / _point(result, "a", 1)["p50"]
     to_ceiling = ours[64]["rate"] / ceiling["rate"]
+    same, alive = result["agreement"]["d"], result["liveness_ms"]
     start = sorted(result["starts"])[len(result["starts"]) // 2]
     return [
         ("requests/s at 16 clients, (d) to (a)", f"{to_naive:.2f}", "≥ 4, better 6", to_naive >= 4),
@@ -161,6 +162,13 @@ def aims(result: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
             "no worse",
             ours[16]["p99"] <= lit["p99"],
         ),
+        (
+            "(d)'s labels that agree with transformers, and the largest difference of a probability",
+            f"{same['labels']:.1%}, {same['largest']:.3f}",
+            "≥ 99.5 %, ≤ 0.02",
+            same["labels"] >= 0.995 and same["largest"] <= 0.02,
+        ),
+        ("(d)'s slowest liveness with 64 clients, ms", f"{alive:.0f}", "≤ 100", alive <= 100),
         ("process start to ready, s (median)", f"{start:.1f}", "≤ 6", start <= 6),
     ]
 

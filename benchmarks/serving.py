@@ -27,7 +27,7 @@ import numpy as np
 import requests
 import torch
 
-from benchmarks.load import Load, Outcome
+from benchmarks.load import Load, Outcome, probe
 from benchmarks.page import write_page
 from miniml.classifier import Classifier, batches_of_like_length
 from miniml.errors import InputError
@@ -131,6 +131,8 @@ class Result:
     points: list[Point] = field(default_factory=list)
     agreement: dict[str, dict[str, float]] = field(default_factory=dict)
     starts: list[float] = field(default_factory=list)
+    liveness_ms: float = 0.0
+    """The longest that (d)'s liveness took to answer under the most clients."""
     ceiling: dict[str, Any] = field(default_factory=dict)
 
 
@@ -185,7 +187,9 @@ def measure(model_dir: Path, seconds: float, count: int) -> Result:
             _warm(server, url, texts)
             load = Load(url + server.path, server.body, texts)
             for clients in CLIENTS:
-                outcome = asyncio.run(load.closed(clients, seconds))
+                outcome, probes = asyncio.run(_loaded_and_probed(load, url, clients, seconds, server))
+                if probes:
+                    result.liveness_ms = max(probes) * 1_000
                 _note(result, Point.of(server.key, "closed", clients, outcome), server)
                 if server.key == "a" and clients == 16:
                     naive_rate = outcome.rate
@@ -354,6 +358,15 @@ def _answers(server: Server, url: str) -> bool:
             return requests.get(f"{url}/v2/models/{NAME}/ready", timeout=60).ok
         return requests.post(url + server.path, json=server.body("ready?"), timeout=60).ok
     return False
+
+
+async def _loaded_and_probed(
+    load: Load, url: str, clients: int, seconds: float, server: Server
+) -> tuple[Outcome, list[float]]:
+    """What came of the load and, of ours under the most clients, of looking after its liveness meanwhile."""
+    if server.key != "d" or clients != max(CLIENTS):
+        return await load.closed(clients, seconds), []
+    return await asyncio.gather(load.closed(clients, seconds), probe(f"{url}/v2/health/live", seconds))
 
 
 def _warm(server: Server, url: str, texts: list[str]) -> None:
