@@ -6,6 +6,7 @@ is served, down to its tokenizer, its truncation and its label names.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -26,6 +28,9 @@ from miniml.manifest import Manifest, verify
 # Padded tokens in one forward pass. Large batches amortise the cost of a call, but past some
 # thousands of tokens the activations fall out of the cache.
 TOKENS_PER_BATCH = 4096
+
+# Weights that are pickles, as torch writes them.
+PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
 
 Probabilities = npt.NDArray[np.float32]
 Span = tuple[int, int]
@@ -64,16 +69,27 @@ class Classifier:
         """
         folder = Path(model_dir)
         manifest = verify(folder)
+        _require_files(folder)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model = AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
             )
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelFolderError(
-                f"model folder {folder} does not load as a text classifier: {error}"
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise _refused(
+                folder, f"it does not load as a text classifier ({' '.join(str(error).split())})"
             ) from error
+        # Without its files transformers makes up a tokenizer that knows no word; some kinds need none.
+        files = tokenizer.vocab_files_names.values()
+        if files and not any((folder / name).is_file() for name in files):
+            raise _refused(
+                folder, f"{' or '.join(sorted(files, reverse=True))} is missing, which the tokenizer needs"
+            )
         labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
         return cls(TorchEngine(REFERENCE, model.to(device).eval()), tokenizer, labels, manifest)
 
@@ -176,6 +192,36 @@ class Classifier:
             taken = slice(-len(ids), None) if self._tokenizer.padding_side == "left" else slice(len(ids))
             token_ids[row, taken], attention_mask[row, taken] = ids, 1
         return token_ids, attention_mask
+
+
+def _require_files(folder: Path) -> None:
+    """Names what is wrong with a file, where transformers names a class, or makes up what is missing."""
+    if pickles := sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES):
+        raise _refused(folder, f"{pickles[0]} is a pickle, which can run code. Keep safetensors only")
+    weights = sorted(folder.glob("*.safetensors"))
+    for name, present in (
+        ("config.json", (folder / "config.json").is_file()),
+        ("model.safetensors", weights),
+    ):
+        if not present:
+            raise _refused(folder, f"{name} is missing")
+    for path in folder.glob("*.json"):
+        try:
+            json.loads(path.read_bytes())
+        except ValueError as error:
+            raise _refused(folder, f"{path.name} is not JSON ({error})") from error
+    for path in weights:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise _refused(folder, f"{path.name} cannot be read ({error})") from error
+
+
+def _refused(folder: Path, reason: str) -> ModelFolderError:
+    return ModelFolderError(
+        f"model folder {folder} is refused: {reason}. Give one that the train stage wrote."
+    )
 
 
 def _belong_together(text: str, end: int, begin: int) -> bool:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from miniml import manifest
 from miniml.classifier import TOKENS_PER_BATCH, Classifier, batches_of_like_length
 from miniml.errors import InputError, ModelFolderError
 from tests import tiny
@@ -76,3 +78,73 @@ def test_label_names_come_from_the_saved_model(tmp_path: Path) -> None:
     classifier = Classifier.load(folder)
     assert classifier.labels == ("1 star", "2 stars", "3 stars")
     assert list(classifier.predict(["great"])[0].probabilities) == ["1 star", "2 stars", "3 stars"]
+
+
+def signed_anew(folder: Path) -> Path:
+    """The folder signed as it stands now: what is wrong with it is then for the loader to find."""
+    manifest.sign(folder, data={}, arguments={}, versions={}, metrics={})
+    return folder
+
+
+def refusal_of(folder: Path) -> str:
+    with pytest.raises(ModelFolderError) as refused:
+        Classifier.load(signed_anew(folder))
+    message = str(refused.value)
+    assert str(folder) in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, 0.5, 0.999])
+def test_weights_that_end_too_early_are_refused_by_name(tmp_path: Path, kept: float) -> None:
+    weights = tiny.write_classifier(tmp_path / "model") / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: int(kept if kept >= 1 else kept * len(content))])
+    assert "model.safetensors" in refusal_of(weights.parent)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_file_that_a_model_needs_and_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
+    folder = tiny.write_classifier(tmp_path / "model")
+    (folder / name).unlink()
+    assert name in refusal_of(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_file_that_is_not_json_is_named(tmp_path: Path, name: str) -> None:
+    folder = tiny.write_classifier(tmp_path / "model")
+    (folder / name).write_text("{")
+    assert name in refusal_of(folder)
+
+
+def test_weights_in_a_pickle_are_refused_unread(tmp_path: Path) -> None:
+    folder = tiny.write_classifier(tmp_path / "model")
+    torch.save(Witness(tmp_path / "witness"), folder / "pytorch_model.bin")
+    assert "pytorch_model.bin" in refusal_of(folder)  # beside good weights too
+    (folder / "model.safetensors").unlink()
+    assert "pytorch_model.bin" in refusal_of(folder)
+    assert not (tmp_path / "witness").exists()
+
+
+class Witness:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self._path, "w")
+
+
+@pytest.mark.parametrize("model_type", ["bert", "of-its-own"])
+def test_code_in_a_model_folder_is_never_run(tmp_path: Path, model_type: str) -> None:
+    folder = tiny.write_classifier(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "own.Config", "AutoModelForSequenceClassification": "own.Model"}
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": model_type, "auto_map": classes}))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'witness')!r}, 'w')\n")
+    if model_type == "bert":  # which transformers knows itself
+        assert Classifier.load(signed_anew(folder)).predict(["fine"])
+    else:
+        assert "code" in refusal_of(folder)
+    assert not (tmp_path / "witness").exists()
