@@ -13,6 +13,7 @@ from miniml.settings import DeploymentSettings
 
 API_VERSION = "serving.kserve.io/v1beta1"
 PORT = 8080
+GRPC_PORT = 8081
 
 MODEL_DIGEST = "miniml/model-digest"
 """Annotation: the digest that the served model folder is signed with."""

@@ -23,7 +23,7 @@ import yaml
 from miniml import __version__
 from miniml.cluster import DEPLOY_PERMISSIONS
 from miniml.images import SERVING, image
-from miniml.inference_service import PORT, inference_service
+from miniml.inference_service import GRPC_PORT, PORT, inference_service
 from miniml.installation import (
     NAMESPACE,
     PIPELINE_ACCOUNT,
@@ -150,8 +150,10 @@ def test_the_runtime_is_what_our_inference_services_name(overlays: dict[str, Obj
 def test_the_runtime_listens_and_is_probed_as_deploy_says(overlays: dict[str, Objects]) -> None:
     # KServe fills in the name as Go's templates do.
     container = json.loads(json.dumps(_runtime_container(overlays)).replace("{{.Name}}", "stars"))
-    assert container["ports"][0]["containerPort"] == PORT
+    # KServe's Service leads its port 80 to the first, and has the second by its number.
+    assert [port["containerPort"] for port in container["ports"]] == [PORT, GRPC_PORT]
     assert f"--http_port={PORT}" in container["args"]
+    assert f"--grpc_port={GRPC_PORT}" in container["args"]
     assert "--model_name=stars" in container["args"]
     model = _inference_service("stars")["spec"]["predictor"]["model"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
@@ -207,7 +209,7 @@ def test_selectors_meet_the_pods_that_kserve_makes(overlays: dict[str, Objects])
 def test_ports_agree(overlays: dict[str, Objects]) -> None:
     objects = overlays["monitored"]
     policy = one(objects, "NetworkPolicy", "miniml-predictor")["spec"]
-    assert [entry["port"] for entry in policy["ingress"][0]["ports"]] == [PORT]
+    assert [entry["port"] for entry in policy["ingress"][0]["ports"]] == [PORT, GRPC_PORT]
     (endpoint,) = one(objects, "PodMonitor", "miniml-predictor")["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] == _runtime_container(overlays)["ports"][0]["name"]
     annotations = one(objects, "ClusterServingRuntime", RUNTIME)["spec"]["annotations"]
