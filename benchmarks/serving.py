@@ -6,9 +6,11 @@ import argparse
 import asyncio
 import contextlib
 import csv
+import gc
 import json
 import os
 import platform
+import queue
 import random
 import signal
 import socket
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,10 +33,11 @@ import torch
 from benchmarks.load import Load, Outcome, probe
 from benchmarks.page import write_page
 from miniml.classifier import Classifier, batches_of_like_length
+from miniml.engines import TokenIds
 from miniml.errors import InputError
 from miniml.processor import usable_processors
 from serving.engine_choice import AUTO, choose
-from serving.inference import TOKENS_PER_BATCH
+from serving.inference import TOKENS_AT_A_TIME
 
 CLIENTS = (1, 4, 16, 64)
 # Of what the naive API reaches with 16 clients: below its limit, and twice above it.
@@ -177,10 +181,13 @@ def measure(model_dir: Path, seconds: float, count: int) -> Result:
     )
     _say("plain transformers, one text at a time, for comparison")
     expected = reference(model_dir, texts)
-    _say("the ceiling: the chosen engine in a bare loop")
-    result.ceiling = ceiling(classifier, model_dir, texts, threads)
+    gc.freeze()  # the load comes from this process: it is not to look through all of torch at every collection
     naive_rate = 0.0
+    ceilings = []
     for server in servers(classifier.labels):
+        if server.key == "d":  # the machine may be faster or slower by now than it was for (a)
+            _say("the ceiling, before and after ours: the chosen engine in a bare loop")
+            ceilings.append(ceiling(classifier, model_dir, texts, threads))
         with running(server, model_dir, threads) as (url, started):
             if server.key == "d":
                 result.starts.append(started)
@@ -198,6 +205,8 @@ def measure(model_dir: Path, seconds: float, count: int) -> Result:
                 outcome = asyncio.run(load.open(rate, seconds))
                 _note(result, Point.of(server.key, "open", rate, outcome), server)
             result.agreement[server.key] = agreement(server, url, texts, expected)
+    ceilings.append(ceiling(classifier, model_dir, texts, threads))
+    result.ceiling = mean_of(ceilings)
     for _ in range(2):
         with running(servers(classifier.labels)[-1], model_dir, threads) as (_, started):
             result.starts.append(started)
@@ -232,13 +241,18 @@ def ceiling(classifier: Classifier, model_dir: Path, texts: list[str], threads: 
     choice = choose(classifier, model_dir, AUTO, threads)
     fast = choice.classifier
     encoded = fast.encode(texts)
-    batches = list(batches_of_like_length([len(ids) for ids in encoded], TOKENS_PER_BATCH))
-    for batch in batches[::8]:
-        fast.run([encoded[index] for index in batch])
-    began = time.perf_counter()
-    for batch in batches:
-        fast.run([encoded[index] for index in batch])
-    seconds = time.perf_counter() - began
+    budget = TOKENS_AT_A_TIME // len(choice.lanes)
+    batches = list(batches_of_like_length([len(ids) for ids in encoded], budget))
+    seconds = 0.0
+    for round_of in (batches[::8], batches):  # the first warms
+        waiting = queue.SimpleQueue[list[int]]()
+        for batch in round_of:
+            waiting.put(batch)
+        began = time.perf_counter()
+        with ThreadPoolExecutor(len(choice.lanes)) as threads_of_lanes:
+            for done in [threads_of_lanes.submit(_drain, waiting, lane, encoded) for lane in choice.lanes]:
+                done.result()
+        seconds = time.perf_counter() - began
     singles = []
     for ids in encoded[:100]:
         began = time.perf_counter()
@@ -252,10 +266,31 @@ def ceiling(classifier: Classifier, model_dir: Path, texts: list[str], threads: 
         "rate": len(texts) / seconds,
         "single_p50_ms": float(np.median(singles)) * 1_000,
         "flops_per_text": flops / len(texts),
-        "gflops": flops / seconds / 1e9,
         "matrix_gflops": rates,
-        "share": flops / seconds / 1e9 / max(rates.values()),
     }
+
+
+def mean_of(ceilings: list[dict[str, Any]]) -> dict[str, Any]:
+    """What two measurements say: the rates' mean, the faster of the matrix products, and else the last one."""
+    last = ceilings[-1]
+    rate = sum(ceiling["rate"] for ceiling in ceilings) / len(ceilings)
+    gflops = rate * last["flops_per_text"] / 1e9
+    matrix = {
+        dtype: max(ceiling["matrix_gflops"][dtype] for ceiling in ceilings) for dtype in last["matrix_gflops"]
+    }
+    figures = {
+        "rate": rate,
+        "gflops": gflops,
+        "matrix_gflops": matrix,
+        "share": gflops / max(matrix.values()),
+    }
+    return {**last, **figures, "rates": [ceiling["rate"] for ceiling in ceilings]}
+
+
+def _drain(waiting: queue.SimpleQueue[list[int]], lane: Classifier, encoded: list[TokenIds]) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            lane.run([encoded[index] for index in waiting.get_nowait()])
 
 
 def flops_of(classifier: Classifier, tokens: int) -> float:
@@ -275,8 +310,8 @@ def matrix_rates(classifier: Classifier) -> dict[str, float]:
     """The best of torch's matrix products, in GFLOP/s, at this model's shapes and at a large square one."""
     hidden = classifier.engine.model.config.hidden_size  # type: ignore[attr-defined]
     shapes = (
-        (TOKENS_PER_BATCH, hidden, 4 * hidden),
-        (TOKENS_PER_BATCH, 4 * hidden, hidden),
+        (TOKENS_AT_A_TIME, hidden, 4 * hidden),
+        (TOKENS_AT_A_TIME, 4 * hidden, hidden),
         (2048, 2048, 2048),
     )
     rates = {}

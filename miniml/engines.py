@@ -12,7 +12,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,17 +63,27 @@ class TorchEngine:
 
 
 class OpenVinoEngine:
-    """The model as OpenVINO compiles it for this processor."""
+    """The model as OpenVINO compiles it for this processor, on some of its threads."""
 
-    def __init__(self, name: str, converted: Any, precision: str, threads: int) -> None:
+    def __init__(self, name: str, request: Any, again: Callable[[int], list[OpenVinoEngine]]) -> None:
         self.name = name
+        self.beside = again
+        """As many engines as asked for that run at the same time, and share the threads among them."""
+        self._request = request
+
+    @classmethod
+    def compiled(
+        cls, name: str, converted: Any, precision: str, threads: int, streams: int = 1
+    ) -> list[OpenVinoEngine]:
+        """`streams` engines that share `threads` and one copy of the weights."""
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
-            # One batch at a time, all threads on it: what waits is batched, not run beside it.
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": streams,
         }
-        self._request = _openvino().Core().compile_model(converted, "CPU", settings).create_infer_request()
+        model = _openvino().Core().compile_model(converted, "CPU", settings)
+        again = partial(cls.compiled, name, converted, precision, threads)
+        return [cls(name, model.create_infer_request(), again) for _ in range(streams)]
 
     def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
         (logits,) = self._request.infer([token_ids, attention_mask]).values()
@@ -86,6 +96,11 @@ def builders(reference: TorchEngine, model_dir: Path, threads: int) -> dict[str,
     model = reference.model
     graph = cache(lambda: exported(model_dir) or convert(model))
     bf16 = has_bf16(torch.device("cpu"))
+
+    def openvino(name: str, precision: str) -> Engine:
+        (engine,) = OpenVinoEngine.compiled(f"openvino-{name}", graph(), precision, threads)
+        return engine
+
     engines: dict[str, Callable[[], Engine]] = {REFERENCE: lambda: reference}
     if bf16:
         engines["torch-bf16"] = lambda: TorchEngine("torch-bf16", copy.deepcopy(model).to(torch.bfloat16))
@@ -93,8 +108,8 @@ def builders(reference: TorchEngine, model_dir: Path, threads: int) -> dict[str,
         engines["torch-compiled"] = lambda: compiled(model, torch.bfloat16 if bf16 else torch.float32)
     if find_spec("openvino"):
         if bf16:
-            engines["openvino-bf16"] = lambda: OpenVinoEngine("openvino-bf16", graph(), "bf16", threads)
-        engines["openvino-fp32"] = lambda: OpenVinoEngine("openvino-fp32", graph(), "f32", threads)
+            engines["openvino-bf16"] = lambda: openvino("bf16", "bf16")
+        engines["openvino-fp32"] = lambda: openvino("fp32", "f32")
     return engines
 
 

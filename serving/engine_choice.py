@@ -12,7 +12,7 @@ import numpy as np
 
 from miniml import probes
 from miniml.classifier import Classifier, Probabilities
-from miniml.engines import REFERENCE, Engine, Logits, TokenIds, TorchEngine, builders
+from miniml.engines import REFERENCE, Engine, Logits, OpenVinoEngine, TokenIds, TorchEngine, builders
 from miniml.errors import InputError
 
 AUTO = "auto"
@@ -29,6 +29,9 @@ SHORT = 2
 BATCH = (128, 118, 108, 98, 88, 78)
 # Of each shape; the slowest by far, the reference's batch, gets one.
 PASSES = 2
+# Batches at the same time under load. Threads of one batch wait for each other after every layer, and all of them for
+# one that the event loop or a client holds up; those of another batch do not.
+LANES = 2
 # Below it, a probability is taken for it: float32 has no digits left of a logit's error there.
 LEAST = 1e-7
 
@@ -65,6 +68,9 @@ class Choice:
     """The classifier on the engine that was chosen, and why."""
 
     classifier: Classifier
+    """On all threads."""
+    lanes: list[Classifier]
+    """For batches that run beside each other, each on its share of the threads; or the one above."""
     table: str
     tokens_per_second: float
     """In batches."""
@@ -111,11 +117,23 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
     admitted = [trial for trial in trials if trial.engine in engines]
     single = min(admitted, key=lambda trial: sum(trial.seconds[:SHORT]))
     batched = min(admitted, key=lambda trial: trial.seconds[-1])
+    fastest = classifier.on(EngineByShape(engines[single.engine], engines[batched.engine]))
     return Choice(
-        classifier.on(EngineByShape(engines[single.engine], engines[batched.engine])),
+        fastest,
+        _lanes(classifier, engines[batched.engine], threads, shapes[0]) or [fastest],
         _table(trials, shapes, single.engine, batched.engine),
         sum(len(ids) for ids in shapes[-1]) / batched.seconds[-1],
     )
+
+
+def _lanes(classifier: Classifier, engine: Engine, threads: int, warming: list[TokenIds]) -> list[Classifier]:
+    """The classifier on engines that run beside each other, where that engine can, and has threads for it."""
+    if threads < LANES or not isinstance(engine, OpenVinoEngine):
+        return []
+    lanes = [classifier.on(beside) for beside in engine.beside(LANES)]
+    for lane in lanes:
+        lane.run(warming)
+    return lanes
 
 
 def _shapes(classifier: Classifier, model_dir: Path) -> list[list[TokenIds]]:

@@ -1,4 +1,4 @@
-"""Batches across requests, on a thread of the engine's own: the event loop stays free for probes and clients.
+"""Batches across requests, on threads of the engine's own: the event loop stays free for probes and clients.
 
 Every request of every protocol comes through here.
 """
@@ -20,14 +20,14 @@ from miniml.errors import MinimlError
 from miniml.processor import usable_processors
 from serving import observation
 from serving.cache import PredictionCache
-from serving.engine_choice import AUTO, Choice, choose
+from serving.engine_choice import AUTO, LANES, Choice, choose
 from serving.limits import require_within
 from serving.metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
 from serving.settings import CacheSettings, Limits, QueueSettings
 from serving.waiting import Request, Text, Waiting
 
-# Padded tokens in one forward pass: as fast as larger batches, and what comes meanwhile waits less.
-TOKENS_PER_BATCH = 2048
+# Padded tokens in all forward passes at a time: as fast as larger batches, and what comes meanwhile waits less.
+TOKENS_AT_A_TIME = 2048
 # How much the newest batch tells of the engine's speed, against all those before.
 WEIGHT_OF_THE_NEWEST = 0.1
 
@@ -60,7 +60,7 @@ class Inference:
         self._queue = queue
         self.limits = limits
         self._cache = PredictionCache(cache, self.digest)
-        self._waiting = Waiting(TOKENS_PER_BATCH)
+        self._waiting = Waiting(TOKENS_AT_A_TIME // LANES)
         self.queued = 0
         self.tokens_per_second = float("inf")
         # One thread: a tokenizer is not made to be called by two.
@@ -181,13 +181,21 @@ class Inference:
         except BaseException as error:  # it is start's to raise
             chosen.set_exception(error)
             return
-        while True:
-            self._run_batch(self._waiting.take())
+        for lane in choice.lanes[1:]:
+            threading.Thread(target=self._work, args=(lane,), name="engine", daemon=True).start()
+        self._work(choice.lanes[0])
 
-    def _run_batch(self, batch: list[Text]) -> None:
+    def _work(self, lane: Classifier) -> None:
+        """Runs batches: on all threads one that is alone, and else on the lane's."""
+        while True:
+            batch = self._waiting.take()
+            self._run_batch(batch, self.classifier if self._waiting.all_taken else lane)
+            self._waiting.done()
+
+    def _run_batch(self, batch: list[Text], classifier: Classifier) -> None:
         began = time.monotonic()
         try:
-            rows: Probabilities | Exception = self.classifier.run([text.token_ids for text in batch])
+            rows: Probabilities | Exception = classifier.run([text.token_ids for text in batch])
         except Exception as error:  # it belongs to the requests, and the thread goes on
             rows = error
         self._measure(batch, began)
@@ -197,7 +205,8 @@ class Inference:
 
     def _measure(self, batch: list[Text], began: float) -> None:
         tokens = sum(len(text.token_ids) for text in batch)
-        speed = tokens / max(time.monotonic() - began, 1e-6)
+        # What runs beside it is about as fast.
+        speed = self._waiting.running * tokens / max(time.monotonic() - began, 1e-6)
         self.tokens_per_second += WEIGHT_OF_THE_NEWEST * (speed - self.tokens_per_second)
         BATCH_TEXTS.observe(len(batch))
         BATCH_TOKENS.observe(len(batch) * max(len(text.token_ids) for text in batch))

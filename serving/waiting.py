@@ -71,11 +71,13 @@ class Request:
 
 
 class Waiting:
-    """The requests that wait; the event loop adds, the engine's thread takes."""
+    """The requests that wait; the event loop adds, the engines' threads take."""
 
     def __init__(self, token_budget: int) -> None:
         self.tokens = 0
         """That wait, without padding."""
+        self.running = 0
+        """Batches that were taken and are not done."""
         self._budget = token_budget
         self._requests: list[Request] = []
         self._changed = threading.Condition()
@@ -111,7 +113,19 @@ class Waiting:
             batch = of_like_length(window, self._budget)
             for request in {id(text.request): text.request for text in batch}.values():
                 self._remove(request, [text for text in batch if text.request is request])
+            self.running += 1
             return batch
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether one batch runs, and nothing waits to run beside it."""
+        with self._changed:
+            return self.running == 1 and not self._requests
+
+    def done(self) -> None:
+        """Says that a batch, once taken, runs no more."""
+        with self._changed:
+            self.running -= 1
 
     def _remove(self, request: Request, texts: Sequence[Text]) -> None:
         if not texts:

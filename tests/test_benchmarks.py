@@ -131,6 +131,7 @@ def recorded(ours: float) -> dict[str, object]:
             "engine": "E",
             "table": "T",
             "rate": 50.0,
+            "rates": [51.0, 49.0],
             "single_p50_ms": 7.0,
             "flops_per_text": 4e9,
             "gflops": 200.0,
@@ -150,7 +151,7 @@ def test_an_aim_that_was_missed_is_called_missed() -> None:
 def test_the_page_tells_the_figures_of_the_run() -> None:
     section = page.serving_section(recorded(ours=39.0))
     assert "| (d) miniml | **39.0** (8, 99) |" in section
-    assert "(e) reaches **50.0** texts/s" in section
+    assert "(e) reaches **50.0** texts/s (51.0 and 49.0 before and after (d))" in section
     assert "**50%** of the faster" in section
     assert "take 10.0 ms, and an eighth of (a)'s p50 is 10.0 ms" in section
     assert "1 refused" in section

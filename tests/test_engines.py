@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from miniml import engines, manifest, probes
 from miniml.classifier import Classifier
 from miniml.engines import REFERENCE, TorchEngine
 from miniml.errors import InputError
-from serving.engine_choice import AUTO, EngineByShape, choose
+from serving.engine_choice import AUTO, LANES, EngineByShape, choose
 from tests import tiny
 
 # It compiles for half a minute, which `make bench-serve` has and these tests have not.
@@ -55,6 +56,27 @@ def test_auto_tries_every_engine_that_starts_quickly_and_shows_what_it_decided_f
     assert sum("for" in row and "single texts" in row for row in rows) == 1
     assert sum("batches" in row for row in rows) == 1
     assert choice.tokens_per_second > 0
+
+
+def test_two_lanes_run_at_the_same_time_and_answer_as_one_engine_does(
+    classifier: Classifier, model_dir: Path
+) -> None:
+    choice = choose(classifier, model_dir, "openvino-fp32", threads=2)
+    assert len(choice.lanes) == LANES
+    texts = [tiny.review(number % 2, number) for number in range(200)]
+    expected = classifier.predict_probabilities(texts)
+    with ThreadPoolExecutor(LANES) as threads:
+        found = list(threads.map(lambda lane: lane.predict_probabilities(texts), choice.lanes))
+    for probabilities in found:
+        assert np.abs(probabilities - expected).max() <= 1e-4
+
+
+@pytest.mark.parametrize(("engine", "threads"), [("openvino-fp32", 1), (REFERENCE, 2)])
+def test_one_thread_or_an_engine_that_cannot_be_halved_has_one_lane(
+    classifier: Classifier, model_dir: Path, engine: str, threads: int
+) -> None:
+    choice = choose(classifier, model_dir, engine, threads=threads)
+    assert choice.lanes == [choice.classifier]
 
 
 def test_an_engine_can_be_asked_for_by_name(classifier: Classifier, model_dir: Path) -> None:

@@ -109,3 +109,15 @@ def test_what_was_dropped_is_not_run(loop: asyncio.AbstractEventLoop) -> None:
     waiting.drop(gone)
     assert waiting.tokens == 12
     assert [text.request for text in waiting.take()] == [stays]
+
+
+def test_a_batch_is_known_to_be_alone_until_another_runs_or_waits(loop: asyncio.AbstractEventLoop) -> None:
+    waiting = Waiting(token_budget=100)
+    waiting.add(request([90], loop))
+    waiting.add(request([95], loop))
+    waiting.take()
+    assert not waiting.all_taken  # one waits, to run beside it
+    waiting.take()
+    assert not waiting.all_taken  # two run
+    waiting.done()
+    assert waiting.all_taken
