@@ -171,7 +171,7 @@ def measure(model_dir: Path, seconds: float, count: int) -> Result:
     lengths = [len(ids) for ids in classifier.encode(texts)]
     result = Result(
         machine_facts(threads),
-        "make bench-serve",
+        f"make bench-serve ARGS='--seconds {seconds:g} --texts {count}'",
         {
             "count": count,
             "mean_tokens": float(np.mean(lengths)),
