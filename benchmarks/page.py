@@ -202,7 +202,7 @@ def _draw(result: dict[str, Any], path: Path) -> None:
     matplotlib.rcParams.update({"svg.hashsalt": "miniml", "font.size": 10})
     from matplotlib import pyplot
 
-    figure, (rates, latencies) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, (rates, latencies) = pyplot.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
     for server, title in TITLES.items():
         points = [p for p in result["points"] if (p["server"], p["loop"]) == (server, "closed")]
         clients = [point["load"] for point in points]
@@ -218,6 +218,6 @@ def _draw(result: dict[str, Any], path: Path) -> None:
         axes.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    rates.legend(frameon=False)
+    rates.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
