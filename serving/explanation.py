@@ -41,7 +41,7 @@ async def explain(inference: Inference, text: str, *, timeout_s: float | None = 
     """Answers `text`, and then leaves out each of its words in turn.
 
     Words are the tokenizer's. Those beyond the model's maximal length are not read, and have no effect. One
-    explanation asks for at most 49 texts, or as many as a request may have.
+    explanation asks for at most 49 texts, or as many as a request may have, or as may wait.
 
     Raises:
         InvalidInput: the text is longer than a text may be.
@@ -49,7 +49,7 @@ async def explain(inference: Inference, text: str, *, timeout_s: float | None = 
         InferenceError: likewise.
     """
     require_within(inference.limits, [text])
-    runs = _runs(await inference.words(text), min(MOST_RUNS, inference.limits.texts - 1))
+    runs = _runs(await inference.words(text), min(MOST_RUNS, inference.most_texts - 1))
     begin, end = (runs[0][0], runs[-1][1]) if runs else (0, 0)
     # What is not read stays out, or it would move into the place of what is left out.
     shortened = [text[begin : run[0]] + text[run[1] : end] for run in runs]

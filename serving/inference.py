@@ -121,6 +121,11 @@ class Inference:
                 self._cache.put(texts[place], row)
         return [row for row in rows if row is not None]
 
+    @property
+    def most_texts(self) -> int:
+        """That can be answered together."""
+        return min(self.limits.texts, self._queue.texts)
+
     async def words(self, text: str) -> list[Span]:
         """The words of `text` that the model reads; see `Classifier.words`."""
         loop = asyncio.get_running_loop()

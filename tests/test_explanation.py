@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from miniml.classifier import Classifier
-from serving.explanation import MOST_RUNS
+from miniml.engines import REFERENCE
+from serving.explanation import MOST_RUNS, explain
+from serving.inference import Inference
+from serving.settings import Limits, QueueSettings
 from tests.predictor import Server, error_of
 
 
@@ -96,3 +100,15 @@ def test_no_word_means_no_reasons_and_a_text_too_long_is_refused(server: Server)
     assert [piece["effect"] for piece in server.post("/explain", {"text": "  "}).json()["pieces"]] == [None]
     too_long = server.post("/explain", {"text": "a" * 100_001})
     assert "--max_characters" in error_of(too_long, 400)
+
+
+@pytest.mark.parametrize(
+    ("limits", "queue"), [(Limits(texts=5), QueueSettings()), (Limits(), QueueSettings(texts=5))]
+)
+def test_an_explanation_asks_for_no_more_texts_than_are_ever_answered(
+    tiny_model: Path, limits: Limits, queue: QueueSettings
+) -> None:
+    inference = Inference(Classifier.load(tiny_model), queue=queue, limits=limits)
+    inference.start(tiny_model, REFERENCE)
+    explanation = asyncio.run(explain(inference, "we loved the food and the staff was very fine"))
+    assert len([piece for piece in explanation.pieces if piece.effect is not None]) == 4
