@@ -20,7 +20,7 @@ from miniml.errors import MinimlError
 from miniml.processor import usable_processors
 from serving import observation
 from serving.cache import PredictionCache
-from serving.engine_choice import AUTO, LANES, Choice, choose
+from serving.engine_choice import AUTO, Choice, choose
 from serving.limits import require_within
 from serving.metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
 from serving.settings import CacheSettings, Limits, QueueSettings
@@ -60,7 +60,7 @@ class Inference:
         self._queue = queue
         self.limits = limits
         self._cache = PredictionCache(cache, self.digest)
-        self._waiting = Waiting(TOKENS_AT_A_TIME // LANES)
+        self._waiting = Waiting(TOKENS_AT_A_TIME)
         self.queued = 0
         self.tokens_per_second = float("inf")
         # One thread: a tokenizer is not made to be called by two.
@@ -182,6 +182,7 @@ class Inference:
             torch.set_num_threads(threads)
             choice = choose(self.classifier, model_dir, engine, threads)
             self.classifier, self.tokens_per_second = choice.classifier, choice.tokens_per_second
+            self._waiting.budget = TOKENS_AT_A_TIME // len(choice.lanes)
             chosen.set_result(choice)
         except BaseException as error:  # it is start's to raise
             chosen.set_exception(error)

@@ -78,7 +78,8 @@ class Waiting:
         """That wait, without padding."""
         self.running = 0
         """Batches that were taken and are not done."""
-        self._budget = token_budget
+        self.budget = token_budget
+        """Of a batch, in tokens once it is padded."""
         self._requests: list[Request] = []
         self._changed = threading.Condition()
 
@@ -110,7 +111,7 @@ class Waiting:
             while not self._requests:
                 self._changed.wait()
             window = list(islice(_in_turns([request.waiting for request in self._requests]), WINDOW))
-            batch = of_like_length(window, self._budget)
+            batch = of_like_length(window, self.budget)
             for request in {id(text.request): text.request for text in batch}.values():
                 self._remove(request, [text for text in batch if text.request is request])
             self.running += 1
