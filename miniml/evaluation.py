@@ -11,7 +11,7 @@ import numpy.typing as npt
 from miniml import data
 from miniml.classifier import Classifier
 from miniml.errors import InputError
-from miniml.evaluation_result import ClassScores, EvaluationResult, Sample
+from miniml.evaluation_result import ClassScores, EvaluationResult, Figure, Sample
 from miniml.metrics import ClassificationScores
 from miniml.progress import Progress, note
 
@@ -40,11 +40,11 @@ def evaluate_model(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
         predictions=np.argmax(probabilities, axis=-1), references=references, labels=len(classifier.labels)
     )
     assert scores is not None
-    low, high = scores["accuracy_interval"]
     per_class = zip(classifier.labels, scores.pop("per_class"), strict=True)
     result = EvaluationResult(
-        **{**scores, "accuracy_interval": (low, high)},
+        figures={name: Figure(*figure) for name, figure in scores["figures"].items()},
         classes=[ClassScores(label, **figures) for label, figures in per_class],
+        confusion_matrix=scores["confusion_matrix"],
         test_rows=len(texts),
         majority_share=max(map(sum, scores["confusion_matrix"])) / len(texts),
         texts_per_second=round(len(texts) / seconds, 2),
@@ -52,7 +52,10 @@ def evaluate_model(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
         data_fingerprint=summary.fingerprint,
         samples=_samples(list(texts), classifier.labels, probabilities),
     )
-    note(f"accuracy {result.accuracy:.3f} ({low:.3f} to {high:.3f}) on {len(texts):,} held-out rows")
+    accuracy = result.accuracy
+    note(
+        f"accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f}) on {len(texts):,} held-out rows"
+    )
     return result
 
 

@@ -6,8 +6,19 @@ They stand apart from the code that computes them, so that the gate and deploy n
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric on the test, and how sure one can be of it."""
+
+    value: float
+    low: float
+    """With `high`, the 95 % interval: with so many test rows, the true value lies in it 19 times out of 20."""
+    high: float
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,32 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """A part of the test, and the accuracy on it."""
+
+    column: str
+    """What it was cut by: length, label, or a column of the source."""
+    value: str
+    rows: int
+    accuracy: Figure
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The model (the challenger) and the one that is served now (the champion), on the same test rows."""
+
+    champion_digest: str
+    champion_accuracy: float
+    only_challenger: int
+    """Rows that the challenger answers rightly and the champion does not."""
+    only_champion: int
+    gain: Figure
+    """The challenger's accuracy less the champion's, paired by row."""
+    p_value: float
+    """Exact and one-sided (McNemar): how often a challenger that is not better would look at least so good."""
+
+
+@dataclass(frozen=True)
 class Sample:
     """A test row and the model's answer, for deploy to hold the served model's answer against."""
 
@@ -34,12 +71,8 @@ class Sample:
 class EvaluationResult:
     """The figures of one model on one test split; the gate and the report read nothing else."""
 
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    """95 %, Wilson's: with so many test rows, the true accuracy lies here 19 times out of 20."""
-    balanced_accuracy: float
-    macro_f1: float
-    weighted_f1: float
+    figures: dict[str, Figure]
+    """By the metric's name; `accuracy` is always among them."""
     classes: list[ClassScores]
     confusion_matrix: list[list[int]]
     """Rows: the true class; columns: the predicted one; in the order of `classes`."""
@@ -51,16 +84,23 @@ class EvaluationResult:
     data_fingerprint: str
     samples: list[Sample]
     """A few test rows: a short one, a middling one, a long one."""
+    slices: list[Slice] = field(default_factory=list)
+    """The worst first."""
+    baseline: dict[str, Figure] = field(default_factory=dict)
+    """The same metrics of a simple model trained on the same rows; empty where none was."""
+    comparison: Comparison | None = None
+    """With what is served now; None where nothing is."""
+
+    @property
+    def accuracy(self) -> Figure:
+        return self.figures["accuracy"]
 
     def scalars(self) -> dict[str, float]:
         """The figures that are one number each."""
         return {
-            "accuracy": self.accuracy,
-            "accuracy_low": self.accuracy_interval[0],
-            "accuracy_high": self.accuracy_interval[1],
-            "balanced_accuracy": self.balanced_accuracy,
-            "macro_f1": self.macro_f1,
-            "weighted_f1": self.weighted_f1,
+            **{name: figure.value for name, figure in self.figures.items()},
+            "accuracy_low": self.accuracy.low,
+            "accuracy_high": self.accuracy.high,
             "majority_share": self.majority_share,
             "test_rows": self.test_rows,
             "texts_per_second": self.texts_per_second,
@@ -72,8 +112,20 @@ class EvaluationResult:
 
     @classmethod
     def read(cls, path: Path) -> EvaluationResult:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        low, high = stored.pop("accuracy_interval")
-        classes = [ClassScores(**scores) for scores in stored.pop("classes")]
-        samples = [Sample(**sample) for sample in stored.pop("samples")]
-        return cls(accuracy_interval=(low, high), classes=classes, samples=samples, **stored)
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        comparison = stored.pop("comparison")
+        return cls(
+            figures=_figures(stored.pop("figures")),
+            baseline=_figures(stored.pop("baseline")),
+            classes=[ClassScores(**scores) for scores in stored.pop("classes")],
+            slices=[
+                Slice(**{**part, "accuracy": Figure(**part["accuracy"])}) for part in stored.pop("slices")
+            ],
+            samples=[Sample(**sample) for sample in stored.pop("samples")],
+            comparison=comparison and Comparison(**{**comparison, "gain": Figure(**comparison["gain"])}),
+            **stored,
+        )
+
+
+def _figures(stored: dict[str, dict[str, float]]) -> dict[str, Figure]:
+    return {name: Figure(**figure) for name, figure in stored.items()}

@@ -29,11 +29,11 @@ class Verdict:
 
 def judge(result: EvaluationResult, settings: GateSettings) -> Verdict:
     """Holds an evaluation against the rules."""
-    passed = result.accuracy >= settings.min_accuracy
+    passed = result.accuracy.value >= settings.min_accuracy
     return Verdict(
         passed,
         [
-            f"accuracy {result.accuracy:.4f} on {result.test_rows:,} test rows is "
+            f"accuracy {result.accuracy.value:.4f} on {result.test_rows:,} test rows is "
             f"{'at least' if passed else 'below'} min_accuracy {settings.min_accuracy:g}"
         ],
     )

@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import matplotlib as mpl
-from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from miniml import __version__
+from miniml.drawing import ACCENT, INK, SECOND, shortened, svg, template
 from miniml.evaluation_result import EvaluationResult
 from miniml.manifest import Manifest
 
-# matplotlib wants fixed colours, a page that is light or dark wants variables: figures are drawn with
-# these stand-ins, which then give way to the variables of the style sheet.
-INK, MUTED, ACCENT, SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
-_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
-
 # More classes than this make the cells of a confusion matrix too small to hold their counts.
 MOST_CLASSES_WITH_COUNTS = 20
-
-_STYLE: Any = {
-    "svg.fonttype": "none",  # Text stays text: it scales, and can be searched and copied.
-    "svg.hashsalt": "miniml",  # The same figures give the same file.
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-}
 
 
 def write_report(
     result: EvaluationResult, model: Manifest, history: list[dict[str, float]], path: Path
 ) -> None:
     """Writes the page to `path`. `history` holds the points of the training curve (`miniml.training`)."""
-    page = _template().render(
+    page = template("report.html").render(
         version=__version__,
         result=result,
         model=model,
         arguments={**model.arguments.get("data", {}), **model.arguments.get("training", {})},
-        training_curve=_draw(lambda axes: _training_curve(axes, history), (7.0, 2.8)),
-        class_scores=_draw(lambda axes: _class_scores(axes, result), (7.0, 0.8 + 0.45 * len(result.classes))),
-        confusion=_draw(lambda axes: _confusion_matrix(axes, result), _matrix_size(result)),
+        training_curve=svg(lambda axes: _training_curve(axes, history), (7.0, 2.8)),
+        class_scores=svg(lambda axes: _class_scores(axes, result), (7.0, 0.8 + 0.45 * len(result.classes))),
+        confusion=svg(lambda axes: _confusion_matrix(axes, result), _matrix_size(result)),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -65,28 +40,6 @@ def read_history(model_dir: Path) -> list[dict[str, float]]:
     path = model_dir / "training_history.json"
     points: list[dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return points
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("miniml"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("report.html")
-
-
-def _draw(paint: Callable[[Axes], None], size: tuple[float, float]) -> Markup:
-    """An SVG element of `size` inches, made by `paint`."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        figure.patch.set_alpha(0)
-        paint(figure.add_subplot())
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    for stand_in, variable in _VARIABLES.items():
-        svg = svg.replace(stand_in, variable)
-    return Markup(svg)  # noqa: S704 - matplotlib escapes the labels that it draws
 
 
 def _training_curve(axes: Axes, history: list[dict[str, float]]) -> None:
@@ -114,7 +67,7 @@ def _smoothed(values: Sequence[float]) -> list[float]:
 
 
 def _class_scores(axes: Axes, result: EvaluationResult) -> None:
-    names = [_shortened(scores.label) for scores in result.classes]
+    names = [shortened(scores.label) for scores in result.classes]
     positions = range(len(names))
     for offset, colour, label, values in (
         (-0.2, ACCENT, "precision", [scores.precision for scores in result.classes]),
@@ -135,7 +88,7 @@ def _matrix_size(result: EvaluationResult) -> tuple[float, float]:
 
 
 def _confusion_matrix(axes: Axes, result: EvaluationResult) -> None:
-    names = [_shortened(scores.label) for scores in result.classes]
+    names = [shortened(scores.label) for scores in result.classes]
     positions = list(range(len(names)))
     for row, counts in enumerate(result.confusion_matrix):
         for column, count in enumerate(counts):
@@ -157,9 +110,3 @@ def _confusion_matrix(axes: Axes, result: EvaluationResult) -> None:
     axes.set_ylabel("true")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-
-
-def _shortened(label: str, longest: int = 24) -> str:
-    # A dollar sign would begin a formula in matplotlib.
-    text = label if len(label) <= longest else label[: longest - 1] + "…"
-    return text.replace("$", r"\$")

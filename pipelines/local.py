@@ -132,8 +132,8 @@ def summarise(
     rows = finished.dataset.metadata["rows"]
     service = finished.folder / "inference_service.yaml"
     return {
-        "accuracy": result.accuracy,
-        "accuracy_interval": list(result.accuracy_interval),
+        "accuracy": result.accuracy.value,
+        "accuracy_interval": [result.accuracy.low, result.accuracy.high],
         "majority_share": result.majority_share,
         "train_rows": int(rows["train"]),  # kfp reads every number of its metadata as a float.
         "test_rows": result.test_rows,
@@ -152,6 +152,7 @@ def summarise(
 def gather(finished: LocalRun) -> None:
     """Puts what a person looks for at the top of the run's folder, by plain names."""
     shutil.copyfile(finished.report.path, finished.folder / "report.html")
+    shutil.copyfile(finished.metrics.path, finished.folder / "metrics.json")
     if finished.inference_service:
         shutil.copyfile(finished.inference_service, finished.folder / "inference_service.yaml")
     (finished.folder / "model").symlink_to(os.path.relpath(finished.model.path, finished.folder))

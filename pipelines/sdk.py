@@ -41,7 +41,7 @@ class Results:
     """What came of a run, wherever it ran."""
 
     metrics: dict[str, Any]
-    """The evaluation's figures: accuracy, accuracy_interval, macro_f1, confusion_matrix, ..."""
+    """What `miniml.evaluation_result.EvaluationResult` holds: figures, classes, confusion_matrix, ..."""
     report: str
     """One page of HTML."""
     deployed: bool
@@ -111,7 +111,7 @@ class _LocalRun(Run):
         finished = job.run(self.pipeline, self.arguments, questions=[])
         folder, name = finished.folder.resolve(), self.arguments["service_name"]
         return Results(
-            metrics=finished.summary,
+            metrics=json.loads((finished.folder / "metrics.json").read_text(encoding="utf-8")),
             report=(folder / "report.html").read_text(encoding="utf-8"),
             deployed=finished.summary["verdict"] == "approved",
             ask=lambda texts: ask(serving_in_a_process, folder / "model", name, texts),

@@ -28,14 +28,15 @@ def test_figures_of_a_hand_made_case_are_right() -> None:
     scores = ClassificationScores().compute(
         references=[0, 0, 0, 0, 1, 1, 2, 2, 2, 2], predictions=[0, 0, 0, 1, 1, 0, 2, 2, 2, 0], labels=3
     )
+    figures = scores["figures"]
     assert scores["confusion_matrix"] == [[3, 1, 0], [1, 1, 0], [1, 0, 3]]
-    assert scores["accuracy"] == pytest.approx(0.7)
-    assert scores["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
+    assert figures["accuracy"][0] == pytest.approx(0.7)
+    assert figures["balanced_accuracy"][0] == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
     assert scores["per_class"][0] == pytest.approx(
         {"precision": 3 / 5, "recall": 3 / 4, "f1": 2 / 3, "rows": 4}
     )
     # Wilson's interval of 7 in 10, by hand: centre 0.6444, half width 0.2477.
-    assert scores["accuracy_interval"] == pytest.approx([0.3968, 0.8922], abs=1e-4)
+    assert figures["accuracy"][1:] == pytest.approx([0.3968, 0.8922], abs=1e-4)
 
 
 def test_the_accuracy_is_that_of_the_classifier_on_the_test(
@@ -45,10 +46,10 @@ def test_the_accuracy_is_that_of_the_classifier_on_the_test(
     answers = Classifier.load(model_dir).predict(list(test["text"]))
     names = test.features["label"].names
     right = sum(answer.label == names[label] for answer, label in zip(answers, test["label"], strict=True))
-    assert result.accuracy == right / len(test)
+    assert result.accuracy.value == right / len(test)
     assert result.test_rows == len(test) == sum(map(sum, result.confusion_matrix))
     assert [scores.label for scores in result.classes] == ["bad", "good"]
-    assert result.accuracy_interval[0] < result.accuracy <= result.accuracy_interval[1]
+    assert result.accuracy.low < result.accuracy.value <= result.accuracy.high
 
 
 def test_figures_survive_the_disk(result: EvaluationResult, tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_the_report_is_one_page_with_three_pictures_and_nothing_external(
     assert all(address.startswith("#") for address in page.addresses)
     assert "script" not in page.tags
     for words in (
-        f"{100 * result.accuracy:.1f} %",
+        f"{100 * result.accuracy.value:.1f} %",
         "Training curve",
         "Confusion matrix",
         result.model_digest,

@@ -7,16 +7,12 @@ from dataclasses import replace
 import pytest
 
 from miniml.errors import GateError
-from miniml.evaluation_result import ClassScores, EvaluationResult
+from miniml.evaluation_result import ClassScores, EvaluationResult, Figure
 from miniml.gate import judge, require_approved
 from miniml.settings import GateSettings
 
 RESULT = EvaluationResult(
-    accuracy=0.85,
-    accuracy_interval=(0.83, 0.87),
-    balanced_accuracy=0.85,
-    macro_f1=0.85,
-    weighted_f1=0.85,
+    figures={"accuracy": Figure(0.85, 0.83, 0.87), "macro_f1": Figure(0.85, 0.83, 0.87)},
     classes=[ClassScores("bad", 0.85, 0.85, 0.85, 500), ClassScores("good", 0.85, 0.85, 0.85, 500)],
     confusion_matrix=[[425, 75], [75, 425]],
     test_rows=1000,
@@ -51,7 +47,9 @@ def test_deploy_takes_nothing_but_true_for_approved(said: object) -> None:
 
 def test_deploy_does_not_believe_an_approval_that_the_figures_deny() -> None:
     with pytest.raises(GateError, match="below min_accuracy"):
-        require_approved(True, replace(RESULT, accuracy=0.79), "d" * 64, GateSettings(0.8))
+        require_approved(
+            True, replace(RESULT, figures={"accuracy": Figure(0.79, 0.77, 0.81)}), "d" * 64, GateSettings(0.8)
+        )
 
 
 def test_deploy_refuses_another_model_than_was_evaluated() -> None:

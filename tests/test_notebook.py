@@ -55,7 +55,7 @@ def test_it_follows_the_run_from_stage_to_stage(executed: Any) -> None:
 
 
 def test_it_reads_the_figures(executed: Any) -> None:
-    figures = printed(executed, "accuracy_interval")
+    figures = printed(executed, "interval {accuracy")
     assert "accuracy 0.9" in figures or "accuracy 1.0" in figures
     assert figures.rstrip().endswith("deployed")
 

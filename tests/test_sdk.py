@@ -49,7 +49,7 @@ def store(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     client = s3_server.client()
     if not client.bucket_exists(sdk.BUCKET):
         client.make_bucket(sdk.BUCKET)
-    left = {"metrics": json.dumps({"accuracy": 0.9}), "report": "<h1>Report</h1>"}
+    left = {"metrics": json.dumps({"figures": {"accuracy": {"value": 0.9}}}), "report": "<h1>Report</h1>"}
     for name, content in left.items():
         client.put_object(sdk.BUCKET, f"{ARTIFACTS}/{name}", io.BytesIO(content.encode()), len(content))
 
@@ -59,7 +59,7 @@ def test_a_run_on_a_cluster_gives_figures_report_and_answers(
 ) -> None:
     results = sdk.submit({"iterations": 7}, host=kfp.url).wait()
     assert kfp.runs[0]["runtime_config"]["parameters"]["iterations"] == 7
-    assert results.metrics["accuracy"] == 0.9
+    assert results.metrics["figures"]["accuracy"]["value"] == 0.9
     assert results.report == "<h1>Report</h1>"
     assert results.deployed
     answers = results.ask(["one", "two"])
