@@ -56,6 +56,7 @@ class Classifier:
         self.labels = labels
         self.manifest = manifest
         self._tokenizer = tokenizer
+        tokenizer("", truncation=True)  # a fast one keeps from this where to cut
 
     @classmethod
     def load(cls, model_dir: str | Path, *, device: str = "cpu") -> Classifier:
@@ -140,6 +141,10 @@ class Classifier:
         """Each text's tokens, shape [tokens], cut to the model's maximal length."""
         if not texts:
             return []
+        if self._tokenizer.is_fast:
+            # What transformers calls too, without what it would make of it: offsets, and copies into lists.
+            encodings = self._tokenizer.backend_tokenizer.encode_batch_fast(list(texts))
+            return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
         encoded = self._tokenizer(list(texts), truncation=True, return_attention_mask=False)
         return [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
 
