@@ -7,7 +7,7 @@ Any reader of Parquet takes it; `Predictions.read` also knows what the numbers a
     >>> told.labels, told.right.mean()
 
 Columns: `row` (its number in the split test), `text`, `label`, `predicted` (names), `probabilities` and `logits` (a
-list each, in the order of the labels; the logits are those before the temperature), `tokens` (how many the model reads),
+list each, in the order of the labels; the logits are those before the temperature), `tokens` (how many are read),
 and the test's further columns under `column: <name>`. The schema's metadata holds `labels` (JSON), `model_digest`,
 `data_fingerprint` and `temperature`.
 """

@@ -36,6 +36,8 @@ def slices_of(predictions: Predictions, max_length: int, min_rows: int) -> tuple
     found = []
     for column, value, inside in _parts(predictions, max_length):
         rows = int(inside.sum())
+        if rows == len(inside):
+            continue  # the whole test is no part of it
         accuracy = Figure(*share_with_interval(int(predictions.right[inside].sum()), rows))
         found.append(Slice(column, value, rows, accuracy))
     large = [part for part in found if part.rows >= min_rows]
