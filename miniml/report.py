@@ -75,7 +75,7 @@ def write_report(
         and svg(lambda axes: _reliability(axes, calibration.before, calibration.after), HALF),
         roc=curves and svg(lambda axes: _roc(axes, curves), HALF),
         precision_recall=curves and svg(lambda axes: _precision_recall(axes, curves, result), HALF),
-        training_curve=svg(lambda axes: _training_curve(axes, history), (7.0, 2.8)),
+        training_curve=svg(lambda axes: _training_curve(axes, history), HALF),
         confusion=svg(lambda axes: _confusion_matrix(axes, result), _matrix_size(result)),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
