@@ -201,12 +201,24 @@ def _smoothed(values: Sequence[float]) -> list[float]:
 
 
 def _matrix_size(result: EvaluationResult) -> tuple[float, float]:
-    side = min(9.0, 1.7 + 0.58 * len(result.classes))
-    return side + 0.8, side
+    """Inches: the cells, and the names beside them and, where they stand at an angle, below."""
+    cells = min(9.0, 1.2 + 0.58 * len(result.classes))
+    names = 0.15 * max(map(len, _short_names(result)))  # of the widest letters
+    return cells + 0.5 + names, cells + 0.5 + (0.7 * names if _turned(result) else 0.2)
+
+
+def _short_names(result: EvaluationResult) -> list[str]:
+    return [shortened(scores.label, longest=14) for scores in result.classes]
+
+
+def _turned(result: EvaluationResult) -> bool:
+    """Whether the names below the matrix would run into each other."""
+    names = _short_names(result)
+    return len(names) > 3 or max(map(len, names)) > 9
 
 
 def _confusion_matrix(axes: Axes, result: EvaluationResult) -> None:
-    names = [shortened(scores.label) for scores in result.classes]
+    names = _short_names(result)
     positions = list(range(len(names)))
     for row, counts in enumerate(result.confusion_matrix):
         for column, count in enumerate(counts):
@@ -222,7 +234,7 @@ def _confusion_matrix(axes: Axes, result: EvaluationResult) -> None:
                 axes.text(column, row, f"{count:,}\n{share:.0%}", ha="center", va="center", fontsize=9)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xticks(positions, names, rotation=45 if len(names) > 3 else 0, color=INK)
+    axes.set_xticks(positions, names, rotation=45 if _turned(result) else 0, color=INK)
     axes.set_yticks(positions, names, color=INK)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
