@@ -156,6 +156,13 @@ class Classifier:
         encoded = self._tokenizer(list(texts), truncation=True, return_attention_mask=False)
         return [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
 
+    def lengths(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """How many tokens each text has as a whole, also where the model reads fewer."""
+        if not texts:
+            return np.array([], dtype=np.int64)
+        whole = self._tokenizer(list(texts), truncation=False, return_attention_mask=False, verbose=False)
+        return np.array([len(ids) for ids in whole["input_ids"]], dtype=np.int64)
+
     def words(self, text: str) -> list[Span]:
         """The words of `text` that the model reads: all, or those that its maximal length leaves.
 

@@ -147,7 +147,7 @@ def _predict(classifier: Classifier, test: datasets.Dataset, fingerprint: str) -
         references=np.array(test["label"], dtype=np.int64),
         probabilities=classifier.probabilities(logits),
         logits=logits,
-        tokens=np.array([len(ids) for ids in token_ids], dtype=np.int64),
+        tokens=classifier.lengths(texts),
         model_digest=classifier.manifest.digest,
         data_fingerprint=fingerprint,
         temperature=classifier.temperature,

@@ -7,7 +7,7 @@ Any reader of Parquet takes it; `Predictions.read` also knows what the numbers a
     >>> told.labels, told.right.mean()
 
 Columns: `row` (its number in the split test), `text`, `label`, `predicted` (names), `probabilities` and `logits` (a
-list each, in the order of the labels; the logits are those before the temperature), `tokens` (how many are read),
+list each, in the order of the labels; the logits are those before the temperature), `tokens` (of the whole text),
 and the test's further columns under `column: <name>`. The schema's metadata holds `labels` (JSON), `model_digest`,
 `data_fingerprint` and `temperature`.
 """
@@ -44,7 +44,7 @@ class Predictions:
     logits: npt.NDArray[np.float32]
     """Shape [rows, labels], before the temperature."""
     tokens: npt.NDArray[np.int64]
-    """How many tokens of each text the model reads."""
+    """How many each text has as a whole; the model may read fewer."""
     model_digest: str
     data_fingerprint: str
     temperature: float = 1.0

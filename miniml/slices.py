@@ -50,7 +50,7 @@ def slices_of(predictions: Predictions, max_length: int, min_rows: int) -> tuple
 
 def _parts(predictions: Predictions, max_length: int) -> Iterator[tuple[str, str, Mask]]:
     for value, inside in _by_number(predictions.tokens.astype(np.float64), whole=True):
-        cut = ", where texts are cut" if predictions.tokens[inside].max() >= max_length else ""
+        cut = f", cut to {max_length}" if predictions.tokens[inside].max() > max_length else ""
         yield "length", f"{value} tokens{cut}", inside
     for place, label in enumerate(predictions.labels):
         if (inside := predictions.references == place).any():

@@ -49,14 +49,14 @@ def test_the_worst_part_comes_first_with_its_size_and_interval() -> None:
     assert small == []
 
 
-def test_lengths_are_cut_into_quarters_and_the_longest_say_that_texts_are_cut() -> None:
+def test_lengths_are_cut_into_quarters_and_those_that_the_model_does_not_read_whole_say_so() -> None:
     large, _ = slices_of(
-        predictions([True] * 100, tokens=list(range(1, 61)) + [64] * 40), max_length=64, min_rows=5
+        predictions([True] * 100, tokens=list(range(1, 61)) + [70] * 40), max_length=64, min_rows=5
     )
     assert cut_by("length", large) == {
         "1 to 25 tokens": 25,
         "26 to 50 tokens": 25,
-        "51 to 64 tokens, where texts are cut": 50,
+        "51 to 70 tokens, cut to 64": 50,
     }
 
 
