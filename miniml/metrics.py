@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from miniml.bootstrap import Shares, bootstrapped, share_with_interval, summed
 from miniml.evaluation_result import ReliabilityBin
 
-CONFIDENCE = 0.95
-RESAMPLES = 1000
-# Where rows times classes are many, fewer resamples give the same interval within its own noise.
-FEWEST_RESAMPLES, MOST_WORK = 100, 500_000_000
 # Bins of equal width, by the probability of the answer; 15 is what most papers take.
 CALIBRATION_BINS = 15
 # The least probability that the log loss takes for itself: scikit-learn's, for float32.
 LEAST = float(np.finfo(np.float32).eps)
-# Weights that are held at once, in bytes: about what a processor's cache takes.
-BYTES_AT_ONCE = 8_000_000
-
-LIMITS = {"mcc": (-1.0, 1.0), "log_loss": (0.0, math.inf), "mean_absolute_error": (0.0, math.inf)}
-"""Between which values a figure lies, where that is not 0 to 1."""
-
-Shares = npt.NDArray[np.floating]
-Interval = tuple[float, float, float]
-"""A value, and where its 95 % interval begins and ends."""
 
 
 class ClassificationScores(evaluate.Metric):
@@ -76,7 +62,7 @@ class ClassificationScores(evaluate.Metric):
         return {
             "figures": {
                 "accuracy": share_with_interval(int(matrix.trace()), int(matrix.sum())),
-                **_bootstrapped(rows),
+                **bootstrapped(rows),
             },
             "per_class": [
                 {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
@@ -84,12 +70,6 @@ class ClassificationScores(evaluate.Metric):
             ],
             "confusion_matrix": matrix.tolist(),
         }
-
-
-def share_with_interval(right: int, rows: int) -> Interval:
-    """`right` of `rows`, and Wilson's interval."""
-    interval = binomtest(right, rows).proportion_ci(CONFIDENCE, method="wilson")
-    return right / rows, float(interval.low), float(interval.high)
 
 
 def reliability(probabilities: Shares, references: npt.NDArray[np.int64]) -> list[ReliabilityBin]:
@@ -181,8 +161,8 @@ class _Ranking:
         nan where a draw has only rows of the class, or none.
         """
         ranked = np.take(weights, self._order, axis=1)
-        above = _summed(ranked)
-        positives_above = _summed(ranked[:, self._positive])
+        above = summed(ranked)
+        positives_above = summed(ranked[:, self._positive])
         true, before = positives_above[:, self._last], positives_above[:, np.append(0, self._last[:-1])]
         all_at_end, all_at_start = above[:, self._ends + 1], above[:, self._starts]
         positives, rows = positives_above[:, -1], above[:, -1]
@@ -196,13 +176,6 @@ class _Ranking:
             np.where(told, roc / np.maximum(positives * negatives, 1), np.nan),
             np.where(told, average / np.maximum(positives, 1), np.nan),
         )
-
-
-def _summed(weights: Shares) -> Shares:
-    """Running sums along the rows, with a 0 before the first."""
-    sums = np.zeros((len(weights), weights.shape[1] + 1), dtype=weights.dtype)
-    np.cumsum(weights, axis=1, out=sums[:, 1:])
-    return sums
 
 
 def _weighed(places: npt.NDArray[np.int64], weights: Shares, count: int) -> Shares:
@@ -235,39 +208,3 @@ def _of_matrices(matrices: Shares) -> dict[str, Shares]:
         # 0 where all rows, or all answers, are of one class, as in scikit-learn.
         "mcc": np.where(spread > 0, agreement / np.sqrt(np.maximum(spread, 1)), 0.0),
     }
-
-
-def _bootstrapped(rows: _Rows) -> dict[str, Interval]:
-    """Each figure and its interval: percentiles of the figure on rows drawn again, freed of the drawing's own bias.
-
-    A calibration error grows by drawing alone: without the correction its interval would lie above it.
-    """
-    values = rows.scores(np.ones((1, rows.rows)))
-    drawn = [rows.scores(weights) for weights in _draws(rows.rows, rows.labels)]
-    found = {}
-    for name, (value,) in values.items():
-        if not np.isfinite(value):
-            continue
-        resampled = np.concatenate([draw[name] for draw in drawn])
-        resampled = resampled[np.isfinite(resampled)]
-        edges = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        low, high = np.clip(edges - (resampled.mean() - value), *LIMITS.get(name, (0.0, 1.0)))
-        found[name] = float(value), float(min(low, value)), float(max(high, value))
-    return found
-
-
-def _draws(rows: int, labels: int) -> Iterator[Shares]:
-    """Weights, shape [draws, rows], of all resamples, as many at a time as a processor's cache holds.
-
-    In float32, which counts exactly up to 16 million rows.
-    """
-    generator = np.random.default_rng(0)
-    left = min(RESAMPLES, max(FEWEST_RESAMPLES, MOST_WORK // (rows * labels)))
-    at_once = max(1, BYTES_AT_ONCE // (4 * rows))
-    while left:
-        taken = min(left, at_once)
-        left -= taken
-        yield np.array(
-            [np.bincount(generator.integers(rows, size=rows), minlength=rows) for _ in range(taken)],
-            dtype=np.float32,
-        )

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from miniml.bootstrap import share_with_interval
 from miniml.evaluation_result import Figure, Slice
-from miniml.metrics import share_with_interval
 from miniml.predictions import Predictions
 
 # By length and by numbers: quarters of the rows, as far as equal values let them.
