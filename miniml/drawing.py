@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,9 @@ _STYLE: Any = {
 
 def svg(paint: Callable[[Axes], None], size: tuple[float, float]) -> Markup:
     """An SVG element of `size` inches, made by `paint`."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # A label may be in any script: the browser's fonts draw it, matplotlib's only measure it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
         paint(figure.add_subplot())

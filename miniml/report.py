@@ -1,34 +1,81 @@
-"""The evaluation as one HTML file: nothing external, light and dark, its pictures drawn as SVG."""
+"""The evaluation as one HTML file: nothing external, no script, light and dark, for a screen, a phone and paper."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 
 from miniml import __version__
-from miniml.drawing import ACCENT, INK, SECOND, shortened, svg, template
-from miniml.evaluation_result import EvaluationResult
+from miniml.drawing import ACCENT, INK, MUTED, SECOND, shortened, svg, template
+from miniml.evaluation_result import Curves, EvaluationResult, Figure, Mistake, Piece, ReliabilityBin
 from miniml.manifest import Manifest
 
 # More classes than this make the cells of a confusion matrix too small to hold their counts.
 MOST_CLASSES_WITH_COUNTS = 20
+# A person reads the worst; metrics.json holds them all.
+MOST_SLICES, MOST_SMALL_SLICES = 20, 12
+# Of what the model read of a mistake's text; the rest is only counted.
+MOST_CHARACTERS = 900
+# In percent: more would hide the word below its colour.
+STRONGEST_MARK, WEAKEST_MARK = 50, 4
+# Inches; two stand side by side on a screen, and one fills a phone.
+HALF = (4.3, 3.3)
+
+TITLES = {
+    "accuracy": ("Accuracy", ""),
+    "balanced_accuracy": ("Balanced accuracy", "mean recall of the classes"),
+    "macro_f1": ("Macro F1", "mean over the classes"),
+    "weighted_f1": ("Weighted F1", "by rows of the class"),
+    "mcc": ("Matthews correlation", "0 is guessing"),
+    "roc_auc": ("ROC-AUC", "each class against the rest"),
+    "pr_auc": ("PR-AUC", "each class against the rest"),
+    "log_loss": ("Log loss", "less is better"),
+    "calibration_error": ("Calibration error", "less is better"),
+    "mean_absolute_error": ("Mean absolute error", "in steps; less is better"),
+    "off_by_one_accuracy": ("Off by one at most", "share of rows"),
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the two ends of a row stand for."""
+
+    low: float
+    high: float
+
+    def place(self, value: float) -> float:
+        """Where `value` lies, in percent of the row; at an end where it is beyond it."""
+        return round(100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low))), 2)
 
 
 def write_report(
     result: EvaluationResult, model: Manifest, history: list[dict[str, float]], path: Path
 ) -> None:
     """Writes the page to `path`. `history` holds the points of the training curve (`miniml.training`)."""
+    calibration, curves = result.calibration, result.curves
     page = template("report.html").render(
         version=__version__,
         result=result,
         model=model,
         arguments={**model.arguments.get("data", {}), **model.arguments.get("training", {})},
-        training_curve=svg(lambda axes: _training_curve(axes, history), (7.0, 2.8)),
-        class_scores=svg(lambda axes: _class_scores(axes, result), (7.0, 0.8 + 0.45 * len(result.classes))),
+        tiles=_tiles(result),
+        figures=[_row(name, figure, result.baseline.get(name)) for name, figure in result.figures.items()],
+        slice_scale=Scale(_tenth_below([part.accuracy.low for part in result.slices]), 1.0),
+        most_slices=MOST_SLICES,
+        most_small_slices=MOST_SMALL_SLICES,
+        mistakes=[_marked(mistake) for mistake in result.mistakes],
+        reliability=calibration
+        and svg(lambda axes: _reliability(axes, calibration.before, calibration.after), HALF),
+        roc=curves and svg(lambda axes: _roc(axes, curves), HALF),
+        precision_recall=curves and svg(lambda axes: _precision_recall(axes, curves, result), HALF),
+        training_curve=svg(lambda axes: _training_curve(axes, history), HALF),
         confusion=svg(lambda axes: _confusion_matrix(axes, result), _matrix_size(result)),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +87,93 @@ def read_history(model_dir: Path) -> list[dict[str, float]]:
     path = model_dir / "training_history.json"
     points: list[dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return points
+
+
+def _tiles(result: EvaluationResult) -> list[tuple[str, str]]:
+    names = ("macro_f1", "mcc", "roc_auc", "calibration_error", "off_by_one_accuracy")
+    tiles = [
+        (TITLES[name][0], f"{result.figures[name].value:.3f}") for name in names if name in result.figures
+    ]
+    tiles.append(("Classes", str(len(result.classes))))
+    if result.speed:
+        tiles.append((f"One text, p95 {result.speed.p95_ms:.0f} ms", f"{result.speed.p50_ms:.0f} ms"))
+    return [*tiles, ("Texts/s, this machine", f"{result.texts_per_second:,.0f}")]
+
+
+def _row(name: str, figure: Figure, baseline: Figure | None) -> dict[str, Any]:
+    title, hint = TITLES.get(name, (name, ""))
+    high = max(figure.high, baseline.value if baseline else 0.0)
+    # Shares fill the row from 0 to 1; losses and errors, which end nowhere, fill it with what there is.
+    ends_nowhere = name in ("log_loss", "calibration_error", "mean_absolute_error")
+    scale = Scale(0.0, 1.15 * high or 1.0) if ends_nowhere else Scale(min(0.0, figure.low), 1.0)
+    return {"title": title, "hint": hint, "figure": figure, "baseline": baseline, "scale": scale}
+
+
+def _tenth_below(values: Sequence[float]) -> float:
+    return min(0.9, math.floor(10 * min(values, default=0.0)) / 10)
+
+
+def _marked(mistake: Mistake) -> dict[str, Any]:
+    """The mistake with its words coloured by what they did, the strongest one most."""
+    strongest = max((abs(piece.effect) for piece in mistake.pieces if piece.effect), default=0.0)
+    read = [place for place, piece in enumerate(mistake.pieces) if piece.effect is not None]
+    first, last = (read[0], read[-1]) if read else (0, len(mistake.pieces) - 1)
+    pieces, shown = [], 0
+    for piece in mistake.pieces[first : last + 1]:
+        text = piece.text[: MOST_CHARACTERS - shown]
+        shown += len(text)
+        percent = round(STRONGEST_MARK * abs(piece.effect or 0.0) / strongest) if strongest else 0
+        pieces.append(
+            {"text": text, "percent": percent, "side": _side(piece, percent), "title": _told(piece)}
+        )
+    before = sum(len(piece.text) for piece in mistake.pieces[:first])
+    whole = sum(len(piece.text) for piece in mistake.pieces)
+    return {**vars(mistake), "pieces": pieces, "before": before, "after": whole - before - shown}
+
+
+def _side(piece: Piece, percent: int) -> str:
+    if piece.effect is None or percent < WEAKEST_MARK:
+        return ""
+    return "for" if piece.effect > 0 else "against"
+
+
+def _told(piece: Piece) -> str:
+    return "" if piece.score_without is None else f"without it {100 * piece.score_without:.1f} %"
+
+
+def _reliability(axes: Axes, before: list[ReliabilityBin], after: list[ReliabilityBin]) -> None:
+    axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1.5)
+    rows = max(one.rows for one in [*before, *after])
+    for bins, colour, label in ((before, SECOND, "without temperature"), (after, ACCENT, "as served")):
+        places = [one.confidence for one in bins], [one.accuracy for one in bins]
+        axes.plot(*places, color=colour, linewidth=2, label=label)
+        # The area of a dot tells how many rows it stands for.
+        axes.scatter(*places, s=[8 + 90 * one.rows / rows for one in bins], color=colour)
+    least = min(one.confidence for one in [*before, *after])
+    axes.set_xlim(max(0.0, math.floor(10 * least) / 10 - 0.02), 1.02)
+    axes.set_ylim(-0.02, 1.04)
+    axes.set_xlabel("probability of the answer")
+    axes.set_ylabel("share that is right")
+    axes.legend(loc="lower right")
+
+
+def _roc(axes: Axes, curves: Curves) -> None:
+    axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1.5)
+    axes.plot([0, *curves.false_positive_rate, 1], [0, *curves.recall, 1], color=ACCENT, linewidth=2)
+    _unit_square(axes, "false positive rate", "true positive rate")
+
+
+def _precision_recall(axes: Axes, curves: Curves, result: EvaluationResult) -> None:
+    axes.axhline(1 / len(result.classes), color=MUTED, linestyle=":", linewidth=1.5)
+    axes.plot(curves.recall, curves.precision, color=ACCENT, linewidth=2)
+    _unit_square(axes, "recall", "precision")
+
+
+def _unit_square(axes: Axes, across: str, up: str) -> None:
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.04)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
 
 
 def _training_curve(axes: Axes, history: list[dict[str, float]]) -> None:
@@ -66,29 +200,25 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     return means
 
 
-def _class_scores(axes: Axes, result: EvaluationResult) -> None:
-    names = [shortened(scores.label) for scores in result.classes]
-    positions = range(len(names))
-    for offset, colour, label, values in (
-        (-0.2, ACCENT, "precision", [scores.precision for scores in result.classes]),
-        (0.2, SECOND, "recall", [scores.recall for scores in result.classes]),
-    ):
-        bars = axes.barh([p + offset for p in positions], values, height=0.36, color=colour, label=label)
-        axes.bar_label(bars, fmt="%.2f", padding=3, color=INK, fontsize=9)
-    axes.set_yticks(list(positions), names, color=INK)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.12)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-
-
 def _matrix_size(result: EvaluationResult) -> tuple[float, float]:
-    side = min(9.0, 2.4 + 0.6 * len(result.classes))
-    return side + 0.8, side
+    """Inches: the cells, and the names beside them and, where they stand at an angle, below."""
+    cells = min(9.0, 1.2 + 0.58 * len(result.classes))
+    names = 0.15 * max(map(len, _short_names(result)))  # of the widest letters
+    return cells + 0.5 + names, cells + 0.5 + (0.7 * names if _turned(result) else 0.2)
+
+
+def _short_names(result: EvaluationResult) -> list[str]:
+    return [shortened(scores.label, longest=14) for scores in result.classes]
+
+
+def _turned(result: EvaluationResult) -> bool:
+    """Whether the names below the matrix would run into each other."""
+    names = _short_names(result)
+    return len(names) > 3 or max(map(len, names)) > 9
 
 
 def _confusion_matrix(axes: Axes, result: EvaluationResult) -> None:
-    names = [shortened(scores.label) for scores in result.classes]
+    names = _short_names(result)
     positions = list(range(len(names)))
     for row, counts in enumerate(result.confusion_matrix):
         for column, count in enumerate(counts):
@@ -104,7 +234,7 @@ def _confusion_matrix(axes: Axes, result: EvaluationResult) -> None:
                 axes.text(column, row, f"{count:,}\n{share:.0%}", ha="center", va="center", fontsize=9)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xticks(positions, names, rotation=45 if len(names) > 3 else 0, color=INK)
+    axes.set_xticks(positions, names, rotation=45 if _turned(result) else 0, color=INK)
     axes.set_yticks(positions, names, color=INK)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")

@@ -15,6 +15,7 @@ from miniml.installation import NAMESPACE, PREDICTOR_ACCOUNT
 
 PRECISIONS = ("auto", "bf16", "fp32")
 TRUNCATION_SIDES = ("left", "right")
+ORDERED_LABELS = ("auto", "yes", "no")
 AUTOSCALING_METRICS = ("cpu", "memory")
 """What Kubernetes' own autoscaler measures; the other two of KServe's are Knative's."""
 
@@ -103,6 +104,22 @@ class TrainingSettings:
             raise InputError(
                 f"device {self.device!r} is not known. Use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'."
             )
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to look at the test."""
+
+    ordered_labels: str = "auto"
+    """Whether the classes have an order, as stars do: "yes" takes the labels' own, or that of the numbers they begin
+    with; "auto" says yes where three or more labels all begin with a number."""
+    min_slice_rows: int = 30
+    """A part of the test with fewer rows is shown, and not judged: of 30 rows, the interval of an accuracy is some
+    30 points wide."""
+
+    def __post_init__(self) -> None:
+        require_one_of("ordered_labels", self.ordered_labels, ORDERED_LABELS)
+        require_at_least("min_slice_rows", self.min_slice_rows, 1)
 
 
 @dataclass(frozen=True)

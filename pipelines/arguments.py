@@ -8,7 +8,13 @@ from typing import Any
 
 from kfp.dsl.graph_component import GraphComponent
 
-from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+from miniml.settings import (
+    DataSettings,
+    DeploymentSettings,
+    EvaluationSettings,
+    GateSettings,
+    TrainingSettings,
+)
 from miniml.sources import locate
 from pipelines.presets import PRESETS
 
@@ -43,7 +49,7 @@ def check_values(arguments: dict[str, Any]) -> None:
     Raises:
         InputError: the message names the argument, its value and the remedy.
     """
-    for settings in (DataSettings, TrainingSettings, GateSettings, DeploymentSettings):
+    for settings in (DataSettings, TrainingSettings, EvaluationSettings, GateSettings, DeploymentSettings):
         names = {field.name for field in dataclasses.fields(settings)}
         settings(**{name: value for name, value in arguments.items() if name in names})
 

@@ -14,9 +14,16 @@ from components.preflight import preflight
 from components.train import train
 from components.transform import transform
 from miniml.installation import S3_ENVIRONMENT, S3_SECRET
-from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+from miniml.settings import (
+    DataSettings,
+    DeploymentSettings,
+    EvaluationSettings,
+    GateSettings,
+    TrainingSettings,
+)
 
-DATA, TRAINING, GATE, DEPLOYMENT = DataSettings(), TrainingSettings(), GateSettings(), DeploymentSettings()
+DATA, TRAINING, EVALUATION = DataSettings(), TrainingSettings(), EvaluationSettings()
+GATE, DEPLOYMENT = GateSettings(), DeploymentSettings()
 
 
 class Outputs(NamedTuple):
@@ -24,6 +31,7 @@ class Outputs(NamedTuple):
     model: dsl.Model
     metrics: dsl.Metrics
     report: dsl.HTML
+    predictions: dsl.Dataset
     verdict: dsl.Markdown
 
 
@@ -54,6 +62,8 @@ def text_classification(
     frozen_layers: int = TRAINING.frozen_layers,
     precision: str = TRAINING.precision,
     seed: int = TRAINING.seed,
+    ordered_labels: str = EVALUATION.ordered_labels,
+    min_slice_rows: int = EVALUATION.min_slice_rows,
     min_accuracy: float = GATE.min_accuracy,
     service_name: str = DEPLOYMENT.service_name,
     namespace: str = DEPLOYMENT.namespace,
@@ -100,7 +110,12 @@ def text_classification(
         seed=seed,
     )
     _may_read_the_store(training)
-    evaluation = evaluate(dataset=data.outputs["dataset"], model=training.outputs["model"])
+    evaluation = evaluate(
+        dataset=data.outputs["dataset"],
+        model=training.outputs["model"],
+        ordered_labels=ordered_labels,
+        min_slice_rows=min_slice_rows,
+    )
     verdict = gate(metrics=evaluation.outputs["metrics"], min_accuracy=min_accuracy)
     # On a bool, never on a string: kfp.local splices strings into the expression that it evaluates.
     with dsl.If(verdict.outputs["Output"] == True, name="approved"):  # noqa: E712
@@ -127,6 +142,7 @@ def text_classification(
         model=training.outputs["model"],
         metrics=evaluation.outputs["metrics"],
         report=evaluation.outputs["report"],
+        predictions=evaluation.outputs["predictions"],
         verdict=verdict.outputs["verdict"],
     )
 

@@ -20,6 +20,31 @@ from websockets.sync.client import ClientConnection, connect
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SECONDS_TO_WAIT = 20
 
+# Of all text on the page, against the nearest ground behind it that is not transparent.
+WEAKEST_CONTRAST = """
+(() => {
+  const luminance = (colour) => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map((v) => {
+      const part = v / 255;
+      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (node) => {
+    const colour = getComputedStyle(node).backgroundColor;
+    return /^rgb\\(/.test(colour) ? colour : ground(node.parentElement);
+  };
+  const told = [...document.querySelectorAll("body *:not(mark)")].filter((node) =>
+    node.checkVisibility() && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()));
+  return Math.min(...told.map((node) => {
+    const style = getComputedStyle(node);
+    const ink = node instanceof SVGElement ? style.fill : style.color;
+    const pair = [luminance(ink), luminance(ground(node))].sort((a, b) => b - a);
+    return (pair[0] + 0.05) / (pair[1] + 0.05);
+  }));
+})()
+"""
+
 
 class Browser:
     """One tab."""

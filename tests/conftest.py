@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from tests import tiny
 from tests.s3_server import S3Server
 
 if TYPE_CHECKING:
+    from tests.browser import Browser
     from tests.predictor import Server
 
 TRAINING: dict[str, Any] = {"batch_size": 16, "iterations": 60, "learning_rate": 1e-2, "max_length": 32}
@@ -68,3 +70,15 @@ def server(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     with running(tiny_model, tmp_path_factory.mktemp("log") / "server.log") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from tests.browser import PROGRAM, browsing
+
+    if not PROGRAM:
+        if os.environ.get("MINIML_EXPECT_BROWSER"):
+            pytest.fail("chromium is not installed, and MINIML_EXPECT_BROWSER says that it is")
+        pytest.skip("needs chromium; on Debian: apt-get install chromium")
+    with browsing() as browser:
+        yield browser

@@ -1,42 +1,26 @@
-"""Figures that are right, on rows that training never saw, and a page that shows them."""
+"""Figures that are right, on rows that training never saw, and what else there is to know of a model."""
 
 from __future__ import annotations
 
-import re
-from html.parser import HTMLParser
+import json
+import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 
 from miniml import data
 from miniml.classifier import Classifier
 from miniml.errors import InputError
-from miniml.evaluation import evaluate_model
+from miniml.evaluation import evaluate_model, ranks_of
 from miniml.evaluation_result import EvaluationResult
-from miniml.manifest import read
-from miniml.metrics import ClassificationScores
-from miniml.report import read_history, write_report
-from miniml.settings import DataSettings
+from miniml.predictions import Predictions
+from miniml.settings import DataSettings, EvaluationSettings
 
 
 @pytest.fixture(scope="module")
 def result(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
     return evaluate_model(model_dir, dataset_dir)
-
-
-def test_figures_of_a_hand_made_case_are_right() -> None:
-    scores = ClassificationScores().compute(
-        references=[0, 0, 0, 0, 1, 1, 2, 2, 2, 2], predictions=[0, 0, 0, 1, 1, 0, 2, 2, 2, 0], labels=3
-    )
-    figures = scores["figures"]
-    assert scores["confusion_matrix"] == [[3, 1, 0], [1, 1, 0], [1, 0, 3]]
-    assert figures["accuracy"][0] == pytest.approx(0.7)
-    assert figures["balanced_accuracy"][0] == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
-    assert scores["per_class"][0] == pytest.approx(
-        {"precision": 3 / 5, "recall": 3 / 4, "f1": 2 / 3, "rows": 4}
-    )
-    # Wilson's interval of 7 in 10, by hand: centre 0.6444, half width 0.2477.
-    assert figures["accuracy"][1:] == pytest.approx([0.3968, 0.8922], abs=1e-4)
 
 
 def test_the_accuracy_is_that_of_the_classifier_on_the_test(
@@ -55,6 +39,7 @@ def test_the_accuracy_is_that_of_the_classifier_on_the_test(
 def test_figures_survive_the_disk(result: EvaluationResult, tmp_path: Path) -> None:
     result.save(tmp_path / "metrics")
     assert EvaluationResult.read(tmp_path / "metrics") == result
+    json.loads((tmp_path / "metrics").read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
 def test_another_dataset_than_the_model_was_trained_on_is_refused(
@@ -65,50 +50,110 @@ def test_another_dataset_than_the_model_was_trained_on_is_refused(
         evaluate_model(model_dir, tmp_path / "other")
 
 
-class _Page(HTMLParser):
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.words = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "xlink:href")]
-
-    def handle_data(self, words: str) -> None:
-        self.words += words
+def test_every_figure_has_an_interval_and_the_baseline_has_the_same_figures(result: EvaluationResult) -> None:
+    assert set(result.figures) == set(result.baseline) == {
+        "accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "mcc", "log_loss", "roc_auc", "pr_auc",
+        "calibration_error",
+    }  # fmt: skip
+    for figures in (result.figures, result.baseline):
+        assert all(figure.low <= figure.value <= figure.high for figure in figures.values())
+    assert "216 training rows" in result.baseline_name
+    assert result.baseline_comparison
+    assert result.baseline_comparison.champion_accuracy == result.baseline["accuracy"].value
+    gain = result.accuracy.value - result.baseline["accuracy"].value
+    assert result.baseline_comparison.gain.value == pytest.approx(gain)
 
 
-def test_the_report_is_one_page_with_three_pictures_and_nothing_external(
-    result: EvaluationResult, model_dir: Path, tmp_path: Path
-) -> None:
-    write_report(result, read(model_dir), read_history(model_dir), tmp_path / "report.html")
-    page = _Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert page.tags.count("svg") == 3
-    assert all(address.startswith("#") for address in page.addresses)
-    assert "script" not in page.tags
-    for words in (
-        f"{100 * result.accuracy.value:.1f} %",
-        "Training curve",
-        "Confusion matrix",
-        result.model_digest,
-    ):
-        assert words in page.words
-    assert set(re.findall(r"bad|good", page.words)) == {"bad", "good"}
+def test_the_effect_of_the_temperature_is_told(result: EvaluationResult, model_dir: Path) -> None:
+    assert result.calibration
+    assert result.calibration.temperature == Classifier.load(model_dir).temperature
+    assert result.calibration.calibration_error_after == pytest.approx(
+        result.figures["calibration_error"].value
+    )
+    assert result.calibration.log_loss_after == pytest.approx(result.figures["log_loss"].value)
+    for bins in (result.calibration.before, result.calibration.after):
+        assert sum(one.rows for one in bins) == result.test_rows
 
 
-def test_hostile_label_names_are_shown_and_not_run(
-    result: EvaluationResult, model_dir: Path, tmp_path: Path
-) -> None:
-    hostile = ["<script>alert(1)</script>", r"$\frac{1"]
-    classes = [
-        type(scores)(**{**vars(scores), "label": name})
-        for scores, name in zip(result.classes, hostile, strict=True)
+def test_curves_are_finite_and_rise(result: EvaluationResult) -> None:
+    assert result.curves
+    for rising in (result.curves.false_positive_rate, result.curves.recall):
+        assert rising == sorted(rising)
+        assert rising[-1] == 1
+    assert result.curves.thresholds == sorted(result.curves.thresholds, reverse=True)
+    assert 0 <= min(result.curves.thresholds) <= max(result.curves.thresholds) <= 1
+    assert 0 < min(result.curves.precision) <= 1
+
+
+def test_the_model_is_timed(result: EvaluationResult) -> None:
+    assert result.speed
+    assert 0 < result.speed.p50_ms <= result.speed.p95_ms
+    assert result.texts_per_second > 0
+    scalars = result.scalars()
+    assert scalars["latency_p95_ms"] == result.speed.p95_ms
+    assert scalars["baseline_macro_f1"] == result.baseline["macro_f1"].value
+
+
+@pytest.fixture(scope="module")
+def with_columns(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset, with a column of its source and half of the test's labels turned, so that there are mistakes."""
+    folder = tmp_path_factory.mktemp("columns") / "dataset"
+    shutil.copytree(dataset_dir, folder)
+    test = datasets.load_from_disk(str(dataset_dir / "test"))
+    site = ["forum" if row < 30 else "shop" for row in range(len(test))]
+    labels = [
+        1 - label if place == "forum" else label for label, place in zip(test["label"], site, strict=True)
     ]
-    changed = EvaluationResult(**{**vars(result), "classes": classes})
-    write_report(changed, read(model_dir), [], tmp_path / "report.html")
-    page = _Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert "script" not in page.tags
-    assert "<script>alert(1)" in page.words
+    columns = {"text": list(test["text"]), "label": labels, "site": site}
+    features = datasets.Features({**test.features, "site": datasets.Value("string")})
+    shutil.rmtree(folder / "test")
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(folder / "test"))
+    return folder
+
+
+def test_a_column_of_the_test_is_a_slice_and_stands_in_the_predictions(
+    model_dir: Path, with_columns: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "predictions.parquet"
+    result = evaluate_model(model_dir, with_columns, EvaluationSettings(min_slice_rows=10), path)
+    worst = result.slices[0]
+    assert (worst.column, worst.value, worst.rows) == ("site", "forum", 30)
+    assert worst.accuracy.value < 0.2
+    told = Predictions.read(path)
+    assert told.columns["site"][0] == "forum"
+    assert told.right[[site == "forum" for site in told.columns["site"]]].mean() == worst.accuracy.value
+
+
+def test_the_surest_mistakes_come_first_and_their_words_say_why(model_dir: Path, with_columns: Path) -> None:
+    result = evaluate_model(model_dir, with_columns)
+    surest = [mistake.score for mistake in result.mistakes]
+    assert surest == sorted(surest, reverse=True)
+    texts = datasets.load_from_disk(str(with_columns / "test"))["text"]
+    for mistake in result.mistakes:
+        assert mistake.label != mistake.predicted
+        assert "".join(piece.text for piece in mistake.pieces) == texts[mistake.row]
+        assert any(piece.effect for piece in mistake.pieces)
+
+
+@pytest.mark.parametrize(
+    ("labels", "ordered", "expected"),
+    [
+        (["1 star", "2 stars", "3 stars"], "auto", [0, 1, 2]),
+        (["10", "2", "-1", "2.5"], "auto", [3, 1, 0, 2]),
+        (["1 star", "2 stars", "3 stars"], "no", None),
+        (["bad", "fine", "good"], "auto", None),
+        (["bad", "fine", "good"], "yes", [0, 1, 2]),
+        (["0", "1"], "auto", None),
+        (["1st", "2nd", "3rd"], "auto", None),
+        (["1 a", "1 b", "2"], "auto", None),
+    ],
+)
+def test_labels_are_ordered_where_they_begin_with_numbers_or_where_it_is_said(
+    labels: list[str], ordered: str, expected: list[int] | None
+) -> None:
+    assert ranks_of(labels, ordered) == expected
+
+
+def test_two_classes_cannot_be_said_to_be_ordered() -> None:
+    with pytest.raises(InputError, match="ordered_labels is 'yes', but there are 2 classes"):
+        ranks_of(["bad", "good"], "yes")

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
 from serving.openapi import EXAMPLE
-from tests.browser import PROGRAM, Browser, browsing
+from tests.browser import WEAKEST_CONTRAST, Browser
 from tests.predictor import Server, running
 
 pytestmark = pytest.mark.browser
 
 TEXT = "we loved the food <b>but</b> the staff was rude & it's cold"
 EXPLAINED = "!document.getElementById('explanation').hidden"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not PROGRAM:
-        if os.environ.get("MINIML_EXPECT_BROWSER"):
-            pytest.fail("chromium is not installed, and MINIML_EXPECT_BROWSER says that it is")
-        pytest.skip("needs chromium; on Debian: apt-get install chromium")
-    with browsing() as browser:
-        yield browser
 
 
 def ask(browser: Browser, text: str) -> None:
@@ -99,30 +87,6 @@ def test_nothing_hangs_over_the_edge_of_any_screen_and_all_of_it_can_be_read(
     browser.run("document.getElementById('terminal').open = true")
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert browser.run(WEAKEST_CONTRAST) >= 4.5  # WCAG's for text
-
-
-# Of all text on the page, against the nearest ground behind it that is not transparent.
-WEAKEST_CONTRAST = """
-(() => {
-  const luminance = (colour) => {
-    const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map((v) => {
-      const part = v / 255;
-      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = (node) => {
-    const colour = getComputedStyle(node).backgroundColor;
-    return /^rgb\\(/.test(colour) ? colour : ground(node.parentElement);
-  };
-  const told = [...document.querySelectorAll("body *:not(mark)")].filter((node) =>
-    node.checkVisibility() && [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()));
-  return Math.min(...told.map((node) => {
-    const pair = [luminance(getComputedStyle(node).color), luminance(ground(node))].sort((a, b) => b - a);
-    return (pair[0] + 0.05) / (pair[1] + 0.05);
-  }));
-})()
-"""
 
 
 def test_the_command_for_the_terminal_asks_the_same(server: Server, browser: Browser) -> None:

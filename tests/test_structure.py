@@ -13,7 +13,13 @@ import yaml
 
 from miniml import __version__
 from miniml.images import STAGES
-from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+from miniml.settings import (
+    DataSettings,
+    DeploymentSettings,
+    EvaluationSettings,
+    GateSettings,
+    TrainingSettings,
+)
 from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
 
@@ -48,7 +54,13 @@ def test_compiling_needs_no_heavy_library() -> None:
 
 def test_every_pipeline_argument_defaults_to_the_stages_own_setting() -> None:
     settings: dict[str, Any] = {}
-    for stage in (DataSettings(), TrainingSettings(), GateSettings(), DeploymentSettings()):
+    for stage in (
+        DataSettings(),
+        TrainingSettings(),
+        EvaluationSettings(),
+        GateSettings(),
+        DeploymentSettings(),
+    ):
         settings |= vars(stage)
     defaults = {name: item.default for name, item in text_classification.component_spec.inputs.items()}
     assert defaults == {name: settings[name] for name in defaults}

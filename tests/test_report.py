@@ -1,0 +1,166 @@
+"""The report, as a person meets it: on a screen, in the dark, on a phone, on paper, and whatever labels are called."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miniml.comparison import compare
+from miniml.evaluation import evaluate_model
+from miniml.evaluation_result import ClassScores, EvaluationResult, Figure, Mistake, Piece, Slice
+from miniml.manifest import read
+from miniml.report import read_history, write_report
+from tests.browser import WEAKEST_CONTRAST, Browser
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    r"$\frac{1",
+    "\"' onload=alert(1) x='",
+    "</style><img src=//x.test>",
+    "好" * 40,
+]
+
+
+@pytest.fixture(scope="module")
+def result(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
+    """With a mistake, a champion and parts too small to judge, whether the model left any or not."""
+    found = evaluate_model(model_dir, dataset_dir)
+    pieces = [
+        Piece("not "),
+        Piece("awful", 2.5, 0.4),
+        Piece(" but "),
+        Piece("tasty", -1.0, 0.99),
+        Piece(" unread"),
+    ]
+    answers = np.arange(found.test_rows) % 10 > 0
+    return replace(
+        found,
+        mistakes=[Mistake(7, "good", "bad", 0.98, pieces)],
+        slices=[Slice("source", "a forum", 40, Figure(0.6, 0.45, 0.74)), *found.slices],
+        small_slices=[Slice("source", "elsewhere", 3, Figure(1.0, 0.44, 1.0))],
+        comparison=compare(answers, ~answers, "c" * 64),
+    )
+
+
+class _Page(HTMLParser):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.handlers: list[str] = []
+        self.words = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "xlink:href")]
+        self.handlers += [name for name, _ in attributes if name.startswith("on")]
+
+    def handle_data(self, words: str) -> None:
+        self.words += words
+
+
+@pytest.fixture(scope="module")
+def report(result: EvaluationResult, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(result, read(model_dir), read_history(model_dir), path)
+    return path
+
+
+def test_the_report_is_one_page_with_five_pictures_and_nothing_external(
+    report: Path, result: EvaluationResult
+) -> None:
+    page = _Page(report)
+    assert page.tags.count("svg") == 5
+    assert all(address.startswith("#") for address in page.addresses)
+    assert "script" not in page.tags
+    for words in (
+        f"{100 * result.accuracy.value:.1f} %",
+        "Do its probabilities mean what they say?",
+        "Where it does worst",
+        "ROC curve",
+        "Its most confident mistakes",
+        "Training curve",
+        "Confusion matrix",
+        "the model that is served now, cccccccccccc",
+        "the baseline, TF-IDF with logistic regression, 216 training rows",
+        "source elsewhere (100.0 % of 3)",
+        "7 more",
+        result.model_digest,
+    ):
+        assert words in page.words
+    assert set(re.findall(r"\b(?:bad|good)\b", page.words)) == {"bad", "good"}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_names_are_shown_and_not_run(
+    hostile: str, result: EvaluationResult, model_dir: Path, tmp_path: Path
+) -> None:
+    changed = replace(
+        result,
+        classes=[ClassScores(**{**vars(scores), "label": hostile}) for scores in result.classes],
+        slices=[Slice(hostile, hostile, 40, result.accuracy)],
+        mistakes=[Mistake(0, hostile, hostile, 0.9, [Piece(hostile, 1.0, 0.5)])],
+    )
+    write_report(changed, read(model_dir), [], tmp_path / "report.html")
+    page = _Page(tmp_path / "report.html")
+    assert not {"script", "img"} & set(page.tags)
+    assert page.handlers == []
+    assert page.words.count(hostile) >= 4
+
+
+def test_what_could_not_be_told_is_left_out(
+    result: EvaluationResult, model_dir: Path, tmp_path: Path
+) -> None:
+    bare = replace(
+        result,
+        slices=[], small_slices=[], mistakes=[], baseline={}, baseline_comparison=None, comparison=None, curves=None,
+        calibration=None, speed=None,
+    )  # fmt: skip
+    write_report(bare, read(model_dir), [], tmp_path / "report.html")
+    words = _Page(tmp_path / "report.html").words
+    assert "No part of the test has enough rows to judge by." in words
+    for left_out in ("ROC curve", "baseline,", "served now", "mistakes", "Temperature"):
+        assert left_out not in words
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "dark"), [(360, False), (360, True), (1000, False), (1000, True)])
+def test_a_browser_shows_it_whole_on_any_screen_and_asks_nobody(
+    report: Path, browser: Browser, width: int, dark: bool
+) -> None:
+    browser.open(report.as_uri(), width, dark=dark)
+    assert browser.requested() == [report.as_uri()]
+    assert browser.complaints() == []
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    assert (
+        browser.run(
+            "[...document.querySelectorAll('section')].filter(s => s.scrollWidth > s.clientWidth).length"
+        )
+        == 0
+    )
+    assert browser.run(WEAKEST_CONTRAST) >= 4.5  # WCAG's for text
+    assert "awful" in browser.text_of("mark[title]")
+    small = (
+        "Math.min(...[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height))"
+    )
+    assert browser.run(small) >= 8  # pixels: a caption on a phone
+
+
+@pytest.mark.browser
+def test_on_paper_it_is_dark_on_light_wherever_it_was_printed(report: Path, browser: Browser) -> None:
+    browser.open(report.as_uri(), dark=True)
+    scheme = {"name": "prefers-color-scheme", "value": "dark"}
+    browser.call("Emulation.setEmulatedMedia", media="print", features=[scheme])
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.run("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    assert browser.run(WEAKEST_CONTRAST) >= 4.5
+    pages = base64.b64decode(browser.call("Page.printToPDF")["data"])
+    assert pages.startswith(b"%PDF")
+    browser.call("Emulation.setEmulatedMedia", media="", features=[])
