@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from miniml import data
+from miniml.challenge import challenge
 from miniml.classifier import Classifier
 from miniml.errors import InputError
 from miniml.evaluation_result import ClassScores, EvaluationResult, Figure, Sample
@@ -16,8 +17,10 @@ from miniml.metrics import ClassificationScores
 from miniml.progress import Progress, note
 
 
-def evaluate_model(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
-    """Scores the model on the split "test" of the dataset that it was trained on.
+def evaluate_model(
+    model_dir: Path, dataset_dir: Path, *, champion_source: str = "", champion_digest: str = ""
+) -> EvaluationResult:
+    """Scores the model on the split "test" of the dataset that it was trained on, and the champion, if there is one.
 
     Raises:
         ModelFolderError: the folder is not the one that training signed.
@@ -36,8 +39,9 @@ def evaluate_model(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
     start = time.monotonic()
     probabilities = classifier.predict_probabilities(list(texts), progress.report)
     seconds = time.monotonic() - start
+    predictions = np.argmax(probabilities, axis=-1)
     scores = ClassificationScores().compute(
-        predictions=np.argmax(probabilities, axis=-1), references=references, labels=len(classifier.labels)
+        predictions=predictions, references=references, labels=len(classifier.labels)
     )
     assert scores is not None
     per_class = zip(classifier.labels, scores.pop("per_class"), strict=True)
@@ -51,6 +55,13 @@ def evaluate_model(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
         model_digest=classifier.manifest.digest,
         data_fingerprint=summary.fingerprint,
         samples=_samples(list(texts), classifier.labels, probabilities),
+        comparison=challenge(
+            champion_source,
+            champion_digest,
+            texts,
+            [classifier.labels[index] for index in references],
+            predictions == np.array(references),
+        ),
     )
     accuracy = result.accuracy
     note(

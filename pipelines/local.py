@@ -27,6 +27,7 @@ from miniml import manifest
 from miniml.errors import MinimlError
 from miniml.evaluation_result import EvaluationResult
 from miniml.sources import HubId, S3Address, locate
+from pipelines.arguments import sources_of
 from pipelines.compiled_pipeline import stages_in_order
 from pipelines.console import Console
 
@@ -197,8 +198,8 @@ def _cache_key(arguments: dict[str, Any], images: str) -> str:
             digest.update(path.read_bytes())
     for package in ("torch", "transformers", "datasets"):
         digest.update(f"{package} {version(package)}\n".encode())
-    for argument in ("dataset_id", "model_id"):
-        source = locate(argument, arguments[argument])
+    for argument, given in sources_of(arguments).items():
+        source = locate(argument, given)
         if isinstance(source, S3Address):
             from miniml import store  # Only here: other sources need no S3 client.
 

@@ -1,12 +1,15 @@
-"""preflight -> transform -> train -> evaluate -> gate -> deploy: a dataset and a model name become a served classifier.
+"""A dataset and a model name become a served classifier.
+
+preflight -> champion -> transform -> train -> evaluate -> gate -> deploy
 
 python -m pipelines.text_classification --help
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl, kubernetes
 
+from components.champion import champion as find_champion
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.gate import gate
@@ -14,9 +17,10 @@ from components.preflight import preflight
 from components.train import train
 from components.transform import transform
 from miniml.installation import S3_ENVIRONMENT, S3_SECRET
-from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+from miniml.settings import ChampionSettings, DataSettings, DeploymentSettings, GateSettings, TrainingSettings
 
 DATA, TRAINING, GATE, DEPLOYMENT = DataSettings(), TrainingSettings(), GateSettings(), DeploymentSettings()
+CHAMPION = ChampionSettings()
 
 
 class Outputs(NamedTuple):
@@ -55,6 +59,14 @@ def text_classification(
     precision: str = TRAINING.precision,
     seed: int = TRAINING.seed,
     min_accuracy: float = GATE.min_accuracy,
+    min_metrics: str = GATE.min_metrics,
+    max_calibration_error: float = GATE.max_calibration_error,
+    min_slice_accuracy: float = GATE.min_slice_accuracy,
+    min_slice_rows: int = GATE.min_slice_rows,
+    beat_baseline: bool = GATE.beat_baseline,
+    error_rate: float = GATE.error_rate,
+    min_gain: float = GATE.min_gain,
+    champion: str = CHAMPION.champion,
     service_name: str = DEPLOYMENT.service_name,
     namespace: str = DEPLOYMENT.namespace,
     min_replicas: int = DEPLOYMENT.min_replicas,
@@ -72,6 +84,13 @@ def text_classification(
     checked = preflight(
         namespace=namespace, service_account=service_account, dry_run=dry_run
     ).set_caching_options(False)
+    # Nor what serves now. It is looked up before the training, so that one that cannot be compared with is told early.
+    to_beat = (
+        find_champion(champion=champion, service_name=service_name, namespace=namespace)
+        .after(checked)
+        .set_caching_options(False)
+    )
+    _may_read_the_store(to_beat)
     data = transform(
         dataset_id=dataset_id,
         text_column=text_column,
@@ -82,7 +101,7 @@ def text_classification(
         train_test_split_ratio=train_test_split_ratio,
         max_rows=max_rows,
         seed=seed,
-    ).after(checked)
+    ).after(to_beat)
     _may_read_the_store(data)
     training = train(
         dataset=data.outputs["dataset"],
@@ -100,15 +119,34 @@ def text_classification(
         seed=seed,
     )
     _may_read_the_store(training)
-    evaluation = evaluate(dataset=data.outputs["dataset"], model=training.outputs["model"])
-    verdict = gate(metrics=evaluation.outputs["metrics"], min_accuracy=min_accuracy)
+    evaluation = evaluate(
+        dataset=data.outputs["dataset"],
+        model=training.outputs["model"],
+        champion_source=to_beat.outputs["source"],
+        champion_digest=to_beat.outputs["digest"],
+    )
+    _may_read_the_store(evaluation)
+    judged: dict[str, Any] = {
+        "metrics": evaluation.outputs["metrics"],
+        "champion": to_beat.outputs["record"],
+        "min_accuracy": min_accuracy,
+        "min_metrics": min_metrics,
+        "max_calibration_error": max_calibration_error,
+        "min_slice_accuracy": min_slice_accuracy,
+        "min_slice_rows": min_slice_rows,
+        "beat_baseline": beat_baseline,
+        "error_rate": error_rate,
+        "min_gain": min_gain,
+    }
+    verdict = gate(**judged)
     # On a bool, never on a string: kfp.local splices strings into the expression that it evaluates.
     with dsl.If(verdict.outputs["Output"] == True, name="approved"):  # noqa: E712
+        # Deploy judges again, so that nobody gets past the gate by this bool.
         deploy(
+            **judged,
             model=training.outputs["model"],
-            metrics=evaluation.outputs["metrics"],
+            verdict=verdict.outputs["verdict"],
             approved=verdict.outputs["Output"],
-            min_accuracy=min_accuracy,
             service_name=service_name,
             namespace=namespace,
             min_replicas=min_replicas,

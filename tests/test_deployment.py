@@ -67,6 +67,7 @@ def make_live(model_dir: Path, result: EvaluationResult, cluster: Cluster, tmp_p
             model_dir,
             uri,
             True,
+            result.model_digest,
             gate=GateSettings(0.0),
             manifest_path=tmp_path / "inference_service",
             cluster=cluster,
@@ -295,7 +296,9 @@ def test_a_rejected_model_is_not_even_rendered(
 ) -> None:
     path = tmp_path / "inference_service"
     with pytest.raises(GateError):
-        deploy(model_dir, "s3://b/model", False, result, GateSettings(0.0), SETTINGS, path)
+        deploy(
+            model_dir, "s3://b/model", False, result.model_digest, result, GateSettings(0.0), SETTINGS, path
+        )
     assert not path.exists()
 
 

@@ -31,27 +31,31 @@ def test_the_threshold_itself_passes(least: float, approved: bool) -> None:
 
 def test_a_rejection_says_the_figure_and_the_threshold() -> None:
     verdict = judge(RESULT, GateSettings(0.9))
-    assert verdict.reasons == ["accuracy 0.8500 on 1,000 test rows is below min_accuracy 0.9"]
+    assert verdict.reasons[:1] == ["accuracy 0.8500 on 1,000 test rows is below min_accuracy 0.9"]
     assert verdict.markdown().startswith("# Rejected")
 
 
 def test_deploy_takes_an_approved_model() -> None:
-    require_approved(True, RESULT, "d" * 64, GateSettings(0.8))
+    require_approved(True, "d" * 64, RESULT, "d" * 64, GateSettings(0.8))
 
 
 @pytest.mark.parametrize("said", [False, "True", 1, None])
 def test_deploy_takes_nothing_but_true_for_approved(said: object) -> None:
     with pytest.raises(GateError, match="is not deployed"):
-        require_approved(said, RESULT, "d" * 64, GateSettings(0.8))  # type: ignore[arg-type]
+        require_approved(said, "d" * 64, RESULT, "d" * 64, GateSettings(0.8))  # type: ignore[arg-type]
 
 
 def test_deploy_does_not_believe_an_approval_that_the_figures_deny() -> None:
     with pytest.raises(GateError, match="below min_accuracy"):
         require_approved(
-            True, replace(RESULT, figures={"accuracy": Figure(0.79, 0.77, 0.81)}), "d" * 64, GateSettings(0.8)
+            True,
+            "d" * 64,
+            replace(RESULT, figures={"accuracy": Figure(0.79, 0.77, 0.81)}),
+            "d" * 64,
+            GateSettings(0.8),
         )
 
 
 def test_deploy_refuses_another_model_than_was_evaluated() -> None:
     with pytest.raises(GateError, match="was evaluated"):
-        require_approved(True, RESULT, "e" * 64, GateSettings(0.8))
+        require_approved(True, "e" * 64, RESULT, "e" * 64, GateSettings(0.8))

@@ -13,7 +13,7 @@ import yaml
 
 from miniml import __version__
 from miniml.images import STAGES
-from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+from miniml.settings import ChampionSettings, DataSettings, DeploymentSettings, GateSettings, TrainingSettings
 from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
 
@@ -23,7 +23,7 @@ def test_the_committed_yaml_is_what_the_code_compiles_to(tmp_path: Path) -> None
     fresh = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.yaml")}
     committed = ROOT / "pipelines" / "compiled"
     assert fresh == {path.relative_to(committed): path.read_text() for path in committed.rglob("*.yaml")}
-    assert len(fresh) == 7
+    assert len(fresh) == 8
 
 
 def test_every_image_carries_the_version() -> None:
@@ -48,7 +48,13 @@ def test_compiling_needs_no_heavy_library() -> None:
 
 def test_every_pipeline_argument_defaults_to_the_stages_own_setting() -> None:
     settings: dict[str, Any] = {}
-    for stage in (DataSettings(), TrainingSettings(), GateSettings(), DeploymentSettings()):
+    for stage in (
+        DataSettings(),
+        TrainingSettings(),
+        GateSettings(),
+        ChampionSettings(),
+        DeploymentSettings(),
+    ):
         settings |= vars(stage)
     defaults = {name: item.default for name, item in text_classification.component_spec.inputs.items()}
     assert defaults == {name: settings[name] for name in defaults}

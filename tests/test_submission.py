@@ -18,7 +18,7 @@ from pipelines.submission import with_seconds
 from tests.command import ROOT, Ended, pipeline
 from tests.kfp_server import KfpServer
 
-STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
+STAGES = ["preflight", "champion", "transform", "train", "evaluate", "gate", "deploy"]
 DONE = dict.fromkeys(STAGES, "SUCCEEDED")
 
 
@@ -91,7 +91,7 @@ def test_a_model_that_the_gate_rejects_is_no_failure(server: KfpServer) -> None:
     server.looks = [{**DONE, "deploy": "OMITTED"}]
     ended = submit(server)
     assert ended.status == 0
-    assert "[6/6] deploy · skipped" in ended.out
+    assert "[7/7] deploy · skipped" in ended.out
     assert "rejected by the gate, nothing was deployed" in ended.out
 
 
@@ -128,7 +128,7 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None
 def test_a_run_can_be_followed_later(server: KfpServer) -> None:
     ended = pipeline("follow", "run-0", "--host", server.url)
     assert (ended.status, server.uploads) == (0, [])
-    assert "[6/6] deploy · succeeded" in ended.out
+    assert "[7/7] deploy · succeeded" in ended.out
 
 
 def test_nobody_waits_where_none_is_asked_to(server: KfpServer) -> None:
