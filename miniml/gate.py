@@ -318,3 +318,15 @@ def _unjudged(rule: str, threshold: str, why: str) -> Ruling:
 
 def _shown(figure: Figure) -> str:
     return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
+
+
+if __name__ == "__main__":
+    import sys
+
+    from miniml import simulation  # Only here: the gate itself does without numpy.
+    from miniml.errors import MinimlError
+
+    try:
+        simulation.main()
+    except MinimlError as error:
+        sys.exit(f"error: {error}")

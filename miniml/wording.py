@@ -13,7 +13,7 @@ _MEANINGFUL = frozenset('{}[]<>|`*\\$~"')
 
 
 def quoted(name: str, most: int = MOST) -> str:
-    """The name, or its first `most` characters, in quotes, on one line, and harmless in a log, a table of Markdown, or a page.
+    """The first `most` characters of a name, in quotes, on one line: harmless in a log, a table of Markdown, or a page.
 
     What does not print (newlines, NUL, marks that turn the reading direction) and what has a meaning there is shown
     by its number: \\x0a for a newline.
