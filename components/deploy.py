@@ -20,7 +20,6 @@ def deploy(
     min_metrics: str,
     max_calibration_error: float,
     min_slice_accuracy: float,
-    min_slice_rows: int,
     beat_baseline: bool,
     error_rate: float,
     min_gain: float,
@@ -49,11 +48,10 @@ def deploy(
         inference_service: The object for KServe, as YAML.
         summary: What serves now, where, and since which run.
         approved: The gate's verdict.
-        min_accuracy: This and the next seven are the gate's rules, held against the figures once more.
+        min_accuracy: This and the next six are the gate's rules, held against the figures once more.
         min_metrics: See gate.
         max_calibration_error: See gate.
         min_slice_accuracy: See gate.
-        min_slice_rows: See gate.
         beat_baseline: See gate.
         error_rate: See gate.
         min_gain: See gate.
@@ -92,7 +90,6 @@ def deploy(
             min_metrics=min_metrics,
             max_calibration_error=max_calibration_error,
             min_slice_accuracy=min_slice_accuracy,
-            min_slice_rows=min_slice_rows,
             beat_baseline=beat_baseline,
             error_rate=error_rate,
             min_gain=min_gain,

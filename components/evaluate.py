@@ -1,4 +1,4 @@
-"""evaluate: a model and its dataset -> figures, confusion matrix, report."""
+"""evaluate: a model and its dataset -> figures, curves, every prediction, report."""
 
 from kfp import dsl
 
@@ -12,6 +12,9 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
+    predictions: dsl.Output[dsl.Dataset],
+    ordered_labels: str,
+    min_slice_rows: int,
     champion_source: str,
     champion_digest: str,
 ) -> None:
@@ -21,21 +24,26 @@ def evaluate(
         dataset: What transform wrote.
         model: What train wrote.
         metrics: The figures; the file behind it holds them all, as JSON.
-        confusion_matrix: How often each class was taken for each.
+        confusion_matrix: How often each class was taken for each, and the ROC curve of all classes pooled.
         report: One page to look at.
+        predictions: Every test row with the model's answer, as Parquet (see miniml.predictions).
+        ordered_labels: Whether the classes have an order, as stars do: yes, no, or auto: where all begin with a number.
+        min_slice_rows: A part of the test with fewer rows is shown, and not judged.
         champion_source: Where the model is that this one has to beat; it answers the same rows.
         champion_digest: What it is signed with; empty where there is none.
     """
     import json
     from pathlib import Path
 
+    from miniml.champion import Champion
     from miniml.evaluation import evaluate_model
     from miniml.manifest import read
     from miniml.report import read_history, write_report
+    from miniml.settings import EvaluationSettings
 
-    result = evaluate_model(
-        Path(model.path), Path(dataset.path), champion_source=champion_source, champion_digest=champion_digest
-    )
+    settings = EvaluationSettings(ordered_labels=ordered_labels, min_slice_rows=min_slice_rows)
+    champion = Champion(champion_digest, champion_source)
+    result = evaluate_model(Path(model.path), Path(dataset.path), settings, Path(predictions.path), champion)
     write_report(result, read(Path(model.path)), read_history(Path(model.path)), Path(report.path))
     # An artifact that is not on disk is never found again by the local cache.
     result.save(Path(metrics.path))
@@ -45,3 +53,8 @@ def evaluate(
     confusion_matrix.log_confusion_matrix(
         [scores.label for scores in result.classes], result.confusion_matrix
     )
+    if result.curves:
+        confusion_matrix.log_roc_curve(
+            result.curves.false_positive_rate, result.curves.recall, result.curves.thresholds
+        )
+    predictions.metadata.update(rows=result.test_rows, model_digest=result.model_digest)

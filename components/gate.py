@@ -14,7 +14,6 @@ def gate(
     min_metrics: str,
     max_calibration_error: float,
     min_slice_accuracy: float,
-    min_slice_rows: int,
     beat_baseline: bool,
     error_rate: float,
     min_gain: float,
@@ -28,8 +27,7 @@ def gate(
         min_accuracy: The least accuracy on the test rows, as a share.
         min_metrics: Least values of further figures: "macro_f1=0.7, mcc=0.4".
         max_calibration_error: The most that confidence and accuracy may differ on average; 1 asks nothing.
-        min_slice_accuracy: The least accuracy on every slice that is large enough; 0 asks nothing.
-        min_slice_rows: The rows from which a slice is large enough.
+        min_slice_accuracy: The least accuracy on every slice of the evaluation; 0 asks nothing.
         beat_baseline: Whether the model must be better than the report's baseline, beyond chance.
         error_rate: How often, at most, a model that is no better than the champion may be let through.
         min_gain: The least gain in accuracy over the champion.
@@ -52,7 +50,6 @@ def gate(
             min_metrics=min_metrics,
             max_calibration_error=max_calibration_error,
             min_slice_accuracy=min_slice_accuracy,
-            min_slice_rows=min_slice_rows,
             beat_baseline=beat_baseline,
             error_rate=error_rate,
             min_gain=min_gain,

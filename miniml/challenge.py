@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from miniml import manifest
+from miniml.champion import Champion
 from miniml.classifier import Classifier
-from miniml.comparison import Rightness, compare
+from miniml.comparison import compare
 from miniml.errors import ChampionError
 from miniml.evaluation_result import Comparison
+from miniml.predictions import Predictions
 from miniml.progress import Progress, note
 from miniml.sources import S3_SCHEME, s3_address
 
 
-def challenge(
-    source: str, digest: str, texts: Sequence[str], true_labels: Sequence[str], right: Rightness
-) -> Comparison | None:
-    """Compares a model with the champion in `source`, signed as `digest`; None where `digest` is "": nobody is there.
+def challenge(champion: Champion, predictions: Predictions) -> Comparison | None:
+    """Compares the model that gave `predictions` with the champion; None where there is none.
 
-    `true_labels` are the names of the rows' classes, and `right`, shape [rows], says where the new model gave them.
-    By name, because the champion's classes may stand in another order; one that it does not know, it gets wrong.
+    A row counts by the names of labels, because the champion's may stand in another order; one that it does not
+    know, it gets wrong.
 
     Raises:
-        ModelFolderError: the folder is not the one that was signed.
+        ModelFolderError: the champion's folder is not the one that was signed.
         StoreError: the store does not give it.
         ChampionError: it is another model than was found before.
     """
-    if not digest:
+    if not champion.exists:
         return None
-    folder = _bring(source)
-    if (found := manifest.verify(folder).digest) != digest:
+    folder = _bring(champion.source)
+    if (found := manifest.verify(folder).digest) != champion.digest:
         raise ChampionError(
-            f"the champion at {source} has digest {found[:12]}, but {digest[:12]} was found there when this run "
-            f"began. Start the run again."
+            f"the champion at {champion.source} has digest {found[:12]}, but {champion.digest[:12]} was found there "
+            f"when this run began. Start the run again."
         )
-    champion = Classifier.load(folder)
-    progress = Progress("testing the champion", len(texts), "texts")
-    best = champion.predict_probabilities(list(texts), progress.report).argmax(axis=-1)
-    names = np.array(champion.labels, dtype=object)
-    comparison = compare(right, names[best] == np.array(list(true_labels), dtype=object), digest)
+    classifier = Classifier.load(folder)
+    progress = Progress("testing the champion", len(predictions.texts), "texts")
+    answers = classifier.predict_probabilities(predictions.texts, progress.report).argmax(axis=1)
+    given = np.array(classifier.labels, dtype=object)[answers]
+    true = np.array(predictions.labels, dtype=object)[predictions.references]
+    comparison = compare(predictions.right, given == true, champion.digest)
     note(
         f"the champion has accuracy {comparison.champion_accuracy:.3f} on the same rows: "
         f"{comparison.only_challenger:,} won, {comparison.only_champion:,} lost"

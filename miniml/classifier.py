@@ -21,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from miniml.engines import REFERENCE, Engine, TokenIds, TorchEngine
+from miniml import calibration
+from miniml.engines import REFERENCE, Engine, Logits, TokenIds, TorchEngine
 from miniml.errors import InputError, ModelFolderError
 from miniml.manifest import Manifest, verify
 
@@ -51,10 +52,19 @@ class Prediction:
 class Classifier:
     """Predicts class probabilities of texts."""
 
-    def __init__(self, engine: Engine, tokenizer: Any, labels: tuple[str, ...], manifest: Manifest) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Any,
+        labels: tuple[str, ...],
+        manifest: Manifest,
+        temperature: float = 1.0,
+    ) -> None:
         self.engine = engine
         self.labels = labels
         self.manifest = manifest
+        self.temperature = temperature
+        """What the logits are divided by before they become probabilities (see `miniml.calibration`)."""
         self._tokenizer = tokenizer
 
     @classmethod
@@ -91,11 +101,12 @@ class Classifier:
                 folder, f"{' or '.join(sorted(files, reverse=True))} is missing, which the tokenizer needs"
             )
         labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
-        return cls(TorchEngine(REFERENCE, model.to(device).eval()), tokenizer, labels, manifest)
+        engine = TorchEngine(REFERENCE, model.to(device).eval())
+        return cls(engine, tokenizer, labels, manifest, calibration.read(folder))
 
     def on(self, engine: Engine) -> Classifier:
         """The same classifier on another engine."""
-        return Classifier(engine, self._tokenizer, self.labels, self.manifest)
+        return Classifier(engine, self._tokenizer, self.labels, self.manifest, self.temperature)
 
     @property
     def max_length(self) -> int:
@@ -126,15 +137,17 @@ class Classifier:
         for text in texts:
             if not isinstance(text, str):
                 raise InputError(f"a text is {text!r}, of type {type(text).__name__}; give strings.")
-        probabilities = np.empty((len(texts), len(self.labels)), dtype=np.float32)
-        token_ids = self.encode(texts)
-        done = 0
-        for batch in batches_of_like_length([len(ids) for ids in token_ids], TOKENS_PER_BATCH):
-            probabilities[batch] = self.run([token_ids[index] for index in batch])
-            done += len(batch)
-            if on_progress:
-                on_progress(done)
-        return probabilities
+        return self.probabilities(self.logits(self.encode(texts), on_progress))
+
+    def logits(
+        self, token_ids: Sequence[TokenIds], on_progress: Callable[[int], None] | None = None
+    ) -> Logits:
+        """What the engine says of encoded texts, shape [len(token_ids), len(labels)], before the temperature."""
+        return logits_of(self.engine, self._tokenizer, len(self.labels), token_ids, on_progress)
+
+    def probabilities(self, logits: Logits) -> Probabilities:
+        """What `logits`, shape [..., len(labels)], come to at the model's temperature."""
+        return _as_probabilities(logits / np.float32(self.temperature))
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Each text's tokens, shape [tokens], cut to the model's maximal length."""
@@ -170,9 +183,11 @@ class Classifier:
 
     def run(self, batch: Sequence[TokenIds]) -> Probabilities:
         """The probabilities of encoded texts, shape [len(batch), len(labels)], in one pass of the engine."""
-        logits = self.engine(*self._padded(batch))
-        shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), dtype=np.float32)
+        return _as_probabilities(self.scaled(batch))
+
+    def scaled(self, batch: Sequence[TokenIds]) -> Logits:
+        """Their logits over the temperature, whose softmax `run` gives."""
+        return self.engine(*padded(self._tokenizer, batch)) / np.float32(self.temperature)
 
     def made_up(self, *lengths: int) -> list[TokenIds]:
         """Random words as `encode` gives them, of `lengths` tokens each, or the maximal length where that is less."""
@@ -183,15 +198,38 @@ class Classifier:
         # The last token stays: most models end on a special one.
         return [np.append(ids[: length - 1], ids[-1]) if length < len(ids) else ids for length in lengths]
 
-    def _padded(self, batch: Sequence[TokenIds]) -> tuple[TokenIds, TokenIds]:
-        """Token ids and attention mask, each of shape [len(batch), longest]."""
-        shape = (len(batch), max(len(ids) for ids in batch))
-        token_ids = np.full(shape, self._tokenizer.pad_token_id, dtype=np.int64)
-        attention_mask = np.zeros(shape, dtype=np.int64)
-        for row, ids in enumerate(batch):
-            taken = slice(-len(ids), None) if self._tokenizer.padding_side == "left" else slice(len(ids))
-            token_ids[row, taken], attention_mask[row, taken] = ids, 1
-        return token_ids, attention_mask
+
+def logits_of(
+    engine: Engine,
+    tokenizer: Any,
+    labels: int,
+    token_ids: Sequence[TokenIds],
+    on_progress: Callable[[int], None] | None = None,
+) -> Logits:
+    """What `engine` says of encoded texts, shape [len(token_ids), labels], in batches of like length."""
+    logits = np.empty((len(token_ids), labels), dtype=np.float32)
+    done = 0
+    for batch in batches_of_like_length([len(ids) for ids in token_ids], TOKENS_PER_BATCH):
+        logits[batch] = engine(*padded(tokenizer, [token_ids[index] for index in batch]))
+        done += len(batch)
+        if on_progress:
+            on_progress(done)
+    return logits
+
+
+def padded(tokenizer: Any, batch: Sequence[TokenIds]) -> tuple[TokenIds, TokenIds]:
+    """Token ids and attention mask, each of shape [len(batch), longest]."""
+    shape = (len(batch), max(len(ids) for ids in batch))
+    token_ids = np.full(shape, tokenizer.pad_token_id, dtype=np.int64)
+    attention_mask = np.zeros(shape, dtype=np.int64)
+    for row, ids in enumerate(batch):
+        taken = slice(-len(ids), None) if tokenizer.padding_side == "left" else slice(len(ids))
+        token_ids[row, taken], attention_mask[row, taken] = ids, 1
+    return token_ids, attention_mask
+
+
+def _as_probabilities(scaled: Logits) -> Probabilities:
+    return calibration.softmax(scaled).astype(np.float32, copy=False)
 
 
 def _require_files(folder: Path) -> None:

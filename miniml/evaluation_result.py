@@ -6,9 +6,9 @@ They stand apart from the code that computes them, so that the gate and deploy n
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,76 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class ReliabilityBin:
+    """The test rows whose answer had about one probability."""
+
+    confidence: float
+    """The mean probability of their answers."""
+    accuracy: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far probabilities mean what they say, without the model's temperature and with it."""
+
+    temperature: float
+    before: list[ReliabilityBin]
+    after: list[ReliabilityBin]
+    calibration_error_before: float
+    calibration_error_after: float
+    log_loss_before: float
+    log_loss_after: float
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Every class against the rest, all of them pooled (micro-average), at falling thresholds."""
+
+    thresholds: list[float]
+    false_positive_rate: list[float]
+    recall: list[float]
+    """Or true positive rate."""
+    precision: list[float]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a text, and what it did to the answer."""
+
+    text: str
+    effect: float | None = None
+    """By how much the log-odds of the answer's label fall where the piece is left out: above 0 it speaks for the
+    label, below 0 against it. None where the model does not read the piece."""
+    score_without: float | None = None
+    """The probability of that label without the piece."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test row that the model answered wrongly, and how sure it was."""
+
+    row: int
+    label: str
+    predicted: str
+    score: float
+    """The probability of `predicted`."""
+    pieces: list[Piece]
+    """One after the other they make up the text."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of the model on the machine that evaluated it, on the reference engine; a server may have a faster one."""
+
+    engine: str
+    threads: int
+    p50_ms: float
+    """Half of the single texts were answered within it."""
+    p95_ms: float
+
+
+@dataclass(frozen=True)
 class Sample:
     """A test row and the model's answer, for deploy to hold the served model's answer against."""
 
@@ -86,10 +156,22 @@ class EvaluationResult:
     """A few test rows: a short one, a middling one, a long one."""
     slices: list[Slice] = field(default_factory=list)
     """The worst first."""
+    small_slices: list[Slice] = field(default_factory=list)
+    """Those with too few rows to judge by; the largest first."""
     baseline: dict[str, Figure] = field(default_factory=dict)
     """The same metrics of a simple model trained on the same rows; empty where none was."""
+    baseline_name: str = ""
+    """What it is, and on how many rows it was trained."""
+    baseline_comparison: Comparison | None = None
+    """With the baseline in the champion's place; None where there is none."""
     comparison: Comparison | None = None
     """With what is served now; None where nothing is."""
+    calibration: Calibration | None = None
+    curves: Curves | None = None
+    """None where the test has one class only."""
+    mistakes: list[Mistake] = field(default_factory=list)
+    """The most confident ones, the surest first."""
+    speed: Speed | None = None
 
     @property
     def accuracy(self) -> Figure:
@@ -104,6 +186,20 @@ class EvaluationResult:
             "majority_share": self.majority_share,
             "test_rows": self.test_rows,
             "texts_per_second": self.texts_per_second,
+            **{f"baseline_{name}": figure.value for name, figure in self.baseline.items()},
+            **(
+                {
+                    "temperature": self.calibration.temperature,
+                    "uncalibrated_error": self.calibration.calibration_error_before,
+                }
+                if self.calibration
+                else {}
+            ),
+            **(
+                {"latency_p50_ms": self.speed.p50_ms, "latency_p95_ms": self.speed.p95_ms}
+                if self.speed
+                else {}
+            ),
         }
 
     def save(self, path: Path) -> None:
@@ -113,19 +209,20 @@ class EvaluationResult:
     @classmethod
     def read(cls, path: Path) -> EvaluationResult:
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        comparison = stored.pop("comparison")
-        return cls(
-            figures=_figures(stored.pop("figures")),
-            baseline=_figures(stored.pop("baseline")),
-            classes=[ClassScores(**scores) for scores in stored.pop("classes")],
-            slices=[
-                Slice(**{**part, "accuracy": Figure(**part["accuracy"])}) for part in stored.pop("slices")
-            ],
-            samples=[Sample(**sample) for sample in stored.pop("samples")],
-            comparison=comparison and Comparison(**{**comparison, "gain": Figure(**comparison["gain"])}),
-            **stored,
-        )
+        found: EvaluationResult = _revived(cls, stored)
+        return found
 
 
-def _figures(stored: dict[str, dict[str, float]]) -> dict[str, Figure]:
-    return {name: Figure(**figure) for name, figure in stored.items()}
+def _revived(kind: Any, stored: Any) -> Any:
+    """What JSON holds, as the dataclass, the list, the dictionary or the optional value that `kind` says."""
+    inner = get_args(kind)
+    if is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        return kind(**{name: _revived(kinds[name], value) for name, value in stored.items()})  # type: ignore[operator]
+    if get_origin(kind) is list:
+        return [_revived(inner[0], one) for one in stored]
+    if get_origin(kind) is dict:
+        return {name: _revived(inner[1], one) for name, one in stored.items()}
+    if inner and stored is not None:  # the one optional kind: X | None
+        return _revived(inner[0], stored)
+    return stored

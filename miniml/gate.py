@@ -13,12 +13,12 @@ from pathlib import Path
 
 from miniml.champion import NOBODY, Champion
 from miniml.errors import GateError, InputError
-from miniml.evaluation_result import EvaluationResult, Figure, Slice
+from miniml.evaluation_result import Comparison, EvaluationResult, Figure, Slice
 from miniml.progress import note
 from miniml.settings import GateSettings
 from miniml.wording import quoted
 
-CALIBRATION_ERROR = "expected_calibration_error"
+CALIBRATION_ERROR = "calibration_error"
 
 # Figures of which less is better, by how their names end: a minimum of those would keep good models out.
 _LESS_IS_BETTER = ("_error", "_loss")
@@ -196,29 +196,24 @@ def _calibration(result: EvaluationResult, settings: GateSettings) -> Iterator[R
 
 
 def _slices(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
-    """Every slice that is large enough must reach the floor, by its accuracy as measured.
+    """Every slice that the evaluation finds large enough must reach the floor, by its accuracy as measured.
 
     Its interval is shown and does not count. Were the low end to count, no small slice would ever pass; were the high
     end, the fewer rows a group has, the worse it might be served. `min_slice_rows` keeps out those that luck rules.
     """
-    least = settings.min_slice_accuracy
+    least, judged = settings.min_slice_accuracy, result.slices
     if least == 0:
         return
     threshold = f"min_slice_accuracy {least:g}"
-    judged = [part for part in result.slices if part.rows >= settings.min_slice_rows]
     if not judged:
         yield _unjudged(
-            "slices",
-            threshold,
-            f"the evaluation has no slice of {settings.min_slice_rows} rows (min_slice_rows)",
+            "slices", threshold, "the evaluation has no slice that is large enough (min_slice_rows)"
         )
         return
     below = [part for part in judged if not part.accuracy.value >= least]
     worst = min(below or judged, key=lambda part: (not math.isnan(part.accuracy.value), part.accuracy.value))
-    small = len(result.slices) - len(judged)
-    among = f"of {len(judged)} slices" + (
-        f" ({small} more are below {settings.min_slice_rows} rows)" if small else ""
-    )
+    small = len(result.small_slices)
+    among = f"of {len(judged)} slices" + (f" ({small} more are too small to judge)" if small else "")
     yield Ruling(
         "slices",
         f"{len(below)} {among} below; the worst: {_named(worst)} {_shown(worst.accuracy)} on {worst.rows:,} rows",
@@ -234,30 +229,15 @@ def _named(part: Slice) -> str:
 
 
 def _baseline(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
-    """The model must be better than the simple one beyond chance: the 95 % interval of the difference lies above 0.
-
-    The interval is Newcombe's, made of the two intervals as of two independent models. On the same rows they err
-    together, so that the true interval is narrower: who passes has earned it. Mistaken in 1 of 40 at most.
-    """
+    """The model must be better than the simple one beyond chance, by the same test as against the champion."""
     if not settings.beat_baseline:
         return
-    threshold = "beat_baseline: above 0"
-    baseline, model = result.baseline.get("accuracy"), result.figures.get("accuracy")
-    if baseline is None or model is None:
-        yield _unjudged("baseline", threshold, "the evaluation has no accuracy of a baseline")
+    threshold = f"beat_baseline at error_rate {settings.error_rate:g}"
+    comparison = result.baseline_comparison
+    if comparison is None:
+        yield _unjudged("baseline", threshold, "the evaluation has no baseline")
         return
-    gain = model.value - baseline.value
-    low = gain - math.hypot(model.value - model.low, baseline.high - baseline.value)
-    high = gain + math.hypot(model.high - model.value, baseline.value - baseline.low)
-    passed = low > 0
-    yield Ruling(
-        "baseline",
-        f"{gain:+.4f} ({low:+.4f} to {high:+.4f})",
-        threshold,
-        passed,
-        f"accuracy is {gain:+.4f} ({low:+.4f} to {high:+.4f}) against the baseline's {baseline.value:.4f}, which is "
-        f"{'better beyond chance' if passed else 'not better beyond chance'} (beat_baseline)",
-    )
+    yield _better("baseline", threshold, "the baseline", comparison, settings.error_rate, 0.0)
 
 
 def _champion(result: EvaluationResult, settings: GateSettings, champion: Champion) -> Iterator[Ruling]:
@@ -277,23 +257,30 @@ def _champion(result: EvaluationResult, settings: GateSettings, champion: Champi
     if comparison.champion_digest != champion.digest:
         yield _unjudged(rule, threshold, f"the evaluation compares with another model than {champion.name}")
         return
+    yield _better(rule, threshold, champion.name, comparison, settings.error_rate, settings.min_gain)
+
+
+def _better(
+    rule: str, threshold: str, other: str, comparison: Comparison, error_rate: float, min_gain: float
+) -> Ruling:
+    """Whether the model is shown to be better than another one on the same rows, and by as much as is asked for."""
     gain, p_value = comparison.gain, comparison.p_value
-    better, enough = p_value <= settings.error_rate, gain.value >= settings.min_gain
+    better, enough = p_value <= error_rate, gain.value >= min_gain
     shortfalls = [
-        *([] if better else [f"p = {p_value:.3g} is above error_rate {settings.error_rate:g}"]),
-        *([] if enough else [f"the gain is below min_gain {settings.min_gain:g}"]),
+        *([] if better else [f"p = {p_value:.3g} is above error_rate {error_rate:g}"]),
+        *([] if enough else [f"the gain is below min_gain {min_gain:g}"]),
     ]
     outcome = (
-        f"p = {p_value:.3g} is at most error_rate {settings.error_rate:g}"
-        if not shortfalls
-        else f"not shown to be better: {' and '.join(shortfalls)}"
+        f"not shown to be better: {' and '.join(shortfalls)}"
+        if shortfalls
+        else f"p = {p_value:.3g} is at most error_rate {error_rate:g}"
     )
-    yield Ruling(
+    return Ruling(
         rule,
         f"gain {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), p = {p_value:.3g}",
         threshold,
         better and enough,
-        f"{champion.name} has accuracy {comparison.champion_accuracy:.4f} on the same rows; the model gains "
+        f"{other} has accuracy {comparison.champion_accuracy:.4f} on the same rows; the model gains "
         f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), {comparison.only_challenger:,} rows won and "
         f"{comparison.only_champion:,} lost: {outcome}",
     )

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
 from miniml.errors import InputError
+from miniml.predictions import Predictions
 from miniml.settings import GateSettings
 
 GAINS = (0.0, 0.01, 0.02, 0.04)
@@ -47,6 +49,21 @@ class Trials:
                 f"differ is {self.differ}; two models of accuracy {self.accuracy:g} differ on more than 0 and at most "
                 f"{most:g} of the rows."
             )
+
+    @classmethod
+    def like(cls, champion: Path, challenger: Path, number: int, seed: int = 0) -> Trials:
+        """Of models as far apart as two real ones, whose predictions of the same rows lie in these files.
+
+        Raises:
+            InputError: a file holds no predictions, or those of other rows.
+        """
+        first, second = Predictions.read(champion), Predictions.read(challenger)
+        if first.data_fingerprint != second.data_fingerprint or first.texts != second.texts:
+            raise InputError(
+                f"{champion} and {challenger} hold predictions of other rows. Give two of the same test."
+            )
+        differ = float(np.mean(first.right != second.right))
+        return cls(number, len(first.texts), float(np.mean(first.right)), differ, seed)
 
     @property
     def shares(self) -> list[float]:
@@ -108,12 +125,23 @@ def main(words: list[str] | None = None) -> None:
     add("--differ", type=float, help="share of the rows that one model gets right and the other wrong")
     add("--error-rate", type=float, default=rules.error_rate, help="the gate's")
     add("--min-gain", type=float, default=rules.min_gain, help="the gate's")
+    add(
+        "--predictions",
+        type=Path,
+        nargs=2,
+        metavar=("CHAMPION", "CHALLENGER"),
+        help="predictions.parquet of two runs, which say the rows, the accuracy and how far two models differ",
+    )
     add("--seed", type=int, default=trials.seed)
     options = parser.parse_args(words)
-    trials = Trials(options.simulate_aa, options.rows, options.accuracy, options.differ, options.seed)
+    if options.predictions:
+        champion, challenger = options.predictions
+        trials = Trials.like(champion, challenger, options.simulate_aa, options.seed)
+    else:
+        trials = Trials(options.simulate_aa, options.rows, options.accuracy, options.differ, options.seed)
     settings = GateSettings(error_rate=options.error_rate, min_gain=options.min_gain)
     print(
         f"How often the challenger is let through, of {trials.number:,} pairs each: {trials.rows:,} test rows, "
-        f"champion's accuracy {trials.accuracy:g}, error_rate {settings.error_rate:g}, min_gain "
+        f"champion's accuracy {trials.accuracy:.3g}, error_rate {settings.error_rate:g}, min_gain "
         f"{settings.min_gain:g}.\n\n{table(trials, settings)}"
     )

@@ -30,7 +30,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from miniml import __version__, data, engines, hub, manifest, probes
+from miniml import __version__, calibration, data, engines, hub, manifest, probes
+from miniml.classifier import logits_of
 from miniml.errors import InputError
 from miniml.folders import require_room, written_whole
 from miniml.processor import has_bf16
@@ -70,7 +71,8 @@ class TrainingResult:
 def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) -> TrainingResult:
     """Trains on the split "train", watches "validation", never opens "test", and writes `model_dir`.
 
-    The folder holds safetensors, tokenizer, config, `training_history.json` and the signed `miniml.json`.
+    The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json` and the signed
+    `miniml.json`.
 
     Raises:
         InputError: the model cannot be used, or the training diverged.
@@ -100,9 +102,9 @@ def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) ->
         # What was saved, not what was trained: accelerate leaves its autocast around the latter.
         saved = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
         engines.export(saved.eval(), folder)
-        probes.write(
-            folder, engines.TorchEngine(engines.REFERENCE, saved), tokenized["validation"]["input_ids"]
-        )
+        engine = engines.TorchEngine(engines.REFERENCE, saved)
+        probes.write(folder, engine, tokenized["validation"]["input_ids"])
+        temperature = _calibrate(folder, engine, tokenizer, summary.labels, tokenized["validation"])
         (folder / HISTORY_NAME).write_text(json.dumps(history.points, indent=1) + "\n", encoding="utf-8")
         signed = manifest.sign(
             folder,
@@ -113,9 +115,21 @@ def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) ->
         )
     note(
         f"trained: validation accuracy {metrics['validation_accuracy']:.3f}, "
-        f"{metrics['train_samples_per_second']:.1f} samples/s, digest {signed.digest[:12]}"
+        f"{metrics['train_samples_per_second']:.1f} samples/s, temperature {temperature:.2f}, "
+        f"digest {signed.digest[:12]}"
     )
     return TrainingResult(signed.digest, metrics)
+
+
+def _calibrate(
+    folder: Path, engine: engines.Engine, tokenizer: Any, labels: list[str], validation: datasets.Dataset
+) -> float:
+    """Fits the temperature on validation, as evaluation and serving will run the model, and keeps it in `folder`."""
+    rows = validation.select(range(min(len(validation), calibration.CALIBRATION_ROWS)))
+    logits = logits_of(engine, tokenizer, len(labels), [np.array(ids) for ids in rows["input_ids"]])
+    temperature = calibration.fit_temperature(logits, rows["label"])
+    calibration.write(folder, temperature, len(rows))
+    return temperature
 
 
 def choose_device(device: str) -> torch.device:

@@ -15,6 +15,7 @@ from miniml.settings import (
     ChampionSettings,
     DataSettings,
     DeploymentSettings,
+    EvaluationSettings,
     GateSettings,
     TrainingSettings,
 )
@@ -22,6 +23,14 @@ from miniml.sources import locate
 from miniml.wording import quoted
 from pipelines.presets import PRESETS
 
+SETTINGS = (
+    DataSettings,
+    TrainingSettings,
+    EvaluationSettings,
+    GateSettings,
+    ChampionSettings,
+    DeploymentSettings,
+)
 LONGEST = 4_000
 """Characters of an argument. Linux takes 128 KiB in one word of a command line, and all of a task's are in one."""
 
@@ -67,7 +76,7 @@ def check_values(arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         if isinstance(value, str):
             _require_plain(name, value)
-    for settings in (DataSettings, TrainingSettings, GateSettings, ChampionSettings, DeploymentSettings):
+    for settings in SETTINGS:
         names = {field.name for field in dataclasses.fields(settings)}
         settings(**{name: value for name, value in arguments.items() if name in names})
 

@@ -50,6 +50,7 @@ class LocalRun:
     model: Any
     metrics: Any
     report: Any
+    predictions: Any
     verdict: Any
     seconds: dict[str, float]
 
@@ -117,7 +118,7 @@ def run(
             machine.clean_up()
     if _without_outputs(console, folder):
         raise _explained(console, folder)
-    names = ("dataset", "model", "metrics", "report", "verdict")
+    names = ("dataset", "model", "metrics", "report", "predictions", "verdict")
     finished = LocalRun(folder, **{name: task.outputs[name] for name in names}, seconds=console.seconds)
     _require_deployed_if_approved(finished)
     console.show_skipped()
@@ -154,6 +155,7 @@ def gather(finished: LocalRun) -> None:
     """Puts what a person looks for at the top of the run's folder, by plain names."""
     shutil.copyfile(finished.report.path, finished.folder / "report.html")
     shutil.copyfile(finished.metrics.path, finished.folder / "metrics.json")
+    shutil.copyfile(finished.predictions.path, finished.folder / "predictions.parquet")
     if finished.inference_service:
         shutil.copyfile(finished.inference_service, finished.folder / "inference_service.yaml")
     (finished.folder / "model").symlink_to(os.path.relpath(finished.model.path, finished.folder))

@@ -17,16 +17,24 @@ from components.preflight import preflight
 from components.train import train
 from components.transform import transform
 from miniml.installation import S3_ENVIRONMENT, S3_SECRET
-from miniml.settings import ChampionSettings, DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+from miniml.settings import (
+    ChampionSettings,
+    DataSettings,
+    DeploymentSettings,
+    EvaluationSettings,
+    GateSettings,
+    TrainingSettings,
+)
 
-DATA, TRAINING, GATE, DEPLOYMENT = DataSettings(), TrainingSettings(), GateSettings(), DeploymentSettings()
-CHAMPION = ChampionSettings()
+DATA, TRAINING, EVALUATION = DataSettings(), TrainingSettings(), EvaluationSettings()
+GATE, CHAMPION, DEPLOYMENT = GateSettings(), ChampionSettings(), DeploymentSettings()
 
 
 class Outputs(NamedTuple):
     dataset: dsl.Dataset
     model: dsl.Model
     metrics: dsl.Metrics
+    predictions: dsl.Dataset
     report: dsl.HTML
     verdict: dsl.Markdown
 
@@ -58,11 +66,12 @@ def text_classification(
     frozen_layers: int = TRAINING.frozen_layers,
     precision: str = TRAINING.precision,
     seed: int = TRAINING.seed,
+    ordered_labels: str = EVALUATION.ordered_labels,
+    min_slice_rows: int = EVALUATION.min_slice_rows,
     min_accuracy: float = GATE.min_accuracy,
     min_metrics: str = GATE.min_metrics,
     max_calibration_error: float = GATE.max_calibration_error,
     min_slice_accuracy: float = GATE.min_slice_accuracy,
-    min_slice_rows: int = GATE.min_slice_rows,
     beat_baseline: bool = GATE.beat_baseline,
     error_rate: float = GATE.error_rate,
     min_gain: float = GATE.min_gain,
@@ -124,6 +133,8 @@ def text_classification(
         model=training.outputs["model"],
         champion_source=to_beat.outputs["source"],
         champion_digest=to_beat.outputs["digest"],
+        ordered_labels=ordered_labels,
+        min_slice_rows=min_slice_rows,
     )
     _may_read_the_store(evaluation)
     judged: dict[str, Any] = {
@@ -133,7 +144,6 @@ def text_classification(
         "min_metrics": min_metrics,
         "max_calibration_error": max_calibration_error,
         "min_slice_accuracy": min_slice_accuracy,
-        "min_slice_rows": min_slice_rows,
         "beat_baseline": beat_baseline,
         "error_rate": error_rate,
         "min_gain": min_gain,
@@ -164,6 +174,7 @@ def text_classification(
         dataset=data.outputs["dataset"],
         model=training.outputs["model"],
         metrics=evaluation.outputs["metrics"],
+        predictions=evaluation.outputs["predictions"],
         report=evaluation.outputs["report"],
         verdict=verdict.outputs["verdict"],
     )

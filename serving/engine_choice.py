@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from miniml import probes
-from miniml.classifier import Classifier, Probabilities
+from miniml.classifier import Classifier
 from miniml.engines import REFERENCE, Engine, Logits, OpenVinoEngine, TokenIds, TorchEngine, builders
 from miniml.errors import InputError
 
@@ -33,8 +33,6 @@ SECONDS_OF_PASSES = 0.02
 # Batches at the same time under load. Threads of one batch wait for each other after every layer, and all of them for
 # one that the event loop or a client holds up; those of another batch do not.
 LANES = 2
-# Below it, a probability is taken for it: float32 has no digits left of a logit's error there.
-LEAST = 1e-7
 
 
 @dataclass(frozen=True)
@@ -145,22 +143,22 @@ def _shapes(classifier: Classifier, model_dir: Path) -> list[list[TokenIds]]:
 
 def _tried(
     classifier: Classifier, shapes: Sequence[list[TokenIds]], passes_of_batch: int = PASSES
-) -> tuple[list[Probabilities], tuple[float, ...]]:
-    """The answers to each of `shapes`, and the seconds of the quickest pass: the first warms the engine."""
+) -> tuple[list[Logits], tuple[float, ...]]:
+    """Each shape's logits over the temperature, and the seconds of the quickest pass: the first warms the engine."""
     answers, seconds = [], []
     for shape in shapes:
         least = passes_of_batch if len(shape) > 1 else PASSES
         passes: list[float] = []
         while len(passes) < least or (len(passes) < MOST_PASSES and sum(passes) < SECONDS_OF_PASSES):
             began = time.perf_counter()
-            rows = classifier.run(shape)
+            rows = classifier.scaled(shape)
             passes.append(time.perf_counter() - began)
         answers.append(rows)
         seconds.append(min(passes))
     return answers, tuple(seconds)
 
 
-def _difference(found: Sequence[Probabilities], expected: Sequence[Probabilities]) -> float:
+def _difference(found: Sequence[Logits], expected: Sequence[Logits]) -> float:
     """How far a probability may come to lie from the reference's, judging by the logits on these texts.
 
     On a text that the model is sure of, an error in the logits hardly moves the probabilities; where it is
@@ -169,8 +167,7 @@ def _difference(found: Sequence[Probabilities], expected: Sequence[Probabilities
     """
     largest = 0.0
     for a, b in zip(found, expected, strict=True):
-        error = np.log(np.maximum(a, LEAST)) - np.log(np.maximum(b, LEAST))
-        largest = float(np.max([largest, np.ptp(error, axis=1).max()]))  # np.max lets a nan through
+        largest = float(np.max([largest, np.ptp(a - b, axis=1).max()]))  # np.max lets a nan through
     return math.tanh(largest / 4) if math.isfinite(largest) else math.inf
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from minio import Minio
 
 from miniml import manifest
 from miniml.challenge import challenge
-from miniml.champion import Champion
+from miniml.champion import NOBODY, Champion
 from miniml.champion_search import find_champion
+from miniml.classifier import Classifier
 from miniml.cluster import Cluster
-from miniml.errors import ChampionError, ClusterError, InputError, ModelFolderError, StoreError
+from miniml.errors import ChampionError, ClusterError, InputError, ModelFolderError
 from miniml.inference_service import MODEL_DIGEST, inference_service
+from miniml.predictions import Predictions
 from miniml.settings import ChampionSettings, DeploymentSettings
 from tests import tiny
 from tests.kubernetes_server import KubernetesServer
@@ -164,49 +165,55 @@ def test_a_person_may_name_the_champion(served_model: Path, store: Minio) -> Non
         find_champion(ChampionSettings("google-bert/bert-base-cased"), None)
 
 
+def answered(model_dir: Path, right: list[bool]) -> Predictions:
+    """Predictions of another model, of rows whose true labels are what the model in `model_dir` answers."""
+    labels = Classifier.load(model_dir).labels
+    references = Classifier.load(model_dir).predict_probabilities(TEXTS).argmax(axis=1)
+    answers = np.where(right, references, 1 - references)
+    probabilities = np.eye(2, dtype=np.float32)[answers]
+    return Predictions(
+        labels, TEXTS, references, probabilities, probabilities, references, "d" * 64, "f" * 64
+    )
+
+
+def champion_at(folder: Path, source: str = "") -> Champion:
+    return Champion(manifest.read(folder).digest, source or str(folder))
+
+
 def test_it_answers_the_same_rows_by_the_names_of_its_labels(served_model: Path, tmp_path: Path) -> None:
-    # The same weights, whose classes are called the other way round, and one is called otherwise.
-    answers = _answers(served_model)
-    right = np.array([True, False, True, False])
-    same = challenge(str(served_model), digest_of(served_model), TEXTS, answers, right)
+    predictions = answered(served_model, [True, False, True, False])
+    same = challenge(champion_at(served_model), predictions)
     assert same is not None
     assert (same.champion_accuracy, same.only_challenger, same.only_champion) == (1.0, 0, 2)
+    # The same weights, whose classes are called the other way round.
     turned = tiny.write_classifier(tmp_path / "turned", labels=("good", "bad"), spread=1.0)
-    wrong = challenge(str(turned), digest_of(turned), TEXTS, answers, right)
+    wrong = challenge(champion_at(turned), predictions)
     assert wrong is not None
     assert (wrong.champion_accuracy, wrong.only_challenger, wrong.only_champion) == (0.0, 2, 0)
     other = tiny.write_classifier(tmp_path / "other", labels=("poor", "fine", "great"), spread=1.0)
-    strange = challenge(str(other), digest_of(other), TEXTS, answers, right)
+    strange = challenge(champion_at(other), predictions)
     assert strange is not None
     assert strange.champion_accuracy == 0.0
-    assert challenge("", "", TEXTS, answers, right) is None
+    assert challenge(NOBODY, predictions) is None
 
 
-def test_its_folder_is_fetched_and_every_byte_checked(
-    store: Minio, served_model: Path, tmp_path: Path
-) -> None:
-    answers, right = _answers(served_model), np.ones(len(TEXTS), dtype=bool)
-    found = challenge(SOURCE, digest_of(served_model), TEXTS, answers, right)
+def test_its_folder_is_fetched_and_every_byte_checked(store: Minio, served_model: Path) -> None:
+    champion, predictions = champion_at(served_model, SOURCE), answered(served_model, [True] * 4)
+    found = challenge(champion, predictions)
     assert found is not None
-    assert (found.champion_digest, found.champion_accuracy) == (digest_of(served_model), 1.0)
+    assert (found.champion_digest, found.champion_accuracy) == (champion.digest, 1.0)
     weights = (served_model / "model.safetensors").read_bytes()
     flipped = weights[:-1] + bytes([weights[-1] ^ 1])
     store.put_object(BUCKET, f"{FOLDER}/model.safetensors", io.BytesIO(flipped), len(flipped))
     with pytest.raises(ModelFolderError, match=r"model\.safetensors has SHA-256"):
-        challenge(SOURCE, digest_of(served_model), TEXTS, answers, right)
+        challenge(champion, predictions)
     store.remove_object(BUCKET, f"{FOLDER}/model.safetensors")
-    with pytest.raises((ModelFolderError, StoreError), match=r"model\.safetensors"):
-        challenge(SOURCE, digest_of(served_model), TEXTS, answers, right)
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors is missing"):
+        challenge(champion, predictions)
 
 
 def test_another_signed_folder_in_its_place_is_refused(served_model: Path, tmp_path: Path) -> None:
-    place = tmp_path / "place"
-    shutil.copytree(tiny.write_classifier(tmp_path / "other", labels=("no", "yes")), place)
+    other = tiny.write_classifier(tmp_path / "other", labels=("no", "yes"))
+    found_before = Champion(manifest.read(served_model).digest, str(other))
     with pytest.raises(ChampionError, match="Start the run again"):
-        challenge(str(place), digest_of(served_model), TEXTS, ["bad"] * 4, np.ones(4, dtype=bool))
-
-
-def _answers(model_dir: Path) -> list[str]:
-    from miniml.classifier import Classifier
-
-    return [prediction.label for prediction in Classifier.load(model_dir).predict(TEXTS)]
+        challenge(found_before, answered(served_model, [True] * 4))

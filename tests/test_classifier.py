@@ -11,13 +11,15 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from miniml import manifest
+from miniml import calibration, manifest
 from miniml.classifier import TOKENS_PER_BATCH, Classifier, batches_of_like_length
 from miniml.errors import InputError, ModelFolderError
 from tests import tiny
 
 
-def test_probabilities_equal_those_of_a_plain_transformers_pipeline(model_dir: Path) -> None:
+def test_probabilities_equal_those_of_a_plain_transformers_pipeline_at_the_models_temperature(
+    model_dir: Path,
+) -> None:
     texts = [tiny.review(n % 2, n) for n in range(50)] + ["great " * 300, "", "?"]
     plain: Any = pipeline(
         "text-classification",
@@ -25,9 +27,15 @@ def test_probabilities_equal_those_of_a_plain_transformers_pipeline(model_dir: P
         tokenizer=AutoTokenizer.from_pretrained(model_dir),
         top_k=None,
         truncation=True,
+        function_to_apply="none",
     )
-    expected = [{answer["label"]: answer["score"] for answer in answers} for answers in plain(texts)]
-    for ours, theirs in zip(Classifier.load(model_dir).predict(texts), expected, strict=True):
+    classifier = Classifier.load(model_dir)
+    expected = []
+    for answers in plain(texts):
+        logits = np.array([answer["score"] for answer in answers])
+        shares = calibration.softmax(logits / classifier.temperature)
+        expected.append(dict(zip((answer["label"] for answer in answers), shares, strict=True)))
+    for ours, theirs in zip(classifier.predict(texts), expected, strict=True):
         assert ours.probabilities == pytest.approx(theirs, abs=1e-4)
         assert ours.label == max(theirs, key=theirs.__getitem__)
         assert ours.score == pytest.approx(max(theirs.values()), abs=1e-4)

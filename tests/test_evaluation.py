@@ -14,7 +14,6 @@ from miniml.errors import InputError
 from miniml.evaluation import evaluate_model
 from miniml.evaluation_result import EvaluationResult
 from miniml.manifest import read
-from miniml.metrics import ClassificationScores
 from miniml.report import read_history, write_report
 from miniml.settings import DataSettings
 
@@ -22,21 +21,6 @@ from miniml.settings import DataSettings
 @pytest.fixture(scope="module")
 def result(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
     return evaluate_model(model_dir, dataset_dir)
-
-
-def test_figures_of_a_hand_made_case_are_right() -> None:
-    scores = ClassificationScores().compute(
-        references=[0, 0, 0, 0, 1, 1, 2, 2, 2, 2], predictions=[0, 0, 0, 1, 1, 0, 2, 2, 2, 0], labels=3
-    )
-    figures = scores["figures"]
-    assert scores["confusion_matrix"] == [[3, 1, 0], [1, 1, 0], [1, 0, 3]]
-    assert figures["accuracy"][0] == pytest.approx(0.7)
-    assert figures["balanced_accuracy"][0] == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
-    assert scores["per_class"][0] == pytest.approx(
-        {"precision": 3 / 5, "recall": 3 / 4, "f1": 2 / 3, "rows": 4}
-    )
-    # Wilson's interval of 7 in 10, by hand: centre 0.6444, half width 0.2477.
-    assert figures["accuracy"][1:] == pytest.approx([0.3968, 0.8922], abs=1e-4)
 
 
 def test_the_accuracy_is_that_of_the_classifier_on_the_test(

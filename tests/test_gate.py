@@ -41,6 +41,7 @@ def test_a_rejection_says_the_figure_and_the_threshold() -> None:
 
 CHAMPION = Champion("c" * 64, "s3://models/old", "f" * 64, "models/stars")
 FLOOR = GateSettings(0.0, min_slice_accuracy=0.8)
+SMALL = [Slice("length", "long", 9, Figure(0.1, 0.0, 0.3))]
 
 
 def against(won: int, lost: int, digest: str = CHAMPION.digest) -> EvaluationResult:
@@ -63,8 +64,8 @@ def with_calibration(error: float) -> EvaluationResult:
     return replace(RESULT, figures={**RESULT.figures, CALIBRATION_ERROR: figure})
 
 
-def with_baseline(value: float) -> EvaluationResult:
-    return replace(RESULT, baseline={"accuracy": Figure(value, value - 0.02, value + 0.02)})
+def with_baseline(won: int, lost: int) -> EvaluationResult:
+    return replace(RESULT, baseline_comparison=against(won, lost).comparison)
 
 
 @pytest.mark.parametrize(
@@ -76,10 +77,19 @@ def with_baseline(value: float) -> EvaluationResult:
         (with_calibration(0.051), GateSettings(max_calibration_error=0.05), False, "is above"),
         (slices(("short", 90, 0.8)), FLOOR, True, "none of 1 slices are below"),
         (slices(("short", 90, 0.79), ("long", 90, 0.9)), FLOOR, False, "1 of 2 slices is below"),
-        (slices(("short", 90, 0.81), ("long", 49, 0.1)), FLOOR, True, "1 more are below 50 rows"),
-        (with_baseline(0.81), GateSettings(beat_baseline=True), True, "better beyond chance"),
-        (with_baseline(0.83), GateSettings(beat_baseline=True), False, "not better beyond chance"),
-        (with_baseline(0.9), GateSettings(beat_baseline=True), False, "not better beyond chance"),
+        (
+            replace(slices(("short", 90, 0.81)), small_slices=SMALL),
+            FLOOR,
+            True,
+            "1 more are too small to judge",
+        ),
+        (with_baseline(30, 10), GateSettings(beat_baseline=True), True, "the baseline has accuracy 0.8200"),
+        (
+            with_baseline(15, 10),
+            GateSettings(beat_baseline=True),
+            False,
+            "p = 0.212 is above error_rate 0.05",
+        ),
         (
             against(30, 10),
             GateSettings(),
@@ -129,12 +139,12 @@ def test_an_evaluation_without_accuracy_is_rejected() -> None:
 
 def test_what_is_not_a_number_keeps_no_rule() -> None:
     nan = Figure(math.nan, math.nan, math.nan)
-    everything = GateSettings(0.0, "mcc=-1", 0.9, 0.1, 1, True)
+    everything = GateSettings(0.0, "mcc=-1", 0.9, 0.1, True)
     broken = replace(
         RESULT,
         figures={"accuracy": nan, "mcc": nan, CALIBRATION_ERROR: nan},
         slices=[Slice("length", "short", 90, nan), Slice("length", "long", 90, Figure(0.9, 0.8, 1.0))],
-        baseline={"accuracy": nan},
+        baseline_comparison=Comparison("", math.nan, 1, 0, nan, math.nan),
         comparison=Comparison("c" * 64, math.nan, 1, 0, nan, math.nan),
     )
     verdict = judge(broken, everything, CHAMPION)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from miniml.champion import Champion
 from miniml.comparison import compare
+from miniml.errors import InputError
 from miniml.gate import judge
+from miniml.predictions import Predictions
 from miniml.settings import GateSettings
 from miniml.simulation import Trials, main, p_values, promoted
 from tests.command import ROOT
@@ -58,6 +62,24 @@ def test_the_docs_show_what_the_command_prints(capsys: pytest.CaptureFixture[str
     main(["--simulate-aa", "100000"])
     table = capsys.readouterr().out.partition("\n\n")[2]
     assert table in (ROOT / "docs" / "gate.md").read_text()
+
+
+def test_two_real_models_say_how_far_models_differ(tmp_path: Path) -> None:
+    def save(name: str, right: npt.NDArray[np.bool_], fingerprint: str = "f") -> Path:
+        references = np.zeros(len(right), dtype=np.int64)
+        shares = np.eye(2, dtype=np.float32)[1 - right.astype(int)]
+        texts = [str(row) for row in range(len(right))]
+        Predictions(("a", "b"), texts, references, shares, shares, references, "d", fingerprint).save(
+            tmp_path / name
+        )
+        return tmp_path / name
+
+    right = np.arange(100) < 80
+    champion, challenger = save("champion", right), save("challenger", np.roll(right, 5))
+    trials = Trials.like(champion, challenger, 10)
+    assert (trials.rows, trials.accuracy, trials.differ) == (100, 0.8, 0.1)
+    with pytest.raises(InputError, match="of other rows"):
+        Trials.like(champion, save("other", right, "g"), 10)
 
 
 def test_the_command_runs_and_refuses_what_cannot_be() -> None:

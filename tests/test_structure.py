@@ -13,7 +13,14 @@ import yaml
 
 from miniml import __version__
 from miniml.images import STAGES
-from miniml.settings import ChampionSettings, DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+from miniml.settings import (
+    ChampionSettings,
+    DataSettings,
+    DeploymentSettings,
+    EvaluationSettings,
+    GateSettings,
+    TrainingSettings,
+)
 from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
 
@@ -51,6 +58,7 @@ def test_every_pipeline_argument_defaults_to_the_stages_own_setting() -> None:
     for stage in (
         DataSettings(),
         TrainingSettings(),
+        EvaluationSettings(),
         GateSettings(),
         ChampionSettings(),
         DeploymentSettings(),

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
-from miniml import manifest
+from miniml import calibration, manifest
 
 GOOD = ("great", "wonderful", "tasty", "friendly", "loved", "perfect")
 BAD = ("awful", "dirty", "cold", "rude", "hated", "broken")
@@ -74,8 +74,9 @@ def write_classifier(
     labels: tuple[str, ...] = ("bad", "good"),
     words: Sequence[str] = WORDS,
     spread: float = 0.02,
+    temperature: float | None = None,
 ) -> Path:
-    """A signed model folder, as the train stage writes it, of random weights.
+    """A signed model folder, as the train stage writes it, of random weights; calibrated where a temperature is given.
 
     The larger their `spread` (a standard deviation), the more the answers to two texts differ.
     """
@@ -83,6 +84,8 @@ def write_classifier(
     config = _config(list(labels), max(64, len(SPECIAL) + len(words)), spread)
     BertForSequenceClassification(config).save_pretrained(folder)
     write_tokenizer(folder, words=words)
+    if temperature is not None:
+        calibration.write(folder, temperature, rows=100)
     manifest.sign(
         folder,
         data={"fingerprint": "0" * 64, "labels": list(labels)},
