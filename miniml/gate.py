@@ -237,7 +237,7 @@ def _baseline(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruli
     if comparison is None:
         yield _unjudged("baseline", threshold, "the evaluation has no baseline")
         return
-    yield _better("baseline", threshold, "the baseline", comparison, settings.error_rate, 0.0)
+    yield _better("baseline", threshold, "the baseline", comparison, settings.error_rate)
 
 
 def _champion(result: EvaluationResult, settings: GateSettings, champion: Champion) -> Iterator[Ruling]:
@@ -261,9 +261,12 @@ def _champion(result: EvaluationResult, settings: GateSettings, champion: Champi
 
 
 def _better(
-    rule: str, threshold: str, other: str, comparison: Comparison, error_rate: float, min_gain: float
+    rule: str, threshold: str, other: str, comparison: Comparison, error_rate: float, min_gain: float = -1.0
 ) -> Ruling:
-    """Whether the model is shown to be better than another one on the same rows, and by as much as is asked for."""
+    """Whether the model is shown to be better than another one on the same rows, and by as much as is asked for.
+
+    A `min_gain` of -1 asks for nothing.
+    """
     gain, p_value = comparison.gain, comparison.p_value
     better, enough = p_value <= error_rate, gain.value >= min_gain
     shortfalls = [

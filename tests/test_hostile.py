@@ -7,6 +7,7 @@ many, in some minutes.
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import itertools
 import json
@@ -18,19 +19,20 @@ from pathlib import Path
 import kfp.local
 import pytest
 import yaml
+from kfp import components
 
 from miniml import manifest
 from miniml.champion import Champion
 from miniml.errors import InputError
 from miniml.evaluation_result import ClassScores, Figure, Slice
 from miniml.gate import judge
-from miniml.settings import GateSettings
+from miniml.settings import DataSettings, GateSettings
 from miniml.wording import quoted, without_placeholders
 from pipelines.arguments import check_values, defaults
 from pipelines.text_classification import text_classification
 from tests import tiny
 from tests.command import ROOT
-from tests.hostile import strings
+from tests.hostile import PAYLOADS, strings
 from tests.hostile_pipeline import judged_twice
 from tests.test_gate import RESULT
 
@@ -87,7 +89,7 @@ def write_evaluation(folder: Path, model: Path, names: list[str]) -> None:
 def test_none_opens_the_gate_or_hides_an_approval_in_real_runs(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    number = int(os.environ.get("MINIML_HOSTILE_STRINGS", "40"))
+    number = int(os.environ.get("MINIML_HOSTILE_STRINGS", "60"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     for run, names in enumerate(chunks(number)):
         write_evaluation(tmp_path / "given", model, names)
@@ -105,6 +107,29 @@ def test_none_opens_the_gate_or_hides_an_approval_in_real_runs(
         assert answers == {"gate": False, "gate-2": True}, names
         assert [path.parent.name for path in root.glob("*/deploy*/inference_service")] == ["deploy-2"], names
         assert "pwned" not in {path.name for path in Path.cwd().iterdir()}
+
+
+@pytest.mark.filterwarnings("ignore:You may be attemping:RuntimeWarning")
+def test_labels_reach_later_stages_without_placeholders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = [payload for payload in PAYLOADS if payload.startswith("{{")]
+    source, column = tmp_path / "reviews.csv", "' or True or \""
+    with source.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow([column, "label"])
+        table.writerows([f"text {row}", labels[row % len(labels)]] for row in range(12 * len(labels)))
+    transform = components.load_component_from_file(str(COMPILED / "components" / "transform.yaml"))
+    settings = DataSettings(dataset_id=str(source), text_column=column)
+    inputs = {
+        name: value for name, value in vars(settings).items() if name in transform.component_spec.inputs
+    }
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    kfp.local.init(kfp.local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        dataset = transform(**inputs).outputs["dataset"]
+    assert len(dataset.metadata["labels"]) == len(labels)
+    assert "{{" not in str(dataset.metadata)
 
 
 def test_no_name_changes_a_verdict_or_leaves_its_place_in_it() -> None:
