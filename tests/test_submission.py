@@ -62,8 +62,8 @@ def test_each_stages_start_and_end_is_told_once(server: KfpServer) -> None:
     begun = {"preflight": "SUCCEEDED", "transform": "RUNNING"}
     server.looks = [{}, begun, begun, DONE]
     ended = submit(server)
-    assert ended.out.count("[2/6] transform · running") == 1
-    assert ended.out.count("[2/6] transform · succeeded in 1:05") == 1
+    assert ended.out.count("[3/7] transform · running") == 1
+    assert ended.out.count("[3/7] transform · succeeded in 1:05") == 1
     assert "root" not in ended.out
     assert ended.out.rstrip().endswith("succeeded: deployed")
 
@@ -72,8 +72,8 @@ def test_a_failed_stage_ends_it_with_status_1_and_the_command_that_shows_its_err
     server.looks, server.end = [{"preflight": "FAILED", "train": "OMITTED"}], "FAILED"
     ended = submit(server)
     assert ended.status == 1
-    assert "[1/6] preflight · failed in 1:05" in ended.out
-    assert "[3/6] train · skipped" in ended.out
+    assert "[1/7] preflight · failed in 1:05" in ended.out
+    assert "[4/7] train · skipped" in ended.out
     assert "unspecified" not in ended.out
     assert "the run ended as FAILED" in ended.err
     assert "kubectl logs" in ended.err
@@ -83,7 +83,7 @@ def test_a_failed_stage_ends_it_with_status_1_and_the_command_that_shows_its_err
 def test_a_stage_from_the_cache_is_said_to_be(server: KfpServer) -> None:
     server.looks = [{**DONE, "train": "CACHED"}]
     ended = submit(server)
-    assert "[3/6] train · unchanged, taken from the cache" in ended.out
+    assert "[4/7] train · unchanged, taken from the cache" in ended.out
     assert ended.out.count("cache") == 1
 
 
