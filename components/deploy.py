@@ -11,10 +11,18 @@ from miniml.images import image
 def deploy(
     model: dsl.Input[dsl.Model],
     metrics: dsl.Input[dsl.Metrics],
+    champion: dsl.Input[dsl.Artifact],
+    verdict: dsl.Input[dsl.Markdown],
     inference_service: dsl.Output[dsl.Artifact],
     summary: dsl.Output[dsl.Markdown],
     approved: bool,
     min_accuracy: float,
+    min_metrics: str,
+    max_calibration_error: float,
+    min_slice_accuracy: float,
+    beat_baseline: bool,
+    error_rate: float,
+    min_gain: float,
     service_name: str,
     namespace: str,
     min_replicas: int,
@@ -35,10 +43,18 @@ def deploy(
     Args:
         model: What train wrote.
         metrics: What evaluate wrote of this very model.
+        champion: What the champion stage found.
+        verdict: What the gate wrote; it names the digest of the model that may be deployed.
         inference_service: The object for KServe, as YAML.
         summary: What serves now, where, and since which run.
         approved: The gate's verdict.
-        min_accuracy: The gate's threshold.
+        min_accuracy: This and the next six are the gate's rules, held against the figures once more.
+        min_metrics: See gate.
+        max_calibration_error: See gate.
+        min_slice_accuracy: See gate.
+        beat_baseline: See gate.
+        error_rate: See gate.
+        min_gain: See gate.
         service_name: The InferenceService's name.
         namespace: The namespace to serve it in.
         min_replicas: The least number of pods.
@@ -59,6 +75,7 @@ def deploy(
     from pathlib import Path
 
     from miniml import deployment
+    from miniml.champion import Champion
     from miniml.evaluation_result import EvaluationResult
     from miniml.settings import DeploymentSettings, GateSettings
 
@@ -66,8 +83,17 @@ def deploy(
         model_dir=Path(model.path),
         model_uri=model.uri,
         approved=approved,
+        signed_off=verdict.metadata["model_digest"],
         result=EvaluationResult.read(Path(metrics.path)),
-        gate=GateSettings(min_accuracy=min_accuracy),
+        gate=GateSettings(
+            min_accuracy=min_accuracy,
+            min_metrics=min_metrics,
+            max_calibration_error=max_calibration_error,
+            min_slice_accuracy=min_slice_accuracy,
+            beat_baseline=beat_baseline,
+            error_rate=error_rate,
+            min_gain=min_gain,
+        ),
         settings=DeploymentSettings(
             service_name=service_name,
             namespace=namespace,
@@ -82,6 +108,7 @@ def deploy(
             dry_run=dry_run,
         ),
         manifest_path=Path(inference_service.path),
+        champion=Champion.read(Path(champion.path)),
         run=run,
     )
     Path(summary.path).write_text(deployed.markdown(), encoding="utf-8")

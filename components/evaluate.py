@@ -15,6 +15,8 @@ def evaluate(
     predictions: dsl.Output[dsl.Dataset],
     ordered_labels: str,
     min_slice_rows: int,
+    champion_source: str,
+    champion_digest: str,
 ) -> None:
     """Scores the model on the dataset's split test, which training never saw.
 
@@ -27,17 +29,21 @@ def evaluate(
         predictions: Every test row with the model's answer, as Parquet (see miniml.predictions).
         ordered_labels: Whether the classes have an order, as stars do: yes, no, or auto: where all begin with a number.
         min_slice_rows: A part of the test with fewer rows is shown, and not judged.
+        champion_source: Where the model is that this one has to beat; it answers the same rows.
+        champion_digest: What it is signed with; empty where there is none.
     """
     import json
     from pathlib import Path
 
+    from miniml.champion import Champion
     from miniml.evaluation import evaluate_model
     from miniml.manifest import read
     from miniml.report import read_history, write_report
     from miniml.settings import EvaluationSettings
 
     settings = EvaluationSettings(ordered_labels=ordered_labels, min_slice_rows=min_slice_rows)
-    result = evaluate_model(Path(model.path), Path(dataset.path), settings, Path(predictions.path))
+    champion = Champion(champion_digest, champion_source)
+    result = evaluate_model(Path(model.path), Path(dataset.path), settings, Path(predictions.path), champion)
     write_report(result, read(Path(model.path)), read_history(Path(model.path)), Path(report.path))
     # An artifact that is not on disk is never found again by the local cache.
     result.save(Path(metrics.path))

@@ -36,6 +36,7 @@ def transform(
 
     from miniml import data
     from miniml.settings import DataSettings
+    from miniml.wording import without_placeholders
 
     summary = data.prepare(
         DataSettings(
@@ -51,6 +52,10 @@ def transform(
         ),
         Path(dataset.path),
     )
-    dataset.metadata.update(
-        source=summary.source, fingerprint=summary.fingerprint, labels=summary.labels, rows=summary.rows
-    )
+    shown = {
+        "source": summary.source,
+        "fingerprint": summary.fingerprint,
+        "labels": summary.labels,
+        "rows": summary.rows,
+    }
+    dataset.metadata.update(without_placeholders(shown))

@@ -1,4 +1,4 @@
-"""The Kubernetes API as deploy and preflight need it: a handful of calls, and errors that say what to do."""
+"""The Kubernetes API as preflight, champion and deploy need it: a handful of calls, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ DEPLOY_PERMISSIONS = (
     Permission("get", "", "pods", "log"),
     Permission("list", "", "events"),
 )
-"""What deploy does; `manifests/` grants it to the account of a run's steps."""
+"""What deploy does, and champion some of it; `manifests/` grants it to the account of a run's steps."""
 
 
 def in_pod() -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from miniml import manifest
+from miniml.champion import NOBODY, Champion
 from miniml.cluster import Cluster, ConflictError
-from miniml.errors import ClusterError, DeploymentError
+from miniml.errors import ClusterError, DeploymentError, GateError
 from miniml.evaluation_result import EvaluationResult
 from miniml.gate import require_approved
 from miniml.inference_service import MODEL_DIGEST, REVISION, RUN, inference_service, storage_uri
@@ -52,18 +53,21 @@ def deploy(
     model_dir: Path,
     model_uri: str,
     approved: bool,
+    signed_off: str,
     result: EvaluationResult,
     gate: GateSettings,
     settings: DeploymentSettings,
     manifest_path: Path,
     *,
+    champion: Champion = NOBODY,
     run: str = "",
     cluster: Cluster | None = None,
     patience: Patience | None = None,
 ) -> Deployed:
     """Renders the InferenceService of an approved model into `manifest_path`, and makes it serve.
 
-    A model at a local path can be read by no pod: it is rendered only, as in a dry run.
+    A model at a local path can be read by no pod: it is rendered only, as in a dry run. `signed_off` is the digest
+    that the gate's verdict names, `champion` what the gate compared with.
 
     Raises:
         GateError: the gate has not let this very model through.
@@ -73,7 +77,7 @@ def deploy(
             serves again.
     """
     digest = manifest.verify(model_dir).digest
-    require_approved(approved, result, digest, gate)
+    require_approved(approved, signed_off, result, digest, gate, champion)
     service = inference_service(storage_uri(model_uri), digest, settings, run)
     manifest_path.parent.mkdir(parents=True, exist_ok=True)
     manifest_path.write_text(yaml.safe_dump(service, sort_keys=False), encoding="utf-8")
@@ -81,12 +85,27 @@ def deploy(
     if settings.dry_run or model_uri.startswith("/"):
         note(f"rendered InferenceService {name}")
         return Deployed(service, applied=False)
-    live = _make_live(
-        cluster or Cluster.connect(), service, result, patience or Patience(settings.deploy_timeout)
-    )
+    cluster = cluster or Cluster.connect()
+    _require_still_served(cluster, champion, name, digest, settings)
+    live = _make_live(cluster, service, result, patience or Patience(settings.deploy_timeout))
     url = live.get("status", {}).get("url", "")
     note(f"InferenceService {name} serves model {digest[:12]} at {url}")
     return Deployed(live, applied=True, url=url, generation=live["metadata"]["generation"])
+
+
+def _require_still_served(
+    cluster: Cluster, champion: Champion, name: str, digest: str, settings: DeploymentSettings
+) -> None:
+    """Another run may have deployed in the meantime; against its model nobody has held this one."""
+    if champion.place != name:
+        return
+    before = cluster.inference_service(settings.namespace, settings.service_name)
+    serves = _annotations(before).get(MODEL_DIGEST, "of unknown digest") if before else ""
+    if serves not in (champion.digest, digest):
+        raise GateError(
+            f"the model is not deployed: {name} serves {f'model {serves[:16]}' if serves else 'nothing'} now, but the "
+            f"gate compared with {champion.digest[:12] or 'nothing, for nothing was served'}. Run the pipeline again."
+        )
 
 
 def _make_live(

@@ -31,6 +31,10 @@ class StorageError(MinimlError):
     """There is no room, or no right, to write what has to be written."""
 
 
+class ChampionError(MinimlError):
+    """What serves now cannot be compared with, so that nobody can say whether a new model is better."""
+
+
 class GateError(MinimlError):
     """A model was about to be deployed that the gate has not let through."""
 

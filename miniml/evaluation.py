@@ -15,6 +15,8 @@ import torch
 
 from miniml import calibration, data, metrics, occlusion
 from miniml.baseline import Baseline
+from miniml.challenge import challenge
+from miniml.champion import NOBODY, Champion
 from miniml.classifier import Classifier
 from miniml.comparison import compare
 from miniml.errors import InputError
@@ -47,10 +49,11 @@ def evaluate_model(
     dataset_dir: Path,
     settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008  # frozen
     predictions_path: Path | None = None,
+    champion: Champion = NOBODY,
 ) -> EvaluationResult:
     """Scores the model on the split "test" of the dataset that it was trained on.
 
-    Every answer is kept at `predictions_path`, where one is given.
+    Every answer is kept at `predictions_path`, where one is given. The champion answers the same rows.
 
     Raises:
         ModelFolderError: the folder is not the one that training signed.
@@ -92,6 +95,7 @@ def evaluate_model(
         curves=_curves(predictions),
         mistakes=_mistakes(classifier, predictions),
         speed=_speed(classifier, predictions.texts),
+        comparison=challenge(champion, predictions),
     )
     _tell(result)
     return result

@@ -1,67 +1,322 @@
-"""Decides whether a model may be deployed."""
+"""Decides whether a model may be deployed.
+
+Every rule that is asked for must be kept. One that cannot be judged, because the evaluation lacks the figure, is
+broken: what is missing must never open the gate.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from miniml.errors import GateError
-from miniml.evaluation_result import EvaluationResult
+from miniml.champion import NOBODY, Champion
+from miniml.errors import GateError, InputError
+from miniml.evaluation_result import Comparison, EvaluationResult, Figure, Slice
 from miniml.progress import note
 from miniml.settings import GateSettings
+from miniml.wording import quoted
+
+CALIBRATION_ERROR = "calibration_error"
+
+# Figures of which less is better, by how their names end: a minimum of those would keep good models out.
+_LESS_IS_BETTER = ("_error", "_loss")
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """One rule, held against its figure."""
+
+    rule: str
+    figure: str
+    threshold: str
+    passed: bool
+    reason: str
+    """All of it in one sentence."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The gate's answer, and why."""
 
-    approved: bool
-    reasons: list[str]
-    """One sentence a rule, with its figure and its threshold."""
+    rulings: list[Ruling]
+    model_digest: str
+    """Of the model that was evaluated, and that alone may be deployed on this verdict."""
+    remarks: list[str] = field(default_factory=list)
+    """What has to be known beside the rules, one sentence each."""
+
+    @property
+    def approved(self) -> bool:
+        return bool(self.rulings) and all(ruling.passed for ruling in self.rulings)
 
     @property
     def word(self) -> str:
         return "approved" if self.approved else "rejected"
 
+    @property
+    def reasons(self) -> list[str]:
+        """One sentence a rule, with its figure and its threshold, those that are broken first; then the remarks."""
+        broken = [ruling.reason for ruling in self.rulings if not ruling.passed]
+        kept = [ruling.reason for ruling in self.rulings if ruling.passed]
+        return [*broken, *kept, *self.remarks]
+
     def markdown(self) -> str:
-        return "\n".join([f"# {self.word.capitalize()}", "", *(f"- {reason}" for reason in self.reasons), ""])
+        return "\n".join(
+            [
+                f"# {self.word.capitalize()}",
+                "",
+                f"Model {self.model_digest}",
+                "",
+                "| rule | figure | threshold | |",
+                "|---|---|---|---|",
+                *(
+                    f"| {ruling.rule} | {ruling.figure} | {ruling.threshold} "
+                    f"| {'passed' if ruling.passed else '**not passed**'} |"
+                    for ruling in self.rulings
+                ),
+                "",
+                *(f"- {reason}" for reason in self.reasons),
+                "",
+            ]
+        )
 
 
-def judge(result: EvaluationResult, settings: GateSettings) -> Verdict:
-    """Holds an evaluation against the rules."""
-    passed = result.accuracy.value >= settings.min_accuracy
-    return Verdict(
-        passed,
-        [
-            f"accuracy {result.accuracy.value:.4f} on {result.test_rows:,} test rows is "
-            f"{'at least' if passed else 'below'} min_accuracy {settings.min_accuracy:g}"
-        ],
-    )
+def judge(result: EvaluationResult, settings: GateSettings, champion: Champion = NOBODY) -> Verdict:
+    """Holds an evaluation against the rules.
+
+    Raises:
+        InputError: `min_metrics` names a figure that the evaluation does not know.
+    """
+    rulings = [
+        _accuracy(result, settings),
+        *_further_metrics(result, settings),
+        *_calibration(result, settings),
+        *_slices(result, settings),
+        *_baseline(result, settings),
+        *_champion(result, settings, champion),
+    ]
+    return Verdict(rulings, result.model_digest, _remarks(result, champion))
 
 
-def decide(metrics_path: Path, verdict_path: Path, settings: GateSettings) -> Verdict:
+def decide(metrics_path: Path, verdict_path: Path, settings: GateSettings, champion: Champion) -> Verdict:
     """Judges the figures that evaluate wrote, says so, and writes the verdict as Markdown."""
-    verdict = judge(EvaluationResult.read(metrics_path), settings)
+    verdict = judge(EvaluationResult.read(metrics_path), settings, champion)
     verdict_path.write_text(verdict.markdown(), encoding="utf-8")
-    note(f"{verdict.word}: {'; '.join(verdict.reasons)}")
+    note(f"{verdict.word}:")
+    for reason in verdict.reasons:
+        note(f"  {reason}")
     return verdict
 
 
 def require_approved(
-    approved: bool, result: EvaluationResult, model_digest: str, settings: GateSettings
+    approved: bool,
+    signed_off: str,
+    result: EvaluationResult,
+    model_digest: str,
+    settings: GateSettings,
+    champion: Champion = NOBODY,
 ) -> None:
     """The same check once more where it matters: right before a model goes live.
 
+    `signed_off` is the digest that the verdict names, `model_digest` that of the folder at hand.
+
     Raises:
-        GateError: the verdict given is not what the figures say, or the figures are another model's.
+        GateError: the verdict given is not what the figures say, or either is about another model.
     """
-    verdict = judge(result, settings)
+    verdict = judge(result, settings, champion)
     if not (approved is True and verdict.approved):
         raise GateError(
             f"the model is not deployed: the gate said approved={approved!r}, and {'; '.join(verdict.reasons)}."
         )
-    if result.model_digest != model_digest:
-        raise GateError(
-            f"the model is not deployed: its digest is {model_digest[:12]}…, but {result.model_digest[:12]}… was "
-            f"evaluated. Deploy the model that was evaluated."
+    for what, digest in (("evaluated", result.model_digest), ("signed off by the gate", signed_off)):
+        if digest != model_digest:
+            raise GateError(
+                f"the model is not deployed: its digest is {model_digest[:12]}…, but {digest[:12] or 'nothing'}… was "
+                f"{what}. Deploy the model that was evaluated."
+            )
+
+
+def _accuracy(result: EvaluationResult, settings: GateSettings) -> Ruling:
+    figure, least = result.figures.get("accuracy"), settings.min_accuracy
+    if figure is None:
+        return _unjudged("accuracy", f"min_accuracy {least:g}", "the evaluation has no accuracy")
+    return _at_least("accuracy", figure, "min_accuracy", least, result.test_rows)
+
+
+def _at_least(name: str, figure: Figure, setting: str, least: float, rows: int) -> Ruling:
+    # Comparisons are written so that a figure that is not a number keeps no rule.
+    passed = figure.value >= least
+    return Ruling(
+        name,
+        _shown(figure),
+        f"{setting} {least:g}",
+        passed,
+        f"{name} {figure.value:.4f} on {rows:,} test rows is {'at least' if passed else 'below'} {setting} {least:g}",
+    )
+
+
+def _further_metrics(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    for name, least in settings.least.items():
+        if name not in result.figures:
+            known = ", ".join(sorted(filter(_more_is_better, result.figures)))
+            raise InputError(
+                f"min_metrics names {quoted(name)}, which this evaluation does not have; it has: {known}. "
+                f"Set min_metrics."
+            )
+        if not _more_is_better(name):
+            raise InputError(
+                f"min_metrics asks for {name} of {least:g} or more, but of that less is better. Leave it out; for "
+                f"calibration there is max_calibration_error."
+            )
+        yield _at_least(name, result.figures[name], "min_metrics", least, result.test_rows)
+
+
+def _more_is_better(name: str) -> bool:
+    return not name.endswith(_LESS_IS_BETTER)
+
+
+def _calibration(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    most = settings.max_calibration_error
+    if most == 1:  # Which no model exceeds.
+        return
+    threshold = f"max_calibration_error {most:g}"
+    figure = result.figures.get(CALIBRATION_ERROR)
+    if figure is None:
+        yield _unjudged("calibration", threshold, f"the evaluation has no {CALIBRATION_ERROR}")
+        return
+    passed = figure.value <= most
+    yield Ruling(
+        "calibration",
+        _shown(figure),
+        threshold,
+        passed,
+        f"calibration error {figure.value:.4f} is {'at most' if passed else 'above'} {threshold}",
+    )
+
+
+def _slices(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    """Every slice that the evaluation finds large enough must reach the floor, by its accuracy as measured.
+
+    Its interval is shown and does not count. Were the low end to count, no small slice would ever pass; were the high
+    end, the fewer rows a group has, the worse it might be served. `min_slice_rows` keeps out those that luck rules.
+    """
+    least, judged = settings.min_slice_accuracy, result.slices
+    if least == 0:
+        return
+    threshold = f"min_slice_accuracy {least:g}"
+    if not judged:
+        yield _unjudged(
+            "slices", threshold, "the evaluation has no slice that is large enough (min_slice_rows)"
         )
+        return
+    below = [part for part in judged if not part.accuracy.value >= least]
+    worst = min(below or judged, key=lambda part: (not math.isnan(part.accuracy.value), part.accuracy.value))
+    small = len(result.small_slices)
+    among = f"of {len(judged)} slices" + (f" ({small} more are too small to judge)" if small else "")
+    yield Ruling(
+        "slices",
+        f"{len(below)} {among} below; the worst: {_named(worst)} {_shown(worst.accuracy)} on {worst.rows:,} rows",
+        threshold,
+        not below,
+        f"{len(below) or 'none'} {among} {'is' if len(below) == 1 else 'are'} below {threshold}; the worst, "
+        f"{_named(worst)}, has {worst.accuracy.value:.4f} on {worst.rows:,} rows",
+    )
+
+
+def _named(part: Slice) -> str:
+    return f"{quoted(part.column)} = {quoted(part.value)}"
+
+
+def _baseline(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    """The model must be better than the simple one beyond chance, by the same test as against the champion."""
+    if not settings.beat_baseline:
+        return
+    threshold = f"beat_baseline at error_rate {settings.error_rate:g}"
+    comparison = result.baseline_comparison
+    if comparison is None:
+        yield _unjudged("baseline", threshold, "the evaluation has no baseline")
+        return
+    yield _better("baseline", threshold, "the baseline", comparison, settings.error_rate)
+
+
+def _champion(result: EvaluationResult, settings: GateSettings, champion: Champion) -> Iterator[Ruling]:
+    """Against what serves now: better, as the exact paired test has it, and by as much as is asked for."""
+    rule, comparison = "champion", result.comparison
+    threshold = f"error_rate {settings.error_rate:g}, min_gain {settings.min_gain:g}"
+    if not champion.exists:
+        if comparison is not None:
+            yield _unjudged(rule, threshold, "the evaluation compares with a champion that nobody has named")
+        return
+    if champion.digest == result.model_digest:
+        yield Ruling(rule, "the same model", threshold, True, f"the model is {champion.name} itself")
+        return
+    if comparison is None:
+        yield _unjudged(rule, threshold, f"the evaluation has no comparison with {champion.name}")
+        return
+    if comparison.champion_digest != champion.digest:
+        yield _unjudged(rule, threshold, f"the evaluation compares with another model than {champion.name}")
+        return
+    yield _better(rule, threshold, champion.name, comparison, settings.error_rate, settings.min_gain)
+
+
+def _better(
+    rule: str, threshold: str, other: str, comparison: Comparison, error_rate: float, min_gain: float = -1.0
+) -> Ruling:
+    """Whether the model is shown to be better than another one on the same rows, and by as much as is asked for.
+
+    A `min_gain` of -1 asks for nothing.
+    """
+    gain, p_value = comparison.gain, comparison.p_value
+    better, enough = p_value <= error_rate, gain.value >= min_gain
+    shortfalls = [
+        *([] if better else [f"p = {p_value:.3g} is above error_rate {error_rate:g}"]),
+        *([] if enough else [f"the gain is below min_gain {min_gain:g}"]),
+    ]
+    outcome = (
+        f"not shown to be better: {' and '.join(shortfalls)}"
+        if shortfalls
+        else f"p = {p_value:.3g} is at most error_rate {error_rate:g}"
+    )
+    return Ruling(
+        rule,
+        f"gain {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), p = {p_value:.3g}",
+        threshold,
+        better and enough,
+        f"{other} has accuracy {comparison.champion_accuracy:.4f} on the same rows; the model gains "
+        f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), {comparison.only_challenger:,} rows won and "
+        f"{comparison.only_champion:,} lost: {outcome}",
+    )
+
+
+def _remarks(result: EvaluationResult, champion: Champion) -> list[str]:
+    if not champion.exists:
+        return [f"{champion.absent}: the absolute rules decide"]
+    if champion.digest == result.model_digest:
+        return []
+    if champion.data_fingerprint == result.data_fingerprint:
+        return ["The champion was trained on the same dataset: neither has seen the test rows"]
+    return [
+        f"The champion was trained on another dataset ({champion.data_fingerprint[:12] or 'unknown'}, not "
+        f"{result.data_fingerprint[:12]}): test rows that it may have learnt from flatter it, never the new model"
+    ]
+
+
+def _unjudged(rule: str, threshold: str, why: str) -> Ruling:
+    return Ruling(rule, "missing", threshold, False, f"{rule} cannot be judged by {threshold}: {why}")
+
+
+def _shown(figure: Figure) -> str:
+    return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
+
+
+if __name__ == "__main__":
+    import sys
+
+    from miniml import simulation  # Only here: the gate itself does without numpy.
+    from miniml.errors import MinimlError
+
+    try:
+        simulation.main()
+    except MinimlError as error:
+        sys.exit(f"error: {error}")

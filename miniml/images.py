@@ -7,7 +7,7 @@ import os
 from miniml import __version__
 
 STAGES = ("transform", "train", "evaluate", "gate", "deploy")
-"""Each has an image of its own; preflight runs in deploy's, which holds what it needs."""
+"""Each has an image of its own; preflight and champion run in deploy's, which holds what they need."""
 SERVING = "serving"
 
 

@@ -42,7 +42,7 @@ def inference_service(
     storage: str, digest: str, settings: DeploymentSettings, run: str = ""
 ) -> dict[str, Any]:
     """The object to apply: `storage` holds the model folder of that digest, `run` is the id of the run that made it."""
-    predictor = _predictor(storage, settings)
+    predictor = _predictor(storage, digest, settings)
     return {
         "apiVersion": API_VERSION,
         "kind": "InferenceService",
@@ -67,11 +67,11 @@ def inference_service(
 
 
 def _revision(predictor: dict[str, Any], digest: str) -> str:
-    content = json.dumps([predictor, digest, __version__], sort_keys=True).encode()
+    content = json.dumps([predictor, __version__], sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _predictor(storage: str, settings: DeploymentSettings) -> dict[str, Any]:
+def _predictor(storage: str, digest: str, settings: DeploymentSettings) -> dict[str, Any]:
     resources = {"cpu": settings.cpu, "memory": settings.memory}
     # Not /v2/health/ready: that one says yes even when no model is loaded.
     ready = {"httpGet": {"path": f"/v2/models/{settings.service_name}/ready", "port": PORT}}
@@ -96,6 +96,9 @@ def _predictor(storage: str, settings: DeploymentSettings) -> dict[str, Any]:
             "modelFormat": {"name": "huggingface"},
             "protocolVersion": "v2",
             "storageUri": storage,
+            # KServe puts these behind the runtime's own arguments. A pod that starts next year reads the store anew:
+            # it must find the model that the gate let through, or not start.
+            "args": [f"--expected_digest={digest}"],
             "resources": {"requests": resources, "limits": resources},
             # 60 tries, 5 s apart: a large model has five minutes to load.
             "startupProbe": {**ready, "periodSeconds": 5, "failureThreshold": 60},

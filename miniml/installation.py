@@ -13,6 +13,6 @@ PREDICTOR_ACCOUNT = "miniml-predictor"
 S3_SECRET = "miniml-s3"  # noqa: S105  # its name, not its content
 """The secret, in KServe's form, with which a pod's storage initializer reads the model."""
 S3_ENVIRONMENT = {name: name for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
-"""Keys of that secret, and the variables in which transform and train read them for sources at s3://."""
+"""Keys of that secret, and the variables in which the stages read them for what is at s3://."""
 FIELD_MANAGER = "miniml"
 """In whose name deploy applies objects (server-side apply)."""

@@ -76,6 +76,18 @@ def verify(model_dir: Path) -> Manifest:
     return manifest
 
 
+def require_digest(model_dir: Path, expected: str) -> None:
+    """Refuses a folder that is signed, but as another model than `expected`: a digest of 64 hexadecimal digits.
+
+    The files are not looked at; `verify` does that.
+
+    Raises:
+        ModelFolderError: it is another model, or has no manifest.
+    """
+    if (found := read(model_dir).digest) != expected:
+        raise _refused(model_dir, f"its digest is {found[:12]}…, signed off was {expected[:12]}…")
+
+
 def read(model_dir: Path) -> Manifest:
     """Reads the manifest and checks its own digest, but not the files that it lists."""
     path = model_dir / MANIFEST_NAME

@@ -15,7 +15,8 @@ PASSING = "miniml~ "
 
 
 def note(text: str) -> None:
-    print(NOTE + text, flush=True)
+    """Prints a line worth keeping: one line, whatever names of the data are in it."""
+    print(NOTE + "".join(character if character.isprintable() else " " for character in text), flush=True)
 
 
 class Progress:

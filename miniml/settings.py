@@ -18,6 +18,8 @@ TRUNCATION_SIDES = ("left", "right")
 ORDERED_LABELS = ("auto", "yes", "no")
 AUTOSCALING_METRICS = ("cpu", "memory")
 """What Kubernetes' own autoscaler measures; the other two of KServe's are Knative's."""
+SERVED = "served"
+NO_CHAMPION = "none"
 
 
 @dataclass(frozen=True)
@@ -124,15 +126,68 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class GateSettings:
-    """What a model must reach to be deployed."""
+    """What a model must reach to be deployed. A threshold is reached by the figure as it was measured."""
 
     min_accuracy: float = 0.4
     """Of five classes, twice what guessing gets; every job has its own."""
+    min_metrics: str = ""
+    """Least values of further figures of the evaluation: "macro_f1=0.7, mcc=0.4"."""
+    max_calibration_error: float = 1.0
+    """The most by which confidence and accuracy may differ on average (expected calibration error); 1 asks nothing."""
+    min_slice_accuracy: float = 0.0
+    """The least accuracy on every slice of the test that the evaluation finds large enough; 0 asks nothing."""
+    beat_baseline: bool = False
+    """Whether the model must be more accurate than the report's simple baseline, beyond chance."""
+    error_rate: float = 0.05
+    """How often, at most, a model that is no better than the champion may be let through."""
+    min_gain: float = 0.0
+    """The least gain in accuracy over the champion, as measured, that is worth a deployment."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_accuracy <= 1:
+        require_share("min_accuracy", self.min_accuracy)
+        require_share("max_calibration_error", self.max_calibration_error)
+        require_share("min_slice_accuracy", self.min_slice_accuracy)
+        require_share("min_gain", self.min_gain)
+        if not 0 < self.error_rate <= 0.5:
             raise InputError(
-                f"min_accuracy is {self.min_accuracy}; it is a share, so it must lie between 0 and 1 (85 % is 0.85)."
+                f"error_rate is {self.error_rate}; it must be above 0 and at most 0.5, which a coin would do. "
+                f"0.05 lets through 1 in 20 of those that are no better."
+            )
+        _ = self.least  # Refuses what cannot be read.
+
+    @property
+    def least(self) -> dict[str, float]:
+        """`min_metrics` by name."""
+        found: dict[str, float] = {}
+        for entry in filter(None, (part.strip() for part in self.min_metrics.split(","))):
+            name, equals, value = (part.strip() for part in entry.partition("="))
+            try:
+                least = float(value)
+            except ValueError:
+                least = math.nan
+            if not (name and equals and math.isfinite(least)) or name in found:
+                raise InputError(
+                    f"min_metrics {self.min_metrics!r} cannot be read at {entry!r}. Write each metric once, with its "
+                    f"least value, and commas between: macro_f1=0.7, mcc=0.4."
+                )
+            found[name] = least
+        return found
+
+
+@dataclass(frozen=True)
+class ChampionSettings:
+    """Which model the new one has to beat."""
+
+    champion: str = "served"
+    """"served" is what the InferenceService serves now; "none" leaves it to the absolute rules; or a model folder:
+    a path, package://, s3://."""
+    service_name: str = "miniml"
+    namespace: str = NAMESPACE
+
+    def __post_init__(self) -> None:
+        if not self.champion.strip():
+            raise InputError(
+                f"champion is empty. Use {SERVED!r}, {NO_CHAMPION!r}, or the folder or s3:// address of a model."
             )
 
 
@@ -178,6 +233,11 @@ def require_fraction(name: str, value: float) -> None:
         raise InputError(
             f"{name} is {value}; it must lie between 0 and 1, both excluded (0.2 holds out a fifth)."
         )
+
+
+def require_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} is {value}; it is a share, so it must lie between 0 and 1 (85 % is 0.85).")
 
 
 def require_at_least(name: str, value: int, least: int, remedy: str = "") -> None:

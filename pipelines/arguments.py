@@ -8,7 +8,11 @@ from typing import Any
 
 from kfp.dsl.graph_component import GraphComponent
 
+from miniml.errors import InputError
 from miniml.settings import (
+    NO_CHAMPION,
+    SERVED,
+    ChampionSettings,
     DataSettings,
     DeploymentSettings,
     EvaluationSettings,
@@ -16,7 +20,19 @@ from miniml.settings import (
     TrainingSettings,
 )
 from miniml.sources import locate
+from miniml.wording import quoted
 from pipelines.presets import PRESETS
+
+SETTINGS = (
+    DataSettings,
+    TrainingSettings,
+    EvaluationSettings,
+    GateSettings,
+    ChampionSettings,
+    DeploymentSettings,
+)
+LONGEST = 4_000
+"""Characters of an argument. Linux takes 128 KiB in one word of a command line, and all of a task's are in one."""
 
 _TYPES = {"Integer": int, "Float": float, "String": str}
 
@@ -43,13 +59,24 @@ def defaults(pipeline: GraphComponent) -> dict[str, Any]:
     return {name: item.default for name, item in pipeline.component_spec.inputs.items()}
 
 
+def sources_of(arguments: dict[str, Any]) -> dict[str, str]:
+    """What the arguments name that lies somewhere: the dataset, the model, and the champion where one is given."""
+    sources = {argument: arguments[argument] for argument in ("dataset_id", "model_id")}
+    if arguments["champion"] not in (SERVED, NO_CHAMPION):
+        sources["champion"] = arguments["champion"]
+    return sources
+
+
 def check_values(arguments: dict[str, Any]) -> None:
     """Refuses arguments that some stage would refuse, before the first one starts.
 
     Raises:
         InputError: the message names the argument, its value and the remedy.
     """
-    for settings in (DataSettings, TrainingSettings, EvaluationSettings, GateSettings, DeploymentSettings):
+    for name, value in arguments.items():
+        if isinstance(value, str):
+            _require_plain(name, value)
+    for settings in SETTINGS:
         names = {field.name for field in dataclasses.fields(settings)}
         settings(**{name: value for name, value in arguments.items() if name in names})
 
@@ -60,5 +87,18 @@ def check_sources(arguments: dict[str, Any]) -> None:
     Raises:
         InputError: it says where it was looked for.
     """
-    for argument in ("dataset_id", "model_id"):
-        locate(argument, arguments[argument])
+    for argument, source in sources_of(arguments).items():
+        locate(argument, source)
+
+
+def _require_plain(name: str, value: str) -> None:
+    """Refuses what would not reach a stage as it is: KFP splices arguments into a command line, unescaped."""
+    if "{{" in value:
+        raise InputError(
+            f"{name} {quoted(value)} holds {quoted('{{')}, which Kubeflow Pipelines takes for a placeholder and "
+            f"replaces. Write it without."
+        )
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"{name} {quoted(value)} holds NUL or half a character. Write it without.")
+    if len(value) > LONGEST:
+        raise InputError(f"{name} has {len(value):,} characters; at most {LONGEST:,} are passed on.")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
-from components import deploy, evaluate, gate, preflight, train, transform
+from components import champion, deploy, evaluate, gate, preflight, train, transform
 from miniml.errors import MinimlError
 from miniml.progress import duration
 from pipelines import cluster_commands, job, local
@@ -24,7 +24,7 @@ from pipelines.ask import serving_command
 from pipelines.presets import PRESETS
 
 COMPILED = Path(__file__).parent / "compiled"
-COMPONENTS = (preflight, transform, train, evaluate, gate, deploy)
+COMPONENTS = (preflight, champion, transform, train, evaluate, gate, deploy)
 
 
 def main(pipeline: GraphComponent, words: list[str] | None = None) -> None:
@@ -110,9 +110,10 @@ def _tell(summary: dict[str, Any], latest: Path) -> None:
         shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
         print(f'        "{text}"\n          -> {answer["label"]} ({shares})')
     low, high = summary["accuracy_interval"]
+    reasons = "\n".join(f"  {reason}" for reason in summary["reasons"])
     manifest = latest / "inference_service.yaml" if summary["manifest"] else "none: the model is not deployed"
     print(
-        f"\n{summary['verdict']}: {'; '.join(summary['reasons'])}\n"
+        f"\n{summary['verdict']}:\n{reasons}\n"
         f"accuracy   {summary['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f}, {summary['test_rows']:,} rows)\n"
         f"report     {latest / 'report.html'}\n"
         f"model      {latest / 'model'}\n"

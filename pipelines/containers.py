@@ -19,6 +19,7 @@ from huggingface_hub.constants import HF_HOME
 from miniml.errors import MinimlError
 from miniml.images import SERVING, STAGES, image
 from miniml.sources import PACKAGE_SCHEME, HubId, locate, package_folder
+from pipelines.arguments import sources_of
 from pipelines.ask import becomes_ready, not_started
 from pipelines.local import Machine
 
@@ -167,10 +168,9 @@ def _digest(engine: docker.DockerClient, name: str) -> str:
 
 
 def _sources(arguments: dict[str, Any]) -> dict[str, Mount]:
-    """The mounts for what dataset_id and model_id name on this machine, by where they stand in a container."""
+    """The mounts for what the arguments name on this machine, by where they stand in a container."""
     mounts: dict[str, Mount] = {}
-    for argument in ("dataset_id", "model_id"):
-        source = arguments[argument]
+    for argument, source in sources_of(arguments).items():
         where = locate(argument, source)
         if isinstance(where, HubId):
             cache = Path(HF_HOME).expanduser()

@@ -199,6 +199,7 @@ def _cache_key(arguments: dict[str, Any], images: str) -> str:
             digest.update(path.read_bytes())
     for package in ("torch", "transformers", "datasets"):
         digest.update(f"{package} {version(package)}\n".encode())
+    # Not the champion: evaluate is given its digest, and no other stage reads it.
     for argument in ("dataset_id", "model_id"):
         source = locate(argument, arguments[argument])
         if isinstance(source, S3Address):
@@ -233,6 +234,8 @@ def _printing_to(console: Console) -> Any:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers, root.level = [logging.StreamHandler(console)], logging.INFO
+    # Where the disk is full, logging would show a traceback of its own beside the message that ends the run.
+    tells, logging.raiseExceptions = logging.raiseExceptions, False
     try:
         with contextlib.redirect_stdout(console), warnings.catch_warnings():
             # Our images are not named after Python; that a subprocess ignores them is what is wanted here.
@@ -240,6 +243,7 @@ def _printing_to(console: Console) -> Any:
             yield
     finally:
         root.handlers, root.level = handlers, level
+        logging.raiseExceptions = tells
 
 
 def _forget_false_successes(cache: Path) -> None:

@@ -26,6 +26,7 @@ from miniml.errors import InputError, MinimlError
 from miniml.installation import NAMESPACE
 from miniml.progress import duration
 from miniml.sources import PACKAGE_SCHEME, locate
+from pipelines.arguments import sources_of
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 
 EXPERIMENT = "miniml"
@@ -270,8 +271,7 @@ def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
     Raises:
         InputError: it names the argument and the remedy.
     """
-    for argument in ("dataset_id", "model_id"):
-        source = str(arguments[argument])
+    for argument, source in sources_of(arguments).items():
         if source.startswith((PACKAGE_SCHEME, "/", ".", "~")) or Path(source).exists():
             raise InputError(
                 f"{argument} {source!r} is on this machine, where the cluster's pods cannot read it. Publish it "

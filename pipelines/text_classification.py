@@ -1,12 +1,15 @@
-"""preflight -> transform -> train -> evaluate -> gate -> deploy: a dataset and a model name become a served classifier.
+"""A dataset and a model name become a served classifier.
+
+preflight -> champion -> transform -> train -> evaluate -> gate -> deploy
 
 python -m pipelines.text_classification --help
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl, kubernetes
 
+from components.champion import champion as find_champion
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.gate import gate
@@ -15,6 +18,7 @@ from components.train import train
 from components.transform import transform
 from miniml.installation import S3_ENVIRONMENT, S3_SECRET
 from miniml.settings import (
+    ChampionSettings,
     DataSettings,
     DeploymentSettings,
     EvaluationSettings,
@@ -23,15 +27,15 @@ from miniml.settings import (
 )
 
 DATA, TRAINING, EVALUATION = DataSettings(), TrainingSettings(), EvaluationSettings()
-GATE, DEPLOYMENT = GateSettings(), DeploymentSettings()
+GATE, CHAMPION, DEPLOYMENT = GateSettings(), ChampionSettings(), DeploymentSettings()
 
 
 class Outputs(NamedTuple):
     dataset: dsl.Dataset
     model: dsl.Model
     metrics: dsl.Metrics
-    report: dsl.HTML
     predictions: dsl.Dataset
+    report: dsl.HTML
     verdict: dsl.Markdown
 
 
@@ -65,6 +69,13 @@ def text_classification(
     ordered_labels: str = EVALUATION.ordered_labels,
     min_slice_rows: int = EVALUATION.min_slice_rows,
     min_accuracy: float = GATE.min_accuracy,
+    min_metrics: str = GATE.min_metrics,
+    max_calibration_error: float = GATE.max_calibration_error,
+    min_slice_accuracy: float = GATE.min_slice_accuracy,
+    beat_baseline: bool = GATE.beat_baseline,
+    error_rate: float = GATE.error_rate,
+    min_gain: float = GATE.min_gain,
+    champion: str = CHAMPION.champion,
     service_name: str = DEPLOYMENT.service_name,
     namespace: str = DEPLOYMENT.namespace,
     min_replicas: int = DEPLOYMENT.min_replicas,
@@ -82,6 +93,13 @@ def text_classification(
     checked = preflight(
         namespace=namespace, service_account=service_account, dry_run=dry_run
     ).set_caching_options(False)
+    # Nor what serves now. It is looked up before the training, so that one that cannot be compared with is told early.
+    to_beat = (
+        find_champion(champion=champion, service_name=service_name, namespace=namespace)
+        .after(checked)
+        .set_caching_options(False)
+    )
+    _may_read_the_store(to_beat)
     data = transform(
         dataset_id=dataset_id,
         text_column=text_column,
@@ -92,7 +110,7 @@ def text_classification(
         train_test_split_ratio=train_test_split_ratio,
         max_rows=max_rows,
         seed=seed,
-    ).after(checked)
+    ).after(to_beat)
     _may_read_the_store(data)
     training = train(
         dataset=data.outputs["dataset"],
@@ -113,17 +131,32 @@ def text_classification(
     evaluation = evaluate(
         dataset=data.outputs["dataset"],
         model=training.outputs["model"],
+        champion_source=to_beat.outputs["source"],
+        champion_digest=to_beat.outputs["digest"],
         ordered_labels=ordered_labels,
         min_slice_rows=min_slice_rows,
     )
-    verdict = gate(metrics=evaluation.outputs["metrics"], min_accuracy=min_accuracy)
+    _may_read_the_store(evaluation)
+    judged: dict[str, Any] = {
+        "metrics": evaluation.outputs["metrics"],
+        "champion": to_beat.outputs["record"],
+        "min_accuracy": min_accuracy,
+        "min_metrics": min_metrics,
+        "max_calibration_error": max_calibration_error,
+        "min_slice_accuracy": min_slice_accuracy,
+        "beat_baseline": beat_baseline,
+        "error_rate": error_rate,
+        "min_gain": min_gain,
+    }
+    verdict = gate(**judged)
     # On a bool, never on a string: kfp.local splices strings into the expression that it evaluates.
     with dsl.If(verdict.outputs["Output"] == True, name="approved"):  # noqa: E712
+        # Deploy judges again, so that nobody gets past the gate by this bool.
         deploy(
+            **judged,
             model=training.outputs["model"],
-            metrics=evaluation.outputs["metrics"],
+            verdict=verdict.outputs["verdict"],
             approved=verdict.outputs["Output"],
-            min_accuracy=min_accuracy,
             service_name=service_name,
             namespace=namespace,
             min_replicas=min_replicas,
@@ -141,8 +174,8 @@ def text_classification(
         dataset=data.outputs["dataset"],
         model=training.outputs["model"],
         metrics=evaluation.outputs["metrics"],
-        report=evaluation.outputs["report"],
         predictions=evaluation.outputs["predictions"],
+        report=evaluation.outputs["report"],
         verdict=verdict.outputs["verdict"],
     )
 

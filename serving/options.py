@@ -24,6 +24,7 @@ def parsed() -> argparse.Namespace:
     limits, queue, cache = Limits(), QueueSettings(), CacheSettings()
     add = parser.add_argument
     add("--model_dir", type=Path, required=True, help="what the train stage wrote")
+    add("--expected_digest", default="", help="what the model folder must be signed as; any other is refused")
     add("--engine", default=AUTO, help=f"what runs the model: {AUTO} (measured at start), or one by name")
     add("--max_body_bytes", type=int, default=limits.body_bytes, help="of one request")
     add("--max_texts", type=int, default=limits.texts, help="in one request")
@@ -74,6 +75,7 @@ def settings_of(options: argparse.Namespace) -> ServingSettings:
         raise InputError(f"--cache_entries is {options.cache_entries}. Give 0 for no cache, or more.")
     return ServingSettings(
         model_dir=options.model_dir,
+        expected_digest=options.expected_digest,
         model_name=options.model_name,
         http_port=options.http_port,
         grpc_port=options.grpc_port,

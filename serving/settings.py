@@ -44,6 +44,8 @@ class ServingSettings:
     """All of it."""
 
     model_dir: Path
+    expected_digest: str = ""
+    """What the folder must be signed as, where that is said: deploy says what the gate signed off."""
     model_name: str = "miniml"
     http_port: int = 8080
     grpc_port: int = 8081

@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from miniml.classifier import Classifier
 from miniml.engines import REFERENCE
 from miniml.errors import InputError
+from miniml.manifest import require_digest
 from serving import errors
 from serving.authentication import Authentication
 from serving.grpc import Certificate, GrpcServer, interceptors
@@ -44,6 +45,8 @@ def serve(options: argparse.Namespace) -> None:
     _keep_quiet()
     _require_usable(options)
     settings = settings_of(options)
+    if settings.expected_digest:
+        require_digest(settings.model_dir, settings.expected_digest)
     inference = Inference(
         Classifier.load(settings.model_dir), settings.queue, settings.cache, settings.limits
     )

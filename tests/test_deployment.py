@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,17 @@ import pytest
 import yaml
 
 from miniml import manifest
+from miniml.champion import Champion
 from miniml.classifier import Classifier
 from miniml.cluster import Cluster
 from miniml.deployment import Deployed, deploy
-from miniml.errors import ClusterError, DeploymentError, GateError
+from miniml.errors import ClusterError, DeploymentError, GateError, ModelFolderError
 from miniml.evaluation import evaluate_model
-from miniml.evaluation_result import EvaluationResult
+from miniml.evaluation_result import Comparison, EvaluationResult, Figure
 from miniml.inference_service import MODEL_DIGEST, RUN
 from miniml.rollout import Patience, SupersededError
 from miniml.settings import DeploymentSettings, GateSettings
-from tests import kubernetes_server
+from tests import kubernetes_server, tiny
 from tests.kubernetes_server import KubernetesServer, fails_with, pod, stays_as_it_is
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
@@ -57,6 +59,7 @@ def cluster(server: KubernetesServer, tmp_path: Path, monkeypatch: pytest.Monkey
 def make_live(model_dir: Path, result: EvaluationResult, cluster: Cluster, tmp_path: Path) -> Any:
     def make(uri: str, **changed: Any) -> Deployed:
         arguments: dict[str, Any] = {
+            "model_dir": model_dir,
             "settings": SETTINGS,
             "result": result,
             "patience": PATIENCE,
@@ -64,9 +67,9 @@ def make_live(model_dir: Path, result: EvaluationResult, cluster: Cluster, tmp_p
             **changed,
         }
         return deploy(
-            model_dir,
-            uri,
-            True,
+            model_uri=uri,
+            approved=True,
+            signed_off=result.model_digest,
             gate=GateSettings(0.0),
             manifest_path=tmp_path / "inference_service",
             cluster=cluster,
@@ -295,8 +298,63 @@ def test_a_rejected_model_is_not_even_rendered(
 ) -> None:
     path = tmp_path / "inference_service"
     with pytest.raises(GateError):
-        deploy(model_dir, "s3://b/model", False, result, GateSettings(0.0), SETTINGS, path)
+        deploy(
+            model_dir, "s3://b/model", False, result.model_digest, result, GateSettings(0.0), SETTINGS, path
+        )
     assert not path.exists()
+
+
+def test_a_folder_with_one_flipped_byte_is_not_deployed(
+    server: KubernetesServer, make_live: Any, model_dir: Path, tmp_path: Path
+) -> None:
+    flipped = tmp_path / "flipped"
+    shutil.copytree(model_dir, flipped)
+    weights = bytearray((flipped / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (flipped / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors has SHA-256"):
+        make_live(NEW, model_dir=flipped)
+    assert server.requests == []
+
+
+def test_another_signed_model_than_was_evaluated_is_not_deployed(
+    server: KubernetesServer, make_live: Any, result: EvaluationResult, tmp_path: Path
+) -> None:
+    other = tiny.write_classifier(tmp_path / "other")
+    with pytest.raises(GateError, match="was evaluated"):
+        make_live(NEW, model_dir=other)
+    # Nor where the figures have been put under its name: the verdict is about the one that was judged.
+    with pytest.raises(GateError, match="was signed off by the gate"):
+        make_live(NEW, model_dir=other, result=replace(result, model_digest=manifest.read(other).digest))
+    assert server.requests == []
+
+
+def test_the_pods_are_told_which_digest_to_expect(
+    server: KubernetesServer, make_live: Any, model_dir: Path
+) -> None:
+    make_live(NEW)
+    expected = f"--expected_digest={manifest.read(model_dir).digest}"
+    assert server.services["stars"]["spec"]["predictor"]["model"]["args"] == [expected]
+
+
+def test_what_came_to_serve_since_the_comparison_is_not_replaced(
+    server: KubernetesServer, make_live: Any, result: EvaluationResult
+) -> None:
+    nothing = Champion(place="models/stars", absent="Nothing is served as models/stars")
+    assert make_live(OLD, champion=nothing).applied
+    assert make_live(NEW, champion=nothing).applied  # The same model again, after a lost answer say.
+    server.services["stars"]["metadata"]["annotations"][MODEL_DIGEST] = "a" * 64
+    before = len(server.requests)
+    with pytest.raises(
+        GateError, match=r"models/stars serves model a+ now, but the gate compared with nothing"
+    ):
+        make_live(NEW, champion=nothing)
+    assert len(server.requests) == before + 1
+    compared = replace(result, comparison=Comparison("c" * 64, 0.5, 9, 0, Figure(0.1, 0.05, 0.2), 0.01))
+    with pytest.raises(GateError, match="the gate compared with cccccccccccc"):
+        make_live(NEW, result=compared, champion=Champion("c" * 64, OLD, "", "models/stars"))
+    server.services["stars"]["metadata"]["annotations"][MODEL_DIGEST] = "c" * 64
+    assert make_live(NEW, result=compared, champion=Champion("c" * 64, OLD, "", "models/stars")).applied
 
 
 def test_without_any_cluster_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

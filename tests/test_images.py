@@ -28,9 +28,9 @@ from tests.hub_server import HubServer, write_bert, write_yelp
 MODULES = {
     "transform": ["miniml.data", "miniml.tables", "minio", "kfp"],
     "train": ["miniml.training", "minio", "kfp"],
-    "evaluate": ["miniml.evaluation", "miniml.report", "kfp"],
+    "evaluate": ["miniml.evaluation", "miniml.report", "minio", "kfp"],
     "gate": ["miniml.gate", "kfp"],
-    "deploy": ["miniml.deployment", "miniml.preflight", "kfp"],
+    "deploy": ["miniml.deployment", "miniml.preflight", "miniml.champion_search", "minio", "kfp"],
     SERVING: ["serving.startup", "miniml.classifier"],
 }
 # What would be another stage's business, each hundreds of megabytes or a server.

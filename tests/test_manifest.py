@@ -41,6 +41,12 @@ def test_one_flipped_byte_is_found_and_the_file_named(signed: Path) -> None:
         manifest.verify(signed)
 
 
+def test_a_folder_signed_as_another_model_is_not_the_expected_one(signed: Path) -> None:
+    manifest.require_digest(signed, manifest.read(signed).digest)
+    with pytest.raises(ModelFolderError, match="signed off was dddddddddddd"):
+        manifest.require_digest(signed, "d" * 64)
+
+
 def test_a_missing_file_is_named(signed: Path) -> None:
     (signed / "config.json").unlink()
     with pytest.raises(ModelFolderError, match=r"config\.json is missing"):

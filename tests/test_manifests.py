@@ -161,16 +161,18 @@ def test_the_runtime_listens_and_is_probed_as_deploy_says(overlays: dict[str, Ob
 
 
 def test_the_server_understands_the_runtimes_arguments(overlays: dict[str, Objects]) -> None:
-    words = json.dumps(_runtime_container(overlays)["args"]).replace("{{.Name}}", "stars")
+    # KServe puts the arguments of an InferenceService behind the runtime's.
+    model = _inference_service("stars")["spec"]["predictor"]["model"]
+    words = json.dumps([*_runtime_container(overlays)["args"], *model["args"]]).replace("{{.Name}}", "stars")
     script = (
         "import json, sys; sys.argv = ['serving', *json.loads(sys.argv[1])]; "
         "from serving.options import parsed; found = parsed(); "
-        "print(found.model_name, found.model_dir, found.http_port)"
+        "print(found.model_name, found.model_dir, found.http_port, found.expected_digest)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, words], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["stars", "/mnt/models", str(PORT)]
+    assert done.stdout.split() == ["stars", "/mnt/models", str(PORT), model["args"][0].partition("=")[2]]
 
 
 def test_a_predictor_is_locked_in_and_may_write_only_to_tmp(overlays: dict[str, Objects]) -> None:

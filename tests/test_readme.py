@@ -114,6 +114,7 @@ def test_these_are_all_its_commands() -> None:
         "curl -s localhost:8080/predict",
         f"{PIPELINE} run",  # the drug reviews
         f"{PIPELINE} run",  # the defaults, which tests/test_hub.py runs against a hub
+        f"{PIPELINE} run",  # with every rule of the gate
         "make images",  # .ci/run
         "make run RUNNER=docker",  # tests/test_images.py
         *4 * [".venv/bin/python -m miniml.store"],
@@ -182,6 +183,23 @@ def test_the_drug_reviews_go_through_the_same_pipeline(outputs: Path) -> None:
     for answer in summary["predictions"]:
         assert answer["probabilities"].keys() == {"negative", "neutral", "positive"}
     assert summary["accuracy"] >= summary["majority_share"]
+
+
+def test_the_gate_judges_by_every_rule_that_is_shown(served: Any, outputs: Path) -> None:
+    command = command_with("--champion").replace("local_outputs/latest/model", served["model_dir"])
+    ended = run(f"{command} --max-rows 300 --max-length 48", outputs)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    reasons = " ".join(json.loads((outputs / "latest" / "summary.json").read_text())["reasons"])
+    for words in (
+        "min_accuracy",
+        "macro_f1",
+        "mcc",
+        "max_calibration_error",
+        "min_slice_accuracy",
+        "baseline",
+    ):
+        assert words in reasons
+    assert "champion" in reasons
 
 
 def test_the_error_shown_is_the_error_given(outputs: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import socket
 import time
@@ -16,6 +17,7 @@ import pytest
 import requests
 from kserve import Model, ModelRepository
 
+from miniml import manifest
 from miniml.classifier import Classifier, Prediction
 from miniml.processor import usable_processors
 from serving.dataplane import CarefulDataPlane
@@ -365,6 +367,28 @@ def test_a_tampered_model_folder_is_not_served(tmp_path: Path) -> None:
     assert message.startswith("error: ")
     assert "config.json has SHA-256" in message
     assert len(message.splitlines()) == 1
+
+
+def test_a_signed_folder_of_another_digest_than_the_expected_one_is_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    expected = f"--expected-digest={manifest.read(tiny_model).digest}"
+    other = tiny.write_classifier(tmp_path / "other")
+    message = refused_start(f"--model-dir={other}", expected)
+    assert f"its digest is {manifest.read(other).digest[:12]}…, signed off was" in message
+    assert len(message.splitlines()) == 1
+    flipped = tmp_path / "flipped"
+    shutil.copytree(tiny_model, flipped)
+    weights = bytearray((flipped / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (flipped / "model.safetensors").write_bytes(weights)
+    assert "model.safetensors has SHA-256" in refused_start(f"--model-dir={flipped}", expected)
+
+
+def test_the_expected_folder_is_served(tiny_model: Path, tmp_path: Path) -> None:
+    expected = f"--expected-digest={manifest.read(tiny_model).digest}"
+    with running(tiny_model, tmp_path / "log", expected) as server:
+        assert server.v1(["a text"]).ok
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import yaml
 from miniml import __version__
 from miniml.images import STAGES
 from miniml.settings import (
+    ChampionSettings,
     DataSettings,
     DeploymentSettings,
     EvaluationSettings,
@@ -29,7 +30,7 @@ def test_the_committed_yaml_is_what_the_code_compiles_to(tmp_path: Path) -> None
     fresh = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.yaml")}
     committed = ROOT / "pipelines" / "compiled"
     assert fresh == {path.relative_to(committed): path.read_text() for path in committed.rglob("*.yaml")}
-    assert len(fresh) == 7
+    assert len(fresh) == 8
 
 
 def test_every_image_carries_the_version() -> None:
@@ -59,6 +60,7 @@ def test_every_pipeline_argument_defaults_to_the_stages_own_setting() -> None:
         TrainingSettings(),
         EvaluationSettings(),
         GateSettings(),
+        ChampionSettings(),
         DeploymentSettings(),
     ):
         settings |= vars(stage)

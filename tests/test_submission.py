@@ -18,7 +18,7 @@ from pipelines.submission import with_seconds
 from tests.command import ROOT, Ended, pipeline
 from tests.kfp_server import KfpServer
 
-STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
+STAGES = ["preflight", "champion", "transform", "train", "evaluate", "gate", "deploy"]
 DONE = dict.fromkeys(STAGES, "SUCCEEDED")
 
 
@@ -62,8 +62,8 @@ def test_each_stages_start_and_end_is_told_once(server: KfpServer) -> None:
     begun = {"preflight": "SUCCEEDED", "transform": "RUNNING"}
     server.looks = [{}, begun, begun, DONE]
     ended = submit(server)
-    assert ended.out.count("[2/6] transform · running") == 1
-    assert ended.out.count("[2/6] transform · succeeded in 1:05") == 1
+    assert ended.out.count("[3/7] transform · running") == 1
+    assert ended.out.count("[3/7] transform · succeeded in 1:05") == 1
     assert "root" not in ended.out
     assert ended.out.rstrip().endswith("succeeded: deployed")
 
@@ -72,8 +72,8 @@ def test_a_failed_stage_ends_it_with_status_1_and_the_command_that_shows_its_err
     server.looks, server.end = [{"preflight": "FAILED", "train": "OMITTED"}], "FAILED"
     ended = submit(server)
     assert ended.status == 1
-    assert "[1/6] preflight · failed in 1:05" in ended.out
-    assert "[3/6] train · skipped" in ended.out
+    assert "[1/7] preflight · failed in 1:05" in ended.out
+    assert "[4/7] train · skipped" in ended.out
     assert "unspecified" not in ended.out
     assert "the run ended as FAILED" in ended.err
     assert "kubectl logs" in ended.err
@@ -83,7 +83,7 @@ def test_a_failed_stage_ends_it_with_status_1_and_the_command_that_shows_its_err
 def test_a_stage_from_the_cache_is_said_to_be(server: KfpServer) -> None:
     server.looks = [{**DONE, "train": "CACHED"}]
     ended = submit(server)
-    assert "[3/6] train · unchanged, taken from the cache" in ended.out
+    assert "[4/7] train · unchanged, taken from the cache" in ended.out
     assert ended.out.count("cache") == 1
 
 
@@ -91,7 +91,7 @@ def test_a_model_that_the_gate_rejects_is_no_failure(server: KfpServer) -> None:
     server.looks = [{**DONE, "deploy": "OMITTED"}]
     ended = submit(server)
     assert ended.status == 0
-    assert "[6/6] deploy · skipped" in ended.out
+    assert "[7/7] deploy · skipped" in ended.out
     assert "rejected by the gate, nothing was deployed" in ended.out
 
 
@@ -128,7 +128,7 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None
 def test_a_run_can_be_followed_later(server: KfpServer) -> None:
     ended = pipeline("follow", "run-0", "--host", server.url)
     assert (ended.status, server.uploads) == (0, [])
-    assert "[6/6] deploy · succeeded" in ended.out
+    assert "[7/7] deploy · succeeded" in ended.out
 
 
 def test_nobody_waits_where_none_is_asked_to(server: KfpServer) -> None:

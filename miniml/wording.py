@@ -1,0 +1,48 @@
+"""Words that came with the data, made fit to be shown: a label or a column's name may be anything at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOST = 60
+"""Characters of a name that are shown, unless said otherwise."""
+
+# What means something to Markdown, HTML, or those who replace placeholders. The rest is left as it is:
+# "gut & schön" should read so.
+_MEANINGFUL = frozenset('{}[]<>|`*\\$~"')
+
+
+def quoted(name: str, most: int = MOST) -> str:
+    """The first `most` characters of a name, in quotes, on one line: harmless in a log, a table of Markdown, or a page.
+
+    What does not print (newlines, NUL, marks that turn the reading direction) and what has a meaning there is shown
+    by its number: \\x0a for a newline.
+    """
+    clipped = name if len(name) <= most else name[: most - 1] + "…"
+    return f'"{"".join(_numbered(c) if _is_risky(c) else c for c in clipped)}"'
+
+
+def without_placeholders(value: Any) -> Any:
+    """The value, with `{ {` wherever a string in it has `{{`, which KFP would take for the start of a placeholder.
+
+    KFP writes an artifact's metadata into the command line of the tasks that read it, and replaces placeholders there:
+    a label `{{$.inputs.parameters['x']}}` would be answered.
+    """
+    if isinstance(value, str):
+        while "{{" in value:
+            value = value.replace("{{", "{ {")
+        return value
+    if isinstance(value, dict):
+        return {without_placeholders(key): without_placeholders(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_placeholders(entry) for entry in value]
+    return value
+
+
+def _is_risky(character: str) -> bool:
+    return character in _MEANINGFUL or not character.isprintable()
+
+
+def _numbered(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

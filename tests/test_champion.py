@@ -1,0 +1,219 @@
+"""What serves now is found, fetched and asked; and what cannot be compared with is never passed over."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from minio import Minio
+
+from miniml import manifest
+from miniml.challenge import challenge
+from miniml.champion import NOBODY, Champion
+from miniml.champion_search import find_champion
+from miniml.classifier import Classifier
+from miniml.cluster import Cluster
+from miniml.errors import ChampionError, ClusterError, InputError, ModelFolderError
+from miniml.inference_service import MODEL_DIGEST, inference_service
+from miniml.predictions import Predictions
+from miniml.settings import ChampionSettings, DeploymentSettings
+from tests import tiny
+from tests.kubernetes_server import KubernetesServer
+from tests.s3_server import READER, S3Server
+
+SETTINGS = ChampionSettings(service_name="stars", namespace="models")
+BUCKET, FOLDER = "mlpipeline", "v2/artifacts/text-classification/run-1/train/model"
+SOURCE = f"s3://{BUCKET}/{FOLDER}"
+TEXTS = ["the food was great", "awful cold food", "we loved it", "dirty and rude"]
+
+
+@pytest.fixture(scope="module")
+def served_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_classifier(tmp_path_factory.mktemp("champion") / "model", spread=1.0)
+
+
+@pytest.fixture
+def store(
+    s3_server: S3Server, served_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Minio]:
+    """KFP's store, with the model in it; the stage may only read."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "S3_", "MINIO_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READER[1])
+    client = s3_server.client()
+    client.make_bucket(BUCKET)
+    _upload(client, served_model)
+    yield client
+    for item in client.list_objects(BUCKET, recursive=True):
+        client.remove_object(BUCKET, str(item.object_name))
+    client.remove_bucket(BUCKET)
+
+
+def _upload(client: Minio, folder: Path) -> None:
+    for path in folder.rglob("*"):
+        client.fput_object(BUCKET, f"{FOLDER}/{path.relative_to(folder).as_posix()}", str(path))
+
+
+@pytest.fixture
+def kubernetes() -> Iterator[KubernetesServer]:
+    with KubernetesServer(lambda text: {}) as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(kubernetes: KubernetesServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    monkeypatch.setenv("KUBECONFIG", str(kubernetes.write_kubeconfig(tmp_path / "kubeconfig")))
+    return Cluster.connect(retry_after=(0.01,))
+
+
+def serve(kubernetes: KubernetesServer, digest: str, source: str = SOURCE) -> dict[str, Any]:
+    settings = DeploymentSettings(service_name="stars", namespace="models")
+    service = inference_service(source, digest, settings)
+    kubernetes.services["stars"] = service
+    return service
+
+
+def digest_of(folder: Path) -> str:
+    return manifest.read(folder).digest
+
+
+def test_what_serves_is_found_by_its_address_and_digest(
+    kubernetes: KubernetesServer, cluster: Cluster, store: Minio, served_model: Path, tmp_path: Path
+) -> None:
+    serve(kubernetes, digest_of(served_model))
+    found = find_champion(SETTINGS, cluster)
+    assert found == Champion(digest_of(served_model), SOURCE, "0" * 64, "models/stars")
+    found.save(tmp_path / "record")
+    assert Champion.read(tmp_path / "record") == found
+    assert found.digest in found.markdown()
+    # The weights are evaluation's to fetch: it may well come from the cache.
+    fetched = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert "miniml.json" in fetched
+    assert "model.safetensors" not in fetched
+
+
+def test_where_nothing_serves_that_is_said(cluster: Cluster) -> None:
+    found = find_champion(SETTINGS, cluster)
+    assert not found.exists
+    assert found.absent == "Nothing is served as models/stars"
+    assert "absolute rules" in found.markdown()
+    assert find_champion(SETTINGS, None).absent == "No cluster serves anything here"
+
+
+def test_none_looks_nowhere(kubernetes: KubernetesServer, cluster: Cluster) -> None:
+    serve(kubernetes, "c" * 64)
+    found = find_champion(ChampionSettings("none", "stars", "models"), cluster)
+    assert (found.exists, found.place) == (False, "")
+    assert kubernetes.requests == []
+
+
+def test_a_cluster_that_does_not_say_is_an_error_and_not_an_empty_place(
+    kubernetes: KubernetesServer, cluster: Cluster
+) -> None:
+    kubernetes.denied = {"get inferenceservices"}
+    with pytest.raises(ClusterError, match="refuses GET"):
+        find_champion(SETTINGS, cluster)
+    kubernetes.denied, kubernetes.drops = set(), 100
+    with pytest.raises(ClusterError, match="does not answer"):
+        find_champion(SETTINGS, cluster)
+
+
+def test_a_service_that_miniml_did_not_make_cannot_be_compared_with(
+    kubernetes: KubernetesServer, cluster: Cluster, store: Minio, served_model: Path
+) -> None:
+    service = serve(kubernetes, digest_of(served_model))
+    del service["metadata"]["annotations"][MODEL_DIGEST]
+    with pytest.raises(
+        ChampionError, match=r"models/stars cannot be the champion.*no annotation.*champion=none"
+    ):
+        find_champion(SETTINGS, cluster)
+    serve(kubernetes, digest_of(served_model), "pvc://models/old")
+    with pytest.raises(ChampionError, match="pvc://models/old"):
+        find_champion(SETTINGS, cluster)
+    kubernetes.services["stars"]["spec"] = {"predictor": {"containers": []}}
+    with pytest.raises(ChampionError, match="no model folder"):
+        find_champion(SETTINGS, cluster)
+
+
+def test_a_folder_that_is_gone_or_another_ones_is_told_before_any_training(
+    kubernetes: KubernetesServer, cluster: Cluster, store: Minio
+) -> None:
+    serve(kubernetes, "c" * 64)
+    with pytest.raises(ChampionError, match=r"serves model cccccccccccc, but s3://.* now holds"):
+        find_champion(SETTINGS, cluster)
+    store.remove_object(BUCKET, f"{FOLDER}/miniml.json")
+    with pytest.raises(ChampionError, match=r"cannot be the champion.*champion=none"):
+        find_champion(SETTINGS, cluster)
+
+
+def test_a_person_may_name_the_champion(served_model: Path, store: Minio) -> None:
+    for source in (str(served_model), SOURCE):
+        found = find_champion(ChampionSettings(source), None)
+        assert (found.digest, found.source, found.place) == (digest_of(served_model), source, "")
+    with pytest.raises(InputError, match=r"champion '\./nowhere': no such file or folder"):
+        find_champion(ChampionSettings("./nowhere"), None)
+    with pytest.raises(ChampionError, match="neither a folder"):
+        find_champion(ChampionSettings("google-bert/bert-base-cased"), None)
+
+
+def answered(model_dir: Path, right: list[bool]) -> Predictions:
+    """Predictions of another model, of rows whose true labels are what the model in `model_dir` answers."""
+    labels = Classifier.load(model_dir).labels
+    references = Classifier.load(model_dir).predict_probabilities(TEXTS).argmax(axis=1)
+    answers = np.where(right, references, 1 - references)
+    probabilities = np.eye(2, dtype=np.float32)[answers]
+    return Predictions(
+        labels, TEXTS, references, probabilities, probabilities, references, "d" * 64, "f" * 64
+    )
+
+
+def champion_at(folder: Path, source: str = "") -> Champion:
+    return Champion(manifest.read(folder).digest, source or str(folder))
+
+
+def test_it_answers_the_same_rows_by_the_names_of_its_labels(served_model: Path, tmp_path: Path) -> None:
+    predictions = answered(served_model, [True, False, True, False])
+    same = challenge(champion_at(served_model), predictions)
+    assert same is not None
+    assert (same.champion_accuracy, same.only_challenger, same.only_champion) == (1.0, 0, 2)
+    # The same weights, whose classes are called the other way round.
+    turned = tiny.write_classifier(tmp_path / "turned", labels=("good", "bad"), spread=1.0)
+    wrong = challenge(champion_at(turned), predictions)
+    assert wrong is not None
+    assert (wrong.champion_accuracy, wrong.only_challenger, wrong.only_champion) == (0.0, 2, 0)
+    other = tiny.write_classifier(tmp_path / "other", labels=("poor", "fine", "great"), spread=1.0)
+    strange = challenge(champion_at(other), predictions)
+    assert strange is not None
+    assert strange.champion_accuracy == 0.0
+    assert challenge(NOBODY, predictions) is None
+
+
+def test_its_folder_is_fetched_and_every_byte_checked(store: Minio, served_model: Path) -> None:
+    champion, predictions = champion_at(served_model, SOURCE), answered(served_model, [True] * 4)
+    found = challenge(champion, predictions)
+    assert found is not None
+    assert (found.champion_digest, found.champion_accuracy) == (champion.digest, 1.0)
+    weights = (served_model / "model.safetensors").read_bytes()
+    flipped = weights[:-1] + bytes([weights[-1] ^ 1])
+    store.put_object(BUCKET, f"{FOLDER}/model.safetensors", io.BytesIO(flipped), len(flipped))
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors has SHA-256"):
+        challenge(champion, predictions)
+    store.remove_object(BUCKET, f"{FOLDER}/model.safetensors")
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors is missing"):
+        challenge(champion, predictions)
+
+
+def test_another_signed_folder_in_its_place_is_refused(served_model: Path, tmp_path: Path) -> None:
+    other = tiny.write_classifier(tmp_path / "other", labels=("no", "yes"))
+    found_before = Champion(manifest.read(served_model).digest, str(other))
+    with pytest.raises(ChampionError, match="Start the run again"):
+        challenge(found_before, answered(served_model, [True] * 4))
