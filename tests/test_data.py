@@ -157,7 +157,7 @@ def test_a_text_stands_in_one_split_only(tmp_path: Path) -> None:
     splits, _ = data.load(tmp_path / "dataset")
     texts = [row["text"] for split in splits.values() for row in split]
     assert len(texts) == len(set(texts)) == 40
-    assert summary.duplicates_dropped == 18
+    assert summary.dropped == {"duplicate": 18}
     assert summary.rows["test"] == 8
 
 
@@ -248,7 +248,7 @@ def test_empty_texts_are_left_out_when_one_says_so(tmp_path: Path) -> None:
     with as_csv(tmp_path).open("a") as file:
         file.write("  ,1\n")
     summary = prepare(tmp_path / "reviews.csv", tmp_path, drop_empty_texts=True)
-    assert (summary.empty_dropped, sum(summary.rows.values())) == (1, 40)
+    assert (summary.dropped["empty"], sum(summary.rows.values())) == (1, 40)
 
 
 def test_labels_of_more_classes_than_named_are_refused(tmp_path: Path) -> None:
