@@ -104,19 +104,20 @@ def plant_leaks(folder: Path, rows: int, share: float = 0.01, seed: int = 7) -> 
     writer, draw = Writer(seed), random.Random(seed)
     test = [writer.review() for _ in range(rows // 5)]
     planted = edits(writer.words, draw)
-    kinds, texts = [], []
+    kinds: list[str] = []
+    texts: list[str] = []
     for number in range(round(share * rows)):
-        kind = list(planted)[number % len(planted)]
-        kinds += [kind, "half"]
-        texts.append(planted[kind](draw.choice(test)))
+        edit = list(planted)[number % len(planted)]
+        kinds += [edit, "half"]
+        texts.append(planted[edit](draw.choice(test)))
         half, other = draw.choice(test).split(), writer.review().split()
         texts.append(" ".join(half[: len(half) // 2] + other[len(other) // 2 :]))
     while len(texts) + len(test) < rows:
         kinds.append("own")
         texts.append(writer.review())
-    for name, column, kind in (("train", texts, kinds), ("test", test, ["own"] * len(test))):
+    for name, column, marks in (("train", texts, kinds), ("test", test, ["own"] * len(test))):
         labels = [writer.label() for _ in column]
-        table = pa.table({"text": column, "label": labels, "kind": kind})
+        table = pa.table({"text": column, "label": labels, "kind": marks})
         pa.parquet.write_table(table, folder / f"{name}.parquet")
     return dict(Counter(kind for kind in kinds if kind in planted))
 
@@ -128,7 +129,8 @@ def find_leaks(source: Path, folder: Path, planted: dict[str, int]) -> dict[str,
     splits, _ = data.load(folder, ("train", "validation"))
     left = Counter(kind for split in splits.values() for kind in split["kind"])
     found = {kind: count - left[kind] for kind, count in planted.items()}
-    dropped = summary.dropped.get("near_duplicate", 0) + summary.dropped.get("duplicate", 0)
+    # Two copies of one text under two labels are left out as conflicting.
+    dropped = sum(summary.dropped.values())
     return {
         "recall_by_edit": {kind: found[kind] / count for kind, count in planted.items()},
         "recall": sum(found.values()) / sum(planted.values()),

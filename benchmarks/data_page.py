@@ -24,9 +24,10 @@ def data_section(result: dict[str, Any]) -> str:
     return f"""
 ## Transform
 
-`{result["command"]}`, {machine["date"]}, on {machine["processor"]}, {machine["cores"]} cores; Python {machine["python"]},
-{machine["versions"]}. Made-up reviews of 130 words in the mean, 5 classes, all rows; every size in a process of its own,
-from reading the source to the written splits, with all checks but the one for near-duplicates. The memory is the
+`{result["command"]}`, {machine["date"]}, on {machine["processor"]}, {machine["cores"]} cores;
+Python {machine["python"]}, {machine["versions"]}.
+Made-up reviews of 130 words in the mean, 5 classes, all rows; every size in a process of its own, from reading the
+source to the written splits, with all checks but the one for near-duplicates. The memory is the
 process's peak (maximum resident set), interpreter and libraries included.
 
 ![memory and rows a second by number of rows]({CHART})
