@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIPELINE := $(BIN)/python -m pipelines.text_classification
 SOURCES := miniml components pipelines serving benchmarks tests
 
-.PHONY: help setup run serve test bench-serve check format compile submit predict images cluster cluster-delete e2e lock clean
+.PHONY: help setup run serve test bench-serve bench-data check format compile submit predict images cluster cluster-delete e2e lock clean
 
 help:  ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
@@ -47,6 +47,9 @@ test: setup  ## Run the tests
 
 bench-serve: setup  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
 	@$(BIN)/python -m benchmarks.serving $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+
+bench-data: setup  ## Measure transform: memory, rows a second, leaks found; writes docs/benchmarks.md (some 5 minutes)
+	@$(BIN)/python -m benchmarks.data $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
 check: setup  ## Format, lint (with import rules), types: exactly what CI checks
 	$(BIN)/ruff format --check .

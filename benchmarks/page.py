@@ -26,13 +26,18 @@ again and writes its section anew.
 def write_page(result: dict[str, Any]) -> None:
     """Puts the section and the chart in place of the last run's."""
     _draw(result, DOCS / CHART)
+    put_section("serving", serving_section(result))
+    print(f"{PAGE.relative_to(DOCS.parent)} is written\n\n{_aims_table(result)}")
+
+
+def put_section(name: str, content: str) -> None:
+    """Writes a benchmark's own section of the page, in place of its last one; the others stay."""
     text = PAGE.read_text() if PAGE.exists() else INTRODUCTION
-    begin, end = "<!-- serving -->\n", "<!-- /serving -->\n"
-    section = f"{begin}{serving_section(result)}{end}"
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    section = f"{begin}{content}{end}"
     pattern = re.compile(re.escape(begin) + ".*" + re.escape(end), re.DOTALL)
     text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text}\n{section}"
     PAGE.write_text(text)
-    print(f"{PAGE.relative_to(DOCS.parent)} is written\n\n{_aims_table(result)}")
 
 
 def serving_section(result: dict[str, Any]) -> str:

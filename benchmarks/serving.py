@@ -31,6 +31,7 @@ import requests
 import torch
 
 from benchmarks.load import Load, Outcome, probe
+from benchmarks.machine import processor
 from benchmarks.page import write_page
 from miniml import calibration
 from miniml.classifier import Classifier, batches_of_like_length
@@ -430,12 +431,11 @@ def machine_facts(threads: int) -> dict[str, str]:
     """What the figures hold for."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     extensions = [flag for flag in ("avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16") if flag in flags]
     packages = ("torch", "transformers", "openvino", "kserve", "fastapi", "litserve")
     return {
-        "processor": f"{model or platform.processor()}, {os.cpu_count()} cores, {threads} threads"
+        "processor": f"{processor()}, {os.cpu_count()} cores, {threads} threads"
         + (f" ({', '.join(extensions)})" if extensions else ""),
         "versions": ", ".join(f"{name} {version(name)}" for name in packages),
         "python": platform.python_version(),

@@ -43,7 +43,8 @@ def disk_errors_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if explained := _explain(error, folder):
+        # An inner block has said which folder it was.
+        if not isinstance(error, StorageError) and (explained := _explain(error, folder)):
             raise explained from error
         raise
 

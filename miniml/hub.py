@@ -69,13 +69,28 @@ def fetch_model(source: HubId) -> Path:
         HubError: the hub refuses, fails, or cannot be reached.
     """
     note(f"asking the hub for {source.name}")
+    return _fetch(source, MODEL_FILES)
+
+
+def fetch_tokenizer(source: HubId) -> Path:
+    """The folder that holds the model's tokenizer.json, if it has one; its weights are not fetched.
+
+    Raises:
+        InputError: the repository or revision does not exist.
+        HubError: the hub refuses, fails, or cannot be reached.
+    """
+    note(f"asking the hub for the tokenizer of {source.name}")
+    return _fetch(source, ["tokenizer.json"])
+
+
+def _fetch(source: HubId, files: list[str]) -> Path:
     with _explained("model_id", source):
         _probe(source, "model")
         return Path(
             snapshot_download(
                 source.name,
                 revision=source.revision,
-                allow_patterns=MODEL_FILES,
+                allow_patterns=files,
                 ignore_patterns=NOT_MODEL_FILES,
             )
         )

@@ -16,6 +16,8 @@ from miniml.installation import NAMESPACE, PREDICTOR_ACCOUNT
 PRECISIONS = ("auto", "bf16", "fp32")
 TRUNCATION_SIDES = ("left", "right")
 ORDERED_LABELS = ("auto", "yes", "no")
+CONFLICT_RULES = ("drop", "majority", "refuse")
+NEAR_DUPLICATE_RULES = ("drop", "report", "off")
 AUTOSCALING_METRICS = ("cpu", "memory")
 """What Kubernetes' own autoscaler measures; the other two of KServe's are Knative's."""
 SERVED = "served"
@@ -33,7 +35,30 @@ class DataSettings:
     """Names for the classes, comma-separated, in the order of the sorted labels; "" keeps the source's."""
     row_filter: str = ""
     """`column=value` keeps only the rows whose column reads so; "" keeps all."""
+    group_column: str = ""
+    """Rows that read alike in this column (an author, a product) come into one split; "" knows no groups."""
+    slice_columns: str = ""
+    """Columns to carry along, comma-separated, so that evaluation can tell how the model does on parts of the test."""
+    fix_encoding: bool = False
+    """Reads "cafÃ©" as "café": UTF-8 that was taken for Latin-1 or Windows-1252 somewhere on its way."""
+    strip_html: bool = False
+    """Puts a space in place of HTML's tags, and a character in place of its entities."""
+    strip_control_characters: bool = False
     drop_empty_texts: bool = False
+    drop_unlabelled: bool = False
+    max_characters: int = 100_000
+    """A longer text is reported, or left out with `drop_long_texts`; 0 is no limit. The server's is the same."""
+    drop_long_texts: bool = False
+    min_rows_per_class: int = 3
+    """Of distinct texts. A class with fewer is an error, or left out with `drop_rare_classes`."""
+    drop_rare_classes: bool = False
+    conflicting_labels: str = "drop"
+    """The same text under two labels: "drop" leaves all its rows out, "majority" those of the rarer label, and
+    "refuse" ends with an error. In every case no label is changed."""
+    near_duplicates: str = "drop"
+    """"drop" takes out of training and validation what the test nearly repeats, "report" only tells."""
+    near_duplicate_threshold: float = 0.7
+    """The share of word triples, of those that stand in either text, that stand in both (Jaccard similarity)."""
     train_test_split_ratio: float = 0.2
     """The share of the rows that is held out for the test, where the source has no test split."""
     validation_split_ratio: float = 0.1
@@ -47,6 +72,17 @@ class DataSettings:
         require_fraction("validation_split_ratio", self.validation_split_ratio)
         require_at_least("max_rows", self.max_rows, 0, "Use 0 to take every row.")
         require_at_least("seed", self.seed, 0)
+        require_at_least("max_characters", self.max_characters, 0, "Use 0 for no limit.")
+        require_at_least(
+            "min_rows_per_class", self.min_rows_per_class, 3, "Each of the three splits needs one."
+        )
+        require_one_of("conflicting_labels", self.conflicting_labels, CONFLICT_RULES)
+        require_one_of("near_duplicates", self.near_duplicates, NEAR_DUPLICATE_RULES)
+        if not 0.3 <= self.near_duplicate_threshold <= 1:
+            raise InputError(
+                f"near_duplicate_threshold is {self.near_duplicate_threshold}; it must lie between 0.3 and 1 "
+                f"(0.7 asks that two texts share 70 % of their word triples)."
+            )
         if not self.dataset_id.strip():
             raise InputError(
                 "dataset_id is empty. Give a hub id, a file, a folder or package://<package>/<file>."
@@ -55,6 +91,18 @@ class DataSettings:
             raise InputError(
                 f"row_filter {self.row_filter!r} is not of the form column=value. Write it as source=imdb, say."
             )
+        own = {"text": self.text_column, "label": self.label_column}
+        for column in self.carried_columns:
+            if column in own or column in own.values():
+                raise InputError(
+                    f"slice_columns names {column!r}, which is taken: a dataset's own columns are text and label. "
+                    f"Evaluation slices by the label anyway; rename another column of that name in the source."
+                )
+
+    @property
+    def carried_columns(self) -> list[str]:
+        """What `slice_columns` names, each once."""
+        return list(dict.fromkeys(name for part in self.slice_columns.split(",") if (name := part.strip())))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class LocalRun:
 
     folder: Path
     dataset: Any
+    data_report: Any
     model: Any
     metrics: Any
     report: Any
@@ -117,7 +118,7 @@ def run(
             machine.clean_up()
     if _without_outputs(console, folder):
         raise _explained(console, folder)
-    names = ("dataset", "model", "metrics", "report", "predictions", "verdict")
+    names = ("dataset", "data_report", "model", "metrics", "report", "predictions", "verdict")
     finished = LocalRun(folder, **{name: task.outputs[name] for name in names}, seconds=console.seconds)
     _require_deployed_if_approved(finished)
     console.show_skipped()
@@ -153,6 +154,7 @@ def summarise(
 def gather(finished: LocalRun) -> None:
     """Puts what a person looks for at the top of the run's folder, by plain names."""
     shutil.copyfile(finished.report.path, finished.folder / "report.html")
+    shutil.copyfile(finished.data_report.path, finished.folder / "data_report.html")
     shutil.copyfile(finished.metrics.path, finished.folder / "metrics.json")
     shutil.copyfile(finished.predictions.path, finished.folder / "predictions.parquet")
     if finished.inference_service:

@@ -32,6 +32,7 @@ GATE, CHAMPION, DEPLOYMENT = GateSettings(), ChampionSettings(), DeploymentSetti
 
 class Outputs(NamedTuple):
     dataset: dsl.Dataset
+    data_report: dsl.HTML
     model: dsl.Model
     metrics: dsl.Metrics
     predictions: dsl.Dataset
@@ -51,7 +52,20 @@ def text_classification(
     label_column: str = DATA.label_column,
     label_names: str = DATA.label_names,
     row_filter: str = DATA.row_filter,
+    group_column: str = DATA.group_column,
+    slice_columns: str = DATA.slice_columns,
+    fix_encoding: bool = DATA.fix_encoding,
+    strip_html: bool = DATA.strip_html,
+    strip_control_characters: bool = DATA.strip_control_characters,
     drop_empty_texts: bool = DATA.drop_empty_texts,
+    drop_unlabelled: bool = DATA.drop_unlabelled,
+    max_characters: int = DATA.max_characters,
+    drop_long_texts: bool = DATA.drop_long_texts,
+    min_rows_per_class: int = DATA.min_rows_per_class,
+    drop_rare_classes: bool = DATA.drop_rare_classes,
+    conflicting_labels: str = DATA.conflicting_labels,
+    near_duplicates: str = DATA.near_duplicates,
+    near_duplicate_threshold: float = DATA.near_duplicate_threshold,
     train_test_split_ratio: float = DATA.train_test_split_ratio,
     max_rows: int = DATA.max_rows,
     model_id: str = TRAINING.model_id,
@@ -106,9 +120,24 @@ def text_classification(
         label_column=label_column,
         label_names=label_names,
         row_filter=row_filter,
+        group_column=group_column,
+        slice_columns=slice_columns,
+        fix_encoding=fix_encoding,
+        strip_html=strip_html,
+        strip_control_characters=strip_control_characters,
         drop_empty_texts=drop_empty_texts,
+        drop_unlabelled=drop_unlabelled,
+        max_characters=max_characters,
+        drop_long_texts=drop_long_texts,
+        min_rows_per_class=min_rows_per_class,
+        drop_rare_classes=drop_rare_classes,
+        conflicting_labels=conflicting_labels,
+        near_duplicates=near_duplicates,
+        near_duplicate_threshold=near_duplicate_threshold,
         train_test_split_ratio=train_test_split_ratio,
         max_rows=max_rows,
+        model_id=model_id,
+        max_length=max_length,
         seed=seed,
     ).after(to_beat)
     _may_read_the_store(data)
@@ -172,6 +201,7 @@ def text_classification(
         ).set_caching_options(False)
     return Outputs(
         dataset=data.outputs["dataset"],
+        data_report=data.outputs["report"],
         model=training.outputs["model"],
         metrics=evaluation.outputs["metrics"],
         predictions=evaluation.outputs["predictions"],

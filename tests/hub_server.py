@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 import threading
 from dataclasses import dataclass, field
@@ -182,6 +183,17 @@ def _entry(path: Path, repository: Path) -> dict[str, Any]:
     }
 
 
+def _review(stars: int, number: int) -> str:
+    """Words in an order of its own, or the transform stage would rightly take reviews for copies of each other."""
+    words = [
+        *["the", "food", "was", "and", "we", "found", "staff", "place", "it", "very"],
+        *[_STAR_WORDS[stars]] * 2,
+        str(number),
+    ]
+    random.Random(number).shuffle(words)
+    return " ".join(words)
+
+
 def write_yelp(root: Path, train_rows: int = 300, test_rows: int = 100) -> None:
     """`Yelp/yelp_review_full` as the hub has it, with few and made-up rows."""
     repository = root / "datasets" / "Yelp" / "yelp_review_full"
@@ -195,10 +207,7 @@ def write_yelp(root: Path, train_rows: int = 300, test_rows: int = 100) -> None:
         table = datasets.Dataset.from_dict(
             {
                 "label": [n % 5 for n in numbers],
-                "text": [
-                    f"the food was {_STAR_WORDS[n % 5]} and the staff {_STAR_WORDS[n % 5]} {n}"
-                    for n in numbers
-                ],
+                "text": [_review(n % 5, n) for n in numbers],
             },
             features=features,
         )

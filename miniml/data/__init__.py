@@ -1,0 +1,11 @@
+"""From any source to a dataset that training can rely on: checked, without duplicates or leaks, split once.
+
+What comes out is a folder that `datasets.load_from_disk` reads: splits train, validation and test, each
+with the columns `text` (string) and `label` (ClassLabel) and those that `slice_columns` names (strings), and
+`dataset.json` with what is known of them.
+"""
+
+from miniml.data.preparation import ReportRequest, prepare
+from miniml.data.summary import SPLITS, DatasetSummary, load
+
+__all__ = ["SPLITS", "DatasetSummary", "ReportRequest", "load", "prepare"]

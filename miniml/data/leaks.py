@@ -1,0 +1,65 @@
+"""Near-duplicates across splits leave training; within a split they are told, and stay.
+
+Within one split they falsify nothing: the test asks what training has not seen. Leaving them out would cost rows,
+and reviews by a form ("5 stars. Fast delivery, ...") differ in the very words that matter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from miniml.data.duplicates import Mask, place
+from miniml.data.findings import MOST_EXAMPLES, Findings, Passage
+from miniml.data.near_duplicates import Pairs, find_pairs
+from miniml.data.pool import Ints, Pool
+from miniml.data.splitting import OUT, Assignment
+from miniml.settings import DataSettings
+
+
+def drop_leaks(pool: Pool, assignment: Assignment, settings: DataSettings, findings: Findings) -> None:
+    """Takes rows out of `assignment` that nearly repeat a row of a later split: train < validation < test."""
+    if settings.near_duplicates == "off":
+        return
+    rows = np.flatnonzero(assignment != OUT)
+    pairs = find_pairs(pool, rows, -assignment.astype(np.int64), settings.near_duplicate_threshold)
+    one, other = assignment[pairs.first], assignment[pairs.second]
+    across = one != other
+    # A row of validation that goes does not take rows of training along.
+    leaking: Ints = np.zeros(0, np.int64)
+    for held_out in sorted({int(split) for split in one[across]} | {int(split) for split in other[across]})[
+        ::-1
+    ]:
+        for here, there in ((pairs.first, pairs.second), (pairs.second, pairs.first)):
+            hit = (assignment[here] == held_out) & (assignment[there] < held_out) & ~np.isin(here, leaking)
+            leaking = np.union1d(leaking, there[hit])
+    findings.add("near_duplicate", len(leaking), dropped=settings.near_duplicates == "drop")
+    findings.add("near_duplicate_within", len(np.unique(pairs.second[~across])))
+    unlike = pool.facts.label[pairs.first] != pool.facts.label[pairs.second]
+    findings.add("near_duplicate_conflict", len(np.unique(pairs.second[unlike])))
+    _show(pool, pairs, across, "near_duplicate", findings)
+    _show(pool, pairs, ~across, "near_duplicate_within", findings)
+    _show(pool, pairs, unlike, "near_duplicate_conflict", findings)
+    if settings.near_duplicates == "drop":
+        assignment[leaking] = OUT
+
+
+def _show(pool: Pool, pairs: Pairs, which: Mask, check: str, findings: Findings) -> None:
+    """The pairs least alike: there one sees what the threshold lets in."""
+    numbers = np.flatnonzero(which)
+    least = numbers[np.argsort(pairs.similarity[numbers], kind="stable")][:MOST_EXAMPLES]
+    for number in least.tolist():
+        rows = [int(pairs.first[number]), int(pairs.second[number])]
+        texts = pool.texts_of(rows)
+        difference = _first_difference(texts[rows[0]], texts[rows[1]])
+        passages = [
+            Passage.of(
+                place(pool, row), texts[row], str(pool.label_values[pool.facts.label[row]]), difference
+            )
+            for row in rows
+        ]
+        findings.show(check, *passages, similarity=float(pairs.similarity[number]))
+
+
+def _first_difference(one: str, other: str) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

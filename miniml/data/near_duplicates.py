@@ -1,0 +1,196 @@
+"""Texts that are nearly the same: found by MinHash and bands, decided by their true similarity.
+
+A text is the set of its word triples, without case and punctuation. The similarity of two is the Jaccard index of
+their sets: the share of all triples in either that stand in both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rensa import RMinHash
+
+from miniml.data.pool import Ints, Pool
+
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+
+WORDS_IN_A_SHINGLE = 3
+PERMUTATIONS = 128
+SEED = 42
+# The bands are as narrow as it takes to find that share of the pairs that are exactly at the threshold.
+FOUND_AT_THRESHOLD = 0.995
+# In a band that many texts share (a boilerplate), each is compared with the first ones and its neighbour only.
+MOST_COMPARED = 16
+# Texts that are held at a time while pairs are compared; 20,000 long reviews are some 50 MB.
+TEXTS_AT_A_TIME = 20_000
+# Words whose hashes are remembered; then it begins anew.
+MOST_WORDS = 1_000_000
+
+# Chinese, Japanese, Thai, Lao, Burmese and Khmer put no spaces between words: there, a character is one.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Rows that are nearly alike, in the order of `first`, then of `second`."""
+
+    first: Ints
+    second: Ints
+    similarity: np.ndarray[Any, np.dtype[np.float64]]
+
+
+def find_pairs(pool: Pool, rows: Ints, priority: Ints, threshold: float) -> Pairs:
+    """The pairs among the `rows` of the pool (sorted) that are `threshold` alike or more.
+
+    `priority` has a number for each row of the pool; where many texts share a band, those of the lowest are
+    compared with all the others.
+    """
+    candidates = _candidates(_bands(pool, rows, threshold), priority[rows])
+    left, right = rows[candidates[:, 0]], rows[candidates[:, 1]]
+    similarity = _similarities(pool, left, right)
+    alike = similarity >= threshold
+    return Pairs(left[alike], right[alike], similarity[alike])
+
+
+def rows_per_band(threshold: float) -> int:
+    """As many as still find `FOUND_AT_THRESHOLD` of the pairs at the threshold: more of them mean fewer candidates.
+
+    A band of r of the n minima agrees with probability s^r for a pair of similarity s; n/r bands are tried.
+    """
+    fitting = [
+        rows
+        for rows in range(1, PERMUTATIONS + 1)
+        if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= FOUND_AT_THRESHOLD
+    ]
+    return max(fitting)
+
+
+def _bands(pool: Pool, rows: Ints, threshold: float) -> np.ndarray[Any, np.dtype[np.uint32]]:
+    """(bands, rows): 32 bits of each band of a text's minima. Chance agreements are sorted out later."""
+    width = rows_per_band(threshold)
+    count = PERMUTATIONS // width
+    bands = np.empty((count, len(rows)), np.uint32)
+    hasher = _Hasher()
+    for begin, minima in _minima(pool, rows, hasher):
+        mixed = np.zeros((len(minima), count), np.uint64)
+        for part in range(width):
+            mixed ^= minima[:, part : part + count * width : width]
+            mixed = _mix(mixed)
+        bands[:, begin : begin + len(minima)] = (mixed >> np.uint64(32)).T
+    return bands
+
+
+def _minima(pool: Pool, rows: Ints, hasher: _Hasher) -> Iterator[tuple[int, Hashes]]:
+    begin = 0
+    for start, batch in pool.batches():
+        end = int(np.searchsorted(rows, start + batch.num_rows))
+        wanted = rows[begin:end] - start
+        if not len(wanted):
+            continue
+        texts = batch.column("text").take(wanted).to_pylist()
+        hashes, offsets = hasher.shingles(texts)
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, PERMUTATIONS, SEED)
+        yield begin, np.array(matrix.to_rows(), np.uint32).astype(np.uint64)
+        begin = end
+
+
+class _Hasher:
+    """Shingles as 64-bit numbers that are the same on every machine."""
+
+    def __init__(self) -> None:
+        self._words: dict[str, int] = {}
+
+    def shingles(self, texts: list[str]) -> tuple[Hashes, Hashes]:
+        """The shingles of all texts, one after the other, and where each text's begin (and one end more)."""
+        known = self._words
+        if len(known) > MOST_WORDS:
+            known.clear()
+        flat: list[int] = []
+        counts = np.empty(len(texts), np.int64)
+        for number, text in enumerate(texts):
+            words = _WORD.findall(text.casefold()) or [text]
+            counts[number] = len(words)
+            for word in words:
+                if (hashed := known.get(word)) is None:
+                    digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
+                    hashed = known[word] = int.from_bytes(digest, "little")
+                flat.append(hashed)
+        return _windows(np.array(flat, np.uint64), counts)
+
+
+def _windows(words: Hashes, counts: Ints) -> tuple[Hashes, Hashes]:
+    """Hashes of every run of `WORDS_IN_A_SHINGLE` words within a text; a shorter text is one run."""
+    ends = counts.cumsum()
+    positions = np.arange(len(words)) - np.repeat(ends - counts, counts)
+    left = np.repeat(counts, counts) - positions
+    mixed = _mix(words)
+    for ahead in range(1, WORDS_IN_A_SHINGLE):
+        following = np.where(left > ahead, np.roll(words, -ahead), np.uint64(0))
+        mixed = _mix(mixed ^ following)
+    begins = (left >= WORDS_IN_A_SHINGLE) | (positions == 0)
+    shingles = np.maximum(counts - WORDS_IN_A_SHINGLE + 1, 1)
+    return mixed[begins], np.append(0, shingles.cumsum()).astype(np.uint64)
+
+
+def _mix(values: Hashes) -> Hashes:
+    """Spreads every bit over all; order then matters where values are mixed one after the other."""
+    values = (values ^ (values >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    return (values ^ (values >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(1)
+
+
+def _candidates(bands: np.ndarray[Any, np.dtype[np.uint32]], priority: Ints) -> Ints:
+    """(pairs, 2): places in `bands` that agree in one of them at least, the one of lower priority first."""
+    count = bands.shape[1]
+    order_first = np.argsort(priority, kind="stable")
+    found: list[Ints] = [np.zeros(0, np.int64)]
+    for band in bands:
+        order = order_first[np.argsort(band[order_first], kind="stable")]
+        keys = band[order]
+        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if count else np.zeros(0, np.int64)
+        sizes = np.diff(np.append(starts, count))
+        ahead = np.repeat(starts + sizes, sizes) - np.arange(count) - 1
+        # Each with those behind it in its group, as far as MOST_COMPARED places.
+        for distance in range(1, min(MOST_COMPARED, int(sizes.max(initial=1)))):
+            near = np.flatnonzero(ahead >= distance)
+            found.append(order[near] * count + order[near + distance])
+        # And in large groups, with the first ones, which are of the lowest priority.
+        rank = np.arange(count) - np.repeat(starts, sizes)
+        for first in range(min(MOST_COMPARED, int(sizes.max(initial=1)))):
+            far = np.flatnonzero(rank >= first + MOST_COMPARED)
+            found.append(order[far - rank[far] + first] * count + order[far])
+        found = [np.unique(np.concatenate(found))]
+    pairs = found[0]
+    return np.stack([pairs // max(1, count), pairs % max(1, count)], axis=1)
+
+
+def _similarities(pool: Pool, left: Ints, right: Ints) -> np.ndarray[Any, np.dtype[np.float64]]:
+    similarity = np.zeros(len(left))
+    hasher = _Hasher()
+    pairs = max(1, TEXTS_AT_A_TIME // 2)
+    for begin in range(0, len(left), pairs):
+        a, b = left[begin : begin + pairs], right[begin : begin + pairs]
+        shingles = _shingle_sets(pool, np.unique(np.concatenate([a, b])), hasher)
+        similarity[begin : begin + pairs] = [
+            _jaccard(shingles[one], shingles[other])
+            for one, other in zip(a.tolist(), b.tolist(), strict=True)
+        ]
+    return similarity
+
+
+def _shingle_sets(pool: Pool, rows: Ints, hasher: _Hasher) -> dict[int, frozenset[int]]:
+    sets = {}
+    for row, text in pool.texts(rows):
+        hashes, _ = hasher.shingles([text])
+        sets[row] = frozenset(hashes.tolist())
+    return sets
+
+
+def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:
+    shared = len(one & other)
+    return shared / (len(one) + len(other) - shared)

@@ -1,0 +1,69 @@
+"""The usable rows: their texts in a file of Arrow batches, and a few bytes on each in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """An entry for every row of the pool, in the order of the source."""
+
+    split: np.ndarray[Any, np.dtype[np.uint8]]
+    """The number (in `SPLITS`) of the source's own split."""
+    row: np.ndarray[Any, np.dtype[np.uint32]]
+    """Its number in that split of the source, from 0."""
+    label: np.ndarray[Any, np.dtype[np.int32]]
+    """The number of its label's value, in order of appearance."""
+    digest: np.ndarray[Any, np.dtype[np.uint64]]
+    """(rows, 2): 128 bits of BLAKE2b of the text, all white space alike."""
+    group: np.ndarray[Any, np.dtype[np.uint64]] | None
+    """A hash of the group that it belongs to, where groups were asked for."""
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What reading the source came to."""
+
+    file: Path
+    """Arrow's file format: the column `text`, then those to carry along, all of them strings."""
+    starts: Ints
+    """The pool's number of each batch's first row, and of the row after the last."""
+    facts: Facts
+    label_values: list[Any]
+    """The source's labels in order of appearance, a ClassLabel's by its name."""
+    label_order: list[str] | None
+    """A ClassLabel's own order."""
+    rows_read: int
+
+    def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """All rows, batch by batch, each with the number of its first row."""
+        with pa.OSFile(str(self.file)) as opened:
+            reader = pa.ipc.open_file(opened)
+            for number in range(reader.num_record_batches):
+                yield int(self.starts[number]), reader.get_batch(number)
+
+    def texts(self, rows: Ints) -> Iterator[tuple[int, str]]:
+        """The texts of `rows`, which must be sorted; batches without one of them are not read."""
+        batch_of = np.searchsorted(self.starts, rows, side="right") - 1
+        with pa.OSFile(str(self.file)) as opened:
+            reader = pa.ipc.open_file(opened)
+            for number in np.unique(batch_of).tolist():
+                wanted = rows[batch_of == number]
+                texts = reader.get_batch(number).column("text").take(pa.array(wanted - self.starts[number]))
+                yield from zip(wanted.tolist(), texts.to_pylist(), strict=True)
+
+    def texts_of(self, rows: list[int]) -> dict[int, str]:
+        """The texts of a few rows, in any order."""
+        return dict(self.texts(np.unique(np.array(rows, np.int64))))

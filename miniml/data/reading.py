@@ -1,0 +1,354 @@
+"""One pass over the source: every row is checked, cleaned where that was asked for, and put into the pool."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from miniml.data.findings import Findings, Passage
+from miniml.data.pool import Facts, Pool
+from miniml.data.summary import SPLITS
+from miniml.data.texts import CLEANING, faults, suspicious
+from miniml.errors import InputError
+from miniml.settings import DataSettings
+from miniml.tables import Table
+
+# More values than this are no classes: free text, ids or prices.
+MOST_CLASSES = 10_000
+
+
+def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findings, scratch: Path) -> Pool:
+    """Reads the usable rows of every split into a pool in the folder `scratch`.
+
+    Raises:
+        InputError: a column is not there or of the wrong type, or rows are unusable and may not be left out.
+    """
+    _require_columns(tables, settings)
+    reading = _Reading(settings, findings)
+    file = scratch / "pool.arrow"
+    schema = pa.schema([(name, pa.string()) for name in ("text", *settings.carried_columns)])
+    starts = [0]
+    with pa.OSFile(str(file), "wb") as opened, pa.ipc.new_file(opened, schema) as writer:
+        for split in SPLITS:
+            if split in tables:
+                for batch in reading.usable(split, tables[split]):
+                    writer.write_batch(batch)
+                    starts.append(starts[-1] + batch.num_rows)
+    reading.require_usable()
+    return Pool(
+        file=file,
+        starts=np.array(starts, np.int64),
+        facts=reading.facts(),
+        label_values=list(reading.codes),
+        label_order=_label_names(tables["train"], settings),
+        rows_read=reading.rows_read,
+    )
+
+
+def _require_columns(tables: dict[str, Table], settings: DataSettings) -> None:
+    if "train" not in tables:
+        raise InputError(
+            f"dataset_id {settings.dataset_id!r} has no split 'train'; it has: {', '.join(tables)}. "
+            f"Name the one to use: ?split=..."
+        )
+    for split, table in tables.items():
+        if split not in SPLITS:
+            continue
+        for argument, column in _columns_asked_for(settings):
+            if column not in table.columns:
+                raise InputError(
+                    f"column {column!r} is not in split {split!r} of {settings.dataset_id}; it has: "
+                    f"{', '.join(table.columns)}. Set {argument}."
+                )
+
+
+def _columns_asked_for(settings: DataSettings) -> list[tuple[str, str]]:
+    asked = [("text_column", settings.text_column), ("label_column", settings.label_column)]
+    if settings.row_filter:
+        asked.append(("row_filter", settings.row_filter.partition("=")[0]))
+    if settings.group_column:
+        asked.append(("group_column", settings.group_column))
+    return asked + [("slice_columns", column) for column in settings.carried_columns]
+
+
+def _label_names(table: Table, settings: DataSettings) -> list[str] | None:
+    feature = table.features[settings.label_column]
+    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
+@dataclass
+class _Column:
+    """Entries for the rows read so far, a batch's at a time."""
+
+    parts: list[Any] = field(default_factory=list)
+
+    def joined(self, kind: type, width: int = 1) -> Any:
+        whole = np.concatenate(self.parts) if self.parts else np.zeros(0, kind)
+        self.parts = []
+        return whole.astype(kind, copy=False).reshape((-1, width) if width > 1 else -1)
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """Rows that must not be there, unless one says that they may be left out."""
+
+    rows: int
+    of: int
+    split: str
+    first: int
+
+
+class _Reading:
+    def __init__(self, settings: DataSettings, findings: Findings) -> None:
+        self._settings, self._findings = settings, findings
+        self.codes: dict[Any, int] = {}
+        self.rows_read = 0
+        self._split, self._row, self._label = _Column(), _Column(), _Column()
+        self._digest, self._group = _Column(), _Column()
+        self._trouble: dict[str, _Trouble] = {}
+        self._filter_reads: Counter[str] = Counter()
+
+    def usable(self, split: str, table: Table) -> Iterator[pa.RecordBatch]:
+        """The rows of one split that have a text and a label, as the pool holds them."""
+        columns = list(dict.fromkeys(column for _, column in _columns_asked_for(self._settings)))
+        counts: Counter[str] = Counter()
+        firsts: dict[str, int] = {}
+        begin = read = taken = 0
+        for batch in table.batches(columns):
+            numbers = np.arange(begin, begin + batch.num_rows)
+            begin += batch.num_rows
+            if self._settings.row_filter:
+                mask = self._lets_through(batch, table)
+                batch, numbers = batch.filter(pa.array(mask)), numbers[mask]
+            read += batch.num_rows
+            kept = self._checked(split, table, batch, numbers, counts, firsts)
+            taken += kept.num_rows
+            if kept.num_rows:
+                yield kept
+        self.rows_read += read
+        for check, rows in counts.items():
+            self._trouble.setdefault(check, _Trouble(rows, read, split, firsts[check]))
+            self._findings.add(check, rows, dropped=True)
+        self._require_rows(split, read, taken)
+
+    def _lets_through(self, batch: pa.RecordBatch, table: Table) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        name, _, wanted = self._settings.row_filter.partition("=")
+        encoded = _dictionary(batch.column(name))
+        values = [str(_named(value, table.features[name])) for value in encoded.dictionary.to_pylist()]
+        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        if len(self._filter_reads) < MOST_CLASSES:
+            for code, rows in zip(*np.unique(codes[codes >= 0], return_counts=True), strict=True):
+                self._filter_reads[values[code]] += int(rows)
+        # The last entry is for rows that have no value.
+        matches = np.array([value == wanted for value in values] + [wanted == "None"])
+        mask: np.ndarray[Any, np.dtype[np.bool_]] = matches[codes]
+        return mask
+
+    def _require_rows(self, split: str, read: int, taken: int) -> None:
+        settings = self._settings
+        if settings.row_filter and not read:
+            column = settings.row_filter.partition("=")[0]
+            seen = ", ".join(repr(value) for value, _ in self._filter_reads.most_common(5))
+            raise InputError(
+                f"row_filter {settings.row_filter!r} lets no row through; column {column!r} reads {seen}."
+            )
+        if not taken and not self._refused():
+            raise InputError(
+                f"split {split!r} of {settings.dataset_id} has no rows with a text and a label. Check the file, "
+                f"text_column and label_column."
+            )
+
+    def _checked(
+        self,
+        split: str,
+        table: Table,
+        batch: pa.RecordBatch,
+        numbers: np.ndarray[Any, np.dtype[np.int64]],
+        counts: Counter[str],
+        firsts: dict[str, int],
+    ) -> pa.RecordBatch:
+        settings = self._settings
+        column = _as_strings(batch.column(settings.text_column), settings, split, numbers)
+        texts = self._cleaned(split, column, numbers)
+        codes = self._label_codes(batch.column(settings.label_column), table, split, numbers)
+        keys = [" ".join(text.split()) for text in texts]
+        unusable = {
+            "empty": np.array([not key for key in keys], bool),
+            "unlabelled": codes < 0,
+            "long": self._long(split, texts, numbers),
+        }
+        keep = np.ones(len(texts), bool)
+        for check, rows in unusable.items():
+            rows &= keep  # A row is left out once, for the first reason.
+            if rows.any():
+                counts[check] += int(rows.sum())
+                firsts.setdefault(check, int(numbers[rows.argmax()]))
+                keep &= ~rows
+        chosen = np.flatnonzero(keep).tolist()
+        self._split.parts.append(np.full(len(chosen), SPLITS.index(split), np.uint8))
+        self._row.parts.append(numbers[keep].astype(np.uint32))
+        self._label.parts.append(codes[keep])
+        self._digest.parts.append(
+            np.frombuffer(b"".join(_digest(keys[n]) for n in chosen), np.uint64).reshape(-1, 2)
+        )
+        if settings.group_column:
+            self._group.parts.append(_group_hashes(batch.column(settings.group_column))[keep])
+        arrays = [pa.array([texts[n] for n in chosen], pa.string())]
+        for name in settings.carried_columns:
+            arrays.append(_carried(batch.column(name), table.features[name]).filter(pa.array(keep)))
+        return pa.record_batch(arrays, names=["text", *settings.carried_columns])
+
+    def _cleaned(
+        self, split: str, column: pa.StringArray, numbers: np.ndarray[Any, np.dtype[np.int64]]
+    ) -> list[str]:
+        texts: list[str] = column.to_pylist()
+        for number, meaning in suspicious(column):
+            for check, place in list(faults(texts[number], meaning)):
+                self._findings.add(check, 1)
+                if self._findings.wants(check):
+                    where = f"{split}, row {numbers[number]}"
+                    self._findings.show(check, Passage.of(where, texts[number], around=place))
+                setting, step = CLEANING.get(check, ("", None))
+                if step and getattr(self._settings, setting):
+                    texts[number] = step(texts[number])
+                    self._findings.cleaned[check] += 1
+        return texts
+
+    def _long(
+        self, split: str, texts: list[str], numbers: np.ndarray[Any, np.dtype[np.int64]]
+    ) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Of these texts, those to leave out; where none is to be, they are counted only."""
+        limit = self._settings.max_characters or float("inf")
+        long = np.array([len(text) > limit for text in texts], bool)
+        for number in np.flatnonzero(long).tolist():
+            where = f"{split}, row {numbers[number]}, {len(texts[number]):,} characters"
+            self._findings.show("long", Passage.of(where, texts[number]))
+        if self._settings.drop_long_texts:
+            return long
+        self._findings.add("long", int(long.sum()))
+        return np.zeros(len(texts), bool)
+
+    def _label_codes(
+        self, column: pa.Array, table: Table, split: str, numbers: np.ndarray[Any, np.dtype[np.int64]]
+    ) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """The number of each row's label; -1 where it has none."""
+        feature = table.features[self._settings.label_column]
+        encoded = _dictionary(column)
+        indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        # The last entry is for rows that have no value.
+        codes = np.full(len(encoded.dictionary) + 1, -1, np.int32)
+        for number, stored in enumerate(encoded.dictionary.to_pylist()):
+            value = _named(stored, feature)
+            if value is None or (isinstance(value, str) and not value.strip()) or value != value:
+                continue
+            if not isinstance(value, str | int | float | bool):
+                row = numbers[int(np.argmax(indices == number))]
+                raise InputError(
+                    f"label {value!r} in row {row} of split {split!r} is of type {type(value).__name__}; a label is "
+                    f"a string or a number. Set label_column."
+                )
+            codes[number] = self.codes.setdefault(value, len(self.codes))
+        if len(self.codes) > MOST_CLASSES:
+            raise InputError(
+                f"column {self._settings.label_column!r} holds more than {MOST_CLASSES:,} different values, which are "
+                f"no classes. Set label_column."
+            )
+        of_rows: np.ndarray[Any, np.dtype[np.int32]] = codes[indices]
+        return of_rows
+
+    def _refused(self) -> list[str]:
+        may_drop = {
+            "empty": self._settings.drop_empty_texts,
+            "unlabelled": self._settings.drop_unlabelled,
+            "long": True,
+        }
+        return [check for check in self._trouble if not may_drop[check]]
+
+    def require_usable(self) -> None:
+        """Fails where rows have to be left out and no argument says that they may be."""
+        for check in self._refused():
+            trouble, column = self._trouble[check], self._settings.text_column
+            if check == "empty":
+                raise InputError(
+                    f"{trouble.rows:,} of {trouble.of:,} texts in column {column!r} of split {trouble.split!r} "
+                    f"are empty, the first in row {trouble.first}. Fill or remove them, or set drop_empty_texts=True."
+                )
+            raise InputError(
+                f"row {trouble.first} has no label, nor have others of the {trouble.of:,} in split {trouble.split!r}: "
+                f"{trouble.rows:,} in all. Set label_column, or take another split, or set drop_unlabelled=True."
+            )
+
+    def facts(self) -> Facts:
+        return Facts(
+            split=self._split.joined(np.uint8),
+            row=self._row.joined(np.uint32),
+            label=self._label.joined(np.int32),
+            digest=self._digest.joined(np.uint64, 2),
+            group=self._group.joined(np.uint64) if self._settings.group_column else None,
+        )
+
+
+def _as_strings(
+    column: pa.Array, settings: DataSettings, split: str, numbers: np.ndarray[Any, np.dtype[np.int64]]
+) -> pa.StringArray:
+    """Texts, with "" where there is none."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        for number, value in zip(numbers, column.to_pylist(), strict=True):
+            if value is not None:
+                raise InputError(
+                    f"column {settings.text_column!r} holds {value!r}, of type {type(value).__name__}, in row "
+                    f"{number} of split {split!r}; texts are strings. Set text_column."
+                )
+    return column.cast(pa.string()).fill_null("")
+
+
+def _dictionary(column: pa.Array) -> pa.DictionaryArray:
+    """Each value once, and every row by its value's number."""
+    if pa.types.is_dictionary(column.type):
+        return column
+    if pa.types.is_nested(column.type):  # Arrow cannot tell lists apart; a wrong column needs no speed.
+        values = column.to_pylist()
+        return pa.DictionaryArray.from_arrays(pa.array(range(len(values)), pa.int32()), column)
+    return pc.dictionary_encode(column)
+
+
+def _named(value: Any, feature: Any) -> Any:
+    """A ClassLabel's name in place of its number."""
+    if not isinstance(feature, datasets.ClassLabel):
+        return value
+    # -1 is what the hub's datasets write where a test split's labels are kept secret.
+    return None if value in (None, -1) else feature.int2str(value)
+
+
+def _carried(column: pa.Array, feature: Any) -> pa.StringArray:
+    """A column as evaluation slices by it: words, with "" for no value."""
+    encoded = _dictionary(column)
+    values = [_named(value, feature) for value in encoded.dictionary.to_pylist()]
+    words = pa.array(["" if value is None else str(value) for value in values], pa.string())
+    return words.take(encoded.indices).fill_null("")
+
+
+def _group_hashes(column: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """64 bits for each row's group; rows without a group make one together."""
+    encoded = _dictionary(column)
+    hashes = [
+        int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest(), "little")
+        for value in [*encoded.dictionary.to_pylist(), None]
+    ]
+    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    of_rows: np.ndarray[Any, np.dtype[np.uint64]] = np.array(hashes, np.uint64)[indices]
+    return of_rows
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(), digest_size=16).digest()

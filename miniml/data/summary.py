@@ -1,0 +1,67 @@
+"""What is known of a prepared dataset, as `dataset.json` beside its splits holds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from miniml.errors import InputError
+
+SUMMARY_NAME = "dataset.json"
+SPLITS = ("train", "validation", "test")
+
+datasets.disable_progress_bars()
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What is known of a prepared dataset: figures only, as a model's manifest repeats them."""
+
+    source: str
+    """Where the rows came from; from an S3 store, with the digest of what was there."""
+    fingerprint: str
+    """SHA-256 (hexadecimal) over label names, texts, labels and carried columns of all splits, in order."""
+    labels: list[str]
+    rows: dict[str, int]
+    """By split."""
+    rows_per_class: dict[str, dict[str, int]]
+    """By split, then by label."""
+    settings: dict[str, Any]
+    rows_read: int = 0
+    """Of the source, those that `row_filter` let through."""
+    found: dict[str, int] = field(default_factory=dict)
+    """How many rows each check took exception to (see `miniml.data.findings`)."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """How many rows were left out, by reason."""
+    cleaned: dict[str, int] = field(default_factory=dict)
+    """How many texts each cleaning step changed."""
+
+    lengths: dict[str, float] = field(default_factory=dict)
+    """In `length_unit`, of a sample: median, percentile_95, longest, and the shares texts_cut and tokens_cut
+    that the model's `max_length` leaves unread; empty where no report was asked for."""
+    length_unit: str = ""
+
+    def remaining(self, check: str) -> int:
+        """Rows that a check took exception to and that were neither left out nor mended."""
+        return self.found.get(check, 0) - self.dropped.get(check, 0) - self.cleaned.get(check, 0)
+
+    def save(self, folder: Path) -> None:
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        (folder / SUMMARY_NAME).write_text(text, encoding="utf-8")
+
+
+def load(
+    dataset_dir: Path, splits: Sequence[str] = SPLITS
+) -> tuple[dict[str, datasets.Dataset], DatasetSummary]:
+    """Reads `splits`, and no others, of a folder that `prepare` wrote."""
+    try:
+        summary = DatasetSummary(**json.loads((dataset_dir / SUMMARY_NAME).read_text(encoding="utf-8")))
+        loaded = {split: datasets.load_from_disk(str(dataset_dir / split)) for split in splits}
+    except FileNotFoundError as error:
+        raise InputError(f"{dataset_dir} is not a dataset that the transform stage wrote: {error}") from error
+    return loaded, summary

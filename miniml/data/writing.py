@@ -1,0 +1,206 @@
+"""The splits as `datasets.load_from_disk` reads them, shuffled without ever holding more than a part of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from miniml.data.labels import Labels
+from miniml.data.pool import Ints, Pool
+from miniml.data.randomness import shuffled
+from miniml.data.splitting import Assignment
+from miniml.data.summary import SPLITS
+from miniml.data.texts import string_buffers
+
+# What is shuffled in memory at a time.
+BUCKET_BYTES = 16 << 20
+# Each is an open file.
+MOST_BUCKETS = 256
+SHARD_BYTES = 256 << 20
+# In a record batch: reading one row reads its batch.
+ROWS_TOGETHER = 1000
+
+_POSITION = "position"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    rows: dict[str, int]
+    rows_per_class: dict[str, dict[str, int]]
+    fingerprint: str
+
+
+def write_splits(
+    pool: Pool, assignment: Assignment, labels: Labels, seed: int, scratch: Path, folder: Path
+) -> Written:
+    """Writes a folder for each split, its rows in random order.
+
+    Rows go to buckets by their new position, and each bucket is put in order when all of it is there: so a shuffle
+    of any size is two passes over the disk.
+    """
+    carried = pool_columns(pool)[1:]
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=labels.names),
+            **{name: datasets.Value("string") for name in carried},
+        }
+    )
+    digest = hashlib.sha256(json.dumps([labels.names, carried], ensure_ascii=False).encode())
+    rows, per_class = {}, {}
+    buckets = _Buckets(pool, assignment, labels, seed, scratch)
+    for number, split in enumerate(SPLITS):
+        with _Shards(folder / split, features) as written:
+            for table in buckets.tables(number):
+                written.add(table)
+        rows[split] = written.rows
+        per_class[split] = dict(zip(labels.names, written.classes.tolist(), strict=True))
+        digest.update(f"\n{split}\n{written.digest()}".encode())
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(SPLITS)}), encoding="utf-8")
+    return Written(rows, per_class, digest.hexdigest())
+
+
+def pool_columns(pool: Pool) -> list[str]:
+    with pa.OSFile(str(pool.file)) as opened:
+        names: list[str] = pa.ipc.open_file(opened).schema.names
+    return names
+
+
+class _Buckets:
+    """Rows by split and new position, roughly in order."""
+
+    def __init__(self, pool: Pool, assignment: Assignment, labels: Labels, seed: int, scratch: Path) -> None:
+        self._labels = labels
+        self._folder = scratch / "buckets"
+        self._folder.mkdir()
+        mean_bytes = pool.file.stat().st_size / max(1, len(pool.facts))
+        kept = int((assignment >= 0).sum())
+        size = max(1, int(BUCKET_BYTES / mean_bytes), -(-kept // (MOST_BUCKETS - len(SPLITS))))
+        position = np.zeros(len(assignment), np.int64)
+        bucket = np.full(len(assignment), -1, np.int32)
+        self._of_split: list[list[int]] = []
+        for number in range(len(SPLITS)):
+            order = shuffled(np.flatnonzero(assignment == number), seed, "order")
+            position[order] = np.arange(len(order))
+            begin = sum(map(len, self._of_split))
+            bucket[order] = begin + position[order] // size
+            self._of_split.append(list(range(begin, begin - (-len(order) // size))))
+        self._fill(pool, bucket, position)
+
+    def _fill(self, pool: Pool, bucket: np.ndarray[Any, np.dtype[np.int32]], position: Ints) -> None:
+        with ExitStack() as open_files:
+            writers: dict[int, Any] = {}
+            for start, batch in pool.batches():
+                here = bucket[start : start + batch.num_rows]
+                order = np.argsort(here, kind="stable")
+                order = order[np.searchsorted(here[order], 0) :]
+                labels = self._labels.numbers(pool.facts.label[start : start + batch.num_rows])
+                arranged = batch.take(pa.array(order))
+                arranged = arranged.add_column(1, "label", pa.array(labels[order]))
+                arranged = arranged.append_column(_POSITION, pa.array(position[start + order]))
+                numbers, begins = np.unique(here[order], return_index=True)
+                for number, begin, end in zip(
+                    numbers.tolist(), begins.tolist(), [*begins[1:].tolist(), len(order)], strict=True
+                ):
+                    if number not in writers:
+                        file = open_files.enter_context(pa.OSFile(str(self._file(number)), "wb"))
+                        writers[number] = open_files.enter_context(pa.ipc.new_stream(file, arranged.schema))
+                    writers[number].write_batch(arranged.slice(begin, end - begin))
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number}.arrow"
+
+    def tables(self, split: int) -> Iterator[pa.Table]:
+        """The rows of a split in their order, some at a time."""
+        for number in self._of_split[split]:
+            with pa.OSFile(str(self._file(number))) as opened, pa.ipc.open_stream(opened) as reader:
+                table = reader.read_all()
+            self._file(number).unlink()
+            order = np.argsort(table.column(_POSITION).to_numpy(), kind="stable")
+            yield table.drop_columns([_POSITION]).take(pa.array(order)).combine_chunks()
+
+
+class _Shards:
+    """One split: Arrow streams of a bounded size, and the library's notes on them."""
+
+    def __init__(self, folder: Path, features: datasets.Features) -> None:
+        # What the library writes for an empty dataset, but for the rows.
+        datasets.Dataset.from_dict({name: [] for name in features}, features=features).save_to_disk(
+            str(folder)
+        )
+        for file in folder.glob("*.arrow"):
+            file.unlink()
+        self._folder, self._schema = folder, features.arrow_schema
+        self._files: list[Path] = []
+        self._open: ExitStack | None = None
+        self._writer: Any = None
+        self.rows = 0
+        self.classes = np.zeros(features["label"].num_classes, np.int64)
+        self._hashes = {name: (hashlib.sha256(), hashlib.sha256()) for name in features}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and not self._files:
+            self._begin_shard()
+        with suppress(OSError) if kind else nullcontext():  # What broke first is what is told.
+            self._end_shard()
+        if kind is None:
+            self._name_shards()
+
+    def add(self, table: pa.Table) -> None:
+        if self._open is None or self._files[-1].stat().st_size > SHARD_BYTES:
+            self._begin_shard()
+        table = table.cast(self._schema)
+        self.rows += table.num_rows
+        self.classes += np.bincount(table.column("label").to_numpy(), minlength=len(self.classes))
+        for batch in table.to_batches():
+            for name, (content, lengths) in self._hashes.items():
+                column = batch.column(name)
+                if name == "label":
+                    content.update(column.to_numpy().astype("<i8").tobytes())
+                else:
+                    starts, data = string_buffers(column)
+                    content.update(data.tobytes())
+                    lengths.update(np.diff(starts).astype("<i4").tobytes())
+        for batch in table.to_batches(max_chunksize=ROWS_TOGETHER):
+            self._writer.write_batch(batch)
+
+    def _begin_shard(self) -> None:
+        self._end_shard()
+        self._files.append(self._folder / f"part-{len(self._files)}")
+        self._open = ExitStack()
+        file = self._open.enter_context(pa.OSFile(str(self._files[-1]), "wb"))
+        self._writer = self._open.enter_context(pa.ipc.new_stream(file, self._schema))
+
+    def _end_shard(self) -> None:
+        if self._open is not None:
+            self._open.close()
+
+    def digest(self) -> str:
+        """Over every column's values and their lengths; how they are cut into batches does not matter."""
+        return " ".join(part.hexdigest() for pair in self._hashes.values() for part in pair)
+
+    def _name_shards(self) -> None:
+        names = []
+        for number, file in enumerate(self._files):
+            names.append(f"data-{number:05d}-of-{len(self._files):05d}.arrow")
+            file.rename(self._folder / names[-1])
+        state_file = self._folder / "state.json"
+        state = json.loads(state_file.read_text(encoding="utf-8"))
+        state["_data_files"] = [{"filename": name} for name in names]
+        # By this the library tells datasets apart in its cache.
+        state["_fingerprint"] = hashlib.sha256(self.digest().encode()).hexdigest()[:16]
+        state_file.write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
