@@ -26,7 +26,7 @@ from miniml.champion import Champion
 from miniml.errors import InputError
 from miniml.evaluation_result import ClassScores, Figure, Slice
 from miniml.gate import judge
-from miniml.settings import DataSettings, GateSettings
+from miniml.settings import DataSettings, GateSettings, TrainingSettings
 from miniml.wording import quoted, without_placeholders
 from pipelines.arguments import check_values, defaults
 from pipelines.text_classification import text_classification
@@ -111,7 +111,7 @@ def test_none_opens_the_gate_or_hides_an_approval_in_real_runs(
 
 @pytest.mark.filterwarnings("ignore:You may be attemping:RuntimeWarning")
 def test_labels_reach_later_stages_without_placeholders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = [payload for payload in PAYLOADS if payload.startswith("{{")]
     source, column = tmp_path / "reviews.csv", "' or True or \""
@@ -121,9 +121,8 @@ def test_labels_reach_later_stages_without_placeholders(
         table.writerows([f"text {row}", labels[row % len(labels)]] for row in range(12 * len(labels)))
     transform = components.load_component_from_file(str(COMPILED / "components" / "transform.yaml"))
     settings = DataSettings(dataset_id=str(source), text_column=column)
-    inputs = {
-        name: value for name, value in vars(settings).items() if name in transform.component_spec.inputs
-    }
+    known = {**vars(TrainingSettings(model_id=str(encoder))), **vars(settings)}
+    inputs = {name: value for name, value in known.items() if name in transform.component_spec.inputs}
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     kfp.local.init(kfp.local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     with contextlib.redirect_stdout(io.StringIO()):

@@ -87,8 +87,8 @@ def test_the_dockerfiles_are_lint_clean() -> None:
 
 
 def test_every_stage_of_the_pipeline_has_an_image_that_is_built() -> None:
-    modules = {path.stem for path in (ROOT / "components").glob("*.py")} - {"__init__", "build", "preflight"}
-    assert modules == set(STAGES)
+    modules = {path.stem for path in (ROOT / "components").glob("*.py")} - {"__init__", "build"}
+    assert modules - {"preflight", "champion"} == set(STAGES)  # those two run in deploy's
 
 
 @pytest.mark.docker

@@ -67,7 +67,7 @@ def _require_columns(tables: dict[str, Table], settings: DataSettings) -> None:
             if column not in table.columns:
                 raise InputError(
                     f"column {column!r} is not in split {split!r} of {settings.dataset_id}; it has: "
-                    f"{', '.join(table.columns)}. Set {argument}."
+                    f"{', '.join(name or repr(name) for name in table.columns)}. Set {argument}."
                 )
 
 
