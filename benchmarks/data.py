@@ -27,6 +27,7 @@ import pyarrow.parquet
 from benchmarks.data_page import write_data_page
 from benchmarks.machine import processor
 from miniml import data
+from miniml.data import preparation
 from miniml.settings import DataSettings
 
 # Yelp's reviews have 650,000 rows of training, five classes, and some 130 words in the mean.
@@ -125,7 +126,7 @@ def plant_leaks(folder: Path, rows: int, share: float = 0.01, seed: int = 7) -> 
 def find_leaks(source: Path, folder: Path, planted: dict[str, int]) -> dict[str, Any]:
     """Recall by edit and in all, and precision, of what transform takes out of training."""
     settings = DataSettings(dataset_id=str(source), slice_columns="kind", max_rows=0)
-    summary = data.prepare(settings, folder)
+    summary = preparation.prepare(settings, folder)
     splits, _ = data.load(folder, ("train", "validation"))
     left = Counter(kind for split in splits.values() for kind in split["kind"])
     found = {kind: count - left[kind] for kind, count in planted.items()}
@@ -236,7 +237,7 @@ def main() -> int:
         return 0
     if options.only:
         settings = DataSettings(dataset_id=options.only, max_rows=0, near_duplicates="off")
-        told = _measure_here(lambda: {"fingerprint": data.prepare(settings, options.into).fingerprint})
+        told = _measure_here(lambda: {"fingerprint": preparation.prepare(settings, options.into).fingerprint})
         print(json.dumps(told))
         return 0
     if not options.render_only:

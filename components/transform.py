@@ -66,11 +66,11 @@ def transform(
     """
     from pathlib import Path
 
-    from miniml import data
+    from miniml.data.preparation import ReportRequest, prepare
     from miniml.settings import DataSettings
     from miniml.wording import without_placeholders
 
-    summary = data.prepare(
+    summary = prepare(
         DataSettings(
             dataset_id=dataset_id,
             text_column=text_column,
@@ -96,7 +96,7 @@ def transform(
             seed=seed,
         ),
         Path(dataset.path),
-        data.ReportRequest(Path(report.path), model_id, max_length),
+        ReportRequest(Path(report.path), model_id, max_length),
     )
     shown = {
         "source": summary.source,

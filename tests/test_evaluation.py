@@ -11,6 +11,7 @@ import pytest
 
 from miniml import data
 from miniml.classifier import Classifier
+from miniml.data import preparation
 from miniml.errors import InputError
 from miniml.evaluation import evaluate_model, ranks_of
 from miniml.evaluation_result import EvaluationResult
@@ -45,7 +46,9 @@ def test_figures_survive_the_disk(result: EvaluationResult, tmp_path: Path) -> N
 def test_another_dataset_than_the_model_was_trained_on_is_refused(
     model_dir: Path, reviews: Path, tmp_path: Path
 ) -> None:
-    data.prepare(DataSettings(dataset_id=str(reviews), label_names="bad,good", seed=7), tmp_path / "other")
+    preparation.prepare(
+        DataSettings(dataset_id=str(reviews), label_names="bad,good", seed=7), tmp_path / "other"
+    )
     with pytest.raises(InputError, match="may have been the other's training"):
         evaluate_model(model_dir, tmp_path / "other")
 

@@ -24,15 +24,8 @@ from pipelines.containers import LABEL
 from tests import tiny
 from tests.command import ROOT, pipeline, tool
 from tests.hub_server import HubServer, write_bert, write_yelp
+from tests.test_extras import MODULES
 
-MODULES = {
-    "transform": ["miniml.data", "miniml.data.report", "miniml.tables", "minio", "kfp"],
-    "train": ["miniml.training", "minio", "kfp"],
-    "evaluate": ["miniml.evaluation", "miniml.report", "minio", "kfp"],
-    "gate": ["miniml.gate", "kfp"],
-    "deploy": ["miniml.deployment", "miniml.preflight", "miniml.champion_search", "minio", "kfp"],
-    SERVING: ["serving.startup", "miniml.classifier"],
-}
 # What would be another stage's business, each hundreds of megabytes or a server.
 FOREIGN = {
     "transform": ["torch", "transformers", "kserve"],

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.data import Writer, find_leaks, plant_leaks
 from miniml import data
+from miniml.data import preparation
 from miniml.data.near_duplicates import PERMUTATIONS, rows_per_band
 from miniml.errors import InputError
 from miniml.settings import DataSettings
@@ -31,7 +32,7 @@ def reviews() -> list[str]:
 
 
 def prepare(source: Path, folder: Path, **settings: object) -> data.DatasetSummary:
-    return data.prepare(DataSettings(dataset_id=str(source), **settings), folder / "dataset")  # type: ignore[arg-type]
+    return preparation.prepare(DataSettings(dataset_id=str(source), **settings), folder / "dataset")  # type: ignore[arg-type]
 
 
 def test_planted_leaks_are_found_and_what_shares_half_a_text_is_not(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miniml import data, training
+from miniml import training
+from miniml.data import preparation
 from miniml.evaluation import evaluate_model
 from miniml.predictions import Predictions
 from miniml.settings import DataSettings, TrainingSettings
@@ -25,7 +26,7 @@ def cold_model(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stopped as soon as it tells good from bad: it is mostly right by then, and not at all sure of it."""
     folder = tmp_path_factory.mktemp("cold")
     tiny.write_reviews(folder / "reviews.csv", rows=600)
-    data.prepare(
+    preparation.prepare(
         DataSettings(dataset_id=str(folder / "reviews.csv"), label_names="bad,good"), folder / "dataset"
     )
     settings = TrainingSettings(model_id=str(encoder), **{**TRAINING, "iterations": 20})

@@ -21,6 +21,7 @@ import pytest
 from minio import Minio
 
 from miniml import data, manifest, store, training
+from miniml.data import preparation
 from miniml.errors import InputError, MinimlError, ModelFolderError, StorageError, StoreError
 from miniml.settings import DataSettings, TrainingSettings
 from miniml.sources import S3Address, s3_address
@@ -245,7 +246,7 @@ def test_datasets_come_from_the_store_and_say_which_content_they_were(
     sources = []
     for number, path in enumerate(("raw/reviews.csv", "raw", "raw/", "reviews@latest")):
         asked = DataSettings(dataset_id=f"s3://{bucket}/{path}", label_names="bad,good")
-        summary = data.prepare(asked, tmp_path / str(number))
+        summary = preparation.prepare(asked, tmp_path / str(number))
         assert summary.fingerprint == local.fingerprint
         assert summary.source.startswith(f"s3://{bucket}/{path}#sha256=")
         sources.append(summary.source)
@@ -253,7 +254,7 @@ def test_datasets_come_from_the_store_and_say_which_content_they_were(
     # A folder has the digest that it would be published under.
     assert sources[1].partition("#")[2] == sources[3].partition("#")[2]
     again = DataSettings(dataset_id=sources[0], label_names="bad,good")
-    assert data.prepare(again, tmp_path / "again").source == sources[0]
+    assert preparation.prepare(again, tmp_path / "again").source == sources[0]
 
 
 def test_a_recorded_source_brings_what_it_was_or_an_error(bucket: str, client: Minio, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 What comes out is a folder that `datasets.load_from_disk` reads: splits train, validation and test, each
 with the columns `text` (string) and `label` (ClassLabel) and those that `slice_columns` names (strings), and
 `dataset.json` with what is known of them.
+
+`miniml.data.preparation` makes it. This package itself only reads it, and so needs none of the libraries of making
+one: the images of train and evaluate do not have them.
 """
 
-from miniml.data.preparation import ReportRequest, prepare
 from miniml.data.summary import SPLITS, DatasetSummary, load
 
-__all__ = ["SPLITS", "DatasetSummary", "ReportRequest", "load", "prepare"]
+__all__ = ["SPLITS", "DatasetSummary", "load"]

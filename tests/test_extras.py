@@ -1,0 +1,62 @@
+"""Each stage gets along with what its own extra installs: an import of another stage's library fails in its image."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from miniml.images import SERVING, STAGES
+from tests.command import ROOT
+
+MODULES = {
+    "transform": ["miniml.data.preparation", "miniml.data.report", "miniml.tables", "minio", "kfp"],
+    "train": ["miniml.training", "minio", "kfp"],
+    "evaluate": ["miniml.evaluation", "miniml.report", "miniml.challenge", "minio", "kfp"],
+    "gate": ["miniml.gate", "kfp"],
+    "deploy": ["miniml.deployment", "miniml.preflight", "miniml.champion_search", "minio", "kfp"],
+    SERVING: ["serving.startup", "miniml.classifier"],
+}
+"""What each image must be able to import."""
+
+EXTRAS = {stage: stage for stage in STAGES} | {SERVING: "serve"}
+
+
+def installed_by(extra: str) -> set[str]:
+    """The distributions that `miniml[extra]` brings, all that they ask for among them."""
+    found: set[str] = set()
+    asked = [("miniml", frozenset({extra}))]
+    seen = set()
+    while asked:
+        name, extras = asked.pop()
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
+        try:
+            requires = distribution(name).requires or []
+        except PackageNotFoundError:  # for another platform
+            continue
+        found.add(name)
+        for requirement in map(Requirement, requires):
+            wanted = [{"extra": each} for each in extras] or [{"extra": ""}]
+            if requirement.marker is None or any(requirement.marker.evaluate(each) for each in wanted):
+                asked.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
+    return found
+
+
+@pytest.mark.parametrize("stage", MODULES)
+def test_a_stage_imports_nothing_that_its_extra_does_not_install(stage: str) -> None:
+    there = installed_by(EXTRAS[stage])
+    absent = sorted(
+        module
+        for module, owners in packages_distributions().items()
+        if module.isidentifier() and not there & {canonicalize_name(owner) for owner in owners}
+    )
+    assert {"pytest", "schemathesis"} <= set(absent)
+    script = f"import sys; sys.modules.update(dict.fromkeys({absent})); import {', '.join(MODULES[stage])}"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
