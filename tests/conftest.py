@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
-from miniml import data, training
+from miniml import training
+from miniml.data import preparation
 from miniml.settings import DataSettings, TrainingSettings
 from tests import tiny
 from tests.s3_server import S3Server
@@ -17,6 +19,9 @@ from tests.s3_server import S3Server
 if TYPE_CHECKING:
     from tests.browser import Browser
     from tests.predictor import Server
+
+# A tiny model's steps are too short to share: on two threads that wait for each other they take five times as long.
+torch.set_num_threads(1)
 
 TRAINING: dict[str, Any] = {"batch_size": 16, "iterations": 60, "learning_rate": 1e-2, "max_length": 32}
 """Enough for a tiny model to tell good words from bad ones."""
@@ -35,7 +40,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset_dir(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dataset") / "dataset"
-    data.prepare(DataSettings(dataset_id=str(reviews), label_names="bad,good"), folder)
+    preparation.prepare(DataSettings(dataset_id=str(reviews), label_names="bad,good"), folder)
     return folder
 
 
