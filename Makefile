@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIPELINE := $(BIN)/python -m pipelines.text_classification
 SOURCES := miniml components pipelines serving benchmarks tests
 
-.PHONY: help setup run serve test bench-serve bench-data check format compile submit predict images cluster cluster-delete e2e lock clean
+.PHONY: help setup run serve test bench-serve bench-data bench-train check format compile submit predict images cluster cluster-delete e2e lock clean
 
 help:  ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
@@ -50,6 +50,9 @@ bench-serve: setup  ## Measure serving beside its peers and write docs/benchmark
 
 bench-data: setup  ## Measure transform: memory, rows a second, leaks found; writes docs/benchmarks.md (some 5 minutes)
 	@$(BIN)/python -m benchmarks.data $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+
+bench-train: setup  ## Measure training beside the prototype's and the Trainer's own; writes docs/benchmarks.md (some 20 minutes)
+	@$(BIN)/python -m benchmarks.training $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
 check: setup  ## Format, lint (with import rules), types: exactly what CI checks
 	$(BIN)/ruff format --check .

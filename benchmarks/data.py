@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -15,8 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from benchmarks.data_page import write_data_page
-from benchmarks.machine import processor
+from benchmarks.machine import described, peak_mib
 from miniml import data
 from miniml.data import preparation
 from miniml.settings import DataSettings
@@ -162,17 +157,10 @@ def _batches(writer: Writer, size: int, schema: pa.Schema) -> Iterator[pa.Record
         yield pa.record_batch([pa.array(column) for column in columns], schema=schema)
 
 
-def _peak_mib() -> float:
-    # Kilobytes on Linux, bytes on macOS.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1 << 20 if sys.platform == "darwin" else 1 << 10
-    )
-
-
 def _measure_here(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    start, begin = _peak_mib(), time.perf_counter()
+    start, begin = peak_mib(), time.perf_counter()
     told = work()
-    return {**told, "seconds": time.perf_counter() - begin, "peak_mib": _peak_mib(), "start_mib": start}
+    return {**told, "seconds": time.perf_counter() - begin, "peak_mib": peak_mib(), "start_mib": start}
 
 
 def _in_a_process(*words: str) -> dict[str, Any]:
@@ -207,15 +195,8 @@ def measure(sizes: tuple[int, ...], leak_rows: int) -> dict[str, Any]:
             "--only", str(folder / "leaky"), "--into", str(folder / "out"), "--planted", json.dumps(planted)
         )
     print(f"leaks: recall {leaks['recall']:.3f}, precision {leaks['precision']:.3f}", flush=True)
-    libraries = ("pyarrow", "datasets", "numpy", "rensa", "ftfy")
     return {
-        "machine": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "versions": ", ".join(f"{library} {version(library)}" for library in libraries),
-            "date": datetime.now(UTC).date().isoformat(),
-        },
+        "machine": described("pyarrow", "datasets", "numpy", "rensa", "ftfy"),
         "command": "make bench-data",
         "points": points,
         "leaks": {**leaks, "rows": leak_rows},

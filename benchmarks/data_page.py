@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.page import DOCS, PAGE, put_section
+from benchmarks.page import DOCS, PAGE, aims_table, put_section
 
 CHART = "benchmarks-data.svg"
 _COLOURS = {"csv": "#2f7fb5", "parquet": "#c2274b"}
@@ -14,7 +14,7 @@ def write_data_page(result: dict[str, Any]) -> None:
     """Puts the section and the chart in place of the last run's."""
     _draw(result)
     put_section("data", data_section(result))
-    print(f"{PAGE.relative_to(DOCS.parent)} is written\n\n{_aims_table(result)}")
+    print(f"{PAGE.relative_to(DOCS.parent)} is written\n\n{aims_table(aims(result))}")
 
 
 def data_section(result: dict[str, Any]) -> str:
@@ -45,7 +45,7 @@ at a peak of {leaks["peak_mib"]:,.0f} MiB.
 |---|---|
 {by_edit}
 
-{_aims_table(result)}
+{aims_table(aims(result))}
 """
 
 
@@ -90,15 +90,6 @@ def _bytes_per_row(result: dict[str, Any], form: str) -> float:
     first, last = points[-2], points[-1]
     grown: float = (last["peak_mib"] - first["peak_mib"]) * (1 << 20) / (last["rows"] - first["rows"])
     return grown
-
-
-def _aims_table(result: dict[str, Any]) -> str:
-    lines = ["| aim | reached | wanted | |", "|---|---|---|---|"]
-    lines += [
-        f"| {aim} | {figure} | {wanted} | {'yes' if met else '**no**'} |"
-        for aim, figure, wanted, met in aims(result)
-    ]
-    return "\n".join(lines)
 
 
 def _draw(result: dict[str, Any]) -> None:

@@ -184,12 +184,17 @@ def aims(result: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
     ]
 
 
-def _aims_table(result: dict[str, Any]) -> str:
+def aims_table(aims: list[tuple[str, str, str, bool]]) -> str:
+    """What was to be reached and what was, as Markdown."""
     lines = ["| aim | reached | wanted | |", "|---|---|---|---|"]
     lines += [
-        f"| {aim} | {figure} | {wanted} | {'yes' if met else '**no**'} |"
-        for aim, figure, wanted, met in aims(result)
+        f"| {aim} | {figure} | {wanted} | {'yes' if met else '**no**'} |" for aim, figure, wanted, met in aims
     ]
+    return "\n".join(lines)
+
+
+def _aims_table(result: dict[str, Any]) -> str:
+    lines = [aims_table(aims(result))]
     ceiling, naive = result["ceiling"], _point(result, "a", 1)["p50"]
     least = ceiling["flops_per_text"] / max(ceiling["matrix_gflops"].values()) / 1e6
     lines += [

@@ -9,7 +9,6 @@ import csv
 import gc
 import json
 import os
-import platform
 import queue
 import random
 import signal
@@ -20,8 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,7 +28,7 @@ import requests
 import torch
 
 from benchmarks.load import Load, Outcome, probe
-from benchmarks.machine import processor
+from benchmarks.machine import described, processor
 from benchmarks.page import write_page
 from miniml import calibration
 from miniml.classifier import Classifier, batches_of_like_length
@@ -434,12 +431,9 @@ def machine_facts(threads: int) -> dict[str, str]:
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     extensions = [flag for flag in ("avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16") if flag in flags]
     packages = ("torch", "transformers", "openvino", "kserve", "fastapi", "litserve")
-    return {
+    return described(*packages) | {
         "processor": f"{processor()}, {os.cpu_count()} cores, {threads} threads"
-        + (f" ({', '.join(extensions)})" if extensions else ""),
-        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).date().isoformat(),
+        + (f" ({', '.join(extensions)})" if extensions else "")
     }
 
 
