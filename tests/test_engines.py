@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +15,10 @@ from miniml import engines, manifest, probes
 from miniml.classifier import Classifier
 from miniml.engines import REFERENCE, TorchEngine
 from miniml.errors import InputError
+from miniml.predictions import Predictions
 from serving.engine_choice import AUTO, LANES, EngineByShape, choose
 from tests import tiny
+from tests.command import ROOT
 
 # It compiles for half a minute, which `make bench-serve` has and these tests have not.
 COMPILED = "torch-compiled"
@@ -134,3 +137,14 @@ def test_converting_a_model_tells_nobody(classifier: Classifier) -> None:
     engines.convert(reference(classifier).model)
     assert sys.modules["openvino_telemetry"] is None
     assert "openvino.tools.ovc.telemetry_stub" in sys.modules
+
+
+@pytest.mark.skipif("MINIML_EXPECT_DEMO" not in os.environ, reason="asks what `make run` left in .ci/run")
+def test_the_engine_that_is_chosen_answers_a_thousand_reviews_as_they_were_evaluated() -> None:
+    latest = ROOT / "local_outputs" / "latest"
+    evaluated = Predictions.read(latest / "predictions.parquet")
+    chosen = choose(Classifier.load(latest / "model"), latest / "model", AUTO, threads=2).classifier
+    found = chosen.predict_probabilities(evaluated.texts)
+    assert len(found) >= 1000
+    assert (found.argmax(axis=1) == evaluated.predicted).mean() >= 0.995
+    assert np.abs(found - evaluated.probabilities).max() <= 0.02
