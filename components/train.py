@@ -10,15 +10,27 @@ def train(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     model_id: str,
+    from_scratch: bool,
     batch_size: int,
+    gradient_accumulation: int,
     iterations: int,
     epochs: int,
     device: str,
     max_length: int,
     truncation_side: str,
     learning_rate: float,
+    schedule: str,
+    warmup_share: float,
+    weight_decay: float,
+    max_gradient_norm: float,
+    class_weights: str,
+    label_smoothing: float,
     dropout: float,
     frozen_layers: int,
+    lora_rank: int,
+    evaluations: int,
+    best_by: str,
+    early_stopping: int,
     precision: str,
     seed: int,
 ) -> None:
@@ -28,15 +40,27 @@ def train(
         dataset: What transform wrote.
         model: A folder: safetensors, tokenizer, config, and miniml.json, which signs them.
         model_id: A hub id, a folder, package://<package>/<folder>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>.
-        batch_size: Texts in one optimizer step.
+        from_scratch: Takes the model's architecture and tokenizer only; its weights are drawn anew.
+        batch_size: Texts whose gradients are computed together.
+        gradient_accumulation: Batches in one optimizer step.
         iterations: Optimizer steps; 0 trains for whole epochs.
         epochs: Passes over the training rows, where iterations is 0.
         device: cpu, cuda, cuda:1, mps or auto.
         max_length: Tokens of a text that the model sees.
         truncation_side: Where a longer text is cut: right keeps its beginning, left its end.
-        learning_rate: The highest one; it warms up and then falls linearly.
+        learning_rate: The highest one, after the warm-up. LoRA takes some ten times that of a full training.
+        schedule: How the learning rate falls then: linear, cosine or constant.
+        warmup_share: The share of the steps over which the learning rate rises.
+        weight_decay: By how much, times the learning rate, a step shrinks the weights.
+        max_gradient_norm: A longer gradient is cut to this length; 0 never cuts.
+        class_weights: none, or balanced: a text of a rare class counts for more, so that all classes count alike.
+        label_smoothing: The share of each label that is spread over all classes.
         dropout: The encoder's dropout rate; 0 is fastest on a CPU.
-        frozen_layers: How many of the lowest encoder layers, and the embeddings, to leave as they are.
+        frozen_layers: How many of the lowest encoder layers, and the embeddings, to keep; -1 keeps the whole encoder.
+        lora_rank: Above 0, two matrices of this rank learn beside each of the encoder's linear layers (LoRA).
+        evaluations: Points of the validation curve.
+        best_by: Which point's weights to keep: the best by accuracy, macro_f1 or loss, or the last.
+        early_stopping: Ends the training after so many points in a row that were no better by best_by; 0 never does.
         precision: fp32, bf16, or auto: bf16 where the processor has it.
         seed: The same seed gives the same model on the same machine.
     """
@@ -50,15 +74,27 @@ def train(
         Path(model.path),
         TrainingSettings(
             model_id=model_id,
+            from_scratch=from_scratch,
             batch_size=batch_size,
+            gradient_accumulation=gradient_accumulation,
             iterations=iterations,
             epochs=epochs,
             device=device,
             max_length=max_length,
             truncation_side=truncation_side,
             learning_rate=learning_rate,
+            schedule=schedule,
+            warmup_share=warmup_share,
+            weight_decay=weight_decay,
+            max_gradient_norm=max_gradient_norm,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
             dropout=dropout,
             frozen_layers=frozen_layers,
+            lora_rank=lora_rank,
+            evaluations=evaluations,
+            best_by=best_by,
+            early_stopping=early_stopping,
             precision=precision,
             seed=seed,
         ),

@@ -152,14 +152,7 @@ class Classifier:
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Each text's tokens, shape [tokens], cut to the model's maximal length."""
-        if not texts:
-            return []
-        if self._tokenizer.is_fast:
-            # What transformers calls too, without what it would make of it: offsets, and copies into lists.
-            encodings = self._tokenizer.backend_tokenizer.encode_batch_fast(list(texts))
-            return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
-        encoded = self._tokenizer(list(texts), truncation=True, return_attention_mask=False)
-        return [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
+        return encode(self._tokenizer, texts)
 
     def lengths(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """How many tokens each text has as a whole, also where the model reads fewer."""
@@ -209,6 +202,18 @@ class Classifier:
         (ids,) = self.encode([words])
         # The last token stays: most models end on a special one.
         return [np.append(ids[: length - 1], ids[-1]) if length < len(ids) else ids for length in lengths]
+
+
+def encode(tokenizer: Any, texts: Sequence[str]) -> list[TokenIds]:
+    """Each text's tokens, shape [tokens], cut to the maximal length of `tokenizer`, which has truncated before."""
+    if not texts:
+        return []
+    if tokenizer.is_fast:
+        # What transformers calls too, without what it would make of it: offsets, and copies into lists.
+        encodings = tokenizer.backend_tokenizer.encode_batch_fast(list(texts))
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+    encoded = tokenizer(list(texts), truncation=True, return_attention_mask=False)
+    return [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
 
 
 def logits_of(

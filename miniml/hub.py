@@ -29,7 +29,8 @@ PROBE_TIMEOUT = 10.0
 
 # Configuration, tokenizer and weights that stand at the root: the same weights in other frameworks' formats,
 # which many repositories carry too, stay where they are.
-MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+MODEL_FILES = ["*.json", "*.txt", "*.model"]
+WEIGHT_FILES = ["*.safetensors"]
 NOT_MODEL_FILES = ["*/*"]
 
 
@@ -61,15 +62,17 @@ def load_dataset(source: HubId) -> datasets.DatasetDict:
     return datasets.DatasetDict(train=loaded)
 
 
-def fetch_model(source: HubId) -> Path:
+def fetch_model(source: HubId, weights: bool = True) -> Path:
     """The folder that holds the model's configuration, tokenizer and safetensors, from the cache if it is there.
+
+    Without `weights` no safetensors are fetched.
 
     Raises:
         InputError: the repository or revision does not exist.
         HubError: the hub refuses, fails, or cannot be reached.
     """
     note(f"asking the hub for {source.name}")
-    return _fetch(source, MODEL_FILES)
+    return _fetch(source, MODEL_FILES + WEIGHT_FILES if weights else MODEL_FILES)
 
 
 def fetch_tokenizer(source: HubId) -> Path:

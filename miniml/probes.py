@@ -20,10 +20,9 @@ CANDIDATES = 64
 PROBES = 8
 
 
-def write(model_dir: Path, engine: Engine, texts: Sequence[Sequence[int]]) -> None:
+def write(model_dir: Path, engine: Engine, texts: Sequence[TokenIds]) -> None:
     """Keeps those of the first encoded `texts` that `engine` is least sure of."""
-    candidates = [np.array(ids, dtype=np.int64) for ids in texts[:CANDIDATES]]
-    surest_last = sorted(candidates, key=lambda ids: _margin(engine, ids))
+    surest_last = sorted(texts[:CANDIDATES], key=lambda ids: _margin(engine, ids))
     (model_dir / PROBES_NAME).write_text(json.dumps([ids.tolist() for ids in surest_last[:PROBES]]) + "\n")
 
 

@@ -14,6 +14,10 @@ from miniml.errors import InputError
 from miniml.installation import NAMESPACE, PREDICTOR_ACCOUNT
 
 PRECISIONS = ("auto", "bf16", "fp32")
+SCHEDULES = ("linear", "cosine", "constant")
+CLASS_WEIGHTS = ("none", "balanced")
+LAST = "last"
+BEST_BY = ("accuracy", "macro_f1", "loss", LAST)
 TRUNCATION_SIDES = ("left", "right")
 ORDERED_LABELS = ("auto", "yes", "no")
 CONFLICT_RULES = ("drop", "majority", "refuse")
@@ -110,7 +114,12 @@ class TrainingSettings:
     """How to fine-tune an encoder into a classifier."""
 
     model_id: str = "google-bert/bert-base-cased"
+    from_scratch: bool = False
+    """Takes the model's architecture and tokenizer only, and draws its weights anew, which takes far more rows."""
     batch_size: int = 2
+    """Texts whose gradients are computed together."""
+    gradient_accumulation: int = 1
+    """Batches in one optimizer step. 4 batches of 4 come to what one of 16 does, in less memory."""
     iterations: int = 200
     """Optimizer steps; 0 trains for whole `epochs` instead."""
     epochs: int = 1
@@ -121,12 +130,38 @@ class TrainingSettings:
     truncation_side: str = "right"
     """Where a longer text is cut: "right" keeps its beginning, "left" its end, where reviews give their verdict."""
     learning_rate: float = 5e-5
+    """The highest one. LoRA's few weights take some ten times that of a training of all weights."""
+    schedule: str = "linear"
+    """How the learning rate falls after the warm-up: in a line or half a cosine wave to 0, or not at all."""
+    warmup_share: float = 0.1
+    """The share of the steps over which the learning rate rises: a new head's first gradients are large and wild."""
+    weight_decay: float = 0.0
+    """By how much, times the learning rate, a step shrinks the weights. A pass or two leaves it nothing to do."""
+    max_gradient_norm: float = 1.0
+    """A longer gradient is cut to this length; 0 never cuts."""
+    class_weights: str = "none"
+    """"balanced" lets a text of a rare class count for more, so that all classes count alike. It costs accuracy where
+    the test is as unbalanced as the training, and gains recall of the rare ones."""
+    label_smoothing: float = 0.0
+    """The share of each label that is spread over all classes, for labels that one should not trust altogether."""
     dropout: float = 0.0
     """On a CPU dropout takes a third of a step (its random numbers are drawn on one thread, and it
     forces the slow attention kernel), and a pass or two over the data hardly overfits. BERT's own is 0.1."""
     frozen_layers: int = 0
     """With 2, say, the embeddings and the 2 lowest encoder layers stay as they were pretrained. What they know
-    is general, and a step that leaves them out is faster: by 1.4 times for 2 of MiniLM's 6."""
+    is general, and a step that leaves them out is faster: by 1.4 times for 2 of MiniLM's 6. -1 freezes the whole
+    encoder, so that only a new head learns."""
+    lora_rank: int = 0
+    """Above 0, the encoder's own weights stay, and beside each of its linear layers learn two matrices of this rank,
+    which are added to it in the end (LoRA). 8 or 16 keep most of what a full training reaches, with a tenth of the
+    optimizer's memory."""
+    evaluations: int = 2
+    """Points of the validation curve; each costs a pass over the validation rows. The last step is always one."""
+    best_by: str = "accuracy"
+    """The weights are kept of the point that is best by this validation figure, the later of equals; "last" keeps
+    those of the last step."""
+    early_stopping: int = 0
+    """Ends the training after so many points in a row that were no better by `best_by`; 0 never does."""
     precision: str = "auto"
     """"auto" computes in bfloat16 where the processor multiplies it in hardware, and in fp32 elsewhere."""
     seed: int = 42
@@ -135,25 +170,61 @@ class TrainingSettings:
         if not self.model_id.strip():
             raise InputError("model_id is empty. Give a hub id, a folder or package://<package>/<folder>.")
         require_at_least("batch_size", self.batch_size, 1)
+        require_at_least("gradient_accumulation", self.gradient_accumulation, 1)
         require_at_least("epochs", self.epochs, 1)
         if self.iterations < 0:
             raise InputError(
                 f"iterations is {self.iterations}, below 1. Give a number of optimizer steps of 1 or more, "
                 f"or exactly 0 to train for whole epochs."
             )
-        require_at_least("frozen_layers", self.frozen_layers, 0, "0 trains them all.")
+        require_at_least("frozen_layers", self.frozen_layers, -1, "0 trains them all, -1 only the head.")
+        require_at_least("lora_rank", self.lora_rank, 0, "0 trains the encoder's own weights.")
+        self._require_one_way_to_learn()
+        require_at_least(
+            "evaluations", self.evaluations, 1, "The model's validation figures come from the last."
+        )
+        require_at_least("early_stopping", self.early_stopping, 0, "0 trains to the end.")
         require_at_least("max_length", self.max_length, 8, "Two of these are the [CLS] and [SEP] tokens.")
         require_at_least("seed", self.seed, 0)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0, 5e-5 say.")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}; it must be at least 0 and below 1.")
+        for name in ("dropout", "label_smoothing"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 0 and below 1.")
+        require_share("warmup_share", self.warmup_share)
+        for name in ("weight_decay", "max_gradient_norm"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name} is {value}; it must be 0 or more.")
+        require_one_of("schedule", self.schedule, SCHEDULES)
+        require_one_of("class_weights", self.class_weights, CLASS_WEIGHTS)
+        require_one_of("best_by", self.best_by, BEST_BY)
+        if self.early_stopping and self.best_by == LAST:
+            raise InputError(
+                f"early_stopping is {self.early_stopping}, but best_by {LAST!r} names no figure that could "
+                f"stop getting better. Set best_by to one of {', '.join(BEST_BY[:-1])}."
+            )
         require_one_of("precision", self.precision, PRECISIONS)
         require_one_of("truncation_side", self.truncation_side, TRUNCATION_SIDES)
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise InputError(
                 f"device {self.device!r} is not known. Use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'."
             )
+
+    def _require_one_way_to_learn(self) -> None:
+        kept = {"lora_rank": self.lora_rank, "frozen_layers": self.frozen_layers}
+        if all(kept.values()):
+            raise InputError(
+                f"lora_rank is {self.lora_rank} and frozen_layers {self.frozen_layers}, but LoRA keeps all of the "
+                f"encoder's own weights anyway. Set one of them to 0."
+            )
+        for name, value in kept.items():
+            if self.from_scratch and value:
+                raise InputError(
+                    f"{name} is {value}, which keeps weights as they are, but from_scratch draws them at random. "
+                    f"Leave one of the two out."
+                )
 
 
 @dataclass(frozen=True)

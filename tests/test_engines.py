@@ -124,8 +124,7 @@ def test_engines_are_compared_on_the_texts_that_the_model_is_least_sure_of(
     classifier: Classifier, tmp_path: Path
 ) -> None:
     texts = [tiny.review(number % 2, number) for number in range(probes.CANDIDATES + 10)]
-    encoded = [ids.tolist() for ids in classifier.encode(texts)]
-    probes.write(tmp_path, classifier.engine, encoded)
+    probes.write(tmp_path, classifier.engine, classifier.encode(texts))
     kept = [classifier.run([ids]).max() for ids in probes.read(tmp_path)]
     assert len(kept) == probes.PROBES
     surest = np.sort(classifier.predict_probabilities(texts[: probes.CANDIDATES]).max(axis=1))

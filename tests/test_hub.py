@@ -80,6 +80,16 @@ def test_a_model_comes_once_and_then_from_the_cache_even_offline(hub: HubServer,
     assert answer(again) == answer(first)
 
 
+def test_a_model_that_begins_from_scratch_comes_without_its_weights(hub: HubServer, tmp_path: Path) -> None:
+    folder = Path(answer(ask(MODEL.format("), weights=False").removesuffix(")"), hub.url, tmp_path)))
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    assert not [asked for asked in hub.asked if "safetensors" in asked]
+
+
 @pytest.mark.parametrize(
     ("question", "told"),
     [

@@ -37,7 +37,7 @@ def test_the_defaults_are_those_of_the_prototype() -> None:
         (TrainingSettings, "learning_rate", 0.0),
         (TrainingSettings, "learning_rate", float("inf")),
         (TrainingSettings, "dropout", 1.0),
-        (TrainingSettings, "frozen_layers", -1),
+        (TrainingSettings, "frozen_layers", -2),
         (TrainingSettings, "precision", "fp8"),
         (TrainingSettings, "truncation_side", "middle"),
         (TrainingSettings, "model_id", ""),

@@ -53,7 +53,7 @@ def test_the_folder_is_what_transformers_reads_and_tells_how_it_came_about(
 def test_the_history_holds_both_curves(model_dir: Path) -> None:
     points = json.loads((model_dir / training.HISTORY_NAME).read_text())
     assert [point["step"] for point in points if "loss" in point] == list(range(1, 61))
-    assert len([point for point in points if "eval_loss" in point]) >= training.EVALUATIONS
+    assert len([point for point in points if "eval_loss" in point]) >= TrainingSettings().evaluations
 
 
 def test_the_same_seed_gives_the_same_weights(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
-"""Where a training computes, and in which precision."""
+"""Where a training computes, in which precision, and on how many threads."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from miniml.errors import InputError
-from miniml.processor import has_bf16
+from miniml.processor import has_bf16, usable_processors
 
 
 def choose_device(device: str) -> torch.device:
@@ -31,3 +34,14 @@ def choose_device(device: str) -> torch.device:
 def computes_in_bf16(device: torch.device, precision: str) -> bool:
     """Whether that `precision` means bfloat16 on this device; "auto" does where the hardware multiplies it."""
     return precision == "bf16" or (precision == "auto" and has_bf16(device))
+
+
+@contextmanager
+def threads_within_quota() -> Iterator[None]:
+    """Has torch compute on no more threads than the container's processor quota pays for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(usable_processors(before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,21 +1,23 @@
-"""What happened in a training: the curves, the progress, and the end where the loss is no number any more."""
+"""What happened in a training: the curves, and the progress while it lasts."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from miniml.errors import InputError
 from miniml.progress import Progress
+
+# What transformers adds to the validation figures, which are no figures of the model.
+_NO_FIGURES = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
 
 
 class History(TrainerCallback):
-    """Keeps the curves, tells the progress, and stops where the loss is no number any more."""
+    """Keeps the curves, tells the progress, and says when to look at the validation rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, evaluations: int) -> None:
         self.points: list[dict[str, float]] = []
+        self._evaluations = evaluations
         self._progress: Progress | None = None
         self._loss = "loss —"
 
@@ -29,6 +31,7 @@ class History(TrainerCallback):
     ) -> None:
         assert self._progress is not None
         self._progress.report(state.global_step, self._loss)
+        control.should_evaluate = state.global_step in evaluation_steps(state.max_steps, self._evaluations)
 
     def on_log(
         self,
@@ -40,26 +43,29 @@ class History(TrainerCallback):
     ) -> None:
         point = {name: float(value) for name, value in (logs or {}).items()}
         self.points.append({"step": float(state.global_step), **point})
-        loss = point.get("loss")
-        if loss is None:
-            return
-        self._loss = f"loss {loss:.3f}"
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the training diverged: the loss is {loss} at step {state.global_step}. "
-                f"Lower learning_rate (now {args.learning_rate:g})."
-            )
+        if "loss" in point:
+            self._loss = f"loss {point['loss']:.3f}"
 
-    def metrics(self) -> dict[str, float]:
-        """See `TrainingResult.metrics`."""
+    def metrics(self, step: int) -> dict[str, float]:
+        """See `TrainingResult.metrics`; the validation figures are those of the weights after `step`."""
         total = next(point for point in reversed(self.points) if "train_runtime" in point)
-        validations = [point for point in self.points if "eval_accuracy" in point]
+        validations = [point for point in self.points if "eval_runtime" in point]
+        kept = next(point for point in validations if point["step"] == step)
         in_validation = sum(point["eval_runtime"] for point in validations)
         samples = total["train_samples_per_second"] * total["train_runtime"]
         return {
             "train_loss": total["train_loss"],
-            "validation_accuracy": validations[-1]["eval_accuracy"],
-            "validation_loss": validations[-1]["eval_loss"],
+            **{
+                name.replace("eval_", "validation_"): value
+                for name, value in kept.items()
+                if name.startswith("eval_") and name not in _NO_FIGURES
+            },
             "train_samples_per_second": round(samples / (total["train_runtime"] - in_validation), 2),
             "steps": total["step"],
+            "kept_step": float(step),
         }
+
+
+def evaluation_steps(steps: int, evaluations: int) -> set[int]:
+    """The steps after which validation is looked at: evenly apart, and the last of them always."""
+    return {max(1, round(steps * number / evaluations)) for number in range(1, evaluations + 1)}

@@ -1,8 +1,11 @@
-"""Finds a pretrained encoder, and makes of it the classifier that is to be trained."""
+"""Finds a pretrained encoder, and makes of it a classifier that is to be trained."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +31,10 @@ DROPOUT_NAMES = (
 )
 
 
-def find_pretrained(model_id: str) -> tuple[Path, str]:
+def find_pretrained(model_id: str, from_scratch: bool = False) -> tuple[Path, str]:
     """The folder of a pretrained model, fetched from the hub or an S3 store if it has to be.
+
+    A model that is to learn `from_scratch` needs no weights there, and the hub is not asked for them.
 
     The second result is `model_id` again, with the digest of the content where it came from an S3 store.
 
@@ -40,7 +45,7 @@ def find_pretrained(model_id: str) -> tuple[Path, str]:
     """
     source, told = locate("model_id", model_id), model_id
     if isinstance(source, HubId):
-        folder = hub.fetch_model(source)
+        folder = hub.fetch_model(source, weights=not from_scratch)
     elif isinstance(source, S3Address):
         from miniml import store  # Only here: a model from elsewhere needs no S3 client.
 
@@ -55,22 +60,34 @@ def find_pretrained(model_id: str) -> tuple[Path, str]:
             f"model_id {model_id!r}: {folder} is no model folder, for it has no config.json; {found}. "
             f"Give a folder that save_pretrained wrote, or a hub id."
         )
-    if not set(WEIGHTS) & set(names):
+    if not from_scratch and not set(WEIGHTS) & set(names):
         raise InputError(
             f"model_id {model_id!r}: {folder} has no weights ({WEIGHTS[0]}); {found}. "
-            f"Copy them there, or give a hub id."
+            f"Copy them there, give a hub id, or set from_scratch to draw new ones."
         )
     return folder, told
 
 
-def load(folder: Path, labels: list[str], settings: TrainingSettings) -> tuple[Any, Any]:
-    """The tokenizer and the model in `folder`, the latter with a head for `labels`.
+@dataclass(frozen=True)
+class Pretrained:
+    """What of a pretrained model is the same in every training of it."""
 
-    Raises:
-        InputError: it is no text classifier, nor can be made one.
-    """
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    folder: Path
+    config: Any
+    """Of the classifier that is to come of it."""
+    tokenizer: Any
+    settings: TrainingSettings
+
+    @classmethod
+    def load(cls, folder: Path, labels: list[str], settings: TrainingSettings) -> Pretrained:
+        """Reads configuration and tokenizer.
+
+        Raises:
+            InputError: they are of no text classifier, or of nothing that can be made one.
+        """
+        with _explained(settings):
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         config.num_labels = len(labels)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: number for number, label in enumerate(labels)}
@@ -78,43 +95,59 @@ def load(folder: Path, labels: list[str], settings: TrainingSettings) -> tuple[A
         for name in DROPOUT_NAMES:
             if hasattr(config, name):
                 setattr(config, name, settings.dropout)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        # A checkpoint with a head of other classes keeps its encoder and gets a new head.
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder, config=config, local_files_only=True, ignore_mismatched_sizes=True, dtype=torch.float32
+        if tokenizer.pad_token is None:  # Decoders are trained without padding.
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.truncation_side = settings.truncation_side
+        tokenizer.model_max_length = _max_length(tokenizer, config, settings)
+        tokenizer("", truncation=True)  # A fast one keeps from this where to cut.
+        return cls(folder, config, tokenizer, settings)
+
+    def classifier(self) -> tuple[Any, set[str]]:
+        """A model to train, in float32, and the names of its new weights: the head's, and those the folder lacks.
+
+        New weights are drawn by torch's random numbers.
+
+        Raises:
+            InputError: transformers knows no classifier of this kind.
+        """
+        with _explained(self.settings):
+            model, new = self._from_scratch() if self.settings.from_scratch else self._from_weights()
+        model.config.pad_token_id = self.tokenizer.pad_token_id
+        return model, new
+
+    def _from_scratch(self) -> tuple[Any, set[str]]:
+        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            self.config, dtype=torch.float32
         )
+        return model, {name for name, _ in model.named_parameters()}
+
+    def _from_weights(self) -> tuple[Any, set[str]]:
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            self.folder,
+            config=self.config,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # A head of other classes is replaced by a new one.
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        encoder = f"{model.base_model_prefix}."
+        head = {name for name, _ in model.named_parameters() if not name.startswith(encoder)}
+        return model, head | set(found["missing_keys"]) | {name for name, *_ in found["mismatched_keys"]}
+
+
+@contextmanager
+def _explained(settings: TrainingSettings) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"model_id {settings.model_id!r} does not load as a text classifier ({error}). "
             f"Give an encoder that transformers' AutoModelForSequenceClassification knows."
         ) from error
-    if tokenizer.pad_token is None:  # Decoders are trained without padding.
-        tokenizer.pad_token = tokenizer.eos_token
-    model.config.pad_token_id = tokenizer.pad_token_id
-    tokenizer.truncation_side = settings.truncation_side
-    tokenizer.model_max_length = _max_length(tokenizer, model, settings)
-    return tokenizer, model
 
 
-def freeze(model: Any, settings: TrainingSettings) -> None:
-    """Leaves the embeddings and the lowest `frozen_layers` encoder layers as they are."""
-    if not settings.frozen_layers:
-        return
-    encoder = model.base_model
-    # In every encoder of transformers the layers are the one long list of modules.
-    lists = [part for part in encoder.modules() if isinstance(part, torch.nn.ModuleList)]
-    layers = max(lists, key=len, default=torch.nn.ModuleList())
-    if settings.frozen_layers > len(layers):
-        raise InputError(
-            f"frozen_layers is {settings.frozen_layers}, but {settings.model_id!r} has {len(layers)} layers. "
-            f"Give at most that many."
-        )
-    for frozen in (encoder.get_input_embeddings(), *layers[: settings.frozen_layers]):
-        frozen.requires_grad_(False)
-
-
-def _max_length(tokenizer: Any, model: Any, settings: TrainingSettings) -> int:
-    positions = getattr(model.config, "max_position_embeddings", None) or math.inf
+def _max_length(tokenizer: Any, config: Any, settings: TrainingSettings) -> int:
+    positions = getattr(config, "max_position_embeddings", None) or math.inf
     limit = min(tokenizer.model_max_length, positions)
     if settings.max_length > limit:
         note(f"max_length {settings.max_length} is more than the model takes: cutting at {limit:.0f} tokens")

@@ -1,79 +1,202 @@
-"""The loop is transformers' own; this says how it is set."""
+"""The loop is transformers' own; this says how it is set, and what it does otherwise."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from transformers import (
-    DataCollatorWithPadding,
     EvalPrediction,
     PrinterCallback,
     Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 
+from miniml.errors import InputError
 from miniml.settings import TrainingSettings
-from miniml.training.device import computes_in_bf16
+from miniml.training.batches import EncodedTexts, LengthGrouped, collate, passes, tokens_in_pass
+from miniml.training.objective import CrossEntropy, measures, plain_loss
 
-# Points of the validation curve; each costs a pass over the validation rows.
-EVALUATIONS = 2
+# Texts in a pass over the validation rows, of which nothing is kept for a way back.
+TEXTS_IN_EVALUATION = 32
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
-def make_trainer(
-    model: Any,
-    tokenizer: Any,
-    tokenized: dict[str, datasets.Dataset],
-    device: torch.device,
-    scratch: Path,
-    settings: TrainingSettings,
-) -> Trainer:
-    """A trainer that says nothing by itself, and keeps nothing in `scratch` for long."""
-    steps = _steps(len(tokenized["train"]), settings)
-    arguments = TrainingArguments(
+class DivergedError(InputError):
+    """The gradient, or what comes of it, is no number any more."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"the training diverged: {what}. {remedy}")
+        self.what = what
+
+
+class ClassifierTrainer(Trainer):
+    """transformers' Trainer with an order of texts, a loss and passes of our own."""
+
+    def __init__(
+        self,
+        model: Any,
+        arguments: TrainingArguments,
+        splits: dict[str, EncodedTexts],
+        tokenizer: Any,
+        objective: CrossEntropy,
+    ) -> None:
+        super().__init__(
+            model,
+            arguments,
+            train_dataset=splits["train"],
+            eval_dataset=splits["validation"],
+            data_collator=partial(collate, tokenizer),
+            compute_metrics=_measures,
+        )
+        # The loss below is of a whole step: transformers must not divide it by the step's batches once more.
+        self.loss_is_scaled_for_ga = True
+        self.tokens_in_pass = tokens_in_pass(arguments.device)
+        self._padding_side = tokenizer.padding_side
+        self._objective = objective
+        self._validation = splits["validation"]
+        self._order = LengthGrouped(
+            splits["train"].lengths,
+            texts_in_step=arguments.train_batch_size
+            * arguments.gradient_accumulation_steps
+            * arguments.world_size,
+            seed=arguments.seed,
+        )
+        self.add_callback(_NextEpoch(self._order))
+        self.remove_callback(PrinterCallback)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        return self._loader(self.train_dataset, self.args.train_batch_size, self._order)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        by_length = self._validation.lengths.argsort(kind="stable").tolist()
+        return self._loader(self._validation, self.args.eval_batch_size, by_length)
+
+    def _loader(self, texts: Any, batch_size: int, order: Any) -> DataLoader[Any]:
+        loader: DataLoader[Any] = self.accelerator.prepare(
+            DataLoader(
+                texts,
+                batch_size,
+                sampler=order,
+                collate_fn=self.data_collator,
+                pin_memory=self.args.dataloader_pin_memory,
+            )
+        )
+        return loader
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor]:
+        """The batches of a step, and the number of all their texts, over all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        texts = torch.tensor(sum(len(batch["labels"]) for batch in batches), device=device)
+        return batches, self.accelerator.reduce(texts, "sum")
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Adds up the gradients of a batch in passes that fit into memory, and gives its share of the step's loss."""
+        *others, last = passes(inputs, self.tokens_in_pass, self._padding_side)
+        losses = []
+        for part in others:
+            with self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        losses.append(super().training_step(model, last, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The part of a step's loss that these texts come to; on validation rows, their own plain one."""
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        if model.training:
+            # Processes average their gradients, where the sum is meant.
+            share = self.accelerator.num_processes / num_items_in_batch
+            loss = self._objective.total(outputs.logits, inputs["labels"]) * share
+        else:
+            loss = plain_loss(outputs.logits, inputs["labels"])
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """Stands between the gradients and the step, on all processes alike."""
+        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
+        self._require_number("length of the gradient", float(norm), self.state.global_step + 1)
+        return norm
+
+    def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        """The validation figures, where there are any: the last step may have been the one too far."""
+        figures = super().evaluate(*arguments, **named)
+        self._require_number("validation loss", figures["eval_loss"], self.state.global_step)
+        return figures
+
+    def _require_number(self, what: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            remedy = f"Lower learning_rate (now {self.args.learning_rate:g})"
+            raise DivergedError(
+                f"the {what} is {value} at step {step}",
+                f"{remedy}, or set precision to fp32." if self.args.bf16 else f"{remedy}.",
+            )
+
+
+class _NextEpoch(TrainerCallback):
+    """Tells the order which epoch it is: the loaders that wrap it may not, in a training that is taken up again."""
+
+    def __init__(self, order: LengthGrouped) -> None:
+        self._order = order
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._order.epoch = int(state.epoch or 0)
+
+
+def training_arguments(
+    settings: TrainingSettings, rows: int, device: torch.device, bf16: bool, scratch: Path
+) -> TrainingArguments:
+    """What transformers is told, of a training on `rows` texts."""
+    steps = settings.iterations or settings.epochs * math.ceil(
+        rows / (settings.batch_size * settings.gradient_accumulation)
+    )
+    return TrainingArguments(
         output_dir=str(scratch),
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=32,
+        per_device_eval_batch_size=TEXTS_IN_EVALUATION,
+        gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=max(1, steps // 10),
-        # Batches of like length are padded least.
-        train_sampling_strategy="group_by_length",
+        lr_scheduler_type=SCHEDULES[settings.schedule],
+        warmup_steps=max(1, round(steps * settings.warmup_share)) if settings.warmup_share else 0,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_gradient_norm,
         # Four times as fast as the unfused one on a CPU.
         optim="adamw_torch_fused",
-        bf16=computes_in_bf16(device, settings.precision),
+        bf16=bf16,
         use_cpu=device.type == "cpu",
         logging_steps=max(1, steps // 50),
         logging_nan_inf_filter=False,  # A loss that is no number has to be seen.
-        eval_strategy="steps",
-        eval_steps=math.ceil(steps / EVALUATIONS),
+        eval_strategy="no",  # `History` says when.
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=device.type == "cuda",
         seed=settings.seed,
     )
-    trainer = Trainer(
-        model,
-        arguments,
-        train_dataset=tokenized["train"],
-        eval_dataset=tokenized["validation"],
-        data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=_accuracy,
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
-def _steps(rows: int, settings: TrainingSettings) -> int:
-    return settings.iterations or settings.epochs * math.ceil(rows / settings.batch_size)
-
-
-def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    found = np.argmax(prediction.predictions, axis=-1)
-    return {"accuracy": float(np.mean(found == prediction.label_ids))}
+def _measures(prediction: EvalPrediction) -> dict[str, float]:
+    logits, labels = prediction.predictions, prediction.label_ids
+    assert isinstance(logits, np.ndarray) and isinstance(labels, np.ndarray)
+    return measures(logits, labels)

@@ -1,0 +1,100 @@
+"""One training, from its first step to its last, and over again in fp32 where bf16 was not exact enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from miniml.folders import require_room
+from miniml.progress import note
+from miniml.settings import TrainingSettings
+from miniml.training.batches import EncodedTexts
+from miniml.training.device import computes_in_bf16
+from miniml.training.history import History
+from miniml.training.objective import CrossEntropy, balanced_weights
+from miniml.training.pretrained import Pretrained
+from miniml.training.selection import Selection
+from miniml.training.trainable import choose_trainable, merged
+from miniml.training.trainer import ClassifierTrainer, DivergedError, training_arguments
+
+# On the disk: four of the weights as they are trained, four of their export: in float16 it would serve them less
+# exactly.
+BYTES_PER_PARAMETER = 8
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training came to."""
+
+    model: Any
+    """On the CPU, in float32, with the weights that were kept."""
+    metrics: dict[str, float]
+    """See `TrainingResult.metrics`."""
+    points: list[dict[str, float]]
+    """Of the curves."""
+
+
+def train(
+    pretrained: Pretrained,
+    splits: dict[str, EncodedTexts],
+    device: torch.device,
+    model_dir: Path,
+    scratch: Path,
+    settings: TrainingSettings,
+) -> Course:
+    """Trains on the split "train"; what comes of it will be saved in `model_dir`.
+
+    Raises:
+        StorageError: there will be no room for it.
+        InputError: the settings do not go with the model, or the training diverged.
+    """
+    bf16 = computes_in_bf16(device, settings.precision)
+    try:
+        return _attempt(pretrained, splits, device, bf16, model_dir, scratch, settings)
+    except DivergedError as error:
+        if not bf16 or settings.precision != "auto":
+            raise
+        note(f"in bf16 {error.what}: training again in fp32, from the beginning")
+    return _attempt(pretrained, splits, device, False, model_dir, scratch, settings)
+
+
+def _attempt(
+    pretrained: Pretrained,
+    splits: dict[str, EncodedTexts],
+    device: torch.device,
+    bf16: bool,
+    model_dir: Path,
+    scratch: Path,
+    settings: TrainingSettings,
+) -> Course:
+    torch.manual_seed(settings.seed)  # A new head's weights are drawn when the model is made.
+    model, new = pretrained.classifier()
+    require_room(model_dir, int(model.num_parameters() * BYTES_PER_PARAMETER * 1.2), "saving the model")
+    adapted = choose_trainable(model, new, settings)
+    rows = len(splits["train"])
+    arguments = training_arguments(settings, rows, device, bf16, scratch)
+    trainer = ClassifierTrainer(
+        model, arguments, splits, pretrained.tokenizer, _objective(splits, model, settings)
+    )
+    history = History(settings.evaluations)
+    selection = Selection(model, settings.best_by, settings.early_stopping)
+    trainer.add_callback(history)
+    trainer.add_callback(selection)
+    accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
+    note(
+        f"training {settings.model_id} · {rows:,} rows, {arguments.max_steps:,} steps of {settings.batch_size}"
+        f"{accumulated} · {device}, {'bf16' if bf16 else 'fp32'}"
+    )
+    trainer.train()
+    selection.restore()
+    return Course(merged(model, adapted).float().to("cpu"), history.metrics(selection.step), history.points)
+
+
+def _objective(splits: dict[str, EncodedTexts], model: Any, settings: TrainingSettings) -> CrossEntropy:
+    weights = None
+    if settings.class_weights == "balanced":
+        weights = balanced_weights(splits["train"].labels, model.config.num_labels)
+    return CrossEntropy(weights, settings.label_smoothing)

@@ -1,0 +1,82 @@
+"""Which weights learn: all of them, those of the upper layers, or a few that are put beside them (LoRA)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.pytorch_utils import Conv1D
+
+from miniml.errors import InputError
+from miniml.settings import TrainingSettings
+
+
+def choose_trainable(model: Any, new: set[str], settings: TrainingSettings) -> Any:
+    """Sets which weights of `model` learn; those named `new` always do. What it gives is for `merged`.
+
+    Raises:
+        InputError: the model has no such layers.
+    """
+    adapted = None
+    if settings.lora_rank:
+        adapted = _with_adapters(model, new, settings)
+    elif settings.frozen_layers < 0:
+        model.base_model.requires_grad_(False)
+    elif settings.frozen_layers:
+        _freeze_lowest(model, settings)
+    for name, weights in model.named_parameters():
+        if name in new:
+            weights.requires_grad_(True)
+    return adapted
+
+
+def merged(model: Any, adapted: Any) -> Any:
+    """`model` with nothing beside its own weights: what was put there has been added to them."""
+    return model if adapted is None else adapted.merge_and_unload()
+
+
+def _freeze_lowest(model: Any, settings: TrainingSettings) -> None:
+    """Leaves the embeddings and the lowest `frozen_layers` encoder layers as they are."""
+    encoder = model.base_model
+    # In every encoder of transformers the layers are the one long list of modules.
+    lists = [part for part in encoder.modules() if isinstance(part, torch.nn.ModuleList)]
+    layers = max(lists, key=len, default=torch.nn.ModuleList())
+    if settings.frozen_layers > len(layers):
+        raise InputError(
+            f"frozen_layers is {settings.frozen_layers}, but {settings.model_id!r} has {len(layers)} layers. "
+            f"Give at most that many."
+        )
+    # All of the embeddings, or gradients would still have to find their way down to the rest of them.
+    embeddings = [
+        part for part in encoder.children() if _has(part, torch.nn.Embedding) and layers not in part.modules()
+    ]
+    for frozen in (*embeddings, *layers[: settings.frozen_layers]):
+        frozen.requires_grad_(False)
+
+
+def _has(module: torch.nn.Module, kind: type[torch.nn.Module]) -> bool:
+    return any(isinstance(part, kind) for part in module.modules())
+
+
+def _with_adapters(model: Any, new: set[str], settings: TrainingSettings) -> Any:
+    """Puts two matrices beside each linear layer of the encoder, in `model` itself, and freezes all else."""
+    try:
+        import peft  # Only here: it is slow to import, and few trainings need it.
+    except ImportError as error:
+        raise InputError(
+            f"lora_rank is {settings.lora_rank}, which takes the package peft. Install miniml[lora], or set it to 0."
+        ) from error
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and f"{name}.weight" not in new
+    ]
+    adapters = peft.LoraConfig(
+        r=settings.lora_rank,
+        # The product of the two matrices counts twice, whatever their rank: a learning rate found for one rank will
+        # do for another.
+        lora_alpha=2 * settings.lora_rank,
+        lora_dropout=settings.dropout,
+        target_modules=linear,
+    )
+    return peft.LoraModel(model, adapters, "default")
