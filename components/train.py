@@ -33,6 +33,8 @@ def train(
     early_stopping: int,
     precision: str,
     seed: int,
+    checkpoints: str,
+    checkpoint_interval: int,
 ) -> None:
     """Fine-tunes a pretrained encoder on the dataset's split train.
 
@@ -63,6 +65,9 @@ def train(
         early_stopping: Ends the training after so many points in a row that were no better by best_by; 0 never does.
         precision: fp32, bf16, or auto: bf16 where the processor has it.
         seed: The same seed gives the same model on the same machine.
+        checkpoints: Where a killed training finds what to go on from: a folder, s3://<bucket>/<path>, or none; empty
+            is this machine's cache, or the model's own bucket.
+        checkpoint_interval: Seconds of training that may be lost; 0 saves after every step.
     """
     from pathlib import Path
 
@@ -97,6 +102,9 @@ def train(
             early_stopping=early_stopping,
             precision=precision,
             seed=seed,
+            checkpoints=checkpoints,
+            checkpoint_interval=checkpoint_interval,
         ),
+        model_uri=model.uri,
     )
     model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)

@@ -31,6 +31,10 @@ class StorageError(MinimlError):
     """There is no room, or no right, to write what has to be written."""
 
 
+class StoppedError(MinimlError):
+    """Somebody asked the process to end before its work was done; what had been reached is kept."""
+
+
 class ChampionError(MinimlError):
     """What serves now cannot be compared with, so that nobody can say whether a new model is better."""
 

@@ -1,11 +1,15 @@
-"""Folders that are either whole or absent."""
+"""Folders that are either whole or absent, and those of them that one process holds at a time."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from miniml.errors import StorageError
@@ -62,6 +66,69 @@ def require_room(folder: Path, needed: int, purpose: str) -> None:
             f"{purpose} needs {needed / 1e6:,.0f} MB, but the disk of {existing} has {free / 1e6:,.0f} MB free. "
             f"Free some space, or write elsewhere."
         )
+
+
+@contextmanager
+def held(folder: Path, patience: float | None = None) -> Iterator[None]:
+    """Makes `folder` and keeps it this process's own for the block; left empty, it goes away.
+
+    Raises:
+        TimeoutError: another process has held it for `patience` seconds; None waits for as long as it takes.
+    """
+    end = None if patience is None else time.monotonic() + patience
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            _lock(handle, end)
+            # The one who held it before may have removed it meanwhile: then it is another folder of that name.
+            if folder.exists() and os.fstat(handle).st_ino == folder.stat().st_ino:
+                yield
+                return
+        finally:
+            with suppress(OSError):
+                folder.rmdir()
+            os.close(handle)
+
+
+def _lock(handle: int, end: float | None) -> None:
+    if end is None:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > end:
+                raise TimeoutError from error
+            time.sleep(0.1)
+
+
+def user_cache() -> Path:
+    """Where that is kept which costs no more than time when it is removed.
+
+    MINIML_CACHE, or else `miniml` in the user's cache folder, or in the temporary one where that cannot be written to.
+    """
+    if chosen := os.environ.get("MINIML_CACHE"):
+        folder = Path(chosen)
+        with disk_errors_explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    home = Path(os.environ.get("HOME", "/"))
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "miniml"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):  # A pod with a read-only root has its temporary folder.
+        folder = Path(tempfile.gettempdir()) / f"miniml-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def is_full(folder: Path, error: BaseException) -> bool:
+    """Whether `error`, on writing to `folder`, came from a full disk. torch says only that the writing failed."""
+    explained = _explain(error, folder)
+    return bool(explained and "full" in str(explained)) or shutil.disk_usage(folder).free < 1e6
 
 
 def _explain(error: BaseException, folder: Path) -> StorageError | None:

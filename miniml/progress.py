@@ -22,17 +22,19 @@ def note(text: str) -> None:
 class Progress:
     """Tells how far some long work is, every `interval` seconds at most."""
 
-    def __init__(self, what: str, total: int, unit: str, interval: float = 2.0) -> None:
+    def __init__(self, what: str, total: int, unit: str, interval: float = 2.0, begun: int = 0) -> None:
+        """`begun` of the total were done before, in another process."""
         self._what, self._total, self._unit, self._interval = what, total, unit, interval
+        self._begun = begun
         self._start = self._last = time.monotonic()
 
     def report(self, done: int, detail: str = "") -> None:
         """Says that `done` of the total are done; the time left follows from the pace so far."""
         now = time.monotonic()
-        if done <= 0 or now - self._last < self._interval:
+        if done <= self._begun or now - self._last < self._interval:
             return
         self._last = now
-        left = (now - self._start) / done * (self._total - done)
+        left = (now - self._start) / (done - self._begun) * (self._total - done)
         parts = [f"{self._what} {done:,}/{self._total:,} {self._unit}", detail, f"{duration(left)} left"]
         print(PASSING + " · ".join(part for part in parts if part), flush=True)
 

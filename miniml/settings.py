@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from miniml.errors import InputError
 from miniml.installation import NAMESPACE, PREDICTOR_ACCOUNT
+from miniml.sources import S3_SCHEME, s3_address
 
 PRECISIONS = ("auto", "bf16", "fp32")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -26,6 +27,7 @@ AUTOSCALING_METRICS = ("cpu", "memory")
 """What Kubernetes' own autoscaler measures; the other two of KServe's are Knative's."""
 SERVED = "served"
 NO_CHAMPION = "none"
+NO_CHECKPOINTS = "none"
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,12 @@ class TrainingSettings:
     precision: str = "auto"
     """"auto" computes in bfloat16 where the processor multiplies it in hardware, and in fp32 elsewhere."""
     seed: int = 42
+    checkpoints: str = ""
+    """Where a training that was killed finds what to go on from: a folder or s3://<bucket>/<path>; "none" keeps
+    nothing; "" is the user's cache, and beside the model's own address where that is in an S3 store."""
+    checkpoint_interval: int = 300
+    """Seconds of training that may be lost; 0 saves after every step. Where saving takes long it is done less often:
+    it takes a twentieth of the time at most."""
 
     def __post_init__(self) -> None:
         if not self.model_id.strip():
@@ -184,6 +192,16 @@ class TrainingSettings:
             "evaluations", self.evaluations, 1, "The model's validation figures come from the last."
         )
         require_at_least("early_stopping", self.early_stopping, 0, "0 trains to the end.")
+        require_at_least("checkpoint_interval", self.checkpoint_interval, 0, "It is a number of seconds.")
+        if self.checkpoints.startswith(S3_SCHEME) and s3_address("checkpoints", self.checkpoints).version:
+            raise InputError(
+                f"checkpoints {self.checkpoints!r} names a version; checkpoints have none. Write s3://bucket/path."
+            )
+        if "://" in self.checkpoints and not self.checkpoints.startswith(S3_SCHEME):
+            raise InputError(
+                f"checkpoints {self.checkpoints!r} is neither a folder nor an {S3_SCHEME} address. "
+                f"Give one of them, or {NO_CHECKPOINTS!r}."
+            )
         require_at_least("max_length", self.max_length, 8, "Two of these are the [CLS] and [SEP] tokens.")
         require_at_least("seed", self.seed, 0)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):

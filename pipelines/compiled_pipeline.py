@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 from kfp import compiler
@@ -18,13 +19,21 @@ def compiled_text(component: BaseComponent) -> str:
         return path.read_text(encoding="utf-8")
 
 
+def without_retries(compiled: str) -> str:
+    """The compiled pipeline with every stage tried once: on a laptop a person is told at once, and tries again."""
+    spec, *others = yaml.safe_load_all(compiled)
+    for dag in _dags(spec):
+        for task in dag["tasks"].values():
+            task.pop("retryPolicy", None)
+    return str(yaml.safe_dump_all([spec, *others], sort_keys=False))
+
+
 def stages_in_order(compiled: str) -> list[str]:
     """The stages' names in a compiled pipeline, in the order in which they run: each needs the ones before it."""
     spec = next(yaml.safe_load_all(compiled))
-    dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
     leaves = {
         name: set(task.get("dependentTasks", []))
-        for dag in dags
+        for dag in _dags(spec)
         for name, task in dag["tasks"].items()
         if "dag" not in spec["components"][task["componentRef"]["name"]]
     }
@@ -36,3 +45,7 @@ def stages_in_order(compiled: str) -> list[str]:
         ordered.append(first)
         del leaves[first]
     return ordered
+
+
+def _dags(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]

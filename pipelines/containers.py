@@ -17,6 +17,7 @@ from docker.types import Mount
 from huggingface_hub.constants import HF_HOME
 
 from miniml.errors import MinimlError
+from miniml.folders import user_cache
 from miniml.images import SERVING, STAGES, image
 from miniml.sources import PACKAGE_SCHEME, HubId, locate, package_folder
 from pipelines.arguments import sources_of
@@ -27,6 +28,8 @@ PACKAGES = "/opt/packages"
 """Where, in a container, the packages stand that a source is taken from: they are this machine's, not the image's."""
 HUB_CACHE = "/opt/huggingface"
 """Where, in a container, this machine's cache of the hub stands: a model is fetched once, and not into memory."""
+CACHE = "/opt/cache"
+"""Where, in a container, this machine's own cache stands: a killed training's checkpoints outlive its container."""
 LABEL = "miniml.run"
 """Tells the containers of one run from all others."""
 
@@ -58,8 +61,10 @@ class EngineError(MinimlError):
     """No container engine answers, or it lacks an image."""
 
 
-def machine(arguments: dict[str, Any], environment: dict[str, str]) -> Machine:
+def machine(arguments: dict[str, Any], environment: dict[str, str], runs: Path) -> Machine:
     """Runs each stage in its image; what the arguments name on this machine is there too, at the same path.
+
+    So is what earlier `runs` left, which stages that have not changed are taken from.
 
     Raises:
         EngineError: no engine answers, or it lacks an image; the message names the remedy.
@@ -72,14 +77,18 @@ def machine(arguments: dict[str, Any], environment: dict[str, str]) -> Machine:
     for place, settings in places.items():
         if any(target.startswith(place) for target in sources):
             given |= settings
+    runs.mkdir(parents=True, exist_ok=True)
     mounts = [
+        Mount(str(runs.absolute()), str(runs.absolute()), type="bind", read_only=True),
         *sources.values(),
+        Mount(CACHE, str(user_cache().resolve()), type="bind"),
+        *_checkpoints(arguments["checkpoints"]),
         *(Mount(path, path, type="bind", read_only=True) for path in sorted(set(certificates.values()))),
     ]
     run = uuid.uuid4().hex
     runner = kfp.local.DockerRunner(
         mounts=mounts,
-        environment={**environment, **given, **certificates},
+        environment={**environment, **given, **certificates, "MINIML_CACHE": CACHE},
         labels={LABEL: run},
         # The hub and the store are reached as from this machine, those on this very machine too.
         network_mode="host",
@@ -165,6 +174,14 @@ def _digest(engine: docker.DockerClient, name: str) -> str:
         return str(engine.images.get(name).id)
     except docker.errors.ImageNotFound:
         return ""
+
+
+def _checkpoints(folder: str) -> list[Mount]:
+    """The mount for checkpoints where they go to a folder of this machine: the same path in a container."""
+    if not Path(folder).is_absolute():
+        return []
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return [Mount(folder, folder, type="bind")]
 
 
 def _sources(arguments: dict[str, Any]) -> dict[str, Mount]:

@@ -46,7 +46,7 @@ def run(
     start = time.monotonic()
     check_values(arguments)
     check_sources(arguments)
-    machine, serving = _machine(runner, arguments)
+    machine, serving = _machine(runner, arguments, outputs)
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         compiled = Path(scratch) / "pipeline.yaml"
         compiled.write_text(compiled_text(pipeline), encoding="utf-8")
@@ -57,7 +57,7 @@ def run(
     return FinishedJob(summary, local.publish(finished, summary, outputs))
 
 
-def _machine(runner: str, arguments: dict[str, Any]) -> tuple[local.Machine, Serving]:
+def _machine(runner: str, arguments: dict[str, Any], outputs: Path) -> tuple[local.Machine, Serving]:
     """What runs the stages, and what serves the model, here or in containers."""
     environment = _environment()
     if runner == "subprocess":
@@ -65,7 +65,7 @@ def _machine(runner: str, arguments: dict[str, Any]) -> tuple[local.Machine, Ser
         return local.Machine(kfp.local.SubprocessRunner(use_venv=False)), serving_in_a_process
     from pipelines import containers  # Only here: it needs the Docker client.
 
-    return containers.machine(arguments, environment), containers.serving
+    return containers.machine(arguments, environment, local.runs_of(outputs)), containers.serving
 
 
 def _environment() -> dict[str, str]:

@@ -27,7 +27,7 @@ from miniml import manifest
 from miniml.errors import MinimlError
 from miniml.evaluation_result import EvaluationResult
 from miniml.sources import HubId, S3Address, locate
-from pipelines.compiled_pipeline import stages_in_order
+from pipelines.compiled_pipeline import stages_in_order, without_retries
 from pipelines.console import Console
 
 OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
@@ -91,9 +91,10 @@ def run(
     Raises:
         RunError: a stage failed; `outputs`/latest stays as it was, the log tells the rest.
     """
-    folder = outputs / "runs" / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    folder = runs_of(outputs) / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     folder.mkdir(parents=True)
-    pipeline = components.load_component_from_file(str(compiled))
+    text = compiled.read_text(encoding="utf-8")
+    pipeline = components.load_component_from_text(without_retries(text))
     cache = outputs / "cache" / _cache_key(arguments, machine.images)
     _forget_false_successes(cache)
     kfp.local.init(
@@ -103,7 +104,7 @@ def run(
         cache_root=str(cache),
     )
     with _temporary_files_swept(), (folder / "run.log").open("w", encoding="utf-8") as log:
-        console = Console(stages_in_order(compiled.read_text(encoding="utf-8")), screen, log)
+        console = Console(stages_in_order(text), screen, log)
         try:
             with _printing_to(console):
                 task = pipeline(**arguments)
@@ -123,6 +124,11 @@ def run(
     _require_deployed_if_approved(finished)
     console.show_skipped()
     return finished
+
+
+def runs_of(outputs: Path) -> Path:
+    """Where the folders of all runs lie."""
+    return outputs / "runs"
 
 
 def summarise(

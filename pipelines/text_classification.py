@@ -40,7 +40,7 @@ class Outputs(NamedTuple):
     verdict: dsl.Markdown
 
 
-def _may_read_the_store(task: dsl.PipelineTask) -> None:
+def _may_use_the_store(task: dsl.PipelineTask) -> None:
     """Gives a pod where s3:// is and the keys to it; on a laptop, the person's own environment says so."""
     kubernetes.use_secret_as_env(task, S3_SECRET, S3_ENVIRONMENT, optional=True)
 
@@ -92,6 +92,8 @@ def text_classification(
     early_stopping: int = TRAINING.early_stopping,
     precision: str = TRAINING.precision,
     seed: int = TRAINING.seed,
+    checkpoints: str = TRAINING.checkpoints,
+    checkpoint_interval: int = TRAINING.checkpoint_interval,
     ordered_labels: str = EVALUATION.ordered_labels,
     min_slice_rows: int = EVALUATION.min_slice_rows,
     min_accuracy: float = GATE.min_accuracy,
@@ -125,7 +127,7 @@ def text_classification(
         .after(checked)
         .set_caching_options(False)
     )
-    _may_read_the_store(to_beat)
+    _may_use_the_store(to_beat)
     data = transform(
         dataset_id=dataset_id,
         text_column=text_column,
@@ -152,7 +154,7 @@ def text_classification(
         max_length=max_length,
         seed=seed,
     ).after(to_beat)
-    _may_read_the_store(data)
+    _may_use_the_store(data)
     training = train(
         dataset=data.outputs["dataset"],
         model_id=model_id,
@@ -179,8 +181,13 @@ def text_classification(
         early_stopping=early_stopping,
         precision=precision,
         seed=seed,
+        checkpoints=checkpoints,
+        checkpoint_interval=checkpoint_interval,
     )
-    _may_read_the_store(training)
+    # A pod that was killed goes on from its last checkpoint. The month counts from when the first one began; the hour
+    # that is KFP's default would end a longer training in its second pod, or keep it from having one.
+    training.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="30d")
+    _may_use_the_store(training)
     evaluation = evaluate(
         dataset=data.outputs["dataset"],
         model=training.outputs["model"],
@@ -189,7 +196,7 @@ def text_classification(
         ordered_labels=ordered_labels,
         min_slice_rows=min_slice_rows,
     )
-    _may_read_the_store(evaluation)
+    _may_use_the_store(evaluation)
     judged: dict[str, Any] = {
         "metrics": evaluation.outputs["metrics"],
         "champion": to_beat.outputs["record"],

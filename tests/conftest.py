@@ -27,6 +27,12 @@ TRAINING: dict[str, Any] = {"batch_size": 16, "iterations": 60, "learning_rate":
 """Enough for a tiny model to tell good words from bad ones."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_these_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is fetched and kept does not come from the person's own cache, nor goes there."""
+    os.environ["MINIML_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_encoder(tmp_path_factory.mktemp("encoder"))

@@ -21,6 +21,7 @@ from miniml.settings import (
     GateSettings,
     TrainingSettings,
 )
+from pipelines.compiled_pipeline import stages_in_order, without_retries
 from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
 
@@ -105,3 +106,18 @@ def test_no_public_function_goes_without_a_docstring() -> None:
         for name, function in inspect.getmembers(module, inspect.isfunction):
             if not name.startswith("_") and function.__module__ == module.__name__:
                 assert inspect.getdoc(function), f"{module.__name__}.{name}"
+
+
+def test_a_pod_that_trains_is_retried_for_as_long_as_a_training_lasts() -> None:
+    compiled = (ROOT / "pipelines" / "compiled" / "text_classification.yaml").read_text()
+    tasks = next(yaml.safe_load_all(compiled))["root"]["dag"]["tasks"]
+    assert [name for name, task in tasks.items() if "retryPolicy" in task] == ["train"]
+    policy = tasks["train"]["retryPolicy"]
+    # Argo counts it from the start of the first pod.
+    assert (policy["maxRetryCount"], policy["backoffMaxDuration"]) == (2, f"{30 * 24 * 3600}s")
+
+
+def test_on_a_laptop_nothing_is_retried() -> None:
+    compiled = (ROOT / "pipelines" / "compiled" / "text_classification.yaml").read_text()
+    assert "retryPolicy" not in without_retries(compiled)
+    assert stages_in_order(without_retries(compiled)) == stages_in_order(compiled)

@@ -9,23 +9,20 @@ From the command line: python -m miniml.store --help.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from miniml import manifest
 from miniml.errors import InputError
-from miniml.folders import disk_errors_explained, written_whole
+from miniml.folders import disk_errors_explained, held, user_cache, written_whole
 from miniml.manifest import MANIFEST_NAME, Manifest
 from miniml.progress import note
 from miniml.sources import S3Address
 from miniml.store import entries, objects
 from miniml.store.connection import PATIENCE, Bucket, Patience
 from miniml.store.entries import Version
-from miniml.store.parts import Part, bring, held
+from miniml.store.parts import Part, bring
 
 __all__ = ["Fetched", "Patience", "Version", "cached", "fetch", "identify", "publish", "versions"]
 
@@ -79,8 +76,8 @@ def fetch(address: S3Address, folder: Path, patience: Patience = PATIENCE) -> Fe
 def cached(argument: str, address: S3Address, patience: Patience = PATIENCE) -> Fetched:
     """What `address` names, from a folder of our own: brought if it is not there, or not as it was.
 
-    The folder is MINIML_CACHE, or else `miniml` in the user's cache folder. `argument` is the name of the setting
-    that the address came from, for the messages.
+    The folder is in `miniml.folders.user_cache`. `argument` is the name of the setting that the address came from,
+    for the messages.
 
     Raises:
         StoreError: the store did not give it, or not as it was published.
@@ -89,7 +86,7 @@ def cached(argument: str, address: S3Address, patience: Patience = PATIENCE) -> 
     bucket = Bucket(address.bucket, f"{argument} '{address}'", patience)
     note(f"asking the store at {bucket.endpoint.url} for {address}")
     found = _look_up(bucket, address)
-    folder = _cache() / found.identity
+    folder = user_cache() / found.identity
     return _brought(bucket, found, folder, reuse=True)
 
 
@@ -186,20 +183,3 @@ def _brought(bucket: Bucket, found: _Found, folder: Path, *, reuse: bool) -> Fet
             note(f"fetched {len(found.parts)} files, {size / 1e6:,.1f} MB: {source}")
         shutil.rmtree(staging)
     return Fetched(found.within(folder), source)
-
-
-def _cache() -> Path:
-    """Where what was fetched is kept; removing it costs no more than fetching anew."""
-    if chosen := os.environ.get("MINIML_CACHE"):
-        folder = Path(chosen)
-        with disk_errors_explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    home = Path(os.environ.get("HOME", "/"))
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "miniml"
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):  # A pod with a read-only root has its temporary folder.
-        folder = Path(tempfile.gettempdir()) / f"miniml-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-    return folder

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -65,24 +62,6 @@ def bring(bucket: Bucket, parts: list[Part], staging: Path) -> Path:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return whole
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Makes `folder` and keeps it this process's own for the block; left empty, it goes away."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # The one who held it before may have removed it meanwhile: then it is another folder of that name.
-            if folder.exists() and os.fstat(handle).st_ino == folder.stat().st_ino:
-                yield
-                return
-        finally:
-            with suppress(OSError):
-                folder.rmdir()
-            os.close(handle)
 
 
 def _size(folder: Path) -> int:

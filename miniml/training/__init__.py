@@ -22,6 +22,7 @@ from miniml.folders import disk_errors_explained, written_whole
 from miniml.progress import note
 from miniml.settings import TrainingSettings
 from miniml.training.batches import EncodedTexts, encode_split
+from miniml.training.checkpoints import kept, key_of
 from miniml.training.course import Course, train
 from miniml.training.device import choose_device, threads_within_quota
 from miniml.training.pretrained import Pretrained, find_pretrained
@@ -42,8 +43,13 @@ class TrainingResult:
     of the weights that were kept, and `kept_step`, after which they were; `train_samples_per_second`; `steps`."""
 
 
-def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) -> TrainingResult:
+def fine_tune(
+    dataset_dir: Path, model_dir: Path, settings: TrainingSettings, model_uri: str = ""
+) -> TrainingResult:
     """Trains on the split "train", watches "validation", never opens "test", and writes `model_dir`.
+
+    A training that was killed goes on from its last checkpoint, to the same end. `model_uri` is the address under which
+    somebody else will keep the model, if that is known: in an S3 store the checkpoints go beside it.
 
     The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json` and the signed
     `miniml.json`.
@@ -52,16 +58,21 @@ def fine_tune(dataset_dir: Path, model_dir: Path, settings: TrainingSettings) ->
         InputError: the model cannot be used, or the training diverged.
         HubError: the hub did not give the model.
         StoreError: the S3 store did not give the model.
-        StorageError: there is no room for the model.
+        StorageError: there is no room for the model, or for a checkpoint.
+        StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
     """
     device = choose_device(settings.device)
     folder, source = find_pretrained(settings.model_id, settings.from_scratch)
     splits, summary = data.load(dataset_dir, ("train", "validation"))
     _quiet_transformers()
     pretrained = Pretrained.load(folder, summary.labels, settings)
-    with tempfile.TemporaryDirectory(prefix="miniml-") as scratch, threads_within_quota():
+    with (
+        tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
+        threads_within_quota(),
+        kept(key_of(folder, summary, settings), settings, model_uri) as checkpoints,
+    ):
         encoded = _encode(splits, pretrained.tokenizer, Path(scratch))
-        course = train(pretrained, encoded, device, model_dir, Path(scratch), settings)
+        course = train(pretrained, encoded, device, model_dir, checkpoints, settings)
         with written_whole(model_dir) as folder:
             temperature = _save(folder, course, pretrained.tokenizer, encoded["validation"])
             signed = manifest.sign(

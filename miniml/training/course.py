@@ -12,6 +12,7 @@ from miniml.folders import require_room
 from miniml.progress import note
 from miniml.settings import TrainingSettings
 from miniml.training.batches import EncodedTexts
+from miniml.training.checkpoints import Checkpoints
 from miniml.training.device import computes_in_bf16
 from miniml.training.history import History
 from miniml.training.objective import CrossEntropy, balanced_weights
@@ -42,23 +43,27 @@ def train(
     splits: dict[str, EncodedTexts],
     device: torch.device,
     model_dir: Path,
-    scratch: Path,
+    checkpoints: Checkpoints,
     settings: TrainingSettings,
 ) -> Course:
     """Trains on the split "train"; what comes of it will be saved in `model_dir`.
 
     Raises:
-        StorageError: there will be no room for it.
+        StorageError: there will be no room for it, or there is none for a checkpoint.
+        StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
         InputError: the settings do not go with the model, or the training diverged.
     """
     bf16 = computes_in_bf16(device, settings.precision)
+    if checkpoints.in_bf16 is not None:  # On this machine or another, it ends as it has begun.
+        bf16 = checkpoints.in_bf16
     try:
-        return _attempt(pretrained, splits, device, bf16, model_dir, scratch, settings)
+        return _attempt(pretrained, splits, device, bf16, model_dir, checkpoints, settings)
     except DivergedError as error:
         if not bf16 or settings.precision != "auto":
             raise
         note(f"in bf16 {error.what}: training again in fp32, from the beginning")
-    return _attempt(pretrained, splits, device, False, model_dir, scratch, settings)
+        checkpoints.discard()
+    return _attempt(pretrained, splits, device, False, model_dir, checkpoints, settings)
 
 
 def _attempt(
@@ -67,7 +72,7 @@ def _attempt(
     device: torch.device,
     bf16: bool,
     model_dir: Path,
-    scratch: Path,
+    checkpoints: Checkpoints,
     settings: TrainingSettings,
 ) -> Course:
     torch.manual_seed(settings.seed)  # A new head's weights are drawn when the model is made.
@@ -75,7 +80,7 @@ def _attempt(
     require_room(model_dir, int(model.num_parameters() * BYTES_PER_PARAMETER * 1.2), "saving the model")
     adapted = choose_trainable(model, new, settings)
     rows = len(splits["train"])
-    arguments = training_arguments(settings, rows, device, bf16, scratch)
+    arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder)
     trainer = ClassifierTrainer(
         model, arguments, splits, pretrained.tokenizer, _objective(splits, model, settings)
     )
@@ -88,8 +93,8 @@ def _attempt(
         f"training {settings.model_id} · {rows:,} rows, {arguments.max_steps:,} steps of {settings.batch_size}"
         f"{accumulated} · {device}, {'bf16' if bf16 else 'fp32'}"
     )
-    trainer.train()
-    selection.restore()
+    checkpoints.train(trainer, history, selection)
+    selection.apply()
     return Course(merged(model, adapted).float().to("cpu"), history.metrics(selection.step), history.points)
 
 

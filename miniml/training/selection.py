@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml.progress import note
@@ -56,7 +59,19 @@ class Selection(TrainerCallback):
             )
             control.should_training_stop = True
 
-    def restore(self) -> None:
+    def save(self, folder: Path) -> None:
+        """Writes what a training that goes on from here has to know (see `checkpoints.Resumable`)."""
+        state = {"step": self.step, "value": self.value, "points_without_gain": self._points_without_gain}
+        (folder / "selection.json").write_text(json.dumps(state), encoding="utf-8")
+        save_file(self._weights, folder / "selection.safetensors")
+
+    def restore(self, folder: Path) -> None:
+        state = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
+        self.step, self.value = state["step"], state["value"]
+        self._points_without_gain = state["points_without_gain"]
+        self._weights = load_file(folder / "selection.safetensors")
+
+    def apply(self) -> None:
         """Gives the model its best weights back."""
         parameters = dict(self._model.named_parameters())
         with torch.no_grad():

@@ -1,0 +1,409 @@
+"""Checkpoints: what a training that was killed goes on from, when it is run again with the same arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from miniml import __version__
+from miniml.data import DatasetSummary
+from miniml.errors import StoppedError, StorageError, StoreError
+from miniml.folders import disk_errors_explained, held, is_full, user_cache
+from miniml.manifest import digest_of, sha256
+from miniml.progress import note
+from miniml.seals import broken_seal, seal
+from miniml.settings import NO_CHECKPOINTS, TrainingSettings
+from miniml.sources import S3_SCHEME, S3Address, s3_address
+
+if TYPE_CHECKING:
+    from miniml.store.mirror import Mirror
+
+KEPT = 2
+"""Checkpoints of a training: should the newest one be damaged, there is the one before."""
+SHARE = 0.05
+"""Of the time that saving may take: where it takes long, it is done less often than was asked for."""
+FORGOTTEN = 30 * 24 * 3600
+"""Seconds after which nobody is expected to run a training of this machine's cache again."""
+PATIENCE = 10.0
+"""Seconds that another process may take to give the checkpoints up: one that lost its terminal is still ending."""
+
+ABOUT_NAME = "checkpoint.json"
+
+# Of the settings, those that change nothing of what is learnt.
+_IRRELEVANT = ("model_id", "checkpoints", "checkpoint_interval")
+
+
+class Resumable(Protocol):
+    """What a training has to find again, beside the model and what transformers keeps of its own."""
+
+    def save(self, folder: Path) -> None:
+        """Writes what it holds into a file of its own."""
+
+    def restore(self, folder: Path) -> None:
+        """Takes it up again; called when the training begins, after everything else has been set to its start."""
+
+
+def key_of(pretrained: Path, summary: DatasetSummary, settings: TrainingSettings) -> str:
+    """A digest that is the same for trainings that end in the same model, so that one may go on for the other."""
+    files = sorted(path for path in pretrained.iterdir() if path.is_file())
+    return digest_of(
+        {
+            "settings": {name: value for name, value in asdict(settings).items() if name not in _IRRELEVANT},
+            "pretrained": {path.name: sha256(path) for path in files},
+            "data": {"fingerprint": summary.fingerprint, "labels": summary.labels},
+            "versions": {
+                "miniml": __version__,
+                **{name: version(name) for name in ("torch", "transformers", "accelerate")},
+            },
+        }
+    )
+
+
+def beside(model_uri: str) -> str:
+    """The address in a model's own bucket under which another machine finds the checkpoints; "" for a local path."""
+    scheme, _, rest = model_uri.partition("://")
+    bucket = rest.partition("/")[0]
+    if scheme not in ("s3", "minio") or not bucket:
+        return ""
+    from miniml.store.connection import AWS, Endpoint  # Only here: a local training needs no S3 client.
+
+    # KFP calls its own store minio://. Where the environment does not say where that is, Amazon is not meant.
+    if scheme == "minio" and Endpoint.from_environment().url == AWS:
+        return ""
+    return f"{S3_SCHEME}{bucket}/miniml/checkpoints"
+
+
+@contextmanager
+def kept(key: str, settings: TrainingSettings, model_uri: str = "") -> Iterator[Checkpoints]:
+    """Keeps the checkpoints of the training `key` while it runs, and removes them once the block has ended well.
+
+    On an error they stay, and it is said where.
+
+    Raises:
+        StoreError: the store that `settings` name does not answer, or refuses.
+        StorageError: their folder cannot be written to.
+    """
+    with _shelf(key, settings, model_uri) as shelf:
+        if shelf is None:
+            with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
+                yield Checkpoints(Path(scratch), None, settings.checkpoint_interval)
+            return
+        try:
+            yield Checkpoints(shelf.folder / "writing", shelf, settings.checkpoint_interval)
+        except BaseException as error:
+            if (last := shelf.last_good) not in str(error):
+                note(last)
+            raise
+        shelf.clear()
+
+
+class Checkpoints:
+    """Trains a trainer from the newest checkpoint on, if there is one, and takes new ones."""
+
+    def __init__(self, folder: Path, shelf: Shelf | None, interval: float) -> None:
+        self.folder = folder
+        """Where the trainer writes: its `output_dir`."""
+        self._shelf, self._interval = shelf, interval
+        self._newest = shelf.newest() if shelf else None
+
+    @property
+    def in_bf16(self) -> bool | None:
+        """Whether what there is was computed in bf16; None where there is nothing."""
+        return _about(self._newest)["bf16"] if self._newest else None
+
+    def train(self, trainer: Trainer, *others: Resumable) -> None:
+        """Trains to the end.
+
+        Raises:
+            StoppedError: SIGTERM came. What had been learnt is in a checkpoint.
+            StorageError: there is no room for a checkpoint; the message names the last good one.
+        """
+        if self._shelf is None:
+            trainer.train()
+            return
+        saving = _Saving(self._shelf, self._newest, [*others, _Losses(trainer)], self._interval)
+        trainer.add_callback(saving)
+        if self._newest:
+            note(
+                f"continuing from step {_step(self._newest):,} of {trainer.args.max_steps:,} "
+                f"(checkpoint of {_about(self._newest)['taken']})"
+            )
+        with saving.sigterm_noticed(), saving.full_disk_explained():
+            trainer.train(resume_from_checkpoint=str(self._newest) if self._newest else None)
+
+    def discard(self) -> None:
+        """Forgets what there is, as it leads nowhere."""
+        self._newest = None
+        if self._shelf:
+            self._shelf.clear()
+
+
+class Shelf:
+    """The checkpoints of one training: sealed folders step-1, step-2, …, in a folder and perhaps in a store too."""
+
+    def __init__(self, folder: Path, mirror: Mirror | None) -> None:
+        self.folder, self._mirror = folder, mirror
+        self._mirrored = ""
+        """The name of the last one that the store has."""
+
+    @property
+    def last_good(self) -> str:
+        """Which checkpoint a training would go on from, as a sentence."""
+        if not (there := self._there()):
+            return "there is no checkpoint yet; run again with the same arguments to begin anew."
+        stored = ""
+        if self._mirror:
+            stored = f" (in {self._mirror}: {self._mirrored or 'none'})"
+        return f"the last good checkpoint is {there[0]}{stored}; run again with the same arguments to go on from it."
+
+    def newest(self) -> Path | None:
+        """The newest one that is as it was written, brought from the store if this machine has none so new."""
+        self._fetch()
+        for folder in self._there():
+            if not (fault := broken_seal(folder)):
+                return folder
+            note(f"the checkpoint {folder} is damaged ({fault}): taking the one before it")
+            shutil.rmtree(folder)
+        return None
+
+    def add(self, written: Path, step: int) -> None:
+        """Seals what was written, and takes it in as the newest one."""
+        folder = self.folder / f"step-{step}"
+        seal(written)
+        shutil.rmtree(folder, ignore_errors=True)
+        written.rename(folder)
+        for older in self._there()[KEPT:]:
+            shutil.rmtree(older)
+        if self._mirror:
+            try:
+                self._mirror.send(folder)
+                self._mirrored = folder.name
+                self._mirror.keep([kept.name for kept in self._there()])
+            except StoreError as error:
+                # The store may be back for the next one; the work of hours is not thrown away for it.
+                note(f"the checkpoint of step {step:,} is on this machine only: {error}")
+
+    def clear(self) -> None:
+        for folder in self.folder.iterdir():
+            shutil.rmtree(folder)
+        if self._mirror:
+            try:
+                self._mirror.keep([])
+            except StoreError as error:
+                note(f"the checkpoints stay in the store, where nobody needs them any more: {error}")
+
+    def _there(self) -> list[Path]:
+        """The newest first."""
+        found = [path for path in self.folder.iterdir() if re.fullmatch(r"step-\d+", path.name)]
+        return sorted(found, key=_step, reverse=True)
+
+    def _fetch(self) -> None:
+        if not self._mirror:
+            return
+        here = max((_step(folder) for folder in self._there()), default=0)
+        for name in sorted(self._mirror.names(), key=lambda name: _step(Path(name)), reverse=True):
+            folder = self.folder / name
+            self._mirrored = self._mirrored or name
+            if _step(folder) <= here:
+                return
+            try:
+                self._mirror.bring(name, folder)
+            except StoreError as error:
+                note(f"the checkpoint {name} did not come from the store: {error}")
+            else:
+                return
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What can be told of a checkpoint without loading it: when it was taken, and in which precision."""
+    about: dict[str, Any] = json.loads((folder / ABOUT_NAME).read_text(encoding="utf-8"))
+    return about
+
+
+class _Saving(TrainerCallback):
+    """Takes a checkpoint when its time has come, and a last one on SIGTERM."""
+
+    def __init__(self, shelf: Shelf, newest: Path | None, parts: list[Resumable], interval: float) -> None:
+        self._shelf, self._newest, self._parts, self._interval = shelf, newest, parts, interval
+        self._stop = self._under_way = False
+        self._due = self._began = time.monotonic() + interval
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._newest:
+            for part in self._parts:
+                part.restore(self._newest)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        # At its end a training needs none, and would not know how to go on from it.
+        due = (self._stop or time.monotonic() >= self._due) and not control.should_training_stop
+        if due:
+            control.should_save = self._under_way = True
+            self._began = time.monotonic()
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if control.should_training_stop:
+            control.should_save = self._under_way = False
+        self._began = time.monotonic()
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        assert args.output_dir
+        written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        for part in self._parts:
+            part.save(written)
+        about = {"taken": datetime.now().isoformat(sep=" ", timespec="seconds"), "bf16": args.bf16}
+        (written / ABOUT_NAME).write_text(json.dumps(about), encoding="utf-8")
+        self._shelf.add(written, state.global_step)
+        self._under_way = False
+        now = time.monotonic()
+        # An interval of 0 asks for every step, whatever that costs.
+        self._due = now + max(self._interval, (now - self._began) / SHARE if self._interval else 0)
+        if self._stop:
+            raise StoppedError(
+                f"stopped by SIGTERM after step {state.global_step:,} of {state.max_steps:,}: {self._shelf.last_good}"
+            )
+
+    @contextmanager
+    def sigterm_noticed(self) -> Iterator[None]:
+        """In the block SIGTERM does no more than ask for a checkpoint after the step, which then ends the training."""
+        if threading.current_thread() is not threading.main_thread():  # Others cannot have handlers.
+            yield
+            return
+
+        def notice(*_: object) -> None:
+            self._stop = True
+
+        before = signal.signal(signal.SIGTERM, notice)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    @contextmanager
+    def full_disk_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self._under_way or not is_full(self._shelf.folder, error):
+                raise
+            raise StorageError(
+                f"the disk of {self._shelf.folder} is full, and a checkpoint could not be written: "
+                f"{self._shelf.last_good} Free some space before, or set checkpoints to another folder, or to "
+                f"{NO_CHECKPOINTS!r}."
+            ) from error
+
+
+class _Losses:
+    """The trainer's sums of the loss: it begins them anew when it goes on, and the curve would have a point of its own.
+
+    They are not in its own checkpoints, and there is no public name for them.
+    """
+
+    _NAME = "losses.json"
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def save(self, folder: Path) -> None:
+        sums = {
+            "since_logged": self._trainer._tr_loss.item(),
+            "logged": self._trainer._total_loss_scalar,
+            "logged_at": self._trainer._globalstep_last_logged,
+        }
+        (folder / self._NAME).write_text(json.dumps(sums), encoding="utf-8")
+
+    def restore(self, folder: Path) -> None:
+        sums = json.loads((folder / self._NAME).read_text(encoding="utf-8"))
+        self._trainer._tr_loss = torch.tensor(sums["since_logged"], device=self._trainer.args.device)
+        self._trainer._total_loss_scalar = sums["logged"]
+        self._trainer._globalstep_last_logged = sums["logged_at"]
+        self._trainer._initial_global_step = 0  # The mean is that of the whole training.
+
+
+@contextmanager
+def _shelf(key: str, settings: TrainingSettings, model_uri: str) -> Iterator[Shelf | None]:
+    """None where no checkpoints are kept, and a word on it where they are wanted."""
+    where = settings.checkpoints
+    if where == NO_CHECKPOINTS:
+        yield None
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun says so.
+        note("a training of several processes keeps no checkpoints")
+        yield None
+        return
+    own = where and not where.startswith(S3_SCHEME)
+    root = Path(where).expanduser().absolute() if own else user_cache() / "checkpoints"
+    folder = root / key
+    with ExitStack() as stack:
+        with disk_errors_explained(folder):
+            if not own:
+                _sweep(root)
+            try:
+                stack.enter_context(held(folder, PATIENCE))
+            except TimeoutError:
+                note(
+                    f"another process is at this very training and has its checkpoints in {folder}: this one keeps none"
+                )
+                yield None
+                return
+            writing = folder / "writing"
+            shutil.rmtree(writing, ignore_errors=True)  # Whoever wrote it was killed.
+        mirror = None if own else _mirror(key, where, model_uri)
+        try:
+            yield Shelf(folder, mirror)
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
+
+
+def _mirror(key: str, where: str, model_uri: str) -> Mirror | None:
+    """Where the store keeps them: at the address `where`, or else beside the model, if it can be reached there."""
+    try:
+        if not (address := where or beside(model_uri)):
+            return None
+        from miniml.store.mirror import Mirror  # Only here: a local training needs no S3 client.
+
+        root = s3_address("checkpoints", address)
+        mirror = Mirror("checkpoints", S3Address(root.bucket, f"{root.path.strip('/')}/{key}".lstrip("/")))
+        mirror.names()  # Where nobody has asked for the store, what it refuses is no error.
+    except StoreError as error:
+        if where:
+            raise
+        note(f"checkpoints are kept on this machine only, where no other finds them: {error}")
+        return None
+    return mirror
+
+
+def _sweep(root: Path) -> None:
+    """Removes checkpoints that nobody has come back for."""
+    for folder in root.iterdir() if root.is_dir() else ():
+        if time.time() - folder.stat().st_mtime > FORGOTTEN:
+            with suppress(TimeoutError), held(folder, patience=0):
+                note(f"removing checkpoints that have lain for {FORGOTTEN / 86400:.0f} days: {folder}")
+                shutil.rmtree(folder)

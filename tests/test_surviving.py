@@ -1,0 +1,424 @@
+"""A training that was ended goes on, when it is run again with the same arguments, to the end it would have had."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from miniml import data, manifest, training
+from miniml.errors import InputError, StoppedError, StorageError, StoreError
+from miniml.folders import held
+from miniml.processor import has_bf16
+from miniml.settings import TrainingSettings
+from miniml.store import Patience, mirror
+from miniml.training import checkpoints
+from miniml.training.trainer import DivergedError
+from tests.killed import happening, killed
+from tests.s3_server import WRITER, S3Server
+
+BATCH, STEPS, STEPS_OF_AN_EPOCH = 32, 17, 7
+"""With dropout, so that random numbers count, and beyond two epochs, so that the order of the texts does."""
+BUCKET = "checkpoints"
+
+
+@dataclass
+class Runs:
+    """Trainings with the same arguments, except for where their checkpoints go and how often."""
+
+    folder: Path
+    dataset_dir: Path
+    encoder: Path
+
+    def arguments(self, **settings: Any) -> tuple[Path, Path, TrainingSettings]:
+        values: dict[str, Any] = {
+            "model_id": str(self.encoder),
+            "batch_size": BATCH,
+            "iterations": STEPS,
+            "learning_rate": 1e-2,
+            "max_length": 32,
+            "dropout": 0.1,
+            "checkpoints": str(self.folder / "kept"),
+            "checkpoint_interval": 0,
+            **settings,
+        }
+        return (
+            self.dataset_dir,
+            self.folder / "model",
+            TrainingSettings(**values),
+        )
+
+    def killed(self, step: int, event: str = "on_step_end", **settings: Any) -> str:
+        return killed(step, *self.arguments(**settings), event=event, log=self.folder / "log")
+
+    def run(self, model_uri: str = "", **settings: Any) -> Path:
+        training.fine_tune(*self.arguments(**settings), model_uri)
+        return self.folder / "model"
+
+    @property
+    def kept(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "kept").glob("*/*"))
+
+    @property
+    def newest(self) -> Path:
+        found = (self.folder / "kept").glob("*/step-*")
+        return max(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+@pytest.fixture
+def runs(tmp_path: Path, dataset_dir: Path, encoder: Path) -> Runs:
+    return Runs(tmp_path, dataset_dir, encoder)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    dataset_dir: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    return end(Runs(tmp_path_factory.mktemp("whole"), dataset_dir, encoder).run(checkpoints="none"))
+
+
+def end(model_dir: Path) -> dict[str, Any]:
+    """What a training came to: its weights, metrics and curves, and nothing of how fast it was."""
+    points = json.loads((model_dir / training.HISTORY_NAME).read_text())
+    return {
+        "weights": manifest.sha256(model_dir / "model.safetensors"),
+        "metrics": _timeless(manifest.read(model_dir).metrics),
+        "points": [_timeless(point) for point in points],
+    }
+
+
+def _timeless(figures: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if "second" not in name and "runtime" not in name}
+
+
+def test_a_killed_training_goes_on_to_the_very_end_of_one_that_was_not(
+    runs: Runs, uninterrupted: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At its first step, within an epoch, at the turn of one, beyond it, and at the last step."""
+    steps = [1, 4, STEPS_OF_AN_EPOCH, STEPS_OF_AN_EPOCH + 1, 11, STEPS]
+    reached = 0
+    for step in steps:
+        told = runs.killed(step)
+        assert (f"continuing from step {reached} of {STEPS}" in told) is (reached > 0)
+        reached = step - 1
+    model_dir = runs.run()
+    assert f"continuing from step {STEPS - 1} of {STEPS} (checkpoint of 20" in capsys.readouterr().out
+    assert end(model_dir) == uninterrupted
+
+
+@pytest.mark.parametrize(
+    ("settings", "step"),
+    [
+        ({"lora_rank": 2, "gradient_accumulation": 2}, 9),
+        ({"best_by": "loss", "early_stopping": 2, "evaluations": STEPS, "learning_rate": 3e-2}, 0),
+    ],
+    ids=["adapters and accumulation", "the best weights and the patience"],
+)
+def test_so_does_one_with(
+    settings: dict[str, Any], step: int, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = end(runs.run(checkpoints="none", **settings))
+    step = step or int(whole["metrics"]["steps"])
+    assert step < STEPS
+    runs.killed(step, **settings)
+    assert end(runs.run(**settings)) == whole
+    assert f"continuing from step {step - 1} of {STEPS}" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="this processor would begin in fp32")
+def test_one_that_had_to_begin_again_in_fp32_goes_on_in_fp32(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diverge_or_end() -> None:
+        if "training again in fp32" in capsys.readouterr().out:
+            raise KeyboardInterrupt
+        raise DivergedError("the loss is nan", "")
+
+    whole = end(runs.run(checkpoints="none", precision="fp32"))
+    with happening(4, diverge_or_end), pytest.raises(KeyboardInterrupt):
+        runs.run()
+    assert end(runs.run()) == whole
+    told = capsys.readouterr().out
+    assert f"continuing from step 3 of {STEPS}" in told
+    assert "bf16" not in told
+
+
+def test_the_seconds_of_all_parts_count(runs: Runs, uninterrupted: dict[str, Any]) -> None:
+    runs.killed(9)
+    before = json.loads((runs.newest / "history.json").read_text())["seconds"]
+    points = json.loads((runs.run() / training.HISTORY_NAME).read_text())
+    last = next(point for point in points if "train_runtime" in point)
+    assert last["train_runtime"] > before
+    assert last["train_samples_per_second"] * last["train_runtime"] == pytest.approx(STEPS * BATCH, rel=1e-3)
+
+
+def test_a_checkpoint_that_was_being_written_does_not_count(
+    runs: Runs, uninterrupted: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.killed(6, event="on_save")
+    assert runs.kept == ["step-4", "step-5", "writing"]
+    model_dir = runs.run()
+    assert "continuing from step 5 of" in capsys.readouterr().out
+    assert end(model_dir) == uninterrupted
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
+    runs: Runs, uninterrupted: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.killed(6)
+    os.truncate(runs.newest / "optimizer.pt", 100)
+    model_dir = runs.run()
+    told = capsys.readouterr().out
+    assert "step-5 is damaged (optimizer.pt is not what was written): taking the one before it" in told
+    assert "continuing from step 4 of" in told
+    assert end(model_dir) == uninterrupted
+
+
+def test_nothing_is_left_of_a_training_that_ended_well(runs: Runs) -> None:
+    runs.run(iterations=2)
+    assert runs.kept == []
+
+
+def test_a_training_shorter_than_the_interval_writes_no_checkpoint(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    with happening(4, fail), pytest.raises(KeyboardInterrupt):
+        runs.run(checkpoint_interval=300)
+    assert runs.kept == []
+    assert "there is no checkpoint yet; run again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 43}, {"learning_rate": 2e-2}, {"iterations": STEPS + 1}, {"dropout": 0.0}, {"batch_size": 8}],
+    ids=str,
+)
+def test_other_arguments_begin_anew(runs: Runs, dataset_dir: Path, other: dict[str, Any]) -> None:
+    *_, settings = runs.arguments()
+    *_, others = runs.arguments(**other)
+    summary = data.load(dataset_dir, ())[1]
+    assert checkpoints.key_of(runs.encoder, summary, settings) != checkpoints.key_of(
+        runs.encoder, summary, others
+    )
+
+
+def test_another_pretrained_model_at_the_same_path_begins_anew(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.encoder = shutil.copytree(runs.encoder, tmp_path / "encoder")
+    runs.killed(3, iterations=3)
+    config = json.loads((runs.encoder / "config.json").read_text())
+    (runs.encoder / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-11}))
+    runs.run(iterations=3)
+    assert "continuing" not in capsys.readouterr().out
+
+
+def test_where_and_how_often_checkpoints_go_changes_nothing(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.killed(3, iterations=3)
+    kept = (runs.folder / "kept").rename(runs.folder / "moved")
+    runs.run(iterations=3, checkpoints=str(kept), checkpoint_interval=10)
+    assert "continuing from step 2 of 3" in capsys.readouterr().out
+
+
+def test_sigterm_saves_first(
+    runs: Runs, uninterrupted: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        happening(9, lambda: os.kill(os.getpid(), signal.SIGTERM), event="on_pre_optimizer_step"),
+        pytest.raises(StoppedError) as stopped,
+    ):
+        runs.run(checkpoint_interval=300)
+    assert str(stopped.value) == (
+        f"stopped by SIGTERM after step 10 of {STEPS}: the last good checkpoint is {runs.newest}; "
+        f"run again with the same arguments to go on from it."
+    )
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert end(runs.run(checkpoint_interval=300)) == uninterrupted
+    assert f"continuing from step 10 of {STEPS}" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_full_disk_ends_with_the_last_good_checkpoint_named(
+    runs: Runs, uninterrupted: dict[str, Any], tmp_path: Path
+) -> None:
+    small = tmp_path / "kept"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
+    try:
+        with pytest.raises(StorageError) as full:
+            runs.run()
+        assert runs.kept
+        assert str(full.value).startswith(
+            f"the disk of {runs.newest.parent} is full, and a checkpoint could not be written: "
+            f"the last good checkpoint is {runs.newest}; run again with the same arguments to go on from it. "
+        )
+        subprocess.run(["mount", "-o", "remount,size=100m", small], check=True)
+        assert end(runs.run()) == uninterrupted
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+
+
+def test_of_two_at_once_the_second_keeps_none_and_says_so(
+    runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "PATIENCE", 0.0)
+    runs.killed(3, iterations=3)
+    with held(runs.newest.parent):
+        runs.run(iterations=3)
+    told = capsys.readouterr().out
+    assert f"another process is at this very training and has its checkpoints in {runs.newest.parent}" in told
+    assert "continuing" not in told
+    assert runs.newest.name == "step-2"
+
+
+def test_what_nobody_came_back_for_is_removed_in_the_end(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
+    for name, age in (("old", checkpoints.FORGOTTEN + 60), ("young", 60)):
+        folder = tmp_path / "cache" / "checkpoints" / name
+        (folder / "step-1").mkdir(parents=True)
+        long_ago = folder.stat().st_mtime - age
+        os.utime(folder, (long_ago, long_ago))
+    runs.run(iterations=1, checkpoints="")
+    assert [path.name for path in (tmp_path / "cache" / "checkpoints").iterdir()] == ["young"]
+
+
+@pytest.mark.parametrize("given", ["gs://bucket/path", "s3://bucket/name@v1"])
+def test_an_address_that_cannot_hold_checkpoints_is_refused(given: str) -> None:
+    with pytest.raises(InputError, match="checkpoints"):
+        TrainingSettings(checkpoints=given)
+
+
+@pytest.fixture
+def store(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3Server:
+    reached(s3_server, monkeypatch, tmp_path)
+    return s3_server
+
+
+def reached(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Says where the store is, and gives it an empty bucket."""
+    client = server.client()
+    if not client.bucket_exists(BUCKET):
+        client.make_bucket(BUCKET)
+    for key in in_store(server):
+        client.remove_object(BUCKET, key)
+    monkeypatch.setattr(mirror, "PATIENCE", Patience(first=0.5, later=0.5))
+    monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
+
+
+def in_store(server: S3Server) -> list[str]:
+    return [str(item.object_name) for item in server.client().list_objects(BUCKET, recursive=True)]
+
+
+def test_another_machine_goes_on_from_the_store(
+    runs: Runs,
+    uninterrupted: dict[str, Any],
+    store: S3Server,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    address = f"s3://{BUCKET}/here"
+    runs.killed(6, checkpoints=address)
+    assert {key.split("/")[2] for key in in_store(store)} == {"step-4", "step-5"}
+    shutil.rmtree(tmp_path / "cache")
+    model_dir = runs.run(checkpoints=address)
+    assert f"continuing from step 5 of {STEPS}" in capsys.readouterr().out
+    assert end(model_dir) == uninterrupted
+    assert in_store(store) == []
+
+
+def test_a_checkpoint_that_is_not_whole_in_the_store_is_not_taken(
+    runs: Runs, store: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that was half sent, then one that was changed since."""
+    address = f"s3://{BUCKET}/here"
+    runs.killed(4, iterations=4, checkpoints=address)
+    shutil.rmtree(tmp_path / "cache")
+    key = in_store(store)[0].split("/")[1]
+    store.client().fput_object(BUCKET, f"here/{key}/step-9/model.safetensors", __file__)
+    store.client().fput_object(BUCKET, f"here/{key}/step-3/optimizer.pt", __file__)
+    runs.run(iterations=4, checkpoints=address)
+    told = capsys.readouterr().out
+    assert "the checkpoint step-3 did not come from the store: " in told
+    assert "continuing from step 2 of 4" in told
+    assert in_store(store) == []
+
+
+def test_a_store_that_is_lost_on_the_way_costs_no_training(
+    runs: Runs,
+    uninterrupted: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = S3Server(tmp_path / "s3")
+    server.start()
+    reached(server, monkeypatch, tmp_path)
+    address = f"s3://{BUCKET}/here"
+    try:
+        with (
+            happening(STEPS - 2, server.kill),
+            happening(STEPS, lambda: os.kill(os.getpid(), signal.SIGINT)),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            runs.run(checkpoints=address)
+        told = capsys.readouterr().out
+        assert f"the checkpoint of step {STEPS - 1} is on this machine only: checkpoints '{address}/" in told
+        assert f"/step-{STEPS - 1} (in {address}/" in told
+        assert f": step-{STEPS - 3}); run again with the same arguments to go on from it." in told
+        with pytest.raises(StoreError, match=r"the store at .* cannot be reached"):
+            runs.run(checkpoints=address)
+        server.start()
+        assert end(runs.run(checkpoints=address)) == uninterrupted
+        assert f"continuing from step {STEPS - 1}" in capsys.readouterr().out
+    finally:
+        server.stop()
+
+
+def test_a_model_in_a_store_has_its_checkpoints_beside_it(
+    runs: Runs, store: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+    with happening(2, lambda: seen.extend(in_store(store))):
+        runs.run(f"minio://{BUCKET}/v2/artifacts/model", iterations=2, checkpoints="")
+    assert {key.rpartition("/step-1/")[0].rpartition("/")[0] for key in seen} == {"miniml/checkpoints"}
+
+
+def test_a_store_that_nobody_asked_for_may_refuse(
+    runs: Runs, store: S3Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.run("s3://no-such-bucket/model", iterations=2, checkpoints="")
+    assert "checkpoints are kept on this machine only, where no other finds them: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("/tmp/outputs/model", ""),
+        ("gs://bucket/model", ""),
+        ("s3://bucket/v2/model", "s3://bucket/miniml/checkpoints"),
+        ("minio://mlpipeline/v2/model", ""),  # The environment does not say where that is.
+    ],
+)
+def test_where_the_checkpoints_of_a_model_go(uri: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    assert checkpoints.beside(uri) == address
