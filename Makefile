@@ -72,7 +72,7 @@ submit: setup  ## Run it on the cluster at KFP_HOST and follow it; ARGS='--datas
 predict: setup  ## Ask the live service: TEXT='...' (MINIML_URL, or by the kube configuration)
 	@$(PIPELINE) predict $(if $(filter command line environment,$(origin ARGS)),$(ARGS)) -- "$$TEXT"
 
-images:  ## Build the container images (BASE_IMAGE, TORCH_INDEX, MINIML_REGISTRY, MINIML_IMAGE_TAG)
+images:  ## Build the container images (BASE_IMAGE, TORCH_INDEX, TRAIN_EXTRAS, MINIML_REGISTRY, MINIML_IMAGE_TAG)
 	@$(PYTHON) -m components.build
 
 cluster: setup  ## Make a kind cluster with Kubeflow Pipelines, KServe and our images; run it again after a failure

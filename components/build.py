@@ -1,7 +1,7 @@
 """Builds every container image: `python -m components.build`, or `make images`.
 
 BASE_IMAGE and TORCH_INDEX, where set, are the Dockerfiles' arguments; DOCKER_BUILD_FLAGS goes to
-`docker build` as it is, `--network host` say.
+`docker build` as it is, `--network host` say. TRAIN_EXTRAS="mlflow,tensorboard" lets train's image log to them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def main(wanted: list[str]) -> int:
 def _builds(name: str) -> list[list[str]]:
     """The `docker build` commands that make one image."""
     if name != SERVING:
-        return [_build(image(name), "components/Dockerfile", STAGE=name)]
+        extras = os.environ.get("TRAIN_EXTRAS", "") if name == "train" else ""
+        return [_build(image(name), "components/Dockerfile", STAGE=name, EXTRAS=extras)]
     foundation = image(FOUNDATION)
     return [
         # The stage only keeps the Dockerfile's last line readable: it is not reached.

@@ -38,8 +38,9 @@ def evaluate(
     from miniml.champion import Champion
     from miniml.evaluation import evaluate_model
     from miniml.manifest import read
-    from miniml.report import read_history, write_report
+    from miniml.report import write_report
     from miniml.settings import EvaluationSettings
+    from miniml.training_history import read_history
 
     settings = EvaluationSettings(ordered_labels=ordered_labels, min_slice_rows=min_slice_rows)
     champion = Champion(champion_digest, champion_source)

@@ -9,6 +9,8 @@ from miniml.images import image
 def train(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    report: dsl.Output[dsl.HTML],
     model_id: str,
     from_scratch: bool,
     batch_size: int,
@@ -32,6 +34,7 @@ def train(
     best_by: str,
     early_stopping: int,
     precision: str,
+    log_to: str,
     seed: int,
     checkpoints: str,
     checkpoint_interval: int,
@@ -40,7 +43,9 @@ def train(
 
     Args:
         dataset: What transform wrote.
-        model: A folder: safetensors, tokenizer, config, and miniml.json, which signs them.
+        model: A folder: safetensors, tokenizer, config, model card, and miniml.json, which signs them.
+        metrics: Losses, validation's figures, speed and size.
+        report: One page with the curves, the settings and the machine.
         model_id: A hub id, a folder, package://<package>/<folder>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>.
         from_scratch: Takes the model's architecture and tokenizer only; its weights are drawn anew.
         batch_size: Texts whose gradients are computed together.
@@ -64,15 +69,20 @@ def train(
         best_by: Which point's weights to keep: the best by accuracy, macro_f1 or loss, or the last.
         early_stopping: Ends the training after so many points in a row that were no better by best_by; 0 never does.
         precision: fp32, bf16, or auto: bf16 where the processor has it.
+        log_to: Where else to log: tensorboard:///<folder>, mlflow+http://<host>/<experiment>, or both with a comma.
         seed: The same seed gives the same model on the same machine.
         checkpoints: Where a killed training finds what to go on from: a folder, s3://<bucket>/<path>, or none; empty
             is this machine's cache, or the model's own bucket.
         checkpoint_interval: Seconds of training that may be lost; 0 saves after every step.
     """
+    import json
     from pathlib import Path
 
+    from miniml.manifest import read
     from miniml.settings import TrainingSettings
     from miniml.training import fine_tune
+    from miniml.training.report import write_report
+    from miniml.training_history import read_history
 
     result = fine_tune(
         Path(dataset.path),
@@ -101,6 +111,7 @@ def train(
             best_by=best_by,
             early_stopping=early_stopping,
             precision=precision,
+            log_to=log_to,
             seed=seed,
             checkpoints=checkpoints,
             checkpoint_interval=checkpoint_interval,
@@ -108,3 +119,8 @@ def train(
         model_uri=model.uri,
     )
     model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)
+    for name, value in result.metrics.items():
+        metrics.log_metric(name, value)
+    # An artifact that is not on disk is never found again by the local cache.
+    Path(metrics.path).write_text(json.dumps(result.metrics, indent=2) + "\n")
+    write_report(read(Path(model.path)), read_history(Path(model.path)), Path(report.path))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+import re
 from pathlib import Path
 
 import torch
 
+CPU_INFO = Path("/proc/cpuinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -32,3 +35,12 @@ def has_bf16(device: torch.device) -> bool:
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     return False
+
+
+def name() -> str:
+    """What its maker calls it, where the system tells; otherwise the kind of its instructions."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", CPU_INFO.read_text(), re.MULTILINE)
+    except OSError:  # not on Linux
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()

@@ -6,12 +6,20 @@ else that a stage prints, and draws passing ones in place.
 
 from __future__ import annotations
 
+import os
 import time
+
+from miniml.errors import InputError
 
 NOTE = "miniml: "
 """Begins a line worth keeping."""
 PASSING = "miniml~ "
 """Begins a line that the next one may replace: how far, how long still."""
+
+INTERVAL = "MINIML_PROGRESS_SECONDS"
+"""The variable that says how many seconds lie between two passing lines at least. A stage cannot see who reads it:
+whoever draws them in place asks for many, and a log, where every one of them stays, is content with the default."""
+DEFAULT_SECONDS = 10.0
 
 
 def note(text: str) -> None:
@@ -20,12 +28,12 @@ def note(text: str) -> None:
 
 
 class Progress:
-    """Tells how far some long work is, every `interval` seconds at most."""
+    """Tells how far some long work is, every few seconds (see `INTERVAL`)."""
 
-    def __init__(self, what: str, total: int, unit: str, interval: float = 2.0, begun: int = 0) -> None:
+    def __init__(self, what: str, total: int, unit: str, begun: int = 0) -> None:
         """`begun` of the total were done before, in another process."""
-        self._what, self._total, self._unit, self._interval = what, total, unit, interval
-        self._begun = begun
+        self._what, self._total, self._unit, self._begun = what, total, unit, begun
+        self._interval = _interval()
         self._start = self._last = time.monotonic()
 
     def report(self, done: int, detail: str = "") -> None:
@@ -37,6 +45,14 @@ class Progress:
         left = (now - self._start) / (done - self._begun) * (self._total - done)
         parts = [f"{self._what} {done:,}/{self._total:,} {self._unit}", detail, f"{duration(left)} left"]
         print(PASSING + " · ".join(part for part in parts if part), flush=True)
+
+
+def _interval() -> float:
+    told = os.environ.get(INTERVAL, str(DEFAULT_SECONDS))
+    try:
+        return float(told)
+    except ValueError as error:
+        raise InputError(f"{INTERVAL} is {told!r}; it must be a number of seconds, 10 say.") from error
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 
 from miniml import __version__
+from miniml.curves import loss_curve
 from miniml.drawing import ACCENT, INK, MUTED, SECOND, shortened, svg, template
 from miniml.evaluation_result import Curves, EvaluationResult, Figure, Mistake, Piece, ReliabilityBin
 from miniml.manifest import Manifest
@@ -58,7 +58,7 @@ class Scale:
 def write_report(
     result: EvaluationResult, model: Manifest, history: list[dict[str, float]], path: Path
 ) -> None:
-    """Writes the page to `path`. `history` holds the points of the training curve (`miniml.training`)."""
+    """Writes the page to `path`. `history` holds the points of the training curve (`miniml.training_history`)."""
     calibration, curves = result.calibration, result.curves
     page = template("report.html").render(
         version=__version__,
@@ -75,18 +75,11 @@ def write_report(
         and svg(lambda axes: _reliability(axes, calibration.before, calibration.after), HALF),
         roc=curves and svg(lambda axes: _roc(axes, curves), HALF),
         precision_recall=curves and svg(lambda axes: _precision_recall(axes, curves, result), HALF),
-        training_curve=svg(lambda axes: _training_curve(axes, history), HALF),
+        training_curve=svg(lambda axes: loss_curve(axes, history), HALF),
         confusion=svg(lambda axes: _confusion_matrix(axes, result), _matrix_size(result)),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
-
-
-def read_history(model_dir: Path) -> list[dict[str, float]]:
-    """The points of the training curve, or none where the model folder has no history."""
-    path = model_dir / "training_history.json"
-    points: list[dict[str, float]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return points
 
 
 def _tiles(result: EvaluationResult) -> list[tuple[str, str]]:
@@ -174,30 +167,6 @@ def _unit_square(axes: Axes, across: str, up: str) -> None:
     axes.set_ylim(-0.02, 1.04)
     axes.set_xlabel(across)
     axes.set_ylabel(up)
-
-
-def _training_curve(axes: Axes, history: list[dict[str, float]]) -> None:
-    losses = [(point["step"], point["loss"]) for point in history if "loss" in point]
-    validations = [(point["step"], point["eval_loss"]) for point in history if "eval_loss" in point]
-    if losses:
-        steps, values = zip(*losses, strict=True)
-        axes.plot(steps, values, color=ACCENT, alpha=0.3, linewidth=1)
-        axes.plot(steps, _smoothed(values), color=ACCENT, label="training, smoothed", linewidth=2)
-    if validations:
-        axes.plot(*zip(*validations, strict=True), color=SECOND, marker="o", label="validation", linewidth=2)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.set_ylim(bottom=0)
-    if losses or validations:
-        axes.legend()
-
-
-def _smoothed(values: Sequence[float]) -> list[float]:
-    """An exponential mean: batches of like length make single steps swing."""
-    means = [values[0]]
-    for value in values[1:]:
-        means.append(0.8 * means[-1] + 0.2 * value)
-    return means
 
 
 def _matrix_size(result: EvaluationResult) -> tuple[float, float]:

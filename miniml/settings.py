@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from miniml.errors import InputError
 from miniml.installation import NAMESPACE, PREDICTOR_ACCOUNT
 from miniml.sources import S3_SCHEME, s3_address
+from miniml.tracking import targets
 
 PRECISIONS = ("auto", "bf16", "fp32")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -166,6 +167,9 @@ class TrainingSettings:
     """Ends the training after so many points in a row that were no better by `best_by`; 0 never does."""
     precision: str = "auto"
     """"auto" computes in bfloat16 where the processor multiplies it in hardware, and in fp32 elsewhere."""
+    log_to: str = ""
+    """Where else to log settings and curves: tensorboard:///<folder>, mlflow+http://<host>/<experiment>, or several
+    with commas between (see `miniml.tracking`)."""
     seed: int = 42
     checkpoints: str = ""
     """Where a training that was killed finds what to go on from: a folder or s3://<bucket>/<path>; "none" keeps
@@ -225,6 +229,7 @@ class TrainingSettings:
             )
         require_one_of("precision", self.precision, PRECISIONS)
         require_one_of("truncation_side", self.truncation_side, TRUNCATION_SIDES)
+        _ = targets(self.log_to)  # Refuses what cannot be read.
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise InputError(
                 f"device {self.device!r} is not known. Use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'."

@@ -119,6 +119,12 @@ def s3_address(argument: str, source: str) -> S3Address:
     return S3Address(bucket, name, version, digest)
 
 
+def last_part(source: str) -> str:
+    """What tells a source from others in few words: the end of its path, without query and digest."""
+    path = re.split("[?#]", source)[0]
+    return path.rstrip("/").rpartition("/")[2] or source
+
+
 def _looks_like_a_path(source: str) -> bool:
     name = source.partition("?")[0]
     return (

@@ -10,6 +10,7 @@ MOST = 60
 # What means something to Markdown, HTML, or those who replace placeholders. The rest is left as it is:
 # "gut & schön" should read so.
 _MEANINGFUL = frozenset('{}[]<>|`*\\$~"')
+_MARKDOWN = frozenset("\\`*_{}[]<>|~$&#")
 
 
 def quoted(name: str, most: int = MOST) -> str:
@@ -20,6 +21,16 @@ def quoted(name: str, most: int = MOST) -> str:
     """
     clipped = name if len(name) <= most else name[: most - 1] + "…"
     return f'"{"".join(_numbered(c) if _is_risky(c) else c for c in clipped)}"'
+
+
+def markdown(text: str) -> str:
+    """The text as Markdown that shows it character by character, on one line, in a table's cell too.
+
+    Only where it does not begin a line, for there a digit or a dash would mean something as well.
+    """
+    return "".join(
+        f"\\{c}" if c in _MARKDOWN else c if c.isprintable() else f"\\{_numbered(c)}" for c in text
+    )
 
 
 def without_placeholders(value: Any) -> Any:

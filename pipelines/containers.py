@@ -20,6 +20,7 @@ from miniml.errors import MinimlError
 from miniml.folders import user_cache
 from miniml.images import SERVING, STAGES, image
 from miniml.sources import PACKAGE_SCHEME, HubId, locate, package_folder
+from miniml.tracking import CREDENTIALS, targets
 from pipelines.arguments import sources_of
 from pipelines.ask import becomes_ready, not_started
 from pipelines.local import Machine
@@ -35,13 +36,13 @@ LABEL = "miniml.run"
 
 _SERVING_PORT = 8080  # which the image's health check asks at
 
-# How this machine reaches the hub and the store, where it is told so by its environment. One by one, because others
+# How this machine reaches the hub, the store and MLflow, where its environment tells. One by one, because others
 # of HF_ and AWS_ name folders of this machine, which a container has not got.
 _REACH = (
     "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT",
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT", "S3_USE_HTTPS",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", *CREDENTIALS,
 )  # fmt: skip
 # Files of certificates, which are mounted besides.
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
@@ -83,6 +84,7 @@ def machine(arguments: dict[str, Any], environment: dict[str, str], runs: Path) 
         *sources.values(),
         Mount(CACHE, str(user_cache().resolve()), type="bind"),
         *_checkpoints(arguments["checkpoints"]),
+        *_log_folders(arguments["log_to"]),
         *(Mount(path, path, type="bind", read_only=True) for path in sorted(set(certificates.values()))),
     ]
     run = uuid.uuid4().hex
@@ -182,6 +184,14 @@ def _checkpoints(folder: str) -> list[Mount]:
         return []
     Path(folder).mkdir(parents=True, exist_ok=True)
     return [Mount(folder, folder, type="bind")]
+
+
+def _log_folders(log_to: str) -> list[Mount]:
+    """The folders of this machine that a training is to log to, which are made here, to be the user's."""
+    folders = {target.folder for target in targets(log_to) if target.folder}
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    return [Mount(str(folder), str(folder), type="bind") for folder in sorted(folders)]
 
 
 def _sources(arguments: dict[str, Any]) -> dict[str, Mount]:

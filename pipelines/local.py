@@ -48,6 +48,7 @@ class LocalRun:
     dataset: Any
     data_report: Any
     model: Any
+    training_report: Any
     metrics: Any
     report: Any
     predictions: Any
@@ -119,7 +120,16 @@ def run(
             machine.clean_up()
     if _without_outputs(console, folder):
         raise _explained(console, folder)
-    names = ("dataset", "data_report", "model", "metrics", "report", "predictions", "verdict")
+    names = (
+        "dataset",
+        "data_report",
+        "model",
+        "training_report",
+        "metrics",
+        "report",
+        "predictions",
+        "verdict",
+    )
     finished = LocalRun(folder, **{name: task.outputs[name] for name in names}, seconds=console.seconds)
     _require_deployed_if_approved(finished)
     console.show_skipped()
@@ -161,6 +171,7 @@ def gather(finished: LocalRun) -> None:
     """Puts what a person looks for at the top of the run's folder, by plain names."""
     shutil.copyfile(finished.report.path, finished.folder / "report.html")
     shutil.copyfile(finished.data_report.path, finished.folder / "data_report.html")
+    shutil.copyfile(finished.training_report.path, finished.folder / "training_report.html")
     shutil.copyfile(finished.metrics.path, finished.folder / "metrics.json")
     shutil.copyfile(finished.predictions.path, finished.folder / "predictions.parquet")
     if finished.inference_service:
@@ -203,7 +214,7 @@ def _cache_key(arguments: dict[str, Any], images: str) -> str:
     """Changes with whatever kfp's own key does not see: our code, libraries, images, what files and stores hold."""
     digest = hashlib.sha256(images.encode())
     for path in sorted(Path(miniml.__file__).parent.rglob("*")):
-        if path.suffix in (".py", ".html"):
+        if path.suffix in (".py", ".html", ".md"):
             digest.update(path.read_bytes())
     for package in ("torch", "transformers", "datasets"):
         digest.update(f"{package} {version(package)}\n".encode())

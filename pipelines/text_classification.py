@@ -16,7 +16,7 @@ from components.gate import gate
 from components.preflight import preflight
 from components.train import train
 from components.transform import transform
-from miniml.installation import S3_ENVIRONMENT, S3_SECRET
+from miniml.installation import MLFLOW_ENVIRONMENT, MLFLOW_SECRET, S3_ENVIRONMENT, S3_SECRET
 from miniml.settings import (
     ChampionSettings,
     DataSettings,
@@ -34,6 +34,8 @@ class Outputs(NamedTuple):
     dataset: dsl.Dataset
     data_report: dsl.HTML
     model: dsl.Model
+    training_metrics: dsl.Metrics
+    training_report: dsl.HTML
     metrics: dsl.Metrics
     predictions: dsl.Dataset
     report: dsl.HTML
@@ -91,6 +93,7 @@ def text_classification(
     best_by: str = TRAINING.best_by,
     early_stopping: int = TRAINING.early_stopping,
     precision: str = TRAINING.precision,
+    log_to: str = TRAINING.log_to,
     seed: int = TRAINING.seed,
     checkpoints: str = TRAINING.checkpoints,
     checkpoint_interval: int = TRAINING.checkpoint_interval,
@@ -180,6 +183,7 @@ def text_classification(
         best_by=best_by,
         early_stopping=early_stopping,
         precision=precision,
+        log_to=log_to,
         seed=seed,
         checkpoints=checkpoints,
         checkpoint_interval=checkpoint_interval,
@@ -188,6 +192,7 @@ def text_classification(
     # that is KFP's default would end a longer training in its second pod, or keep it from having one.
     training.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="30d")
     _may_use_the_store(training)
+    kubernetes.use_secret_as_env(training, MLFLOW_SECRET, MLFLOW_ENVIRONMENT, optional=True)
     evaluation = evaluate(
         dataset=data.outputs["dataset"],
         model=training.outputs["model"],
@@ -234,6 +239,8 @@ def text_classification(
         dataset=data.outputs["dataset"],
         data_report=data.outputs["report"],
         model=training.outputs["model"],
+        training_metrics=training.outputs["metrics"],
+        training_report=training.outputs["report"],
         metrics=evaluation.outputs["metrics"],
         predictions=evaluation.outputs["predictions"],
         report=evaluation.outputs["report"],

@@ -29,7 +29,7 @@ from tests.test_extras import MODULES
 # What would be another stage's business, each hundreds of megabytes or a server.
 FOREIGN = {
     "transform": ["torch", "transformers", "kserve"],
-    "train": ["kserve", "matplotlib"],
+    "train": ["kserve", "sklearn"],
     "evaluate": ["kserve", "accelerate"],
     "gate": ["torch", "datasets", "kserve"],
     "deploy": ["torch", "datasets", "kserve"],

@@ -75,6 +75,7 @@ def test_artifacts_lie_where_the_summary_says_and_agree(summary: Any, outputs: P
     signed = manifest.verify(Path(summary["model_dir"]))
     assert (latest / "model").resolve() == Path(summary["model_dir"])
     assert "Confusion matrix" in Path(summary["report"]).read_text()
+    assert signed.digest in (latest / "training_report.html").read_text()
     service = yaml.safe_load(Path(summary["manifest"]).read_text())
     assert service["metadata"]["name"] == "food"
     assert service["metadata"]["annotations"]["miniml/model-digest"] == signed.digest

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,10 @@ from miniml.comparison import compare
 from miniml.evaluation import evaluate_model
 from miniml.evaluation_result import ClassScores, EvaluationResult, Figure, Mistake, Piece, Slice
 from miniml.manifest import read
-from miniml.report import read_history, write_report
+from miniml.report import write_report
+from miniml.training_history import read_history
 from tests.browser import WEAKEST_CONTRAST, Browser
+from tests.page import Page
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -48,24 +49,6 @@ def result(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
     )
 
 
-class _Page(HTMLParser):
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.handlers: list[str] = []
-        self.words = ""
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attributes if name in ("src", "href", "xlink:href")]
-        self.handlers += [name for name, _ in attributes if name.startswith("on")]
-
-    def handle_data(self, words: str) -> None:
-        self.words += words
-
-
 @pytest.fixture(scope="module")
 def report(result: EvaluationResult, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
@@ -76,7 +59,7 @@ def report(result: EvaluationResult, model_dir: Path, tmp_path_factory: pytest.T
 def test_the_report_is_one_page_with_five_pictures_and_nothing_external(
     report: Path, result: EvaluationResult
 ) -> None:
-    page = _Page(report)
+    page = Page(report)
     assert page.tags.count("svg") == 5
     assert all(address.startswith("#") for address in page.addresses)
     assert "script" not in page.tags
@@ -109,7 +92,7 @@ def test_hostile_names_are_shown_and_not_run(
         mistakes=[Mistake(0, hostile, hostile, 0.9, [Piece(hostile, 1.0, 0.5)])],
     )
     write_report(changed, read(model_dir), [], tmp_path / "report.html")
-    page = _Page(tmp_path / "report.html")
+    page = Page(tmp_path / "report.html")
     assert not {"script", "img"} & set(page.tags)
     assert page.handlers == []
     assert page.words.count(hostile) >= 4
@@ -124,7 +107,7 @@ def test_what_could_not_be_told_is_left_out(
         calibration=None, speed=None,
     )  # fmt: skip
     write_report(bare, read(model_dir), [], tmp_path / "report.html")
-    words = _Page(tmp_path / "report.html").words
+    words = Page(tmp_path / "report.html").words
     assert "No part of the test has enough rows to judge by." in words
     for left_out in ("ROC curve", "baseline,", "served now", "mistakes", "Temperature"):
         assert left_out not in words

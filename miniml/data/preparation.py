@@ -17,6 +17,7 @@ from miniml.data.texts import CLEANING
 from miniml.folders import disk_errors_explained, written_whole
 from miniml.progress import note
 from miniml.settings import DataSettings
+from miniml.sources import HubId, locate
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
                 rows=written.rows,
                 rows_per_class=written.rows_per_class,
                 settings=asdict(settings),
+                hub_id=_hub_id(settings.dataset_id),
                 rows_read=pool.rows_read,
                 found=dict(findings.found),
                 dropped=dict(findings.dropped),
@@ -80,6 +82,11 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
 
         write_report(summary, findings, lengths, report)
     return summary
+
+
+def _hub_id(dataset_id: str) -> str:
+    where = locate("dataset_id", dataset_id)
+    return where.name if isinstance(where, HubId) else ""
 
 
 def _splits(folder: Path) -> dict[str, datasets.Dataset]:

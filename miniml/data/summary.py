@@ -32,6 +32,8 @@ class DatasetSummary:
     rows_per_class: dict[str, dict[str, int]]
     """By split, then by label."""
     settings: dict[str, Any]
+    hub_id: str = ""
+    """`owner/name` where the source is a dataset of the hub; a path may read alike."""
     rows_read: int = 0
     """Of the source, those that `row_filter` let through."""
     found: dict[str, int] = field(default_factory=dict)

@@ -21,15 +21,16 @@ from miniml.classifier import logits_of
 from miniml.folders import disk_errors_explained, written_whole
 from miniml.progress import note
 from miniml.settings import TrainingSettings
+from miniml.training import card
 from miniml.training.batches import EncodedTexts, encode_split
 from miniml.training.checkpoints import kept, key_of
 from miniml.training.course import Course, train
 from miniml.training.device import choose_device, threads_within_quota
 from miniml.training.pretrained import Pretrained, find_pretrained
+from miniml.training.tracking import RunDescription, tracked
+from miniml.training_history import HISTORY_NAME
 
 __all__ = ["HISTORY_NAME", "TrainingResult", "choose_device", "find_pretrained", "fine_tune"]
-
-HISTORY_NAME = "training_history.json"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class TrainingResult:
     """Of the model folder (see `miniml.manifest`)."""
     metrics: dict[str, float]
     """`train_loss`; `validation_accuracy`, `validation_macro_f1` and `validation_loss` (neither weighted nor smoothed)
-    of the weights that were kept, and `kept_step`, after which they were; `train_samples_per_second`; `steps`."""
+    of the weights that were kept, and `kept_step`, after which they were; `train_samples_per_second`, `train_seconds`;
+    `steps`, `epochs`; `parameters`, `trained_parameters`; `texts_cut` (a share); `temperature`."""
 
 
 def fine_tune(
@@ -51,8 +53,8 @@ def fine_tune(
     A training that was killed goes on from its last checkpoint, to the same end. `model_uri` is the address under which
     somebody else will keep the model, if that is known: in an S3 store the checkpoints go beside it.
 
-    The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json` and the signed
-    `miniml.json`.
+    The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json`, a model card and the
+    signed `miniml.json`.
 
     Raises:
         InputError: the model cannot be used, or the training diverged.
@@ -66,28 +68,39 @@ def fine_tune(
     splits, summary = data.load(dataset_dir, ("train", "validation"))
     _quiet_transformers()
     pretrained = Pretrained.load(folder, summary.labels, settings)
+    run = RunDescription.of(settings, summary.source, summary.fingerprint)
     with (
         tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
         threads_within_quota(),
+        tracked(settings.log_to, run) as trackers,
         kept(key_of(folder, summary, settings), settings, model_uri) as checkpoints,
     ):
         encoded = _encode(splits, pretrained.tokenizer, Path(scratch))
-        course = train(pretrained, encoded, device, model_dir, checkpoints, settings)
+        course = train(pretrained, encoded, device, model_dir, checkpoints, trackers, settings)
         with written_whole(model_dir) as folder:
             temperature = _save(folder, course, pretrained.tokenizer, encoded["validation"])
-            signed = manifest.sign(
-                folder,
-                data={key: value for key, value in asdict(summary).items() if key != "settings"},
-                arguments={"data": summary.settings, "training": asdict(settings), "pretrained": source},
-                versions=_versions(),
-                metrics=course.metrics,
-            )
+            metrics = {**course.metrics, "temperature": temperature}
+            record: dict[str, Any] = {
+                "data": {key: value for key, value in asdict(summary).items() if key != "settings"},
+                "arguments": {
+                    "data": summary.settings,
+                    "training": asdict(settings),
+                    "pretrained": source,
+                    "used": course.used,
+                },
+                "versions": _versions(),
+                "metrics": metrics,
+            }
+            card.write(folder, manifest.Manifest(files={}, **record))
+            signed = manifest.sign(folder, **record)
+        for tracker in trackers:
+            tracker.finish(signed.digest, metrics)
     note(
-        f"trained: validation accuracy {course.metrics['validation_accuracy']:.3f}, "
-        f"{course.metrics['train_samples_per_second']:.1f} samples/s, temperature {temperature:.2f}, "
+        f"trained: validation accuracy {metrics['validation_accuracy']:.3f}, "
+        f"{metrics['train_samples_per_second']:.1f} samples/s, temperature {temperature:.2f}, "
         f"digest {signed.digest[:12]}"
     )
-    return TrainingResult(signed.digest, course.metrics)
+    return TrainingResult(signed.digest, metrics)
 
 
 def _encode(splits: dict[str, datasets.Dataset], tokenizer: Any, scratch: Path) -> dict[str, EncodedTexts]:

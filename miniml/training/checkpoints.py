@@ -46,7 +46,7 @@ PATIENCE = 10.0
 ABOUT_NAME = "checkpoint.json"
 
 # Of the settings, those that change nothing of what is learnt.
-_IRRELEVANT = ("model_id", "checkpoints", "checkpoint_interval")
+_IRRELEVANT = ("model_id", "checkpoints", "checkpoint_interval", "log_to")
 
 
 class Resumable(Protocol):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
 from miniml.folders import require_room
 from miniml.progress import note
@@ -14,12 +16,14 @@ from miniml.settings import TrainingSettings
 from miniml.training.batches import EncodedTexts
 from miniml.training.checkpoints import Checkpoints
 from miniml.training.device import computes_in_bf16
+from miniml.training.facts import texts_cut, what_was_used
 from miniml.training.history import History
 from miniml.training.objective import CrossEntropy, balanced_weights
 from miniml.training.pretrained import Pretrained
 from miniml.training.selection import Selection
 from miniml.training.trainable import choose_trainable, merged
 from miniml.training.trainer import ClassifierTrainer, DivergedError, training_arguments
+from miniml.training_history import Points
 
 # On the disk: four of the weights as they are trained, four of their export: in float16 it would serve them less
 # exactly.
@@ -33,8 +37,10 @@ class Course:
     model: Any
     """On the CPU, in float32, with the weights that were kept."""
     metrics: dict[str, float]
-    """See `TrainingResult.metrics`."""
-    points: list[dict[str, float]]
+    """See `TrainingResult.metrics`; all but the temperature."""
+    used: dict[str, str | int]
+    """See `facts.what_was_used`."""
+    points: Points
     """Of the curves."""
 
 
@@ -44,6 +50,7 @@ def train(
     device: torch.device,
     model_dir: Path,
     checkpoints: Checkpoints,
+    trackers: Sequence[TrainerCallback],
     settings: TrainingSettings,
 ) -> Course:
     """Trains on the split "train"; what comes of it will be saved in `model_dir`.
@@ -57,13 +64,13 @@ def train(
     if checkpoints.in_bf16 is not None:  # On this machine or another, it ends as it has begun.
         bf16 = checkpoints.in_bf16
     try:
-        return _attempt(pretrained, splits, device, bf16, model_dir, checkpoints, settings)
+        return _attempt(pretrained, splits, device, bf16, model_dir, checkpoints, trackers, settings)
     except DivergedError as error:
         if not bf16 or settings.precision != "auto":
             raise
         note(f"in bf16 {error.what}: training again in fp32, from the beginning")
         checkpoints.discard()
-    return _attempt(pretrained, splits, device, False, model_dir, checkpoints, settings)
+    return _attempt(pretrained, splits, device, False, model_dir, checkpoints, trackers, settings)
 
 
 def _attempt(
@@ -73,6 +80,7 @@ def _attempt(
     bf16: bool,
     model_dir: Path,
     checkpoints: Checkpoints,
+    trackers: Sequence[TrainerCallback],
     settings: TrainingSettings,
 ) -> Course:
     torch.manual_seed(settings.seed)  # A new head's weights are drawn when the model is made.
@@ -86,8 +94,8 @@ def _attempt(
     )
     history = History(settings.evaluations)
     selection = Selection(model, settings.best_by, settings.early_stopping)
-    trainer.add_callback(history)
-    trainer.add_callback(selection)
+    for callback in (history, selection, *trackers):
+        trainer.add_callback(callback)
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
     note(
         f"training {settings.model_id} · {rows:,} rows, {arguments.max_steps:,} steps of {settings.batch_size}"
@@ -95,7 +103,16 @@ def _attempt(
     )
     checkpoints.train(trainer, history, selection)
     selection.apply()
-    return Course(merged(model, adapted).float().to("cpu"), history.metrics(selection.step), history.points)
+    learning = model.num_parameters(only_trainable=True)
+    model = merged(model, adapted).float().to("cpu")
+    max_length = pretrained.tokenizer.model_max_length
+    sizes = {
+        "parameters": float(model.num_parameters()),
+        "trained_parameters": float(learning),
+        "texts_cut": texts_cut(splits["train"], max_length),
+    }
+    metrics = history.metrics(selection.step) | sizes
+    return Course(model, metrics, what_was_used(arguments, device, max_length), history.points)
 
 
 def _objective(splits: dict[str, EncodedTexts], model: Any, settings: TrainingSettings) -> CrossEntropy:

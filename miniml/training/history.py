@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml.progress import Progress
+from miniml.training_history import Points, is_figure
 
-# What transformers adds to the validation figures, which are no figures of the model.
-_NO_FIGURES = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
+
+class Pace:
+    """How far the training is, and how fast it goes."""
+
+    def __init__(self, state: TrainerState, rows: int) -> None:
+        """`rows` are those of one epoch. A training that goes on from a checkpoint begins at the state's step."""
+        self.loss: float | None = None
+        """The mean since the last log but one."""
+        self.paused = 0.0
+        """Seconds that went to validation."""
+        self._rows, self._begun, self._start = rows, state.global_step, time.monotonic()
+        self._progress = Progress("training", state.max_steps, "steps", state.global_step)
+
+    def tell(self, state: TrainerState, learning_rate: float) -> None:
+        """Says so, if it is time to. Steps may differ in rows; what the epoch has come to counts those."""
+        seen = self._rows * (state.epoch or 0.0) * (state.global_step - self._begun) / state.global_step
+        seconds = time.monotonic() - self._start - self.paused
+        told = [f"loss {self.loss:.3f}"] if self.loss is not None else []
+        told += [f"lr {learning_rate:.1e}", f"{seen / max(seconds, 1e-9):.1f} samples/s"]
+        self._progress.report(state.global_step, " · ".join(told))
 
 
 class History(TrainerCallback):
@@ -21,25 +42,43 @@ class History(TrainerCallback):
     _NAME = "history.json"
 
     def __init__(self, evaluations: int) -> None:
-        self.points: list[dict[str, float]] = []
+        self.points: Points = []
         self._began = self._before = 0.0
         """Seconds: when this process began, and what others had trained before it went on."""
         self._evaluations = evaluations
-        self._progress: Progress | None = None
-        self._loss = "loss —"
+        self._pace: Pace | None = None
+        self._validating: tuple[Progress, Iterator[int]] | None = None
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **about: Any
     ) -> None:
-        self._progress = Progress("training", state.max_steps, "steps", begun=state.global_step)
         self._began = time.monotonic()
+        if state.is_world_process_zero:
+            self._pace = Pace(state, rows=len(about["train_dataloader"].dataset))
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **about: Any
     ) -> None:
-        assert self._progress is not None
-        self._progress.report(state.global_step, self._loss)
         control.should_evaluate = state.global_step in evaluation_steps(state.max_steps, self._evaluations)
+        if self._pace:
+            self._pace.tell(state, about["lr_scheduler"].get_last_lr()[0])
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **about: Any
+    ) -> None:
+        if self._validating is None:
+            batches = len(about["eval_dataloader"])
+            self._validating = Progress("validating", batches, "batches"), itertools.count(1)
+        progress, count = self._validating
+        if state.is_world_process_zero:
+            progress.report(next(count))
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **about: Any
+    ) -> None:
+        self._validating = None
+        if self._pace:
+            self._pace.paused += about["metrics"]["eval_runtime"]
 
     def on_log(
         self,
@@ -57,8 +96,8 @@ class History(TrainerCallback):
             point["train_samples_per_second"] *= point["train_runtime"] / seconds
             point["train_runtime"] = seconds
         self.points.append({"step": float(state.global_step), **point})
-        if "loss" in point:
-            self._loss = f"loss {point['loss']:.3f}"
+        if "loss" in point and self._pace:
+            self._pace.loss = point["loss"]
 
     def save(self, folder: Path) -> None:
         """Writes what a training that goes on from here has to know (see `checkpoints.Resumable`)."""
@@ -80,12 +119,12 @@ class History(TrainerCallback):
         return {
             "train_loss": total["train_loss"],
             **{
-                name.replace("eval_", "validation_"): value
-                for name, value in kept.items()
-                if name.startswith("eval_") and name not in _NO_FIGURES
+                name.replace("eval_", "validation_"): value for name, value in kept.items() if is_figure(name)
             },
             "train_samples_per_second": round(samples / (total["train_runtime"] - in_validation), 2),
+            "train_seconds": total["train_runtime"],
             "steps": total["step"],
+            "epochs": total["epoch"],
             "kept_step": float(step),
         }
 

@@ -1,0 +1,184 @@
+"""The model card: `README.md` in the model folder, as the hub reads it; nothing is in it that the run did not give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from miniml import __version__
+from miniml.data.findings import CHECKS
+from miniml.data.summary import SPLITS
+from miniml.manifest import Manifest
+from miniml.settings import LAST
+from miniml.sources import HubId, last_part, locate
+from miniml.training.facts import chance_points
+from miniml.wording import markdown
+
+CARD_NAME = "README.md"
+VALIDATION = "validation_"
+"""Begins the names of the figures that were measured on validation."""
+
+# Of rows in training; with fewer, a handful of odd texts decides what the model takes the class for.
+FEW_ROWS = 100
+# From this ratio of the largest class to the smallest on, accuracy alone hides what happens to the small ones.
+IMBALANCED = 3
+# A table of hundreds of classes helps nobody; dataset.json and miniml.json have them all.
+MOST_CLASSES, MOST_NAMES = 50, 8
+
+# The hub's own names of figures. The loss is none of them.
+HUB_METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "f1",
+    "micro_f1": "f1",
+    "mcc": "matthews_correlation",
+    "mean_absolute_error": "mae",
+    "root_mean_squared_error": "mse",
+    "spearman": "spearmanr",
+    "r2": "r_squared",
+}
+"""miniml's names of figures, and under which the hub lists them."""
+
+
+def write(model_dir: Path, record: Manifest) -> None:
+    """Writes the card of a model folder that is yet to be signed; `record` is what its manifest will hold.
+
+    Names may be anything: they can break neither the card's YAML nor its tables.
+    """
+    card = ModelCard(f"---\n{_front_matter(record).to_yaml()}\n---\n\n{_body(record)}")
+    (model_dir / CARD_NAME).write_text(str(card), encoding="utf-8")
+
+
+def _front_matter(record: Manifest) -> ModelCardData:
+    """What the hub's filters read. Neither licence nor language is known to a run, so neither is said."""
+    training = record.arguments["training"]
+    base = None if training["from_scratch"] else locate("model_id", training["model_id"])
+    dataset = str(record.data.get("hub_id", ""))
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=dataset or "file",
+            dataset_name=dataset or last_part(record.data["source"]),
+            dataset_split="validation",
+            metric_type=HUB_METRICS[name],
+            metric_name=_title(name),
+            metric_value=round(value, 4),
+        )
+        for name, value in _validation(record).items()
+        if name in HUB_METRICS
+    ]
+    return ModelCardData(
+        base_model=base.name if isinstance(base, HubId) else None,
+        datasets=[dataset] if dataset else None,
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["miniml"],
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        model_name=_name(record) if results else None,
+        eval_results=results or None,
+    )
+
+
+def _body(record: Manifest) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("miniml"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - it is Markdown, and the next line escapes for that
+        finalize=lambda value: markdown(value) if isinstance(value, str) else value,
+    )
+    data, training = record.data, record.arguments["training"]
+    classes = data["labels"]
+    return environment.get_template("card.md").render(
+        version=__version__,
+        record=record,
+        name=_name(record),
+        classes=classes,
+        most_classes=MOST_CLASSES,
+        splits=[split for split in SPLITS if split in data["rows"]],
+        data_settings=_given(record.arguments["data"]),
+        settings=_given(training),
+        found=[
+            (CHECKS.get(check, check), count, data["dropped"].get(check, 0), data["cleaned"].get(check, 0))
+            for check, count in data["found"].items()
+        ],
+        validation={_title(name): value for name, value in _validation(record).items()},
+        figures={
+            name: value
+            for name, value in record.metrics.items()
+            if not name.startswith(VALIDATION) and name != "temperature"
+        },
+        limits=_limits(record),
+    )
+
+
+def _limits(record: Manifest) -> list[str]:
+    """What this model cannot be relied on for, as far as its run tells; the most general first."""
+    data, metrics, used = record.data, record.metrics, record.arguments["used"]
+    training = record.arguments["training"]
+    in_training = data["rows_per_class"]["train"]
+    found = [
+        "It answers in the language, the subjects and the tone of the texts above. Which languages these are was not "
+        "checked, and nothing was measured on others.",
+        "It knows its classes only: a text that belongs to none of them is put into one of them all the same.",
+    ]
+    if cut := metrics.get("texts_cut", 0.0):
+        kept = {"right": "beginning", "left": "end"}[training["truncation_side"]]
+        found.append(
+            f"It reads {used['max_length']} tokens of a text, from its {kept}. {_percent(cut)} of the training texts "
+            f"are longer, and what they say beyond was not learnt from either."
+        )
+    few = sorted((rows, label) for label, rows in in_training.items() if rows < FEW_ROWS)
+    if few:
+        names = ", ".join(f"{label} ({rows})" for rows, label in few[:MOST_NAMES])
+        more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
+        found.append(f"It learnt from fewer than {FEW_ROWS} rows of these classes: {names}{more}.")
+    least, most = min(in_training.values()), max(in_training.values())
+    if least and most >= IMBALANCED * least:
+        found.append(
+            f"Its classes are of unequal size: the largest has {most / least:.1f} times the rows of the smallest. "
+            f"Look at the figures of each class, not at the accuracy alone."
+        )
+    rows = data["rows"]["validation"]
+    chosen = "The temperature was fitted"
+    if training["best_by"] != LAST:
+        chosen += ", and the step whose weights were kept was chosen,"
+    found.append(
+        f"The figures above are of {rows:,} rows: chance alone moves a share by up to "
+        f"{chance_points(rows):.1f} points either way (95 %). {chosen} on the same rows."
+    )
+    if record.arguments["data"].get("near_duplicates") in ("report", "off"):
+        found.append(
+            "Rows that nearly repeat one another may stand on both sides of a split, which flatters it."
+        )
+    return found
+
+
+def _validation(record: Manifest) -> dict[str, float]:
+    return {
+        name.removeprefix(VALIDATION): value
+        for name, value in record.metrics.items()
+        if name.startswith(VALIDATION)
+    }
+
+
+def _name(record: Manifest) -> str:
+    training, data = record.arguments["training"], record.data
+    how = "trained from scratch" if training["from_scratch"] else "fine-tuned"
+    return f"{last_part(training['model_id'])} {how} on {data.get('hub_id') or last_part(data['source'])}"
+
+
+def _given(settings: dict[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in settings.items() if value != ""}
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
