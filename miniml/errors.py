@@ -15,6 +15,13 @@ class InputError(MinimlError, ValueError):
     """What the user gave (a file, a column, an argument) cannot be used."""
 
 
+class TrainingError(InputError):
+    """A training with these arguments comes to nothing on any machine: it diverges, or the model is not made for it.
+
+    In a search that is a trial's result, and no reason to end the search.
+    """
+
+
 class HubError(MinimlError):
     """The hub did not give what was asked of it: absent, forbidden, failing or out of reach."""
 

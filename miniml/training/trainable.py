@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from miniml.errors import InputError
+from miniml.errors import InputError, TrainingError
 from miniml.settings import TrainingSettings
 
 
@@ -42,7 +42,7 @@ def _freeze_lowest(model: Any, settings: TrainingSettings) -> None:
     lists = [part for part in encoder.modules() if isinstance(part, torch.nn.ModuleList)]
     layers = max(lists, key=len, default=torch.nn.ModuleList())
     if settings.frozen_layers > len(layers):
-        raise InputError(
+        raise TrainingError(
             f"frozen_layers is {settings.frozen_layers}, but {settings.model_id!r} has {len(layers)} layers. "
             f"Give at most that many."
         )

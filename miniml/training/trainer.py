@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from miniml.errors import InputError
+from miniml.errors import TrainingError
 from miniml.settings import TrainingSettings
 from miniml.training.batches import EncodedTexts, LengthGrouped, collate, passes, tokens_in_pass
 from miniml.training.objective import CrossEntropy, measures, plain_loss
@@ -31,7 +31,7 @@ TEXTS_IN_EVALUATION = 32
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
-class DivergedError(InputError):
+class DivergedError(TrainingError):
     """The gradient, or what comes of it, is no number any more."""
 
     def __init__(self, what: str, remedy: str) -> None:

@@ -1,0 +1,42 @@
+"""The folder of a trial that came to nothing: no model, but what was tried, and why there is none.
+
+It has no manifest, so no stage takes it for a model.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from miniml.folders import written_whole
+from miniml.settings import TrainingSettings
+
+FAILURE_NAME = "failure.json"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What stands in `failure.json`."""
+
+    training: dict[str, Any]
+    """The training's arguments."""
+    reason: str
+
+
+def write_failure(model_dir: Path, settings: TrainingSettings, reason: str) -> None:
+    """Writes the folder.
+
+    Raises:
+        StorageError: the disk is full, or may not be written to.
+    """
+    text = json.dumps(asdict(Failure(asdict(settings), reason)), indent=2, ensure_ascii=False)
+    with written_whole(model_dir) as folder:
+        (folder / FAILURE_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_failure(model_dir: Path) -> Failure | None:
+    """What the folder says, or None where it is a model's."""
+    path = model_dir / FAILURE_NAME
+    return Failure(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None

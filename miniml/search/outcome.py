@@ -1,0 +1,138 @@
+"""What came of a search's trials, and which of them wins. Only validation is looked at: the test is for the winner."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from miniml import manifest
+from miniml.errors import InputError, ModelFolderError
+from miniml.report import read_history
+from miniml.search.doubt import Doubt
+from miniml.search.failure import read_failure
+from miniml.search.plan import Trial, told
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one trial."""
+
+    number: int
+    """From 1, in the order in which they were planned."""
+    trial: Trial
+    folder: Path
+    """The model's, or the one that says why there is none."""
+    metrics: dict[str, float]
+    """Of the training (see `miniml.training.TrainingResult`); empty where it came to nothing."""
+    seconds: float = 0.0
+    """Of the training, as far as it came to an end."""
+    failure: str = ""
+    """Why there is no model; empty where there is one."""
+
+    def on_validation(self, figure: str) -> float:
+        """Its accuracy, loss and so on; nan where there is none."""
+        return self.metrics.get(f"validation_{figure}", math.nan)
+
+    def can_win(self, pick_by: str) -> bool:
+        """Whether there is a model, and a figure to pick it by."""
+        return math.isfinite(self.on_validation(pick_by)) and math.isfinite(self.on_validation("loss"))
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """All trials, and the one that won."""
+
+    outcomes: list[Outcome]
+    """By their numbers."""
+    winner: Outcome
+    picked_by: str
+    """The figure on validation: accuracy, say, or loss."""
+    digest: str
+    """Of the winner's folder (see `miniml.manifest`)."""
+    source: str
+    """Of the dataset."""
+    validation_rows: int
+    doubt: Doubt | None
+    """How far chance may have picked; None where the trials have no accuracy."""
+
+    def scalars(self) -> dict[str, float]:
+        """The figures that are one number each."""
+        return {
+            "winner": self.winner.number,
+            "trials": len(self.outcomes),
+            "failed_trials": sum(bool(outcome.failure) for outcome in self.outcomes),
+            "validation_rows": self.validation_rows,
+            **{name: value for name, value in self.winner.metrics.items() if name.startswith("validation_")},
+            **({"standard_error": self.doubt.standard_error} if self.doubt else {}),
+        }
+
+    def save(self, path: Path) -> None:
+        """Writes the trials as JSON."""
+        trials: list[dict[str, Any]] = [
+            {
+                "number": outcome.number,
+                "arguments": outcome.trial,
+                "metrics": outcome.metrics,
+                "seconds": outcome.seconds,
+                "failure": outcome.failure,
+                "won": outcome is self.winner,
+            }
+            for outcome in self.outcomes
+        ]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({**self.scalars(), "picked_by": self.picked_by, "trials": trials}, indent=2)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_outcome(folder: Path, plan: Sequence[Trial]) -> Outcome:
+    """What the training of one of the plan's trials left in `folder`.
+
+    Raises:
+        ModelFolderError: it is of no such trial, or was changed since it was signed.
+    """
+    failure = read_failure(folder)
+    if failure:
+        number, trial = _planned(folder, failure.training, plan)
+        return Outcome(number, trial, folder, {}, failure=failure.reason)
+    signed = manifest.read(folder)
+    number, trial = _planned(folder, signed.arguments["training"], plan)
+    seconds = [point["train_runtime"] for point in read_history(folder) if "train_runtime" in point]
+    return Outcome(number, trial, folder, signed.metrics, seconds=sum(seconds))
+
+
+def _planned(folder: Path, training: dict[str, Any], plan: Sequence[Trial]) -> tuple[int, Trial]:
+    """Which trial the arguments are of: the models of a loop may come in any order."""
+    for number, trial in enumerate(plan, 1):
+        if all(training.get(name) == value for name, value in trial.items()):
+            return number, trial
+    raise ModelFolderError(
+        f"{folder} was trained with arguments that are none of this search's {len(plan)} trials. "
+        f"Pick among the models of one search."
+    )
+
+
+def choose(outcomes: Sequence[Outcome], pick_by: str) -> Outcome:
+    """The best on validation by the figure `pick_by`; among equals the one of less loss, then the earlier one.
+
+    Raises:
+        InputError: no trial has left a model.
+    """
+    best = min(outcomes, key=lambda outcome: rank(outcome, pick_by))
+    if not best.can_win(pick_by):
+        raise InputError(
+            f"no trial of {len(outcomes)} came to a model. Trial {best.number} ({told(best.trial)}): "
+            f"{best.failure or f'its validation {pick_by} is no number'}"
+        )
+    return best
+
+
+def rank(outcome: Outcome, pick_by: str) -> tuple[float, ...]:
+    """Less is better; those without a model come last."""
+    if not outcome.can_win(pick_by):
+        return (math.inf, math.inf, outcome.number)
+    loss = outcome.on_validation("loss")
+    return (loss if pick_by == "loss" else -outcome.on_validation(pick_by), loss, outcome.number)

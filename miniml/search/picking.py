@@ -1,0 +1,54 @@
+"""Picks a search's winner on validation, keeps its model, and writes the page on all trials."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from miniml import manifest
+from miniml.folders import require_room, written_whole
+from miniml.progress import note
+from miniml.search.doubt import doubt_of
+from miniml.search.outcome import SearchResult, choose, read_outcome
+from miniml.search.plan import SearchSettings, told
+from miniml.search.report import write_report
+
+
+def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, report: Path) -> SearchResult:
+    """Copies the winner among the trials' `folders` to `model_dir` as it is, signature and all.
+
+    Raises:
+        InputError: no trial has left a model.
+        ModelFolderError: a folder is of no trial of this search, or the winner's was changed since it was signed.
+        StorageError: there is no room for the winner.
+    """
+    plan = settings.plan()
+    outcomes = sorted((read_outcome(folder, plan) for folder in folders), key=lambda found: found.number)
+    # A regression has no accuracy, and none of its trials would win by that.
+    picked_by = settings.pick_by if any(one.can_win(settings.pick_by) for one in outcomes) else "loss"
+    winner = choose(outcomes, picked_by)
+    signed = manifest.verify(winner.folder)
+    rows = int(signed.data["rows"]["validation"])
+    accuracies = {one.number: one.on_validation("accuracy") for one in outcomes if one.can_win("accuracy")}
+    accuracy = accuracies.pop(winner.number, None)
+    doubt = None if accuracy is None else doubt_of(accuracy, [*accuracies.values()], rows)
+    result = SearchResult(outcomes, winner, picked_by, signed.digest, str(signed.data["source"]), rows, doubt)
+    size = sum(path.stat().st_size for path in winner.folder.rglob("*"))
+    require_room(model_dir, size, "keeping the winner's model")
+    with written_whole(model_dir) as folder:
+        shutil.copytree(winner.folder, folder, dirs_exist_ok=True)
+    write_report(result, settings, signed.arguments["training"], report)
+    note(f"picked trial {winner.number} of {len(outcomes)}: {told(winner.trial)}")
+    note(_figures(result))
+    return result
+
+
+def _figures(result: SearchResult) -> str:
+    if not result.doubt:
+        loss = result.winner.on_validation("loss")
+        return f"its validation loss is {loss:.3f}, on {result.validation_rows:,} rows"
+    return (
+        f"validation accuracy {result.doubt.accuracy.value:.3f} ± {result.doubt.standard_error:.3f} on "
+        f"{result.validation_rows:,} rows; {result.doubt.rivals or 'none'} of the others within chance of it"
+    )

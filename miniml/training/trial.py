@@ -1,0 +1,36 @@
+"""A training of a search: as any other, but one that comes to nothing says so, and lets the other trials go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from miniml.errors import TrainingError
+from miniml.progress import note
+from miniml.search.failure import write_failure
+from miniml.search.plan import told, with_trial
+from miniml.settings import TrainingSettings
+from miniml.training import TrainingResult, fine_tune
+
+
+def fine_tune_trial(
+    dataset_dir: Path, model_dir: Path, settings: TrainingSettings, trial: str
+) -> TrainingResult:
+    """Trains with the values of `trial`, a JSON object, in place of the settings' own; where it is empty, as any other.
+
+    Where a trial's a training comes to nothing on any machine (it diverges, say), `model_dir` holds no model but the
+    reason, and the result has neither digest nor metrics.
+
+    Raises:
+        MinimlError: as `fine_tune`; of a trial, only what may go better another time.
+    """
+    if not trial:
+        return fine_tune(dataset_dir, model_dir, settings)
+    tried = with_trial(settings, trial)
+    note(f"trial: {told(json.loads(trial))}")
+    try:
+        return fine_tune(dataset_dir, model_dir, tried)
+    except TrainingError as error:
+        write_failure(model_dir, tried, str(error))
+        note(f"no model: {error}")
+        return TrainingResult("", {})
