@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 from kfp.dsl.graph_component import GraphComponent
 
 from miniml.errors import InputError
+from miniml.search.plan import SearchSettings, Trial
 from miniml.settings import (
     NO_CHAMPION,
     SERVED,
@@ -21,25 +22,30 @@ from miniml.settings import (
 )
 from miniml.sources import locate
 from miniml.wording import quoted
-from pipelines.presets import PRESETS
+from pipelines.presets import PRESETS, Preset
 
 SETTINGS = (
     DataSettings,
+    SearchSettings,
     TrainingSettings,
     EvaluationSettings,
     GateSettings,
     ChampionSettings,
     DeploymentSettings,
 )
+"""Of every stage that a pipeline may have."""
 LONGEST = 4_000
 """Characters of an argument. Linux takes 128 KiB in one word of a command line, and all of a task's are in one."""
 
+_Settings = TypeVar("_Settings")
 _TYPES = {"Integer": int, "Float": float, "String": str}
 
 
 def add_arguments(parser: argparse.ArgumentParser, pipeline: GraphComponent) -> None:
     """Makes every argument of the pipeline an option."""
-    parser.add_argument("--preset", choices=sorted(PRESETS), help="a named set of arguments to start from")
+    parser.add_argument(
+        "--preset", choices=sorted(presets_of(pipeline)), help="a named set of arguments to start from"
+    )
     for name, specification in pipeline.component_spec.inputs.items():
         option = "--" + name.replace("_", "-")
         if specification.type == "Boolean":
@@ -59,12 +65,44 @@ def defaults(pipeline: GraphComponent) -> dict[str, Any]:
     return {name: item.default for name, item in pipeline.component_spec.inputs.items()}
 
 
-def sources_of(arguments: dict[str, Any]) -> dict[str, str]:
-    """What the arguments name that lies somewhere: the dataset, the model, and the champion where one is given."""
-    sources = {argument: arguments[argument] for argument in ("dataset_id", "model_id")}
+def presets_of(pipeline: GraphComponent) -> dict[str, Preset]:
+    """Those whose arguments it has."""
+    return {
+        name: preset
+        for name, preset in PRESETS.items()
+        if preset.arguments.keys() <= defaults(pipeline).keys()
+    }
+
+
+def sources_of(arguments: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the arguments name that lies somewhere: the dataset, the models, and the champion where one is given."""
+    models = [
+        arguments["model_id"],
+        *(trial["model_id"] for trial in trials_of(arguments) if "model_id" in trial),
+    ]
+    sources = [
+        ("dataset_id", arguments["dataset_id"]),
+        *(("model_id", model) for model in dict.fromkeys(models)),
+    ]
     if arguments["champion"] not in (SERVED, NO_CHAMPION):
-        sources["champion"] = arguments["champion"]
+        sources.append(("champion", arguments["champion"]))
     return sources
+
+
+def trials_of(arguments: dict[str, Any]) -> list[Trial]:
+    """The trials of a search; none where the arguments are of a pipeline that searches nothing.
+
+    Raises:
+        InputError: the search cannot be made.
+    """
+    if "space" not in arguments:
+        return []
+    return _settings(SearchSettings, arguments).plan(_settings(TrainingSettings, arguments))
+
+
+def _settings(kind: type[_Settings], arguments: dict[str, Any]) -> _Settings:
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in arguments.items() if name in names})
 
 
 def check_values(arguments: dict[str, Any]) -> None:
@@ -77,8 +115,8 @@ def check_values(arguments: dict[str, Any]) -> None:
         if isinstance(value, str):
             _require_plain(name, value)
     for settings in SETTINGS:
-        names = {field.name for field in dataclasses.fields(settings)}
-        settings(**{name: value for name, value in arguments.items() if name in names})
+        _settings(settings, arguments)
+    trials_of(arguments)
 
 
 def check_sources(arguments: dict[str, Any]) -> None:
@@ -87,7 +125,7 @@ def check_sources(arguments: dict[str, Any]) -> None:
     Raises:
         InputError: it says where it was looked for.
     """
-    for argument, source in sources_of(arguments).items():
+    for argument, source in sources_of(arguments):
         locate(argument, source)
 
 

@@ -9,27 +9,34 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kfp import compiler
+from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 
-from components import champion, deploy, evaluate, gate, preflight, train, transform
 from miniml.errors import MinimlError
 from miniml.progress import duration
 from pipelines import cluster_commands, job, local
 from pipelines.arguments import add_arguments, arguments_of
 from pipelines.ask import serving_command
+from pipelines.names import module_of, program_of
 from pipelines.presets import PRESETS
 
 COMPILED = Path(__file__).parent / "compiled"
-COMPONENTS = (preflight, champion, transform, train, evaluate, gate, deploy)
 
 
-def main(pipeline: GraphComponent, words: list[str] | None = None) -> None:
-    """Does what the command line says; an error that miniml raised ends it with its message and status 1."""
-    options = _parser(pipeline).parse_args(words)
+def main(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> None:
+    """Does what the command line says; an error that miniml raised ends it with its message and status 1.
+
+    Args:
+        pipeline: What the commands are about.
+        stages: The components that it is made of, which are compiled beside it.
+    """
+    options = _parser(pipeline, stages).parse_args()
     try:
         options.command(pipeline, options)
     except MinimlError as error:
@@ -42,15 +49,13 @@ def main(pipeline: GraphComponent, words: list[str] | None = None) -> None:
         _fail("\nstopped")
 
 
-def _parser(pipeline: GraphComponent) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.text_classification", description=pipeline.description
-    )
+def _parser(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program_of(pipeline), description=pipeline.description)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     compiling = commands.add_parser("compile", help="write the pipeline and its components as YAML")
     compiling.add_argument("--folder", type=Path, default=COMPILED)
-    compiling.set_defaults(command=_compile)
+    compiling.set_defaults(command=partial(_compile, stages))
 
     running = commands.add_parser(
         "run",
@@ -77,21 +82,14 @@ def _parser(pipeline: GraphComponent) -> argparse.ArgumentParser:
     return parser
 
 
-def _compile(pipeline: GraphComponent, options: argparse.Namespace) -> None:
-    for name, component in _compiled(pipeline).items():
+def _compile(stages: Sequence[BaseComponent], pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    """Writes the pipeline and, for other people's pipelines, each of its components."""
+    files = {module_of(pipeline): pipeline, **{f"components/{stage.name}": stage for stage in stages}}
+    for name, component in files.items():
         path = options.folder / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         compiler.Compiler().compile(component, str(path))
         print(os.path.relpath(path))
-
-
-def _compiled(pipeline: GraphComponent) -> dict[str, Any]:
-    """The pipeline and, for other people's pipelines, each of its components, by the names of their files."""
-    stages = {module.__name__.rpartition(".")[2]: module for module in COMPONENTS}
-    return {
-        pipeline.name.replace("-", "_"): pipeline,
-        **{f"components/{name}": getattr(module, name) for name, module in stages.items()},
-    }
 
 
 def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
@@ -110,13 +108,15 @@ def _tell(summary: dict[str, Any], latest: Path) -> None:
         shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
         print(f'        "{text}"\n          -> {answer["label"]} ({shares})')
     low, high = summary["accuracy_interval"]
+    search = latest / "search_report.html"
     reasons = "\n".join(f"  {reason}" for reason in summary["reasons"])
     manifest = latest / "inference_service.yaml" if summary["manifest"] else "none: the model is not deployed"
     print(
         f"\n{summary['verdict']}:\n{reasons}\n"
         f"accuracy   {summary['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f}, {summary['test_rows']:,} rows)\n"
         f"report     {latest / 'report.html'}\n"
-        f"model      {latest / 'model'}\n"
+        + (f"search     {search}\n" if search.exists() else "")
+        + f"model      {latest / 'model'}\n"
         f"manifest   {manifest}\n"
         f"summary    {latest / 'summary.json'}\n"
         f"in {duration(summary['seconds']['total'])}"

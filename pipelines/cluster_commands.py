@@ -16,6 +16,7 @@ from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
 from miniml.trial import ask_by_name
 from pipelines.arguments import add_arguments, arguments_of, check_values
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
+from pipelines.names import program_of
 from pipelines.submission import (
     EXPERIMENT,
     Server,
@@ -114,19 +115,21 @@ def _submit(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     )
     print(f"run {name}: {server.address(run_id)}", flush=True)
     if options.wait:
-        _watch(server, run_id, version.stages, options)
+        _watch(server, pipeline, run_id, version.stages, options)
 
 
 def _follow(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     server = Server.connect(options.host)
-    _watch(server, options.run_id, stages_in_order(compiled_text(pipeline)), options)
+    _watch(server, pipeline, options.run_id, stages_in_order(compiled_text(pipeline)), options)
 
 
-def _watch(server: Server, run_id: str, stages: list[str], options: argparse.Namespace) -> None:
+def _watch(
+    server: Server, pipeline: GraphComponent, run_id: str, stages: list[str], options: argparse.Namespace
+) -> None:
     def tell(line: str) -> None:
         print(line, flush=True)
 
-    again = f"python -m pipelines.text_classification follow {run_id} --host {server.host}"
+    again = f"{program_of(pipeline)} follow {run_id} --host {server.host}"
     try:
         outcome = server.follow(
             run_id, stages, timeout=options.timeout, between_looks=options.between_looks, tell=tell

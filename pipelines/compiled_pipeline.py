@@ -29,21 +29,22 @@ def without_retries(compiled: str) -> str:
 
 
 def stages_in_order(compiled: str) -> list[str]:
-    """The stages' names in a compiled pipeline, in the order in which they run: each needs the ones before it."""
+    """The stages' names in a compiled pipeline, in the order in which they run: each needs the ones before it.
+
+    A stage in a loop is there once.
+    """
     spec = next(yaml.safe_load_all(compiled))
-    leaves = {
-        name: set(task.get("dependentTasks", []))
-        for dag in _dags(spec)
-        for name, task in dag["tasks"].items()
-        if "dag" not in spec["components"][task["componentRef"]["name"]]
-    }
+    return _in_order(spec["root"]["dag"], spec["components"])
+
+
+def _in_order(dag: dict[str, Any], components: dict[str, Any]) -> list[str]:
+    left = dict(dag["tasks"])
     ordered: list[str] = []
-    while leaves:
-        ready = [name for name, needed in leaves.items() if not needed & leaves.keys()]
-        # A task in a condition does not list what the condition waits for, so it goes behind the others.
-        first = max(ready, key=lambda name: (name in spec["root"]["dag"]["tasks"], name))
-        ordered.append(first)
-        del leaves[first]
+    while left:
+        first = max(name for name, task in left.items() if not left.keys() & task.get("dependentTasks", []))
+        component = components[left.pop(first)["componentRef"]["name"]]
+        # A condition or a loop is a task too, whose own tasks wait for nothing but each other.
+        ordered += _in_order(component["dag"], components) if "dag" in component else [first]
     return ordered
 
 

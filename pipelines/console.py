@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import time
+from collections import Counter
 from typing import TextIO
 
 from miniml.progress import NOTE, PASSING, duration
@@ -31,7 +32,7 @@ class Console(io.TextIOBase):
 
     def __init__(self, stages: list[str], screen: TextIO, log: TextIO) -> None:
         self.seconds: dict[str, float] = {}
-        """Seconds of each stage that has ended; 0 where the cache had it."""
+        """Seconds of each stage that has ended, all its turns together; 0 where the cache had it."""
         self.succeeded: list[str] = []
         """The stages that ran and, as kfp says, ended well."""
         self.stage = ""
@@ -39,10 +40,12 @@ class Console(io.TextIOBase):
         self.failed_stage = ""
         self.raised: dict[str, str] = {}
         """What each stage raised last."""
+        self._turns: Counter[str] = Counter()
+        self._begun: dict[str, list[float]] = {}
         self._stages, self._screen, self._log = stages, screen, log
         self._redraws = screen.isatty()
         self._rest = ""
-        self._since, self._passed = 0.0, 0.0
+        self._passed = 0.0
 
     def writable(self) -> bool:
         return True
@@ -80,23 +83,32 @@ class Console(io.TextIOBase):
         elif finished := _FINISHED.search(line):
             self._end(finished["stage"], finished["status"])
         elif cached := _CACHED.search(line):
-            self.seconds[cached["stage"]] = 0.0
-            self.show(f"{self._heading(cached['stage'])} · unchanged, taken from the cache")
+            self.seconds.setdefault(cached["stage"], 0.0)
+            self.show(f"{self._next_heading(cached['stage'])} · unchanged, taken from the cache")
         else:
             self._remember_error(line.removeprefix(_INDENT))
 
     def _heading(self, stage: str) -> str:
         return f"[{self._stages.index(stage) + 1}/{len(self._stages)}] {stage}"
 
+    def _next_heading(self, stage: str) -> str:
+        """Its heading, with a number from the second turn of a loop on."""
+        self._turns[stage] += 1
+        turn = self._turns[stage]
+        return self._heading(stage) + (f" ({turn})" if turn > 1 else "")
+
     def _begin(self, stage: str) -> None:
-        self.stage, self._since = stage, time.monotonic()
-        self.show(self._heading(stage))
+        self.stage = stage
+        self._begun.setdefault(stage, []).append(time.monotonic())
+        self.show(self._next_heading(stage))
 
     def _end(self, stage: str, status: str) -> None:
-        self.seconds[stage] = round(time.monotonic() - self._since, 1)
+        # Of two turns of a loop beside each other, the first to begin is taken for the first to end.
+        seconds = time.monotonic() - self._begun[stage].pop(0)
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 1)
         if status == "SUCCESS":
             self.succeeded.append(stage)
-            self.show(f"        done in {duration(self.seconds[stage])}")
+            self.show(f"        done in {duration(seconds)}")
         else:
             self.failed_stage = stage
 

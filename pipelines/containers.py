@@ -197,7 +197,7 @@ def _log_folders(log_to: str) -> list[Mount]:
 def _sources(arguments: dict[str, Any]) -> dict[str, Mount]:
     """The mounts for what the arguments name on this machine, by where they stand in a container."""
     mounts: dict[str, Mount] = {}
-    for argument, source in sources_of(arguments).items():
+    for argument, source in sources_of(arguments):
         where = locate(argument, source)
         if isinstance(where, HubId):
             cache = Path(HF_HOME).expanduser()

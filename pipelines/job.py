@@ -91,7 +91,7 @@ def _answers(
 ) -> list[dict[str, Any]]:
     print("serving the model, and asking it over HTTP", flush=True)
     begin = time.monotonic()
-    answers = ask(serving, Path(finished.model.path), name, questions or _two_test_rows(finished))
+    answers = ask(serving, finished.model, name, questions or _two_test_rows(finished))
     finished.seconds["serve"] = round(time.monotonic() - begin, 1)
     return answers
 
@@ -99,5 +99,5 @@ def _answers(
 def _two_test_rows(finished: local.LocalRun) -> list[str]:
     from miniml import data  # Only here: it brings in the datasets library.
 
-    splits, _ = data.load(Path(finished.dataset.path), ("test",))
+    splits, _ = data.load(Path(finished.outputs["dataset"].path), ("test",))
     return [str(text) for text in splits["test"][:2]["text"]]

@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,11 +28,14 @@ from miniml import manifest
 from miniml.errors import MinimlError
 from miniml.evaluation_result import EvaluationResult
 from miniml.sources import HubId, S3Address, locate
+from pipelines.arguments import sources_of
 from pipelines.compiled_pipeline import stages_in_order, without_retries
 from pipelines.console import Console
 
 OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
 """Where runs are kept; MINIML_OUTPUTS says otherwise."""
+
+_WRITTEN = "executor_output.json"
 
 SILENT_END = "ended without a word, as a process does that is killed for want of memory"
 
@@ -40,24 +44,33 @@ class RunError(MinimlError):
     """A stage of a run failed; the message is the stage's own."""
 
 
+GATHERED = {
+    "report": "report.html",
+    "data_report": "data_report.html",
+    "training_report": "training_report.html",
+    "search_report": "search_report.html",
+    "metrics": "metrics.json",
+    "search": "search.json",
+    "predictions": "predictions.parquet",
+}
+"""What a person looks for of a pipeline's outputs, and what it is called at the top of the run's folder."""
+
+
 @dataclass(frozen=True)
 class LocalRun:
-    """A run that has ended well: its artifacts, and its folder below local_outputs/runs."""
+    """A run that has ended well: the pipeline's outputs, and its folder below local_outputs/runs."""
 
     folder: Path
-    dataset: Any
-    data_report: Any
-    model: Any
-    training_report: Any
-    metrics: Any
-    report: Any
-    predictions: Any
-    verdict: Any
+    outputs: dict[str, Any]
     seconds: dict[str, float]
 
     @property
+    def model(self) -> Path:
+        return Path(self.outputs["model"].path)
+
+    @property
     def approved(self) -> bool:
-        return bool(self.verdict.metadata["verdict"] == "approved")
+        return bool(self.outputs["verdict"].metadata["verdict"] == "approved")
 
     @property
     def inference_service(self) -> Path | None:
@@ -120,17 +133,7 @@ def run(
             machine.clean_up()
     if _without_outputs(console, folder):
         raise _explained(console, folder)
-    names = (
-        "dataset",
-        "data_report",
-        "model",
-        "training_report",
-        "metrics",
-        "report",
-        "predictions",
-        "verdict",
-    )
-    finished = LocalRun(folder, **{name: task.outputs[name] for name in names}, seconds=console.seconds)
+    finished = LocalRun(folder, task.outputs, console.seconds)
     _require_deployed_if_approved(finished)
     console.show_skipped()
     return finished
@@ -145,9 +148,9 @@ def summarise(
     finished: LocalRun, arguments: dict[str, Any], predictions: list[dict[str, Any]], total_seconds: float
 ) -> dict[str, Any]:
     """The run in figures and paths, as summary.json holds it."""
-    result = EvaluationResult.read(Path(finished.metrics.path))
-    model_dir = Path(finished.model.path)
-    rows = finished.dataset.metadata["rows"]
+    result = EvaluationResult.read(Path(finished.outputs["metrics"].path))
+    rows = finished.outputs["dataset"].metadata["rows"]
+    verdict = finished.outputs["verdict"].metadata
     service = finished.folder / "inference_service.yaml"
     return {
         "accuracy": result.accuracy.value,
@@ -155,12 +158,12 @@ def summarise(
         "majority_share": result.majority_share,
         "train_rows": int(rows["train"]),  # kfp reads every number of its metadata as a float.
         "test_rows": result.test_rows,
-        "train_samples_per_second": manifest.read(model_dir).metrics["train_samples_per_second"],
+        "train_samples_per_second": manifest.read(finished.model).metrics["train_samples_per_second"],
         "service_name": arguments["service_name"],
-        "model_dir": str(model_dir.resolve()),
+        "model_dir": str(finished.model.resolve()),
         "report": str((finished.folder / "report.html").resolve()),
-        "verdict": finished.verdict.metadata["verdict"],
-        "reasons": finished.verdict.metadata["reasons"],
+        "verdict": verdict["verdict"],
+        "reasons": verdict["reasons"],
         "manifest": str(service.resolve()) if service.exists() else None,
         "seconds": {**finished.seconds, "total": round(total_seconds, 1)},
         "predictions": predictions,
@@ -169,14 +172,11 @@ def summarise(
 
 def gather(finished: LocalRun) -> None:
     """Puts what a person looks for at the top of the run's folder, by plain names."""
-    shutil.copyfile(finished.report.path, finished.folder / "report.html")
-    shutil.copyfile(finished.data_report.path, finished.folder / "data_report.html")
-    shutil.copyfile(finished.training_report.path, finished.folder / "training_report.html")
-    shutil.copyfile(finished.metrics.path, finished.folder / "metrics.json")
-    shutil.copyfile(finished.predictions.path, finished.folder / "predictions.parquet")
+    for output in finished.outputs.keys() & GATHERED.keys():
+        shutil.copyfile(finished.outputs[output].path, finished.folder / GATHERED[output])
     if finished.inference_service:
         shutil.copyfile(finished.inference_service, finished.folder / "inference_service.yaml")
-    (finished.folder / "model").symlink_to(os.path.relpath(finished.model.path, finished.folder))
+    (finished.folder / "model").symlink_to(os.path.relpath(finished.model, finished.folder))
 
 
 def publish(finished: LocalRun, summary: dict[str, Any], outputs: Path = OUTPUTS) -> Path:
@@ -218,9 +218,10 @@ def _cache_key(arguments: dict[str, Any], images: str) -> str:
             digest.update(path.read_bytes())
     for package in ("torch", "transformers", "datasets"):
         digest.update(f"{package} {version(package)}\n".encode())
-    # Not the champion: evaluate is given its digest, and no other stage reads it.
-    for argument in ("dataset_id", "model_id"):
-        source = locate(argument, arguments[argument])
+    for argument, named in sources_of(arguments):
+        if argument == "champion":  # evaluate is given its digest, and no other stage reads it
+            continue
+        source = locate(argument, named)
         if isinstance(source, S3Address):
             from miniml import store  # Only here: other sources need no S3 client.
 
@@ -277,8 +278,13 @@ def _without_outputs(console: Console, folder: Path) -> str:
 
     A container that is gone before kfp asks how it ended counts as one that ended well.
     """
-    for stage in console.succeeded:
-        if not any(folder.glob(f"artifacts/*/{stage}/executor_output.json")):
+    for stage, times in Counter(console.succeeded).items():
+        # A stage in a loop writes below a folder of each turn's own.
+        written = [
+            *folder.glob(f"artifacts/*/{stage}/{_WRITTEN}"),
+            *folder.glob(f"artifacts/*/*/{stage}/{_WRITTEN}"),
+        ]
+        if len(written) < times:
             return stage
     return ""
 

@@ -197,7 +197,8 @@ class Server:
             SubmissionError: it did not end within `timeout` seconds (it goes on), or the server went away.
         """
         start = time.monotonic()
-        told: dict[str, str] = {}
+        told: dict[tuple[str, int], str] = {}
+        turns: dict[str, int] = {}
         while True:
             run = self._call(
                 lambda: self._client.runs.run_service_get_run(run_id, _request_timeout=_SECONDS_TO_ANSWER)
@@ -205,14 +206,15 @@ class Server:
             tasks = (run.run_details and run.run_details.task_details) or []
             over = run.state in _OVER
             for number, stage in enumerate(stages, 1):
-                state, words = _state_of(stage, tasks)
-                if over and state in ("", "PENDING"):
-                    state, words = "SKIPPED", "skipped"
-                if state and told.get(stage) != state:
-                    told[stage] = state
-                    tell(f"[{number}/{len(stages)}] {stage} · {words}")
+                for turn, state, words in _turns_of(stage, tasks, turns):
+                    if over and state in ("", "PENDING"):
+                        state, words = "SKIPPED", "skipped"
+                    if state and told.get((stage, turn)) != state:
+                        told[stage, turn] = state
+                        again = f" ({turn})" if turn > 1 else ""
+                        tell(f"[{number}/{len(stages)}] {stage}{again} · {words}")
             if over:
-                return Outcome(run_id, run.state, deployed=told.get(stages[-1]) == "SUCCEEDED")
+                return Outcome(run_id, run.state, deployed=told.get((stages[-1], 1)) == "SUCCEEDED")
             if time.monotonic() - start > timeout:
                 raise SubmissionError(
                     f"the run has not ended after {duration(timeout)}; it goes on: {self.address(run_id)}"
@@ -271,7 +273,7 @@ def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
     Raises:
         InputError: it names the argument and the remedy.
     """
-    for argument, source in sources_of(arguments).items():
+    for argument, source in sources_of(arguments):
         if source.startswith((PACKAGE_SCHEME, "/", ".", "~")) or Path(source).exists():
             raise InputError(
                 f"{argument} {source!r} is on this machine, where the cluster's pods cannot read it. Publish it "
@@ -302,10 +304,20 @@ def logs_command(run_id: str) -> str:
     return f"kubectl logs -n {NAMESPACE} -c main --prefix --tail=20 -l pipeline/runid={run_id}"
 
 
-def _state_of(stage: str, tasks: list[Any]) -> tuple[str, str]:
-    """A stage's state and how to say it; "" for one that has not begun or was left out."""
-    task = next((task for task in tasks if task.display_name == stage), None)
-    if task is None or not task.state or task.state == _LEFT_OUT:
+def _turns_of(stage: str, tasks: list[Any], turns: dict[str, int]) -> list[tuple[int, str, str]]:
+    """Each turn of a stage, of which one in a loop has several: its number, its state, and how to say that.
+
+    `turns` keeps the numbers from look to look, by the tasks' names.
+    """
+    own = [task for task in tasks if task.display_name == stage]
+    for task in own:
+        turns.setdefault(task.pod_name, 1 + sum(other.pod_name in turns for other in own))
+    return [(turns[task.pod_name], *_state_of(task, tasks)) for task in own] or [(1, "", "")]
+
+
+def _state_of(task: Any, tasks: list[Any]) -> tuple[str, str]:
+    """A task's state and how to say it; "" for one that has not begun or was left out."""
+    if not task.state or task.state == _LEFT_OUT:
         return "", ""
     if task.state == "SUCCEEDED" and _is_cached(task, tasks):
         return "CACHED", "unchanged, taken from the cache"

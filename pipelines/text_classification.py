@@ -7,7 +7,7 @@ python -m pipelines.text_classification --help
 
 from typing import Any, NamedTuple
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
 from components.champion import champion as find_champion
 from components.deploy import deploy
@@ -16,7 +16,6 @@ from components.gate import gate
 from components.preflight import preflight
 from components.train import train
 from components.transform import transform
-from miniml.installation import MLFLOW_ENVIRONMENT, MLFLOW_SECRET, S3_ENVIRONMENT, S3_SECRET
 from miniml.settings import (
     ChampionSettings,
     DataSettings,
@@ -25,6 +24,7 @@ from miniml.settings import (
     GateSettings,
     TrainingSettings,
 )
+from pipelines.tasks import may_log_to_mlflow, may_use_the_store, survives_its_pod
 
 DATA, TRAINING, EVALUATION = DataSettings(), TrainingSettings(), EvaluationSettings()
 GATE, CHAMPION, DEPLOYMENT = GateSettings(), ChampionSettings(), DeploymentSettings()
@@ -40,11 +40,6 @@ class Outputs(NamedTuple):
     predictions: dsl.Dataset
     report: dsl.HTML
     verdict: dsl.Markdown
-
-
-def _may_use_the_store(task: dsl.PipelineTask) -> None:
-    """Gives a pod where s3:// is and the keys to it; on a laptop, the person's own environment says so."""
-    kubernetes.use_secret_as_env(task, S3_SECRET, S3_ENVIRONMENT, optional=True)
 
 
 @dsl.pipeline(name="text-classification")
@@ -130,7 +125,7 @@ def text_classification(
         .after(checked)
         .set_caching_options(False)
     )
-    _may_use_the_store(to_beat)
+    may_use_the_store(to_beat)
     data = transform(
         dataset_id=dataset_id,
         text_column=text_column,
@@ -157,7 +152,7 @@ def text_classification(
         max_length=max_length,
         seed=seed,
     ).after(to_beat)
-    _may_use_the_store(data)
+    may_use_the_store(data)
     training = train(
         dataset=data.outputs["dataset"],
         model_id=model_id,
@@ -188,11 +183,9 @@ def text_classification(
         checkpoints=checkpoints,
         checkpoint_interval=checkpoint_interval,
     )
-    # A pod that was killed goes on from its last checkpoint. The month counts from when the first one began; the hour
-    # that is KFP's default would end a longer training in its second pod, or keep it from having one.
-    training.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="30d")
-    _may_use_the_store(training)
-    kubernetes.use_secret_as_env(training, MLFLOW_SECRET, MLFLOW_ENVIRONMENT, optional=True)
+    survives_its_pod(training)
+    may_use_the_store(training)
+    may_log_to_mlflow(training)
     evaluation = evaluate(
         dataset=data.outputs["dataset"],
         model=training.outputs["model"],
@@ -201,7 +194,7 @@ def text_classification(
         ordered_labels=ordered_labels,
         min_slice_rows=min_slice_rows,
     )
-    _may_use_the_store(evaluation)
+    may_use_the_store(evaluation)
     judged: dict[str, Any] = {
         "metrics": evaluation.outputs["metrics"],
         "champion": to_beat.outputs["record"],
@@ -251,4 +244,4 @@ def text_classification(
 if __name__ == "__main__":
     from pipelines.cli import main
 
-    main(text_classification)
+    main(text_classification, (preflight, find_champion, transform, train, evaluate, gate, deploy))

@@ -27,10 +27,10 @@ class Ended:
     err: str
 
 
-def pipeline(*words: str | Path, **environment: str) -> Ended:
-    """`python -m pipelines.text_classification WORDS`."""
+def pipeline(*words: str | Path, module: str = "text_classification", **environment: str) -> Ended:
+    """`python -m pipelines.MODULE WORDS`."""
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.text_classification", *map(str, words)],
+        [sys.executable, "-m", f"pipelines.{module}", *map(str, words)],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,

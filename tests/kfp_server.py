@@ -19,7 +19,8 @@ class KfpServer(LocalServer):
     """What was uploaded and started, and how the next run goes."""
 
     looks: list[dict[str, str]] = field(default_factory=list)
-    """For each look at the run, the states of its tasks; the last one stays. CACHED and OMITTED are told as the
+    """For each look at the run, the states of its tasks; the last one stays. A loop's tasks of one name are told apart
+    by what follows a "/": train/1. CACHED and OMITTED are told as the
     server tells them: by a skipped container, and by no state. It never tells a task's error."""
     end: str = "SUCCEEDED"
     """The run's state at the last look."""
@@ -55,28 +56,27 @@ class KfpServer(LocalServer):
         states = self.looks.pop(0) if len(self.looks) > 1 else (self.looks or [{}])[0]
         # The server lists its own tasks among ours.
         every = {"root": "RUNNING", "root-driver": "SUCCEEDED", **states}
-        tasks = [
-            task for number, (name, state) in enumerate(every.items()) for task in _nodes(name, state, number)
-        ]
+        tasks = [task for name, state in every.items() for task in _nodes(name, state)]
         state = self.end if over else "RUNNING"
         return {"run_id": run_id, "state": state, "run_details": {"task_details": tasks}}
 
 
-def _nodes(name: str, state: str, number: int) -> list[dict[str, Any]]:
+def _nodes(name: str, state: str) -> list[dict[str, Any]]:
     """A task and its container, as the server makes them of Argo's nodes."""
+    node = re.sub(r"\W", "", name)
     ended = state not in ("RUNNING", "PENDING", "OMITTED")
     task = {
-        "display_name": name,
+        "display_name": name.partition("/")[0],
         "state": {"CACHED": "SUCCEEDED", "OMITTED": "RUNTIME_STATE_UNSPECIFIED"}.get(state, state),
         "start_time": "2026-01-01T00:00:00Z",
         "end_time": "2026-01-01T00:01:05Z" if ended else "0001-01-01T00:00:00Z",
-        "pod_name": f"run-system-container-executor-{number}0",
-        "child_tasks": [{"pod_name": f"run-{number}1"}],
+        "pod_name": f"run-system-container-executor-{node}0",
+        "child_tasks": [{"pod_name": f"run-{node}1"}],
     }
     container = {
         "display_name": "executor",
         "state": "SKIPPED" if state == "CACHED" else task["state"],
-        "pod_name": f"run-system-container-impl-{number}1",
+        "pod_name": f"run-system-container-impl-{node}1",
     }
     return [task, container]
 

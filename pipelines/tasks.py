@@ -1,0 +1,26 @@
+"""What a pipeline's tasks are given on a cluster."""
+
+from __future__ import annotations
+
+from kfp import dsl, kubernetes
+
+from miniml.installation import MLFLOW_ENVIRONMENT, MLFLOW_SECRET, S3_ENVIRONMENT, S3_SECRET
+
+
+def may_use_the_store(task: dsl.PipelineTask) -> None:
+    """Gives a pod where s3:// is and the keys to it; on a laptop, the person's own environment says so."""
+    kubernetes.use_secret_as_env(task, S3_SECRET, S3_ENVIRONMENT, optional=True)
+
+
+def may_log_to_mlflow(training: dsl.PipelineTask) -> None:
+    """Gives a pod the credentials of an MLflow server, where there is a secret of them."""
+    kubernetes.use_secret_as_env(training, MLFLOW_SECRET, MLFLOW_ENVIRONMENT, optional=True)
+
+
+def survives_its_pod(training: dsl.PipelineTask) -> None:
+    """Has a training whose pod was killed go on from its last checkpoint.
+
+    The month counts from when the first pod began; the hour that is KFP's default would end a longer training in its
+    second pod, or keep it from having one.
+    """
+    training.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="30d")
