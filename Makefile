@@ -14,9 +14,10 @@ RUNNER ?= subprocess
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIPELINE := $(BIN)/python -m pipelines.text_classification
+SEARCH := $(BIN)/python -m pipelines.hyperparameter_search
 SOURCES := miniml components pipelines serving benchmarks tests
 
-.PHONY: help setup run serve test bench-serve bench-data bench-train check format compile submit predict images cluster cluster-delete e2e lock clean
+.PHONY: help setup run search serve test bench-serve bench-data bench-train check format compile submit predict images cluster cluster-delete e2e lock clean
 
 help:  ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
@@ -39,13 +40,19 @@ $(VENV)/installed: pyproject.toml requirements.lock
 run: setup  ## Run the main job on embedded data; RUNNER=docker in containers, ARGS='--preset demo --epochs 2' another way
 	@$(PIPELINE) run --runner $(RUNNER) $(ARGS)
 
+search: setup  ## Search for hyperparameters on embedded data (some 4 minutes); ARGS='--preset search-demo --trials 8' another way
+	@$(SEARCH) run --runner $(RUNNER) $(if $(filter command line environment,$(origin ARGS)),$(ARGS),--preset search-demo)
+
 serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
 	@$(PIPELINE) serve --port $(PORT)
 
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -m 'not cluster'
 
-bench-serve: setup  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
+bench-search: setup  ## Search for hyperparameters on embedded data (some 4 minutes); ARGS='--preset search-demo --trials 8' another way
+	@$(SEARCH) run --runner $(RUNNER) $(if $(filter command line environment,$(origin ARGS)),$(ARGS),--preset search-demo)
+
+serve: setup  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
 	@$(BIN)/python -m benchmarks.serving $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
 bench-data: setup  ## Measure transform: memory, rows a second, leaks found; writes docs/benchmarks.md (some 5 minutes)
@@ -63,8 +70,9 @@ format: setup  ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-compile: setup  ## Write the pipeline and its components as YAML to pipelines/compiled
+compile: setup  ## Write the pipelines and their components as YAML to pipelines/compiled
 	@$(PIPELINE) compile
+	@$(SEARCH) compile
 
 submit: setup  ## Run it on the cluster at KFP_HOST and follow it; ARGS='--dataset-id s3://bucket/reviews@v1'
 	@$(PIPELINE) submit $(if $(filter command line environment,$(origin ARGS)),$(ARGS))

@@ -38,6 +38,7 @@ def train(
     seed: int,
     checkpoints: str,
     checkpoint_interval: int,
+    trial: str = "",
 ) -> None:
     """Fine-tunes a pretrained encoder on the dataset's split train.
 
@@ -74,17 +75,19 @@ def train(
         checkpoints: Where a killed training finds what to go on from: a folder, s3://<bucket>/<path>, or none; empty
             is this machine's cache, or the model's own bucket.
         checkpoint_interval: Seconds of training that may be lost; 0 saves after every step.
+        trial: In a search, a JSON object of the arguments above with the values to try in their place. Where they come
+            to nothing (the training diverges), model is a folder that says so, and the search goes on.
     """
     import json
     from pathlib import Path
 
     from miniml.manifest import read
     from miniml.settings import TrainingSettings
-    from miniml.training import fine_tune
     from miniml.training.report import write_report
+    from miniml.training.trial import fine_tune_trial
     from miniml.training_history import read_history
 
-    result = fine_tune(
+    result = fine_tune_trial(
         Path(dataset.path),
         Path(model.path),
         TrainingSettings(
@@ -116,6 +119,7 @@ def train(
             checkpoints=checkpoints,
             checkpoint_interval=checkpoint_interval,
         ),
+        trial,
         model_uri=model.uri,
     )
     model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)
@@ -123,4 +127,7 @@ def train(
         metrics.log_metric(name, value)
     # An artifact that is not on disk is never found again by the local cache.
     Path(metrics.path).write_text(json.dumps(result.metrics, indent=2) + "\n")
-    write_report(read(Path(model.path)), read_history(Path(model.path)), Path(report.path))
+    if result.digest:
+        write_report(read(Path(model.path)), read_history(Path(model.path)), Path(report.path))
+    else:
+        Path(report.path).write_text("<p>This trial came to no model; its log says why.</p>\n")

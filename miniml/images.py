@@ -7,7 +7,8 @@ import os
 from miniml import __version__
 
 STAGES = ("transform", "train", "evaluate", "gate", "deploy")
-"""Each has an image of its own; preflight and champion run in deploy's, which holds what they need."""
+"""Each has an image of its own; preflight and champion run in deploy's, trials in the gate's and pick in evaluate's,
+which hold what they need."""
 SERVING = "serving"
 
 

@@ -1,4 +1,4 @@
-"""Named sets of arguments for `python -m pipelines.text_classification run --preset NAME`."""
+"""Named sets of arguments for a pipeline's `run --preset NAME`."""
 
 from __future__ import annotations
 
@@ -42,3 +42,17 @@ PRESETS = {
         ],
     ),
 }
+
+PRESETS["search-demo"] = Preset(
+    arguments={
+        **PRESETS["demo"].arguments,
+        "space": '{"learning_rate": {"low": 3e-5, "high": 5e-4, "log": true}, "frozen_layers": [0, 2]}',
+        # Four times 960 reviews, of which the last 128 tokens are read, take less than the demo's one training.
+        "trials": 4,
+        "batch_size": 16,
+        "iterations": 60,
+        "max_length": 128,
+        "min_accuracy": 0.7,
+    },
+    questions=PRESETS["demo"].questions,
+)

@@ -15,9 +15,16 @@ from tests.command import ROOT
 
 MODULES = {
     "transform": ["miniml.data.preparation", "miniml.data.report", "miniml.tables", "minio", "kfp"],
-    "train": ["miniml.training", "miniml.training.report", "minio", "kfp"],
-    "evaluate": ["miniml.evaluation", "miniml.report", "miniml.challenge", "minio", "kfp"],
-    "gate": ["miniml.gate", "kfp"],
+    "train": ["miniml.training", "miniml.training.report", "miniml.training.trial", "minio", "kfp"],
+    "evaluate": [
+        "miniml.evaluation",
+        "miniml.report",
+        "miniml.challenge",
+        "miniml.search.picking",
+        "minio",
+        "kfp",
+    ],
+    "gate": ["miniml.gate", "miniml.search.plan", "kfp"],
     "deploy": ["miniml.deployment", "miniml.preflight", "miniml.champion_search", "minio", "kfp"],
     SERVING: ["serving.startup", "miniml.classifier"],
 }

@@ -37,6 +37,7 @@ CLUSTER_COMMANDS = [
     "make cluster-delete",
 ]
 PIPELINE = ".venv/bin/python -m pipelines.text_classification"
+SEARCH = ".venv/bin/python -m pipelines.hyperparameter_search"
 
 pytestmark = pytest.mark.skipif(
     Path(sys.prefix) != ROOT / ".venv", reason="make's targets run in .venv: use make test"
@@ -114,6 +115,8 @@ def test_these_are_all_its_commands() -> None:
         "curl -s localhost:8080/predict",
         f"{PIPELINE} run",  # the drug reviews
         f"{PIPELINE} run",  # the defaults, which tests/test_hub.py runs against a hub
+        "make search",  # the preset of tests/test_search_pipeline.py
+        f"{SEARCH} run",  # tests/test_search_pipeline.py
         f"{PIPELINE} run",  # with every rule of the gate
         "make images",  # .ci/run
         "make run RUNNER=docker",  # tests/test_images.py

@@ -284,7 +284,9 @@ def test_a_model_that_was_changed_since_it_was_signed_does_not_win(
 def test_a_trial_that_diverges_says_so_and_is_no_model(
     dataset_dir: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    settings = TrainingSettings(model_id=str(encoder), **TRAINING)
+    settings = TrainingSettings(
+        model_id=str(encoder), checkpoints=str(tmp_path / "kept"), checkpoint_interval=0, **TRAINING
+    )
     result = fine_tune_trial(dataset_dir, tmp_path / "model", settings, '{"learning_rate": 1e30}')
     assert (result.digest, result.metrics) == ("", {})
     failure = read_failure(tmp_path / "model")
@@ -293,6 +295,8 @@ def test_a_trial_that_diverges_says_so_and_is_no_model(
     assert failure.training == vars(replace(settings, learning_rate=1e30))
     with pytest.raises(ModelFolderError, match=r"has no miniml\.json"):
         evaluate_model(tmp_path / "model", dataset_dir)
+    # From a checkpoint it would only diverge again.
+    assert not list((tmp_path / "kept").rglob("step-*"))
 
 
 def test_what_another_machine_could_train_fails_a_trial_as_any_training(

@@ -13,7 +13,7 @@ from miniml.search.plan import SearchSettings
 from miniml.search.report import write_report
 from miniml.settings import TrainingSettings
 from tests.browser import WEAKEST_CONTRAST, Browser
-from tests.pages import Page
+from tests.page import Page
 
 SPACE = """{"learning_rate": {"low": 1e-5, "high": 1e-3, "log": true}, "batch_size": [16, 32], "epochs": [1],
             "truncation_side": ["left", "right"]}"""

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from kfp.dsl.graph_component import GraphComponent
 
 from miniml import __version__
 from miniml.images import STAGES
+from miniml.search.plan import SearchSettings
 from miniml.settings import (
     ChampionSettings,
     DataSettings,
@@ -22,30 +24,34 @@ from miniml.settings import (
     TrainingSettings,
 )
 from pipelines.compiled_pipeline import stages_in_order, without_retries
+from pipelines.hyperparameter_search import hyperparameter_search
 from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
 
+PIPELINES = ("text_classification", "hyperparameter_search")
+
 
 def test_the_committed_yaml_is_what_the_code_compiles_to(tmp_path: Path) -> None:
-    assert pipeline("compile", "--folder", tmp_path).status == 0
+    for module in PIPELINES:
+        assert pipeline("compile", "--folder", tmp_path, module=module).status == 0
     fresh = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.yaml")}
     committed = ROOT / "pipelines" / "compiled"
     assert fresh == {path.relative_to(committed): path.read_text() for path in committed.rglob("*.yaml")}
-    assert len(fresh) == 8
+    assert len(fresh) == 11
 
 
-def test_every_image_carries_the_version() -> None:
-    spec = next(
-        yaml.safe_load_all((ROOT / "pipelines" / "compiled" / "text_classification.yaml").read_text())
-    )
+@pytest.mark.parametrize("module", PIPELINES)
+def test_every_image_carries_the_version(module: str) -> None:
+    spec = next(yaml.safe_load_all((ROOT / "pipelines" / "compiled" / f"{module}.yaml").read_text()))
     executors = spec["deploymentSpec"]["executors"]
     images = {executor["container"]["image"] for executor in executors.values()}
     assert images == {f"miniml/miniml-{stage}:{__version__}" for stage in STAGES}
 
 
-def test_compiling_needs_no_heavy_library() -> None:
+@pytest.mark.parametrize("module", PIPELINES)
+def test_compiling_needs_no_heavy_library(module: str) -> None:
     script = (
-        "import sys; from pipelines.text_classification import text_classification; "
+        f"import sys; from pipelines.{module} import {module}; "
         "print(sorted({'torch', 'transformers', 'datasets', 'kserve'} & sys.modules.keys()))"
     )
     done = subprocess.run(
@@ -54,10 +60,17 @@ def test_compiling_needs_no_heavy_library() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_every_pipeline_argument_defaults_to_the_stages_own_setting() -> None:
+@pytest.mark.parametrize(
+    ("pipeline", "others"),
+    [(text_classification, {*vars(SearchSettings())} - {"seed"}), (hyperparameter_search, set())],
+)
+def test_every_pipeline_argument_defaults_to_the_stages_own_setting(
+    pipeline: GraphComponent, others: set[str]
+) -> None:
     settings: dict[str, Any] = {}
     for stage in (
         DataSettings(),
+        SearchSettings(),
         TrainingSettings(),
         EvaluationSettings(),
         GateSettings(),
@@ -65,9 +78,9 @@ def test_every_pipeline_argument_defaults_to_the_stages_own_setting() -> None:
         DeploymentSettings(),
     ):
         settings |= vars(stage)
-    defaults = {name: item.default for name, item in text_classification.component_spec.inputs.items()}
+    defaults = {name: item.default for name, item in pipeline.component_spec.inputs.items()}
     assert defaults == {name: settings[name] for name in defaults}
-    assert set(settings) - set(defaults) == {"validation_split_ratio"}
+    assert set(settings) - set(defaults) == {"validation_split_ratio", *others}
 
 
 @pytest.mark.parametrize(
@@ -108,16 +121,19 @@ def test_no_public_function_goes_without_a_docstring() -> None:
                 assert inspect.getdoc(function), f"{module.__name__}.{name}"
 
 
-def test_a_pod_that_trains_is_retried_for_as_long_as_a_training_lasts() -> None:
-    compiled = (ROOT / "pipelines" / "compiled" / "text_classification.yaml").read_text()
-    tasks = next(yaml.safe_load_all(compiled))["root"]["dag"]["tasks"]
+@pytest.mark.parametrize("module", PIPELINES)
+def test_a_pod_that_trains_is_retried_for_as_long_as_a_training_lasts(module: str) -> None:
+    spec = next(yaml.safe_load_all((ROOT / "pipelines" / "compiled" / f"{module}.yaml").read_text()))
+    dags = [spec["root"]["dag"], *(each["dag"] for each in spec["components"].values() if "dag" in each)]
+    tasks = {name: task for dag in dags for name, task in dag["tasks"].items()}
     assert [name for name, task in tasks.items() if "retryPolicy" in task] == ["train"]
     policy = tasks["train"]["retryPolicy"]
     # Argo counts it from the start of the first pod.
     assert (policy["maxRetryCount"], policy["backoffMaxDuration"]) == (2, f"{30 * 24 * 3600}s")
 
 
-def test_on_a_laptop_nothing_is_retried() -> None:
-    compiled = (ROOT / "pipelines" / "compiled" / "text_classification.yaml").read_text()
+@pytest.mark.parametrize("module", PIPELINES)
+def test_on_a_laptop_nothing_is_retried(module: str) -> None:
+    compiled = (ROOT / "pipelines" / "compiled" / f"{module}.yaml").read_text()
     assert "retryPolicy" not in without_retries(compiled)
     assert stages_in_order(without_retries(compiled)) == stages_in_order(compiled)

@@ -68,6 +68,29 @@ def test_each_stages_start_and_end_is_told_once(server: KfpServer) -> None:
     assert ended.out.rstrip().endswith("succeeded: deployed")
 
 
+def test_each_turn_of_a_loop_is_told_by_its_number(server: KfpServer) -> None:
+    first = {"trials": "SUCCEEDED", "train/a": "RUNNING"}
+    second = {"trials": "SUCCEEDED", "train/a": "SUCCEEDED", "train/b": "RUNNING"}
+    server.looks = [
+        first,
+        second,
+        {**DONE, "train/a": "SUCCEEDED", "train/b": "SUCCEEDED", "deploy": "SUCCEEDED"},
+    ]
+    server.looks[-1].pop("train")
+    words = ["--host", server.url, "--between-looks=0.01"]
+    ended = pipeline("submit", *words, module="hyperparameter_search")
+    assert ended.status == 0, ended.err
+    told = [line for line in ended.out.splitlines() if "] train" in line]
+    assert told == [
+        "[5/9] train · running",
+        "[5/9] train · succeeded in 1:05",
+        "[5/9] train (2) · running",
+        "[5/9] train (2) · succeeded in 1:05",
+    ]
+    [run] = server.runs
+    assert run["runtime_config"]["parameters"]["sampling"] == "random"
+
+
 def test_a_failed_stage_ends_it_with_status_1_and_the_command_that_shows_its_error(server: KfpServer) -> None:
     server.looks, server.end = [{"preflight": "FAILED", "train": "OMITTED"}], "FAILED"
     ended = submit(server)
@@ -154,6 +177,23 @@ def test_what_nobody_has_is_refused_before_anything_is_sent(server: KfpServer, s
     assert ended.status == 1
     assert "dataset_id" in ended.err
     assert (server.uploads, server.runs) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        ('{"momentum": [0.9]}', "space names 'momentum', which is no argument of the training"),
+        ('{"model_id": ["owner/name", "./here"]}', "model_id './here' is on this machine"),
+    ],
+)
+def test_a_search_that_the_cluster_could_not_make_is_refused_before_anything_is_sent(
+    server: KfpServer, space: str, told: str
+) -> None:
+    words = ["--host", server.url, "--space", space]
+    ended = pipeline("submit", *words, module="hyperparameter_search")
+    assert ended.status == 1
+    assert told in ended.err
+    assert server.uploads == []
 
 
 def test_wrong_arguments_are_refused_before_anything_is_sent(server: KfpServer) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 from miniml import manifest
 from miniml.errors import InputError, ModelFolderError
-from miniml.report import read_history
 from miniml.search.doubt import Doubt
 from miniml.search.failure import read_failure
 from miniml.search.plan import Trial, told
+from miniml.training_history import read_history
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from miniml import __version__
 from miniml.data import DatasetSummary
-from miniml.errors import StoppedError, StorageError, StoreError
+from miniml.errors import StoppedError, StorageError, StoreError, TrainingError
 from miniml.folders import disk_errors_explained, held, is_full, user_cache
 from miniml.manifest import digest_of, sha256
 from miniml.progress import note
@@ -93,7 +93,7 @@ def beside(model_uri: str) -> str:
 def kept(key: str, settings: TrainingSettings, model_uri: str = "") -> Iterator[Checkpoints]:
     """Keeps the checkpoints of the training `key` while it runs, and removes them once the block has ended well.
 
-    On an error they stay, and it is said where.
+    On an error they stay, and it is said where; a training that comes to nothing is the same again from any of them.
 
     Raises:
         StoreError: the store that `settings` name does not answer, or refuses.
@@ -106,6 +106,9 @@ def kept(key: str, settings: TrainingSettings, model_uri: str = "") -> Iterator[
             return
         try:
             yield Checkpoints(shelf.folder / "writing", shelf, settings.checkpoint_interval)
+        except TrainingError:
+            shelf.clear()
+            raise
         except BaseException as error:
             if (last := shelf.last_good) not in str(error):
                 note(last)

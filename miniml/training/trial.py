@@ -14,22 +14,22 @@ from miniml.training import TrainingResult, fine_tune
 
 
 def fine_tune_trial(
-    dataset_dir: Path, model_dir: Path, settings: TrainingSettings, trial: str
+    dataset_dir: Path, model_dir: Path, settings: TrainingSettings, trial: str, model_uri: str = ""
 ) -> TrainingResult:
     """Trains with the values of `trial`, a JSON object, in place of the settings' own; where it is empty, as any other.
 
-    Where a trial's a training comes to nothing on any machine (it diverges, say), `model_dir` holds no model but the
+    Where a trial comes to nothing on any machine (its training diverges, say), `model_dir` holds no model but the
     reason, and the result has neither digest nor metrics.
 
     Raises:
         MinimlError: as `fine_tune`; of a trial, only what may go better another time.
     """
     if not trial:
-        return fine_tune(dataset_dir, model_dir, settings)
+        return fine_tune(dataset_dir, model_dir, settings, model_uri)
     tried = with_trial(settings, trial)
     note(f"trial: {told(json.loads(trial))}")
     try:
-        return fine_tune(dataset_dir, model_dir, tried)
+        return fine_tune(dataset_dir, model_dir, tried, model_uri)
     except TrainingError as error:
         write_failure(model_dir, tried, str(error))
         note(f"no model: {error}")
