@@ -49,10 +49,7 @@ serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -m 'not cluster'
 
-bench-search: setup  ## Search for hyperparameters on embedded data (some 4 minutes); ARGS='--preset search-demo --trials 8' another way
-	@$(SEARCH) run --runner $(RUNNER) $(if $(filter command line environment,$(origin ARGS)),$(ARGS),--preset search-demo)
-
-serve: setup  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
+bench-serve: setup  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
 	@$(BIN)/python -m benchmarks.serving $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
 bench-data: setup  ## Measure transform: memory, rows a second, leaks found; writes docs/benchmarks.md (some 5 minutes)
