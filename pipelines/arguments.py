@@ -17,6 +17,7 @@ from miniml.settings import (
     DeploymentSettings,
     EvaluationSettings,
     GateSettings,
+    NodeSettings,
     TrainingSettings,
 )
 from miniml.sources import locate
@@ -26,6 +27,7 @@ from pipelines.presets import PRESETS
 SETTINGS = (
     DataSettings,
     TrainingSettings,
+    NodeSettings,
     EvaluationSettings,
     GateSettings,
     ChampionSettings,

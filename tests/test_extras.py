@@ -15,7 +15,10 @@ from tests.command import ROOT
 
 MODULES = {
     "transform": ["miniml.data.preparation", "miniml.data.report", "miniml.tables", "minio", "kfp"],
-    "train": ["miniml.training", "miniml.training.report", "minio", "kfp"],
+    "train": [
+        *("miniml.training", "miniml.training.report", "miniml.train_job", "kubeflow.trainer"),
+        *("minio", "kfp"),
+    ],
     "evaluate": ["miniml.evaluation", "miniml.report", "miniml.challenge", "minio", "kfp"],
     "gate": ["miniml.gate", "kfp"],
     "deploy": ["miniml.deployment", "miniml.preflight", "miniml.champion_search", "minio", "kfp"],

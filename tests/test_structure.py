@@ -19,6 +19,7 @@ from miniml.settings import (
     DeploymentSettings,
     EvaluationSettings,
     GateSettings,
+    NodeSettings,
     TrainingSettings,
 )
 from pipelines.compiled_pipeline import stages_in_order, without_retries
@@ -59,6 +60,7 @@ def test_every_pipeline_argument_defaults_to_the_stages_own_setting() -> None:
     for stage in (
         DataSettings(),
         TrainingSettings(),
+        NodeSettings(),
         EvaluationSettings(),
         GateSettings(),
         ChampionSettings(),
