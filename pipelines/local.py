@@ -134,8 +134,9 @@ def summarise(
     rows = finished.dataset.metadata["rows"]
     service = finished.folder / "inference_service.yaml"
     return {
-        "accuracy": result.accuracy.value,
-        "accuracy_interval": [result.accuracy.low, result.accuracy.high],
+        "measure": result.task.measure,
+        result.task.measure: result.headline.value,
+        f"{result.task.measure}_interval": [result.headline.low, result.headline.high],
         "majority_share": result.majority_share,
         "train_rows": int(rows["train"]),  # kfp reads every number of its metadata as a float.
         "test_rows": result.test_rows,

@@ -14,9 +14,9 @@ from miniml.settings import TrainingSettings
 from miniml.training.batches import EncodedTexts
 from miniml.training.device import computes_in_bf16
 from miniml.training.history import History
-from miniml.training.objective import CrossEntropy, balanced_weights
 from miniml.training.pretrained import Pretrained
 from miniml.training.selection import Selection
+from miniml.training.targets import Target, figure_of
 from miniml.training.trainable import choose_trainable, merged
 from miniml.training.trainer import ClassifierTrainer, DivergedError, training_arguments
 
@@ -39,6 +39,7 @@ class Course:
 
 def train(
     pretrained: Pretrained,
+    target: Target,
     splits: dict[str, EncodedTexts],
     device: torch.device,
     model_dir: Path,
@@ -53,16 +54,17 @@ def train(
     """
     bf16 = computes_in_bf16(device, settings.precision)
     try:
-        return _attempt(pretrained, splits, device, bf16, model_dir, scratch, settings)
+        return _attempt(pretrained, target, splits, device, bf16, model_dir, scratch, settings)
     except DivergedError as error:
         if not bf16 or settings.precision != "auto":
             raise
         note(f"in bf16 {error.what}: training again in fp32, from the beginning")
-    return _attempt(pretrained, splits, device, False, model_dir, scratch, settings)
+    return _attempt(pretrained, target, splits, device, False, model_dir, scratch, settings)
 
 
 def _attempt(
     pretrained: Pretrained,
+    target: Target,
     splits: dict[str, EncodedTexts],
     device: torch.device,
     bf16: bool,
@@ -76,11 +78,10 @@ def _attempt(
     adapted = choose_trainable(model, new, settings)
     rows = len(splits["train"])
     arguments = training_arguments(settings, rows, device, bf16, scratch)
-    trainer = ClassifierTrainer(
-        model, arguments, splits, pretrained.tokenizer, _objective(splits, model, settings)
-    )
+    objective = target.objective(splits["train"].labels, settings)
+    trainer = ClassifierTrainer(model, arguments, splits, pretrained.tokenizer, target, objective)
     history = History(settings.evaluations)
-    selection = Selection(model, settings.best_by, settings.early_stopping)
+    selection = Selection(model, figure_of(settings.best_by, target.head.task), settings.early_stopping)
     trainer.add_callback(history)
     trainer.add_callback(selection)
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
@@ -91,10 +92,3 @@ def _attempt(
     trainer.train()
     selection.restore()
     return Course(merged(model, adapted).float().to("cpu"), history.metrics(selection.step), history.points)
-
-
-def _objective(splits: dict[str, EncodedTexts], model: Any, settings: TrainingSettings) -> CrossEntropy:
-    weights = None
-    if settings.class_weights == "balanced":
-        weights = balanced_weights(splits["train"].labels, model.config.num_labels)
-    return CrossEntropy(weights, settings.label_smoothing)
