@@ -405,7 +405,7 @@ def _mirror(key: str, where: str, model_uri: str) -> Mirror | None:
 
 def _sweep(root: Path) -> None:
     """Removes checkpoints that nobody has come back for."""
-    for folder in root.iterdir() if root.is_dir() else ():
+    for folder in root.glob("*/"):
         if time.time() - folder.stat().st_mtime > FORGOTTEN:
             with suppress(TimeoutError), held(folder, patience=0):
                 note(f"removing checkpoints that have lain for {FORGOTTEN / 86400:.0f} days: {folder}")
