@@ -81,11 +81,8 @@ def train(
     import json
     from pathlib import Path
 
-    from miniml.manifest import read
     from miniml.settings import TrainingSettings
-    from miniml.training.report import write_report
-    from miniml.training.trial import fine_tune_trial
-    from miniml.training_history import read_history
+    from miniml.training.trial import fine_tune_trial, write_trial_report
 
     result = fine_tune_trial(
         Path(dataset.path),
@@ -127,7 +124,4 @@ def train(
         metrics.log_metric(name, value)
     # An artifact that is not on disk is never found again by the local cache.
     Path(metrics.path).write_text(json.dumps(result.metrics, indent=2) + "\n")
-    if result.digest:
-        write_report(read(Path(model.path)), read_history(Path(model.path)), Path(report.path))
-    else:
-        Path(report.path).write_text("<p>This trial came to no model; its log says why.</p>\n")
+    write_trial_report(Path(model.path), Path(report.path))

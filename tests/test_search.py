@@ -25,8 +25,9 @@ from miniml.search.plan import MOST_TRIALS, SearchSettings, with_trial
 from miniml.search.space import KINDS
 from miniml.settings import TrainingSettings
 from miniml.training import fine_tune
-from miniml.training.trial import fine_tune_trial
+from miniml.training.trial import fine_tune_trial, write_trial_report
 from tests.conftest import TRAINING
+from tests.page import Page
 
 RATES = '{"learning_rate": {"low": 1e-5, "high": 1e-3, "log": true}}'
 
@@ -295,6 +296,10 @@ def test_a_trial_that_diverges_says_so_and_is_no_model(
     assert failure.training == vars(replace(settings, learning_rate=1e30))
     with pytest.raises(ModelFolderError, match=r"has no miniml\.json"):
         evaluate_model(tmp_path / "model", dataset_dir)
+    write_trial_report(tmp_path / "model", tmp_path / "report.html")
+    page = Page(tmp_path / "report.html")
+    assert failure.reason in page.words
+    assert "1e+30" in page.words
     # From a checkpoint it would only diverge again.
     assert not list((tmp_path / "kept").rglob("step-*"))
 

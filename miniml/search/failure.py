@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from miniml import __version__
+from miniml.drawing import template
 from miniml.folders import written_whole
 from miniml.settings import TrainingSettings
 
@@ -40,3 +42,10 @@ def read_failure(model_dir: Path) -> Failure | None:
     """What the folder says, or None where it is a model's."""
     path = model_dir / FAILURE_NAME
     return Failure(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def write_failure_report(failure: Failure, path: Path) -> None:
+    """Writes the page in the place of a training's."""
+    page = template("failure.html").render(version=__version__, failure=failure)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")

@@ -14,7 +14,6 @@ from miniml.errors import InputError, ModelFolderError
 from miniml.search.doubt import Doubt
 from miniml.search.failure import read_failure
 from miniml.search.plan import Trial, told
-from miniml.training_history import read_history
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,13 @@ class Outcome:
     """The model's, or the one that says why there is none."""
     metrics: dict[str, float]
     """Of the training (see `miniml.training.TrainingResult`); empty where it came to nothing."""
-    seconds: float = 0.0
-    """Of the training, as far as it came to an end."""
     failure: str = ""
     """Why there is no model; empty where there is one."""
+
+    @property
+    def seconds(self) -> float:
+        """Of the training; 0 where it came to nothing."""
+        return self.metrics.get("train_seconds", 0.0)
 
     def on_validation(self, figure: str) -> float:
         """Its accuracy, loss and so on; nan where there is none."""
@@ -100,8 +102,7 @@ def read_outcome(folder: Path, plan: Sequence[Trial]) -> Outcome:
         return Outcome(number, trial, folder, {}, failure=failure.reason)
     signed = manifest.read(folder)
     number, trial = _planned(folder, signed.arguments["training"], plan)
-    seconds = [point["train_runtime"] for point in read_history(folder) if "train_runtime" in point]
-    return Outcome(number, trial, folder, signed.metrics, seconds=sum(seconds))
+    return Outcome(number, trial, folder, signed.metrics)
 
 
 def _planned(folder: Path, training: dict[str, Any], plan: Sequence[Trial]) -> tuple[int, Trial]:

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 from miniml.errors import TrainingError
+from miniml.manifest import read
 from miniml.progress import note
-from miniml.search.failure import write_failure
+from miniml.search.failure import read_failure, write_failure, write_failure_report
 from miniml.search.plan import told, with_trial
 from miniml.settings import TrainingSettings
 from miniml.training import TrainingResult, fine_tune
+from miniml.training.report import write_report
+from miniml.training_history import read_history
 
 
 def fine_tune_trial(
@@ -34,3 +37,11 @@ def fine_tune_trial(
         write_failure(model_dir, tried, str(error))
         note(f"no model: {error}")
         return TrainingResult("", {})
+
+
+def write_trial_report(model_dir: Path, path: Path) -> None:
+    """Writes the page on what `fine_tune_trial` left in `model_dir`: a training, or why there is no model."""
+    if failure := read_failure(model_dir):
+        write_failure_report(failure, path)
+    else:
+        write_report(read(model_dir), read_history(model_dir), path)
