@@ -26,6 +26,8 @@ MOST_NUMBERED = 16
 MOST_TICKS = 8
 # Of the distance between two columns, so that there is room between them.
 COLUMN = 0.7
+# Of a range, so that dots at its ends are whole.
+BESIDE = 0.05
 
 
 def write_report(
@@ -104,12 +106,17 @@ def _against(
 
 
 def _between(axes: Axes, entry: Range, name: str, result: SearchResult) -> dict[int, float]:
-    """Where each trial stands on an axis of numbers."""
+    """Where each trial stands on an axis of numbers, which is as long as the range."""
     if entry.log:
         axes.set_xscale("log")
         # Over many decades, more than one tick to a decade would run into each other.
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if entry.high / entry.low < 200 else (1,)))
         axes.xaxis.set_minor_locator(NullLocator())
+        beside = (entry.high / entry.low) ** BESIDE
+        axes.set_xlim(entry.low / beside, entry.high * beside)
+    else:
+        beside = (entry.high - entry.low) * BESIDE
+        axes.set_xlim(entry.low - beside, entry.high + beside)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return {one.number: float(one.trial[name]) for one in result.outcomes}
 
