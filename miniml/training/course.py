@@ -18,6 +18,7 @@ from miniml.training.checkpoints import Checkpoints
 from miniml.training.device import computes_in_bf16
 from miniml.training.facts import texts_cut, what_was_used
 from miniml.training.history import History
+from miniml.training.memory import memory_for, require_memory
 from miniml.training.objective import CrossEntropy, balanced_weights
 from miniml.training.pretrained import Pretrained
 from miniml.training.selection import Selection
@@ -87,6 +88,8 @@ def _attempt(
     model, new = pretrained.classifier()
     require_room(model_dir, int(model.num_parameters() * BYTES_PER_PARAMETER * 1.2), "saving the model")
     adapted = choose_trainable(model, new, settings)
+    longest = int(splits["train"].lengths.max())
+    require_memory(model, longest, device, bf16, settings, memory_for(model, device))
     rows = len(splits["train"])
     arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder)
     trainer = ClassifierTrainer(

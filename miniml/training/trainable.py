@@ -35,12 +35,15 @@ def merged(model: Any, adapted: Any) -> Any:
     return model if adapted is None else adapted.merge_and_unload()
 
 
+def encoder_layers(model: Any) -> torch.nn.ModuleList:
+    """The encoder's layers, the lowest first. In all of transformers' they are the one long list of modules."""
+    lists = [part for part in model.base_model.modules() if isinstance(part, torch.nn.ModuleList)]
+    return max(lists, key=len, default=torch.nn.ModuleList())
+
+
 def _freeze_lowest(model: Any, settings: TrainingSettings) -> None:
     """Leaves the embeddings and the lowest `frozen_layers` encoder layers as they are."""
-    encoder = model.base_model
-    # In every encoder of transformers the layers are the one long list of modules.
-    lists = [part for part in encoder.modules() if isinstance(part, torch.nn.ModuleList)]
-    layers = max(lists, key=len, default=torch.nn.ModuleList())
+    encoder, layers = model.base_model, encoder_layers(model)
     if settings.frozen_layers > len(layers):
         raise TrainingError(
             f"frozen_layers is {settings.frozen_layers}, but {settings.model_id!r} has {len(layers)} layers. "

@@ -1,0 +1,163 @@
+"""Whether a training fits into memory: said before its first step, where the system would kill it in the middle.
+
+What is estimated is the highest point of a step: weights (4 bytes a parameter), and for those that learn a gradient
+(4), AdamW's two averages (8) and the copy of the best so far (4, in main memory); in bf16 also the copy that autocast
+makes (2); and what the pass with the most tokens keeps for the way back. Measured on two processors, as the highest
+resident size (`ru_maxrss`) above that of the process with its libraries, without the copy of the best:
+
+| model, texts × tokens in a pass | precision, dropout | measured | estimated |
+|---|---|---|---|
+| MiniLM-L6, 16 × 64 | fp32, 0 | 0.52 GiB | 0.57 GiB |
+| MiniLM-L6, 16 × 256 | fp32, 0 | 1.02 GiB | 1.07 GiB |
+| MiniLM-L6, 8 × 512 | fp32, 0 | 1.04 GiB | 1.07 GiB |
+| MiniLM-L6, 8 × 512 | fp32, 0.1 | 3.02 GiB | 3.15 GiB |
+| MiniLM-L6, 32 × 256 | fp32, 0 | 1.68 GiB | 1.74 GiB |
+| MiniLM-L6, 16 × 64 | bf16, 0 | 0.48 GiB | 0.55 GiB |
+| MiniLM-L6, 16 × 256 | bf16, 0 | 0.83 GiB | 0.88 GiB |
+| MiniLM-L6, 8 × 512 | bf16, 0.1 | 2.79 GiB | 2.96 GiB |
+| MiniLM-L6, 32 × 256 | bf16, 0 | 1.34 GiB | 1.31 GiB |
+| bert-base, 16 × 64 | fp32, 0 | 2.04 GiB | 2.36 GiB |
+| bert-base, 16 × 256 | fp32, 0 | 3.94 GiB | 4.37 GiB |
+| bert-base, 8 × 512 | fp32, 0 | 3.93 GiB | 4.37 GiB |
+| bert-base, 8 × 512 | fp32, 0.1 | 8.25 GiB | 8.53 GiB |
+| bert-base, 32 × 256 | fp32, 0 | 6.50 GiB | 7.04 GiB |
+| bert-base, 16 × 64 | bf16, 0 | 2.11 GiB | 2.33 GiB |
+| bert-base, 16 × 256 | bf16, 0 | 3.36 GiB | 3.63 GiB |
+| bert-base, 32 × 256 | bf16, 0 | 5.15 GiB | 5.37 GiB |
+| 1024 wide, 6 layers, 16 × 256 | fp32, 0 | 3.08 GiB | 3.46 GiB |
+| 256 wide, 12 layers, 16 × 256 | fp32, 0 | 1.09 GiB | 0.98 GiB |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from miniml.errors import InputError
+from miniml.settings import LAST, TrainingSettings
+from miniml.training.batches import tokens_in_pass
+from miniml.training.trainable import encoder_layers
+
+GIB = 2**30
+CGROUP = Path("/sys/fs/cgroup")
+
+# What libraries set aside for themselves in the first step.
+OF_LIBRARIES = 64 * 2**20
+# Numbers that a layer keeps of each token: hidden states in eleven places, the wide ones before and after their
+# activation function. In bf16 the layer norms' are in fp32 still.
+HIDDEN_STATES, WIDE_STATES = 11, 2
+BYTES_OF_STATE = {False: 4.0, True: 2.6}
+# Dropout takes attention the slow way, which keeps the scores of all pairs of tokens.
+SCORES_KEPT, BYTES_OF_SCORE = 3.7, 4
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a training takes of the memory it computes in, in bytes."""
+
+    fixed: int
+    """Whatever the batch."""
+    state: float
+    """Of each token of a pass."""
+    score: float
+    """Of each token of a pass and each token of its text."""
+
+    def of(self, texts: int, length: int, budget: int) -> float:
+        """Of a step of `texts` of `length` tokens in passes of at most `budget` tokens, or one text."""
+        tokens = min(texts * length, max(budget, length))
+        return self.fixed + tokens * (self.state + self.score * length)
+
+
+def demand(model: Any, bf16: bool, copies_in_memory: bool, dropout: float) -> Demand:
+    """Of a training of those weights of `model` that are set to learn."""
+    config = model.config
+    parameters = sum(weights.numel() for weights in model.parameters())
+    learning = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
+    fixed = parameters * (6 if bf16 else 4) + learning * (16 if copies_in_memory else 12) + OF_LIBRARIES
+    hidden = getattr(config, "hidden_size", None) or 0
+    wide = getattr(config, "intermediate_size", None) or 4 * hidden
+    layers = (getattr(config, "num_hidden_layers", None) or 0) * _share_of_layers_on_the_way_back(model)
+    scores = layers * (getattr(config, "num_attention_heads", None) or 0) if dropout else 0
+    return Demand(
+        fixed,
+        layers * (HIDDEN_STATES * hidden + WIDE_STATES * wide) * BYTES_OF_STATE[bf16],
+        scores * SCORES_KEPT * BYTES_OF_SCORE,
+    )
+
+
+def require_memory(
+    model: Any, length: int, device: torch.device, bf16: bool, settings: TrainingSettings, free: int
+) -> None:
+    """Fails before the first step of a training on texts of at most `length` tokens that needs more than `free` bytes.
+
+    Raises:
+        InputError: it says what is needed, what is free, and what would fit.
+    """
+    texts, budget = settings.batch_size, tokens_in_pass(device)
+    copies = device.type == "cpu" and settings.best_by != LAST
+    needed = demand(model, bf16, copies, settings.dropout)
+    if (most := needed.of(texts, length, budget)) > free:
+        raise InputError(
+            f"batch_size {texts} at {length} tokens needs about {most / GIB:.1f} GiB, {free / GIB:.1f} are free: "
+            f"{_remedy(needed, length, budget, free, settings)}."
+        )
+
+
+def memory_for(model: Any, device: torch.device) -> int:
+    """Bytes that a training of `model`, which lies in main memory, may take on `device`."""
+    there_already = sum(weights.numel() * weights.element_size() for weights in model.parameters())
+    return free_memory(device) + (there_already if device.type == "cpu" else 0)
+
+
+def free_memory(device: torch.device, cgroup: Path = CGROUP) -> int:
+    """Bytes that are free on `device`: of the machine's, and of the container's limit (cgroup v2)."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = (cgroup / "memory.max").read_text().strip()
+        used = int((cgroup / "memory.current").read_text())
+        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    except OSError:
+        return free
+    # Files that nobody reads at present are given up when memory is wanted.
+    return free if limit == "max" else min(free, int(limit) - used + int(stat["inactive_file"]))
+
+
+def _remedy(needed: Demand, length: int, budget: int, free: int, settings: TrainingSettings) -> str:
+    texts = settings.batch_size
+    fitting = [
+        f"{name} ({value} fits)"
+        for name, value in (
+            ("batch_size", _largest(texts, lambda fewer: needed.of(fewer, length, budget) <= free)),
+            ("max_length", _largest(length, lambda shorter: needed.of(texts, shorter, budget) <= free)),
+        )
+        if value >= (8 if name == "max_length" else 1)
+    ]
+    if fitting:
+        return f"lower {' or '.join(fitting)}"
+    if settings.lora_rank or settings.frozen_layers < 0:
+        return "take a smaller model_id, or a machine with more memory"
+    return "set lora_rank to 8, take a smaller model_id, or a machine with more memory"
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest number below `most` that fits; 0 where none does. What is smaller than one that fits, fits too."""
+    return next((number for number in range(most - 1, 0, -1) if fits(number)), 0)
+
+
+def _share_of_layers_on_the_way_back(model: Any) -> float:
+    """Those from the lowest one that learns upwards: the others keep nothing."""
+    layers = encoder_layers(model)
+    below = model.base_model.get_input_embeddings().parameters()
+    if not layers or any(weights.requires_grad for weights in below):
+        return 1.0
+    frozen = 0
+    while frozen < len(layers) and not any(weights.requires_grad for weights in layers[frozen].parameters()):
+        frozen += 1
+    return 1 - frozen / len(layers)
