@@ -20,7 +20,9 @@ from miniml.errors import InputError
 from miniml.processor import has_bf16
 from miniml.settings import DataSettings, TrainingSettings
 from miniml.training.batches import LengthGrouped, passes
+from miniml.training.device import threads_within_quota
 from miniml.training.objective import CrossEntropy, balanced_weights, measures
+from miniml.training.trainer import OneDevice
 from tests import tiny
 from tests.conftest import TRAINING
 
@@ -332,6 +334,28 @@ def test_attention_is_torchs_own_fast_one(train: Any, tmp_path: Path, encoder: P
     pretrained = Pretrained.load(encoder, ["bad", "good"], TrainingSettings(model_id=str(encoder)))
     model, _ = pretrained.classifier()
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_the_gpu_that_was_chosen_is_taken_and_no_other(tmp_path: Path) -> None:
+    arguments = OneDevice(output_dir=str(tmp_path), chosen="cuda:1", report_to=[])
+    assert arguments.device == torch.device("cuda:1")
+    assert arguments.n_gpu <= 1
+
+
+def test_threads_beyond_the_quota_are_left_alone_meanwhile(tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text("200000 100000\n")
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with threads_within_quota(quota):
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 4
+        quota.write_text("800000 100000\n")
+        with threads_within_quota(quota):
+            assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,24 @@ class DivergedError(TrainingError):
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"the training diverged: {what}. {remedy}")
         self.what = what
+
+
+@dataclass
+class OneDevice(TrainingArguments):
+    """Takes the GPU that was chosen, where transformers takes the first, or all of them by threads (DataParallel)."""
+
+    chosen: str = "cpu"
+
+    @property
+    def device(self) -> torch.device:
+        device = super().device
+        return (
+            torch.device(self.chosen) if self.chosen.startswith("cuda") and self.world_size == 1 else device
+        )
+
+    @property
+    def n_gpu(self) -> int:
+        return min(int(super().n_gpu), 1)
 
 
 class ClassifierTrainer(Trainer):
@@ -170,7 +189,10 @@ def training_arguments(
     steps = settings.iterations or settings.epochs * math.ceil(
         rows / (settings.batch_size * settings.gradient_accumulation)
     )
-    return TrainingArguments(
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # Accelerate computes on the current one.
+    return OneDevice(
+        chosen=str(device),
         output_dir=str(scratch),
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
