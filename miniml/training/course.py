@@ -18,9 +18,9 @@ from miniml.training.checkpoints import Checkpoints
 from miniml.training.device import computes_in_bf16
 from miniml.training.facts import texts_cut, what_was_used
 from miniml.training.history import History
-from miniml.training.objective import CrossEntropy, balanced_weights
 from miniml.training.pretrained import Pretrained
 from miniml.training.selection import Selection
+from miniml.training.targets import Target
 from miniml.training.trainable import choose_trainable, merged
 from miniml.training.trainer import ClassifierTrainer, DivergedError, training_arguments
 from miniml.training_history import Points
@@ -46,6 +46,7 @@ class Course:
 
 def train(
     pretrained: Pretrained,
+    target: Target,
     splits: dict[str, EncodedTexts],
     device: torch.device,
     model_dir: Path,
@@ -64,17 +65,18 @@ def train(
     if checkpoints.in_bf16 is not None:  # On this machine or another, it ends as it has begun.
         bf16 = checkpoints.in_bf16
     try:
-        return _attempt(pretrained, splits, device, bf16, model_dir, checkpoints, trackers, settings)
+        return _attempt(pretrained, target, splits, device, bf16, model_dir, checkpoints, trackers, settings)
     except DivergedError as error:
         if not bf16 or settings.precision != "auto":
             raise
         note(f"in bf16 {error.what}: training again in fp32, from the beginning")
         checkpoints.discard()
-    return _attempt(pretrained, splits, device, False, model_dir, checkpoints, trackers, settings)
+    return _attempt(pretrained, target, splits, device, False, model_dir, checkpoints, trackers, settings)
 
 
 def _attempt(
     pretrained: Pretrained,
+    target: Target,
     splits: dict[str, EncodedTexts],
     device: torch.device,
     bf16: bool,
@@ -89,11 +91,10 @@ def _attempt(
     adapted = choose_trainable(model, new, settings)
     rows = len(splits["train"])
     arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder)
-    trainer = ClassifierTrainer(
-        model, arguments, splits, pretrained.tokenizer, _objective(splits, model, settings)
-    )
+    objective = target.objective(splits["train"].labels, settings)
+    trainer = ClassifierTrainer(model, arguments, splits, pretrained.tokenizer, target, objective)
     history = History(settings.evaluations)
-    selection = Selection(model, settings.best_by, settings.early_stopping)
+    selection = Selection(model, target.head.task.figure(settings.best_by), settings.early_stopping)
     for callback in (history, selection, *trackers):
         trainer.add_callback(callback)
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
@@ -113,10 +114,3 @@ def _attempt(
     }
     metrics = history.metrics(selection.step) | sizes
     return Course(model, metrics, what_was_used(arguments, device, max_length), history.points)
-
-
-def _objective(splits: dict[str, EncodedTexts], model: Any, settings: TrainingSettings) -> CrossEntropy:
-    weights = None
-    if settings.class_weights == "balanced":
-        weights = balanced_weights(splits["train"].labels, model.config.num_labels)
-    return CrossEntropy(weights, settings.label_smoothing)
