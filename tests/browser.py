@@ -143,6 +143,17 @@ class Browser:
         path.write_bytes(base64.b64decode(shot["data"]))
 
 
+def require_whole(browser: Browser, page: Path, width: int, *, dark: bool) -> None:
+    """Opens a page of ours that is one file: nothing of it is cut off or too faint, and it asks nobody."""
+    browser.open(page.as_uri(), width, dark=dark)
+    assert browser.requested() == [page.as_uri()]
+    assert browser.complaints() == []
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    cut = "[...document.querySelectorAll('section')].filter(s => s.scrollWidth > s.clientWidth).length"
+    assert browser.run(cut) == 0
+    assert browser.run(WEAKEST_CONTRAST) >= 4.5  # WCAG's for text
+
+
 @contextlib.contextmanager
 def browsing() -> Iterator[Browser]:
     """A browser with one empty tab."""

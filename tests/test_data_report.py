@@ -10,7 +10,7 @@ from miniml import data
 from miniml.data import preparation
 from miniml.settings import DataSettings
 from tests import tiny
-from tests.browser import PROGRAM, browsing
+from tests.browser import Browser, require_whole
 
 HOSTILE = "<script>document.title = 'broken'</script> & <b>\x07"
 
@@ -59,12 +59,9 @@ def test_without_a_tokenizer_it_counts_words_and_says_so(missing: str, tmp_path:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not PROGRAM, reason="there is no chromium")
-def test_it_fits_a_phone_and_asks_nobody(encoder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "dark"), [(360, False), (390, True), (1000, False), (1000, True)])
+def test_a_browser_shows_it_whole_on_any_screen_and_asks_nobody(
+    encoder: Path, tmp_path: Path, browser: Browser, width: int, dark: bool
+) -> None:
     report(tmp_path, encoder)
-    with browsing() as browser:
-        for dark in (False, True):
-            browser.open((tmp_path / "report.html").as_uri(), width=390, dark=dark)
-            assert browser.run("document.documentElement.scrollWidth") <= 390
-            assert browser.requested() == [(tmp_path / "report.html").as_uri()]
-            assert browser.complaints() == []
+    require_whole(browser, tmp_path / "report.html", width, dark=dark)

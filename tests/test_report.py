@@ -16,7 +16,7 @@ from miniml.evaluation_result import ClassScores, EvaluationResult, Figure, Mist
 from miniml.manifest import read
 from miniml.report import write_report
 from miniml.training_history import read_history
-from tests.browser import WEAKEST_CONTRAST, Browser
+from tests.browser import WEAKEST_CONTRAST, Browser, require_whole
 from tests.page import Page
 
 HOSTILE = [
@@ -118,17 +118,7 @@ def test_what_could_not_be_told_is_left_out(
 def test_a_browser_shows_it_whole_on_any_screen_and_asks_nobody(
     report: Path, browser: Browser, width: int, dark: bool
 ) -> None:
-    browser.open(report.as_uri(), width, dark=dark)
-    assert browser.requested() == [report.as_uri()]
-    assert browser.complaints() == []
-    assert browser.run("document.documentElement.scrollWidth") <= width
-    assert (
-        browser.run(
-            "[...document.querySelectorAll('section')].filter(s => s.scrollWidth > s.clientWidth).length"
-        )
-        == 0
-    )
-    assert browser.run(WEAKEST_CONTRAST) >= 4.5  # WCAG's for text
+    require_whole(browser, report, width, dark=dark)
     assert "awful" in browser.text_of("mark[title]")
     small = (
         "Math.min(...[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height))"

@@ -12,7 +12,7 @@ from miniml.search.outcome import Outcome, SearchResult, choose
 from miniml.search.plan import SearchSettings
 from miniml.search.report import write_report
 from miniml.settings import TrainingSettings
-from tests.browser import WEAKEST_CONTRAST, Browser
+from tests.browser import Browser, require_whole
 from tests.page import Page
 
 SPACE = """{"learning_rate": {"low": 1e-5, "high": 1e-3, "log": true}, "batch_size": [16, 32], "epochs": [1],
@@ -82,13 +82,7 @@ def test_hostile_names_are_shown_and_not_run(tmp_path: Path) -> None:
 def test_a_browser_shows_it_whole_on_any_screen_and_asks_nobody(
     report: Path, browser: Browser, width: int, dark: bool
 ) -> None:
-    browser.open(report.as_uri(), width, dark=dark)
-    assert browser.requested() == [report.as_uri()]
-    assert browser.complaints() == []
-    assert browser.run("document.documentElement.scrollWidth") <= width
-    cut = "[...document.querySelectorAll('section')].filter(s => s.scrollWidth > s.clientWidth).length"
-    assert browser.run(cut) == 0
-    assert browser.run(WEAKEST_CONTRAST) >= 4.5  # WCAG's for text
+    require_whole(browser, report, width, dark=dark)
     small = (
         "Math.min(...[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height))"
     )

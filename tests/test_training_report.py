@@ -18,7 +18,7 @@ from miniml.progress import INTERVAL
 from miniml.settings import TrainingSettings
 from miniml.training.report import write_report
 from miniml.training_history import Points, read_history
-from tests.browser import WEAKEST_CONTRAST, Browser
+from tests.browser import WEAKEST_CONTRAST, Browser, require_whole
 from tests.conftest import TRAINING
 from tests.page import Page
 
@@ -104,13 +104,7 @@ def test_many_classes_are_told_by_their_number(model: Manifest, points: Points, 
 def test_a_browser_shows_it_whole_on_any_screen_and_asks_nobody(
     report: Path, browser: Browser, width: int, dark: bool
 ) -> None:
-    browser.open(report.as_uri(), width, dark=dark)
-    assert browser.requested() == [report.as_uri()]
-    assert browser.complaints() == []
-    assert browser.run("document.documentElement.scrollWidth") <= width
-    cut = "[...document.querySelectorAll('section')].filter(s => s.scrollWidth > s.clientWidth).length"
-    assert browser.run(cut) == 0
-    assert browser.run(WEAKEST_CONTRAST) >= 4.5  # WCAG's for text
+    require_whole(browser, report, width, dark=dark)
     shown = "[...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().height)"
     assert browser.run(f"{shown}.length") == 4
     letters = (

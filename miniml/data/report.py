@@ -132,7 +132,7 @@ def _histogram(axes: Axes, lengths: Lengths) -> None:
     axes.hist(np.minimum(values, end), bins=48, range=(0, end), color=ACCENT, alpha=0.8)
     axes.axvline(lengths.max_length, color=SECOND, linewidth=2)
     top = axes.get_ylim()[1]
-    axes.text(lengths.max_length, top, f" max_length {lengths.max_length}", color=SECOND, va="top")
+    axes.text(lengths.max_length, top, f" max_length {lengths.max_length}", color=INK, va="top")
     axes.set_xlim(0, end)
     axes.set_xlabel(f"{lengths.unit} of a text (the longest 1 % in the last bar)")
     axes.set_ylabel("texts")
