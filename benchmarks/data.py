@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from benchmarks.data_page import write_data_page
-from benchmarks.machine import described, peak_mib
+from benchmarks.machine import described, in_a_process, peak_mib
 from miniml import data
 from miniml.data import preparation
 from miniml.settings import DataSettings
@@ -29,6 +28,7 @@ from miniml.settings import DataSettings
 SIZES = (10_000, 100_000, 650_000)
 CLASSES = 5
 LEAK_ROWS = 100_000
+MODULE = "benchmarks.data"
 RESULT = Path("local_outputs") / "benchmarks" / "data.json"
 _ROWS_AT_A_TIME = 10_000
 
@@ -163,14 +163,6 @@ def _measure_here(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {**told, "seconds": time.perf_counter() - begin, "peak_mib": peak_mib(), "start_mib": start}
 
 
-def _in_a_process(*words: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.data", *words], stdout=subprocess.PIPE, text=True, check=True
-    )
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
-
-
 def measure(sizes: tuple[int, ...], leak_rows: int) -> dict[str, Any]:
     """One run over all sizes and both formats, then the planted leaks."""
     points = []
@@ -181,7 +173,7 @@ def measure(sizes: tuple[int, ...], leak_rows: int) -> dict[str, Any]:
         for size in sizes:
             for form in ("csv", "parquet"):
                 source = folder / f"{size}.{form}"
-                told = _in_a_process("--only", str(source), "--into", str(folder / "out"))
+                told = in_a_process(MODULE, "--only", str(source), "--into", str(folder / "out"))
                 point = Measured(form=form, rows=size, source_mib=source.stat().st_size / (1 << 20), **told)
                 points.append(asdict(point))
                 print(
@@ -191,8 +183,14 @@ def measure(sizes: tuple[int, ...], leak_rows: int) -> dict[str, Any]:
                 source.unlink()
         (folder / "leaky").mkdir()
         planted = plant_leaks(folder / "leaky", leak_rows)
-        leaks = _in_a_process(
-            "--only", str(folder / "leaky"), "--into", str(folder / "out"), "--planted", json.dumps(planted)
+        leaks = in_a_process(
+            MODULE,
+            "--only",
+            str(folder / "leaky"),
+            "--into",
+            str(folder / "out"),
+            "--planted",
+            json.dumps(planted),
         )
     print(f"leaks: recall {leaks['recall']:.3f}, precision {leaks['precision']:.3f}", flush=True)
     return {

