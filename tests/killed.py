@@ -16,6 +16,7 @@ import transformers.trainer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml import training
+from miniml.errors import StoppedError
 
 # From a process that has imported everything once, a child is there in a moment.
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -47,19 +48,41 @@ def happening(step: int, action: Any, event: str = "on_step_end") -> Iterator[No
 
 def killed(step: int, *arguments: Any, event: str = "on_step_end", log: Path) -> str:
     """Trains in another process, which kills itself at that event of that step; gives what it printed."""
-    child = _PROCESSES.Process(target=_train_and_die, args=(dict(os.environ), step, event, log, *arguments))
-    child.start()
-    child.join()
-    assert child.exitcode == -signal.SIGKILL, log.read_text()
+    assert _signalled(signal.SIGKILL, step, event, log, arguments) == -signal.SIGKILL, log.read_text()
     return log.read_text()
 
 
-def _train_and_die(environment: dict[str, str], step: int, event: str, log: Path, *arguments: Any) -> None:
+def asked_to_end(step: int, *arguments: Any, event: str, log: Path) -> str:
+    """Trains in another process, which gets a SIGTERM at that event of that step; gives the error it ends with.
+
+    The signal is not for the tests' own process: in it a library may have left the kernel a stack for handlers
+    that is gone, and then any signal is a segmentation fault.
+    """
+    assert _signalled(signal.SIGTERM, step, event, log, arguments) == 0, log.read_text()
+    return log.read_text().splitlines()[-1]
+
+
+def _signalled(number: int, step: int, event: str, log: Path, arguments: tuple[Any, ...]) -> int | None:
+    child = _PROCESSES.Process(target=_train, args=(dict(os.environ), number, step, event, log, arguments))
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+def _train(
+    environment: dict[str, str], number: int, step: int, event: str, log: Path, arguments: tuple[Any, ...]
+) -> None:
     os.environ.update(environment)
     torch.set_num_threads(1)
-    with log.open("w", buffering=1) as sys.stdout, happening(step, _die, event):
-        training.fine_tune(*arguments)
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        log.open("w", buffering=1) as sys.stdout,
+        happening(step, lambda: os.kill(os.getpid(), number), event),
+    ):
+        try:
+            training.fine_tune(*arguments)
+        except StoppedError as error:
+            assert signal.getsignal(signal.SIGTERM) is before
+            print(error)
+        else:
+            raise AssertionError("no signal ended the training")

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from miniml import data, manifest, training
-from miniml.errors import InputError, StoppedError, StorageError, StoreError
+from miniml.errors import InputError, StorageError, StoreError
 from miniml.folders import held
 from miniml.processor import has_bf16
 from miniml.settings import TrainingSettings
 from miniml.store import Patience, mirror
 from miniml.training import checkpoints
 from miniml.training.trainer import DivergedError
-from tests.killed import happening, killed
+from tests.killed import asked_to_end, happening, killed
 from tests.s3_server import WRITER, S3Server
 
 BATCH, STEPS, STEPS_OF_AN_EPOCH = 32, 17, 7
@@ -236,17 +236,16 @@ def test_where_and_how_often_checkpoints_go_changes_nothing(
 def test_sigterm_saves_first(
     runs: Runs, uninterrupted: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with (
-        happening(9, lambda: os.kill(os.getpid(), signal.SIGTERM), event="on_pre_optimizer_step"),
-        pytest.raises(StoppedError) as stopped,
-    ):
-        runs.run(checkpoint_interval=300)
-    assert str(stopped.value) == (
+    told = asked_to_end(
+        9,
+        *runs.arguments(checkpoint_interval=300),
+        event="on_pre_optimizer_step",
+        log=runs.folder / "log",
+    )
+    assert told == (
         f"stopped by SIGTERM after step 10 of {STEPS}: the last good checkpoint is {runs.newest}; "
         f"run again with the same arguments to go on from it."
     )
-    assert signal.getsignal(signal.SIGTERM) is before
     assert end(runs.run(checkpoint_interval=300)) == uninterrupted
     assert f"continuing from step 10 of {STEPS}" in capsys.readouterr().out
 
