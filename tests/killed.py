@@ -55,8 +55,9 @@ def killed(step: int, *arguments: Any, event: str = "on_step_end", log: Path) ->
 def asked_to_end(step: int, *arguments: Any, event: str, log: Path) -> str:
     """Trains in another process, which gets a SIGTERM at that event of that step; gives the error it ends with.
 
-    The signal is not for the tests' own process: in it a library may have left the kernel a stack for handlers
-    that is gone, and then any signal is a segmentation fault.
+    The signal is not for the tests' own process. There OpenVINO has compiled models: each gives the thread a stack for
+    signal handlers, and takes it back with the model; where they go in another order than they came, the kernel is
+    left with one that is gone, and any signal that Python handles ends in a segmentation fault.
     """
     assert _signalled(signal.SIGTERM, step, event, log, arguments) == 0, log.read_text()
     return log.read_text().splitlines()[-1]

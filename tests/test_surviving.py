@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
+from _thread import interrupt_main
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -375,7 +375,7 @@ def test_a_store_that_is_lost_on_the_way_costs_no_training(
     try:
         with (
             happening(STEPS - 2, server.kill),
-            happening(STEPS, lambda: os.kill(os.getpid(), signal.SIGINT)),
+            happening(STEPS, interrupt_main),  # Ctrl-C, as Python hears it (see `asked_to_end`)
             pytest.raises(KeyboardInterrupt),
         ):
             runs.run(checkpoints=address)
