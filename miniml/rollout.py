@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from miniml.cluster import Cluster
 from miniml.errors import DeploymentError
 from miniml.inference_service import REVISION
+from miniml.pods import conditions, containers, is_true, listed, never_starts, tried, unschedulable
 from miniml.progress import PASSING, duration, note
 
-# What a container waits for that time will not mend. ErrImagePull is not among them: the first try of a
-# pull may fail, and the second one then says ImagePullBackOff.
-_HOPELESS_WAITS = frozenset(
-    {
-        "ImagePullBackOff",
-        "InvalidImageName",
-        "ErrImageNeverPull",
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "RunContainerError",
-        "CrashLoopBackOff",
-    }
-)
 # What KServe and the Deployment behind it give up on. The first two are the Deployment's, the others KServe's.
 _HOPELESS_REASONS = frozenset(
     {
@@ -130,11 +117,11 @@ def _state(
 ) -> _State:
     status = service.get("status", {})
     wanted = int(service["spec"]["predictor"].get("minReplicas", 1))
-    new_ready = sum(_is_true(pod, "Ready") for pod in ours)
+    new_ready = sum(is_true(pod, "Ready") for pod in ours)
     # Where all pods are of this revision, the controller has looked, whatever number it wrote down.
     observed = status.get("observedGeneration", 0) >= applied["metadata"]["generation"] or new_ready >= wanted
     return _State(
-        observed, _is_true(service, "Ready"), new_ready, len(ours), wanted, old=len(pods) - len(ours)
+        observed, is_true(service, "Ready"), new_ready, len(ours), wanted, old=len(pods) - len(ours)
     )
 
 
@@ -143,28 +130,14 @@ def _revision(thing: dict[str, Any]) -> str | None:
     return value
 
 
-def _is_true(thing: dict[str, Any], condition: str) -> bool:
-    return any(entry["type"] == condition and entry["status"] == "True" for entry in _conditions(thing))
-
-
-def _conditions(thing: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = thing.get("status", {}).get("conditions") or []
-    return found
-
-
 def _hopeless(
     service: dict[str, Any], pods: list[dict[str, Any]], waited: float, patience: Patience
 ) -> str | None:
     """Why waiting longer would not help, if so."""
     for pod in pods:
-        for container in _containers(pod):
-            waiting = container.get("state", {}).get("waiting", {})
-            if waiting.get("reason") in _HOPELESS_WAITS:
-                return (
-                    f"container {container['name']!r} of pod {pod['metadata']['name']}: {waiting['reason']} "
-                    f"{waiting.get('message', '')}".rstrip()
-                )
-        if waited >= patience.unschedulable and (reason := _unschedulable(pod)):
+        if reason := never_starts(pod, nor_again=True):
+            return reason
+        if waited >= patience.unschedulable and (reason := unschedulable(pod)):
             return f"pod {pod['metadata']['name']} finds no node: {reason}"
     if waited >= patience.stale_status:
         for condition in _troubles(service):
@@ -173,23 +146,9 @@ def _hopeless(
     return None
 
 
-def _containers(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Their states, the init containers' first: they are what the others wait for."""
-    status = pod.get("status", {})
-    yield from status.get("initContainerStatuses") or []
-    yield from status.get("containerStatuses") or []
-
-
-def _unschedulable(pod: dict[str, Any]) -> str | None:
-    for condition in _conditions(pod):
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return str(condition.get("message", ""))
-    return None
-
-
 def _troubles(service: dict[str, Any]) -> list[dict[str, Any]]:
     """The conditions that are not true, and KServe's report of a model that failed."""
-    troubles = [entry for entry in _conditions(service) if entry["status"] != "True"]
+    troubles = [entry for entry in conditions(service) if entry["status"] != "True"]
     failure = service.get("status", {}).get("modelStatus", {}).get("lastFailureInfo")
     return [*troubles, {"type": "ModelStatus", "status": "False", **failure}] if failure else troubles
 
@@ -198,7 +157,7 @@ def _diagnosis(cluster: Cluster, service: dict[str, Any], pods: list[dict[str, A
     """The reason, and what a person would look up next."""
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     parts = [f"InferenceService {namespace}/{name} does not come to serve: {reason}"]
-    parts += _listed(
+    parts += listed(
         "conditions",
         [
             f"{entry['type']}={entry['status']} {entry.get('reason', '')} {entry.get('message', '')}".rstrip()
@@ -206,31 +165,19 @@ def _diagnosis(cluster: Cluster, service: dict[str, Any], pods: list[dict[str, A
         ],
     )
     names = {name, f"{name}-predictor", *(pod["metadata"]["name"] for pod in pods)}
-    parts += _listed("events", _tried(lambda: cluster.warnings(namespace, names))[-_EVENTS:])
+    parts += listed("events", tried(lambda: cluster.warnings(namespace, names))[-_EVENTS:])
     for pod, container in _failing(pods):
         restarted = container.get("restartCount", 0) > 0
         log = cluster.log(namespace, pod, container["name"], lines=_LOG_LINES, previous=restarted)
-        parts += _listed(f"last lines of {pod}/{container['name']}", log.splitlines())
+        parts += listed(f"last lines of {pod}/{container['name']}", log.splitlines())
     return "\n".join(parts)
 
 
 def _failing(pods: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     """The newest pod's name and its first container that is not ready: the others wait for it or are like it."""
     for pod in pods[-1:]:
-        for container in _containers(pod):
+        for container in containers(pod):
             done = container.get("state", {}).get("terminated", {}).get("exitCode") == 0
             if not container.get("ready") and not done:
                 return [(pod["metadata"]["name"], container)]
     return []
-
-
-def _tried(ask: Callable[[], list[str]]) -> list[str]:
-    """What is asked for only to explain a failure must not hide it by failing too."""
-    try:
-        return ask()
-    except Exception as error:  # whatever it is, it is shown
-        return [f"(not to be had: {error})"]
-
-
-def _listed(title: str, lines: list[str]) -> list[str]:
-    return [f"{title}:", *(f"  {line}" for line in lines)] if lines else []
