@@ -170,6 +170,8 @@ class TrainingSettings:
     log_to: str = ""
     """Where else to log settings and curves: tensorboard:///<folder>, mlflow+http://<host>/<experiment>, or several
     with commas between (see `miniml.tracking`)."""
+    num_nodes: int = 1
+    """Machines that train together; with more than 1 it takes a cluster with Kubeflow Trainer (see `NodeSettings`)."""
     seed: int = 42
     checkpoints: str = ""
     """Where a training that was killed finds what to go on from: a folder or s3://<bucket>/<path>; "none" keeps
@@ -206,6 +208,7 @@ class TrainingSettings:
                 f"checkpoints {self.checkpoints!r} is neither a folder nor an {S3_SCHEME} address. "
                 f"Give one of them, or {NO_CHECKPOINTS!r}."
             )
+        require_at_least("num_nodes", self.num_nodes, 1)
         require_at_least("max_length", self.max_length, 8, "Two of these are the [CLS] and [SEP] tokens.")
         require_at_least("seed", self.seed, 0)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -248,6 +251,50 @@ class TrainingSettings:
                     f"{name} is {value}, which keeps weights as they are, but from_scratch draws them at random. "
                     f"Leave one of the two out."
                 )
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """The TrainJob that trains on several nodes; of no account where `num_nodes` is 1."""
+
+    training_runtime: str = "torch-distributed"
+    """Kubeflow Trainer's own for PyTorch, or another one of its ClusterTrainingRuntimes (or of the namespace)."""
+    node_resources: str = ""
+    """What each node gets: "cpu=4, memory=16Gi, nvidia.com/gpu=1". It runs a process for each GPU, or else one.
+    "" leaves it to the runtime."""
+    training_timeout: int = 86_400
+    """Seconds after which the cluster ends the training: a safety net, for a step that was killed cannot."""
+    keep_train_job: bool = False
+    """Leaves the finished TrainJob and its pods on the cluster, to be looked at."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", self.training_runtime):
+            raise InputError(
+                f"training_runtime {self.training_runtime!r} cannot name a runtime. Take 'torch-distributed', or see "
+                f"which there are: kubectl get clustertrainingruntimes."
+            )
+        require_at_least("training_timeout", self.training_timeout, 1, "It is a number of seconds.")
+        _ = self.resources  # Refuses what cannot be read.
+
+    @property
+    def resources(self) -> dict[str, str]:
+        """`node_resources` by name."""
+        found: dict[str, str] = {}
+        for entry in filter(None, (part.strip() for part in self.node_resources.split(","))):
+            name, equals, quantity = (part.strip() for part in entry.partition("="))
+            if not re.fullmatch(r"[\w./-]+", name) or not equals or name in found:
+                raise InputError(
+                    f"node_resources {self.node_resources!r} cannot be read at {entry!r}. Write each resource once, "
+                    f"with commas between: cpu=4, memory=16Gi, nvidia.com/gpu=1."
+                )
+            require_quantity(f"node_resources {name}", quantity)
+            found[name] = quantity
+        return found
+
+    @property
+    def processes_per_node(self) -> int:
+        gpus = (quantity for name, quantity in self.resources.items() if name.endswith("/gpu"))
+        return next((int(quantity) for quantity in gpus if quantity.isdigit() and int(quantity)), 1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from miniml.errors import InputError
-from miniml.settings import DataSettings, DeploymentSettings, GateSettings, TrainingSettings
+from miniml.settings import DataSettings, DeploymentSettings, GateSettings, NodeSettings, TrainingSettings
 
 
 def test_the_defaults_are_those_of_the_prototype() -> None:
@@ -41,6 +41,12 @@ def test_the_defaults_are_those_of_the_prototype() -> None:
         (TrainingSettings, "precision", "fp8"),
         (TrainingSettings, "truncation_side", "middle"),
         (TrainingSettings, "model_id", ""),
+        (TrainingSettings, "num_nodes", 0),
+        (NodeSettings, "training_runtime", "Torch"),
+        (NodeSettings, "node_resources", "cpu"),
+        (NodeSettings, "node_resources", "cpu=2, cpu=4"),
+        (NodeSettings, "node_resources", "memory=8GB"),
+        (NodeSettings, "training_timeout", 0),
         (GateSettings, "min_accuracy", 85.0),
         (DeploymentSettings, "service_name", "My Service"),
         (DeploymentSettings, "namespace", "-a"),
@@ -53,4 +59,12 @@ def test_a_wrong_value_is_refused_by_name(settings: Any, name: str, value: Any) 
     with pytest.raises(InputError) as refused:
         settings(**{name: value})
     assert name in str(refused.value)
-    assert str(value).strip() in str(refused.value)
+    assert str(value).strip().rpartition("=")[2] in str(refused.value)
+
+
+def test_a_node_runs_a_process_for_each_gpu_or_else_one() -> None:
+    nodes = NodeSettings(node_resources="cpu=4, memory=16Gi, nvidia.com/gpu=2")
+    assert nodes.resources == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "2"}
+    assert nodes.processes_per_node == 2
+    assert NodeSettings(node_resources="cpu=500m").processes_per_node == 1
+    assert NodeSettings().resources == {}

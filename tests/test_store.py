@@ -736,3 +736,16 @@ def test_the_command_line_ends_with_a_sentence_and_status_1(bucket: str, tmp_pat
     assert ended.returncode == 1
     assert "/proc/no" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_can_be_put_where_somebody_else_has_chosen(
+    client: Minio, bucket: str, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "model", {"a/weights": b"1", "miniml.json": b"{}", "z": b"2"})
+    store.put(folder, at(f"s3://{bucket}/run/model"))
+    (folder / "z").write_bytes(b"3")
+    store.put(folder, at(f"s3://{bucket}/run/model"))
+    keys = {str(item.object_name) for item in client.list_objects(bucket, recursive=True)}
+    assert keys == {"run/model/a/weights", "run/model/miniml.json", "run/model/z"}
+    brought = store.fetch(at(f"s3://{bucket}/run/model"), tmp_path / "brought")
+    assert (brought.path / "z").read_bytes() == b"3"

@@ -24,7 +24,7 @@ from miniml.store.connection import PATIENCE, Bucket, Patience
 from miniml.store.entries import Version
 from miniml.store.parts import Part, bring
 
-__all__ = ["Fetched", "Patience", "Version", "cached", "fetch", "identify", "publish", "versions"]
+__all__ = ["Fetched", "Patience", "Version", "cached", "fetch", "identify", "publish", "put", "versions"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,16 @@ def publish(source: Path, address: S3Address, patience: Patience = PATIENCE) -> 
         raise InputError(f"{address} names no version to publish. Write s3://bucket/name@version, @v1 say.")
     note(f"publishing {source} as {address}")
     return entries.publish(Bucket(address.bucket, str(address), patience), source, address)
+
+
+def put(folder: Path, address: S3Address, patience: Patience = PATIENCE) -> None:
+    """Writes a folder's files as plain objects below `address`, for a place that somebody else has chosen.
+
+    Raises:
+        StoreError: the store does not take it.
+    """
+    note(f"writing {folder.name} to {address}")
+    objects.put(Bucket(address.bucket, str(address), patience), folder, address)
 
 
 def fetch(address: S3Address, folder: Path, patience: Patience = PATIENCE) -> Fetched:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from miniml.manifest import MANIFEST_NAME
 from miniml.sources import S3Address
 from miniml.store.connection import Bucket, Stored
 from miniml.store.parts import Part, is_inside
@@ -35,6 +38,21 @@ def find(bucket: Bucket, address: S3Address) -> list[Part]:
         f"bucket {bucket.name!r} has no object or folder {path!r}; beside it there are: "
         f"{', '.join(names[:10]) or 'none'}. Check the spelling; an entry of the store reads name@version."
     )
+
+
+def put(bucket: Bucket, folder: Path, address: S3Address) -> None:
+    """Writes every file of the folder below the address; over what is there already, and nothing is removed.
+
+    A model's manifest comes last, so that a folder of which only a part has come is not taken for a whole one.
+
+    Raises:
+        StoreError: the store does not take it.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in sorted(files, key=lambda path: path.name == MANIFEST_NAME):
+        with path.open("rb") as file:
+            key = f"{address.path.rstrip('/')}/{path.relative_to(folder).as_posix()}"
+            bucket.upload(key, file, path.stat().st_size)
 
 
 def _part(bucket: Bucket, stored: Stored, path: str) -> Part:

@@ -27,6 +27,7 @@ from miniml.training.checkpoints import kept, key_of
 from miniml.training.course import Course, train
 from miniml.training.device import choose_device, threads_within_quota
 from miniml.training.pretrained import Pretrained, find_pretrained
+from miniml.training.processes import Processes
 from miniml.training.tracking import RunDescription, tracked
 from miniml.training_history import HISTORY_NAME
 
@@ -54,15 +55,18 @@ def fine_tune(
     somebody else will keep the model, if that is known: in an S3 store the checkpoints go beside it.
 
     The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json`, a model card and the
-    signed `miniml.json`.
+    signed `miniml.json`. Of several processes that torchrun started, each calls this; they share the batches, and the
+    first one writes.
 
     Raises:
-        InputError: the model cannot be used, or the training diverged.
+        InputError: the model cannot be used, the training diverged, or its processes cannot share the batches.
         HubError: the hub did not give the model.
         StoreError: the S3 store did not give the model.
         StorageError: there is no room for the model, or for a checkpoint.
         StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
     """
+    processes = Processes.started()
+    processes.share_of(settings)  # Refuses what they cannot share before anything is fetched.
     device = choose_device(settings.device)
     folder, source = find_pretrained(settings.model_id, settings.from_scratch)
     splits, summary = data.load(dataset_dir, ("train", "validation"))
@@ -71,36 +75,38 @@ def fine_tune(
     run = RunDescription.of(settings, summary.source, summary.fingerprint)
     with (
         tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
-        threads_within_quota(),
-        tracked(settings.log_to, run) as trackers,
+        threads_within_quota(processes=processes.count),
+        tracked(settings.log_to if processes.first else "", run) as trackers,
         kept(key_of(folder, summary, settings), settings, model_uri) as checkpoints,
     ):
         encoded = _encode(splits, pretrained.tokenizer, Path(scratch))
         course = train(pretrained, encoded, device, model_dir, checkpoints, trackers, settings)
-        with written_whole(model_dir) as folder:
-            temperature = _save(folder, course, pretrained.tokenizer, encoded["validation"])
-            metrics = {**course.metrics, "temperature": temperature}
-            record: dict[str, Any] = {
-                "data": {key: value for key, value in asdict(summary).items() if key != "settings"},
-                "arguments": {
-                    "data": summary.settings,
-                    "training": asdict(settings),
-                    "pretrained": source,
-                    "used": course.used,
-                },
-                "versions": _versions(),
-                "metrics": metrics,
-            }
-            card.write(folder, manifest.Manifest(files={}, **record))
-            signed = manifest.sign(folder, **record)
-        for tracker in trackers:
-            tracker.finish(signed.digest, metrics)
-    note(
-        f"trained: validation accuracy {metrics['validation_accuracy']:.3f}, "
-        f"{metrics['train_samples_per_second']:.1f} samples/s, temperature {temperature:.2f}, "
-        f"digest {signed.digest[:12]}"
-    )
-    return TrainingResult(signed.digest, metrics)
+        result = None
+        if processes.first:
+            with written_whole(model_dir) as folder:
+                temperature = _save(folder, course, pretrained.tokenizer, encoded["validation"])
+                metrics = {**course.metrics, "temperature": temperature}
+                record: dict[str, Any] = {
+                    "data": {key: value for key, value in asdict(summary).items() if key != "settings"},
+                    "arguments": {
+                        "data": summary.settings,
+                        "training": asdict(settings),
+                        "pretrained": source,
+                        "used": course.used,
+                    },
+                    "versions": _versions(),
+                    "metrics": metrics,
+                }
+                card.write(folder, manifest.Manifest(files={}, **record))
+                result = TrainingResult(manifest.sign(folder, **record).digest, metrics)
+            for tracker in trackers:
+                tracker.finish(result.digest, metrics)
+            note(
+                f"trained: validation accuracy {metrics['validation_accuracy']:.3f}, "
+                f"{metrics['train_samples_per_second']:.1f} samples/s, temperature {temperature:.2f}, "
+                f"digest {result.digest[:12]}"
+            )
+    return processes.told_by_the_first(result)
 
 
 def _encode(splits: dict[str, datasets.Dataset], tokenizer: Any, scratch: Path) -> dict[str, EncodedTexts]:

@@ -26,6 +26,7 @@ from miniml.errors import TrainingError
 from miniml.settings import TrainingSettings
 from miniml.training.batches import EncodedTexts, LengthGrouped, collate, passes, tokens_in_pass
 from miniml.training.objective import CrossEntropy, measures, plain_loss
+from miniml.training.processes import Processes
 
 # Texts in a pass over the validation rows, of which nothing is kept for a way back.
 TEXTS_IN_EVALUATION = 32
@@ -195,7 +196,7 @@ def training_arguments(
         chosen=str(device),
         output_dir=str(scratch),
         max_steps=steps,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=Processes.started().share_of(settings),
         per_device_eval_batch_size=TEXTS_IN_EVALUATION,
         gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=settings.learning_rate,

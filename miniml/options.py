@@ -1,0 +1,47 @@
+"""Settings as the words of a command line, there and back: every field of a settings dataclass is an option."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any, TypeVar, get_type_hints
+
+Settings = TypeVar("Settings")
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
+    """Gives `parser` an option for each field of the dataclass `kind`, with the field's default."""
+    types = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        option = _option(field.name)
+        if types[field.name] is bool:
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=field.default)
+        else:
+            parser.add_argument(
+                option, type=types[field.name], default=field.default, metavar=repr(field.default)
+            )
+
+
+def settings_of(kind: type[Settings], options: argparse.Namespace) -> Settings:
+    """The settings that a parser has read.
+
+    Raises:
+        InputError: a value cannot be used.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    return kind(**{name: getattr(options, name) for name in names})
+
+
+def words_of(settings: Any) -> list[str]:
+    """What `settings_of` reads `settings` from."""
+    return [_word(name, value) for name, value in dataclasses.asdict(settings).items()]
+
+
+def _word(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return _option(name) if value else _option(f"no_{name}")
+    return f"{_option(name)}={value}"
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,81 @@
+"""The training as a program, which torchrun can start in several processes, on several nodes.
+
+python -m miniml.training DATASET MODEL --model-id=... --batch-size=16
+torchrun --nproc-per-node 2 -m miniml.training DATASET MODEL --batch-size=16
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+from miniml.errors import MinimlError
+from miniml.options import add_options, settings_of
+from miniml.settings import TrainingSettings
+from miniml.sources import S3_SCHEME, s3_address
+from miniml.training import fine_tune
+from miniml.training.processes import Processes
+
+
+def main(words: list[str] | None = None) -> None:
+    """Trains as the command line says; an error ends it with its message, said by one process, and status 1."""
+    options = _parser().parse_args(words)
+    processes = Processes.started()
+    with _only_one_speaks(processes):
+        settings = settings_of(TrainingSettings, options)
+        dataset = _dataset(options.dataset)
+        if not options.model.startswith(S3_SCHEME):
+            fine_tune(dataset, Path(options.model), settings)
+            return
+        from miniml import store  # Only here: a model on this disk needs no S3 client.
+
+        address = s3_address("MODEL", options.model)
+        with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
+            folder = Path(scratch) / "model"
+            fine_tune(dataset, folder, settings)
+            if processes.first:
+                store.put(folder, address)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m miniml.training",
+        description="Fine-tunes a pretrained encoder on a dataset that the transform stage wrote. torchrun starts it "
+        "in several processes, which share each batch.",
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="a folder, or its s3:// address")
+    parser.add_argument("model", metavar="MODEL", help="the folder to write, or its s3:// address")
+    add_options(parser, TrainingSettings)
+    return parser
+
+
+def _dataset(source: str) -> Path:
+    if not source.startswith(S3_SCHEME):
+        return Path(source)
+    from miniml import store  # Only here: a dataset on this disk needs no S3 client.
+
+    # The processes of a node fetch it once: the others wait, and find it.
+    return store.cached("DATASET", s3_address("DATASET", source)).path
+
+
+@contextmanager
+def _only_one_speaks(processes: Processes) -> Iterator[None]:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        try:
+            with redirect_stdout(sys.stdout if processes.first else nowhere):
+                yield
+        except Exception as error:
+            if processes.may_speak():
+                explained = isinstance(error, MinimlError)
+                print(f"error: {error}" if explained else traceback.format_exc(), file=sys.stderr, flush=True)
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

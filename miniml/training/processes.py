@@ -1,0 +1,79 @@
+"""The processes that train together, as torchrun started them: which of them this is, and what only one may do."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch.distributed as dist
+
+from miniml.errors import InputError
+from miniml.settings import TrainingSettings
+
+Thing = TypeVar("Thing")
+
+_SECONDS_TO_CONNECT = 5
+
+
+@dataclass(frozen=True)
+class Processes:
+    """All of them, and this one's place among them."""
+
+    count: int = 1
+    rank: int = 0
+    """The first one, 0, alone writes, signs and speaks."""
+    nodes: int = 1
+    node: int = 0
+
+    @classmethod
+    def started(cls) -> Processes:
+        """As torchrun says in the environment; just this one where it did not start it."""
+        names = {"count": "WORLD_SIZE", "rank": "RANK", "nodes": "GROUP_WORLD_SIZE", "node": "GROUP_RANK"}
+        return cls(**{ours: int(os.environ[its]) for ours, its in names.items() if its in os.environ})
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share_of(self, settings: TrainingSettings) -> int:
+        """The texts of an optimizer step that each process takes.
+
+        Raises:
+            InputError: they cannot be shared evenly, or there are other nodes than the settings say.
+        """
+        if settings.num_nodes != self.nodes:
+            raise InputError(
+                f"num_nodes is {settings.num_nodes}, but this was started on {self.nodes}. Start it with torchrun "
+                f"--nnodes {settings.num_nodes} on each of them, or, on a cluster, let the train step do so."
+            )
+        if settings.batch_size % self.count:
+            raise InputError(
+                f"batch_size is {settings.batch_size}, and {self.count} processes cannot share it evenly. Give a "
+                f"multiple of {self.count}."
+            )
+        return settings.batch_size // self.count
+
+    def told_by_the_first(self, thing: Thing | None) -> Thing:
+        """What the first process has; the others wait for it."""
+        told = [thing]
+        if self.count > 1:
+            dist.broadcast_object_list(told)
+        assert told[0] is not None
+        return told[0]
+
+    def may_speak(self) -> bool:
+        """Whether this process is the first of its node to fail: what the others fail with follows from that."""
+        if self.count == 1:
+            return True
+        with suppress(RuntimeError, KeyError):  # Where torchrun itself is gone, everybody may.
+            store = dist.TCPStore(  # type: ignore[attr-defined]  # it is documented
+                os.environ["MASTER_ADDR"],
+                int(os.environ["MASTER_PORT"]),
+                is_master=False,
+                timeout=timedelta(seconds=_SECONDS_TO_CONNECT),
+            )
+            return store.add(f"miniml/failed/{self.node}", 1) == 1
+        return True

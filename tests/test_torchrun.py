@@ -1,0 +1,123 @@
+"""The same training in two processes: the same steps, one model, and one voice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from miniml import manifest, training
+from miniml.errors import InputError
+from miniml.options import words_of
+from miniml.settings import TrainingSettings
+from miniml.training.__main__ import main
+from miniml.training.processes import Processes
+from tests.command import ROOT
+from tests.conftest import TRAINING
+
+
+def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs the training's program in two processes of this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run(
+        [*command, "-m", "miniml.training", *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def losses(model_dir: Path) -> list[float]:
+    points: list[dict[str, Any]] = json.loads((model_dir / training.HISTORY_NAME).read_text())
+    return [point["loss"] for point in points if "loss" in point]
+
+
+@pytest.fixture(scope="module")
+def settings(encoder: Path) -> TrainingSettings:
+    # In fp32, for in bf16 the same sum in another order is another number.
+    return TrainingSettings(model_id=str(encoder), **{**TRAINING, "iterations": 40}, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def alone(dataset_dir: Path, settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone") / "model"
+    training.fine_tune(dataset_dir, folder, settings)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(
+    dataset_dir: Path, settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("together") / "model"
+    done = torchrun(str(dataset_dir), str(folder), *words_of(settings))
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_two_processes_take_the_steps_of_one(
+    alone: Path, together: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    assert losses(together[0])[:10] == pytest.approx(losses(alone)[:10], abs=1e-4)
+    one, two = manifest.verify(alone).metrics, manifest.verify(together[0]).metrics
+    assert two["steps"] == one["steps"]
+    assert two["validation_accuracy"] == pytest.approx(one["validation_accuracy"], abs=0.05)
+    assert two["validation_loss"] == pytest.approx(one["validation_loss"], abs=0.05)
+
+
+def test_one_of_the_processes_speaks_and_writes(
+    together: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = together
+    assert done.stdout.count("miniml: training ") == 1
+    assert done.stdout.count("miniml: trained: ") == 1
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_an_error_of_all_is_said_once_and_ends_all(
+    dataset_dir: Path, settings: TrainingSettings, tmp_path: Path
+) -> None:
+    diverging = replace(settings, learning_rate=1e30)
+    done = torchrun(str(dataset_dir), str(tmp_path / "model"), *words_of(diverging))
+    assert done.returncode != 0
+    assert re.findall(r"^error: [\w ]+", done.stderr, re.MULTILINE) == ["error: the training diverged"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("processes", "given", "message"),
+    [
+        (Processes(count=2), {"batch_size": 15}, "batch_size is 15, and 2 processes cannot share it evenly"),
+        (Processes(), {"num_nodes": 2}, "num_nodes is 2, but this was started on 1"),
+        (Processes(count=2, nodes=2), {"num_nodes": 1}, "num_nodes is 1, but this was started on 2"),
+    ],
+)
+def test_what_processes_cannot_share_is_refused(
+    processes: Processes, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        processes.share_of(TrainingSettings(**{"batch_size": 16, **given}))
+
+
+def test_the_program_alone_trains_as_the_function_does(
+    dataset_dir: Path, settings: TrainingSettings, alone: Path, tmp_path: Path
+) -> None:
+    main([str(dataset_dir), str(tmp_path / "model"), *words_of(settings)])
+    assert losses(tmp_path / "model") == losses(alone)
+
+
+def test_the_program_alone_ends_with_its_error(
+    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(dataset_dir), str(tmp_path / "model"), "--model-id=./no-such-folder"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("error: model_id './no-such-folder'")
