@@ -35,12 +35,17 @@ def train(
     early_stopping: int,
     precision: str,
     log_to: str,
+    num_nodes: int,
+    training_runtime: str,
+    node_resources: str,
+    training_timeout: int,
+    keep_train_job: bool,
     seed: int,
     checkpoints: str,
     checkpoint_interval: int,
     trial: str = "",
 ) -> None:
-    """Fine-tunes a pretrained encoder on the dataset's split train.
+    """Fine-tunes a pretrained encoder on the dataset's split train; with num_nodes above 1, in a TrainJob's pods.
 
     Args:
         dataset: What transform wrote.
@@ -71,6 +76,11 @@ def train(
         early_stopping: Ends the training after so many points in a row that were no better by best_by; 0 never does.
         precision: fp32, bf16, or auto: bf16 where the processor has it.
         log_to: Where else to log: tensorboard:///<folder>, mlflow+http://<host>/<experiment>, or both with a comma.
+        num_nodes: Machines that train together; more than 1 take a cluster with Kubeflow Trainer.
+        training_runtime: The (Cluster)TrainingRuntime of their TrainJob.
+        node_resources: What each of them gets, as in cpu=4, memory=16Gi, nvidia.com/gpu=1.
+        training_timeout: Seconds after which the cluster ends the TrainJob.
+        keep_train_job: Leaves the finished TrainJob on the cluster.
         seed: The same seed gives the same model on the same machine.
         checkpoints: Where a killed training finds what to go on from: a folder, s3://<bucket>/<path>, or none; empty
             is this machine's cache, or the model's own bucket.
@@ -79,49 +89,67 @@ def train(
             to nothing (the training diverges), model is a folder that says so, and the search goes on.
     """
     import json
+    import os
     from pathlib import Path
 
-    from miniml.settings import TrainingSettings
+    from miniml.settings import NodeSettings, TrainingSettings
     from miniml.training.trial import fine_tune_trial, write_trial_report
 
-    result = fine_tune_trial(
-        Path(dataset.path),
-        Path(model.path),
-        TrainingSettings(
-            model_id=model_id,
-            from_scratch=from_scratch,
-            batch_size=batch_size,
-            gradient_accumulation=gradient_accumulation,
-            iterations=iterations,
-            epochs=epochs,
-            device=device,
-            max_length=max_length,
-            truncation_side=truncation_side,
-            learning_rate=learning_rate,
-            schedule=schedule,
-            warmup_share=warmup_share,
-            weight_decay=weight_decay,
-            max_gradient_norm=max_gradient_norm,
-            class_weights=class_weights,
-            label_smoothing=label_smoothing,
-            dropout=dropout,
-            frozen_layers=frozen_layers,
-            lora_rank=lora_rank,
-            evaluations=evaluations,
-            best_by=best_by,
-            early_stopping=early_stopping,
-            precision=precision,
-            log_to=log_to,
-            seed=seed,
-            checkpoints=checkpoints,
-            checkpoint_interval=checkpoint_interval,
-        ),
-        trial,
-        model_uri=model.uri,
+    settings = TrainingSettings(
+        model_id=model_id,
+        from_scratch=from_scratch,
+        batch_size=batch_size,
+        gradient_accumulation=gradient_accumulation,
+        iterations=iterations,
+        epochs=epochs,
+        device=device,
+        max_length=max_length,
+        truncation_side=truncation_side,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        warmup_share=warmup_share,
+        weight_decay=weight_decay,
+        max_gradient_norm=max_gradient_norm,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+        dropout=dropout,
+        frozen_layers=frozen_layers,
+        lora_rank=lora_rank,
+        evaluations=evaluations,
+        best_by=best_by,
+        early_stopping=early_stopping,
+        precision=precision,
+        log_to=log_to,
+        num_nodes=num_nodes,
+        seed=seed,
+        checkpoints=checkpoints,
+        checkpoint_interval=checkpoint_interval,
     )
-    model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)
-    for name, value in result.metrics.items():
+    if num_nodes > 1:
+        from miniml.search.plan import with_trial
+        from miniml.train_job import fine_tune_on_nodes
+        from miniml.trainer_sdk import Step
+
+        signed = fine_tune_on_nodes(
+            dataset.uri,
+            Path(model.path),
+            model.uri,
+            with_trial(settings, trial),
+            NodeSettings(
+                training_runtime=training_runtime,
+                node_resources=node_resources,
+                training_timeout=training_timeout,
+                keep_train_job=keep_train_job,
+            ),
+            Step.in_this_pod(os.environ.get("KFP_POD_NAME", ""), container="main"),
+        )
+        digest, figures = signed.digest, signed.metrics
+    else:
+        result = fine_tune_trial(Path(dataset.path), Path(model.path), settings, trial, model_uri=model.uri)
+        digest, figures = result.digest, result.metrics
+    model.metadata.update(framework="transformers", digest=digest, **figures)
+    for name, value in figures.items():
         metrics.log_metric(name, value)
     # An artifact that is not on disk is never found again by the local cache.
-    Path(metrics.path).write_text(json.dumps(result.metrics, indent=2) + "\n")
+    Path(metrics.path).write_text(json.dumps(figures, indent=2) + "\n")
     write_trial_report(Path(model.path), Path(report.path))

@@ -1,11 +1,14 @@
-"""The Kubernetes API as preflight, champion and deploy need it: a handful of calls, and errors that say what to do."""
+"""The Kubernetes API as the stages need it: a handful of calls, and errors that say what to do."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import urllib3
@@ -16,11 +19,15 @@ from miniml.errors import ClusterError
 from miniml.installation import FIELD_MANAGER
 
 SERVING_GROUP = "serving.kserve.io"
+TRAINER_GROUP = "trainer.kubeflow.org"
 
 # Seconds between the tries of a call that the API server dropped or was too busy for. Every call made here
 # may be made twice: reads, server-side apply, reviews, and deletes of what may be gone.
 RETRY_AFTER = (0.2, 1.0, 3.0)
 _BUSY = (429, 500, 502, 503, 504)
+# Seconds.
+_CONNECT_TIMEOUT = 5.0
+_READ_TIMEOUT = 30.0
 
 
 class ConflictError(ClusterError):
@@ -29,6 +36,14 @@ class ConflictError(ClusterError):
 
 class ForbiddenError(ClusterError):
     """The account that asks may not do that."""
+
+
+class NotFoundError(ClusterError):
+    """There is no such object."""
+
+
+class UnreachableError(ClusterError):
+    """The API server does not answer, or not as one that is well; it may come back."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +68,38 @@ DEPLOY_PERMISSIONS = (
 )
 """What deploy does, and champion some of it; `manifests/` grants it to the account of a run's steps."""
 
+TRAIN_PERMISSIONS = (
+    *(Permission(verb, TRAINER_GROUP, "trainjobs") for verb in ("get", "create", "patch", "delete")),
+    Permission("get", TRAINER_GROUP, "trainingruntimes"),
+    Permission("get", TRAINER_GROUP, "clustertrainingruntimes"),
+    Permission("get", "", "pods"),
+    Permission("list", "", "pods"),
+    Permission("get", "", "pods", "log"),
+    Permission("list", "", "events"),
+)
+"""What train does where it runs on several nodes."""
+
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
 
 def in_pod() -> bool:
     """Whether this process runs in a pod of a cluster."""
     return "KUBERNETES_SERVICE_HOST" in os.environ
+
+
+def own_namespace() -> str:
+    """The namespace of the pod that this runs in.
+
+    Raises:
+        ClusterError: it runs in none, or in one without an account.
+    """
+    try:
+        return (_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ClusterError(
+            f"{_ACCOUNT} does not tell in which namespace this runs ({error}). Run it in a pod that has a service "
+            f"account mounted."
+        ) from error
 
 
 class Cluster:
@@ -92,6 +135,11 @@ class Cluster:
     def host(self) -> str:
         return str(self._api.configuration.host)
 
+    @property
+    def configuration(self) -> client.Configuration:
+        """For other clients of the same API server."""
+        return self._api.configuration
+
     def inference_service(self, namespace: str, name: str) -> dict[str, Any] | None:
         """The object as it is now, or None where there is none."""
         return self.get(_service_path(namespace, name))
@@ -104,25 +152,34 @@ class Cluster:
             ClusterError: it is refused, or there is no such namespace.
         """
         metadata = service["metadata"]
-        applied: dict[str, Any] = self._call(
-            "PATCH",
-            _service_path(metadata["namespace"], metadata["name"]),
-            {"fieldManager": FIELD_MANAGER, "force": str(force).lower()},
-            service,
-        )
+        return self.apply_at(_service_path(metadata["namespace"], metadata["name"]), service, force=force)
+
+    def apply_at(self, path: str, thing: dict[str, Any], *, force: bool = False) -> dict[str, Any]:
+        """Applies any object, or some fields of it, server-side; see `apply`."""
+        query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
+        applied: dict[str, Any] = self._call("PATCH", path, query, thing)
         return applied
 
     def delete_inference_service(self, namespace: str, name: str) -> None:
         """Deletes it; that there is none is as good."""
+        self.delete(_service_path(namespace, name))
+
+    def delete(self, path: str) -> None:
+        """Deletes the object at an API path; that there is none is as good."""
         try:
-            self._call("DELETE", _service_path(namespace, name))
-        except _NotFoundError:
+            self._call("DELETE", path)
+        except NotFoundError:
             return
 
     def pods(self, namespace: str, service_name: str) -> list[dict[str, Any]]:
         """The pods that serve it, the ones that are going away left out."""
-        selector = f"{SERVING_GROUP}/inferenceservice={service_name},component=predictor"
-        answer = self._call("GET", f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})
+        return self.pods_with(
+            namespace, f"{SERVING_GROUP}/inferenceservice={service_name},component=predictor"
+        )
+
+    def pods_with(self, namespace: str, labels: str) -> list[dict[str, Any]]:
+        """The pods that a label selector finds, the ones that are going away left out."""
+        answer = self._call("GET", f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": labels})
         return [pod for pod in answer["items"] if "deletionTimestamp" not in pod["metadata"]]
 
     def log(self, namespace: str, pod: str, container: str, *, lines: int, previous: bool) -> str:
@@ -132,6 +189,36 @@ class Cluster:
             return str(self._call("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query, text=True))
         except ClusterError:
             return ""  # A container that never started has none, and a log is wanted only to explain something else.
+
+    def following_log(
+        self, namespace: str, pod: str, container: str, *, since: str, idle: float
+    ) -> Iterator[str]:
+        """What a container prints, line by line, each behind its time (RFC 3339) and a blank, until it ends.
+
+        It begins with the second `since` ("" is the very beginning), and ends early where the connection breaks or
+        `idle` seconds pass without a line: it can be asked for again then.
+
+        Raises:
+            ClusterError: there is no log to be had.
+        """
+        path, rest = f"/api/v1/namespaces/{namespace}/pods/{pod}/log", b""
+        query = _log_query(container, since) | {"follow": "true"}
+        response = self.retried(lambda: self._ask("GET", path, query, None, "*/*", idle), "GET", path)
+        with closing(response):
+            try:
+                for chunk in response.stream(1 << 16):
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    yield from (line.decode("utf-8", errors="replace") for line in lines)
+            except (urllib3.exceptions.HTTPError, OSError):
+                return  # With half a line, perhaps, which then comes again as a whole one.
+        if rest:
+            yield rest.decode("utf-8", errors="replace")
+
+    def previous_log(self, namespace: str, pod: str, container: str, *, since: str) -> list[str]:
+        """What a container printed before its last restart, in the lines of `following_log`."""
+        query = _log_query(container, since) | {"previous": "true"}
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        return str(self._call("GET", path, query, text=True)).splitlines()
 
     def warnings(self, namespace: str, names: set[str]) -> list[str]:
         """What the cluster warned of these objects, the newest last."""
@@ -148,7 +235,7 @@ class Cluster:
         """The object at an API path, or None where there is none."""
         try:
             found: dict[str, Any] = self._call("GET", path)
-        except _NotFoundError:
+        except NotFoundError:
             return None
         return found
 
@@ -185,52 +272,72 @@ class Cluster:
         *,
         text: bool = False,
     ) -> Any:
+        accept = "*/*" if text else "application/json"
+
+        def ask() -> Any:
+            content = self._ask(method, path, query or {}, body, accept).data
+            return content.decode("utf-8", errors="replace") if text else json.loads(content)
+
+        return self.retried(ask, method, path)
+
+    def retried(self, ask: Callable[[], Any], method: str, path: str) -> Any:
+        """What `ask` gives, asked again where the API server was too busy or the connection was lost.
+
+        Raises:
+            NotFoundError, ConflictError, ForbiddenError, UnreachableError, ClusterError: the server's refusal.
+        """
         for wait in (*self._retry_after, None):
             try:
-                return self._call_once(method, path, query or {}, body, text)
+                return ask()
             except ApiException as error:
                 if error.status not in _BUSY or wait is None:
                     raise _explained(error, method, path, self.host) from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if wait is None:
-                    raise ClusterError(
+                    raise UnreachableError(
                         f"the Kubernetes API at {self.host} does not answer ({error}). Check that the cluster runs "
                         f"and that this machine reaches it: kubectl cluster-info."
                     ) from error
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _call_once(
-        self, method: str, path: str, query: dict[str, str], body: dict[str, Any] | None, text: bool
-    ) -> Any:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str],
+        body: dict[str, Any] | None,
+        accept: str,
+        read_timeout: float = _READ_TIMEOUT,
+    ) -> urllib3.HTTPResponse:
+        """The response, its body still to be read."""
         kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
-        response = self._api.call_api(
+        response: urllib3.HTTPResponse = self._api.call_api(
             path,
             method,
             query_params=list(query.items()),
-            header_params={"Accept": "*/*" if text else "application/json", "Content-Type": kind},
+            header_params={"Accept": accept, "Content-Type": kind},
             body=body,
             auth_settings=["BearerToken"],
             _preload_content=False,
             _return_http_data_only=True,
-            _request_timeout=(5, 30),  # seconds to connect, and to answer
+            _request_timeout=(_CONNECT_TIMEOUT, read_timeout),
         )
-        content = response.data.decode("utf-8", errors="replace")
-        return content if text else json.loads(content)
-
-
-class _NotFoundError(ClusterError):
-    """There is no such object."""
+        return response
 
 
 def _service_path(namespace: str, name: str) -> str:
     return f"/apis/{SERVING_GROUP}/v1beta1/namespaces/{namespace}/inferenceservices/{name}"
 
 
+def _log_query(container: str, since: str) -> dict[str, str]:
+    return {"container": container, "timestamps": "true", **({"sinceTime": since} if since else {})}
+
+
 def _explained(error: ApiException, method: str, path: str, host: str) -> ClusterError:
     said = _message(error)
     if error.status == 404:
-        return _NotFoundError(f"the cluster at {host} has nothing at {path}: {said}")
+        return NotFoundError(f"the cluster at {host} has nothing at {path}: {said}")
     if error.status == 409:
         return ConflictError(said)
     if error.status == 401:
@@ -242,7 +349,8 @@ def _explained(error: ApiException, method: str, path: str, host: str) -> Cluste
             f"the cluster refuses {method} {path}: {said}. Grant the right to the account that it names; for a "
             f"run's steps, manifests/ does: kubectl apply -k manifests/overlays/<yours>."
         )
-    return ClusterError(f"the cluster at {host} answers {error.status} to {method} {path}: {said}")
+    kind = UnreachableError if error.status in _BUSY else ClusterError
+    return kind(f"the cluster at {host} answers {error.status} to {method} {path}: {said}")
 
 
 def _message(error: ApiException) -> str:

@@ -50,6 +50,10 @@ class GateError(MinimlError):
     """A model was about to be deployed that the gate has not let through."""
 
 
+class TrainJobError(MinimlError):
+    """The training on several nodes failed, or could not begin."""
+
+
 class ClusterError(MinimlError):
     """The Kubernetes cluster refused something, lacks something, or does not answer."""
 

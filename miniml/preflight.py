@@ -1,13 +1,22 @@
-"""Looks on the cluster for everything that deploy will need, before any training begins."""
+"""Looks on the cluster for everything that a run will need, before any training begins."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Any
 
 import requests
 
-from miniml.cluster import DEPLOY_PERMISSIONS, SERVING_GROUP, Cluster, ForbiddenError
+from miniml import trainer_sdk
+from miniml.cluster import (
+    DEPLOY_PERMISSIONS,
+    SERVING_GROUP,
+    TRAIN_PERMISSIONS,
+    Cluster,
+    ForbiddenError,
+    Permission,
+)
 from miniml.errors import ClusterError
 from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, RUNTIME, S3_SECRET
 from miniml.progress import note
@@ -40,8 +49,10 @@ class Finding:
 class Findings:
     """All that was looked for, and what came of it."""
 
-    namespace: str
-    entries: list[Finding]
+    entries: list[Finding] = field(default_factory=list)
+
+    def __add__(self, other: Findings) -> Findings:
+        return Findings([*self.entries, *other.entries])
 
     def markdown(self) -> str:
         if not self.entries:
@@ -58,14 +69,14 @@ class Findings:
         if missing:
             lines = [f"  {entry.what}: {entry.missing}. {entry.remedy}".rstrip() for entry in missing]
             raise ClusterError(
-                "\n".join([f"the cluster lacks {len(missing)} of what deploying to it needs:", *lines])
+                "\n".join([f"the cluster lacks {len(missing)} of what this run needs:", *lines])
             )
 
 
 def nothing_to_deploy_to() -> Findings:
     """For a run that only renders."""
     note("no cluster to deploy to: nothing to look for")
-    return Findings("", [])
+    return Findings()
 
 
 def inspect(cluster: Cluster, namespace: str, service_account: str) -> Findings:
@@ -79,11 +90,58 @@ def inspect(cluster: Cluster, namespace: str, service_account: str) -> Findings:
         _runtime(cluster),
         _namespace(cluster, namespace),
         *_account_and_secret(cluster, namespace, service_account),
-        *_permissions(cluster, namespace),
+        *_permissions(cluster, namespace, DEPLOY_PERMISSIONS),
     ]
+    return _noted(entries, f"deploying to {namespace} needs")
+
+
+def inspect_training(cluster: Cluster, namespace: str, runtime: str) -> Findings:
+    """Looks for what training on several nodes needs, in the namespace where the steps of runs are.
+
+    Raises:
+        ClusterError: the API server does not answer, or does not know us.
+    """
+    entries = [
+        _trainer(cluster),
+        _training_runtime(cluster, namespace, runtime),
+        *_permissions(cluster, namespace, TRAIN_PERMISSIONS),
+    ]
+    return _noted(entries, "training on several nodes needs")
+
+
+def _noted(entries: list[Finding], needs: str) -> Findings:
     good = sum(not entry.missing for entry in entries)
-    note(f"preflight: {good} of {len(entries)} things are as deploying to {namespace} needs them")
-    return Findings(namespace, entries)
+    note(f"preflight: {good} of {len(entries)} things are as {needs} them")
+    return Findings(entries)
+
+
+def _trainer(cluster: Cluster) -> Finding:
+    what = "Kubeflow Trainer's TrainJob"
+    found = cluster.get(f"/apis/{trainer_sdk.API_VERSION}")
+    if not found or not any(resource["name"] == "trainjobs" for resource in found["resources"]):
+        return Finding(what, "the cluster does not know it", trainer_sdk.INSTALL)
+    # Where it tells its version, by default readable by everybody; elsewhere the job itself is looked at later.
+    told = _get(cluster, "/api/v1/namespaces/kubeflow-system/configmaps/kubeflow-trainer-public")
+    version = (told.get("data") or {}).get("kubeflow_trainer_version", "") if isinstance(told, dict) else ""
+    numbers = re.match(r"v?(\d+)\.(\d+)", version)
+    if numbers and (int(numbers[1]), int(numbers[2])) < trainer_sdk.OLDEST:
+        return Finding(what, f"Trainer is {version}", trainer_sdk.INSTALL)
+    return Finding(what)
+
+
+def _training_runtime(cluster: Cluster, namespace: str, name: str) -> Finding:
+    what = f"training runtime {name}"
+    # As the SDK has it: one of the namespace goes before one of the cluster.
+    paths = (f"namespaces/{namespace}/trainingruntimes/{name}", f"clustertrainingruntimes/{name}")
+    for path in paths:
+        found = _get(cluster, f"/apis/{trainer_sdk.API_VERSION}/{path}")
+        if isinstance(found, ForbiddenError):
+            return Finding(what, unseen=str(found))
+        if found and "torch" not in found["spec"].get("mlPolicy", {}):
+            return Finding(what, "is not for PyTorch: its mlPolicy has no torch", "Take torch-distributed")
+        if found:
+            return Finding(what)
+    return Finding(what, "missing", trainer_sdk.INSTALL_RUNTIMES)
 
 
 def _api(cluster: Cluster) -> Finding:
@@ -166,13 +224,13 @@ def _store(address: str) -> Finding:
     return Finding(what)
 
 
-def _permissions(cluster: Cluster, namespace: str) -> list[Finding]:
+def _permissions(cluster: Cluster, namespace: str, permissions: tuple[Permission, ...]) -> list[Finding]:
     return [
         Finding(
             f"may {permission} in {namespace}",
             *(() if cluster.allows(permission, namespace) else ("not allowed", _grant(namespace))),
         )
-        for permission in DEPLOY_PERMISSIONS
+        for permission in permissions
     ]
 
 

@@ -18,6 +18,7 @@ from miniml.settings import (
     DeploymentSettings,
     EvaluationSettings,
     GateSettings,
+    NodeSettings,
     TrainingSettings,
 )
 from miniml.sources import locate
@@ -28,6 +29,7 @@ SETTINGS = (
     DataSettings,
     SearchSettings,
     TrainingSettings,
+    NodeSettings,
     EvaluationSettings,
     GateSettings,
     ChampionSettings,

@@ -22,11 +22,12 @@ from miniml.settings import (
     DeploymentSettings,
     EvaluationSettings,
     GateSettings,
+    NodeSettings,
     TrainingSettings,
 )
 from pipelines.tasks import may_log_to_mlflow, may_use_the_store, survives_its_pod
 
-DATA, TRAINING, EVALUATION = DataSettings(), TrainingSettings(), EvaluationSettings()
+DATA, TRAINING, NODES, EVALUATION = DataSettings(), TrainingSettings(), NodeSettings(), EvaluationSettings()
 GATE, CHAMPION, DEPLOYMENT = GateSettings(), ChampionSettings(), DeploymentSettings()
 
 
@@ -89,6 +90,11 @@ def text_classification(
     early_stopping: int = TRAINING.early_stopping,
     precision: str = TRAINING.precision,
     log_to: str = TRAINING.log_to,
+    num_nodes: int = TRAINING.num_nodes,
+    training_runtime: str = NODES.training_runtime,
+    node_resources: str = NODES.node_resources,
+    training_timeout: int = NODES.training_timeout,
+    keep_train_job: bool = NODES.keep_train_job,
     seed: int = TRAINING.seed,
     checkpoints: str = TRAINING.checkpoints,
     checkpoint_interval: int = TRAINING.checkpoint_interval,
@@ -117,7 +123,11 @@ def text_classification(
     """From a dataset and a model name to a served text classifier."""
     # What a cluster is like may change from run to run, so its inspection is never taken from a cache.
     checked = preflight(
-        namespace=namespace, service_account=service_account, dry_run=dry_run
+        namespace=namespace,
+        service_account=service_account,
+        dry_run=dry_run,
+        num_nodes=num_nodes,
+        training_runtime=training_runtime,
     ).set_caching_options(False)
     # Nor what serves now. It is looked up before the training, so that one that cannot be compared with is told early.
     to_beat = (
@@ -179,6 +189,11 @@ def text_classification(
         early_stopping=early_stopping,
         precision=precision,
         log_to=log_to,
+        num_nodes=num_nodes,
+        training_runtime=training_runtime,
+        node_resources=node_resources,
+        training_timeout=training_timeout,
+        keep_train_job=keep_train_job,
         seed=seed,
         checkpoints=checkpoints,
         checkpoint_interval=checkpoint_interval,

@@ -25,16 +25,16 @@ def validate(thing: dict[str, Any]) -> None:
 def _validator(file: str, version: str) -> jsonschema.Draft7Validator:
     crd = yaml.load((FOLDER / file).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     found = next(entry for entry in crd["spec"]["versions"] if entry["name"] == version)
-    return jsonschema.Draft7Validator(_strict(found["schema"]["openAPIV3Schema"]["properties"]["spec"]))
+    return jsonschema.Draft7Validator(strict(found["schema"]["openAPIV3Schema"]["properties"]["spec"]))
 
 
-def _strict(schema: Any) -> Any:
+def strict(schema: Any) -> Any:
     """The schema with unknown fields forbidden, as the API server does for server-side apply."""
     if isinstance(schema, list):
-        return [_strict(part) for part in schema]
+        return [strict(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    strict = {name: _strict(part) for name, part in schema.items()}
+    closed = {name: strict(part) for name, part in schema.items()}
     if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        strict["additionalProperties"] = False
-    return strict
+        closed["additionalProperties"] = False
+    return closed

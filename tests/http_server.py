@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -36,13 +37,28 @@ class JsonHandler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def send_answer(self, code: int, answer: Any) -> None:
-        """Sends JSON; a string as it is."""
+        """Sends JSON; a string as it is; what an iterator gives as it comes, None being a cut of the connection."""
+        if isinstance(answer, Iterator):
+            self._send_as_it_comes(code, answer)
+            return
         content = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def _send_as_it_comes(self, code: int, answer: Iterator[str | None]) -> None:
+        self.send_response(code)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for part in answer:
+            if part is None:
+                self.cut()
+                return
+            content = part.encode()
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+        self.wfile.write(b"0\r\n\r\n")
 
     def cut(self) -> None:
         """Ends the connection without an answer."""

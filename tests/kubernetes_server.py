@@ -79,7 +79,7 @@ class KubernetesServer(LocalServer):
     def apply(self, name: str, given: dict[str, Any], force: bool) -> tuple[int, dict[str, Any]]:
         before = self.services.get(name)
         if name in self.managers and not force:
-            return 409, _status(
+            return 409, failure(
                 409,
                 f'Apply failed with 1 conflict: conflict with "{self.managers[name]}": .spec.predictor.maxReplicas',
             )
@@ -113,6 +113,12 @@ class KubernetesServer(LocalServer):
                 {"type": "Ready", "status": "True" if ready else "False", "reason": reason, "message": reason}
             ],
         }
+
+    def route(
+        self, method: str, path: str, query: dict[str, str], body: dict[str, Any]
+    ) -> tuple[int, Any] | None:
+        """Answers what a server of more than InferenceServices knows of; None leaves it to the rest."""
+        return None
 
     def predict(self, texts: list[str]) -> list[dict[str, Any]]:
         ready = [pod for pod in self.pods if pod["status"]["conditions"][0]["status"] == "True"]
@@ -178,7 +184,7 @@ def fails_with(reason: str, message: str = "", *, init: bool = False, restarts: 
     return fate
 
 
-def _status(code: int, message: str) -> dict[str, Any]:
+def failure(code: int, message: str) -> dict[str, Any]:
     return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message}
 
 
@@ -194,9 +200,12 @@ def _handler(server: KubernetesServer) -> type[JsonHandler]:
                     return
                 if server.fails:
                     code = server.fails.pop(0)
-                    self.send_answer(code, _status(code, "etcdserver: request timed out"))
+                    self.send_answer(code, failure(code, "etcdserver: request timed out"))
                     return
-                self.send_answer(*self._route(method, json.loads(body) if body else {}))
+                code, answered = self._route(method, json.loads(body) if body else {})
+            self.send_answer(
+                code, answered
+            )  # Outside of the lock, for a log comes as long as its container runs.
 
         def _route(self, method: str, body: dict[str, Any]) -> tuple[int, Any]:
             parts = urlsplit(self.path)
@@ -204,7 +213,9 @@ def _handler(server: KubernetesServer) -> type[JsonHandler]:
             if path.startswith("/v1/models/") or _PROXY.match(path):
                 return 200, {"predictions": server.predict(body["instances"])}
             if self.headers.get("Authorization") != "Bearer t0ken":
-                return 401, _status(401, "Unauthorized")
+                return 401, failure(401, "Unauthorized")
+            if other := server.route(method, path, {name: last for name, (*_, last) in query.items()}, body):
+                return other
             if found := _SERVICE.fullmatch(path):
                 return self._service(method, found[2], body, query)
             if _PODS.fullmatch(path):
@@ -219,19 +230,19 @@ def _handler(server: KubernetesServer) -> type[JsonHandler]:
                     "status": {"allowed": f"{asked['verb']} {asked['resource']}" not in server.denied}
                 }
             if path in server.hidden:
-                return 403, _status(
+                return 403, failure(
                     403, f"{path} is forbidden to system:serviceaccount:kubeflow:miniml-pipeline"
                 )
             if path in server.objects:
                 return 200, server.objects[path]
-            return 404, _status(404, f"{path} not found")
+            return 404, failure(404, f"{path} not found")
 
         def _service(
             self, method: str, name: str, body: dict[str, Any], query: dict[str, list[str]]
         ) -> tuple[int, Any]:
             verb = {"GET": "get", "PATCH": "patch", "DELETE": "delete"}[method]
             if f"{verb} inferenceservices" in server.denied:
-                return 403, _status(
+                return 403, failure(
                     403,
                     f'inferenceservices.serving.kserve.io "{name}" is forbidden: User '
                     f'"system:serviceaccount:kubeflow:pipeline-runner" cannot {verb} resource "inferenceservices"',
@@ -242,9 +253,9 @@ def _handler(server: KubernetesServer) -> type[JsonHandler]:
                 return server.apply(name, body, query["force"] == ["true"])
             if method == "DELETE":
                 return (
-                    (200, _status(200, "")) if server.services.pop(name, None) else (404, _status(404, name))
+                    (200, failure(200, "")) if server.services.pop(name, None) else (404, failure(404, name))
                 )
             service = server.look(name)
-            return (200, service) if service else (404, _status(404, f'inferenceservices "{name}" not found'))
+            return (200, service) if service else (404, failure(404, f'inferenceservices "{name}" not found'))
 
     return Handler

@@ -15,7 +15,10 @@ from tests.command import ROOT
 
 MODULES = {
     "transform": ["miniml.data.preparation", "miniml.data.report", "miniml.tables", "minio", "kfp"],
-    "train": ["miniml.training", "miniml.training.report", "miniml.training.trial", "minio", "kfp"],
+    "train": [
+        *("miniml.training", "miniml.training.report", "miniml.training.trial"),
+        *("miniml.train_job", "kubeflow.trainer", "minio", "kfp"),
+    ],
     "evaluate": [
         "miniml.evaluation",
         "miniml.report",

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from miniml import __version__
-from miniml.cluster import DEPLOY_PERMISSIONS
+from miniml.cluster import DEPLOY_PERMISSIONS, TRAIN_PERMISSIONS
 from miniml.images import SERVING, image
 from miniml.inference_service import GRPC_PORT, PORT, inference_service
 from miniml.installation import (
@@ -265,7 +265,7 @@ def test_no_right_is_wider_than_it_must_be(overlays: dict[str, Objects], name: s
     [
         *(
             (asked.verb, asked.group, "/".join(filter(None, (asked.resource, asked.subresource))), "")
-            for asked in DEPLOY_PERMISSIONS
+            for asked in (*DEPLOY_PERMISSIONS, *TRAIN_PERMISSIONS)
         ),
         ("get", "", "pods", "a-step"),
         ("get", "", "serviceaccounts", PREDICTOR_ACCOUNT),

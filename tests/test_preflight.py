@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from miniml.cluster import Cluster
 from miniml.errors import ClusterError
 from miniml.installation import PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET
-from miniml.preflight import inspect, nothing_to_deploy_to
+from miniml.preflight import inspect, inspect_training, nothing_to_deploy_to
+from miniml.trainer_sdk import API_VERSION
 from tests.kubernetes_server import KubernetesServer
+from tests.trainer_server import TrainerServer
 
 DISCOVERY = "/apis/serving.kserve.io/v1beta1"
 RUNTIME_PATH = f"/apis/serving.kserve.io/v1alpha1/clusterservingruntimes/{RUNTIME}"
@@ -121,3 +124,58 @@ def test_a_run_that_deploys_nothing_looks_at_no_cluster() -> None:
     findings = nothing_to_deploy_to()
     findings.require_all()
     assert "deploys nothing" in findings.markdown()
+
+
+TRAINER = f"/apis/{API_VERSION}"
+TORCH = f"{TRAINER}/clustertrainingruntimes/torch-distributed"
+VERSION = "/api/v1/namespaces/kubeflow-system/configmaps/kubeflow-trainer-public"
+
+
+@pytest.fixture
+def with_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[TrainerServer, Cluster]]:
+    with TrainerServer(lambda text: {}) as running:
+        monkeypatch.setenv("KUBECONFIG", str(running.write_kubeconfig(tmp_path / "kubeconfig")))
+        yield running, Cluster.connect(retry_after=(0.01,))
+
+
+def test_a_cluster_that_can_train_on_several_nodes_passes(
+    with_trainer: tuple[TrainerServer, Cluster],
+) -> None:
+    server, cluster = with_trainer
+    server.objects[VERSION] = {"data": {"kubeflow_trainer_version": "v2.3.0"}}
+    inspect_training(cluster, "kubeflow", "torch-distributed").require_all()
+
+
+@pytest.mark.parametrize(
+    ("objects", "named"),
+    [
+        ({TRAINER: None}, "TrainJob: the cluster does not know it. Install Kubeflow Trainer 2.3"),
+        ({VERSION: {"data": {"kubeflow_trainer_version": "v2.1.0"}}}, "TrainJob: Trainer is v2.1.0. Install"),
+        ({TORCH: None}, "training runtime torch-distributed: missing. kubectl apply"),
+        (
+            {TORCH: {"spec": {"mlPolicy": {"mpi": {}}}}},
+            "training runtime torch-distributed: is not for PyTorch",
+        ),
+    ],
+)
+def test_what_training_on_several_nodes_lacks_is_told_before_it(
+    with_trainer: tuple[TrainerServer, Cluster], objects: dict[str, Any], named: str
+) -> None:
+    server, cluster = with_trainer
+    everything = {**server.objects, **objects}
+    server.objects = {path: thing for path, thing in everything.items() if thing is not None}
+    with pytest.raises(ClusterError) as refused:
+        inspect_training(cluster, "kubeflow", "torch-distributed").require_all()
+    assert named in str(refused.value)
+
+
+def test_a_right_that_training_on_several_nodes_lacks_is_told(
+    with_trainer: tuple[TrainerServer, Cluster],
+) -> None:
+    server, cluster = with_trainer
+    server.denied = {"create trainjobs"}
+    findings = inspect_training(cluster, "kubeflow", "torch-distributed")
+    with pytest.raises(
+        ClusterError, match=r"may create trainjobs\.trainer\.kubeflow\.org in kubeflow: not allowed"
+    ):
+        findings.require_all()

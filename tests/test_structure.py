@@ -21,6 +21,7 @@ from miniml.settings import (
     DeploymentSettings,
     EvaluationSettings,
     GateSettings,
+    NodeSettings,
     TrainingSettings,
 )
 from pipelines.compiled_pipeline import stages_in_order, without_retries
@@ -72,6 +73,7 @@ def test_every_pipeline_argument_defaults_to_the_stages_own_setting(
         DataSettings(),
         SearchSettings(),
         TrainingSettings(),
+        NodeSettings(),
         EvaluationSettings(),
         GateSettings(),
         ChampionSettings(),
