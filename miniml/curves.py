@@ -10,8 +10,8 @@ from miniml.drawing import ACCENT, MUTED, SECOND
 from miniml.training_history import VALIDATION, Points, line, validation_shares
 
 
-def loss_curve(axes: Axes, points: Points, best: float | None = None) -> None:
-    """Of training, smoothed over the single steps, and of validation; `best` is the step that was kept."""
+def loss_curve(axes: Axes, points: Points, kept: float | None = None) -> None:
+    """Of training, smoothed over the single steps, and of validation; `kept` is the step whose weights were kept."""
     steps, values = line(points, "loss")
     if steps:
         axes.plot(steps, values, color=ACCENT, alpha=0.3, linewidth=1)
@@ -19,7 +19,7 @@ def loss_curve(axes: Axes, points: Points, best: float | None = None) -> None:
     steps, values = line(points, VALIDATION + "loss")
     if steps:
         axes.plot(steps, values, color=SECOND, marker="o", label="validation", linewidth=2)
-    _mark_kept(axes, best)
+    _mark_kept(axes, kept)
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.set_ylim(bottom=0)
@@ -27,15 +27,14 @@ def loss_curve(axes: Axes, points: Points, best: float | None = None) -> None:
         axes.legend()
 
 
-def validation_curve(axes: Axes, points: Points, best: float | None = None) -> None:
-    """Validation's figures of `validation_shares`, each with its last value."""
+def validation_curve(axes: Axes, points: Points, kept: float | None = None) -> None:
+    """Validation's figures of `validation_shares`, each with its value at the step that was kept."""
     for name, colour in zip(validation_shares(points), (SECOND, ACCENT, MUTED), strict=False):
         steps, values = line(points, name)
+        value = dict(zip(steps, values, strict=True)).get(kept or steps[-1], values[-1])
         label = name.removeprefix(VALIDATION).replace("_", " ")
-        axes.plot(
-            steps, values, color=colour, marker="o", linewidth=2, label=f"{label} {100 * values[-1]:.1f} %"
-        )
-    _mark_kept(axes, best)
+        axes.plot(steps, values, color=colour, marker="o", linewidth=2, label=f"{label} {100 * value:.1f} %")
+    _mark_kept(axes, kept)
     low, high = axes.get_ylim()
     axes.set_ylim(max(0.0, low - 0.02), min(1.01, high + 0.02))
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")

@@ -119,8 +119,10 @@ def s3_address(argument: str, source: str) -> S3Address:
     return S3Address(bucket, name, version, digest)
 
 
-def last_part(source: str) -> str:
-    """What tells a source from others in few words: the end of its path, without query and digest."""
+def short_name(source: str) -> str:
+    """What tells a source from others in a word: its package, or the end of its path, without query and digest."""
+    if source.startswith(PACKAGE_SCHEME):
+        return source.removeprefix(PACKAGE_SCHEME).partition("/")[0]
     path = re.split("[?#]", source)[0]
     return path.rstrip("/").rpartition("/")[2] or source
 

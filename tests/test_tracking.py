@@ -25,6 +25,7 @@ from miniml.settings import TrainingSettings
 from miniml.tracking import MlflowExperiment, TensorBoardFolder, targets
 from miniml.training.tracking import MlflowTracker, RunDescription
 from tests.conftest import TRAINING
+from tests.killed import killed
 
 MLFLOW = os.environ.get("MINIML_MLFLOW", "")
 """The program `mlflow` of an environment that has all of it: its server does not install beside our own libraries."""
@@ -213,7 +214,7 @@ class Course:
 
 @pytest.fixture
 def new_tracker(tmp_path: Path) -> Callable[[], MlflowTracker]:
-    run = RunDescription.of(TrainingSettings(), "reviews.csv", "f" * 64)
+    run = RunDescription("bert-12345678", "k" * 64, {"iterations": 200}, {"dataset.source": "reviews.csv"})
     return lambda: MlflowTracker(MlflowExperiment(f"file://{tmp_path}/mlruns", "reviews"), run)
 
 
@@ -244,6 +245,25 @@ def test_a_training_that_is_taken_up_again_goes_on_in_its_run(
     tracker.finish("d" * 64, {})
     client, run = only_run(f"file://{tmp_path}/mlruns", "reviews")
     assert (run.info.status, steps(client, run, "loss")) == ("FINISHED", [1, 2, 3, 4, 5])
+
+
+def test_a_killed_training_is_one_run_and_one_folder_in_the_end(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    log_to = f"tensorboard://{tmp_path}/tensorboard,mlflow+file://{tmp_path}/mlruns/reviews"
+    settings = TrainingSettings(
+        **{"model_id": str(encoder), **TRAINING, "iterations": 12, "log_to": log_to},
+        checkpoints=str(tmp_path / "checkpoints"), checkpoint_interval=0,
+    )  # fmt: skip
+    killed(6, dataset_dir, tmp_path / "model", settings, log=tmp_path / "log")
+    training.fine_tune(dataset_dir, tmp_path / "model", settings)
+    client, run = only_run(f"file://{tmp_path}/mlruns", "reviews")
+    assert run.info.status == "FINISHED"
+    assert set(steps(client, run, "loss")) == set(range(1, 13))
+    [folder] = (tmp_path / "tensorboard").iterdir()
+    read = EventAccumulator(str(folder))
+    read.Reload()
+    assert [event.step for event in read.Scalars("train/loss")] == list(range(1, 13))
 
 
 def test_a_training_that_begins_anew_in_another_precision_is_a_run_that_failed_and_another(
@@ -319,7 +339,7 @@ def test_a_real_server_gets_it_all_and_may_be_restarted_meanwhile(
 ) -> None:
     [target] = targets(f"mlflow+{mlflow_server.url}/reviews")
     assert isinstance(target, MlflowExperiment)
-    tracker = MlflowTracker(target, RunDescription.of(TrainingSettings(), "reviews.csv", "f" * 64))
+    tracker = MlflowTracker(target, RunDescription("bert-12345678", "k" * 64, {"iterations": 200}, {}))
     course = Course(tracker, tmp_path)
     course.go_on(3)
     mlflow_server.stop()

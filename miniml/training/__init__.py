@@ -72,12 +72,13 @@ def fine_tune(
     splits, summary = data.load(dataset_dir, ("train", "validation"))
     _quiet_transformers()
     pretrained = Pretrained.load(folder, summary.labels, settings)
-    run = RunDescription.of(settings, summary.source, summary.fingerprint)
+    key = key_of(folder, summary, settings)
+    run = RunDescription.of(settings, key, summary)
     with (
         tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
         threads_within_quota(processes=processes.count),
         tracked(settings.log_to if processes.first else "", run) as trackers,
-        kept(key_of(folder, summary, settings), settings, model_uri) as checkpoints,
+        kept(key, settings, model_uri) as checkpoints,
     ):
         encoded = _encode(splits, pretrained.tokenizer, Path(scratch))
         course = train(pretrained, encoded, device, model_dir, checkpoints, trackers, settings)

@@ -13,7 +13,7 @@ from miniml.data.findings import CHECKS
 from miniml.data.summary import SPLITS
 from miniml.manifest import Manifest
 from miniml.settings import LAST
-from miniml.sources import HubId, last_part, locate
+from miniml.sources import HubId, locate, short_name
 from miniml.training.facts import chance_points
 from miniml.wording import markdown
 
@@ -60,7 +60,7 @@ def _front_matter(record: Manifest) -> ModelCardData:
         EvalResult(
             task_type="text-classification",
             dataset_type=dataset or "file",
-            dataset_name=dataset or last_part(record.data["source"]),
+            dataset_name=dataset or short_name(record.data["source"]),
             dataset_split="validation",
             metric_type=HUB_METRICS[name],
             metric_name=_title(name),
@@ -169,7 +169,7 @@ def _validation(record: Manifest) -> dict[str, float]:
 def _name(record: Manifest) -> str:
     training, data = record.arguments["training"], record.data
     how = "trained from scratch" if training["from_scratch"] else "fine-tuned"
-    return f"{last_part(training['model_id'])} {how} on {data.get('hub_id') or last_part(data['source'])}"
+    return f"{short_name(training['model_id'])} {how} on {data.get('hub_id') or short_name(data['source'])}"
 
 
 def _given(settings: dict[str, Any]) -> dict[str, str]:

@@ -89,9 +89,8 @@ class History(TrainerCallback):
         **_: Any,
     ) -> None:
         point = {name: float(value) for name, value in (logs or {}).items()}
-        if (
-            "train_runtime" in point
-        ):  # The trainer counts the samples of all, and the seconds of this process.
+        # The trainer counts the samples of all, and the seconds of this process.
+        if "train_runtime" in point:
             seconds = self._before + point["train_runtime"]
             point["train_samples_per_second"] *= point["train_runtime"] / seconds
             point["train_runtime"] = seconds

@@ -153,12 +153,11 @@ def _classes(model: Manifest) -> list[ClassRows]:
     return sorted(rows, key=lambda one: -one.train)[:MOST_CLASSES]
 
 
-def _settings(model: Manifest) -> list[Setting]:
-    """The training's settings that are set, those that differ from the defaults first."""
+def _settings(model: Manifest) -> tuple[list[Setting], list[Setting]]:
+    """The training's settings: those that differ from the defaults, and the others where they say anything."""
     defaults = {field.name: field.default for field in dataclasses.fields(TrainingSettings)}
     settings = [
-        Setting(name, value, defaults.get(name, value))
-        for name, value in model.arguments["training"].items()
-        if value != "" or defaults.get(name, "") != ""
+        Setting(name, value, defaults.get(name, value)) for name, value in model.arguments["training"].items()
     ]
-    return sorted(settings, key=lambda one: one.value == one.default)
+    changed = [one for one in settings if one.value != one.default]
+    return changed, [one for one in settings if one.value == one.default and one.value != ""]

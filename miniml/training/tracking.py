@@ -19,11 +19,11 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml import __version__
+from miniml.data import DatasetSummary
 from miniml.errors import InputError
-from miniml.manifest import digest_of
 from miniml.progress import note
 from miniml.settings import TrainingSettings
-from miniml.sources import last_part
+from miniml.sources import short_name
 from miniml.tracking import MlflowExperiment, TensorBoardFolder, targets
 
 # A server that is away is asked again so often, and each time holds the training up by MLflow's timeout at most.
@@ -40,20 +40,23 @@ class RunDescription:
     """What a tracked run is called, and what is known of it before it begins."""
 
     name: str
-    identity: str
-    """The same for the same settings and data: a training that is taken up again goes on where it was."""
+    key: str
+    """By which a training that is taken up again finds the run that it was."""
     settings: dict[str, Any]
     tags: dict[str, str]
 
     @classmethod
-    def of(cls, settings: TrainingSettings, source: str, fingerprint: str) -> RunDescription:
-        told = {name: value for name, value in vars(settings).items() if name != "log_to"}
-        identity = digest_of({"data": fingerprint, **told})
+    def of(cls, settings: TrainingSettings, key: str, summary: DatasetSummary) -> RunDescription:
+        """`key` is the same for trainings that end in the same model (`checkpoints.key_of`)."""
         return cls(
-            f"{last_part(settings.model_id)}-{identity[:8]}",
-            identity,
-            told,
-            {"dataset.source": source, "dataset.fingerprint": fingerprint, "miniml.version": __version__},
+            f"{short_name(settings.model_id)}-{key[:8]}",
+            key,
+            {name: value for name, value in vars(settings).items() if name != "log_to"},
+            {
+                "dataset.source": summary.source,
+                "dataset.fingerprint": summary.fingerprint,
+                "miniml.version": __version__,
+            },
         )
 
 
@@ -209,7 +212,7 @@ class MlflowTracker(Tracker):
         if not self._run_id:
             self._run_id = self._run_left_behind() if self._goes_on else ""
         if not self._run_id:
-            tags = {RUN_TAG: self._run.identity, **self._run.tags}
+            tags = {RUN_TAG: self._run.key, **self._run.tags}
             run = self._client.create_run(self._experiment, tags=tags, run_name=self._run.name)
             self._run_id = run.info.run_id
             note(f"logging to {self._place}, run {self._run_id}")
@@ -223,7 +226,7 @@ class MlflowTracker(Tracker):
 
     def _run_left_behind(self) -> str:
         """The run of the process that this one goes on from; empty where there is none."""
-        left = f"tags.`{RUN_TAG}` = '{self._run.identity}' and attributes.status != 'FINISHED'"
+        left = f"tags.`{RUN_TAG}` = '{self._run.key}' and attributes.status != 'FINISHED'"
         newest_first = ["attributes.start_time DESC"]
         for run in self._client.search_runs([self._experiment], left, max_results=1, order_by=newest_first):
             self._client.update_run(run.info.run_id, status="RUNNING")
