@@ -24,7 +24,8 @@ def evaluate(
         dataset: What transform wrote.
         model: What train wrote.
         metrics: The figures; the file behind it holds them all, as JSON.
-        confusion_matrix: How often each class was taken for each, and the ROC curve of all classes pooled.
+        confusion_matrix: How often each class was taken for each, and the ROC curve of all classes pooled; what there
+            is of it where a text has several labels (the curve), or a number (neither).
         report: One page to look at.
         predictions: Every test row with the model's answer, as Parquet (see miniml.predictions).
         ordered_labels: Whether the classes have an order, as stars do: yes, no, or auto: where all begin with a number.
@@ -51,9 +52,10 @@ def evaluate(
     Path(confusion_matrix.path).write_text(json.dumps(result.confusion_matrix))
     for name, value in result.scalars().items():
         metrics.log_metric(name, value)
-    confusion_matrix.log_confusion_matrix(
-        [scores.label for scores in result.classes], result.confusion_matrix
-    )
+    if result.confusion_matrix:
+        confusion_matrix.log_confusion_matrix(
+            [scores.label for scores in result.classes], result.confusion_matrix
+        )
     if result.curves:
         confusion_matrix.log_roc_curve(
             result.curves.false_positive_rate, result.curves.recall, result.curves.thresholds

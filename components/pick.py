@@ -27,7 +27,7 @@ def pick(
         space: This and the next four are trials' arguments: they tell which trial a model is of.
         sampling: See trials.
         trials: See trials.
-        pick_by: The figure on validation by which the best wins: accuracy, macro_f1 or loss.
+        pick_by: The figure of validation by which one wins: accuracy (or what the task has for it), macro_f1, loss.
         seed: See trials.
     """
     from pathlib import Path

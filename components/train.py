@@ -72,7 +72,8 @@ def train(
         frozen_layers: How many of the lowest encoder layers, and the embeddings, to keep; -1 keeps the whole encoder.
         lora_rank: Above 0, two matrices of this rank learn beside each of the encoder's linear layers (LoRA).
         evaluations: Points of the validation curve.
-        best_by: Which point's weights to keep: the best by accuracy, macro_f1 or loss, or the last.
+        best_by: Which point's weights to keep: the best by accuracy (or what the task has for it), macro_f1 or loss, or
+            the last.
         early_stopping: Ends the training after so many points in a row that were no better by best_by; 0 never does.
         precision: fp32, bf16, or auto: bf16 where the processor has it.
         log_to: Where else to log: tensorboard:///<folder>, mlflow+http://<host>/<experiment>, or both with a comma.

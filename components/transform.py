@@ -13,6 +13,8 @@ def transform(
     text_column: str,
     label_column: str,
     label_names: str,
+    task: str,
+    label_separator: str,
     row_filter: str,
     group_column: str,
     slice_columns: str,
@@ -43,6 +45,8 @@ def transform(
         text_column: The column of the texts.
         label_column: The column of the classes.
         label_names: Names for the classes, comma-separated, in sorted order; "" keeps the source's.
+        task: single_label_classification, multi_label_classification, regression, or auto: what the labels tell.
+        label_separator: What stands between several labels in one string: "|"; "" knows none.
         row_filter: column=value keeps only such rows; "" keeps all.
         group_column: Rows that read alike in it (an author, a product) come into one split; "" knows no groups.
         slice_columns: Columns to carry along, comma-separated, by which evaluation cuts the test.
@@ -76,6 +80,8 @@ def transform(
             text_column=text_column,
             label_column=label_column,
             label_names=label_names,
+            task=task,
+            label_separator=label_separator,
             row_filter=row_filter,
             group_column=group_column,
             slice_columns=slice_columns,
@@ -101,7 +107,9 @@ def transform(
     shown = {
         "source": summary.source,
         "fingerprint": summary.fingerprint,
+        "task": str(summary.task),
         "labels": summary.labels,
+        "numbers": summary.numbers,
         "rows": summary.rows,
         "rows_per_class": summary.rows_per_class,
         "rows_read": summary.rows_read,

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from miniml.engines import Logits
 from miniml.errors import ModelFolderError
+
+Logits = npt.NDArray[np.float32]
 
 CALIBRATION_NAME = "calibration.json"
 # One number needs no more rows than these, and each costs a pass of the model.
@@ -36,16 +37,38 @@ def fit_temperature(logits: Logits, labels: Sequence[int]) -> float:
     rows = len(scores)
     unknown = 1 / (rows + 1)
     wanted = (1 - unknown) * scores[np.arange(rows), labels] + unknown * scores.mean(axis=1)
-    # The log loss is convex in 1 / temperature, and this is its slope there: it has one zero.
+    return _where_expected(wanted, lambda temperature: (softmax(scores / temperature) * scores).sum(axis=1))
+
+
+def fit_temperature_of_several(logits: Logits, given: npt.NDArray[np.bool_]) -> float:
+    """The same where each label stands by itself: `given` says which a row has, shape [rows, labels]."""
+    scores = logits.astype(np.float64)
+    unknown = 1 / (len(scores) + 1)
+    wanted = ((1 - unknown) * given + unknown / 2) * scores
+    return _where_expected(wanted, lambda temperature: logistic(scores / temperature) * scores)
+
+
+def _where_expected(
+    wanted: npt.NDArray[np.floating], expected: Callable[[float], npt.NDArray[np.floating]]
+) -> float:
+    """The temperature at which the logits that the probabilities make one expect are those of the labels.
+
+    The log loss is convex in 1 / temperature, and their difference is its slope there: it has one zero.
+    """
     cold, hot = math.log(COLDEST), math.log(HOTTEST)
     for _ in range(STEPS):
         middle = (cold + hot) / 2
-        expected = (softmax(scores / math.exp(middle)) * scores).sum(axis=1)
-        if expected.mean() > wanted.mean():  # too sure
+        if expected(math.exp(middle)).mean() > wanted.mean():  # too sure
             cold = middle
         else:
             hot = middle
     return math.exp((cold + hot) / 2)
+
+
+def logistic(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """The probability of each of `logits` by itself."""
+    found: npt.NDArray[np.floating] = (1 + np.tanh(logits / 2)) / 2  # which overflows for none
+    return found
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

@@ -9,11 +9,12 @@ import numpy as np
 from miniml import manifest
 from miniml.champion import Champion
 from miniml.classifier import Classifier
-from miniml.comparison import compare
+from miniml.comparison import compare, compare_errors
 from miniml.errors import ChampionError
 from miniml.evaluation_result import Comparison
-from miniml.predictions import Predictions
+from miniml.predictions import NumberPredictions, Predictions
 from miniml.progress import Progress, note
+from miniml.settings import NO_CHAMPION
 from miniml.sources import S3_SCHEME, s3_address
 
 
@@ -26,7 +27,7 @@ def challenge(champion: Champion, predictions: Predictions) -> Comparison | None
     Raises:
         ModelFolderError: the champion's folder is not the one that was signed.
         StoreError: the store does not give it.
-        ChampionError: it is another model than was found before.
+        ChampionError: it is another model than was found before, or does another task.
     """
     if not champion.exists:
         return None
@@ -37,16 +38,31 @@ def challenge(champion: Champion, predictions: Predictions) -> Comparison | None
             f"when this run began. Start the run again."
         )
     classifier = Classifier.load(folder)
+    if classifier.head.task != predictions.task:
+        raise ChampionError(
+            f"the champion at {champion.source} does {classifier.head.task}, the new model {predictions.task}: no test "
+            f"tells which is better. Set champion={NO_CHAMPION} to replace it by the absolute rules alone."
+        )
     progress = Progress("testing the champion", len(predictions.texts), "texts")
-    answers = classifier.predict_probabilities(predictions.texts, progress.report).argmax(axis=1)
-    given = np.array(classifier.labels, dtype=object)[answers]
-    true = np.array(predictions.labels, dtype=object)[predictions.references]
-    comparison = compare(predictions.right, given == true, champion.digest)
+    outputs = classifier.predict_probabilities(predictions.texts, progress.report)
+    if isinstance(predictions, NumberPredictions):
+        comparison = compare_errors(
+            predictions.errors, np.abs(outputs[:, 0] - predictions.references), champion.digest
+        )
+    else:
+        given = [set(classifier.prediction(row).given) for row in outputs]
+        true = predictions.names(predictions.references)
+        right = np.array([labels == _as_set(names) for labels, names in zip(given, true, strict=True)])
+        comparison = compare(predictions.right, right, champion.digest, predictions.task.measure)
     note(
-        f"the champion has accuracy {comparison.champion_accuracy:.3f} on the same rows: "
+        f"the champion has {comparison.measure.replace('_', ' ')} {comparison.champion_figure:.3f} on the same rows: "
         f"{comparison.only_challenger:,} won, {comparison.only_champion:,} lost"
     )
     return comparison
+
+
+def _as_set(names: str | list[str]) -> set[str]:
+    return {names} if isinstance(names, str) else set(names)
 
 
 def _bring(source: str) -> Path:

@@ -10,7 +10,6 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,22 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from miniml import calibration
+from miniml import calibration, heads
 from miniml.engines import REFERENCE, Engine, Logits, TokenIds, TorchEngine
 from miniml.errors import InputError, ModelFolderError
+from miniml.heads import Head, Prediction
+from miniml.heads import Outputs as Probabilities
 from miniml.manifest import Manifest, verify
+
+__all__ = [
+    "Classifier",
+    "Prediction",
+    "Probabilities",
+    "Span",
+    "batches_of_like_length",
+    "logits_of",
+    "padded",
+]
 
 # Padded tokens in one forward pass. Large batches amortise the cost of a call, but past some
 # thousands of tokens the activations fall out of the cache.
@@ -33,38 +44,17 @@ TOKENS_PER_BATCH = 4096
 # Weights that are pickles, as torch writes them.
 PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
 
-Probabilities = npt.NDArray[np.float32]
 Span = tuple[int, int]
 """Where something begins and ends in a text, in characters, the end not included."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one text."""
-
-    label: str
-    score: float
-    """The probability of `label`, the largest of them."""
-    probabilities: dict[str, float]
-    """Every class's probability by its name, in the model's order; they sum to 1."""
-
-
 class Classifier:
-    """Predicts class probabilities of texts."""
+    """Predicts classes, labels or a number of texts, as its head says."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        tokenizer: Any,
-        labels: tuple[str, ...],
-        manifest: Manifest,
-        temperature: float = 1.0,
-    ) -> None:
+    def __init__(self, engine: Engine, tokenizer: Any, head: Head, manifest: Manifest) -> None:
         self.engine = engine
-        self.labels = labels
+        self.head = head
         self.manifest = manifest
-        self.temperature = temperature
-        """What the logits are divided by before they become probabilities (see `miniml.calibration`)."""
         self._tokenizer = tokenizer
         tokenizer("", truncation=True)  # a fast one keeps from this where to cut
 
@@ -101,33 +91,41 @@ class Classifier:
             raise _refused(
                 folder, f"{' or '.join(sorted(files, reverse=True))} is missing, which the tokenizer needs"
             )
-        labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+        head = heads.read(model.config, calibration.read(folder))
         engine = TorchEngine(REFERENCE, model.to(device).eval())
-        return cls(engine, tokenizer, labels, manifest, calibration.read(folder))
+        return cls(engine, tokenizer, head, manifest)
 
     def on(self, engine: Engine) -> Classifier:
         """The same classifier on another engine."""
-        return Classifier(engine, self._tokenizer, self.labels, self.manifest, self.temperature)
+        return Classifier(engine, self._tokenizer, self.head, self.manifest)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes' names in the model's order; none of a regression."""
+        return self.head.labels
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by before they become probabilities (see `miniml.calibration`)."""
+        return self.head.temperature
 
     @property
     def max_length(self) -> int:
         """The number of tokens that a text is cut to, as it was in training."""
         return int(self._tokenizer.model_max_length)
 
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """Answers `texts`, in their order."""
+    def predict(self, texts: Sequence[str]) -> list[Any]:
+        """Answers `texts`, in their order, with the predictions of `miniml.heads` that are the task's."""
         return [self.prediction(row) for row in self.predict_probabilities(texts)]
 
-    def prediction(self, probabilities: Probabilities) -> Prediction:
-        """The answer that one row of probabilities, shape [len(labels)], stands for."""
-        row: list[float] = probabilities.tolist()
-        best = max(range(len(row)), key=row.__getitem__)
-        return Prediction(self.labels[best], row[best], dict(zip(self.labels, row, strict=True)))
+    def prediction(self, outputs: Probabilities) -> Any:
+        """The answer that one row of `predict_probabilities`, shape [width], stands for."""
+        return self.head.answer(outputs)
 
     def predict_probabilities(
         self, texts: Sequence[str], on_progress: Callable[[int], None] | None = None
     ) -> Probabilities:
-        """The classes' probabilities, shape [len(texts), len(labels)], each row summing to 1.
+        """The labels' probabilities, shape [len(texts), len(labels)]; of a regression the numbers, [len(texts), 1].
 
         A text longer than the model's maximal length is cut, as it was in training. `on_progress` is
         told after each batch how many texts are done.
@@ -143,12 +141,12 @@ class Classifier:
     def logits(
         self, token_ids: Sequence[TokenIds], on_progress: Callable[[int], None] | None = None
     ) -> Logits:
-        """What the engine says of encoded texts, shape [len(token_ids), len(labels)], before the temperature."""
-        return logits_of(self.engine, self._tokenizer, len(self.labels), token_ids, on_progress)
+        """What the engine says of encoded texts, shape [len(token_ids), width], before the temperature."""
+        return logits_of(self.engine, self._tokenizer, self.head.width, token_ids, on_progress)
 
     def probabilities(self, logits: Logits) -> Probabilities:
-        """What `logits`, shape [..., len(labels)], come to at the model's temperature."""
-        return _as_probabilities(logits / np.float32(self.temperature))
+        """What `logits`, shape [..., width], come to: probabilities at the model's temperature, or numbers."""
+        return self.head.outputs(logits)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Each text's tokens, shape [tokens], cut to the model's maximal length."""
@@ -187,12 +185,12 @@ class Classifier:
         return words
 
     def run(self, batch: Sequence[TokenIds]) -> Probabilities:
-        """The probabilities of encoded texts, shape [len(batch), len(labels)], in one pass of the engine."""
-        return _as_probabilities(self.scaled(batch))
+        """`predict_probabilities` of encoded texts, shape [len(batch), width], in one pass of the engine."""
+        return self.head.outputs(self.engine(*padded(self._tokenizer, batch)))
 
     def scaled(self, batch: Sequence[TokenIds]) -> Logits:
-        """Their logits over the temperature, whose softmax `run` gives."""
-        return self.engine(*padded(self._tokenizer, batch)) / np.float32(self.temperature)
+        """Their logits over the temperature, of which `run` makes what it gives."""
+        return self.head.scaled(self.engine(*padded(self._tokenizer, batch)))
 
     def made_up(self, *lengths: int) -> list[TokenIds]:
         """Random words as `encode` gives them, of `lengths` tokens each, or the maximal length where that is less."""
@@ -243,10 +241,6 @@ def padded(tokenizer: Any, batch: Sequence[TokenIds]) -> tuple[TokenIds, TokenId
         taken = slice(-len(ids), None) if tokenizer.padding_side == "left" else slice(len(ids))
         token_ids[row, taken], attention_mask[row, taken] = ids, 1
     return token_ids, attention_mask
-
-
-def _as_probabilities(scaled: Logits) -> Probabilities:
-    return calibration.softmax(scaled).astype(np.float32, copy=False)
 
 
 def _require_files(folder: Path) -> None:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from miniml.task import Task, more_is_better
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -35,13 +37,19 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the test, and the accuracy on it."""
+    """A part of the test, and how the model does on it."""
 
     column: str
     """What it was cut by: length, label, or a column of the source."""
     value: str
     rows: int
-    accuracy: Figure
+    figure: Figure
+    """The task's measure on it: accuracy, subset accuracy, or mean absolute error."""
+
+    @property
+    def accuracy(self) -> Figure:
+        """Its name where the measure is one."""
+        return self.figure
 
 
 @dataclass(frozen=True)
@@ -49,14 +57,27 @@ class Comparison:
     """The model (the challenger) and the one that is served now (the champion), on the same test rows."""
 
     champion_digest: str
-    champion_accuracy: float
+    champion_figure: float
+    """The champion's `measure`."""
     only_challenger: int
-    """Rows that the challenger answers rightly and the champion does not."""
+    """Rows that the challenger answers rightly and the champion does not; where answers are numbers, more nearly."""
     only_champion: int
     gain: Figure
-    """The challenger's accuracy less the champion's, paired by row."""
+    """By how much the challenger's figure is better than the champion's, paired by row."""
     p_value: float
-    """Exact and one-sided (McNemar): how often a challenger that is not better would look at least so good."""
+    """One-sided: how often a challenger that is not better would look at least so good. Of accuracies exact (McNemar);
+    of errors by exchanging the two models' answers at random, row by row."""
+    measure: str = Task.SINGLE_LABEL.measure
+
+    @property
+    def champion_accuracy(self) -> float:
+        """Its name where the measure is one."""
+        return self.champion_figure
+
+    @property
+    def is_of_errors(self) -> bool:
+        """Whether the figures are errors, in the unit of the labels, rather than shares."""
+        return not more_is_better(self.measure)
 
 
 @dataclass(frozen=True)
@@ -99,10 +120,10 @@ class Piece:
 
     text: str
     effect: float | None = None
-    """By how much the log-odds of the answer's label fall where the piece is left out: above 0 it speaks for the
-    label, below 0 against it. None where the model does not read the piece."""
+    """By how much the log-odds of the answer's label (or the number) fall where the piece is left out: above 0 it
+    speaks for the label, below 0 against it. None where the model does not read the piece."""
     score_without: float | None = None
-    """The probability of that label without the piece."""
+    """The probability of that label, or the number, without the piece."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +134,7 @@ class Mistake:
     label: str
     predicted: str
     score: float
-    """The probability of `predicted`."""
+    """The probability of `predicted`; of a number, how far it is off."""
     pieces: list[Piece]
     """One after the other they make up the text."""
 
@@ -135,6 +156,20 @@ class Sample:
 
     text: str
     probabilities: dict[str, float]
+    """None where the answer is a number."""
+    value: float | None = None
+    """The number."""
+    tolerance: float = 0.02
+    """How far a probability, or the number, may lie from it. Other processors and faster engines round otherwise;
+    another model differs by far more."""
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Some test rows of a regression, evenly along their labels."""
+
+    labels: list[float]
+    predicted: list[float]
 
 
 @dataclass(frozen=True)
@@ -142,13 +177,14 @@ class EvaluationResult:
     """The figures of one model on one test split; the gate and the report read nothing else."""
 
     figures: dict[str, Figure]
-    """By the metric's name; `accuracy` is always among them."""
+    """By the metric's name; the task's measure (`accuracy`) is always among them."""
     classes: list[ClassScores]
     confusion_matrix: list[list[int]]
-    """Rows: the true class; columns: the predicted one; in the order of `classes`."""
+    """Rows: the true class; columns: the predicted one; in the order of `classes`. Empty where a text has not exactly
+    one class."""
     test_rows: int
-    majority_share: float
-    """The accuracy of always answering the most frequent class."""
+    majority_share: float | None
+    """The accuracy of always giving the most frequent answer; None where answers are numbers."""
     texts_per_second: float
     model_digest: str
     data_fingerprint: str
@@ -168,22 +204,30 @@ class EvaluationResult:
     """With what is served now; None where nothing is."""
     calibration: Calibration | None = None
     curves: Curves | None = None
-    """None where the test has one class only."""
+    """None where the test has one class only, or numbers."""
+    scatter: Scatter | None = None
+    """Of a regression."""
     mistakes: list[Mistake] = field(default_factory=list)
-    """The most confident ones, the surest first."""
+    """The most confident ones, the surest first; or the largest."""
     speed: Speed | None = None
+    task: Task = Task.SINGLE_LABEL
 
     @property
     def accuracy(self) -> Figure:
         return self.figures["accuracy"]
 
+    @property
+    def headline(self) -> Figure:
+        """The task's measure."""
+        return self.figures[self.task.measure]
+
     def scalars(self) -> dict[str, float]:
         """The figures that are one number each."""
         return {
             **{name: figure.value for name, figure in self.figures.items()},
-            "accuracy_low": self.accuracy.low,
-            "accuracy_high": self.accuracy.high,
-            "majority_share": self.majority_share,
+            f"{self.task.measure}_low": self.headline.low,
+            f"{self.task.measure}_high": self.headline.high,
+            **({} if self.majority_share is None else {"majority_share": self.majority_share}),
             "test_rows": self.test_rows,
             "texts_per_second": self.texts_per_second,
             **{f"baseline_{name}": figure.value for name, figure in self.baseline.items()},
@@ -214,8 +258,10 @@ class EvaluationResult:
 
 
 def _revived(kind: Any, stored: Any) -> Any:
-    """What JSON holds, as the dataclass, the list, the dictionary or the optional value that `kind` says."""
+    """What JSON holds, as the dataclass, the task, the list, the dictionary or the optional value that `kind` says."""
     inner = get_args(kind)
+    if kind is Task:
+        return Task(stored)
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
         return kind(**{name: _revived(kinds[name], value) for name, value in stored.items()})  # type: ignore[operator]

@@ -16,12 +16,10 @@ from miniml.errors import GateError, InputError
 from miniml.evaluation_result import Comparison, EvaluationResult, Figure, Slice
 from miniml.progress import note
 from miniml.settings import GateSettings
+from miniml.task import Task, more_is_better
 from miniml.wording import quoted
 
 CALIBRATION_ERROR = "calibration_error"
-
-# Figures of which less is better, by how their names end: a minimum of those would keep good models out.
-_LESS_IS_BETTER = ("_error", "_loss")
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def judge(result: EvaluationResult, settings: GateSettings, champion: Champion =
         InputError: `min_metrics` names a figure that the evaluation does not know.
     """
     rulings = [
-        _accuracy(result, settings),
+        *_measure(result, settings),
         *_further_metrics(result, settings),
         *_calibration(result, settings),
         *_slices(result, settings),
@@ -137,11 +135,20 @@ def require_approved(
             )
 
 
-def _accuracy(result: EvaluationResult, settings: GateSettings) -> Ruling:
-    figure, least = result.figures.get("accuracy"), settings.min_accuracy
+def _measure(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    """The accuracy; numbers have none, and something else must be asked of them."""
+    name, threshold = result.task.measure, f"min_accuracy {settings.min_accuracy:g}"
+    if result.task == Task.REGRESSION:
+        if not settings.least:
+            yield _unjudged(
+                "accuracy", threshold, "numbers have none. Say what they must reach: min_metrics r2=0.5"
+            )
+        return
+    figure = result.figures.get(name)
     if figure is None:
-        return _unjudged("accuracy", f"min_accuracy {least:g}", "the evaluation has no accuracy")
-    return _at_least("accuracy", figure, "min_accuracy", least, result.test_rows)
+        yield _unjudged(name, threshold, f"the evaluation has no {name}")
+        return
+    yield _at_least(name, figure, "min_accuracy", settings.min_accuracy, result.test_rows)
 
 
 def _at_least(name: str, figure: Figure, setting: str, least: float, rows: int) -> Ruling:
@@ -159,21 +166,17 @@ def _at_least(name: str, figure: Figure, setting: str, least: float, rows: int) 
 def _further_metrics(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
     for name, least in settings.least.items():
         if name not in result.figures:
-            known = ", ".join(sorted(filter(_more_is_better, result.figures)))
+            known = ", ".join(sorted(filter(more_is_better, result.figures)))
             raise InputError(
                 f"min_metrics names {quoted(name)}, which this evaluation does not have; it has: {known}. "
                 f"Set min_metrics."
             )
-        if not _more_is_better(name):
+        if not more_is_better(name):
             raise InputError(
                 f"min_metrics asks for {name} of {least:g} or more, but of that less is better. Leave it out; for "
                 f"calibration there is max_calibration_error."
             )
         yield _at_least(name, result.figures[name], "min_metrics", least, result.test_rows)
-
-
-def _more_is_better(name: str) -> bool:
-    return not name.endswith(_LESS_IS_BETTER)
 
 
 def _calibration(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
@@ -205,22 +208,25 @@ def _slices(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling
     if least == 0:
         return
     threshold = f"min_slice_accuracy {least:g}"
+    if result.task == Task.REGRESSION:
+        yield _unjudged("slices", threshold, "numbers have an error on each slice, and no accuracy")
+        return
     if not judged:
         yield _unjudged(
             "slices", threshold, "the evaluation has no slice that is large enough (min_slice_rows)"
         )
         return
-    below = [part for part in judged if not part.accuracy.value >= least]
-    worst = min(below or judged, key=lambda part: (not math.isnan(part.accuracy.value), part.accuracy.value))
+    below = [part for part in judged if not part.figure.value >= least]
+    worst = min(below or judged, key=lambda part: (not math.isnan(part.figure.value), part.figure.value))
     small = len(result.small_slices)
     among = f"of {len(judged)} slices" + (f" ({small} more are too small to judge)" if small else "")
     yield Ruling(
         "slices",
-        f"{len(below)} {among} below; the worst: {_named(worst)} {_shown(worst.accuracy)} on {worst.rows:,} rows",
+        f"{len(below)} {among} below; the worst: {_named(worst)} {_shown(worst.figure)} on {worst.rows:,} rows",
         threshold,
         not below,
         f"{len(below) or 'none'} {among} {'is' if len(below) == 1 else 'are'} below {threshold}; the worst, "
-        f"{_named(worst)}, has {worst.accuracy.value:.4f} on {worst.rows:,} rows",
+        f"{_named(worst)}, has {worst.figure.value:.4f} on {worst.rows:,} rows",
     )
 
 
@@ -265,13 +271,14 @@ def _better(
 ) -> Ruling:
     """Whether the model is shown to be better than another one on the same rows, and by as much as is asked for.
 
-    A `min_gain` of -1 asks for nothing.
+    A `min_gain` of -1 asks for nothing. Of errors, which may have any unit, it is a share of the other one's.
     """
     gain, p_value = comparison.gain, comparison.p_value
-    better, enough = p_value <= error_rate, gain.value >= min_gain
+    unit, of = (comparison.champion_figure, " of its error") if comparison.is_of_errors else (1.0, "")
+    better, enough = p_value <= error_rate, gain.value >= min_gain * unit
     shortfalls = [
         *([] if better else [f"p = {p_value:.3g} is above error_rate {error_rate:g}"]),
-        *([] if enough else [f"the gain is below min_gain {min_gain:g}"]),
+        *([] if enough else [f"the gain is below min_gain {min_gain:g}{of}"]),
     ]
     outcome = (
         f"not shown to be better: {' and '.join(shortfalls)}"
@@ -283,13 +290,20 @@ def _better(
         f"gain {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), p = {p_value:.3g}",
         threshold,
         better and enough,
-        f"{other} has accuracy {comparison.champion_accuracy:.4f} on the same rows; the model gains "
-        f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), {comparison.only_challenger:,} rows won and "
-        f"{comparison.only_champion:,} lost: {outcome}",
+        f"{other} has {comparison.measure.replace('_', ' ')} {comparison.champion_figure:.4f} on the same rows; the "
+        f"model gains {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), {comparison.only_challenger:,} rows won "
+        f"and {comparison.only_champion:,} lost: {outcome}",
     )
 
 
 def _remarks(result: EvaluationResult, champion: Champion) -> list[str]:
+    if result.task == Task.REGRESSION:
+        about_accuracy = ["min_accuracy does not apply: the model gives numbers, which have no accuracy"]
+        return [*about_accuracy, *_about_champion(result, champion)]
+    return _about_champion(result, champion)
+
+
+def _about_champion(result: EvaluationResult, champion: Champion) -> list[str]:
     if not champion.exists:
         return [f"{champion.absent}: the absolute rules decide"]
     if champion.digest == result.model_digest:

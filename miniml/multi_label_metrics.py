@@ -10,18 +10,17 @@ import evaluate
 import numpy as np
 from sklearn.metrics import precision_recall_fscore_support
 
-from miniml.bootstrap import Shares, bootstrapped
-
-# A label is given where its probability is at least this.
-THRESHOLD = 0.5
+from miniml.bootstrap import Shares, bootstrapped, share_with_interval
+from miniml.heads import THRESHOLD
 
 
 class MultiLabelScores(evaluate.Metric):
     """Every figure of a multi-label classifier with its bootstrap interval, and figures per label.
 
-    `compute(predictions=, references=)` takes probabilities and truths (0 or 1), both of shape [rows, labels], and
-    gives `figures`, each a value and its 95 % interval: `subset_accuracy` (all labels of a row right), `hamming_loss`
-    (share of labels wrong), `micro_f1`, `macro_f1`; and `per_class`: precision, recall, f1 and rows of each.
+    `compute(predictions=, references=, threshold=)` takes probabilities and truths (0 or 1), both of shape
+    [rows, labels], and gives `figures`, each a value and its 95 % interval: `subset_accuracy` (all labels of a row
+    right; Wilson's interval), `hamming_loss` (share of labels wrong), `micro_f1`, `macro_f1`; and `per_class`:
+    precision, recall, f1 and rows of each.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -34,13 +33,20 @@ class MultiLabelScores(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: Sequence[Sequence[float]], references: Sequence[Sequence[float]]
+        self,
+        predictions: Sequence[Sequence[float]],
+        references: Sequence[Sequence[float]],
+        threshold: float = THRESHOLD,
     ) -> dict[str, Any]:
-        given = np.asarray(predictions) >= THRESHOLD
+        given = np.asarray(predictions) >= threshold
         true = np.asarray(references) >= THRESHOLD
+        right = int((given == true).all(axis=1).sum())
         each = precision_recall_fscore_support(true, given, average=None, zero_division=0.0)
         return {
-            "figures": bootstrapped(_Rows(given.astype(np.float64), true.astype(np.float64))),
+            "figures": {
+                "subset_accuracy": share_with_interval(right, len(true)),
+                **bootstrapped(_Rows(given.astype(np.float64), true.astype(np.float64))),
+            },
             "per_class": [
                 {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
                 for p, r, f, n in zip(*each, strict=True)
@@ -58,7 +64,6 @@ class _Rows:
         right = 2 * (weights @ (self._given * self._true))
         claimed = weights @ self._given + weights @ self._true
         return {
-            "subset_accuracy": weights @ ~self._wrong.any(axis=1) / self.rows,
             "hamming_loss": weights @ self._wrong.mean(axis=1) / self.rows,
             "micro_f1": right.sum(axis=1) / np.maximum(claimed.sum(axis=1), 1),
             # 0 for a label that is nowhere, as in scikit-learn.

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from math import log
 
 from miniml.classifier import Classifier, Span
 from miniml.evaluation_result import Piece
-
-# No probability counts as nearer to 0 or 1: its log-odds would tell of rounding, not of words.
-LEAST = 1e-6
 
 
 class Occlusion:
@@ -27,15 +23,18 @@ class Occlusion:
         self.shortened = [text[begin : run[0]] + text[run[1] : end] for run in self._runs]
         """The texts to ask the model about, beside the whole one."""
 
-    def pieces(self, score: float, without: Sequence[float]) -> list[Piece]:
+    def pieces(
+        self, score: float, without: Sequence[float], evidence: Callable[[float], float]
+    ) -> list[Piece]:
         """What, one after the other, makes up the text.
 
         Args:
-            score: The probability of the answer's label for the whole text.
-            without: Its probability for each of `shortened`.
+            score: What the model gives the whole text: the probability of the answer's label, or a number.
+            without: The same for each of `shortened`.
+            evidence: Of such a score; what the effects are differences of (see `miniml.heads.Head.evidence`).
         """
         told = {
-            run: (_log_odds(score) - _log_odds(left), left)
+            run: (evidence(score) - evidence(left), left)
             for run, left in zip(self._runs, without, strict=True)
         }
         return [
@@ -44,11 +43,15 @@ class Occlusion:
         ]
 
 
-def explain(classifier: Classifier, text: str, label: int, most: int) -> list[Piece]:
-    """The pieces of `text`, and what each did for the label of that index, at the cost of at most `most` + 1 texts."""
+def explain(classifier: Classifier, text: str, place: int, most: int, *, denied: bool = False) -> list[Piece]:
+    """The pieces of `text`, and what each did for the output at `place`, at the cost of at most `most` + 1 texts.
+
+    Where the answer is that the label at `place` is not given, it is `denied`: the effects are those on that answer.
+    """
     occlusion = Occlusion(text, classifier.words(text), most)
-    score, *without = classifier.predict_probabilities([text, *occlusion.shortened])[:, label].tolist()
-    return occlusion.pieces(score, without)
+    scores = classifier.predict_probabilities([text, *occlusion.shortened])[:, place].tolist()
+    score, *without = [1 - score for score in scores] if denied else scores
+    return occlusion.pieces(score, without, classifier.head.evidence)
 
 
 def _runs(words: Sequence[Span], most: int) -> list[Span]:
@@ -69,8 +72,3 @@ def _covering(runs: Sequence[Span], length: int) -> Iterator[Span]:
         if end > begin:
             yield begin, end
         done = end
-
-
-def _log_odds(probability: float) -> float:
-    probability = min(max(probability, LEAST), 1 - LEAST)
-    return log(probability / (1 - probability))

@@ -6,43 +6,53 @@ Any reader of Parquet takes it; `Predictions.read` also knows what the numbers a
     >>> told = Predictions.read(Path("local_outputs/latest/predictions.parquet"))
     >>> told.labels, told.right.mean()
 
-Columns: `row` (its number in the split test), `text`, `label`, `predicted` (names), `probabilities` and `logits` (a
-list each, in the order of the labels; the logits are those before the temperature), `tokens` (of the whole text),
-and the test's further columns under `column: <name>`. The schema's metadata holds `labels` (JSON), `model_digest`,
-`data_fingerprint` and `temperature`.
+Columns: `row` (its number in the split test), `text`, `label`, `predicted` (names; lists of them where a text may have
+several; numbers in a regression), `probabilities` and `logits` (a list each, in the order of the labels; the logits
+are those before the temperature; in a regression there are no probabilities), `tokens` (of the whole text), and the
+test's further columns under `column: <name>`. The schema's metadata holds `task`, `labels` (JSON), `model_digest`,
+`data_fingerprint`, `temperature` and, where a text may have several labels, `threshold`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as parquet
+from scipy.stats import t as student
 
+from miniml.bootstrap import CONFIDENCE, Interval, share_with_interval
 from miniml.errors import InputError
+from miniml.heads import THRESHOLD, several
+from miniml.task import Task
 
 PREDICTIONS_NAME = "predictions.parquet"
 COLUMN = "column: "
 """Before the name of a further column, which may be called as one of ours."""
+NO_LABEL = "(no label)"
+"""In place of a name, for the texts that have none."""
+
+_SHARES = pa.list_(pa.float32())
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one model said of every test row."""
+    """What one model said of every test row; of its subclasses, one for each task, this is that of one class a text."""
 
     labels: tuple[str, ...]
     texts: list[str]
-    references: npt.NDArray[np.int64]
+    references: npt.NDArray[Any]
     """The true class of each row, as a place in `labels`."""
     probabilities: npt.NDArray[np.float32]
-    """Shape [rows, labels], as the model would be served."""
+    """Shape [rows, width], as the model would be served: what its head calls outputs."""
     logits: npt.NDArray[np.float32]
-    """Shape [rows, labels], before the temperature."""
+    """Shape [rows, width], before the temperature."""
     tokens: npt.NDArray[np.int64]
     """How many each text has as a whole; the model may read fewer."""
     model_digest: str
@@ -51,45 +61,72 @@ class Predictions:
     columns: dict[str, list[Any]] = field(default_factory=dict)
     """The further columns of the test, by name."""
 
+    task: ClassVar[Task] = Task.SINGLE_LABEL
+
     @property
-    def predicted(self) -> npt.NDArray[np.int64]:
-        """The answer to each row, as a place in `labels`."""
+    def predicted(self) -> npt.NDArray[Any]:
+        """The answer to each row, in the form of `references`."""
         answers: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1)
         return answers
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        """Whether each row was answered rightly."""
+        """Whether each row was answered rightly.
+
+        Raises:
+            InputError: the answers are numbers, of which none is right.
+        """
         right: npt.NDArray[np.bool_] = self.predicted == self.references
         return right
 
+    def measure(self, inside: npt.NDArray[np.bool_]) -> Interval:
+        """The task's measure on some of the rows, and its interval: Wilson's, of a share."""
+        return share_with_interval(int(self.right[inside].sum()), int(inside.sum()))
+
+    def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+        """The rows of each label that there are rows of, and its name."""
+        for place, label in enumerate(self.labels):
+            if (inside := self.references == place).any():
+                yield label, inside
+
+    def names(self, answers: npt.NDArray[Any]) -> list[Any]:
+        """References or answers as a person would write them."""
+        named: list[Any] = np.array(self.labels, dtype=object)[answers].tolist()
+        return named
+
     def save(self, path: Path) -> None:
         """Writes the file; the same predictions give the same bytes."""
-        names = np.array(self.labels, dtype=object)
-        shares = pa.list_(pa.float32())
         table = pa.table(
             {
                 "row": pa.array(range(len(self.texts)), pa.int64()),
                 "text": pa.array(self.texts, pa.string()),
-                "label": pa.array(names[self.references], pa.string()),
-                "predicted": pa.array(names[self.predicted], pa.string()),
-                "probabilities": pa.array(list(self.probabilities), shares),
-                "logits": pa.array(list(self.logits), shares),
+                "label": pa.array(self.names(self.references), self._named),
+                "predicted": pa.array(self.names(self.predicted), self._named),
+                **{name: pa.array(list(values), _SHARES) for name, values in self._matrices().items()},
                 "tokens": pa.array(self.tokens, pa.int64()),
                 **{COLUMN + name: pa.array(values) for name, values in self.columns.items()},
             }
         )
-        facts = {
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(table.replace_schema_metadata(self._facts()), path)
+
+    _named: ClassVar[Any] = pa.string()
+    """The type of the columns `label` and `predicted`."""
+
+    def _matrices(self) -> dict[str, npt.NDArray[np.float32]]:
+        return {"probabilities": self.probabilities, "logits": self.logits}
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "task": str(self.task),
             "labels": json.dumps(self.labels),
             "model_digest": self.model_digest,
             "data_fingerprint": self.data_fingerprint,
             "temperature": repr(self.temperature),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(table.replace_schema_metadata(facts), path)
 
-    @classmethod
-    def read(cls, path: Path) -> Predictions:
+    @staticmethod
+    def read(path: Path) -> Predictions:
         """Reads what `save` wrote.
 
         Raises:
@@ -98,32 +135,149 @@ class Predictions:
         try:
             table = parquet.read_table(path)
             facts = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
-            labels: list[str] = json.loads(facts["labels"])
-            places = {label: place for place, label in enumerate(labels)}
-            return cls(
-                labels=tuple(labels),
-                texts=table["text"].to_pylist(),
-                references=np.array([places[label] for label in table["label"].to_pylist()], dtype=np.int64),
-                probabilities=_matrix(table["probabilities"], len(labels)),
-                logits=_matrix(table["logits"], len(labels)),
-                tokens=table["tokens"].to_numpy(),
-                model_digest=facts["model_digest"],
-                data_fingerprint=facts["data_fingerprint"],
-                temperature=float(facts["temperature"]),
-                columns={
-                    name.removeprefix(COLUMN): table[name].to_pylist()
-                    for name in table.column_names
-                    if name.startswith(COLUMN)
-                },
-            )
+            return PREDICTIONS[Task(facts["task"])]._of(table, facts)
         except (pa.ArrowInvalid, KeyError, ValueError, FileNotFoundError) as error:
             raise InputError(
                 f"{path} holds no predictions that miniml's evaluate stage wrote ({error!r}). "
                 f"Give {PREDICTIONS_NAME} of a run."
             ) from error
 
+    @classmethod
+    def _of(cls, table: pa.Table, facts: dict[str, str], **more: Any) -> Self:
+        labels: list[str] = json.loads(facts["labels"])
+        return cls(
+            labels=tuple(labels),
+            texts=table["text"].to_pylist(),
+            references=cls._references(table["label"].to_pylist(), labels),
+            logits=_matrix(table["logits"], len(labels) or 1),
+            probabilities=cls._outputs(table, len(labels)),
+            tokens=table["tokens"].to_numpy(),
+            model_digest=facts["model_digest"],
+            data_fingerprint=facts["data_fingerprint"],
+            temperature=float(facts["temperature"]),
+            columns={
+                name.removeprefix(COLUMN): table[name].to_pylist()
+                for name in table.column_names
+                if name.startswith(COLUMN)
+            },
+            **more,
+        )
 
-def _matrix(column: Any, labels: int) -> npt.NDArray[np.float32]:
+    @staticmethod
+    def _references(names: list[Any], labels: list[str]) -> npt.NDArray[Any]:
+        places = {label: place for place, label in enumerate(labels)}
+        return np.array([places[name] for name in names], dtype=np.int64)
+
+    @staticmethod
+    def _outputs(table: pa.Table, width: int) -> npt.NDArray[np.float32]:
+        return _matrix(table["probabilities"], width)
+
+
+@dataclass(frozen=True)
+class LabelsPredictions(Predictions):
+    """Where a text may have several labels: references and answers are truth values, shape [rows, labels]."""
+
+    threshold: float = THRESHOLD
+    """A label is given where its probability is at least this."""
+
+    task: ClassVar[Task] = Task.MULTI_LABEL
+    _named: ClassVar[Any] = pa.list_(pa.string())
+
+    @property
+    def predicted(self) -> npt.NDArray[Any]:
+        given: npt.NDArray[np.bool_] = self.probabilities >= np.float32(self.threshold)
+        return given
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Whether a row was given all of its labels, and no others."""
+        right: npt.NDArray[np.bool_] = np.all(self.predicted == self.references, axis=1)
+        return right
+
+    def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+        for place, label in enumerate(self.labels):
+            if (having := self.references[:, place]).any():
+                yield label, having
+        none: npt.NDArray[np.bool_] = ~np.any(self.references, axis=1)
+        if none.any():
+            yield NO_LABEL, none
+
+    def names(self, answers: npt.NDArray[Any]) -> list[Any]:
+        labels = np.array(self.labels, dtype=object)
+        return [labels[row].tolist() for row in answers]
+
+    def _facts(self) -> dict[str, str]:
+        return {**super()._facts(), "threshold": repr(self.threshold)}
+
+    @classmethod
+    def _of(cls, table: pa.Table, facts: dict[str, str], **more: Any) -> Self:
+        return super()._of(table, facts, threshold=float(facts["threshold"]), **more)
+
+    @staticmethod
+    def _references(names: list[Any], labels: list[str]) -> npt.NDArray[Any]:
+        places = {label: place for place, label in enumerate(labels)}
+        return several([[places[name] for name in of_row] for of_row in names], len(labels))
+
+
+@dataclass(frozen=True)
+class NumberPredictions(Predictions):
+    """Where a text has a number: references and answers are numbers, shape [rows]."""
+
+    task: ClassVar[Task] = Task.REGRESSION
+    _named: ClassVar[Any] = pa.float64()
+
+    @property
+    def predicted(self) -> npt.NDArray[Any]:
+        return self.probabilities[:, 0].astype(np.float64)
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        raise InputError(
+            f"the predictions of {self.model_digest[:12]} are numbers, of which none is right or wrong. Give those of "
+            f"a classifier."
+        )
+
+    @property
+    def errors(self) -> npt.NDArray[np.float64]:
+        """By how much each row was missed, in the unit of the labels."""
+        errors: npt.NDArray[np.float64] = np.abs(self.predicted - self.references)
+        return errors
+
+    def measure(self, inside: npt.NDArray[np.bool_]) -> Interval:
+        """The mean absolute error, and the interval that its standard error makes."""
+        errors = self.errors[inside]
+        mean, rows = float(errors.mean()), len(errors)
+        if rows == 1:
+            return mean, mean, mean
+        half = float(student.ppf((1 + CONFIDENCE) / 2, rows - 1) * errors.std(ddof=1) / np.sqrt(rows))
+        return mean, max(0.0, mean - half), mean + half
+
+    def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+        """None: which ranges to make of numbers is `slices_of`'s to say."""
+        yield from ()
+
+    def names(self, answers: npt.NDArray[Any]) -> list[Any]:
+        numbers: list[Any] = answers.tolist()
+        return numbers
+
+    def _matrices(self) -> dict[str, npt.NDArray[np.float32]]:
+        return {"logits": self.logits}
+
+    @staticmethod
+    def _references(names: list[Any], labels: list[str]) -> npt.NDArray[Any]:
+        return np.array(names, dtype=np.float64)
+
+    @staticmethod
+    def _outputs(table: pa.Table, width: int) -> npt.NDArray[np.float32]:
+        return table["predicted"].to_numpy().astype(np.float32)[:, None]  # type: ignore[no-any-return]
+
+
+PREDICTIONS: dict[Task, type[Predictions]] = {
+    kind.task: kind for kind in (Predictions, LabelsPredictions, NumberPredictions)
+}
+
+
+def _matrix(column: Any, width: int) -> npt.NDArray[np.float32]:
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    found: npt.NDArray[np.float32] = flat.reshape(-1, labels)
+    found: npt.NDArray[np.float32] = flat.reshape(-1, width)
     return found

@@ -7,12 +7,13 @@ mostly sure of; these do. Whoever serves the model compares engines on them.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from miniml.engines import Engine, TokenIds
+from miniml.heads import Logits, lead
 
 PROBES_NAME = "probes.json"
 # Looked through, and kept: a server compares every engine on them before it answers anyone.
@@ -20,9 +21,19 @@ CANDIDATES = 64
 PROBES = 8
 
 
-def write(model_dir: Path, engine: Engine, texts: Sequence[TokenIds]) -> None:
-    """Keeps those of the first encoded `texts` that `engine` is least sure of."""
-    surest_last = sorted(texts[:CANDIDATES], key=lambda ids: _margin(engine, ids))
+def write(
+    model_dir: Path,
+    engine: Engine,
+    texts: Sequence[TokenIds],
+    margin: Callable[[Logits], float] = lead,
+) -> None:
+    """Keeps those of the first encoded `texts` that `engine` is least sure of, by the `margin` of their logits."""
+
+    def margin_of(token_ids: TokenIds) -> float:
+        (logits,) = engine(token_ids[None], np.ones_like(token_ids[None]))
+        return margin(logits)
+
+    surest_last = sorted(texts[:CANDIDATES], key=margin_of)
     (model_dir / PROBES_NAME).write_text(json.dumps([ids.tolist() for ids in surest_last[:PROBES]]) + "\n")
 
 
@@ -30,10 +41,3 @@ def read(model_dir: Path) -> list[TokenIds]:
     """The texts' tokens; none where the folder has no such file."""
     path = model_dir / PROBES_NAME
     return [np.array(ids, dtype=np.int64) for ids in json.loads(path.read_text())] if path.exists() else []
-
-
-def _margin(engine: Engine, token_ids: TokenIds) -> float:
-    """By how much the best class leads the second, in logits."""
-    (logits,) = engine(token_ids[None], np.ones_like(token_ids[None]))
-    second, best = np.sort(logits)[-2:]
-    return float(best - second)

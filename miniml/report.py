@@ -14,8 +14,9 @@ from matplotlib.axes import Axes
 from miniml import __version__
 from miniml.curves import loss_curve
 from miniml.drawing import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.evaluation_result import Curves, EvaluationResult, Figure, Mistake, Piece, ReliabilityBin
+from miniml.evaluation_result import Curves, EvaluationResult, Figure, Mistake, Piece, ReliabilityBin, Scatter
 from miniml.manifest import Manifest
+from miniml.task import Task, more_is_better
 
 # More classes than this make the cells of a confusion matrix too small to hold their counts.
 MOST_CLASSES_WITH_COUNTS = 20
@@ -40,7 +41,25 @@ TITLES = {
     "calibration_error": ("Calibration error", "less is better"),
     "mean_absolute_error": ("Mean absolute error", "in steps; less is better"),
     "off_by_one_accuracy": ("Off by one at most", "share of rows"),
+    "subset_accuracy": ("Subset accuracy", "all labels of a text right"),
+    "micro_f1": ("Micro F1", "all labels pooled"),
+    "hamming_loss": ("Hamming loss", "share of labels that are wrong; less is better"),
+    "root_mean_squared_error": ("Root mean squared error", "less is better"),
+    "r2": ("R²", "0 is always answering the mean"),
+    "spearman": ("Spearman", "correlation of ranks"),
 }
+TILES = (
+    "macro_f1",
+    "micro_f1",
+    "mcc",
+    "roc_auc",
+    "calibration_error",
+    "off_by_one_accuracy",
+    "r2",
+    "spearman",
+)
+# What the page calls things, where a text does not have exactly one class.
+CLASSES = {Task.SINGLE_LABEL: "Classes", Task.MULTI_LABEL: "Labels"}
 
 
 @dataclass(frozen=True)
@@ -55,50 +74,89 @@ class Scale:
         return round(100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low))), 2)
 
 
+@dataclass(frozen=True)
+class Words:
+    """How the page writes the task's measure: a share in percent, an error in the unit of the labels."""
+
+    measure: str
+
+    @property
+    def is_share(self) -> bool:
+        return more_is_better(self.measure)
+
+    @property
+    def name(self) -> str:
+        return self.measure.replace("_", " ")
+
+    def value(self, value: float) -> str:
+        return f"{100 * value:.1f} %" if self.is_share else f"{value:.4g}"
+
+    def interval(self, low: float, high: float) -> str:
+        return f"{100 * low:.1f} to {self.value(high)}" if self.is_share else f"{low:.4g} to {high:.4g}"
+
+    def difference(self, value: float) -> str:
+        return (f"{100 * value:+.1f}" if self.is_share else f"{value:+.4g}").replace("-", "−")
+
+    def scale(self, figures: Sequence[Figure]) -> Scale:
+        """On which figures of parts of the test are drawn."""
+        if self.is_share:
+            return Scale(_tenth_below([figure.low for figure in figures]), 1.0)
+        return Scale(0.0, max((figure.high for figure in figures), default=0.0) or 1.0)
+
+
 def write_report(
     result: EvaluationResult, model: Manifest, history: list[dict[str, float]], path: Path
 ) -> None:
     """Writes the page to `path`. `history` holds the points of the training curve (`miniml.training_history`)."""
-    calibration, curves = result.calibration, result.curves
+    calibration, curves, scatter = result.calibration, result.curves, result.scatter
+    words = Words(result.task.measure)
     page = template("report.html").render(
         version=__version__,
         result=result,
         model=model,
         arguments={**model.arguments.get("data", {}), **model.arguments.get("training", {})},
+        words=words,
+        several=result.task == Task.MULTI_LABEL,
         tiles=_tiles(result),
-        figures=[_row(name, figure, result.baseline.get(name)) for name, figure in result.figures.items()],
-        slice_scale=Scale(_tenth_below([part.accuracy.low for part in result.slices]), 1.0),
+        figures=[
+            _row(name, figure, result.baseline.get(name), result.task)
+            for name, figure in result.figures.items()
+        ],
+        slice_scale=words.scale([part.figure for part in result.slices]),
         most_slices=MOST_SLICES,
         most_small_slices=MOST_SMALL_SLICES,
-        mistakes=[_marked(mistake) for mistake in result.mistakes],
+        mistakes=[_marked(mistake, words) for mistake in result.mistakes],
         reliability=calibration
         and svg(lambda axes: _reliability(axes, calibration.before, calibration.after), HALF),
         roc=curves and svg(lambda axes: _roc(axes, curves), HALF),
         precision_recall=curves and svg(lambda axes: _precision_recall(axes, curves, result), HALF),
         training_curve=svg(lambda axes: loss_curve(axes, history), HALF),
-        confusion=svg(lambda axes: _confusion_matrix(axes, result), _matrix_size(result)),
+        confusion=result.confusion_matrix
+        and svg(lambda axes: _confusion_matrix(axes, result), _matrix_size(result)),
+        scatter=scatter and svg(lambda axes: _scatter(axes, scatter), HALF),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
 
 def _tiles(result: EvaluationResult) -> list[tuple[str, str]]:
-    names = ("macro_f1", "mcc", "roc_auc", "calibration_error", "off_by_one_accuracy")
     tiles = [
-        (TITLES[name][0], f"{result.figures[name].value:.3f}") for name in names if name in result.figures
+        (TITLES[name][0], f"{result.figures[name].value:.3f}") for name in TILES if name in result.figures
     ]
-    tiles.append(("Classes", str(len(result.classes))))
+    if result.classes:
+        tiles.append((CLASSES[result.task], str(len(result.classes))))
     if result.speed:
         tiles.append((f"One text, p95 {result.speed.p95_ms:.0f} ms", f"{result.speed.p50_ms:.0f} ms"))
     return [*tiles, ("Texts/s, this machine", f"{result.texts_per_second:,.0f}")]
 
 
-def _row(name: str, figure: Figure, baseline: Figure | None) -> dict[str, Any]:
+def _row(name: str, figure: Figure, baseline: Figure | None, task: Task) -> dict[str, Any]:
     title, hint = TITLES.get(name, (name, ""))
+    if task == Task.REGRESSION:
+        hint = hint.replace("in steps", "in the labels' unit")
     high = max(figure.high, baseline.value if baseline else 0.0)
     # Shares fill the row from 0 to 1; losses and errors, which end nowhere, fill it with what there is.
-    ends_nowhere = name in ("log_loss", "calibration_error", "mean_absolute_error")
-    scale = Scale(0.0, 1.15 * high or 1.0) if ends_nowhere else Scale(min(0.0, figure.low), 1.0)
+    scale = Scale(0.0, 1.15 * high or 1.0) if not more_is_better(name) else Scale(min(0.0, figure.low), 1.0)
     return {"title": title, "hint": hint, "figure": figure, "baseline": baseline, "scale": scale}
 
 
@@ -106,7 +164,7 @@ def _tenth_below(values: Sequence[float]) -> float:
     return min(0.9, math.floor(10 * min(values, default=0.0)) / 10)
 
 
-def _marked(mistake: Mistake) -> dict[str, Any]:
+def _marked(mistake: Mistake, words: Words) -> dict[str, Any]:
     """The mistake with its words coloured by what they did, the strongest one most."""
     strongest = max((abs(piece.effect) for piece in mistake.pieces if piece.effect), default=0.0)
     read = [place for place, piece in enumerate(mistake.pieces) if piece.effect is not None]
@@ -117,7 +175,7 @@ def _marked(mistake: Mistake) -> dict[str, Any]:
         shown += len(text)
         percent = round(STRONGEST_MARK * abs(piece.effect or 0.0) / strongest) if strongest else 0
         pieces.append(
-            {"text": text, "percent": percent, "side": _side(piece, percent), "title": _told(piece)}
+            {"text": text, "percent": percent, "side": _side(piece, percent), "title": _told(piece, words)}
         )
     before = sum(len(piece.text) for piece in mistake.pieces[:first])
     whole = sum(len(piece.text) for piece in mistake.pieces)
@@ -130,8 +188,8 @@ def _side(piece: Piece, percent: int) -> str:
     return "for" if piece.effect > 0 else "against"
 
 
-def _told(piece: Piece) -> str:
-    return "" if piece.score_without is None else f"without it {100 * piece.score_without:.1f} %"
+def _told(piece: Piece, words: Words) -> str:
+    return "" if piece.score_without is None else f"without it {words.value(piece.score_without)}"
 
 
 def _reliability(axes: Axes, before: list[ReliabilityBin], after: list[ReliabilityBin]) -> None:
@@ -157,9 +215,20 @@ def _roc(axes: Axes, curves: Curves) -> None:
 
 
 def _precision_recall(axes: Axes, curves: Curves, result: EvaluationResult) -> None:
-    axes.axhline(1 / len(result.classes), color=MUTED, linestyle=":", linewidth=1.5)
+    claims = result.test_rows * len(result.classes)
+    axes.axhline(
+        sum(scores.rows for scores in result.classes) / claims, color=MUTED, linestyle=":", linewidth=1.5
+    )
     axes.plot(curves.recall, curves.precision, color=ACCENT, linewidth=2)
     _unit_square(axes, "recall", "precision")
+
+
+def _scatter(axes: Axes, scatter: Scatter) -> None:
+    ends = min(*scatter.labels, *scatter.predicted), max(*scatter.labels, *scatter.predicted)
+    axes.plot(ends, ends, color=MUTED, linestyle=":", linewidth=1.5)
+    axes.scatter(scatter.labels, scatter.predicted, s=10, color=ACCENT, alpha=0.5)
+    axes.set_xlabel("label")
+    axes.set_ylabel("predicted")
 
 
 def _unit_square(axes: Axes, across: str, up: str) -> None:

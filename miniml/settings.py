@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from miniml.errors import InputError
 from miniml.installation import NAMESPACE, PREDICTOR_ACCOUNT
 from miniml.sources import S3_SCHEME, s3_address
+from miniml.task import AUTO, Task
 from miniml.tracking import targets
 
 PRECISIONS = ("auto", "bf16", "fp32")
 SCHEDULES = ("linear", "cosine", "constant")
-CLASS_WEIGHTS = ("none", "balanced")
+BALANCED = "balanced"
+CLASS_WEIGHTS = ("none", BALANCED)
 LAST = "last"
 BEST_BY = ("accuracy", "macro_f1", "loss", LAST)
 TRUNCATION_SIDES = ("left", "right")
@@ -40,6 +42,13 @@ class DataSettings:
     label_column: str = "label"
     label_names: str = ""
     """Names for the classes, comma-separated, in the order of the sorted labels; "" keeps the source's."""
+    task: str = "auto"
+    """What a text gets, as transformers calls it: single_label_classification, multi_label_classification or
+    regression. "auto" sees it in the labels: lists of them are several labels, numbers with a fraction a regression;
+    whole numbers and words are classes."""
+    label_separator: str = ""
+    """What stands between the labels of one text where a column has them as one string: "|" reads "toxic|insult" as
+    two. An empty string has none. It makes the task multi_label_classification."""
     row_filter: str = ""
     """`column=value` keeps only the rows whose column reads so; "" keeps all."""
     group_column: str = ""
@@ -83,6 +92,17 @@ class DataSettings:
         require_at_least(
             "min_rows_per_class", self.min_rows_per_class, 3, "Each of the three splits needs one."
         )
+        require_one_of("task", self.task, (AUTO, *Task))
+        if self.label_separator and self.task not in (AUTO, Task.MULTI_LABEL):
+            raise InputError(
+                f"label_separator is {self.label_separator!r}, but task is {self.task}, in which a text has no several "
+                f"labels. Set task to {Task.MULTI_LABEL}, or leave label_separator out."
+            )
+        if self.label_names and self.task == Task.REGRESSION:
+            raise InputError(
+                f"label_names is {self.label_names!r}, but task is {self.task}, which has no classes to name. "
+                f"Leave label_names out."
+            )
         require_one_of("conflicting_labels", self.conflicting_labels, CONFLICT_RULES)
         require_one_of("near_duplicates", self.near_duplicates, NEAR_DUPLICATE_RULES)
         if not 0.3 <= self.near_duplicate_threshold <= 1:
@@ -162,7 +182,8 @@ class TrainingSettings:
     """Points of the validation curve; each costs a pass over the validation rows. The last step is always one."""
     best_by: str = "accuracy"
     """The weights are kept of the point that is best by this validation figure, the later of equals; "last" keeps
-    those of the last step."""
+    those of the last step. "accuracy" is of all labels of a text where it may have several, and of numbers the mean
+    absolute error."""
     early_stopping: int = 0
     """Ends the training after so many points in a row that were no better by `best_by`; 0 never does."""
     precision: str = "auto"
@@ -318,7 +339,8 @@ class GateSettings:
     """What a model must reach to be deployed. A threshold is reached by the figure as it was measured."""
 
     min_accuracy: float = 0.4
-    """Of five classes, twice what guessing gets; every job has its own."""
+    """Of five classes, twice what guessing gets; every job has its own. Where a text may have several labels, all of
+    them must be right (subset accuracy); a regression has none, and `min_metrics` says what it must reach."""
     min_metrics: str = ""
     """Least values of further figures of the evaluation: "macro_f1=0.7, mcc=0.4"."""
     max_calibration_error: float = 1.0
@@ -330,7 +352,8 @@ class GateSettings:
     error_rate: float = 0.05
     """How often, at most, a model that is no better than the champion may be let through."""
     min_gain: float = 0.0
-    """The least gain in accuracy over the champion, as measured, that is worth a deployment."""
+    """The least gain in accuracy over the champion, as measured, that is worth a deployment; of a regression, the
+    share by which its mean absolute error must be below the champion's."""
 
     def __post_init__(self) -> None:
         require_share("min_accuracy", self.min_accuracy)

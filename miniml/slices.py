@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from miniml.bootstrap import share_with_interval
 from miniml.evaluation_result import Figure, Slice
 from miniml.predictions import Predictions
+from miniml.task import Task, more_is_better
 
 # By length and by numbers: quarters of the rows, as far as equal values let them.
 BINS = 4
@@ -28,7 +28,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def slices_of(predictions: Predictions, max_length: int, min_rows: int) -> tuple[list[Slice], list[Slice]]:
-    """The accuracy on each part of the test, the worst first, and apart from them those of under `min_rows` rows.
+    """The task's measure on each part of the test, the worst first, and apart those of under `min_rows` rows.
 
     Cut by length in tokens, by label, and by every further column: numbers into quarters, words into their most
     frequent values.
@@ -38,12 +38,12 @@ def slices_of(predictions: Predictions, max_length: int, min_rows: int) -> tuple
         rows = int(inside.sum())
         if rows == len(inside):
             continue  # the whole test is no part of it
-        accuracy = Figure(*share_with_interval(int(predictions.right[inside].sum()), rows))
-        found.append(Slice(column, value, rows, accuracy))
+        found.append(Slice(column, value, rows, Figure(*predictions.measure(inside))))
     large = [part for part in found if part.rows >= min_rows]
     small = [part for part in found if part.rows < min_rows]
+    better = 1 if more_is_better(predictions.task.measure) else -1
     return (
-        sorted(large, key=lambda part: (part.accuracy.value, -part.rows)),
+        sorted(large, key=lambda part: (better * part.figure.value, -part.rows)),
         sorted(small, key=lambda part: -part.rows),
     )
 
@@ -52,9 +52,11 @@ def _parts(predictions: Predictions, max_length: int) -> Iterator[tuple[str, str
     for value, inside in _by_number(predictions.tokens.astype(np.float64), whole=True):
         cut = f", cut to {max_length}" if predictions.tokens[inside].max() > max_length else ""
         yield "length", f"{value} tokens{cut}", inside
-    for place, label in enumerate(predictions.labels):
-        if (inside := predictions.references == place).any():
-            yield "label", label, inside
+    by_label = predictions.parts()
+    if predictions.task == Task.REGRESSION:
+        by_label = _by_number(predictions.references, whole=False)
+    for value, inside in by_label:
+        yield "label", value, inside
     for column, values in predictions.columns.items():
         for value, inside in _by_value(values):
             yield column, value, inside

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from miniml.task import more_is_better
+
 HISTORY_NAME = "training_history.json"
 Points = list[dict[str, float]]
 
@@ -40,4 +42,8 @@ def validation_shares(points: Points) -> list[str]:
     """The names of validation's figures that lie between 0 and 1, and are better when higher."""
     names = dict.fromkeys(name for point in points for name in point if is_figure(name))
     names.pop("eval_loss", None)
-    return [name for name in names if all(0 <= value <= 1 for value in line(points, name)[1])]
+    return [
+        name
+        for name in names
+        if more_is_better(name) and all(0 <= value <= 1 for value in line(points, name)[1])
+    ]

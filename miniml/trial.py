@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -9,11 +10,8 @@ import requests
 
 from miniml.cluster import Cluster
 from miniml.errors import ClusterError, DeploymentError
-from miniml.evaluation_result import EvaluationResult
+from miniml.evaluation_result import EvaluationResult, Sample
 from miniml.progress import note
-
-TOLERANCE = 0.02
-"""Of a probability. Other processors and faster engines round otherwise; another model differs by far more."""
 
 # Seconds between tries: a Service forwards to a pod a moment after the pod is ready.
 RETRY_AFTER = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -35,14 +33,25 @@ def try_out(
     answers = _answers(cluster, service, texts, retry_after)
     worst = 0.0
     for sample, answer in zip(result.samples, answers, strict=True):
-        for label, expected in sample.probabilities.items():
-            worst = max(worst, abs(expected - answer["probabilities"].get(label, 0.0)))
-    if worst > TOLERANCE:
-        raise DeploymentError(
-            f"{name} answers, but not as the evaluated model did: a probability is off by {worst:.3f} (at most "
-            f"{TOLERANCE} is taken for rounding). Another model or another version of the image is being served."
-        )
+        what, off = _difference(sample, answer)
+        worst = max(worst, off)
+        if off > sample.tolerance:
+            raise DeploymentError(
+                f"{name} answers, but not as the evaluated model did: a {what} is off by {off:.3f} (at most "
+                f"{sample.tolerance:g} is taken for rounding). Another model or another version of the image is being "
+                f"served."
+            )
     note(f"asked {name} {len(texts)} texts: the answers are evaluation's, within {worst:.4f}")
+
+
+def _difference(sample: Sample, answer: dict[str, Any]) -> tuple[str, float]:
+    """What an answer is made of, and how far it lies from the evaluated one."""
+    if sample.value is not None:
+        return "number", abs(sample.value - answer.get("value", math.inf))
+    served = answer.get("probabilities", {})
+    return "probability", max(
+        abs(share - served.get(label, 0.0)) for label, share in sample.probabilities.items()
+    )
 
 
 def _answers(

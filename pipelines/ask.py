@@ -29,7 +29,7 @@ Serving = Callable[[Path, str], AbstractContextManager[str]]
 
 
 def ask(serving: Serving, model_dir: Path, name: str, texts: list[str]) -> list[dict[str, Any]]:
-    """The predictor's answers to `texts`: text, label, score and probabilities of each.
+    """The predictor's answers to `texts`: each text, and what the task answers (see `miniml.heads`).
 
     Raises:
         ServingError: it did not start or answer; the message holds the last of what it printed.
@@ -41,6 +41,15 @@ def ask(serving: Serving, model_dir: Path, name: str, texts: list[str]) -> list[
     return [
         {"text": text, **answer} for text, answer in zip(texts, response.json()["predictions"], strict=True)
     ]
+
+
+def told(answer: dict[str, Any]) -> str:
+    """One answer on one line: what the text is given, and every probability where there are any."""
+    if "value" in answer:
+        return f"{answer['value']:.4g}"
+    given = [answer["label"]] if "label" in answer else answer["labels"]
+    shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
+    return f"{', '.join(given) or 'no label'} ({shares})"
 
 
 def serving_command(model_dir: Path, name: str, port: int) -> list[str]:

@@ -22,7 +22,7 @@ from miniml.errors import MinimlError
 from miniml.progress import duration
 from pipelines import cluster_commands, job, local
 from pipelines.arguments import add_arguments, arguments_of
-from pipelines.ask import serving_command
+from pipelines.ask import serving_command, told
 from pipelines.names import module_of, program_of
 from pipelines.presets import PRESETS
 
@@ -105,15 +105,16 @@ def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
 def _tell(summary: dict[str, Any], latest: Path) -> None:
     for answer in summary["predictions"]:
         text = answer["text"] if len(answer["text"]) <= 90 else answer["text"][:89] + "…"
-        shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
-        print(f'        "{text}"\n          -> {answer["label"]} ({shares})')
-    low, high = summary["accuracy_interval"]
+        print(f'        "{text}"\n          -> {told(answer)}')
+    measure = summary["measure"]
+    low, high = summary[f"{measure}_interval"]
     search = latest / "search_report.html"
     reasons = "\n".join(f"  {reason}" for reason in summary["reasons"])
     manifest = latest / "inference_service.yaml" if summary["manifest"] else "none: the model is not deployed"
     print(
         f"\n{summary['verdict']}:\n{reasons}\n"
-        f"accuracy   {summary['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f}, {summary['test_rows']:,} rows)\n"
+        f"{measure.replace('_', ' '):<10} {summary[measure]:.3f} (95 % interval {low:.3f} to {high:.3f}, "
+        f"{summary['test_rows']:,} rows)\n"
         f"report     {latest / 'report.html'}\n"
         + (f"search     {search}\n" if search.exists() else "")
         + f"model      {latest / 'model'}\n"

@@ -15,6 +15,7 @@ from miniml.cluster import Cluster
 from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
 from miniml.trial import ask_by_name
 from pipelines.arguments import add_arguments, arguments_of, check_values
+from pipelines.ask import told
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.names import program_of
 from pipelines.submission import (
@@ -170,8 +171,7 @@ def _predict(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     else:
         answers = ask_by_name(Cluster.connect(), options.namespace, options.service_name, options.text)
     for text, answer in zip(options.text, answers, strict=True):
-        shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
-        print(f'"{text}"\n  -> {answer["label"]} ({shares})')
+        print(f'"{text}"\n  -> {told(answer)}')
 
 
 def _ask(url: str, name: str, texts: list[str]) -> list[dict[str, Any]]:
@@ -186,7 +186,9 @@ def _ask(url: str, name: str, texts: list[str]) -> list[dict[str, Any]]:
         raise SubmissionError(f"{address} answers {answer.status_code}: {answer.text[:300]}")
     try:
         predictions: list[dict[str, Any]] = answer.json()["predictions"]
-        if len(predictions) == len(texts) and all("probabilities" in one for one in predictions):
+        if len(predictions) == len(texts) and all(
+            "probabilities" in one or "value" in one for one in predictions
+        ):
             return predictions
     except (ValueError, KeyError, TypeError):
         pass  # Said below, as for an answer of another shape.

@@ -153,8 +153,9 @@ def summarise(
     verdict = finished.outputs["verdict"].metadata
     service = finished.folder / "inference_service.yaml"
     return {
-        "accuracy": result.accuracy.value,
-        "accuracy_interval": [result.accuracy.low, result.accuracy.high],
+        "measure": result.task.measure,
+        result.task.measure: result.headline.value,
+        f"{result.task.measure}_interval": [result.headline.low, result.headline.high],
         "majority_share": result.majority_share,
         "train_rows": int(rows["train"]),  # kfp reads every number of its metadata as a float.
         "test_rows": result.test_rows,

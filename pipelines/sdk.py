@@ -47,7 +47,7 @@ class Results:
     deployed: bool
     """Whether the gate let the model through."""
     ask: Callable[[list[str]], Answers]
-    """Asks the served model over HTTP: label, score and probabilities of each text."""
+    """Asks the served model over HTTP: what the task answers of each text (see `miniml.heads`)."""
 
 
 class Run(ABC):

@@ -25,7 +25,7 @@ class PredictionCache:
         )
 
     def get(self, text: str) -> Probabilities | None:
-        """The probabilities of `text`, shape [labels], where they are known still."""
+        """The probabilities of `text`, or its number, shape [width], where they are known still."""
         if self._entries is None:
             return None
         found = self._entries.get(self._key(text))

@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from miniml import probes
 from miniml.classifier import Classifier
 from miniml.engines import REFERENCE, Engine, Logits, OpenVinoEngine, TokenIds, TorchEngine, builders
 from miniml.errors import InputError
+from miniml.heads import Head
 
 AUTO = "auto"
 # It takes half a minute to compile, so it is used where it is asked for.
 ONLY_WHEN_ASKED = ("torch-compiled",)
-# How far a probability may lie from the reference's. bfloat16 keeps 8 bits of a number, which comes to
-# some 0.01 at the end of a small encoder.
+# How far a probability may lie from the reference's, or a number in standard deviations of the labels. bfloat16 keeps
+# 8 bits of a number, which comes to some 0.01 at the end of a small encoder.
 TOLERANCE = 0.02
 # Tokens of the single requests that are timed; the short ones decide, the long one is checked and shown.
 SINGLES = (16, 64, 256)
@@ -104,14 +103,14 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
         if name != REFERENCE:
             engine = available[name]()
             found, seconds = _tried(classifier.on(engine), shapes)
-        trial = Trial(name, seconds, _difference(found, expected))
+        trial = Trial(name, seconds, _difference(classifier.head, found, expected))
         trials.append(trial)
         if trial.admitted:
             engines[name] = engine
     if not engines:
         raise InputError(
-            f"engine {wanted!r} differs from {REFERENCE} by {trials[0].difference:.3f} in a probability, more than "
-            f"{TOLERANCE}. Choose {AUTO} or {REFERENCE}."
+            f"engine {wanted!r} differs from {REFERENCE} by {trials[0].difference:.3f} {classifier.head.differs_in}, "
+            f"more than {TOLERANCE}. Choose {AUTO} or {REFERENCE}."
         )
     admitted = [trial for trial in trials if trial.engine in engines]
     single = min(admitted, key=lambda trial: sum(trial.seconds[:SHORT]))
@@ -158,22 +157,15 @@ def _tried(
     return answers, tuple(seconds)
 
 
-def _difference(found: Sequence[Logits], expected: Sequence[Logits]) -> float:
-    """How far a probability may come to lie from the reference's, judging by the logits on these texts.
-
-    On a text that the model is sure of, an error in the logits hardly moves the probabilities; where it is
-    in doubt, an error of d between two logits moves them by up to tanh(d / 4). That is what is told, so
-    that a few sure texts do not pass for agreement.
-    """
-    largest = 0.0
-    for a, b in zip(found, expected, strict=True):
-        largest = float(np.max([largest, np.ptp(a - b, axis=1).max()]))  # np.max lets a nan through
-    return math.tanh(largest / 4) if math.isfinite(largest) else math.inf
+def _difference(head: Head, found: Sequence[Logits], expected: Sequence[Logits]) -> float:
+    """The largest disagreement on any shape; infinite where an output is no number."""
+    differences = [head.disagreement(a, b) for a, b in zip(found, expected, strict=True)]
+    return max(differences) if all(map(math.isfinite, differences)) else math.inf
 
 
 def _table(trials: Sequence[Trial], shapes: Sequence[list[TokenIds]], single: str, batched: str) -> str:
     heads = [f"{len(shape)}×{max(map(len, shape))}" for shape in shapes]
-    lines = [f"{'engine':<16}" + "".join(f"{head + ' ms':>11}" for head in heads) + f"{'max Δp':>9}"]
+    lines = [f"{'engine':<16}" + "".join(f"{head + ' ms':>11}" for head in heads) + f"{'max Δ':>9}"]
     for trial in trials:
         figures = "".join(f"{seconds * 1000:>11.1f}" for seconds in trial.seconds)
         uses = [use for use, name in (("single texts", single), ("batches", batched)) if name == trial.engine]

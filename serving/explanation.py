@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from miniml.classifier import Prediction
 from miniml.evaluation_result import Piece
 from miniml.occlusion import Occlusion
 from serving.inference import Inference
@@ -18,8 +18,10 @@ MOST_RUNS = 48
 class Explanation:
     """The answer for one text, and the pieces that, one after the other, make up that text."""
 
-    prediction: Prediction
+    prediction: Any
     pieces: list[Piece]
+    of: str
+    """The label that the pieces speak for or against; empty where the answer is a number."""
 
 
 async def explain(inference: Inference, text: str, *, timeout_s: float | None = None) -> Explanation:
@@ -37,6 +39,8 @@ async def explain(inference: Inference, text: str, *, timeout_s: float | None = 
     most = min(MOST_RUNS, inference.most_texts - 1)
     occlusion = Occlusion(text, await inference.words(text), most)
     whole, *rows = await inference.probabilities([text, *occlusion.shortened], timeout_s=timeout_s)
-    prediction = inference.classifier.prediction(whole)
-    place = inference.labels.index(prediction.label)
-    return Explanation(prediction, occlusion.pieces(prediction.score, [float(row[place]) for row in rows]))
+    head = inference.classifier.head
+    place = head.focus(whole)
+    pieces = occlusion.pieces(float(whole[place]), [float(row[place]) for row in rows], head.evidence)
+    of = head.labels[place] if head.labels else ""
+    return Explanation(inference.classifier.prediction(whole), pieces, of)

@@ -12,15 +12,17 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from miniml.classifier import Classifier, Prediction, Probabilities, Span
+from miniml.classifier import Classifier, Probabilities, Span
 from miniml.errors import MinimlError
 from miniml.processor import usable_processors
 from serving import observation
 from serving.cache import PredictionCache
 from serving.engine_choice import AUTO, Choice, choose
+from serving.forms import FORMS
 from serving.limits import require_within
 from serving.metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
 from serving.settings import CacheSettings, Limits, QueueSettings
@@ -55,6 +57,7 @@ class Inference:
         limits: Limits = Limits(),
     ) -> None:
         self.labels = classifier.labels
+        self.form = FORMS[classifier.head.task]
         self.digest = classifier.manifest.digest
         self.classifier = classifier
         self._queue = queue
@@ -80,7 +83,7 @@ class Inference:
         MODEL.info({"digest": self.digest, "engine": choice.classifier.engine.name})
         return choice
 
-    async def predict(self, texts: Sequence[str], *, timeout_s: float | None = None) -> list[Prediction]:
+    async def predict(self, texts: Sequence[str], *, timeout_s: float | None = None) -> list[Any]:
         """Answers `texts`, in their order, without blocking the event loop.
 
         Cancelling the call (its client hung up) drops what has not begun. `timeout_s` is the time that the
@@ -96,13 +99,14 @@ class Inference:
         rows = await self.probabilities(texts, timeout_s=timeout_s)
         predictions = [self.classifier.prediction(row) for row in rows]
         for prediction in predictions:
-            LABELS.labels(prediction.label).inc()
+            for label in prediction.given:
+                LABELS.labels(label).inc()
         return predictions
 
     async def probabilities(
         self, texts: Sequence[str], *, timeout_s: float | None = None
     ) -> list[Probabilities]:
-        """Each text's probabilities, shape [labels]: `predict` for texts that nobody sent, so without limits or count.
+        """Each text's probabilities, or number, shape [width], for texts that nobody sent: without limits or count.
 
         Raises:
             OverloadedError: as `predict` does.
@@ -154,7 +158,7 @@ class Inference:
     async def _encoded(self, texts: Sequence[str]) -> Request:
         loop = asyncio.get_running_loop()
         token_ids = await loop.run_in_executor(self._tokenizing, self.classifier.encode, texts)
-        return Request.of(token_ids, len(self.labels), loop.create_future())
+        return Request.of(token_ids, self.classifier.head.width, loop.create_future())
 
     def _admit(self, texts: int) -> None:
         if self.queued + texts > self._queue.texts:

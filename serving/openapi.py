@@ -5,7 +5,6 @@ KServe's routes come with the types of their Python functions, which are not wha
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,21 +24,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from miniml import __version__
-from serving.explanation import explain
+from serving.explanation import Explanation, explain
 from serving.inference import Inference
 from serving.observation import ID_HEADER, TIMEOUT_HEADER, USABLE_ID
-from serving.schemas import (
-    Answer,
-    ExplainedAnswer,
-    Question,
-    Refusal,
-    V1Answer,
-    V1Models,
-    V1Ready,
-    V1Request,
-    V2Answer,
-    V2Request,
-)
+from serving.schemas import Protocols, Question, Refusal, V1Models, V1Ready, V1Request
 from serving.settings import Limits
 
 EXAMPLE = "The staff were friendly, but we waited an hour for cold food."
@@ -105,35 +93,31 @@ def document_of(
 
     async def document() -> dict[str, Any]:
         if not written:
-            explanation = asdict(await explain(inference, EXAMPLE))
-            routes = _routes(model_name, inference.labels, explanation["prediction"], explanation["pieces"])
+            routes = _routes(model_name, inference, await explain(inference, EXAMPLE))
             written.update(_document(routes, model_name, inference.limits, token_needed=token_needed))
         return written
 
     return document
 
 
-def _routes(
-    model_name: str, labels: Sequence[str], answer: dict[str, Any], pieces: list[dict[str, Any]]
-) -> list[Route]:
+def _routes(model_name: str, inference: Inference, explanation: Explanation) -> list[Route]:
+    form, labels = inference.form, inference.labels
+    tensors = form.tensors([explanation.prediction], labels)
+    protocols = Protocols.of(form.answer, {name: tensor.datatype for name, tensor in tensors.items()})
     question = {"a text": {"text": EXAMPLE}}
-    why = {**answer, "method": "occlusion", "pieces": pieces}
+    answer = asdict(explanation.prediction)
+    why = form.explanation(explanation.prediction, explanation.of, explanation.pieces).model_dump()
     v1_requests = {"texts": {"instances": [EXAMPLE]}, "objects": {"instances": [{"text": EXAMPLE}]}}
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}
     v2_requests = {
         "all outputs": {"id": "7", "inputs": [tensor]},
-        "labels only": {"inputs": [tensor], "outputs": [{"name": "label"}]},
+        f"{form.outputs[0]} only": {"inputs": [tensor], "outputs": [{"name": form.outputs[0]}]},
     }
-    shares = list(answer["probabilities"].values())
     v2_answer = {
         "model_name": model_name,
         "id": "7",
-        "parameters": {"labels": json.dumps(labels, ensure_ascii=False)},
-        "outputs": [
-            {"name": "label", "shape": [1], "datatype": "BYTES", "data": [answer["label"]]},
-            {"name": "score", "shape": [1], "datatype": "FP32", "data": [answer["score"]]},
-            {"name": "probabilities", "shape": [1, len(shares)], "datatype": "FP32", "data": shares},
-        ],
+        "parameters": form.parameters(labels),
+        "outputs": [{"name": name, **asdict(tensor)} for name, tensor in tensors.items()],
     }
     models = {"models": [model_name]}
     ready = {"name": model_name, "ready": True}
@@ -141,23 +125,31 @@ def _routes(
     ask = partial(Route, "post")
     look = partial(Route, "get")
     look_freely = partial(Route, "get", is_open=True)
-    classify = "Classify texts"
+    classify = f"{form.verb} texts"
     is_ready = "Tell whether the model is ready"
     return [
-        ask("/predict", "miniml", "Classify one text", Answer, answer, Question, question),
+        ask("/predict", "miniml", f"{form.verb} one text", form.answer, answer, Question, question),
         ask(
             "/explain",
             "miniml",
             "Tell which words pushed the answer",
-            ExplainedAnswer,
+            form.explained,
             why,
             Question,
             question,
         ),
-        ask(f"{v1}:predict", "V1", classify, V1Answer, {"predictions": [answer]}, V1Request, v1_requests),
+        ask(
+            f"{v1}:predict",
+            "V1",
+            classify,
+            protocols.v1_answer,
+            {"predictions": [answer]},
+            V1Request,
+            v1_requests,
+        ),
         look("/v1/models", "V1", "List the models", V1Models, models),
         look_freely(v1, "V1", is_ready, V1Ready, ready),
-        ask(f"{v2}/infer", "V2", classify, V2Answer, v2_answer, V2Request, v2_requests),
+        ask(f"{v2}/infer", "V2", classify, protocols.v2_answer, v2_answer, protocols.v2_request, v2_requests),
         look("/v2", "V2", "Tell what the server is", ServerMetadataResponse),
         look("/v2/models", "V2", "List the models", ListModelsResponse, models),
         look(v2, "V2", "Tell the model's inputs and outputs", ModelMetadataResponse),

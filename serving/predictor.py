@@ -1,34 +1,34 @@
-"""KServe's V1 and V2 protocols in front of a classifier."""
+"""KServe's V1 and V2 protocols in front of a model."""
 
 from __future__ import annotations
 
-import json
 import struct
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 
-from miniml.classifier import Prediction
+from miniml.task import Task
 from serving import deadline
+from serving.forms import FORMS, Form
 from serving.inference import Inference
 
 INPUT_NAME = "text"
-OUTPUT_NAMES = ("label", "score", "probabilities")
 V1_REMEDY = 'Send {"instances": ["a text", …]} or {"instances": [{"text": "a text"}, …]}.'
 V2_REMEDY = "Send one BYTES tensor of texts, of shape [n] or [n, 1]."
 
 
 class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
-    """Takes texts out of a request and puts label names and every probability into the answer."""
+    """Takes texts out of a request and puts the answers into the form of the task."""
 
-    def __init__(self, name: str, inference: Inference) -> None:
+    def __init__(self, name: str, inference: Inference, form: Form = FORMS[Task.SINGLE_LABEL]) -> None:
         super().__init__(name)
         self.ready = True  # its classifier was loaded before
         self._inference = inference
+        self._form = form
 
     def validate(self, payload: Any) -> Any:
         """Leaves the checks to `predict`, whose messages name the value and the remedy."""
@@ -44,37 +44,27 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
         """
         timeout_s = deadline.remaining.get()
         if isinstance(payload, InferRequest):
-            texts = v2_texts(payload)
+            texts = v2_texts(payload, self._form.outputs)
             return self._v2_answer(payload, await self._inference.predict(texts, timeout_s=timeout_s))
         predictions = await self._inference.predict(v1_texts(payload), timeout_s=timeout_s)
         return {"predictions": [asdict(prediction) for prediction in predictions]}
 
-    def _v2_answer(self, request: InferRequest, predictions: list[Prediction]) -> InferResponse:
-        count, labels = len(predictions), self._inference.labels
-        # Lists, not arrays: KServe 0.21 cannot put arrays into a gRPC answer.
-        outputs = {
-            "label": ("BYTES", [count], [prediction.label for prediction in predictions]),
-            "score": ("FP32", [count], [prediction.score for prediction in predictions]),
-            "probabilities": (
-                "FP32",
-                [count, len(labels)],
-                [share for prediction in predictions for share in prediction.probabilities.values()],
-            ),
-        }
+    def _v2_answer(self, request: InferRequest, predictions: list[Any]) -> InferResponse:
+        labels = self._inference.labels
+        outputs = self._form.tensors(predictions, labels)
         # KServe picks the requested ones over REST, and forgets to over gRPC.
-        names = dict.fromkeys(output.name for output in request.request_outputs or ()) or OUTPUT_NAMES
+        names = dict.fromkeys(output.name for output in request.request_outputs or ()) or self._form.outputs
         return InferResponse(
             response_id=request.id
             if request.id is not None
             else str(uuid.uuid4()),  # KServe's answer needs one
             model_name=self.name,
             infer_outputs=[
-                InferOutput(name, shape, datatype, data)
+                InferOutput(name, tensor.shape, tensor.datatype, tensor.data)
                 for name in names
-                for datatype, shape, data in [outputs[name]]
+                for tensor in [outputs[name]]
             ],
-            # The order of the columns. A parameter can be a string or a number, but no list.
-            parameters={"labels": json.dumps(labels, ensure_ascii=False)},
+            parameters=self._form.parameters(labels),
             use_binary_outputs=request.use_binary_outputs,
             requested_outputs=request.request_outputs,
         )
@@ -85,11 +75,7 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """What `GET /v2/models/{name}` tells of the outputs."""
-        return [
-            {"name": "label", "datatype": "BYTES", "shape": [-1]},
-            {"name": "score", "datatype": "FP32", "shape": [-1]},
-            {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(self._inference.labels)]},
-        ]
+        return self._form.types(self._inference.labels)
 
 
 # The messages name the place, the type and the remedy, and never a value, a name or a key that a client sent: each
@@ -118,14 +104,14 @@ def _v1_text(place: str, instance: Any) -> str:
     return checked_text(place, instance)
 
 
-def v2_texts(request: InferRequest) -> list[str]:
-    """The texts of a V2 request: its one BYTES tensor, of shape [n] or [n, 1]."""
+def v2_texts(request: InferRequest, outputs: Sequence[str]) -> list[str]:
+    """The texts of a V2 request for some of `outputs`: its one BYTES tensor, of shape [n] or [n, 1]."""
     if request.id is not None:
         checked_text("id", request.id)  # it goes into the answer
     _require_object("parameters", request.parameters)
     for place, output in enumerate(request.request_outputs or ()):
-        if output.name not in OUTPUT_NAMES:
-            raise InvalidInput(f"outputs[{place}] does not exist. Ask for {', '.join(OUTPUT_NAMES)}.")
+        if output.name not in outputs:
+            raise InvalidInput(f"outputs[{place}] does not exist. Ask for {', '.join(outputs)}.")
         _require_object(f"outputs[{place}].parameters", output.parameters)
     if len(request.inputs) != 1:
         raise InvalidInput(f"the request has {len(request.inputs)} inputs. {V2_REMEDY}")

@@ -19,12 +19,10 @@ from serving import deadline
 from serving.explanation import explain
 from serving.inference import Inference
 from serving.predictor import checked_text
-from serving.schemas import Answer, ExplainedAnswer, ExplainedPiece, Question
+from serving.schemas import Question
 
 PAGE = Path(__file__).parent / "page"
 SWAGGER = Path(fastapi_offline.__file__).parent / "static"
-# More labels than these are counted rather than named at the head of the page.
-MOST_LABELS = 8
 DIGITS_OF_DIGEST = 12
 
 # A page asks nobody but this server, and shows nothing in a frame of somebody else's.
@@ -46,22 +44,19 @@ SWAGGERS_HEADERS = {
 
 def questions(inference: Inference) -> APIRouter:
     """`POST /predict` and `POST /explain`, for one text and without a protocol's ceremony."""
-    router = APIRouter()
+    router, form = APIRouter(), inference.form
 
-    @router.post("/predict")
-    async def predict(question: Question) -> Answer:
+    @router.post("/predict", response_model=form.answer)
+    async def predict(question: Question) -> Any:
         texts = [checked_text("text", question.text)]
         (prediction,) = await inference.predict(texts, timeout_s=deadline.remaining.get())
-        return Answer(**asdict(prediction))
+        return form.answer(**asdict(prediction))
 
-    @router.post("/explain")
-    async def why(question: Question) -> ExplainedAnswer:
+    @router.post("/explain", response_model=form.explained)
+    async def why(question: Question) -> Any:
         text = checked_text("text", question.text)
         explanation = await explain(inference, text, timeout_s=deadline.remaining.get())
-        return ExplainedAnswer(
-            **asdict(explanation.prediction),
-            pieces=[ExplainedPiece(**asdict(piece)) for piece in explanation.pieces],
-        )
+        return form.explanation(explanation.prediction, explanation.of, explanation.pieces)
 
     return router
 
@@ -85,7 +80,10 @@ def add_pages(
     app.mount("/page", StaticFiles(directory=PAGE / "static"))
     words = {
         "model_name": model_name,
-        "classes": _told(inference.labels),
+        "classes": inference.form.told(inference.labels),
+        "verb": inference.form.verb,
+        "act": inference.form.verb.lower(),
+        "bars": inference.form.bars,
         "characters": str(inference.limits.characters),
         "max_length": str(inference.classifier.max_length),
         "digest": inference.digest[:DIGITS_OF_DIGEST],
@@ -106,8 +104,3 @@ def _add_page(app: FastAPI, path: str, file: str, words: dict[str, str], headers
         return HTMLResponse(page, headers=headers)
 
     app.add_api_route(path, answer, include_in_schema=False)
-
-
-def _told(labels: tuple[str, ...]) -> str:
-    more = [f"{len(labels) - MOST_LABELS} more"] if len(labels) > MOST_LABELS else []
-    return f"{len(labels)} classes: {', '.join([*labels[:MOST_LABELS], *more])}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -45,6 +48,46 @@ class ExplainedAnswer(Answer):
     pieces: list[ExplainedPiece] = Field(description="One after the other they make up the text.")
 
 
+class LabelsAnswer(BaseModel):
+    """The labels that the text is given, and every label's probability."""
+
+    labels: list[str] = Field(description="In the model's order; there may be none.")
+    probabilities: dict[str, Probability] = Field(
+        description="By label, in the model's order, each by itself: they need not sum to 1."
+    )
+
+
+class ExplainedLabelsAnswer(LabelsAnswer):
+    """The answer, and which words pushed the most probable label."""
+
+    method: Literal["occlusion"] = "occlusion"
+    explained: str = Field(description="The label that effects and scores of the pieces are of.")
+    pieces: list[ExplainedPiece] = Field(description="One after the other they make up the text.")
+
+
+class NumberAnswer(BaseModel):
+    """The number that the model gives the text."""
+
+    value: float = Field(description="In the unit of the labels that the model was trained on.")
+
+
+class NumberPiece(BaseModel):
+    """A part of the text, and what it did to the number."""
+
+    text: str
+    effect: float | None = Field(
+        description="By how much the number falls without this piece. Null where the model does not read the piece."
+    )
+    score_without: float | None = Field(description="The number without this piece.")
+
+
+class ExplainedNumberAnswer(NumberAnswer):
+    """The answer, and which words pushed it."""
+
+    method: Literal["occlusion"] = "occlusion"
+    pieces: list[NumberPiece] = Field(description="One after the other they make up the text.")
+
+
 class Refusal(BaseModel):
     """What every error answers, whatever the route."""
 
@@ -55,12 +98,6 @@ class V1Request(BaseModel):
     """Texts, each by itself or as an object."""
 
     instances: list[str | Question] = Field(min_length=1)
-
-
-class V1Answer(BaseModel):
-    """The answers, in the order of the texts."""
-
-    predictions: list[Answer]
 
 
 class V1Models(BaseModel):
@@ -85,33 +122,55 @@ class V2Input(BaseModel):
     data: list[str]
 
 
-class V2WantedOutput(BaseModel):
-    """An output to answer with."""
+@dataclass(frozen=True)
+class Protocols:
+    """What V1 answers, and V2 takes and answers, with the answers of one task."""
 
-    name: Literal["label", "score", "probabilities"]
+    v1_answer: type[BaseModel]
+    v2_request: type[BaseModel]
+    v2_answer: type[BaseModel]
+
+    @classmethod
+    def of(cls, answer: type[BaseModel], outputs: dict[str, str]) -> Protocols:
+        """`outputs` has the datatypes of V2's outputs by name."""
+        # Types made of names that the model decides, which no type checker can follow.
+        name: Any = Literal[*outputs]
+        datatypes = tuple(dict.fromkeys(outputs.values()))
+        datatype: Any = Literal[*datatypes]
+        data: Any = reduce(or_, (_DATA[each] for each in datatypes))
+        wanted: Any = create_model("V2WantedOutput", __doc__="An output to answer with.", name=(name, ...))
+        wanted_ones: Any = list[wanted] | None
+        output: Any = create_model(
+            "V2Output",
+            __doc__="One output; its shape begins with the number of texts.",
+            name=(name, ...),
+            shape=(list[int], ...),
+            datatype=(datatype, ...),
+            data=(data, ...),
+        )
+        return cls(
+            create_model(
+                "V1Answer",
+                __doc__="The answers, in the order of the texts.",
+                predictions=(list[answer], ...),  # type: ignore[valid-type]
+            ),
+            create_model(
+                "V2Request",
+                __doc__="An inference request with one input.",
+                id=(str | None, Field(None, description="Comes back with the answer.")),
+                inputs=(list[V2Input], Field(min_length=1, max_length=1)),
+                outputs=(wanted_ones, Field(None, description="Those wanted; all by default.")),
+            ),
+            create_model(
+                "V2Answer",
+                __doc__="An inference answer. Its parameter `labels`, where there are any, tells their order, as JSON.",
+                model_name=(str, ...),
+                id=(str, ...),
+                parameters=(dict[str, Any] | None, None),
+                outputs=(list[output], ...),
+            ),
+        )
 
 
-class V2Request(BaseModel):
-    """An inference request with one input."""
-
-    id: str | None = Field(None, description="Comes back with the answer.")
-    inputs: list[V2Input] = Field(min_length=1, max_length=1)
-    outputs: list[V2WantedOutput] | None = Field(None, description="Those wanted; all by default.")
-
-
-class V2Output(BaseModel):
-    """One output: `label` (BYTES, [n]), `score` (FP32, [n]) or `probabilities` (FP32, [n, labels])."""
-
-    name: Literal["label", "score", "probabilities"]
-    shape: list[int]
-    datatype: Literal["BYTES", "FP32"]
-    data: list[str] | list[float]
-
-
-class V2Answer(BaseModel):
-    """An inference answer. Its parameter `labels` tells the columns of `probabilities`, as JSON."""
-
-    model_name: str
-    id: str
-    parameters: dict[str, Any]
-    outputs: list[V2Output]
+_DATA = {"BYTES": list[str], "FP32": list[float], "BOOL": list[bool]}
+"""By V2's datatype, what JSON has."""

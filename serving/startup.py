@@ -55,8 +55,9 @@ def serve(options: argparse.Namespace) -> None:
     furnish(app, inference, settings, docs=options.enable_docs_url)
     url = f"http{'s' if options.ssl_certfile else ''}://127.0.0.1:{options.http_port}"
     also = f" and gRPC at 127.0.0.1:{options.grpc_port}" if options.enable_grpc else ""
+    told = f"labels: {', '.join(inference.labels)}" if inference.labels else "a number for each text"
     server = Server(
-        f"serving {options.model_name!r} at {url}{also} (labels: {', '.join(inference.labels)})",
+        f"serving {options.model_name!r} at {url}{also} ({told})",
         _grpc(options, settings),
         http_port=options.http_port,
         enable_latency_logging=options.enable_latency_logging,
@@ -65,7 +66,7 @@ def serve(options: argparse.Namespace) -> None:
     gc.freeze()  # what is loaded stays, so no collection need look at it again
     gc.enable()
     with access_log(settings.access_log):
-        server.start([Predictor(options.model_name, inference)])
+        server.start([Predictor(options.model_name, inference, inference.form)])
 
 
 def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer | None:

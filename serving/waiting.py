@@ -42,7 +42,7 @@ class Request:
     """Texts that came together, and their answer. All but `waiting` belongs to the event loop."""
 
     answer: asyncio.Future[Probabilities]
-    """In the end the probabilities, shape [texts, labels]."""
+    """In the end the probabilities, or numbers, shape [texts, width]."""
     rows: Probabilities
     unanswered: int
     tokens: int
@@ -50,15 +50,15 @@ class Request:
     """Those that no batch has taken yet."""
 
     @classmethod
-    def of(cls, token_ids: Sequence[TokenIds], labels: int, answer: asyncio.Future[Probabilities]) -> Request:
-        rows = np.empty((len(token_ids), labels), dtype=np.float32)
+    def of(cls, token_ids: Sequence[TokenIds], width: int, answer: asyncio.Future[Probabilities]) -> Request:
+        rows = np.empty((len(token_ids), width), dtype=np.float32)
         request = cls(answer, rows, len(token_ids), sum(map(len, token_ids)))
         now = time.monotonic()
         request.waiting = [Text(request, place, ids, now) for place, ids in enumerate(token_ids)]
         return request
 
     def put(self, place: int, row: Probabilities) -> None:
-        """Takes one text's probabilities, shape [labels]; the last of them completes the answer."""
+        """Takes one text's probabilities, or number, shape [width]; the last of them completes the answer."""
         self.rows[place] = row
         self.unanswered -= 1
         if not self.unanswered and not self.answer.done():

@@ -43,7 +43,8 @@ def classifier(model_dir: Path) -> Classifier:
 @pytest.fixture
 def server(classifier: Classifier) -> Iterator[KubernetesServer]:
     def answer(text: str) -> dict[str, float]:
-        return classifier.predict([text])[0].probabilities
+        (prediction,) = classifier.predict([text])
+        return dict(prediction.probabilities)
 
     with KubernetesServer(answer) as running:
         yield running

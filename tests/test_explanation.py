@@ -49,7 +49,7 @@ def test_a_tokenizer_that_counts_blanks_as_part_of_words_leaves_them_out(classif
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, model_max_length=8
     )
-    other = Classifier(classifier.engine, tokenizer, classifier.labels, classifier.manifest)
+    other = Classifier(classifier.engine, tokenizer, classifier.head, classifier.manifest)
     assert words(other, "a b") == ["a", "b"]
 
 

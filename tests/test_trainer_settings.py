@@ -17,6 +17,7 @@ from miniml import data, training
 from miniml.classifier import Classifier
 from miniml.data import preparation
 from miniml.errors import InputError
+from miniml.heads import OneClass
 from miniml.processor import has_bf16
 from miniml.settings import DataSettings, TrainingSettings
 from miniml.training.batches import LengthGrouped, passes
@@ -331,7 +332,7 @@ def test_the_same_seed_gives_the_same_figures(train: Any) -> None:
 def test_attention_is_torchs_own_fast_one(train: Any, tmp_path: Path, encoder: Path) -> None:
     from miniml.training.pretrained import Pretrained
 
-    pretrained = Pretrained.load(encoder, ["bad", "good"], TrainingSettings(model_id=str(encoder)))
+    pretrained = Pretrained.load(encoder, OneClass(("bad", "good")), TrainingSettings(model_id=str(encoder)))
     model, _ = pretrained.classifier()
     assert model.config._attn_implementation == "sdpa"
 

@@ -35,6 +35,41 @@ def write_reviews(path: Path, rows: int = 120, *, delimiter: str = ",") -> Path:
     return path
 
 
+def _mixed(good: int, bad: int, number: int) -> str:
+    """A review of so many good and bad words, which its length does not tell."""
+    draw = random.Random(f"{good}-{bad}-{number}")
+    words = [
+        *draw.choices(NEUTRAL, k=10 - good - bad),
+        *draw.choices(GOOD, k=good),
+        *draw.choices(BAD, k=bad),
+    ]
+    draw.shuffle(words)
+    return " ".join([*words, str(number)])
+
+
+def write_tagged(path: Path, rows: int = 240) -> Path:
+    """A CSV of reviews that praise, complain too, or do neither, with the labels as one string: "complaint|praise"."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "tags"])
+        for number in range(rows):
+            praise, complaint = number % 3 > 0, number % 3 > 1
+            tags = ["complaint"] * complaint + ["praise"] * praise
+            table.writerow([_mixed(3 * praise, 3 * complaint, number), "|".join(tags)])
+    return path
+
+
+def write_scored(path: Path, rows: int = 240) -> Path:
+    """A CSV of reviews with a number: 5 and a half more for each good word, and less for each bad one."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "score"])
+        for number in range(rows):
+            good, bad = number % 4, number // 4 % 4
+            table.writerow([_mixed(good, bad, number), 5 + (good - bad) / 2])
+    return path
+
+
 WORDS = (*NEUTRAL, *GOOD, *BAD, *"0123456789", *(f"##{digit}" for digit in range(10)))
 
 

@@ -90,14 +90,9 @@ def place(pool: Pool, row: int) -> str:
 
 
 def _places(pool: Pool, group: Ints) -> str:
-    return " and ".join(
-        f"{place(pool, row)} ({pool.label_values[pool.facts.label[row]]!r})" for row in _unlike(pool, group)
-    )
+    return " and ".join(f"{place(pool, row)} ({pool.label(row)!r})" for row in _unlike(pool, group))
 
 
 def _passages(pool: Pool, rows: list[int]) -> list[Passage]:
     texts = pool.texts_of(rows)
-    return [
-        Passage.of(place(pool, row), texts[row], str(pool.label_values[pool.facts.label[row]]))
-        for row in rows
-    ]
+    return [Passage.of(place(pool, row), texts[row], str(pool.label(row))) for row in rows]

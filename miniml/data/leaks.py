@@ -52,10 +52,7 @@ def _show(pool: Pool, pairs: Pairs, which: Mask, check: str, findings: Findings)
         texts = pool.texts_of(rows)
         difference = _first_difference(texts[rows[0]], texts[rows[1]])
         passages = [
-            Passage.of(
-                place(pool, row), texts[row], str(pool.label_values[pool.facts.label[row]]), difference
-            )
-            for row in rows
+            Passage.of(place(pool, row), texts[row], str(pool.label(row)), difference) for row in rows
         ]
         findings.show(check, *passages, similarity=float(pairs.similarity[number]))
 

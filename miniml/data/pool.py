@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from miniml.task import Task
+
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -21,8 +23,8 @@ class Facts:
     """The number (in `SPLITS`) of the source's own split."""
     row: np.ndarray[Any, np.dtype[np.uint32]]
     """Its number in that split of the source, from 0."""
-    label: np.ndarray[Any, np.dtype[np.int32]]
-    """The number of its label's value, in order of appearance."""
+    label: np.ndarray[Any, Any]
+    """The number (int32) of its label's value, in order of appearance; in a regression the label itself (float64)."""
     digest: np.ndarray[Any, np.dtype[np.uint64]]
     """(rows, 2): 128 bits of BLAKE2b of the text, all white space alike."""
     group: np.ndarray[Any, np.dtype[np.uint64]] | None
@@ -41,11 +43,20 @@ class Pool:
     starts: Ints
     """The pool's number of each batch's first row, and of the row after the last."""
     facts: Facts
+    task: Task
     label_values: list[Any]
-    """The source's labels in order of appearance, a ClassLabel's by its name."""
+    """The source's labels in order of appearance, a ClassLabel's by its name: values, or tuples of those that a text
+    has; none in a regression."""
     label_order: list[str] | None
     """A ClassLabel's own order."""
     rows_read: int
+
+    def label(self, row: int) -> Any:
+        """The label of a row, as a person would write it."""
+        if self.task == Task.REGRESSION:
+            return float(self.facts.label[row])
+        value = self.label_values[self.facts.label[row]]
+        return ", ".join(map(str, value)) or "no label" if self.task == Task.MULTI_LABEL else value
 
     def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """All rows, batch by batch, each with the number of its first row."""

@@ -18,6 +18,7 @@ from miniml.folders import disk_errors_explained, written_whole
 from miniml.progress import note
 from miniml.settings import DataSettings
 from miniml.sources import HubId, locate
+from miniml.task import Task
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
                 source=source,
                 fingerprint=written.fingerprint,
                 labels=classes.names,
+                task=pool.task,
+                numbers=labels.numbers_of(pool, assignment >= 0),
                 rows=written.rows,
                 rows_per_class=written.rows_per_class,
                 settings=asdict(settings),
@@ -80,7 +83,7 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
     if report:
         from miniml.data.report import write_report  # Only here: it brings in matplotlib.
 
-        write_report(summary, findings, lengths, report)
+        write_report(summary, findings, lengths, report, pool.facts.label[assignment >= 0])
     return summary
 
 
@@ -95,7 +98,7 @@ def _splits(folder: Path) -> dict[str, datasets.Dataset]:
 
 def _tell(summary: DatasetSummary) -> None:
     rows = " + ".join(f"{count:,} {split}" for split, count in summary.rows.items())
-    note(f"{rows} rows · {len(summary.labels)} classes: {', '.join(summary.labels[:6])}")
+    note(f"{rows} rows · {_told_labels(summary)}")
     if summary.dropped:
         note("left out: " + _told(summary.dropped))
     if summary.cleaned:
@@ -104,6 +107,14 @@ def _tell(summary: DatasetSummary) -> None:
     remaining = {check: left for check in CHECKS if (left := summary.remaining(check))}
     if remaining:
         note("found and kept: " + _told(remaining))
+
+
+def _told_labels(summary: DatasetSummary) -> str:
+    if summary.task == Task.REGRESSION:
+        of = summary.numbers
+        return f"numbers from {of['least']:g} to {of['most']:g}, {of['mean']:.4g} on average"
+    kind = "classes" if summary.task == Task.SINGLE_LABEL else "labels, of which a text may have several"
+    return f"{len(summary.labels)} {kind}: {', '.join(summary.labels[:6])}"
 
 
 def _told(counts: dict[str, int]) -> str:

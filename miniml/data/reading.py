@@ -12,8 +12,9 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from miniml.data.columns import RowFilter, dictionary, named
+from miniml.data.encoding import encoder_of, task_of, unlabelled
 from miniml.data.findings import Findings, Passage
 from miniml.data.pool import Facts, Pool
 from miniml.data.summary import SPLITS
@@ -21,9 +22,7 @@ from miniml.data.texts import CLEANING, faults, suspicious
 from miniml.errors import InputError
 from miniml.settings import DataSettings
 from miniml.tables import Table
-
-# More values than this are no classes: free text, ids or prices.
-MOST_CLASSES = 10_000
+from miniml.task import Task
 
 
 def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findings, scratch: Path) -> Pool:
@@ -33,7 +32,8 @@ def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findin
         InputError: a column is not there or of the wrong type, or rows are unusable and may not be left out.
     """
     _require_columns(tables, settings)
-    reading = _Reading(settings, findings)
+    task = task_of(tables, settings)
+    reading = _Reading(task, settings, findings)
     file = scratch / "pool.arrow"
     schema = pa.schema([(name, pa.string()) for name in ("text", *settings.carried_columns)])
     starts = [0]
@@ -48,7 +48,8 @@ def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findin
         file=file,
         starts=np.array(starts, np.int64),
         facts=reading.facts(),
-        label_values=list(reading.codes),
+        task=task,
+        label_values=reading.labels.values,
         label_order=_label_names(tables["train"], settings),
         rows_read=reading.rows_read,
     )
@@ -82,6 +83,7 @@ def _columns_asked_for(settings: DataSettings) -> list[tuple[str, str]]:
 
 def _label_names(table: Table, settings: DataSettings) -> list[str] | None:
     feature = table.features[settings.label_column]
+    feature = getattr(feature, "feature", feature)  # of a list
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
 
@@ -108,14 +110,14 @@ class _Trouble:
 
 
 class _Reading:
-    def __init__(self, settings: DataSettings, findings: Findings) -> None:
+    def __init__(self, task: Task, settings: DataSettings, findings: Findings) -> None:
         self._settings, self._findings = settings, findings
-        self.codes: dict[Any, int] = {}
+        self.labels = encoder_of(task, settings)
         self.rows_read = 0
         self._split, self._row, self._label = _Column(), _Column(), _Column()
         self._digest, self._group = _Column(), _Column()
         self._trouble: dict[str, _Trouble] = {}
-        self._filter_reads: Counter[str] = Counter()
+        self._filter = RowFilter(settings)
 
     def usable(self, split: str, table: Table) -> Iterator[pa.RecordBatch]:
         """The rows of one split that have a text and a label, as the pool holds them."""
@@ -127,7 +129,7 @@ class _Reading:
             numbers = np.arange(begin, begin + batch.num_rows)
             begin += batch.num_rows
             if self._settings.row_filter:
-                mask = self._lets_through(batch, table)
+                mask = self._filter.mask(batch, table.features)
                 batch, numbers = batch.filter(pa.array(mask)), numbers[mask]
             read += batch.num_rows
             kept = self._checked(split, table, batch, numbers, counts, firsts)
@@ -140,26 +142,12 @@ class _Reading:
             self._findings.add(check, rows, dropped=True)
         self._require_rows(split, read, taken)
 
-    def _lets_through(self, batch: pa.RecordBatch, table: Table) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        name, _, wanted = self._settings.row_filter.partition("=")
-        encoded = _dictionary(batch.column(name))
-        values = [str(_named(value, table.features[name])) for value in encoded.dictionary.to_pylist()]
-        codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        if len(self._filter_reads) < MOST_CLASSES:
-            for code, rows in zip(*np.unique(codes[codes >= 0], return_counts=True), strict=True):
-                self._filter_reads[values[code]] += int(rows)
-        # The last entry is for rows that have no value.
-        matches = np.array([value == wanted for value in values] + [wanted == "None"])
-        mask: np.ndarray[Any, np.dtype[np.bool_]] = matches[codes]
-        return mask
-
     def _require_rows(self, split: str, read: int, taken: int) -> None:
         settings = self._settings
         if settings.row_filter and not read:
-            column = settings.row_filter.partition("=")[0]
-            seen = ", ".join(repr(value) for value, _ in self._filter_reads.most_common(5))
+            seen = ", ".join(repr(value) for value, _ in self._filter.reads.most_common(5))
             raise InputError(
-                f"row_filter {settings.row_filter!r} lets no row through; column {column!r} reads {seen}."
+                f"row_filter {settings.row_filter!r} lets no row through; column {self._filter.column!r} reads {seen}."
             )
         if not taken and not self._refused():
             raise InputError(
@@ -179,11 +167,15 @@ class _Reading:
         settings = self._settings
         column = _as_strings(batch.column(settings.text_column), settings, split, numbers)
         texts = self._cleaned(split, column, numbers)
-        codes = self._label_codes(batch.column(settings.label_column), table, split, numbers)
+        codes = self.labels.encode(
+            batch.column(settings.label_column),
+            table.features[settings.label_column],
+            lambda row: f"row {numbers[row]} of split {split!r}",
+        )
         keys = [" ".join(text.split()) for text in texts]
         unusable = {
             "empty": np.array([not key for key in keys], bool),
-            "unlabelled": codes < 0,
+            "unlabelled": unlabelled(codes),
             "long": self._long(split, texts, numbers),
         }
         keep = np.ones(len(texts), bool)
@@ -237,34 +229,6 @@ class _Reading:
         self._findings.add("long", int(long.sum()))
         return np.zeros(len(texts), bool)
 
-    def _label_codes(
-        self, column: pa.Array, table: Table, split: str, numbers: np.ndarray[Any, np.dtype[np.int64]]
-    ) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """The number of each row's label; -1 where it has none."""
-        feature = table.features[self._settings.label_column]
-        encoded = _dictionary(column)
-        indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        # The last entry is for rows that have no value.
-        codes = np.full(len(encoded.dictionary) + 1, -1, np.int32)
-        for number, stored in enumerate(encoded.dictionary.to_pylist()):
-            value = _named(stored, feature)
-            if value is None or (isinstance(value, str) and not value.strip()) or value != value:
-                continue
-            if not isinstance(value, str | int | float | bool):
-                row = numbers[int(np.argmax(indices == number))]
-                raise InputError(
-                    f"label {value!r} in row {row} of split {split!r} is of type {type(value).__name__}; a label is "
-                    f"a string or a number. Set label_column."
-                )
-            codes[number] = self.codes.setdefault(value, len(self.codes))
-        if len(self.codes) > MOST_CLASSES:
-            raise InputError(
-                f"column {self._settings.label_column!r} holds more than {MOST_CLASSES:,} different values, which are "
-                f"no classes. Set label_column."
-            )
-        of_rows: np.ndarray[Any, np.dtype[np.int32]] = codes[indices]
-        return of_rows
-
     def _refused(self) -> list[str]:
         may_drop = {
             "empty": self._settings.drop_empty_texts,
@@ -291,7 +255,7 @@ class _Reading:
         return Facts(
             split=self._split.joined(np.uint8),
             row=self._row.joined(np.uint32),
-            label=self._label.joined(np.int32),
+            label=self._label.joined(self.labels.kind),
             digest=self._digest.joined(np.uint64, 2),
             group=self._group.joined(np.uint64) if self._settings.group_column else None,
         )
@@ -312,35 +276,17 @@ def _as_strings(
     return column.cast(pa.string()).fill_null("")
 
 
-def _dictionary(column: pa.Array) -> pa.DictionaryArray:
-    """Each value once, and every row by its value's number."""
-    if pa.types.is_dictionary(column.type):
-        return column
-    if pa.types.is_nested(column.type):  # Arrow cannot tell lists apart; a wrong column needs no speed.
-        values = column.to_pylist()
-        return pa.DictionaryArray.from_arrays(pa.array(range(len(values)), pa.int32()), column)
-    return pc.dictionary_encode(column)
-
-
-def _named(value: Any, feature: Any) -> Any:
-    """A ClassLabel's name in place of its number."""
-    if not isinstance(feature, datasets.ClassLabel):
-        return value
-    # -1 is what the hub's datasets write where a test split's labels are kept secret.
-    return None if value in (None, -1) else feature.int2str(value)
-
-
 def _carried(column: pa.Array, feature: Any) -> pa.StringArray:
     """A column as evaluation slices by it: words, with "" for no value."""
-    encoded = _dictionary(column)
-    values = [_named(value, feature) for value in encoded.dictionary.to_pylist()]
+    encoded = dictionary(column)
+    values = [named(value, feature) for value in encoded.dictionary.to_pylist()]
     words = pa.array(["" if value is None else str(value) for value in values], pa.string())
     return words.take(encoded.indices).fill_null("")
 
 
 def _group_hashes(column: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
     """64 bits for each row's group; rows without a group make one together."""
-    encoded = _dictionary(column)
+    encoded = dictionary(column)
     hashes = [
         int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest(), "little")
         for value in [*encoded.dictionary.to_pylist(), None]

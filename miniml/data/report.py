@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from miniml import __version__
+from miniml.data.encoding import Codes
 from miniml.data.findings import CHECKS, Example, Findings
 from miniml.data.preparation import ReportRequest
 from miniml.data.summary import SPLITS, DatasetSummary
 from miniml.data.texts import CLEANING, CONTROL
 from miniml.data.tokens import Lengths
 from miniml.drawing import ACCENT, INK, MUTED, SECOND, shortened, svg, template
+from miniml.task import Task
+
+_LABELS: dict[Task, tuple[str, Callable[[DatasetSummary], str]]] = {
+    Task.SINGLE_LABEL: ("Classes", lambda summary: str(len(summary.labels))),
+    Task.MULTI_LABEL: ("Labels", lambda summary: str(len(summary.labels))),
+    Task.REGRESSION: ("Numbers, mean", lambda summary: f"{summary.numbers['mean']:.4g}"),
+}
+"""What the labels are called, and the one figure of them that stands above all."""
 
 # More make the bars too thin to read; the largest are drawn, the rest is told in words.
 MOST_CLASSES_DRAWN = 20
 
 
 def write_report(
-    summary: DatasetSummary, findings: Findings, lengths: Lengths, request: ReportRequest
+    summary: DatasetSummary, findings: Findings, lengths: Lengths, request: ReportRequest, labels: Codes
 ) -> None:
-    """Writes the page to the request's path."""
+    """Writes the page to the request's path. `labels` are the pool's of all rows, which a regression draws."""
     drawn = min(len(summary.labels), MOST_CLASSES_DRAWN)
+    kind, figure = _LABELS[summary.task]
     page = template("data.html").render(
         version=__version__,
         summary=summary,
@@ -33,7 +44,11 @@ def write_report(
         left_out=sum(summary.dropped.values()),
         lengths=lengths,
         model_id=request.model_id,
-        classes=svg(lambda axes: _classes(axes, summary), (7.0, 1.0 + 0.5 * drawn)),
+        kind=kind,
+        figure=figure(summary),
+        classes=svg(lambda axes: _numbers(axes, labels), (7.0, 2.8))
+        if summary.task == Task.REGRESSION
+        else svg(lambda axes: _classes(axes, summary), (7.0, 1.0 + 0.5 * drawn)),
         classes_not_drawn=len(summary.labels) - drawn,
         histogram=svg(lambda axes: _histogram(axes, lengths), (7.0, 2.8)),
         checks=[_Check.of(check, summary, findings) for check in CHECKS],
@@ -115,7 +130,7 @@ def _classes(axes: Axes, summary: DatasetSummary) -> None:
         axes.barh(positions, rows, left=left, height=0.62, color=colour, alpha=alpha, label=split)
         left += rows
     for position, label in enumerate(labels):
-        share = counts[label] / max(1, sum(counts.values()))
+        share = counts[label] / max(1, sum(summary.rows.values()))
         axes.text(
             left[position], position, f"  {counts[label]:,} · {share:.1%}", va="center", color=INK, fontsize=9
         )
@@ -123,6 +138,14 @@ def _classes(axes: Axes, summary: DatasetSummary) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, max(left, default=1) * 1.25)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
+def _numbers(axes: Axes, values: Codes) -> None:
+    axes.hist(values, bins=48, color=ACCENT, alpha=0.8)
+    axes.axvline(float(values.mean()), color=SECOND, linewidth=2)
+    axes.text(float(values.mean()), axes.get_ylim()[1], " mean", color=SECOND, va="top")
+    axes.set_xlabel("label")
+    axes.set_ylabel("texts")
 
 
 def _histogram(axes: Axes, lengths: Lengths) -> None:

@@ -41,7 +41,7 @@ def split_rows(
         _require_groups(pool, kept, settings)
         _keep_groups_apart(pool, parts, findings)
     if settings.max_rows:
-        test_rows = max(round(settings.max_rows * settings.train_test_split_ratio), len(labels.codes))
+        test_rows = max(round(settings.max_rows * settings.train_test_split_ratio), labels.strata)
         if TEST in parts:
             parts[TEST], _ = cutter.draw(parts[TEST], test_rows, "test rows")
             parts[TRAIN], _ = cutter.draw(parts[TRAIN], settings.max_rows - test_rows, "rows")
@@ -69,18 +69,18 @@ def require_every_class(
     """
     for number in (TRAIN, TEST):
         codes = pool.facts.label[assignment == number]
-        for name, code in zip(labels.names, labels.codes, strict=True):
-            if not (codes == code).any():
-                if leaked:
-                    raise InputError(
-                        f"class {name!r} has no row left in the {SPLITS[number]} part of {len(codes):,} rows: "
-                        f"{leaked:,} rows had a near-duplicate in a later split. Raise near_duplicate_threshold (now "
-                        f"{settings.near_duplicate_threshold:g}), or set near_duplicates to report."
-                    )
-                raise InputError(
-                    f"class {name!r} has no row in the {SPLITS[number]} part of {len(codes):,} rows: it is too small "
-                    f"to split. Raise max_rows (now {settings.max_rows}), collect more of it, or remove the class."
-                )
+        lacking = labels.lacking(codes)
+        if lacking and leaked:
+            raise InputError(
+                f"{lacking} has no row left in the {SPLITS[number]} part of {len(codes):,} rows: "
+                f"{leaked:,} rows had a near-duplicate in a later split. Raise near_duplicate_threshold (now "
+                f"{settings.near_duplicate_threshold:g}), or set near_duplicates to report."
+            )
+        if lacking:
+            raise InputError(
+                f"{lacking} has no row in the {SPLITS[number]} part of {len(codes):,} rows: it is too small "
+                f"to split. Raise max_rows (now {settings.max_rows}), collect more of it, or remove the class."
+            )
 
 
 def _require_groups(pool: Pool, kept: Mask, settings: DataSettings) -> None:
@@ -112,15 +112,16 @@ def _keep_groups_apart(pool: Pool, parts: dict[int, Ints], findings: Findings) -
 
 class _Cutter:
     def __init__(self, pool: Pool, labels: Labels, settings: DataSettings) -> None:
-        self._facts, self._labels, self._seed = pool.facts, labels, settings.seed
+        self._facts, self._seed = pool.facts, settings.seed
+        self._strata, self._stratum = labels.strata, labels.strata_of(pool.facts.label)
 
     def draw(self, rows: Ints, size: int, purpose: str) -> tuple[Ints, Ints]:
         """About `size` rows, every class in proportion and at least one of each; the rest comes second."""
         if size >= len(rows):
             return rows, rows[:0]
         drawn = []
-        for code in self._labels.codes:
-            members = shuffled(rows[self._facts.label[rows] == code], self._seed, purpose)
+        for number in range(self._strata):
+            members = shuffled(rows[self._stratum[rows] == number], self._seed, purpose)
             drawn.append(members[: max(1, round(len(members) * size / len(rows)))])
         chosen = np.sort(np.concatenate(drawn))
         return chosen, np.setdiff1d(rows, chosen, assume_unique=True)
@@ -131,10 +132,10 @@ class _Cutter:
             return self.draw(rows, size, purpose)
         groups, group_of = np.unique(self._facts.group[rows], return_inverse=True)
         sizes = np.bincount(group_of)
-        main = _main_class(group_of, self._labels.numbers(self._facts.label[rows]), len(self._labels.codes))
+        main = _main_stratum(group_of, self._stratum[rows], self._strata)
         order = np.argsort(keys(np.arange(len(groups)), self._seed, purpose), kind="stable")
         chosen = np.zeros(len(groups), bool)
-        for number in range(len(self._labels.codes)):
+        for number in range(self._strata):
             members = order[main[order] == number]
             wanted = sizes[members].sum() * size / max(1, len(rows))
             # As many groups as come nearest to the share, but never all of what there is.
@@ -146,11 +147,11 @@ class _Cutter:
         return rows[drawn], rows[~drawn]
 
 
-def _main_class(group_of: Ints, numbers: Ints, classes: int) -> Ints:
-    """The class that most rows of each group have, by which whole groups are stratified."""
+def _main_stratum(group_of: Ints, numbers: Ints, strata: int) -> Ints:
+    """The class, or other stratum, that most rows of each group have, by which whole groups are stratified."""
     best = np.zeros(group_of.max(initial=-1) + 1, np.int64)
     most = np.zeros_like(best)
-    for number in range(classes):
+    for number in range(strata):
         counts = np.bincount(group_of[numbers == number], minlength=len(best))
         best[counts > most] = number
         most = np.maximum(most, counts)

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 
 from miniml.errors import InputError
+from miniml.task import Task
 
 SUMMARY_NAME = "dataset.json"
 SPLITS = ("train", "validation", "test")
@@ -27,6 +28,7 @@ class DatasetSummary:
     fingerprint: str
     """SHA-256 (hexadecimal) over label names, texts, labels and carried columns of all splits, in order."""
     labels: list[str]
+    """None in a regression."""
     rows: dict[str, int]
     """By split."""
     rows_per_class: dict[str, dict[str, int]]
@@ -34,6 +36,9 @@ class DatasetSummary:
     settings: dict[str, Any]
     hub_id: str = ""
     """`owner/name` where the source is a dataset of the hub; a path may read alike."""
+    task: Task = Task.SINGLE_LABEL
+    numbers: dict[str, float] = field(default_factory=dict)
+    """Of all labels of a regression: least, median, mean, most, deviation (the standard one)."""
     rows_read: int = 0
     """Of the source, those that `row_filter` let through."""
     found: dict[str, int] = field(default_factory=dict)
@@ -62,7 +67,8 @@ def load(
 ) -> tuple[dict[str, datasets.Dataset], DatasetSummary]:
     """Reads `splits`, and no others, of a folder that `prepare` wrote."""
     try:
-        summary = DatasetSummary(**json.loads((dataset_dir / SUMMARY_NAME).read_text(encoding="utf-8")))
+        stored = json.loads((dataset_dir / SUMMARY_NAME).read_text(encoding="utf-8"))
+        summary = DatasetSummary(**{**stored, "task": Task(stored.get("task", Task.SINGLE_LABEL))})
         loaded = {split: datasets.load_from_disk(str(dataset_dir / split)) for split in splits}
     except FileNotFoundError as error:
         raise InputError(f"{dataset_dir} is not a dataset that the transform stage wrote: {error}") from error

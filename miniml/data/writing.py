@@ -13,6 +13,7 @@ from typing import Any, Self
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from miniml.data.labels import Labels
 from miniml.data.pool import Ints, Pool
@@ -20,6 +21,7 @@ from miniml.data.randomness import shuffled
 from miniml.data.splitting import Assignment
 from miniml.data.summary import SPLITS
 from miniml.data.texts import string_buffers
+from miniml.task import Task
 
 # What is shuffled in memory at a time.
 BUCKET_BYTES = 16 << 20
@@ -53,15 +55,18 @@ def write_splits(
     features = datasets.Features(
         {
             "text": datasets.Value("string"),
-            "label": datasets.ClassLabel(names=labels.names),
+            "label": labels.feature,
             **{name: datasets.Value("string") for name in carried},
         }
     )
-    digest = hashlib.sha256(json.dumps([labels.names, carried], ensure_ascii=False).encode())
+    facts: list[Any] = [labels.names, carried]
+    if pool.task != Task.SINGLE_LABEL:
+        facts.append(pool.task)
+    digest = hashlib.sha256(json.dumps(facts, ensure_ascii=False).encode())
     rows, per_class = {}, {}
     buckets = _Buckets(pool, assignment, labels, seed, scratch)
     for number, split in enumerate(SPLITS):
-        with _Shards(folder / split, features) as written:
+        with _Shards(folder / split, features, len(labels.names)) as written:
             for table in buckets.tables(number):
                 written.add(table)
         rows[split] = written.rows
@@ -105,9 +110,8 @@ class _Buckets:
                 here = bucket[start : start + batch.num_rows]
                 order = np.argsort(here, kind="stable")
                 order = order[np.searchsorted(here[order], 0) :]
-                labels = self._labels.numbers(pool.facts.label[start : start + batch.num_rows])
-                arranged = batch.take(pa.array(order))
-                arranged = arranged.add_column(1, "label", pa.array(labels[order]))
+                labels = self._labels.column(pool.facts.label[start : start + batch.num_rows][order])
+                arranged = batch.take(pa.array(order)).add_column(1, "label", labels)
                 arranged = arranged.append_column(_POSITION, pa.array(position[start + order]))
                 numbers, begins = np.unique(here[order], return_index=True)
                 for number, begin, end in zip(
@@ -134,7 +138,7 @@ class _Buckets:
 class _Shards:
     """One split: Arrow streams of a bounded size, and the library's notes on them."""
 
-    def __init__(self, folder: Path, features: datasets.Features) -> None:
+    def __init__(self, folder: Path, features: datasets.Features, classes: int) -> None:
         # What the library writes for an empty dataset, but for the rows.
         datasets.Dataset.from_dict({name: [] for name in features}, features=features).save_to_disk(
             str(folder)
@@ -146,7 +150,7 @@ class _Shards:
         self._open: ExitStack | None = None
         self._writer: Any = None
         self.rows = 0
-        self.classes = np.zeros(features["label"].num_classes, np.int64)
+        self.classes = np.zeros(classes, np.int64)
         self._hashes = {name: (hashlib.sha256(), hashlib.sha256()) for name in features}
 
     def __enter__(self) -> Self:
@@ -165,16 +169,15 @@ class _Shards:
             self._begin_shard()
         table = table.cast(self._schema)
         self.rows += table.num_rows
-        self.classes += np.bincount(table.column("label").to_numpy(), minlength=len(self.classes))
+        if len(self.classes):
+            numbers = _flat(table.column("label").combine_chunks()).to_numpy()
+            self.classes += np.bincount(numbers, minlength=len(self.classes))
         for batch in table.to_batches():
             for name, (content, lengths) in self._hashes.items():
                 column = batch.column(name)
-                if name == "label":
-                    content.update(column.to_numpy().astype("<i8").tobytes())
-                else:
-                    starts, data = string_buffers(column)
-                    content.update(data.tobytes())
-                    lengths.update(np.diff(starts).astype("<i4").tobytes())
+                values, lengths_of = _bytes_of(column)
+                content.update(values)
+                lengths.update(lengths_of)
         for batch in table.to_batches(max_chunksize=ROWS_TOGETHER):
             self._writer.write_batch(batch)
 
@@ -204,3 +207,19 @@ class _Shards:
         # By this the library tells datasets apart in its cache.
         state["_fingerprint"] = hashlib.sha256(self.digest().encode()).hexdigest()[:16]
         state_file.write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _flat(column: pa.Array) -> pa.Array:
+    """The entries of all lists, where it is a column of lists."""
+    return column.flatten() if pa.types.is_list(column.type) else column
+
+
+def _bytes_of(column: pa.Array) -> tuple[bytes, bytes]:
+    """The values, one after the other, and how long each of them is, where they are strings or lists."""
+    if pa.types.is_string(column.type):
+        starts, data = string_buffers(column)
+        return data.tobytes(), np.diff(starts).astype("<i4").tobytes()
+    numbers = _flat(column).to_numpy()
+    values = numbers.astype("<f4" if numbers.dtype.kind == "f" else "<i8").tobytes()
+    lengths = pc.list_value_length(column).to_numpy() if pa.types.is_list(column.type) else np.zeros(0)
+    return values, lengths.astype("<i4").tobytes()

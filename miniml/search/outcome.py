@@ -14,6 +14,10 @@ from miniml.errors import InputError, ModelFolderError
 from miniml.search.doubt import Doubt
 from miniml.search.failure import read_failure
 from miniml.search.plan import Trial, told
+from miniml.task import Task, more_is_better
+
+SHARES = (Task.SINGLE_LABEL.measure, Task.MULTI_LABEL.measure)
+"""The measures that tell how many rows are answered rightly."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ class Outcome:
     def on_validation(self, figure: str) -> float:
         """Its accuracy, loss and so on; nan where there is none."""
         return self.metrics.get(f"validation_{figure}", math.nan)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of validation's rows that it answers rightly; nan where the answers are numbers."""
+        shares = (self.on_validation(figure) for figure in SHARES)
+        return next(filter(math.isfinite, shares), math.nan)
 
     def can_win(self, pick_by: str) -> bool:
         """Whether there is a model, and a figure to pick it by."""
@@ -136,4 +146,5 @@ def rank(outcome: Outcome, pick_by: str) -> tuple[float, ...]:
     if not outcome.can_win(pick_by):
         return (math.inf, math.inf, outcome.number)
     loss = outcome.on_validation("loss")
-    return (loss if pick_by == "loss" else -outcome.on_validation(pick_by), loss, outcome.number)
+    figure = outcome.on_validation(pick_by)
+    return (-figure if more_is_better(pick_by) else figure, loss, outcome.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ from miniml import manifest
 from miniml.folders import require_room, written_whole
 from miniml.progress import note
 from miniml.search.doubt import doubt_of
-from miniml.search.outcome import SearchResult, choose, read_outcome
+from miniml.search.outcome import Outcome, SearchResult, choose, read_outcome
 from miniml.search.plan import SearchSettings, told
 from miniml.search.report import write_report
+from miniml.task import Task
 
 
 def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, report: Path) -> SearchResult:
@@ -25,12 +27,15 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
     """
     plan = settings.plan()
     outcomes = sorted((read_outcome(folder, plan) for folder in folders), key=lambda found: found.number)
-    # A regression has no accuracy, and none of its trials would win by that.
-    picked_by = settings.pick_by if any(one.can_win(settings.pick_by) for one in outcomes) else "loss"
+    picked_by = _task(outcomes).figure(settings.pick_by)
+    if not any(
+        one.can_win(picked_by) for one in outcomes
+    ):  # Numbers have no F1, and no trial would win by that.
+        picked_by = "loss"
     winner = choose(outcomes, picked_by)
     signed = manifest.verify(winner.folder)
     rows = int(signed.data["rows"]["validation"])
-    accuracies = {one.number: one.on_validation("accuracy") for one in outcomes if one.can_win("accuracy")}
+    accuracies = {one.number: one.accuracy for one in outcomes if math.isfinite(one.accuracy)}
     accuracy = accuracies.pop(winner.number, None)
     doubt = None if accuracy is None else doubt_of(accuracy, [*accuracies.values()], rows)
     result = SearchResult(outcomes, winner, picked_by, signed.digest, str(signed.data["source"]), rows, doubt)
@@ -44,10 +49,18 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
     return result
 
 
+def _task(outcomes: Sequence[Outcome]) -> Task:
+    """Of any trial that has left a model: all have learnt from one dataset."""
+    models = (manifest.read(one.folder) for one in outcomes if not one.failure)
+    return next((Task(model.data.get("task", Task.SINGLE_LABEL)) for model in models), Task.SINGLE_LABEL)
+
+
 def _figures(result: SearchResult) -> str:
     if not result.doubt:
-        loss = result.winner.on_validation("loss")
-        return f"its validation loss is {loss:.3f}, on {result.validation_rows:,} rows"
+        figure = (
+            f"{result.picked_by.replace('_', ' ')} is {result.winner.on_validation(result.picked_by):.3f}"
+        )
+        return f"its validation {figure}, on {result.validation_rows:,} rows"
     return (
         f"validation accuracy {result.doubt.accuracy.value:.3f} ± {result.doubt.standard_error:.3f} on "
         f"{result.validation_rows:,} rows; {result.doubt.rivals or 'none'} of the others within chance of it"

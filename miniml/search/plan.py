@@ -40,7 +40,7 @@ class SearchSettings:
     trials: int = 8
     """How many to draw; a grid has as many as it has combinations."""
     pick_by: str = "accuracy"
-    """The figure on validation that the winner is best by: accuracy, macro_f1 or loss."""
+    """The figure on validation that the winner is best by: accuracy (or what the task has for it), macro_f1 or loss."""
     seed: int = 42
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from miniml.evaluation_result import Figure
 from miniml.progress import duration
 from miniml.report import HALF, Scale
 from miniml.search.doubt import figure_of
-from miniml.search.outcome import Outcome, SearchResult, rank
+from miniml.search.outcome import SHARES, Outcome, SearchResult, rank
 from miniml.search.plan import SearchSettings, told
 from miniml.search.space import Choices, Range, parse
 
@@ -52,6 +52,7 @@ def write_report(
             for one in sorted(result.outcomes, key=lambda one: rank(one, result.picked_by))
         ],
         winner_arguments=told(result.winner.trial),
+        by_share=result.picked_by in SHARES,
         failed=sum(bool(one.failure) for one in result.outcomes),
         seconds=sum(one.seconds for one in result.outcomes),
         scale=Scale(_below(known), 1.0) if known else None,
@@ -64,7 +65,7 @@ def write_report(
 
 
 def _figure(outcome: Outcome, result: SearchResult) -> Figure | None:
-    accuracy = outcome.on_validation("accuracy")
+    accuracy = outcome.accuracy
     return figure_of(accuracy, result.validation_rows) if math.isfinite(accuracy) else None
 
 
@@ -92,7 +93,7 @@ def _against(
         if one.failure:
             axes.plot(place, 0.03, "x", color=MUTED, transform=axes.get_xaxis_transform(), clip_on=False)
             continue
-        if result.picked_by == "accuracy" and figure:
+        if result.picked_by in SHARES and figure:
             axes.plot([place, place], [figure.low, figure.high], color=colour, alpha=0.35, linewidth=2)
         height = one.on_validation(result.picked_by)
         axes.plot(place, height, "o", color=colour, markersize=9 if won else 6, zorder=3 if won else 2)
@@ -102,7 +103,7 @@ def _against(
             )
     axes.margins(x=0.12, y=0.12)
     axes.set_xlabel(name)
-    axes.set_ylabel(f"validation {result.picked_by}")
+    axes.set_ylabel(f"validation {result.picked_by.replace('_', ' ')}")
 
 
 def _between(axes: Axes, entry: Range, name: str, result: SearchResult) -> dict[int, float]:

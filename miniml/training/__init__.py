@@ -1,4 +1,4 @@
-"""Fine-tunes a pretrained encoder into a text classifier, and signs the result."""
+"""Fine-tunes a pretrained encoder for the task of a dataset, and signs the result."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from miniml.classifier import logits_of
 from miniml.folders import disk_errors_explained, written_whole
 from miniml.progress import note
 from miniml.settings import TrainingSettings
+from miniml.task import Task
 from miniml.training import card
 from miniml.training.batches import EncodedTexts, encode_split
 from miniml.training.checkpoints import kept, key_of
@@ -28,6 +29,7 @@ from miniml.training.course import Course, train
 from miniml.training.device import choose_device, threads_within_quota
 from miniml.training.pretrained import Pretrained, find_pretrained
 from miniml.training.processes import Processes
+from miniml.training.targets import Target, target_of
 from miniml.training.tracking import RunDescription, tracked
 from miniml.training_history import HISTORY_NAME
 
@@ -41,9 +43,10 @@ class TrainingResult:
     digest: str
     """Of the model folder (see `miniml.manifest`)."""
     metrics: dict[str, float]
-    """`train_loss`; `validation_accuracy`, `validation_macro_f1` and `validation_loss` (neither weighted nor smoothed)
-    of the weights that were kept, and `kept_step`, after which they were; `train_samples_per_second`, `train_seconds`;
-    `steps`, `epochs`; `parameters`, `trained_parameters`; `texts_cut` (a share); `temperature`."""
+    """`train_loss`; `validation_loss` (neither weighted nor smoothed) and the task's figures (`validation_accuracy` and
+    `validation_macro_f1`, of one class a text) of the weights that were kept, and `kept_step`, after which they were;
+    `train_samples_per_second`, `train_seconds`; `steps`, `epochs`; `parameters`, `trained_parameters`; `texts_cut` (a
+    share); `temperature`, where there are probabilities."""
 
 
 def fine_tune(
@@ -71,7 +74,8 @@ def fine_tune(
     folder, source = find_pretrained(settings.model_id, settings.from_scratch)
     splits, summary = data.load(dataset_dir, ("train", "validation"))
     _quiet_transformers()
-    pretrained = Pretrained.load(folder, summary.labels, settings)
+    target = target_of(summary, splits["train"]["label"][:], settings)
+    pretrained = Pretrained.load(folder, target.head, settings)
     key = key_of(folder, summary, settings)
     run = RunDescription.of(settings, key, summary)
     with (
@@ -80,13 +84,15 @@ def fine_tune(
         tracked(settings.log_to if processes.first else "", run) as trackers,
         kept(key, settings, model_uri) as checkpoints,
     ):
-        encoded = _encode(splits, pretrained.tokenizer, Path(scratch))
-        course = train(pretrained, encoded, device, model_dir, checkpoints, trackers, settings)
+        encoded = _encode(splits, target, pretrained.tokenizer, Path(scratch))
+        course = train(pretrained, target, encoded, device, model_dir, checkpoints, trackers, settings)
         result = None
         if processes.first:
             with written_whole(model_dir) as folder:
-                temperature = _save(folder, course, pretrained.tokenizer, encoded["validation"])
-                metrics = {**course.metrics, "temperature": temperature}
+                temperature = _save(folder, course, target, pretrained.tokenizer, encoded["validation"])
+                metrics = dict(course.metrics)
+                if temperature is not None:
+                    metrics["temperature"] = temperature
                 record: dict[str, Any] = {
                     "data": {key: value for key, value in asdict(summary).items() if key != "settings"},
                     "arguments": {
@@ -102,34 +108,49 @@ def fine_tune(
                 result = TrainingResult(manifest.sign(folder, **record).digest, metrics)
             for tracker in trackers:
                 tracker.finish(result.digest, metrics)
-            note(
-                f"trained: validation accuracy {metrics['validation_accuracy']:.3f}, "
-                f"{metrics['train_samples_per_second']:.1f} samples/s, temperature {temperature:.2f}, "
-                f"digest {result.digest[:12]}"
-            )
+            note(_told(summary.task, result))
     return processes.told_by_the_first(result)
 
 
-def _encode(splits: dict[str, datasets.Dataset], tokenizer: Any, scratch: Path) -> dict[str, EncodedTexts]:
+def _told(task: Task, result: TrainingResult) -> str:
+    metrics = result.metrics
+    parts = [
+        f"validation {task.measure.replace('_', ' ')} {metrics[f'validation_{task.measure}']:.3f}",
+        f"{metrics['train_samples_per_second']:.1f} samples/s",
+        f"digest {result.digest[:12]}",
+    ]
+    if "temperature" in metrics:
+        parts.insert(2, f"temperature {metrics['temperature']:.2f}")
+    return f"trained: {', '.join(parts)}"
+
+
+def _encode(
+    splits: dict[str, datasets.Dataset], target: Target, tokenizer: Any, scratch: Path
+) -> dict[str, EncodedTexts]:
     with disk_errors_explained(scratch):
-        return {split: encode_split(table, tokenizer, scratch / split) for split, table in splits.items()}
+        return {
+            split: encode_split(table, target, tokenizer, scratch / split) for split, table in splits.items()
+        }
 
 
-def _save(folder: Path, course: Course, tokenizer: Any, validation: EncodedTexts) -> float:
-    """Writes all of the model folder but its signature, and gives the temperature."""
+def _save(
+    folder: Path, course: Course, target: Target, tokenizer: Any, validation: EncodedTexts
+) -> float | None:
+    """Writes all of the model folder but its signature, and gives the temperature, if there is one."""
     course.model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     # What was saved, not what was trained: accelerate leaves its autocast around the latter.
     saved = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     engines.export(saved.eval(), folder)
     engine = engines.TorchEngine(engines.REFERENCE, saved)
-    probes.write(folder, engine, validation.first(probes.CANDIDATES))
+    probes.write(folder, engine, validation.first(probes.CANDIDATES), target.head.margin)
     (folder / HISTORY_NAME).write_text(json.dumps(course.points, indent=1) + "\n", encoding="utf-8")
     # On validation, as evaluation and serving will run the model.
     texts = validation.first(calibration.CALIBRATION_ROWS)
-    logits = logits_of(engine, tokenizer, saved.config.num_labels, texts)
-    temperature = calibration.fit_temperature(logits, validation.labels[: len(texts)].tolist())
-    calibration.write(folder, temperature, len(texts))
+    logits = logits_of(engine, tokenizer, target.head.width, texts)
+    temperature = target.temperature(logits, validation.labels[: len(texts)])
+    if temperature is not None:
+        calibration.write(folder, temperature, len(texts))
     return temperature
 
 

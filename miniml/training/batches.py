@@ -14,6 +14,7 @@ import torch
 from miniml.classifier import batches_of_like_length, encode, padded
 from miniml.engines import TokenIds
 from miniml.progress import Progress
+from miniml.training.targets import Target
 
 # Texts that are tokenized at a time: enough for the tokenizer's threads, and not much to hold.
 TEXTS_AT_A_TIME = 1000
@@ -54,7 +55,7 @@ class EncodedTexts(torch.utils.data.Dataset[dict[str, Any]]):
         return [self.token_ids(index) for index in range(min(texts, len(self)))]
 
 
-def encode_split(table: datasets.Dataset, tokenizer: Any, file: Path) -> EncodedTexts:
+def encode_split(table: datasets.Dataset, target: Target, tokenizer: Any, file: Path) -> EncodedTexts:
     """Tokenizes a split once, cut to the tokenizer's maximal length. The tokens go into `file`, not into memory."""
     progress = Progress("tokenizing", len(table), "texts")
     lengths: list[int] = []
@@ -64,7 +65,7 @@ def encode_split(table: datasets.Dataset, tokenizer: Any, file: Path) -> Encoded
             np.concatenate(encoded).astype(np.int32).tofile(tokens)
             lengths += [len(ids) for ids in encoded]
             progress.report(len(lengths))
-    return EncodedTexts(np.memmap(file, np.int32, mode="r"), lengths, table["label"][:])
+    return EncodedTexts(np.memmap(file, np.int32, mode="r"), lengths, target.encoded(table["label"][:]))
 
 
 class LengthGrouped(torch.utils.data.Sampler[int]):

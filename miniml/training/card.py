@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from miniml.data.summary import SPLITS
 from miniml.manifest import Manifest
 from miniml.settings import LAST
 from miniml.sources import HubId, locate, short_name
+from miniml.task import Task
 from miniml.training.facts import chance_points
 from miniml.wording import markdown
 
@@ -31,6 +33,7 @@ MOST_CLASSES, MOST_NAMES = 50, 8
 # The hub's own names of figures. The loss is none of them.
 HUB_METRICS = {
     "accuracy": "accuracy",
+    "subset_accuracy": "accuracy",
     "macro_f1": "f1",
     "micro_f1": "f1",
     "mcc": "matthews_correlation",
@@ -40,6 +43,14 @@ HUB_METRICS = {
     "r2": "r_squared",
 }
 """miniml's names of figures, and under which the hub lists them."""
+
+
+ALWAYS_ANSWERS = {
+    Task.SINGLE_LABEL: "It knows its classes only: a text that belongs to none of them is put into one of them all the "
+    "same.",
+    Task.MULTI_LABEL: "It knows its labels only: of anything else that a text is, it says nothing.",
+    Task.REGRESSION: "It gives every text a number, also one that has nothing to do with what the numbers are of.",
+}
 
 
 def write(model_dir: Path, record: Manifest) -> None:
@@ -97,6 +108,7 @@ def _body(record: Manifest) -> str:
         version=__version__,
         record=record,
         name=_name(record),
+        several=_task(record) == Task.MULTI_LABEL,
         classes=classes,
         most_classes=MOST_CLASSES,
         splits=[split for split in SPLITS if split in data["rows"]],
@@ -120,11 +132,10 @@ def _limits(record: Manifest) -> list[str]:
     """What this model cannot be relied on for, as far as its run tells; the most general first."""
     data, metrics, used = record.data, record.metrics, record.arguments["used"]
     training = record.arguments["training"]
-    in_training = data["rows_per_class"]["train"]
     found = [
         "It answers in the language, the subjects and the tone of the texts above. Which languages these are was not "
         "checked, and nothing was measured on others.",
-        "It knows its classes only: a text that belongs to none of them is put into one of them all the same.",
+        ALWAYS_ANSWERS[_task(record)],
     ]
     if cut := metrics.get("texts_cut", 0.0):
         kept = {"right": "beginning", "left": "end"}[training["truncation_side"]]
@@ -132,30 +143,49 @@ def _limits(record: Manifest) -> list[str]:
             f"It reads {used['max_length']} tokens of a text, from its {kept}. {_percent(cut)} of the training texts "
             f"are longer, and what they say beyond was not learnt from either."
         )
-    few = sorted((rows, label) for label, rows in in_training.items() if rows < FEW_ROWS)
-    if few:
-        names = ", ".join(f"{label} ({rows})" for rows, label in few[:MOST_NAMES])
-        more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
-        found.append(f"It learnt from fewer than {FEW_ROWS} rows of these classes: {names}{more}.")
-    least, most = min(in_training.values()), max(in_training.values())
-    if least and most >= IMBALANCED * least:
-        found.append(
-            f"Its classes are of unequal size: the largest has {most / least:.1f} times the rows of the smallest. "
-            f"Look at the figures of each class, not at the accuracy alone."
-        )
-    rows = data["rows"]["validation"]
-    chosen = "The temperature was fitted"
-    if training["best_by"] != LAST:
-        chosen += ", and the step whose weights were kept was chosen,"
-    found.append(
-        f"The figures above are of {rows:,} rows: chance alone moves a share by up to "
-        f"{chance_points(rows):.1f} points either way (95 %). {chosen} on the same rows."
-    )
+    found += _limits_of_classes(data["rows_per_class"]["train"], _task(record))
+    found.append(_limit_of_validation(record))
     if record.arguments["data"].get("near_duplicates") in ("report", "off"):
         found.append(
             "Rows that nearly repeat one another may stand on both sides of a split, which flatters it."
         )
     return found
+
+
+def _limits_of_classes(in_training: dict[str, int], task: Task) -> Iterator[str]:
+    if not in_training:
+        return
+    one, kind = ("label", "labels") if task == Task.MULTI_LABEL else ("class", "classes")
+    few = sorted((rows, label) for label, rows in in_training.items() if rows < FEW_ROWS)
+    if few:
+        names = ", ".join(f"{label} ({rows})" for rows, label in few[:MOST_NAMES])
+        more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
+        yield f"It learnt from fewer than {FEW_ROWS} rows of these {kind}: {names}{more}."
+    least, most = min(in_training.values()), max(in_training.values())
+    if least and most >= IMBALANCED * least:
+        yield (
+            f"Its {kind} are of unequal size: the largest has {most / least:.1f} times the rows of the smallest. "
+            f"Look at the figures of each {one}, not at the accuracy alone."
+        )
+
+
+def _limit_of_validation(record: Manifest) -> str:
+    rows = record.data["rows"]["validation"]
+    done = ["the temperature was fitted"] if "temperature" in record.metrics else []
+    if record.arguments["training"]["best_by"] != LAST:
+        done.append("the step whose weights were kept was chosen")
+    comma = "," if len(done) > 1 else ""
+    chosen = f" {', and '.join(done).capitalize()}{comma} on the same rows." if done else ""
+    if _task(record) == Task.REGRESSION:
+        return f"The figures above are of {rows:,} rows, and no surer than so many make them.{chosen}"
+    return (
+        f"The figures above are of {rows:,} rows: chance alone moves a share by up to "
+        f"{chance_points(rows):.1f} points either way (95 %).{chosen}"
+    )
+
+
+def _task(record: Manifest) -> Task:
+    return Task(record.data.get("task", Task.SINGLE_LABEL))
 
 
 def _validation(record: Manifest) -> dict[str, float]:

@@ -19,9 +19,9 @@ from miniml.training.device import computes_in_bf16
 from miniml.training.facts import texts_cut, what_was_used
 from miniml.training.history import History
 from miniml.training.memory import memory_for, require_memory
-from miniml.training.objective import CrossEntropy, balanced_weights
 from miniml.training.pretrained import Pretrained
 from miniml.training.selection import Selection
+from miniml.training.targets import Target
 from miniml.training.trainable import choose_trainable, merged
 from miniml.training.trainer import ClassifierTrainer, DivergedError, training_arguments
 from miniml.training_history import Points
@@ -47,6 +47,7 @@ class Course:
 
 def train(
     pretrained: Pretrained,
+    target: Target,
     splits: dict[str, EncodedTexts],
     device: torch.device,
     model_dir: Path,
@@ -65,17 +66,18 @@ def train(
     if checkpoints.in_bf16 is not None:  # On this machine or another, it ends as it has begun.
         bf16 = checkpoints.in_bf16
     try:
-        return _attempt(pretrained, splits, device, bf16, model_dir, checkpoints, trackers, settings)
+        return _attempt(pretrained, target, splits, device, bf16, model_dir, checkpoints, trackers, settings)
     except DivergedError as error:
         if not bf16 or settings.precision != "auto":
             raise
         note(f"in bf16 {error.what}: training again in fp32, from the beginning")
         checkpoints.discard()
-    return _attempt(pretrained, splits, device, False, model_dir, checkpoints, trackers, settings)
+    return _attempt(pretrained, target, splits, device, False, model_dir, checkpoints, trackers, settings)
 
 
 def _attempt(
     pretrained: Pretrained,
+    target: Target,
     splits: dict[str, EncodedTexts],
     device: torch.device,
     bf16: bool,
@@ -92,11 +94,10 @@ def _attempt(
     require_memory(model, longest, device, bf16, settings, memory_for(model, device))
     rows = len(splits["train"])
     arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder)
-    trainer = ClassifierTrainer(
-        model, arguments, splits, pretrained.tokenizer, _objective(splits, model, settings)
-    )
+    objective = target.objective(splits["train"].labels, settings)
+    trainer = ClassifierTrainer(model, arguments, splits, pretrained.tokenizer, target, objective)
     history = History(settings.evaluations)
-    selection = Selection(model, settings.best_by, settings.early_stopping)
+    selection = Selection(model, target.head.task.figure(settings.best_by), settings.early_stopping)
     for callback in (history, selection, *trackers):
         trainer.add_callback(callback)
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
@@ -116,10 +117,3 @@ def _attempt(
     }
     metrics = history.metrics(selection.step) | sizes
     return Course(model, metrics, what_was_used(arguments, device, max_length), history.points)
-
-
-def _objective(splits: dict[str, EncodedTexts], model: Any, settings: TrainingSettings) -> CrossEntropy:
-    weights = None
-    if settings.class_weights == "balanced":
-        weights = balanced_weights(splits["train"].labels, model.config.num_labels)
-    return CrossEntropy(weights, settings.label_smoothing)

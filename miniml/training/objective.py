@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 Labels = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class CrossEntropy:
-    """The loss of a classifier whose texts have one class each.
+class Objective(Protocol):
+    """A loss.
 
     A step's loss is `total`, summed over all texts of the step, over their number: so it does not matter into how
     many passes, or onto how many processes, the step is split. (A mean of means would weigh a text more that is alone
     in its pass. And over the sum of the weights, which torch divides by, steps that happen to have no text of a rare
     class would push as hard against it as the others push for it.)
     """
+
+    def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The losses of texts, summed. Both have the texts along their first axis."""
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Of texts that have one class each."""
 
     class_weights: torch.Tensor | None = None
     """How much a text of each class counts, shape [classes], 1 on the average text; None counts all alike."""
@@ -34,15 +43,42 @@ class CrossEntropy:
         )
 
 
+@dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """Of texts that may have several labels: the mean over the labels, each by itself."""
+
+    positive_weights: torch.Tensor | None = None
+    """How much a text counts for a label that it has, shape [labels], where one without it counts 1; None: as much."""
+    label_smoothing: float = 0.0
+
+    def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Both have shape [texts, labels]; a label is 1 where the text has it, and else 0."""
+        weights = None if self.positive_weights is None else self.positive_weights.to(logits.device)
+        smoothed = (1 - self.label_smoothing) * labels + self.label_smoothing / 2
+        losses = binary_cross_entropy_with_logits(
+            logits.float(), smoothed, pos_weight=weights, reduction="none"
+        )
+        return losses.mean(dim=1).sum()
+
+
+class SquaredError:
+    """Of texts that have a number each."""
+
+    def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Both have shape [texts, 1]."""
+        return ((logits.float() - labels) ** 2).sum()
+
+
 def balanced_weights(labels: Labels, classes: int) -> torch.Tensor:
     """Weights under which every class counts as much as any other: rows / (classes * rows of the class)."""
     rows = np.bincount(labels, minlength=classes)
     return torch.tensor(len(labels) / (classes * np.maximum(rows, 1)), dtype=torch.float32)
 
 
-def plain_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The mean log loss, neither weighted nor smoothed: the same figure, whatever the training makes small."""
-    return cross_entropy(logits.float(), labels)
+def balanced_positives(labels: npt.NDArray[np.float32]) -> torch.Tensor:
+    """Weights under which the texts that have a label count as much as those that do not, shape [labels]."""
+    positives = labels.sum(axis=0)
+    return torch.tensor((len(labels) - positives) / np.maximum(positives, 1), dtype=torch.float32)
 
 
 def measures(logits: npt.NDArray[np.floating], labels: Labels) -> dict[str, float]:

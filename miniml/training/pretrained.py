@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from miniml import hub
+from miniml import heads, hub
 from miniml.errors import InputError
+from miniml.heads import Head
 from miniml.progress import note
 from miniml.settings import TrainingSettings
 from miniml.sources import HubId, S3Address, locate
@@ -79,8 +80,8 @@ class Pretrained:
     settings: TrainingSettings
 
     @classmethod
-    def load(cls, folder: Path, labels: list[str], settings: TrainingSettings) -> Pretrained:
-        """Reads configuration and tokenizer.
+    def load(cls, folder: Path, head: Head, settings: TrainingSettings) -> Pretrained:
+        """Reads configuration and tokenizer, and makes the former that of a model for `head`.
 
         Raises:
             InputError: they are of no text classifier, or of nothing that can be made one.
@@ -88,10 +89,7 @@ class Pretrained:
         with _explained(settings):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        config.num_labels = len(labels)
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: number for number, label in enumerate(labels)}
-        config.problem_type = "single_label_classification"
+        heads.keep(config, head)
         for name in DROPOUT_NAMES:
             if hasattr(config, name):
                 setattr(config, name, settings.dropout)

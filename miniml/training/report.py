@@ -17,6 +17,7 @@ from miniml.drawing import svg, template
 from miniml.manifest import Manifest
 from miniml.progress import duration
 from miniml.settings import TrainingSettings
+from miniml.task import Task
 from miniml.training.facts import chance_points
 from miniml.training_history import Points, line, validation_shares
 
@@ -25,10 +26,10 @@ WIDE, HALF = (9.4, 3.4), (4.3, 2.9)
 # More would make bars too thin to read; the largest are shown.
 MOST_CLASSES = 20
 
-# In this order, the figure of validation that the page opens with.
+# In this order, the figure of validation that the page opens with, where there is not the task's measure.
 HEADLINES = ("accuracy", "macro_f1", "micro_f1", "r2", "spearman", "mean_absolute_error")
 # Those that a person reads in percent.
-_SHARES = ("accuracy",)
+_SHARES = ("accuracy", "subset_accuracy")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def write_report(model: Manifest, points: Points, path: Path) -> None:
         loss=[svg(lambda axes: loss_curve(axes, points, kept), size) for size in (WIDE, HALF)],
         pictures=_pictures(points, kept),
         shares_of_time=_shares_of_time(model, points),
+        task=_task(model),
         classes=_classes(model),
         most_classes=MOST_CLASSES,
         settings=_settings(model),
@@ -83,10 +85,14 @@ def _kept_before_the_end(model: Manifest) -> float | None:
 
 
 def _headline(model: Manifest) -> tuple[str, str]:
-    for name in HEADLINES:
+    for name in (_task(model).measure, *HEADLINES):
         if (value := model.metrics.get(f"validation_{name}")) is not None:
             return name.replace("_", " "), f"{100 * value:.1f} %" if name in _SHARES else f"{value:.3f}"
     return "loss", f"{model.metrics['validation_loss']:.3f}"
+
+
+def _task(model: Manifest) -> Task:
+    return Task(model.data.get("task", Task.SINGLE_LABEL))
 
 
 def _tiles(model: Manifest) -> list[tuple[str, str]]:

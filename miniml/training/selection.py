@@ -12,8 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from miniml.progress import note
 from miniml.settings import LAST
-
-LOWER_IS_BETTER = ("loss",)
+from miniml.task import more_is_better
 
 
 class Selection(TrainerCallback):
@@ -82,7 +81,7 @@ class Selection(TrainerCallback):
     def _gain(self, value: float) -> float:
         if not self.step:
             return float("inf")
-        return self.value - value if self._by in LOWER_IS_BETTER else value - self.value
+        return self.value - value if not more_is_better(self._by) else value - self.value
 
     def _learnt(self) -> dict[str, torch.Tensor]:
         """A copy of what the training changes, in main memory."""

@@ -25,8 +25,9 @@ from transformers import (
 from miniml.errors import TrainingError
 from miniml.settings import TrainingSettings
 from miniml.training.batches import EncodedTexts, LengthGrouped, collate, passes, tokens_in_pass
-from miniml.training.objective import CrossEntropy, measures, plain_loss
+from miniml.training.objective import Objective
 from miniml.training.processes import Processes
+from miniml.training.targets import Target
 
 # Texts in a pass over the validation rows, of which nothing is kept for a way back.
 TEXTS_IN_EVALUATION = 32
@@ -68,7 +69,8 @@ class ClassifierTrainer(Trainer):
         arguments: TrainingArguments,
         splits: dict[str, EncodedTexts],
         tokenizer: Any,
-        objective: CrossEntropy,
+        target: Target,
+        objective: Objective,
     ) -> None:
         super().__init__(
             model,
@@ -76,13 +78,13 @@ class ClassifierTrainer(Trainer):
             train_dataset=splits["train"],
             eval_dataset=splits["validation"],
             data_collator=partial(collate, tokenizer),
-            compute_metrics=_measures,
+            compute_metrics=partial(_measures, target),
         )
         # The loss below is of a whole step: transformers must not divide it by the step's batches once more.
         self.loss_is_scaled_for_ga = True
         self.tokens_in_pass = tokens_in_pass(arguments.device)
         self._padding_side = tokenizer.padding_side
-        self._objective = objective
+        self._objective, self._plain = objective, target.plain
         self._validation = splits["validation"]
         self._order = LengthGrouped(
             splits["train"].lengths,
@@ -147,7 +149,7 @@ class ClassifierTrainer(Trainer):
             share = self.accelerator.num_processes / num_items_in_batch
             loss = self._objective.total(outputs.logits, inputs["labels"]) * share
         else:
-            loss = plain_loss(outputs.logits, inputs["labels"])
+            loss = self._plain.total(outputs.logits, inputs["labels"]) / len(inputs["labels"])
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
@@ -219,7 +221,7 @@ def training_arguments(
     )
 
 
-def _measures(prediction: EvalPrediction) -> dict[str, float]:
+def _measures(target: Target, prediction: EvalPrediction) -> dict[str, float]:
     logits, labels = prediction.predictions, prediction.label_ids
     assert isinstance(logits, np.ndarray) and isinstance(labels, np.ndarray)
-    return measures(logits, labels)
+    return target.measures(logits, labels)

@@ -4,6 +4,7 @@ const MOST_BARS = 10; // of more classes, the most probable
 const MOST_WORDS = 5; // in each of the two lists
 
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const number = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 const at = (id) => document.getElementById(id);
 const form = at("question");
 const button = form.querySelector("button");
@@ -54,9 +55,10 @@ async function post(route, text, signal) {
   return answer;
 }
 
-function showAnswer({ label, score, probabilities }) {
-  at("label").textContent = label;
-  at("score").textContent = percent.format(score);
+// A class with its score, or labels, or a number.
+function showAnswer({ label, score, labels = [label], probabilities = {}, value }) {
+  at("label").textContent = value === undefined ? labels.join(", ") || "no label" : number.format(value);
+  at("score").textContent = score === undefined ? "" : percent.format(score);
   const shares = Object.entries(probabilities);
   const shown = shares.length > MOST_BARS ? shares.sort((a, b) => b[1] - a[1]).slice(0, MOST_BARS) : shares;
   const bars = shown.map(([name, share]) => {
@@ -65,41 +67,47 @@ function showAnswer({ label, score, probabilities }) {
     const track = element("span", "track");
     track.setAttribute("aria-hidden", "true");
     track.append(bar);
-    const line = element("li", name === label ? "best" : "");
+    const line = element("li", labels.includes(name) ? "best" : "");
     line.append(element("span", "name", name), track, element("span", "share", percent.format(share)));
     return line;
   });
   if (shares.length > shown.length) bars.push(element("li", "muted", `and ${shares.length - shown.length} more`));
   at("bars").replaceChildren(...bars);
+  at("bars").hidden = !bars.length;
   at("answer").hidden = false;
 }
 
-function showExplanation({ label, pieces }) {
+function showExplanation({ label, explained = label, value, pieces }) {
+  const shown = value === undefined ? percent : number;
   const strongest = Math.max(1e-9, ...pieces.map(({ effect }) => Math.abs(effect ?? 0)));
   const words = pieces.filter(({ effect }) => effect !== null);
   if (!words.length) return; // no words, no reasons
   const read = { from: pieces.indexOf(words[0]), to: pieces.indexOf(words.at(-1)) };
   const isUnread = ({ text }, place) => (place < read.from || place > read.to) && /\S/.test(text);
-  at("pieces").replaceChildren(...pieces.map((piece, place) => drawn(piece, strongest, isUnread(piece, place))));
+  at("pieces").replaceChildren(...pieces.map((piece, place) => drawn(piece, strongest, isUnread(piece, place), shown)));
   at("unread").hidden = !pieces.some(isUnread);
-  for (const name of document.querySelectorAll(".of-label")) name.textContent = `“${label}”`;
-  list("for", words.filter(({ effect }) => effect > 0).sort((a, b) => b.effect - a.effect));
-  list("against", words.filter(({ effect }) => effect < 0).sort((a, b) => a.effect - b.effect));
+  at("of-what").textContent = value === undefined ? `“${explained}”` : "a larger number";
+  at("then").textContent =
+    value === undefined
+      ? `the share is what the model then gives to “${explained}”`
+      : "the number is what the model then gives the text";
+  list("for", words.filter(({ effect }) => effect > 0).sort((a, b) => b.effect - a.effect), shown);
+  list("against", words.filter(({ effect }) => effect < 0).sort((a, b) => a.effect - b.effect), shown);
   at("explanation").hidden = false;
 }
 
-function drawn({ text, effect, score_without }, strongest, unread) {
+function drawn({ text, effect, score_without }, strongest, unread, shown) {
   if (effect === null) return unread ? element("span", "unread", text) : document.createTextNode(text);
   const mark = element("mark", effect > 0 ? "for" : "against", text);
   mark.style.setProperty("--weight", Math.abs(effect) / strongest);
-  mark.title = `without it: ${percent.format(score_without)}`;
+  mark.title = `without it: ${shown.format(score_without)}`;
   return mark;
 }
 
-function list(id, words) {
+function list(id, words, shown) {
   const lines = words
     .slice(0, MOST_WORDS)
-    .map(({ text, score_without }) => element("li", "", `${text} (without it ${percent.format(score_without)})`));
+    .map(({ text, score_without }) => element("li", "", `${text} (without it ${shown.format(score_without)})`));
   at(id).replaceChildren(...(lines.length ? lines : [element("li", "muted", "nothing")]));
 }
 
