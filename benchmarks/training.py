@@ -140,6 +140,23 @@ def measure_here(way: str, model_id: Path, dataset_dir: Path, samples: int) -> d
         }
 
 
+def prepare_reviews(folder: Path, samples: int) -> data.DatasetSummary:
+    """IMDB reviews: `samples` to train on and a few more, some to watch, and `TEST_ROWS` to be asked about."""
+    rows = samples + TEST_ROWS + samples // 8
+    prepare(
+        DataSettings(
+            dataset_id=REVIEWS,
+            row_filter="source=imdb",
+            label_names="negative,positive",
+            max_rows=rows,
+            train_test_split_ratio=TEST_ROWS / rows,
+            seed=SEED,
+        ),
+        folder,
+    )
+    return data.load(folder, ("test",))[1]
+
+
 def write_bert_base(folder: Path) -> Path:
     """An encoder of bert-base-cased's size with random weights: its speed is that of the pretrained one."""
     tokenizer = AutoTokenizer.from_pretrained(locate("model_id", MINILM))
@@ -155,18 +172,7 @@ def measure(samples: int, samples_of_large: int) -> dict[str, Any]:
     points = []
     with tempfile.TemporaryDirectory(prefix="miniml-") as name:
         folder = Path(name)
-        rows = samples + TEST_ROWS + samples // 8
-        prepare(
-            DataSettings(
-                dataset_id=REVIEWS,
-                row_filter="source=imdb",
-                label_names="negative,positive",
-                max_rows=rows,
-                train_test_split_ratio=TEST_ROWS / rows,
-                seed=SEED,
-            ),
-            folder / "dataset",
-        )
+        summary = prepare_reviews(folder / "dataset", samples)
         models = {
             "MiniLM-L6": (Path(str(locate("model_id", MINILM))), samples),
             "bert-base": (write_bert_base(folder / "bert-base"), samples_of_large),
@@ -182,7 +188,6 @@ def measure(samples: int, samples_of_large: int) -> dict[str, Any]:
                     + (f"  accuracy {point.accuracy[0]:.3f}" if point.accuracy else ""),
                     flush=True,
                 )
-        _, summary = data.load(folder / "dataset", ("test",))
     return {
         "machine": described("torch", "transformers", "accelerate"),
         "command": "make bench-train",

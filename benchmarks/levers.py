@@ -1,0 +1,126 @@
+"""`make bench-levers`: what each thing that makes a training fast does to its speed and to what is learnt."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from benchmarks.levers_page import write_levers_page
+from benchmarks.machine import described, in_a_process, peak_mib
+from benchmarks.training import (
+    BATCHES,
+    LEARNING_RATES,
+    MAX_LENGTH,
+    MINILM,
+    TEST_ROWS,
+    accuracy,
+    prepare_reviews,
+)
+from miniml.settings import TrainingSettings
+from miniml.training import batches, fine_tune
+
+MODULE = "benchmarks.levers"
+RESULT = Path("local_outputs") / "benchmarks" / "levers.json"
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Lever:
+    """One thing that is done otherwise than miniml does it by default."""
+
+    title: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the train stage."""
+    constants: dict[str, Any] = field(default_factory=dict)
+    """Of `miniml.training.batches`: what is no argument."""
+
+
+DEFAULT = "default"
+LEVERS = {
+    DEFAULT: Lever("as it is by default"),
+    "fp32": Lever("fp32, not bf16", {"precision": "fp32"}),
+    "dropout": Lever("dropout of 0.1, not 0", {"dropout": 0.1}),
+    "random-order": Lever("texts in random order, not by length", constants={"STEPS_IN_WINDOW": 1}),
+    "half-budget": Lever("passes of 2,048 tokens, not 4,096", constants={"TOKENS_IN_PASS": {"cpu": 2048}}),
+    "double-budget": Lever("passes of 8,192 tokens", constants={"TOKENS_IN_PASS": {"cpu": 8192}}),
+    "short": Lever("texts cut to 256 tokens, not 512", {"max_length": 256}),
+    "lora": Lever("LoRA of rank 8, ten times the learning rate", {"lora_rank": 8, "learning_rate": 1e-3}),
+    "half-frozen": Lever("embeddings and 3 of 6 layers frozen", {"frozen_layers": 3}),
+}
+
+
+def measure_here(name: str, seed: int, model_id: str, dataset_dir: Path, samples: int) -> dict[str, Any]:
+    """Trains with one lever in this process, which is of no use for another one afterwards."""
+    lever = LEVERS[name]
+    for constant, value in lever.constants.items():
+        setattr(batches, constant, value)
+    settings = {
+        "batch_size": BATCHES["miniml"],
+        "learning_rate": LEARNING_RATES["miniml"],
+        "iterations": samples // BATCHES["miniml"],
+        "max_length": MAX_LENGTH,
+        **lever.settings,
+    }
+    with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
+        folder = Path(scratch) / "model"
+        chosen = TrainingSettings(model_id=model_id, seed=seed, checkpoints="none", **settings)
+        rate = fine_tune(dataset_dir, folder, chosen).metrics["train_samples_per_second"]
+        peak = peak_mib()
+        return {"samples_per_second": rate, "peak_mib": peak, "accuracy": accuracy(folder, dataset_dir)[0]}
+
+
+def measure(samples: int) -> dict[str, Any]:
+    """Every lever with every seed; seed by seed, so that what changes about the machine hits all alike."""
+    datasets.disable_progress_bars()
+    points = []
+    with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
+        summary = prepare_reviews(Path(scratch) / "dataset", samples)
+        for seed in SEEDS:
+            for name, lever in LEVERS.items():
+                words = ["--only", name, "--seed", str(seed), "--dataset", f"{scratch}/dataset"]
+                told = in_a_process(MODULE, *words, "--samples", str(samples))
+                points.append({"lever": name, "title": lever.title, "seed": seed, **told})
+                print(
+                    f"{lever.title:<45} seed {seed} {told['samples_per_second']:8.2f} samples/s "
+                    f"{told['peak_mib']:8,.0f} MiB  accuracy {told['accuracy']:.3f}",
+                    flush=True,
+                )
+    return {
+        "machine": described("torch", "transformers", "accelerate"),
+        "command": "make bench-levers",
+        "rows": summary.rows,
+        "samples": samples,
+        "test_rows": TEST_ROWS,
+        "points": points,
+    }
+
+
+def main() -> int:
+    """Measures, and writes the page's section."""
+    parser = argparse.ArgumentParser("python -m benchmarks.levers", description=__doc__)
+    parser.add_argument("--render-only", action="store_true", help="write the page from the last result")
+    parser.add_argument("--samples", type=int, default=1600, help="reviews that each training sees")
+    parser.add_argument("--only", choices=LEVERS, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--dataset", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        told = measure_here(options.only, options.seed, MINILM, options.dataset, options.samples)
+        print(json.dumps(told))
+        return 0
+    if not options.render_only:
+        RESULT.parent.mkdir(parents=True, exist_ok=True)
+        RESULT.write_text(json.dumps(measure(options.samples), indent=1) + "\n")
+    write_levers_page(json.loads(RESULT.read_text()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
