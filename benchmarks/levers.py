@@ -50,9 +50,6 @@ LEVERS = {
     "random-order": Lever("texts in random order, not by length", constants={"STEPS_IN_WINDOW": 1}),
     "half-budget": Lever("passes of 2,048 tokens, not 4,096", constants={"TOKENS_IN_PASS": {"cpu": 2048}}),
     "double-budget": Lever("passes of 8,192 tokens", constants={"TOKENS_IN_PASS": {"cpu": 8192}}),
-    "short": Lever("texts cut to 256 tokens, not 512", {"max_length": 256}),
-    "lora": Lever("LoRA of rank 8, ten times the learning rate", {"lora_rank": 8, "learning_rate": 1e-3}),
-    "half-frozen": Lever("embeddings and 3 of 6 layers frozen", {"frozen_layers": 3}),
 }
 
 
@@ -106,7 +103,7 @@ def main() -> int:
     """Measures, and writes the page's section."""
     parser = argparse.ArgumentParser("python -m benchmarks.levers", description=__doc__)
     parser.add_argument("--render-only", action="store_true", help="write the page from the last result")
-    parser.add_argument("--samples", type=int, default=1600, help="reviews that each training sees")
+    parser.add_argument("--samples", type=int, default=1200, help="reviews that each training sees")
     parser.add_argument("--only", choices=LEVERS, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--dataset", type=Path, help=argparse.SUPPRESS)

@@ -22,7 +22,7 @@ from components.trials import trials
 from miniml.errors import InputError
 from pipelines.arguments import SETTINGS
 from pipelines.stage_arguments import taken_by, with_arguments_of
-from pipelines.tasks import may_log_to_mlflow, may_use_the_store, survives_its_pod
+from pipelines.stages import champion_to_beat, dataset_after, judged_and_deployed, trained
 
 STAGES = (preflight, champion, trials, transform, train, pick, evaluate, gate, deploy)
 TRIALS_AT_ONCE = "MINIML_TRIALS_AT_ONCE"
@@ -53,39 +53,13 @@ class Outputs(NamedTuple):
 @with_arguments_of(STAGES, SETTINGS)
 def hyperparameter_search(given: dict[str, Any]) -> Outputs:
     """From a dataset and a space of training arguments to a served text classifier."""
-    # Neither what a cluster is like nor what serves there is ever taken from a cache.
-    checked = preflight(**taken_by(preflight, given)).set_caching_options(False)
-    to_beat = champion(**taken_by(champion, given)).after(checked).set_caching_options(False)
-    may_use_the_store(to_beat)
+    to_beat = champion_to_beat(given)
     plan = trials(**taken_by(trials, given)).after(to_beat)
-    data = transform(**taken_by(transform, given)).after(plan)
-    may_use_the_store(data)
+    data = dataset_after(plan, given)
     with dsl.ParallelFor(plan.outputs["Output"], name="trials", parallelism=_trials_at_once()) as trial:
-        training = train(**taken_by(train, given), dataset=data.outputs["dataset"], trial=trial)
-        survives_its_pod(training)
-        may_use_the_store(training)
-        may_log_to_mlflow(training)
+        training = trained(data, given, trial=trial)
     winner = pick(**taken_by(pick, given), models=dsl.Collected(training.outputs["model"]))
-    evaluation = evaluate(
-        **taken_by(evaluate, given),
-        dataset=data.outputs["dataset"],
-        model=winner.outputs["model"],
-        champion_source=to_beat.outputs["source"],
-        champion_digest=to_beat.outputs["digest"],
-    )
-    may_use_the_store(evaluation)
-    judged = {"metrics": evaluation.outputs["metrics"], "champion": to_beat.outputs["record"]}
-    verdict = gate(**taken_by(gate, given) | judged)
-    # On a bool, never on a string: kfp.local splices strings into the expression that it evaluates.
-    with dsl.If(verdict.outputs["Output"] == True, name="approved"):  # noqa: E712
-        # Deploy judges again, so that nobody gets past the gate by this bool.
-        deploy(
-            **taken_by(deploy, given) | judged,
-            model=winner.outputs["model"],
-            verdict=verdict.outputs["verdict"],
-            approved=verdict.outputs["Output"],
-            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-        ).set_caching_options(False)
+    evaluation, verdict = judged_and_deployed(data, winner.outputs["model"], to_beat, given)
     return Outputs(
         dataset=data.outputs["dataset"],
         data_report=data.outputs["report"],
