@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,26 @@ def test_a_stage_whose_container_vanishes_has_failed(engine: Any, job: list[str]
     assert process.returncode == 1
     assert "error: train: ended without a word" in told
     assert not (tmp_path / "outputs" / "latest").exists()
+
+
+@pytest.mark.docker
+def test_a_training_whose_container_was_killed_goes_on_in_another(
+    engine: Any, job: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
+    words = [*job, "--iterations=40", "--checkpoint-interval=0"]
+    with started(*words) as process:
+        container = training(engine, process, tmp_path)
+        while not list((tmp_path / "cache").glob("checkpoints/*/step-*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        container.remove(force=True)
+        process.communicate(timeout=120)
+    ended = pipeline(*words)
+    assert ended.status == 0, ended.out + ended.err
+    assert "transform · unchanged, taken from the cache" in ended.out
+    assert "continuing from step " in ended.out
+    assert list((tmp_path / "cache" / "checkpoints").iterdir()) == []
 
 
 @pytest.mark.docker
