@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +25,25 @@ from tests.command import ROOT
 from tests.conftest import TRAINING
 
 
-def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
-    """Runs the training's program in two processes of this machine."""
+def started(*words: str) -> subprocess.Popen[str]:
+    """The training's program in two processes of this machine, in a process group of their own."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return subprocess.run(
+    return subprocess.Popen(
         [*command, "-m", "miniml.training", *words],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
+
+
+def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs it to its end."""
+    process = started(*words)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def losses(model_dir: Path) -> list[float]:
@@ -90,6 +101,56 @@ def test_an_error_of_all_is_said_once_and_ends_all(
     assert done.returncode != 0
     assert re.findall(r"^error: [\w ]+", done.stderr, re.MULTILINE) == ["error: the training diverged"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_processes_go_on_from_the_checkpoint_to_the_same_end(
+    dataset_dir: Path,
+    settings: TrainingSettings,
+    together: tuple[Path, subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
+    words, process = interrupted(dataset_dir, settings, tmp_path)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    goes_on_to_the_end_of(together[0], words, tmp_path)
+
+
+def test_processes_that_are_told_to_end_save_first(
+    dataset_dir: Path,
+    settings: TrainingSettings,
+    together: tuple[Path, subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+) -> None:
+    words, process = interrupted(dataset_dir, settings, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    told = re.findall(r"^error: stopped by SIGTERM after step (\d+) of 40: .*/step-\1;", err, re.MULTILINE)
+    assert len(told) == 1, err
+    goes_on_to_the_end_of(together[0], words, tmp_path)
+
+
+def interrupted(
+    dataset_dir: Path, settings: TrainingSettings, folder: Path
+) -> tuple[list[str], subprocess.Popen[str]]:
+    """A training of two processes that has a checkpoint, and the words to start it again."""
+    saving = replace(settings, checkpoints=str(folder / "checkpoints"), checkpoint_interval=0)
+    words = [str(dataset_dir), str(folder / "model"), *words_of(saving)]
+    process = started(*words)
+    while not list(folder.glob("checkpoints/*/step-*")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    return words, process
+
+
+def goes_on_to_the_end_of(whole: Path, words: list[str], folder: Path) -> None:
+    done = torchrun(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("miniml: continuing from step ") == 1
+    assert losses(folder / "model") == losses(whole)
+    expected, found = manifest.verify(whole).metrics, manifest.verify(folder / "model").metrics
+    for figure in ("train_loss", "validation_loss", "validation_accuracy", "kept_step", "steps"):
+        assert found[figure] == expected[figure]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == []
 
 
 @pytest.mark.parametrize(

@@ -71,18 +71,19 @@ def fine_tune(
     processes = Processes.started()
     processes.share_of(settings)  # Refuses what they cannot share before anything is fetched.
     device = choose_device(settings.device)
+    processes.join(device)
     folder, source = find_pretrained(settings.model_id, settings.from_scratch)
     splits, summary = data.load(dataset_dir, ("train", "validation"))
     _quiet_transformers()
     target = target_of(summary, splits["train"]["label"][:], settings)
     pretrained = Pretrained.load(folder, target.head, settings)
-    key = key_of(folder, summary, settings)
+    key = key_of(folder, summary, settings, processes)
     run = RunDescription.of(settings, key, summary)
     with (
         tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
         threads_within_quota(processes=processes.count),
         tracked(settings.log_to if processes.first else "", run) as trackers,
-        kept(key, settings, model_uri) as checkpoints,
+        kept(key, settings, model_uri, processes) as checkpoints,
     ):
         encoded = _encode(splits, target, pretrained.tokenizer, Path(scratch))
         course = train(pretrained, target, encoded, device, model_dir, checkpoints, trackers, settings)

@@ -38,7 +38,7 @@ def main(words: list[str] | None = None) -> None:
         address = s3_address("MODEL", options.model)
         with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
             folder = Path(scratch) / "model"
-            fine_tune(dataset, folder, settings)
+            fine_tune(dataset, folder, settings, model_uri=options.model)
             if processes.first:
                 store.put(folder, address)
 

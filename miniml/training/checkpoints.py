@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +29,7 @@ from miniml.progress import note
 from miniml.seals import broken_seal, seal
 from miniml.settings import NO_CHECKPOINTS, TrainingSettings
 from miniml.sources import S3_SCHEME, S3Address, s3_address
+from miniml.training.processes import Processes
 
 if TYPE_CHECKING:
     from miniml.store.mirror import Mirror
@@ -59,7 +59,9 @@ class Resumable(Protocol):
         """Takes it up again; called when the training begins, after everything else has been set to its start."""
 
 
-def key_of(pretrained: Path, summary: DatasetSummary, settings: TrainingSettings) -> str:
+def key_of(
+    pretrained: Path, summary: DatasetSummary, settings: TrainingSettings, processes: Processes | None = None
+) -> str:
     """A digest that is the same for trainings that end in the same model, so that one may go on for the other."""
     files = sorted(path for path in pretrained.iterdir() if path.is_file())
     return digest_of(
@@ -67,6 +69,7 @@ def key_of(pretrained: Path, summary: DatasetSummary, settings: TrainingSettings
             "settings": {name: value for name, value in asdict(settings).items() if name not in _IRRELEVANT},
             "pretrained": {path.name: sha256(path) for path in files},
             "data": {"fingerprint": summary.fingerprint, "labels": summary.labels},
+            "processes": (processes or Processes()).count,
             "versions": {
                 "miniml": __version__,
                 **{name: version(name) for name in ("torch", "transformers", "accelerate")},
@@ -90,22 +93,37 @@ def beside(model_uri: str) -> str:
 
 
 @contextmanager
-def kept(key: str, settings: TrainingSettings, model_uri: str = "") -> Iterator[Checkpoints]:
+def kept(
+    key: str, settings: TrainingSettings, model_uri: str = "", processes: Processes | None = None
+) -> Iterator[Checkpoints]:
     """Keeps the checkpoints of the training `key` while it runs, and removes them once the block has ended well.
 
     On an error they stay, and it is said where; a training that comes to nothing is the same again from any of them.
+    Of several processes the first keeps them for all.
 
     Raises:
         StoreError: the store that `settings` name does not answer, or refuses.
         StorageError: their folder cannot be written to.
     """
-    with _shelf(key, settings, model_uri) as shelf:
+    processes = processes or Processes()
+    interval = settings.checkpoint_interval
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="miniml-")))
+        if not processes.first:
+            theirs = processes.told_by_the_first(None)
+            newest = _brought(theirs, key, settings, model_uri, processes, scratch)
+            yield Checkpoints(scratch, None, newest, interval, processes, wanted=theirs.kept)
+            return
+        shelf = stack.enter_context(_shelf(key, settings, model_uri, processes))
+        newest = shelf.newest() if shelf else None
+        if shelf and newest and processes.nodes > 1:
+            shelf.share(newest)
+        processes.told_by_the_first(_Told(shelf is not None, newest))
         if shelf is None:
-            with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
-                yield Checkpoints(Path(scratch), None, settings.checkpoint_interval)
+            yield Checkpoints(scratch, None, None, interval, processes, wanted=False)
             return
         try:
-            yield Checkpoints(shelf.folder / "writing", shelf, settings.checkpoint_interval)
+            yield Checkpoints(shelf.folder / "writing", shelf, newest, interval, processes, wanted=True)
         except TrainingError:
             shelf.clear()
             raise
@@ -116,14 +134,45 @@ def kept(key: str, settings: TrainingSettings, model_uri: str = "") -> Iterator[
         shelf.clear()
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What the first process tells the others of the checkpoints."""
+
+    kept: bool
+    newest: Path | None
+    """The folder, on the first one's node."""
+
+
+def _brought(
+    told: _Told, key: str, settings: TrainingSettings, model_uri: str, processes: Processes, scratch: Path
+) -> Path | None:
+    """The checkpoint that the first process goes on from, where this one can read it."""
+    if told.newest is None or processes.node == 0:
+        return told.newest
+    mirror = _mirror(key, settings.checkpoints, model_uri)
+    assert mirror is not None  # The first would keep no checkpoints.
+    folder = scratch / told.newest.name
+    mirror.bring(told.newest.name, folder)
+    return folder
+
+
 class Checkpoints:
     """Trains a trainer from the newest checkpoint on, if there is one, and takes new ones."""
 
-    def __init__(self, folder: Path, shelf: Shelf | None, interval: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shelf: Shelf | None,
+        newest: Path | None,
+        interval: float,
+        processes: Processes,
+        *,
+        wanted: bool,
+    ) -> None:
         self.folder = folder
         """Where the trainer writes: its `output_dir`."""
-        self._shelf, self._interval = shelf, interval
-        self._newest = shelf.newest() if shelf else None
+        self._shelf, self._newest, self._interval = shelf, newest, interval
+        self._processes, self._wanted = processes, wanted
 
     @property
     def in_bf16(self) -> bool | None:
@@ -137,10 +186,11 @@ class Checkpoints:
             StoppedError: SIGTERM came. What had been learnt is in a checkpoint.
             StorageError: there is no room for a checkpoint; the message names the last good one.
         """
-        if self._shelf is None:
+        if not self._wanted:
             trainer.train()
             return
-        saving = _Saving(self._shelf, self._newest, [*others, _Losses(trainer)], self._interval)
+        parts = [*others, _Losses(trainer, self._processes)]
+        saving = _Saving(self._shelf, self._newest, parts, self._interval, self._processes)
         trainer.add_callback(saving)
         if self._newest:
             note(
@@ -202,6 +252,15 @@ class Shelf:
                 # The store may be back for the next one; the work of hours is not thrown away for it.
                 note(f"the checkpoint of step {step:,} is on this machine only: {error}")
 
+    def share(self, folder: Path) -> None:
+        """Has the store hold this one, for other nodes to go on from.
+
+        Raises:
+            StoreError: the store does not do its part.
+        """
+        if self._mirror and folder.name not in self._mirror.names():
+            self._mirror.send(folder)
+
     def clear(self) -> None:
         for folder in self.folder.iterdir():
             shutil.rmtree(folder)
@@ -243,12 +302,28 @@ def _about(folder: Path) -> dict[str, Any]:
     return about
 
 
-class _Saving(TrainerCallback):
-    """Takes a checkpoint when its time has come, and a last one on SIGTERM."""
+# What a process may ask of all after a step; the larger one counts.
+_SAVE, _STOP = 1, 2
 
-    def __init__(self, shelf: Shelf, newest: Path | None, parts: list[Resumable], interval: float) -> None:
+
+class _Saving(TrainerCallback):
+    """Takes a checkpoint when its time has come, and a last one on SIGTERM.
+
+    Of several processes each has one of these. They save after the same step, for the Trainer has them talk to each
+    other when it saves; what the first has written stays.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf | None,
+        newest: Path | None,
+        parts: Sequence[Resumable],
+        interval: float,
+        processes: Processes,
+    ) -> None:
         self._shelf, self._newest, self._parts, self._interval = shelf, newest, parts, interval
-        self._stop = self._under_way = False
+        self._processes = processes
+        self._asked_to_stop = self._stop = self._under_way = False
         self._due = self._began = time.monotonic() + interval
 
     def on_train_begin(
@@ -262,8 +337,12 @@ class _Saving(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         # At its end a training needs none, and would not know how to go on from it.
-        due = (self._stop or time.monotonic() >= self._due) and not control.should_training_stop
-        if due:
+        if control.should_training_stop:
+            return
+        due = self._processes.first and time.monotonic() >= self._due
+        asked = self._processes.most(_STOP if self._asked_to_stop else _SAVE if due else 0)
+        if asked:
+            self._stop = asked == _STOP
             control.should_save = self._under_way = True
             self._began = time.monotonic()
 
@@ -281,16 +360,26 @@ class _Saving(TrainerCallback):
         written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         for part in self._parts:
             part.save(written)
-        about = {"taken": datetime.now().isoformat(sep=" ", timespec="seconds"), "bf16": args.bf16}
-        (written / ABOUT_NAME).write_text(json.dumps(about), encoding="utf-8")
-        self._shelf.add(written, state.global_step)
+        # Of the Trainer's files, each process has written the state of its own random numbers.
+        own = {path.name: path.read_bytes() for path in written.glob("rng_state*")}
+        everybodys = self._processes.gathered(own)
+        if self._shelf:
+            for files in everybodys:
+                for name, content in files.items():
+                    (written / name).write_bytes(content)
+            about = {"taken": datetime.now().isoformat(sep=" ", timespec="seconds"), "bf16": args.bf16}
+            (written / ABOUT_NAME).write_text(json.dumps(about), encoding="utf-8")
+            self._shelf.add(written, state.global_step)
+        else:
+            shutil.rmtree(written)
         self._under_way = False
         now = time.monotonic()
         # An interval of 0 asks for every step, whatever that costs.
         self._due = now + max(self._interval, (now - self._began) / SHARE if self._interval else 0)
         if self._stop:
+            last_good = self._processes.told_by_the_first(self._shelf.last_good if self._shelf else None)
             raise StoppedError(
-                f"stopped by SIGTERM after step {state.global_step:,} of {state.max_steps:,}: {self._shelf.last_good}"
+                f"stopped by SIGTERM after step {state.global_step:,} of {state.max_steps:,}: {last_good}"
             )
 
     @contextmanager
@@ -301,7 +390,7 @@ class _Saving(TrainerCallback):
             return
 
         def notice(*_: object) -> None:
-            self._stop = True
+            self._asked_to_stop = True
 
         before = signal.signal(signal.SIGTERM, notice)
         try:
@@ -314,7 +403,7 @@ class _Saving(TrainerCallback):
         try:
             yield
         except Exception as error:
-            if not self._under_way or not is_full(self._shelf.folder, error):
+            if not self._shelf or not self._under_way or not is_full(self._shelf.folder, error):
                 raise
             raise StorageError(
                 f"the disk of {self._shelf.folder} is full, and a checkpoint could not be written: "
@@ -326,17 +415,18 @@ class _Saving(TrainerCallback):
 class _Losses:
     """The trainer's sums of the loss: it begins them anew when it goes on, and the curve would have a point of its own.
 
-    They are not in its own checkpoints, and there is no public name for them.
+    They are not in its own checkpoints, and there is no public name for them. Of several processes each has its own
+    sums, of which the Trainer tells the mean.
     """
 
     _NAME = "losses.json"
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Trainer, processes: Processes) -> None:
+        self._trainer, self._processes = trainer, processes
 
     def save(self, folder: Path) -> None:
         sums = {
-            "since_logged": self._trainer._tr_loss.item(),
+            "since_logged": self._processes.mean(self._trainer._tr_loss.item()),
             "logged": self._trainer._total_loss_scalar,
             "logged_at": self._trainer._globalstep_last_logged,
         }
@@ -351,14 +441,12 @@ class _Losses:
 
 
 @contextmanager
-def _shelf(key: str, settings: TrainingSettings, model_uri: str) -> Iterator[Shelf | None]:
+def _shelf(
+    key: str, settings: TrainingSettings, model_uri: str, processes: Processes
+) -> Iterator[Shelf | None]:
     """None where no checkpoints are kept, and a word on it where they are wanted."""
     where = settings.checkpoints
     if where == NO_CHECKPOINTS:
-        yield None
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # torchrun says so.
-        note("a training of several processes keeps no checkpoints")
         yield None
         return
     own = where and not where.startswith(S3_SCHEME)
@@ -379,6 +467,12 @@ def _shelf(key: str, settings: TrainingSettings, model_uri: str) -> Iterator[She
             writing = folder / "writing"
             shutil.rmtree(writing, ignore_errors=True)  # Whoever wrote it was killed.
         mirror = None if own else _mirror(key, where, model_uri)
+        if processes.nodes > 1 and not mirror:
+            note(
+                "no checkpoints are kept: the nodes share no disk, and no store is known (set checkpoints to s3://...)"
+            )
+            yield None
+            return
         try:
             yield Shelf(folder, mirror)
         finally:

@@ -6,9 +6,11 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
+from accelerate import PartialState
 
 from miniml.errors import InputError
 from miniml.settings import TrainingSettings
@@ -56,11 +58,38 @@ class Processes:
             )
         return settings.batch_size // self.count
 
+    def join(self, device: torch.device) -> None:
+        """Connects them, before they have anything to tell each other; all must call this, as all that follows."""
+        if self.count > 1:
+            PartialState(cpu=device.type == "cpu")  # The Trainer finds it, and has no other.
+
+    def most(self, number: float) -> float:
+        """The largest of the numbers that they have."""
+        return self._reduced(number, dist.ReduceOp.MAX)
+
+    def mean(self, number: float) -> float:
+        """Of the number that each of them has."""
+        return self._reduced(number, dist.ReduceOp.SUM) / self.count
+
+    def _reduced(self, number: float, operation: Any) -> float:
+        if self.count == 1:
+            return number
+        numbers = torch.tensor(number, dtype=torch.float32, device=PartialState().device)
+        dist.all_reduce(numbers, operation)
+        return numbers.item()
+
+    def gathered(self, thing: Thing) -> list[Thing]:
+        """What each of them has, by rank."""
+        things = [thing] * self.count
+        if self.count > 1:
+            dist.all_gather_object(things, thing)
+        return things
+
     def told_by_the_first(self, thing: Thing | None) -> Thing:
         """What the first process has; the others wait for it."""
         told = [thing]
         if self.count > 1:
-            dist.broadcast_object_list(told)
+            dist.broadcast_object_list(told, device=PartialState().device)
         assert told[0] is not None
         return told[0]
 
