@@ -28,10 +28,8 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
     plan = settings.plan()
     outcomes = sorted((read_outcome(folder, plan) for folder in folders), key=lambda found: found.number)
     picked_by = _task(outcomes).figure(settings.pick_by)
-    if not any(
-        one.can_win(picked_by) for one in outcomes
-    ):  # Numbers have no F1, and no trial would win by that.
-        picked_by = "loss"
+    if not any(one.can_win(picked_by) for one in outcomes):
+        picked_by = "loss"  # Numbers have no F1, and no trial would win by that.
     winner = choose(outcomes, picked_by)
     signed = manifest.verify(winner.folder)
     rows = int(signed.data["rows"]["validation"])
