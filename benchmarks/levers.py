@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import datasets
@@ -24,7 +26,7 @@ from benchmarks.training import (
     prepare_reviews,
 )
 from miniml.settings import TrainingSettings
-from miniml.training import batches, fine_tune
+from miniml.training import fine_tune
 
 MODULE = "benchmarks.levers"
 RESULT = Path("local_outputs") / "benchmarks" / "levers.json"
@@ -39,25 +41,35 @@ class Lever:
     settings: dict[str, Any] = field(default_factory=dict)
     """Arguments of the train stage."""
     constants: dict[str, Any] = field(default_factory=dict)
-    """Of `miniml.training.batches`: what is no argument."""
+    """What is no argument: module:name of it."""
 
 
 DEFAULT = "default"
 LEVERS = {
     DEFAULT: Lever("as it is by default"),
     "fp32": Lever("fp32, not bf16", {"precision": "fp32"}),
+    "sdpa": Lever("torch's attention, not text by text", constants={"attention:ENCODERS": ()}),
     "dropout": Lever("dropout of 0.1, not 0", {"dropout": 0.1}),
-    "random-order": Lever("texts in random order, not by length", constants={"STEPS_IN_WINDOW": 1}),
-    "half-budget": Lever("passes of 2,048 tokens, not 4,096", constants={"TOKENS_IN_PASS": {"cpu": 2048}}),
-    "double-budget": Lever("passes of 8,192 tokens", constants={"TOKENS_IN_PASS": {"cpu": 8192}}),
+    "random-order": Lever("texts in random order, not by length", constants={"batches:STEPS_IN_WINDOW": 1}),
+    "half-budget": Lever(
+        "passes of 2,048 tokens, not 4,096", constants={"batches:TOKENS_IN_PASS": {"cpu": 2048}}
+    ),
+    "double-budget": Lever("passes of 8,192 tokens", constants={"batches:TOKENS_IN_PASS": {"cpu": 8192}}),
 }
+
+
+def place_of(constant: str) -> tuple[ModuleType, str]:
+    """The module of `miniml.training` that has the constant, and what it is called there."""
+    module, _, name = constant.partition(":")
+    return importlib.import_module(f"miniml.training.{module}"), name
 
 
 def measure_here(name: str, seed: int, model_id: str, dataset_dir: Path, samples: int) -> dict[str, Any]:
     """Trains with one lever in this process, which is of no use for another one afterwards."""
     lever = LEVERS[name]
     for constant, value in lever.constants.items():
-        setattr(batches, constant, value)
+        module, name_there = place_of(constant)
+        setattr(module, name_there, value)
     settings = {
         "batch_size": BATCHES["miniml"],
         "learning_rate": LEARNING_RATES["miniml"],

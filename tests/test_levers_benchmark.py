@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import levers_page
+from benchmarks import levers, levers_page
 from benchmarks.levers import DEFAULT, LEVERS, measure_here
-from miniml.training import batches
 
 
 @pytest.mark.parametrize("name", [name for name, lever in LEVERS.items() if not lever.constants])
@@ -22,7 +21,7 @@ def test_a_lever_trains_a_tiny_model(name: str, encoder: Path, dataset_dir: Path
 @pytest.mark.parametrize("name", [name for name, lever in LEVERS.items() if lever.constants])
 def test_a_lever_that_is_no_argument_moves_something_that_is_there(name: str) -> None:
     for constant, value in LEVERS[name].constants.items():
-        assert type(getattr(batches, constant)) is type(value)
+        assert type(getattr(*levers.place_of(constant))) is type(value)
 
 
 def recorded() -> dict[str, Any]:

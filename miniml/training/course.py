@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from miniml.folders import require_room
 from miniml.progress import note
 from miniml.settings import TrainingSettings
+from miniml.training.attention import attend_text_by_text
 from miniml.training.batches import EncodedTexts
 from miniml.training.checkpoints import Checkpoints
 from miniml.training.device import computes_in_bf16
@@ -89,6 +90,7 @@ def _attempt(
     torch.manual_seed(settings.seed)  # A new head's weights are drawn when the model is made.
     model, new = pretrained.classifier()
     require_room(model_dir, int(model.num_parameters() * BYTES_PER_PARAMETER * 1.2), "saving the model")
+    attend_text_by_text(model, pretrained.tokenizer.padding_side, device, bf16, settings.dropout)
     adapted = choose_trainable(model, new, settings)
     longest = int(splits["train"].lengths.max())
     require_memory(model, longest, device, bf16, settings, memory_for(model, device))
