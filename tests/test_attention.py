@@ -15,12 +15,18 @@ LENGTHS = (9, 3, 1, 7)
 
 
 def encoder(kind: str) -> Any:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     if kind == "distilbert":
         sizes = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
     config = AutoConfig.for_model(kind, vocab_size=50, pad_token_id=0, num_labels=3, **sizes)
     torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
+    model: Any = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    return model.eval()
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -32,7 +38,8 @@ def batch() -> dict[str, torch.Tensor]:
 def answers_and_gradients(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     model.zero_grad()
     logits = model(**inputs).logits
-    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
+    loss: Any = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0]))
+    loss.backward()
     gradients = [weights.grad.flatten() for weights in model.parameters() if weights.grad is not None]
     return logits.detach(), torch.cat(gradients)
 

@@ -41,14 +41,14 @@ def _attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """As transformers calls it: of shape [texts, heads, longest, size]; gives [texts, longest, heads, size]."""
     assert not dropout
     texts, _, longest, size = query.shape
     scale = size**-0.5 if scaling is None else scaling
     lengths = [longest] * texts if attention_mask is None else attention_mask.sum(dim=1).tolist()
-    attended: Tensor = _TextByText.apply(query, key, value, scale, lengths)
+    attended: Tensor = _TextByText.apply(query, key, value, scale, lengths)  # type: ignore[no-untyped-call]
     return attended.transpose(1, 2), None
 
 
@@ -68,7 +68,7 @@ class _TextByText(torch.autograd.Function):
         return attended
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value = ctx.saved_tensors
         of_query, of_key, of_value = _zeros_like(query), _zeros_like(key), _zeros_like(value)
         for text, length in enumerate(ctx.lengths):

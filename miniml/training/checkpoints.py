@@ -110,7 +110,7 @@ def kept(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="miniml-")))
         if not processes.first:
-            theirs = processes.told_by_the_first(None)
+            theirs: _Told = processes.told_by_the_first(None)
             newest = _brought(theirs, key, settings, model_uri, processes, scratch)
             yield Checkpoints(scratch, None, newest, interval, processes, wanted=theirs.kept)
             return
