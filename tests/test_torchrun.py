@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from miniml import manifest, training
@@ -26,7 +27,7 @@ from tests.conftest import TRAINING
 
 
 def started(*words: str) -> subprocess.Popen[str]:
-    """The training's program in two processes of this machine, in a process group of their own."""
+    """The training's program in two processes of this machine."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.Popen(
         [*command, "-m", "miniml.training", *words],
@@ -35,7 +36,6 @@ def started(*words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
     )
 
 
@@ -110,7 +110,9 @@ def test_killed_processes_go_on_from_the_checkpoint_to_the_same_end(
     tmp_path: Path,
 ) -> None:
     words, process = interrupted(dataset_dir, settings, tmp_path)
-    os.killpg(process.pid, signal.SIGKILL)
+    everyone = psutil.Process(process.pid).children(recursive=True)
+    for one in [*everyone, process]:
+        one.kill()
     process.communicate()
     goes_on_to_the_end_of(together[0], words, tmp_path)
 
