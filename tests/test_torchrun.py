@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,29 @@ from typing import Any
 import psutil
 import pytest
 
-from miniml import manifest, training
+from miniml import manifest, store, training
 from miniml.errors import InputError
 from miniml.options import words_of
+from miniml.seals import SEAL_NAME
 from miniml.settings import TrainingSettings
+from miniml.sources import s3_address
 from miniml.training.__main__ import main
 from miniml.training.processes import Processes
+from pipelines.ask import free_port
 from tests.command import ROOT
 from tests.conftest import TRAINING
+from tests.s3_server import WRITER, S3Server
+
+TWO_PROCESSES = ("--standalone", "--nproc-per-node=2")
 
 
-def started(*words: str) -> subprocess.Popen[str]:
-    """The training's program in two processes of this machine."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def started(*words: str, options: Sequence[str] = TWO_PROCESSES, **environment: str) -> subprocess.Popen[str]:
+    """The training's program, under torchrun with these options."""
+    command = [sys.executable, "-m", "torch.distributed.run", *options]
     return subprocess.Popen(
         [*command, "-m", "miniml.training", *words],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -40,7 +47,7 @@ def started(*words: str) -> subprocess.Popen[str]:
 
 
 def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
-    """Runs it to its end."""
+    """Runs it in two processes to its end."""
     process = started(*words)
     out, err = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -110,10 +117,7 @@ def test_killed_processes_go_on_from_the_checkpoint_to_the_same_end(
     tmp_path: Path,
 ) -> None:
     words, process = interrupted(dataset_dir, settings, tmp_path)
-    everyone = psutil.Process(process.pid).children(recursive=True)
-    for one in [*everyone, process]:
-        one.kill()
-    process.communicate()
+    kill(process)
     goes_on_to_the_end_of(together[0], words, tmp_path)
 
 
@@ -129,6 +133,58 @@ def test_processes_that_are_told_to_end_save_first(
     told = re.findall(r"^error: stopped by SIGTERM after step (\d+) of 40: .*/step-\1;", err, re.MULTILINE)
     assert len(told) == 1, err
     goes_on_to_the_end_of(together[0], words, tmp_path)
+
+
+def test_nodes_that_share_no_disk_find_the_checkpoint_in_the_store(
+    dataset_dir: Path,
+    settings: TrainingSettings,
+    s3_server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
+    client = s3_server.client()
+    client.make_bucket("two-nodes")
+    two = replace(settings, num_nodes=2, checkpoint_interval=0)
+    words = [str(dataset_dir), "s3://two-nodes/run/model", *words_of(two)]
+
+    def checkpoints() -> list[str]:
+        objects = client.list_objects("two-nodes", "miniml/checkpoints/", recursive=True)
+        return [str(item.object_name) for item in objects]
+
+    first_try = nodes(words, tmp_path / "first")
+    while not any(name.endswith(SEAL_NAME) for name in checkpoints()):
+        assert first_try[0].poll() is None, first_try[0].communicate()[1]
+        time.sleep(0.05)
+    for process in first_try:
+        kill(process)
+
+    ended = [(process, *process.communicate()) for process in nodes(words, tmp_path / "second")]
+    for process, _, err in ended:
+        assert process.returncode == 0, err
+    assert ended[0][1].count("miniml: continuing from step ") == 1
+    assert checkpoints() == []
+    trained = store.cached("model", s3_address("model", "s3://two-nodes/run/model"))
+    assert manifest.verify(trained.path).metrics["steps"] == 40
+
+
+def nodes(words: list[str], folder: Path) -> list[subprocess.Popen[str]]:
+    """A process on each of two nodes, whose disks are new."""
+    port = free_port()
+    where = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}")
+    return [
+        started(*words, options=(*where, f"--node-rank={rank}"), MINIML_CACHE=str(folder / f"node-{rank}"))
+        for rank in range(2)
+    ]
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Ends torchrun and what it started, as a node that is gone does: without a word to them."""
+    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+        one.kill()
+    process.communicate()
 
 
 def interrupted(
