@@ -55,7 +55,7 @@ bench-serve: setup  ## Measure serving beside its peers and write docs/benchmark
 bench-data: setup  ## Measure transform: memory, rows a second, leaks found; writes docs/benchmarks.md (some 5 minutes)
 	@$(BIN)/python -m benchmarks.data $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
-bench-train: setup  ## Measure training beside the prototype's and the Trainer's own; writes docs/benchmarks.md (some 20 minutes)
+bench-train: setup  ## Measure training beside the prototype's and the Trainer's own; writes docs/benchmarks.md (some 35 minutes)
 	@$(BIN)/python -m benchmarks.training $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
 bench-levers: setup  ## Measure what makes training fast, over 3 seeds; writes docs/benchmarks.md (some 20 minutes)

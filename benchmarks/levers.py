@@ -16,21 +16,16 @@ import datasets
 
 from benchmarks.levers_page import write_levers_page
 from benchmarks.machine import described, in_a_process, peak_mib
-from benchmarks.training import (
-    BATCHES,
-    LEARNING_RATES,
-    MAX_LENGTH,
-    MINILM,
-    TEST_ROWS,
-    accuracy,
-    prepare_reviews,
-)
+from benchmarks.training import MAX_LENGTH, MINILM, TEST_ROWS, accuracy, prepare_reviews
 from miniml.settings import TrainingSettings
 from miniml.training import fine_tune
 
 MODULE = "benchmarks.levers"
 RESULT = Path("local_outputs") / "benchmarks" / "levers.json"
 SEEDS = (1, 2, 3)
+# As in the demo: few reviews make enough steps for MiniLM to have learnt most of what it will.
+TEXTS_IN_STEP = 8
+LEARNING_RATE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -51,13 +46,12 @@ LEVERS = {
     DEFAULT: Lever("as it is by default"),
     "fp32": Lever("fp32, not bf16", {"precision": "fp32"}),
     "sdpa": Lever("torch's attention, not text by text", constants={"attention:ENCODERS": ()}),
-    "dropout": Lever("dropout of 0.1, not 0", {"dropout": 0.1}),
+    "dropout": Lever("dropout of 0.1, and so torch's attention", {"dropout": 0.1}),
     "random-order": Lever("texts in random order, not by length", constants={"batches:STEPS_IN_WINDOW": 1}),
     "half-budget": Lever(
-        "passes of 2,048 tokens, not 4,096", constants={"batches:TOKENS_IN_PASS": {"cpu": 2048}}, seeds=(1,)
-    ),
-    "double-budget": Lever(
-        "passes of 8,192 tokens", constants={"batches:TOKENS_IN_PASS": {"cpu": 8192}}, seeds=(1,)
+        "passes of 2,048 tokens, not of 4,096",
+        constants={"batches:TOKENS_IN_PASS": {"cpu": 2048}},
+        seeds=(1,),
     ),
 }
 
@@ -75,9 +69,9 @@ def measure_here(name: str, seed: int, model_id: str, dataset_dir: Path, samples
         module, name_there = place_of(constant)
         setattr(module, name_there, value)
     settings = {
-        "batch_size": BATCHES["miniml"],
-        "learning_rate": LEARNING_RATES["miniml"],
-        "iterations": samples // BATCHES["miniml"],
+        "batch_size": TEXTS_IN_STEP,
+        "learning_rate": LEARNING_RATE,
+        "iterations": samples // TEXTS_IN_STEP,
         "max_length": MAX_LENGTH,
         **lever.settings,
     }
@@ -112,6 +106,7 @@ def measure(samples: int) -> dict[str, Any]:
         "command": "make bench-levers",
         "rows": summary.rows,
         "samples": samples,
+        "texts_in_step": TEXTS_IN_STEP,
         "test_rows": TEST_ROWS,
         "points": points,
     }

@@ -201,7 +201,7 @@ def main() -> int:
     """Measures, and writes the page's section."""
     parser = argparse.ArgumentParser("python -m benchmarks.training", description=__doc__)
     parser.add_argument("--render-only", action="store_true", help="write the page from the last result")
-    parser.add_argument("--samples", type=int, default=640, help="reviews that MiniLM sees, each way")
+    parser.add_argument("--samples", type=int, default=1600, help="reviews that MiniLM sees, each way")
     parser.add_argument("--samples-of-large", type=int, default=48, help="the same of bert-base")
     parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)

@@ -44,6 +44,7 @@ def recorded() -> dict[str, Any]:
         "command": "make bench-levers",
         "rows": {"train": 800, "validation": 100, "test": 1000},
         "samples": 800,
+        "texts_in_step": 8,
         "test_rows": 1000,
         "points": points,
     }
