@@ -58,7 +58,7 @@ bench-data: setup  ## Measure transform: memory, rows a second, leaks found; wri
 bench-train: setup  ## Measure training beside the prototype's and the Trainer's own; writes docs/benchmarks.md (some 35 minutes)
 	@$(BIN)/python -m benchmarks.training $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
-bench-levers: setup  ## Measure what makes training fast, over 3 seeds; writes docs/benchmarks.md (some 20 minutes)
+bench-levers: setup  ## Measure what makes training fast, over 3 seeds; writes docs/benchmarks.md (some 35 minutes)
 	@$(BIN)/python -m benchmarks.levers $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
 check: setup  ## Format, lint (with import rules), types: exactly what CI checks
