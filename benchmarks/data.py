@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from benchmarks import results
 from benchmarks.data_page import write_data_page
 from benchmarks.machine import described, in_a_process, peak_mib
 from miniml import data
@@ -29,7 +30,6 @@ SIZES = (10_000, 100_000, 650_000)
 CLASSES = 5
 LEAK_ROWS = 100_000
 MODULE = "benchmarks.data"
-RESULT = Path("local_outputs") / "benchmarks" / "data.json"
 _ROWS_AT_A_TIME = 10_000
 
 
@@ -220,10 +220,8 @@ def main() -> int:
         print(json.dumps(told))
         return 0
     if not options.render_only:
-        result = measure(SIZES, LEAK_ROWS)
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    write_data_page(json.loads(RESULT.read_text()))
+        results.keep("data", measure(SIZES, LEAK_ROWS))
+    write_data_page(results.last("data"))
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.page import DOCS, PAGE, aims_table, put_section
+from benchmarks.page import DOCS, PAGE, aims_table, measured_on, put_section
 
 CHART = "benchmarks-data.svg"
 _COLOURS = {"csv": "#2f7fb5", "parquet": "#c2274b"}
@@ -19,13 +19,12 @@ def write_data_page(result: dict[str, Any]) -> None:
 
 def data_section(result: dict[str, Any]) -> str:
     """What the run showed, as Markdown."""
-    machine, leaks = result["machine"], result["leaks"]
+    leaks = result["leaks"]
     by_edit = "\n".join(f"| {edit} | {recall:.1%} |" for edit, recall in leaks["recall_by_edit"].items())
     return f"""
 ## Transform
 
-`{result["command"]}`, {machine["date"]}, on {machine["processor"]}, {machine["cores"]} cores;
-Python {machine["python"]}, {machine["versions"]}.
+{measured_on(result)}
 Made-up reviews of 130 words in the mean, 5 classes, all rows; every size in a process of its own, from reading the
 source to the written splits, with all checks but the one for near-duplicates. The memory is the
 process's peak (maximum resident set), interpreter and libraries included.

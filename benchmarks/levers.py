@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 
+from benchmarks import results
 from benchmarks.levers_page import write_levers_page
 from benchmarks.machine import described, in_a_process, peak_mib
 from benchmarks.training import MAX_LENGTH, MINILM, TEST_ROWS, accuracy, prepare_reviews
@@ -21,7 +22,6 @@ from miniml.settings import TrainingSettings
 from miniml.training import fine_tune
 
 MODULE = "benchmarks.levers"
-RESULT = Path("local_outputs") / "benchmarks" / "levers.json"
 SEEDS = (1, 2, 3)
 # As in the demo: few reviews make enough steps for MiniLM to have learnt most of what it will.
 TEXTS_IN_STEP = 8
@@ -88,7 +88,7 @@ def measure(samples: int) -> dict[str, Any]:
     datasets.disable_progress_bars()
     points = []
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
-        summary = prepare_reviews(Path(scratch) / "dataset", samples)
+        prepare_reviews(Path(scratch) / "dataset", samples)
         for seed in SEEDS:
             for name, lever in LEVERS.items():
                 if seed not in lever.seeds:
@@ -104,7 +104,6 @@ def measure(samples: int) -> dict[str, Any]:
     return {
         "machine": described("torch", "transformers", "accelerate"),
         "command": "make bench-levers",
-        "rows": summary.rows,
         "samples": samples,
         "texts_in_step": TEXTS_IN_STEP,
         "test_rows": TEST_ROWS,
@@ -126,9 +125,8 @@ def main() -> int:
         print(json.dumps(told))
         return 0
     if not options.render_only:
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(measure(options.samples), indent=1) + "\n")
-    write_levers_page(json.loads(RESULT.read_text()))
+        results.keep("levers", measure(options.samples))
+    write_levers_page(results.last("levers"))
     return 0
 
 

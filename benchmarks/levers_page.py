@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean, median
 from typing import Any
 
-from benchmarks.page import DOCS, PAGE, put_section
+from benchmarks.page import DOCS, PAGE, measured_on, put_section
 
 
 def write_levers_page(result: dict[str, Any]) -> None:
@@ -16,13 +16,11 @@ def write_levers_page(result: dict[str, Any]) -> None:
 
 def levers_section(result: dict[str, Any]) -> str:
     """What the run showed, as Markdown."""
-    machine = result["machine"]
     seeds = len({point["seed"] for point in result["points"]})
     return f"""
 ## What makes training fast
 
-`{result["command"]}`, {machine["date"]}, on {machine["processor"]}, {machine["cores"]} cores;
-Python {machine["python"]}, {machine["versions"]}.
+{measured_on(result)}
 MiniLM-L6 on {result["samples"]:,} IMDB reviews, batches of {result["texts_in_step"]}; one thing at a time done
 otherwise than by default, each with the same {seeds} seeds, or with the first where nothing but rounding changes. The
 speed is the median.

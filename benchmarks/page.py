@@ -40,6 +40,13 @@ def put_section(name: str, content: str) -> None:
     PAGE.write_text(text)
 
 
+def measured_on(result: dict[str, Any]) -> str:
+    """The command, the machine and the libraries of a run, as the first lines of its section."""
+    machine = result["machine"]
+    return f"""`{result["command"]}`, {machine["date"]}, on {machine["processor"]}, {machine["cores"]} cores;
+Python {machine["python"]}, {machine["versions"]}."""
+
+
 def serving_section(result: dict[str, Any]) -> str:
     """What the run showed, as Markdown."""
     machine, texts, ceiling = result["machine"], result["texts"], result["ceiling"]

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import csv
 import gc
-import json
 import os
 import queue
 import random
@@ -27,6 +26,7 @@ import numpy as np
 import requests
 import torch
 
+from benchmarks import results
 from benchmarks.load import Load, Outcome, probe
 from benchmarks.machine import described, processor
 from benchmarks.page import write_page
@@ -43,7 +43,6 @@ CLIENTS = (1, 4, 16, 64)
 OPEN_LOADS = (0.8, 2.0)
 NAME = "peer"
 SECONDS_TO_START = 120
-RESULT = Path("local_outputs") / "benchmarks" / "serving.json"
 
 
 @dataclass(frozen=True)
@@ -153,9 +152,8 @@ def main() -> int:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(asdict(result), indent=1) + "\n")
-    write_page(json.loads(RESULT.read_text()))
+        results.keep("serving", asdict(result))
+    write_page(results.last("serving"))
     return 0
 
 

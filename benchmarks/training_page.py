@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.page import DOCS, PAGE, aims_table, put_section
+from benchmarks.page import DOCS, PAGE, aims_table, measured_on, put_section
 
 CHART = "benchmarks-training.svg"
 TITLES = {
@@ -24,12 +24,11 @@ def write_training_page(result: dict[str, Any]) -> None:
 
 def training_section(result: dict[str, Any]) -> str:
     """What the run showed, as Markdown."""
-    machine, rows = result["machine"], result["rows"]
+    rows = result["rows"]
     return f"""
 ## Training
 
-`{result["command"]}`, {machine["date"]}, on {machine["processor"]}, {machine["cores"]} cores;
-Python {machine["python"]}, {machine["versions"]}.
+{measured_on(result)}
 IMDB reviews, cut to {result["max_length"]} tokens; every way sees as many of the same {rows["train"]:,}, in a process
 of its own, and is asked about the same {rows["test"]:,} that none has seen. Samples a second are those of the training
 itself, without loading, tokenizing, validation and saving; the memory is the process's peak.

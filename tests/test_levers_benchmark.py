@@ -42,7 +42,6 @@ def recorded() -> dict[str, Any]:
     return {
         "machine": {"processor": "P", "cores": 2, "python": "3", "versions": "V 1", "date": "2026-01-01"},
         "command": "make bench-levers",
-        "rows": {"train": 800, "validation": 100, "test": 1000},
         "samples": 800,
         "texts_in_step": 8,
         "test_rows": 1000,
