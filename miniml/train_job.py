@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from miniml import manifest, options
@@ -24,6 +23,7 @@ from miniml.manifest import Manifest
 from miniml.pods import Pod, is_true
 from miniml.progress import note
 from miniml.settings import NodeSettings, TrainingSettings
+from miniml.signals import on_sigterm
 from miniml.sources import S3_SCHEME, S3Address, s3_address
 from miniml.trainer_sdk import INSTALL, MODEL, Request, Step, job_path, own_pod, owners, submit
 
@@ -59,7 +59,7 @@ def fine_tune_on_nodes(
     pod = own_pod(cluster, step)
     name = _name(dataset, settings, nodes, pod)
     path = job_path(step.namespace, name)
-    with _ended_by_signal(), _cleaned_up(cluster, path, nodes.keep_train_job):
+    with on_sigterm(_end), _cleaned_up(cluster, path, nodes.keep_train_job):
         job = _standing(cluster, path, patience)
         if job is None:
             words = [str(dataset), str(model), *options.words_of(settings)]
@@ -101,18 +101,9 @@ def _name(dataset: S3Address, settings: TrainingSettings, nodes: NodeSettings, p
     return f"miniml-{manifest.digest_of(identity)[:16]}"
 
 
-@contextmanager
-def _ended_by_signal() -> Iterator[None]:
-    """SIGTERM ends the block as an exception does, so that it can clean up."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _end() -> None:
+    """Ends the block as an exception does, so that it can clean up."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 @contextmanager

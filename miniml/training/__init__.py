@@ -77,7 +77,10 @@ def fine_tune(
     _quiet_transformers()
     target = target_of(summary, splits["train"]["label"][:], settings)
     pretrained = Pretrained.load(folder, target.head, settings)
-    key = key_of(folder, summary, settings, processes)
+    # The first alone reads the pretrained files for it.
+    key: str = processes.told_by_the_first(
+        key_of(folder, summary, settings, processes) if processes.first else None
+    )
     run = RunDescription.of(settings, key, summary)
     with (
         tempfile.TemporaryDirectory(prefix="miniml-") as scratch,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,8 +26,9 @@ from miniml.manifest import digest_of, sha256
 from miniml.progress import note
 from miniml.seals import broken_seal, seal
 from miniml.settings import NO_CHECKPOINTS, TrainingSettings
+from miniml.signals import on_sigterm
 from miniml.sources import S3_SCHEME, S3Address, s3_address
-from miniml.training.processes import Processes
+from miniml.training.processes import ALONE, Processes
 
 if TYPE_CHECKING:
     from miniml.store.mirror import Mirror
@@ -60,7 +59,7 @@ class Resumable(Protocol):
 
 
 def key_of(
-    pretrained: Path, summary: DatasetSummary, settings: TrainingSettings, processes: Processes | None = None
+    pretrained: Path, summary: DatasetSummary, settings: TrainingSettings, processes: Processes = ALONE
 ) -> str:
     """A digest that is the same for trainings that end in the same model, so that one may go on for the other."""
     files = sorted(path for path in pretrained.iterdir() if path.is_file())
@@ -69,7 +68,7 @@ def key_of(
             "settings": {name: value for name, value in asdict(settings).items() if name not in _IRRELEVANT},
             "pretrained": {path.name: sha256(path) for path in files},
             "data": {"fingerprint": summary.fingerprint, "labels": summary.labels},
-            "processes": (processes or Processes()).count,
+            "processes": processes.count,
             "versions": {
                 "miniml": __version__,
                 **{name: version(name) for name in ("torch", "transformers", "accelerate")},
@@ -94,7 +93,7 @@ def beside(model_uri: str) -> str:
 
 @contextmanager
 def kept(
-    key: str, settings: TrainingSettings, model_uri: str = "", processes: Processes | None = None
+    key: str, settings: TrainingSettings, model_uri: str = "", processes: Processes = ALONE
 ) -> Iterator[Checkpoints]:
     """Keeps the checkpoints of the training `key` while it runs, and removes them once the block has ended well.
 
@@ -105,7 +104,6 @@ def kept(
         StoreError: the store that `settings` name does not answer, or refuses.
         StorageError: their folder cannot be written to.
     """
-    processes = processes or Processes()
     interval = settings.checkpoint_interval
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="miniml-")))
@@ -197,7 +195,7 @@ class Checkpoints:
                 f"continuing from step {_step(self._newest):,} of {trainer.args.max_steps:,} "
                 f"(checkpoint of {_about(self._newest)['taken']})"
             )
-        with saving.sigterm_noticed(), saving.full_disk_explained():
+        with on_sigterm(saving.stop), saving.full_disk_explained():
             trainer.train(resume_from_checkpoint=str(self._newest) if self._newest else None)
 
     def discard(self) -> None:
@@ -382,21 +380,9 @@ class _Saving(TrainerCallback):
                 f"stopped by SIGTERM after step {state.global_step:,} of {state.max_steps:,}: {last_good}"
             )
 
-    @contextmanager
-    def sigterm_noticed(self) -> Iterator[None]:
-        """In the block SIGTERM does no more than ask for a checkpoint after the step, which then ends the training."""
-        if threading.current_thread() is not threading.main_thread():  # Others cannot have handlers.
-            yield
-            return
-
-        def notice(*_: object) -> None:
-            self._asked_to_stop = True
-
-        before = signal.signal(signal.SIGTERM, notice)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
+    def stop(self) -> None:
+        """Asks for a checkpoint after the step, which then ends the training."""
+        self._asked_to_stop = True
 
     @contextmanager
     def full_disk_explained(self) -> Iterator[None]:

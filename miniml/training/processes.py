@@ -106,3 +106,7 @@ class Processes:
             )
             return store.add(f"miniml/failed/{self.node}", 1) == 1
         return True
+
+
+ALONE = Processes()
+"""What a process is that torchrun did not start."""
