@@ -30,6 +30,9 @@ from tests.command import ROOT
 from tests.conftest import TRAINING
 from tests.s3_server import WRITER, S3Server
 
+Together = tuple[Path, subprocess.CompletedProcess[str]]
+"""The model of two processes, and what they printed."""
+Interrupted = tuple[list[str], subprocess.Popen[str]]
 TWO_PROCESSES = ("--standalone", "--nproc-per-node=2")
 
 
@@ -74,16 +77,26 @@ def alone(dataset_dir: Path, settings: TrainingSettings, tmp_path_factory: pytes
 @pytest.fixture(scope="module")
 def together(
     dataset_dir: Path, settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, subprocess.CompletedProcess[str]]:
+) -> Together:
     folder = tmp_path_factory.mktemp("together") / "model"
     done = torchrun(str(dataset_dir), str(folder), *words_of(settings))
     assert done.returncode == 0, done.stderr
     return folder, done
 
 
-def test_two_processes_take_the_steps_of_one(
-    alone: Path, together: tuple[Path, subprocess.CompletedProcess[str]]
-) -> None:
+@pytest.fixture
+def interrupted(dataset_dir: Path, settings: TrainingSettings, tmp_path: Path) -> Interrupted:
+    """A training of two processes that has a checkpoint and goes on, and the words to start it again."""
+    saving = replace(settings, checkpoints=str(tmp_path / "checkpoints"), checkpoint_interval=0)
+    words = [str(dataset_dir), str(tmp_path / "model"), *words_of(saving)]
+    process = started(*words)
+    while not list(tmp_path.glob("checkpoints/*/step-*")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    return words, process
+
+
+def test_two_processes_take_the_steps_of_one(alone: Path, together: Together) -> None:
     assert losses(together[0])[:10] == pytest.approx(losses(alone)[:10], abs=1e-4)
     one, two = manifest.verify(alone).metrics, manifest.verify(together[0]).metrics
     assert two["steps"] == one["steps"]
@@ -92,7 +105,7 @@ def test_two_processes_take_the_steps_of_one(
 
 
 def test_one_of_the_processes_speaks_and_writes(
-    together: tuple[Path, subprocess.CompletedProcess[str]],
+    together: Together,
 ) -> None:
     folder, done = together
     assert done.stdout.count("miniml: training ") == 1
@@ -111,23 +124,17 @@ def test_an_error_of_all_is_said_once_and_ends_all(
 
 
 def test_killed_processes_go_on_from_the_checkpoint_to_the_same_end(
-    dataset_dir: Path,
-    settings: TrainingSettings,
-    together: tuple[Path, subprocess.CompletedProcess[str]],
-    tmp_path: Path,
+    interrupted: Interrupted, together: Together, tmp_path: Path
 ) -> None:
-    words, process = interrupted(dataset_dir, settings, tmp_path)
+    words, process = interrupted
     kill(process)
     goes_on_to_the_end_of(together[0], words, tmp_path)
 
 
 def test_processes_that_are_told_to_end_save_first(
-    dataset_dir: Path,
-    settings: TrainingSettings,
-    together: tuple[Path, subprocess.CompletedProcess[str]],
-    tmp_path: Path,
+    interrupted: Interrupted, together: Together, tmp_path: Path
 ) -> None:
-    words, process = interrupted(dataset_dir, settings, tmp_path)
+    words, process = interrupted
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate()
     told = re.findall(r"^error: stopped by SIGTERM after step (\d+) of 40: .*/step-\1;", err, re.MULTILINE)
@@ -185,19 +192,6 @@ def kill(process: subprocess.Popen[str]) -> None:
     for one in [*psutil.Process(process.pid).children(recursive=True), process]:
         one.kill()
     process.communicate()
-
-
-def interrupted(
-    dataset_dir: Path, settings: TrainingSettings, folder: Path
-) -> tuple[list[str], subprocess.Popen[str]]:
-    """A training of two processes that has a checkpoint, and the words to start it again."""
-    saving = replace(settings, checkpoints=str(folder / "checkpoints"), checkpoint_interval=0)
-    words = [str(dataset_dir), str(folder / "model"), *words_of(saving)]
-    process = started(*words)
-    while not list(folder.glob("checkpoints/*/step-*")):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    return words, process
 
 
 def goes_on_to_the_end_of(whole: Path, words: list[str], folder: Path) -> None:
