@@ -21,5 +21,15 @@ def last(name: str) -> dict[str, Any]:
     return result
 
 
+def there(name: str) -> bool:
+    """Whether it has measured anything yet."""
+    return _file(name).exists()
+
+
+def forget(name: str) -> None:
+    """Removes what it has measured."""
+    _file(name).unlink(missing_ok=True)
+
+
 def _file(name: str) -> Path:
     return _FOLDER / f"{name}.json"

@@ -30,6 +30,7 @@ def train(
     dropout: float,
     frozen_layers: int,
     lora_rank: int,
+    linear_probe: bool,
     evaluations: int,
     best_by: str,
     early_stopping: int,
@@ -71,6 +72,7 @@ def train(
         dropout: The encoder's dropout rate; 0 is fastest on a CPU.
         frozen_layers: How many of the lowest encoder layers, and the embeddings, to keep; -1 keeps the whole encoder.
         lora_rank: Above 0, two matrices of this rank learn beside each of the encoder's linear layers (LoRA).
+        linear_probe: Begins with a head that was fitted to the encoder's features as they are, not with a random one.
         evaluations: Points of the validation curve.
         best_by: Which point's weights to keep: the best by accuracy (or what the task has for it), macro_f1 or loss, or
             the last.
@@ -116,6 +118,7 @@ def train(
         dropout=dropout,
         frozen_layers=frozen_layers,
         lora_rank=lora_rank,
+        linear_probe=linear_probe,
         evaluations=evaluations,
         best_by=best_by,
         early_stopping=early_stopping,

@@ -178,6 +178,10 @@ class TrainingSettings:
     """Above 0, the encoder's own weights stay, and beside each of its linear layers learn two matrices of this rank,
     which are added to it in the end (LoRA). 8 or 16 keep most of what a full training reaches, with a tenth of the
     optimizer's memory."""
+    linear_probe: bool = True
+    """Begins with a head that was fitted to the features of the encoder as it is, not with a random one: the encoder is
+    then not pushed about by a head that knows nothing. It takes a tenth of the training's time at most. A model from
+    scratch has no features yet."""
     evaluations: int = 2
     """Points of the validation curve; each costs a pass over the validation rows. The last step is always one."""
     best_by: str = "accuracy"

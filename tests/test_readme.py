@@ -72,7 +72,7 @@ def command_with(words: str) -> str:
 @pytest.fixture(scope="module")
 def served(outputs: Path) -> Any:
     """The summary of `make run`, on few rows and short texts: .ci/run runs it in full."""
-    ended = run("make run", outputs, ARGS="--preset demo --max-rows 300 --max-length 48 --min-accuracy 0")
+    ended = run("make run", outputs, ARGS="--preset demo --max-rows 300 --min-accuracy 0 --no-beat-baseline")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return json.loads((outputs / "latest" / "summary.json").read_text())
 
@@ -190,7 +190,7 @@ def test_the_drug_reviews_go_through_the_same_pipeline(outputs: Path) -> None:
 
 def test_the_gate_judges_by_every_rule_that_is_shown(served: Any, outputs: Path) -> None:
     command = command_with("--champion").replace("local_outputs/latest/model", served["model_dir"])
-    ended = run(f"{command} --max-rows 300 --max-length 48", outputs)
+    ended = run(f"{command} --max-rows 300", outputs)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     reasons = " ".join(json.loads((outputs / "latest" / "summary.json").read_text())["reasons"])
     for words in (
@@ -215,7 +215,8 @@ def test_the_error_shown_is_the_error_given(outputs: Path) -> None:
 @pytest.mark.skipif("MINIML_EXPECT_DEMO" not in os.environ, reason="holds what `make run` left in .ci/run")
 def test_the_main_job_kept_its_promises() -> None:
     summary = json.loads((ROOT / "local_outputs" / "latest" / "summary.json").read_text())
-    assert summary["accuracy"] >= 0.85
+    assert summary["accuracy"] >= 0.78
+    assert any("better than the baseline" in reason for reason in summary["reasons"])
     assert summary["test_rows"] >= 1000
     assert summary["verdict"] == "approved"
     assert [answer["label"] for answer in summary["predictions"]] == ["positive", "negative"]

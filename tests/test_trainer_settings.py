@@ -32,10 +32,10 @@ Weights = dict[str, torch.Tensor]
 
 @pytest.fixture
 def train(dataset_dir: Path, encoder: Path, tmp_path: Path) -> Any:
-    """Trains the tiny encoder, in float32 so that rounding hides nothing, into a new folder."""
+    """Trains the tiny encoder into a new folder, in float32 and from a random head, so that rounding hides nothing."""
 
     def trained(folder: str = "model", **settings: Any) -> training.TrainingResult:
-        given = {"model_id": str(encoder), **TRAINING, "precision": "fp32", **settings}
+        given = {"model_id": str(encoder), **TRAINING, "precision": "fp32", "linear_probe": False, **settings}
         return training.fine_tune(dataset_dir, tmp_path / folder, TrainingSettings(**given))
 
     return trained
@@ -139,7 +139,9 @@ def test_balanced_classes_find_more_of_a_rare_one(encoder: Path, tmp_path: Path)
     shares = []
     for weighing in ("none", "balanced"):
         folder = tmp_path / weighing
-        settings = TrainingSettings(model_id=str(encoder), **TRAINING, class_weights=weighing, best_by="last")
+        # A fitted head would know these reviews by heart, and not only how many there are.
+        given = {**TRAINING, "linear_probe": False, "best_by": "last", "class_weights": weighing}
+        settings = TrainingSettings(model_id=str(encoder), **given)
         training.fine_tune(tmp_path / "data", folder, settings)
         classifier = Classifier.load(folder)
         logits = classifier.logits(classifier.encode([text for text, _ in rows]))
@@ -333,7 +335,7 @@ def test_attention_is_torchs_own_fast_one(train: Any, tmp_path: Path, encoder: P
     from miniml.training.pretrained import Pretrained
 
     pretrained = Pretrained.load(encoder, OneClass(("bad", "good")), TrainingSettings(model_id=str(encoder)))
-    model, _ = pretrained.classifier()
+    model, _, _ = pretrained.classifier()
     assert model.config._attn_implementation == "sdpa"
 
 

@@ -96,10 +96,13 @@ def _config(labels: list[str], vocabulary: int = 64, spread: float = 0.02) -> Be
     )
 
 
-def write_encoder(folder: Path) -> Path:
-    """A pretrained encoder as a hub has it: weights, config and tokenizer, no classification head."""
+def write_encoder(folder: Path, spread: float = 0.02) -> Path:
+    """A pretrained encoder as a hub has it: weights, config and tokenizer, no classification head.
+
+    The larger the `spread` of its random weights (a standard deviation), the more it tells texts apart.
+    """
     torch.manual_seed(0)
-    BertModel(_config(["0", "1"])).save_pretrained(folder)
+    BertModel(_config(["0", "1"], spread=spread)).save_pretrained(folder)
     write_tokenizer(folder)
     return folder
 

@@ -19,6 +19,7 @@ from miniml.training.checkpoints import Checkpoints
 from miniml.training.device import computes_in_bf16
 from miniml.training.facts import texts_cut, what_was_used
 from miniml.training.history import History
+from miniml.training.linear_probe import fit_head
 from miniml.training.memory import memory_for, require_memory
 from miniml.training.pretrained import Pretrained
 from miniml.training.selection import Selection
@@ -88,7 +89,7 @@ def _attempt(
     settings: TrainingSettings,
 ) -> Course:
     torch.manual_seed(settings.seed)  # A new head's weights are drawn when the model is made.
-    model, new = pretrained.classifier()
+    model, new, drawn = pretrained.classifier()
     require_room(model_dir, int(model.num_parameters() * BYTES_PER_PARAMETER * 1.2), "saving the model")
     attend_text_by_text(model, pretrained.tokenizer.padding_side, device, bf16, settings.dropout)
     adapted = choose_trainable(model, new, settings)
@@ -97,6 +98,9 @@ def _attempt(
     rows = len(splits["train"])
     arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder)
     objective = target.objective(splits["train"].labels, settings)
+    if settings.linear_probe and not checkpoints.going_on:
+        seen = arguments.max_steps * settings.batch_size * settings.gradient_accumulation
+        fit_head(model, drawn, splits["train"], seen, objective, pretrained.tokenizer, device, bf16)
     trainer = ClassifierTrainer(model, arguments, splits, pretrained.tokenizer, target, objective)
     history = History(settings.evaluations)
     selection = Selection(model, target.head.task.figure(settings.best_by), settings.early_stopping)

@@ -100,18 +100,21 @@ class Pretrained:
         tokenizer("", truncation=True)  # A fast one keeps from this where to cut.
         return cls(folder, config, tokenizer, settings)
 
-    def classifier(self) -> tuple[Any, set[str]]:
-        """A model to train, in float32, and the names of its new weights: the head's, and those the folder lacks.
+    def classifier(self) -> tuple[Any, set[str], set[str]]:
+        """A model to train, in float32, and the names of some of its weights.
 
-        New weights are drawn by torch's random numbers.
+        First those that have to learn whatever else does: the head's, and those that the folder lacks. Then those that
+        torch's random numbers have drawn: these, unless the folder has a head for the same classes.
 
         Raises:
             InputError: transformers knows no classifier of this kind.
         """
         with _explained(self.settings):
-            model, new = self._from_scratch() if self.settings.from_scratch else self._from_weights()
+            model, drawn = self._from_scratch() if self.settings.from_scratch else self._from_weights()
         model.config.pad_token_id = self.tokenizer.pad_token_id
-        return model, new
+        encoder = f"{model.base_model_prefix}."
+        head = {name for name, _ in model.named_parameters() if not name.startswith(encoder)}
+        return model, head | drawn, drawn
 
     def _from_scratch(self) -> tuple[Any, set[str]]:
         model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
@@ -128,9 +131,7 @@ class Pretrained:
             dtype=torch.float32,
             output_loading_info=True,
         )
-        encoder = f"{model.base_model_prefix}."
-        head = {name for name, _ in model.named_parameters() if not name.startswith(encoder)}
-        return model, head | set(found["missing_keys"]) | {name for name, *_ in found["mismatched_keys"]}
+        return model, set(found["missing_keys"]) | {name for name, *_ in found["mismatched_keys"]}
 
 
 @contextmanager
