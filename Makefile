@@ -17,7 +17,7 @@ PIPELINE := $(BIN)/python -m pipelines.text_classification
 SEARCH := $(BIN)/python -m pipelines.hyperparameter_search
 SOURCES := miniml components pipelines serving benchmarks tests
 
-.PHONY: help setup run search serve test bench-serve bench-data bench-train bench-levers check format compile submit predict images cluster cluster-delete e2e lock clean
+.PHONY: help setup run search serve test bench-serve bench-data bench-train bench-levers bench-recipes check format compile submit predict images cluster cluster-delete e2e lock clean
 
 help:  ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
@@ -60,6 +60,9 @@ bench-train: setup  ## Measure training beside the prototype's and the Trainer's
 
 bench-levers: setup  ## Measure what makes training fast, over 3 seeds; writes docs/benchmarks.md (some 35 minutes)
 	@$(BIN)/python -m benchmarks.levers $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+
+bench-recipes: setup  ## Measure ways to fine-tune over 3 seeds, on short and long reviews; writes docs/benchmarks.md (some 40 minutes)
+	@$(BIN)/python -m benchmarks.recipes $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
 check: setup  ## Format, lint (with import rules), types: exactly what CI checks
 	$(BIN)/ruff format --check .

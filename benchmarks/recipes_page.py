@@ -11,7 +11,7 @@ import numpy.typing as npt
 from benchmarks.page import DOCS, PAGE, measured_on, put_section
 
 Values = npt.NDArray[np.float64]
-RESAMPLES = 5000
+RESAMPLES = 2000
 
 
 def write_recipes_page(result: dict[str, Any]) -> None:
