@@ -35,10 +35,13 @@ from miniml.training.batches import encode_split
 from miniml.training.pretrained import Pretrained, find_pretrained
 from miniml.training.targets import target_of
 from miniml.training.trainable import encoder_layers
+from miniml.training.trainer import ClassifierTrainer
 
 MODULE = "benchmarks.recipes"
 SEEDS = (1, 2, 3)
 ON = torch.device("cpu")
+TRAINER = "ClassifierTrainer"
+"""The name in `miniml.training.course` of what trains there."""
 
 LAYER_DECAY = 0.8
 AVERAGED = 0.3
@@ -96,15 +99,16 @@ class Recipe:
     """Called before the training, for what is no argument; it changes this process for good."""
 
 
-class LayerwiseTrainer(course.ClassifierTrainer):
+class LayerwiseTrainer(ClassifierTrainer):
     """Learns more slowly the lower a layer is: each by a fifth less than the one above it."""
 
     def create_optimizer(self, model: Any = None) -> Any:
-        layers = list(encoder_layers(self.model))
+        learner: Any = self.model
+        layers = list(encoder_layers(learner))
         depth = {id(weights): number for number, layer in enumerate(layers) for weights in layer.parameters()}
-        embeddings = {id(weights) for weights in self.model.base_model.embeddings.parameters()}
+        embeddings = {id(weights) for weights in learner.base_model.embeddings.parameters()}
         groups: dict[int, list[torch.nn.Parameter]] = {}
-        for weights in filter(lambda one: one.requires_grad, self.model.parameters()):
+        for weights in filter(lambda one: one.requires_grad, learner.parameters()):
             below = (
                 len(layers) - 1 - depth.get(id(weights), -1 if id(weights) in embeddings else len(layers) - 1)
             )
@@ -120,7 +124,7 @@ class LayerwiseTrainer(course.ClassifierTrainer):
         return self.optimizer
 
 
-class AveragingTrainer(course.ClassifierTrainer):
+class AveragingTrainer(ClassifierTrainer):
     """Ends with the mean of the weights of its last steps."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -152,8 +156,8 @@ def _learning(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, weights) for name, weights in model.named_parameters() if weights.requires_grad]
 
 
-def _train_by(trainer: type[course.ClassifierTrainer]) -> None:
-    course.ClassifierTrainer = trainer  # type: ignore[misc]
+def _train_by(trainer: type[ClassifierTrainer]) -> None:
+    setattr(course, TRAINER, trainer)
 
 
 def _pool_the_mean() -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import recipes_page
-from benchmarks.recipes import HALVES, RECIPES, SEEDS, measure_here, write_rows
+from benchmarks.recipes import HALVES, RECIPES, SEEDS, TRAINER, measure_here, write_rows
 from miniml.training import course
 from miniml.training.pretrained import Pretrained
+from miniml.training.trainer import ClassifierTrainer
 from tests import tiny
 from tests.conftest import TRAINING
 
@@ -30,7 +31,7 @@ def test_every_recipe_trains_a_tiny_model(
     recipe: str, encoder: Path, rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A recipe changes its process for good; these are put back.
-    monkeypatch.setattr(course, "ClassifierTrainer", course.ClassifierTrainer)
+    monkeypatch.setattr(course, TRAINER, ClassifierTrainer)
     monkeypatch.setattr(Pretrained, "classifier", Pretrained.classifier)
     told = measure_here(recipe, str(encoder), rows, 1, {**TRAINING, "frozen_layers": 0})
     assert len(told["right"]) == len(told["losses"]) > 0
