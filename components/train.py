@@ -17,6 +17,8 @@ def train(
     gradient_accumulation: int,
     iterations: int,
     epochs: int,
+    time_limit: float,
+    stop_at_step: int,
     device: str,
     max_length: int,
     truncation_side: str,
@@ -58,6 +60,9 @@ def train(
         gradient_accumulation: Batches in one optimizer step.
         iterations: Optimizer steps; 0 trains for whole epochs.
         epochs: Passes over the training rows, where iterations is 0.
+        time_limit: Minutes that the training may take in all, of whose steps as many are trained as fit; 0 sets none.
+            In a search, of all trials together.
+        stop_at_step: Ends the training after this step of its schedule; 0 trains to the end.
         device: cpu, cuda, cuda:1, mps or auto.
         max_length: Tokens of a text that the model sees.
         truncation_side: Where a longer text is cut: right keeps its beginning, left its end.
@@ -103,6 +108,8 @@ def train(
         gradient_accumulation=gradient_accumulation,
         iterations=iterations,
         epochs=epochs,
+        time_limit=time_limit,
+        stop_at_step=stop_at_step,
         device=device,
         max_length=max_length,
         truncation_side=truncation_side,

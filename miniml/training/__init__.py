@@ -30,6 +30,7 @@ from miniml.training.device import choose_device, threads_within_quota
 from miniml.training.pretrained import Pretrained, find_pretrained
 from miniml.training.processes import Processes
 from miniml.training.targets import Target, target_of
+from miniml.training.time_limit import TimeLimit
 from miniml.training.tracking import RunDescription, tracked
 from miniml.training_history import HISTORY_NAME
 
@@ -62,12 +63,14 @@ def fine_tune(
     first one writes.
 
     Raises:
-        InputError: the model cannot be used, the training diverged, or its processes cannot share the batches.
+        InputError: the model cannot be used, the training diverged, its time limit leaves no time for a step, or its
+            processes cannot share the batches.
         HubError: the hub did not give the model.
         StoreError: the S3 store did not give the model.
         StorageError: there is no room for the model, or for a checkpoint.
         StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
     """
+    limit = TimeLimit(settings.time_limit)
     processes = Processes.started()
     processes.share_of(settings)  # Refuses what they cannot share before anything is fetched.
     device = choose_device(settings.device)
@@ -89,7 +92,7 @@ def fine_tune(
         kept(key, settings, model_uri, processes) as checkpoints,
     ):
         encoded = _encode(splits, target, pretrained.tokenizer, Path(scratch))
-        course = train(pretrained, target, encoded, device, model_dir, checkpoints, trackers, settings)
+        course = train(pretrained, target, encoded, device, model_dir, checkpoints, trackers, limit, settings)
         result = None
         if processes.first:
             with written_whole(model_dir) as folder:

@@ -173,6 +173,11 @@ class Checkpoints:
         self._processes, self._wanted = processes, wanted
 
     @property
+    def newest(self) -> Path | None:
+        """The folder of the checkpoint that a training will go on from."""
+        return self._newest
+
+    @property
     def in_bf16(self) -> bool | None:
         """Whether what there is was computed in bf16; None where there is nothing."""
         return _about(self._newest)["bf16"] if self._newest else None
