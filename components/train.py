@@ -91,8 +91,9 @@ def train(
         checkpoints: Where a killed training finds what to go on from: a folder, s3://<bucket>/<path>, or none; empty
             is this machine's cache, or the model's own bucket.
         checkpoint_interval: Seconds of training that may be lost; 0 saves after every step.
-        trial: In a search, a JSON object of the arguments above with the values to try in their place. Where they come
-            to nothing (the training diverges), model is a folder that says so, and the search goes on.
+        trial: In a search, a JSON object of the arguments above with the values to try in their place, and what to know
+            of the search. Where they come to nothing (the training diverges), model is a folder that says so, and the
+            search goes on.
     """
     import json
     import os
@@ -134,7 +135,7 @@ def train(
         checkpoint_interval=checkpoint_interval,
     )
     if num_nodes > 1:
-        from miniml.search.plan import with_trial
+        from miniml.search.plan import on_its_own
         from miniml.train_job import fine_tune_on_nodes
         from miniml.trainer_sdk import Step
 
@@ -142,7 +143,7 @@ def train(
             dataset.uri,
             Path(model.path),
             model.uri,
-            with_trial(settings, trial),
+            on_its_own(settings, trial),
             NodeSettings(
                 training_runtime=training_runtime,
                 node_resources=node_resources,

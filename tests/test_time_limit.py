@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from miniml import manifest, training
 from miniml.errors import InputError, TrainingError
 from miniml.settings import TrainingSettings
-from miniml.training import time_limit
+from miniml.training import course, time_limit
 from miniml.training.time_limit import MARGIN, Measured, Plan, TimeLimit, plan
+from miniml.training.trainer import DivergedError
 from tests.conftest import TRAINING
 from tests.killed import happening
 
@@ -107,11 +108,22 @@ def test_a_limit_that_is_no_number_of_minutes_is_refused(minutes: float) -> None
         TrainingSettings(time_limit=minutes)
 
 
+class Clock:
+    """Is further by a tick whenever somebody looks at it: no machine is faster than another."""
+
+    def __init__(self) -> None:
+        self.tick, self.seconds = 0.25, 0.0
+
+    def __call__(self) -> float:
+        self.seconds += self.tick
+        return self.seconds
+
+
 @pytest.fixture
-def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that is a quarter of a second further whenever somebody looks at it: no machine is faster than another."""
-    ticks = itertools.count()
-    monkeypatch.setattr(time_limit, "clock", lambda: next(ticks) / 4)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(time_limit, "clock", made)
+    return made
 
 
 @pytest.fixture
@@ -140,7 +152,7 @@ def used(model_dir: Path) -> dict[str, Any]:
 
 
 def test_a_training_that_does_not_fit_is_cut_to_what_does_and_is_repeated_by_what_it_says(
-    train: Any, slow_clock: None, capsys: pytest.CaptureFixture[str]
+    train: Any, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limited = train("limited", iterations=ENDLESS, evaluations=3, time_limit=0.5)
     told, about = capsys.readouterr().out, used(limited)
@@ -180,3 +192,76 @@ def test_a_training_that_fits_is_the_very_one_without_a_limit(
     assert weights(limited) == weights(free)
     assert timeless(limited) == timeless(free)
     assert used(limited)["planned_steps"] == 8
+
+
+def test_one_that_is_slower_than_it_was_measured_ends_in_time_and_is_repeated_with_its_last_step(
+    train: Any, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lose_an_hour() -> None:
+        clock.seconds += 3600
+
+    with happening(12, lose_an_hour):
+        limited = train("limited", iterations=30, evaluations=2, time_limit=1, best_by="last")
+    told, about = capsys.readouterr().out, used(limited)
+    assert "ending at step 12 of 30: the time limit is reached, as steps took longer than planned" in told
+    assert "to repeat it exactly: --iterations 30 --evaluations 2 --stop-at-step 12 --time-limit 0" in told
+    assert (about["planned_steps"], about["ended_at_step"]) == (30, 12)
+    assert manifest.read(limited).metrics["kept_step"] == 12
+    again = train("again", iterations=30, evaluations=2, stop_at_step=12, best_by="last")
+    assert "ending at step 12 of 30: stop_at_step says so" in capsys.readouterr().out
+    assert weights(again) == weights(limited)
+    assert timeless(again) == timeless(limited)
+
+
+def test_one_that_was_killed_goes_on_by_its_first_plan_however_fast_it_is_now(
+    train: Any, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    given = {"iterations": ENDLESS, "time_limit": 0.3, "checkpoint_interval": 0}
+    with happening(12, end), pytest.raises(KeyboardInterrupt):
+        train("limited", **given)
+    [steps] = re.findall(r"([\d,]+) of 10,000,000 steps fit into 0.3 min", capsys.readouterr().out)
+    clock.tick /= 10
+    limited = train("limited", **given)
+    told = capsys.readouterr().out
+    assert f"continuing from step 11 of {steps} " in told
+    assert "measuring how fast steps are" not in told
+    assert used(limited)["planned_steps"] == int(steps) > 12
+    assert weights(limited) == weights(train("again", iterations=int(steps)))
+
+
+def test_the_time_before_a_kill_counts_as_far_as_it_led_to_a_checkpoint(clock: Clock, tmp_path: Path) -> None:
+    clock.tick = 1
+    before = TimeLimit(1)
+    before.keep_to(Plan(20, 1, 20, 1, 8.0, 20.0, 5.0))
+    clock.seconds += 29
+    before.save(tmp_path)
+    clock.seconds += 3600
+    after = TimeLimit(1)
+    assert after.resume(tmp_path)
+    assert after.plan == before.plan
+    assert after.spent == 31
+    assert not after.is_over
+    clock.seconds += 25
+    assert after.is_over
+
+
+def test_in_fp32_for_want_of_bf16_it_plans_anew_for_the_time_that_is_left(
+    train: Any, clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge() -> None:
+        if "bf16" in (told := capsys.readouterr().out).rpartition("training /")[2]:
+            said.append(told)
+            raise DivergedError("the loss is nan", "")
+
+    said: list[str] = []
+    monkeypatch.setattr(course, "computes_in_bf16", lambda *_: True)
+    with happening(12, diverge):
+        limited = train("limited", iterations=ENDLESS, time_limit=0.5)
+    told = "".join(said) + capsys.readouterr().out
+    first, second = re.findall(r"(\d+) of 10,000,000 steps fit into 0.5 min", told)
+    assert int(second) < int(first)
+    assert used(limited)["planned_steps"] == int(second)
+    assert used(limited)["precision"] == "fp32"

@@ -58,7 +58,7 @@ def train(
     device: torch.device,
     model_dir: Path,
     checkpoints: Checkpoints,
-    trackers: Sequence[TrainerCallback],
+    watchers: Sequence[TrainerCallback],
     limit: TimeLimit,
     settings: TrainingSettings,
 ) -> Course:
@@ -76,7 +76,7 @@ def train(
         limit.resume(checkpoints.newest)
     try:
         return _attempt(
-            pretrained, target, splits, device, bf16, model_dir, checkpoints, trackers, limit, settings
+            pretrained, target, splits, device, bf16, model_dir, checkpoints, watchers, limit, settings
         )
     except DivergedError as error:
         if not bf16 or settings.precision != "auto":
@@ -85,7 +85,7 @@ def train(
         checkpoints.discard()
         limit.plan = None  # Another one for the time that is left, of slower steps.
     return _attempt(
-        pretrained, target, splits, device, False, model_dir, checkpoints, trackers, limit, settings
+        pretrained, target, splits, device, False, model_dir, checkpoints, watchers, limit, settings
     )
 
 
@@ -97,7 +97,7 @@ def _attempt(
     bf16: bool,
     model_dir: Path,
     checkpoints: Checkpoints,
-    trackers: Sequence[TrainerCallback],
+    watchers: Sequence[TrainerCallback],
     limit: TimeLimit,
     settings: TrainingSettings,
 ) -> Course:
@@ -122,7 +122,7 @@ def _attempt(
     history = History(settings.evaluations)
     selection = Selection(model, target.head.task.figure(settings.best_by), settings.early_stopping)
     ending = Ending(settings.stop_at_step, limit, Processes.started())
-    for callback in (history, selection, ending, *trackers):
+    for callback in (history, selection, ending, *watchers):
         trainer.add_callback(callback)
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
     note(
@@ -140,7 +140,9 @@ def _attempt(
         "texts_cut": texts_cut(splits["train"], max_length),
     }
     metrics = history.metrics(selection.step) | sizes
-    used = what_was_used(arguments, device, max_length) | limit.record(ending.step)
+    used = what_was_used(arguments, device, max_length) | limit.record(
+        trainer.state.global_step, arguments.max_steps
+    )
     return Course(model, metrics, used, history.points)
 
 

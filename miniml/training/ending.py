@@ -18,8 +18,6 @@ class Ending(TrainerCallback):
     """
 
     def __init__(self, stop_at_step: int, limit: TimeLimit, processes: Processes) -> None:
-        self.step = 0
-        """After which it ended; 0 as long as it has not."""
         self._stop_at_step, self._limit, self._processes = stop_at_step, limit, processes
 
     def on_step_end(
@@ -32,7 +30,6 @@ class Ending(TrainerCallback):
         over = bool(self._limit) and self._processes.most(float(self._limit.is_over)) > 0
         if told or over:
             control.should_evaluate = control.should_training_stop = True
-            self.step = state.global_step
             reason = (
                 "stop_at_step says so"
                 if told

@@ -185,21 +185,22 @@ class TimeLimit:
     def restore(self, folder: Path) -> None:
         """Nothing is left to do: a trainer is made for the plan, so that `resume` came before."""
 
-    def record(self, ended_at: int) -> dict[str, Any]:
-        """What the manifest tells of it, and how the same model is made again, which is also said.
+    def record(self, reached: int, steps: int) -> dict[str, Any]:
+        """What the manifest tells, of a training that has come to the step `reached` of its schedule's `steps`.
 
-        `ended_at` is the step after which the training had to end before its plan did, or 0.
+        Where that cannot be known beforehand, it is also said how the same model is made again.
         """
+        ended = {"planned_steps": steps, "ended_at_step": reached} if reached < steps else {}
         if self.plan is None:
-            return {}
-        stop = f" --stop-at-step {ended_at}" if ended_at else ""
-        again = f"--iterations {self.plan.steps} --evaluations {self.plan.evaluations}{stop} --time-limit 0"
-        if ended_at or not self.plan.whole:
+            return ended
+        stop = f" --stop-at-step {reached}" if ended else ""
+        again = f"--iterations {steps} --evaluations {self.plan.evaluations}{stop} --time-limit 0"
+        if ended or not self.plan.whole:
             note(f"to repeat it exactly: {again}")
         return {
-            "planned_steps": self.plan.steps,
-            "planned_evaluations": self.plan.evaluations,
             "asked_steps": self.plan.asked_steps,
-            **({"ended_at_step": ended_at} if ended_at else {}),
+            "planned_steps": steps,
+            "planned_evaluations": self.plan.evaluations,
+            **ended,
             "repeated_by": again,
         }
