@@ -105,8 +105,8 @@ class Competitor(TrainerCallback):
         promising = is_promising(mine, theirs, more=more_is_better(figure))
         if not promising:
             note(
-                f"stopping early: validation {figure.replace('_', ' ')} {mine:.3f} after {self._rung:.0%} of the steps is "
-                f"not among the better half of the {len(theirs) + 1} trials that have come so far"
+                f"stopping early: validation {figure.replace('_', ' ')} {mine:.3f} after {self._rung:.0%} of its steps "
+                f"is not among the better half of the {len(theirs) + 1} trials that have come so far"
             )
         return not promising
 
