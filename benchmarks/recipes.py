@@ -34,6 +34,7 @@ from miniml.training import checkpoints, course
 from miniml.training.batches import encode_split
 from miniml.training.pretrained import Pretrained, find_pretrained
 from miniml.training.targets import target_of
+from miniml.training.time_limit import TimeLimit
 from miniml.training.trainable import encoder_layers
 from miniml.training.trainer import ClassifierTrainer
 
@@ -254,7 +255,9 @@ def measure_here(
         }
         begin = time.perf_counter()
         with checkpoints.kept("", training) as kept:
-            finished = course.train(pretrained, target, encoded, ON, scratch / "model", kept, (), training)
+            finished = course.train(
+                pretrained, target, encoded, ON, scratch / "model", kept, (), TimeLimit(0), training
+            )
         seconds = time.perf_counter() - begin
         test = encoded["test"]
         with torch.autocast("cpu", torch.bfloat16) if has_bf16(ON) else nullcontext():

@@ -17,6 +17,8 @@ def train(
     gradient_accumulation: int,
     iterations: int,
     epochs: int,
+    time_limit: float,
+    stop_at_step: int,
     device: str,
     max_length: int,
     truncation_side: str,
@@ -59,6 +61,9 @@ def train(
         gradient_accumulation: Batches in one optimizer step.
         iterations: Optimizer steps; 0 trains for whole epochs.
         epochs: Passes over the training rows, where iterations is 0.
+        time_limit: Minutes that the training may take in all, of whose steps as many are trained as fit; 0 sets none.
+            In a search, of all trials together.
+        stop_at_step: Ends the training after this step of its schedule; 0 trains to the end.
         device: cpu, cuda, cuda:1, mps or auto.
         max_length: Tokens of a text that the model sees.
         truncation_side: Where a longer text is cut: right keeps its beginning, left its end.
@@ -88,8 +93,9 @@ def train(
         checkpoints: Where a killed training finds what to go on from: a folder, s3://<bucket>/<path>, or none; empty
             is this machine's cache, or the model's own bucket.
         checkpoint_interval: Seconds of training that may be lost; 0 saves after every step.
-        trial: In a search, a JSON object of the arguments above with the values to try in their place. Where they come
-            to nothing (the training diverges), model is a folder that says so, and the search goes on.
+        trial: In a search, a JSON object of the arguments above with the values to try in their place, and what to know
+            of the search. Where they come to nothing (the training diverges), model is a folder that says so, and the
+            search goes on.
     """
     import json
     import os
@@ -105,6 +111,8 @@ def train(
         gradient_accumulation=gradient_accumulation,
         iterations=iterations,
         epochs=epochs,
+        time_limit=time_limit,
+        stop_at_step=stop_at_step,
         device=device,
         max_length=max_length,
         truncation_side=truncation_side,
@@ -130,7 +138,7 @@ def train(
         checkpoint_interval=checkpoint_interval,
     )
     if num_nodes > 1:
-        from miniml.search.plan import with_trial
+        from miniml.search.plan import on_its_own
         from miniml.train_job import fine_tune_on_nodes
         from miniml.trainer_sdk import Step
 
@@ -138,7 +146,7 @@ def train(
             dataset.uri,
             Path(model.path),
             model.uri,
-            with_trial(settings, trial),
+            on_its_own(settings, trial),
             NodeSettings(
                 training_runtime=training_runtime,
                 node_resources=node_resources,

@@ -11,7 +11,10 @@ def trials(
     sampling: str,
     trials: int,
     pick_by: str,
+    stop_early: bool,
     seed: int,
+    time_limit: float,
+    at_once: int,
 ) -> list[str]:
     """Plans a search, and refuses one that cannot be made before any of its trainings begins.
 
@@ -20,18 +23,26 @@ def trials(
         sampling: random draws from lists and ranges; grid tries every combination of lists.
         trials: How many to draw; a grid has as many as it has combinations.
         pick_by: The figure on validation that pick will pick by: accuracy, macro_f1 or loss.
+        stop_early: Ends a trial that is not among the better half of those so far, at a quarter and half of its steps.
         seed: The same seed draws the same trials.
+        time_limit: Minutes that all trials together may train; 0 sets none.
+        at_once: How many trials train beside each other.
 
     Returns:
-        Each trial as a JSON object, for train's argument of that name. It is unnamed on purpose: kfp.local loops over
-        no named output.
+        Each trial as a JSON object, for train's argument of that name, with what it has to know of the search. It is
+        unnamed on purpose: kfp.local loops over no named output.
     """
-    import json
+    import secrets
 
     from miniml.progress import note
-    from miniml.search.plan import SearchSettings, told
+    from miniml.search.plan import SearchSettings, told, written
 
-    plan = SearchSettings(space=space, sampling=sampling, trials=trials, pick_by=pick_by, seed=seed).plan()
+    settings = SearchSettings(
+        space=space, sampling=sampling, trials=trials, pick_by=pick_by, stop_early=stop_early, seed=seed
+    )
+    plan = settings.plan()
+    # What is drawn here stays in the cache with the trainings that were told it.
+    contest = settings.contest(time_limit, at_once, run=secrets.token_hex(8))
     for number, trial in enumerate(plan, 1):
         note(f"trial {number}: {told(trial)}")
-    return [json.dumps(trial) for trial in plan]
+    return [written(trial, contest) for trial in plan]

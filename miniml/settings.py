@@ -146,6 +146,12 @@ class TrainingSettings:
     iterations: int = 200
     """Optimizer steps; 0 trains for whole `epochs` instead."""
     epochs: int = 1
+    time_limit: float = 0.0
+    """Minutes that a training may take in all, with loading and saving: it measures some steps first, and plans as many
+    of those asked for as fit, schedule and validations with them. 0 sets none. In a search, of all trials together."""
+    stop_at_step: int = 0
+    """Ends the training after this step of its schedule; 0 trains to the end. So a training is repeated that its time
+    limit, or a search, has ended early."""
     device: str = "cpu"
     max_length: int = 256
     """Tokens of a text that the model sees. BERT takes 512, but a step's cost grows with it, and
@@ -216,6 +222,9 @@ class TrainingSettings:
                 f"iterations is {self.iterations}, below 1. Give a number of optimizer steps of 1 or more, "
                 f"or exactly 0 to train for whole epochs."
             )
+        if not (math.isfinite(self.time_limit) and self.time_limit >= 0):
+            raise InputError(f"time_limit is {self.time_limit}; it is a number of minutes, or 0 for none.")
+        require_at_least("stop_at_step", self.stop_at_step, 0, "0 trains to the end.")
         require_at_least("frozen_layers", self.frozen_layers, -1, "0 trains them all, -1 only the head.")
         require_at_least("lora_rank", self.lora_rank, 0, "0 trains the encoder's own weights.")
         self._require_one_way_to_learn()

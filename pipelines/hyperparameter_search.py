@@ -54,7 +54,7 @@ class Outputs(NamedTuple):
 def hyperparameter_search(given: dict[str, Any]) -> Outputs:
     """From a dataset and a space of training arguments to a served text classifier."""
     to_beat = champion_to_beat(given)
-    plan = trials(**taken_by(trials, given)).after(to_beat)
+    plan = trials(**taken_by(trials, given), at_once=_trials_at_once()).after(to_beat)
     data = dataset_after(plan, given)
     with dsl.ParallelFor(plan.outputs["Output"], name="trials", parallelism=_trials_at_once()) as trial:
         training = trained(data, given, trial=trial)

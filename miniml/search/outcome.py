@@ -33,6 +33,8 @@ class Outcome:
     """Of the training (see `miniml.training.TrainingResult`); empty where it came to nothing."""
     failure: str = ""
     """Why there is no model; empty where there is one."""
+    stopped: str = ""
+    """Where it ended before its last step: "step 15 of 60"."""
 
     @property
     def seconds(self) -> float:
@@ -77,6 +79,7 @@ class SearchResult:
             "winner": self.winner.number,
             "trials": len(self.outcomes),
             "failed_trials": sum(bool(outcome.failure) for outcome in self.outcomes),
+            "stopped_trials": sum(bool(outcome.stopped) for outcome in self.outcomes),
             "validation_rows": self.validation_rows,
             **{name: value for name, value in self.winner.metrics.items() if name.startswith("validation_")},
             **({"standard_error": self.doubt.standard_error} if self.doubt else {}),
@@ -91,6 +94,7 @@ class SearchResult:
                 "metrics": outcome.metrics,
                 "seconds": outcome.seconds,
                 "failure": outcome.failure,
+                "stopped": outcome.stopped,
                 "won": outcome is self.winner,
             }
             for outcome in self.outcomes
@@ -112,7 +116,11 @@ def read_outcome(folder: Path, plan: Sequence[Trial]) -> Outcome:
         return Outcome(number, trial, folder, {}, failure=failure.reason)
     signed = manifest.read(folder)
     number, trial = _planned(folder, signed.arguments["training"], plan)
-    return Outcome(number, trial, folder, signed.metrics)
+    used = signed.arguments.get("used", {})
+    stopped = (
+        f"step {used['ended_at_step']:,} of {used['planned_steps']:,}" if "ended_at_step" in used else ""
+    )
+    return Outcome(number, trial, folder, signed.metrics, stopped=stopped)
 
 
 def _planned(folder: Path, training: dict[str, Any], plan: Sequence[Trial]) -> tuple[int, Trial]:

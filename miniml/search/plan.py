@@ -6,11 +6,12 @@ import itertools
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any
 
 from miniml.errors import InputError
+from miniml.manifest import digest_of
 from miniml.search.space import Choices, Space, parse, value_of
 from miniml.settings import BEST_BY, LAST, TrainingSettings, require_at_least, require_one_of
 
@@ -29,6 +30,34 @@ Trial = dict[str, Any]
 """Training arguments, and the values that stand in for the run's own."""
 
 
+SEARCH = "search"
+"""Under which a trial's JSON object has its contest, beside the arguments to try."""
+LOOKS = 4
+"""Points of the validation curve, at least, of a trial that may be stopped: at each quarter of its steps."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What a trial is told of the search that it is part of."""
+
+    space: str
+    """A digest of what tells this search from others of the same training."""
+    pick_by: str
+    stop_early: bool
+    minutes: float = 0.0
+    """Of the whole search; 0 is no limit, and what follows is of no account then."""
+    trials: int = 1
+    at_once: int = 1
+    """Trials that train beside each other."""
+    run: str = ""
+    """Another one in every run of the search, whose time begins anew."""
+
+    @property
+    def even_share(self) -> float:
+        """Minutes of each trial where all get as much, and those beside each other take it at once."""
+        return self.minutes / math.ceil(self.trials / self.at_once)
+
+
 @dataclass(frozen=True)
 class SearchSettings:
     """What to try, and how the winner is picked."""
@@ -41,6 +70,9 @@ class SearchSettings:
     """How many to draw; a grid has as many as it has combinations."""
     pick_by: str = "accuracy"
     """The figure on validation that the winner is best by: accuracy (or what the task has for it), macro_f1 or loss."""
+    stop_early: bool = True
+    """Ends a trial that is not among the better half of those so far, at a quarter and at half of its steps. The model
+    of a trial that was ended is kept as any other."""
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -50,6 +82,10 @@ class SearchSettings:
         if self.trials > MOST_TRIALS:
             raise InputError(f"trials is {self.trials}; at most {MOST_TRIALS} are made in one search.")
         space = parse(self.space)
+        if "time_limit" in space:
+            raise InputError(
+                "space names 'time_limit', which is of the whole search: its trials share it. Give it as an argument."
+            )
         if self.sampling == "grid":
             _require_grid(space)
 
@@ -73,6 +109,32 @@ class SearchSettings:
                 ) from error
         return trials
 
+    def contest(self, minutes: float, at_once: int, run: str) -> Contest | None:
+        """What its trials are told; None where each trains as if it were alone.
+
+        Without a time limit it is the same whatever the number of trials, so that more of them find the first ones'
+        results.
+        """
+        if not (self.stop_early or minutes):
+            return None
+        space = digest_of({"space": self.space, "sampling": self.sampling, "seed": self.seed})[:16]
+        if not minutes:
+            return Contest(space, self.pick_by, self.stop_early)
+        trials = len(self.plan())
+        return Contest(space, self.pick_by, self.stop_early, minutes, trials, min(at_once, trials), run)
+
+
+def written(trial: Trial, contest: Contest | None) -> str:
+    """The trial as `train` is given it: a JSON object."""
+    return json.dumps(trial | ({SEARCH: asdict(contest)} if contest else {}))
+
+
+def read(trial: str) -> tuple[Trial, Contest | None]:
+    """What `written` wrote; "" is a training that is no trial."""
+    values: Trial = json.loads(trial) if trial else {}
+    contest = values.pop(SEARCH, None)
+    return values, Contest(**contest) if contest else None
+
 
 def told(trial: Trial) -> str:
     """The trial as a person reads it: learning_rate 3e-05, batch_size 16."""
@@ -85,11 +147,24 @@ def told(trial: Trial) -> str:
 def with_trial(settings: TrainingSettings, trial: str) -> TrainingSettings:
     """The settings with the values of `trial`, a JSON object, in place of their own; "" replaces none.
 
+    A trial that may be stopped looks at validation at each quarter of its steps, unless it says itself how often.
+
     Raises:
         InputError: the training takes no such argument or value.
     """
-    values: dict[str, Any] = json.loads(trial) if trial else {}
-    return replace(settings, **{name: value_of(name, value) for name, value in values.items()})  # type: ignore[arg-type]
+    values, contest = read(trial)
+    changed: Trial = {name: value_of(name, value) for name, value in values.items()}
+    if contest and contest.stop_early:
+        changed.setdefault("evaluations", max(LOOKS, settings.evaluations))
+    return replace(settings, **changed)
+
+
+def on_its_own(settings: TrainingSettings, trial: str) -> TrainingSettings:
+    """As `with_trial`, for a training that does not see the other trials: it is not stopped, and gets an even share of
+    the search's time."""
+    _, contest = read(trial)
+    alone = with_trial(settings, trial)
+    return replace(alone, time_limit=contest.even_share) if contest else alone
 
 
 def _grid(space: Space) -> list[Trial]:

@@ -54,6 +54,7 @@ def write_report(
         winner_arguments=told(result.winner.trial),
         by_share=result.picked_by in SHARES,
         failed=sum(bool(one.failure) for one in result.outcomes),
+        stopped=sum(bool(one.stopped) for one in result.outcomes),
         seconds=sum(one.seconds for one in result.outcomes),
         scale=Scale(_below(known), 1.0) if known else None,
         pictures={name: _picture(name, space[name], result, figures) for name in varied},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from typing import Any
 
 import datasets
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from miniml import __version__, calibration, data, engines, manifest, probes
@@ -30,6 +31,7 @@ from miniml.training.device import choose_device, threads_within_quota
 from miniml.training.pretrained import Pretrained, find_pretrained
 from miniml.training.processes import Processes
 from miniml.training.targets import Target, target_of
+from miniml.training.time_limit import TimeLimit
 from miniml.training.tracking import RunDescription, tracked
 from miniml.training_history import HISTORY_NAME
 
@@ -50,24 +52,34 @@ class TrainingResult:
 
 
 def fine_tune(
-    dataset_dir: Path, model_dir: Path, settings: TrainingSettings, model_uri: str = ""
+    dataset_dir: Path,
+    model_dir: Path,
+    settings: TrainingSettings,
+    model_uri: str = "",
+    *,
+    minutes: float | None = None,
+    watchers: Sequence[TrainerCallback] = (),
 ) -> TrainingResult:
     """Trains on the split "train", watches "validation", never opens "test", and writes `model_dir`.
 
     A training that was killed goes on from its last checkpoint, to the same end. `model_uri` is the address under which
-    somebody else will keep the model, if that is known: in an S3 store the checkpoints go beside it.
+    somebody else will keep the model, if that is known: in an S3 store the checkpoints go beside it. `minutes` stand in
+    for the settings' time limit, which decides no less which checkpoints are this training's; `watchers` hear of its
+    steps and may end it.
 
     The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json`, a model card and the
     signed `miniml.json`. Of several processes that torchrun started, each calls this; they share the batches, and the
     first one writes.
 
     Raises:
-        InputError: the model cannot be used, the training diverged, or its processes cannot share the batches.
+        InputError: the model cannot be used, the training diverged, its time limit leaves no time for a step, or its
+            processes cannot share the batches.
         HubError: the hub did not give the model.
         StoreError: the S3 store did not give the model.
         StorageError: there is no room for the model, or for a checkpoint.
         StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
     """
+    limit = TimeLimit(settings.time_limit if minutes is None else minutes)
     processes = Processes.started()
     processes.share_of(settings)  # Refuses what they cannot share before anything is fetched.
     device = choose_device(settings.device)
@@ -89,7 +101,17 @@ def fine_tune(
         kept(key, settings, model_uri, processes) as checkpoints,
     ):
         encoded = _encode(splits, target, pretrained.tokenizer, Path(scratch))
-        course = train(pretrained, target, encoded, device, model_dir, checkpoints, trackers, settings)
+        course = train(
+            pretrained,
+            target,
+            encoded,
+            device,
+            model_dir,
+            checkpoints,
+            [*trackers, *watchers],
+            limit,
+            settings,
+        )
         result = None
         if processes.first:
             with written_whole(model_dir) as folder:

@@ -45,7 +45,7 @@ PATIENCE = 10.0
 ABOUT_NAME = "checkpoint.json"
 
 # Of the settings, those that change nothing of what is learnt.
-_IRRELEVANT = ("model_id", "checkpoints", "checkpoint_interval", "log_to")
+IRRELEVANT = ("model_id", "checkpoints", "checkpoint_interval", "log_to")
 
 
 class Resumable(Protocol):
@@ -65,7 +65,7 @@ def key_of(
     files = sorted(path for path in pretrained.iterdir() if path.is_file())
     return digest_of(
         {
-            "settings": {name: value for name, value in asdict(settings).items() if name not in _IRRELEVANT},
+            "settings": {name: value for name, value in asdict(settings).items() if name not in IRRELEVANT},
             "pretrained": {path.name: sha256(path) for path in files},
             "data": {"fingerprint": summary.fingerprint, "labels": summary.labels},
             "processes": processes.count,
@@ -173,9 +173,9 @@ class Checkpoints:
         self._processes, self._wanted = processes, wanted
 
     @property
-    def going_on(self) -> bool:
-        """Whether there is one to go on from."""
-        return self._newest is not None
+    def newest(self) -> Path | None:
+        """The folder of the checkpoint that a training will go on from."""
+        return self._newest
 
     @property
     def in_bf16(self) -> bool | None:

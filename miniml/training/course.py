@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 
 from miniml.folders import require_room
 from miniml.progress import note
@@ -17,13 +17,18 @@ from miniml.training.attention import attend_text_by_text
 from miniml.training.batches import EncodedTexts
 from miniml.training.checkpoints import Checkpoints
 from miniml.training.device import computes_in_bf16
+from miniml.training.ending import Ending
 from miniml.training.facts import texts_cut, what_was_used
 from miniml.training.history import History
-from miniml.training.linear_probe import fit_head
+from miniml.training.linear_probe import fit_head, texts_fitted_to
 from miniml.training.memory import memory_for, require_memory
+from miniml.training.objective import Objective
 from miniml.training.pretrained import Pretrained
+from miniml.training.processes import Processes
+from miniml.training.rehearsal import rehearse, texts_in_step
 from miniml.training.selection import Selection
 from miniml.training.targets import Target
+from miniml.training.time_limit import Plan, TimeLimit, plan
 from miniml.training.trainable import choose_trainable, merged
 from miniml.training.trainer import ClassifierTrainer, DivergedError, training_arguments
 from miniml.training_history import Points
@@ -54,27 +59,35 @@ def train(
     device: torch.device,
     model_dir: Path,
     checkpoints: Checkpoints,
-    trackers: Sequence[TrainerCallback],
+    watchers: Sequence[TrainerCallback],
+    limit: TimeLimit,
     settings: TrainingSettings,
 ) -> Course:
-    """Trains on the split "train"; what comes of it will be saved in `model_dir`.
+    """Trains on the split "train"; what comes of it will be saved in `model_dir`, before `limit` is over.
 
     Raises:
         StorageError: there will be no room for it, or there is none for a checkpoint.
         StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
-        InputError: the settings do not go with the model, or the training diverged.
+        InputError: the settings do not go with the model, the training diverged, or has no time for a step.
     """
     bf16 = computes_in_bf16(device, settings.precision)
     if checkpoints.in_bf16 is not None:  # On this machine or another, it ends as it has begun.
         bf16 = checkpoints.in_bf16
+    if checkpoints.newest:
+        limit.resume(checkpoints.newest)
     try:
-        return _attempt(pretrained, target, splits, device, bf16, model_dir, checkpoints, trackers, settings)
+        return _attempt(
+            pretrained, target, splits, device, bf16, model_dir, checkpoints, watchers, limit, settings
+        )
     except DivergedError as error:
         if not bf16 or settings.precision != "auto":
             raise
         note(f"in bf16 {error.what}: training again in fp32, from the beginning")
         checkpoints.discard()
-    return _attempt(pretrained, target, splits, device, False, model_dir, checkpoints, trackers, settings)
+        limit.plan = None  # Another one for the time that is left, of slower steps.
+    return _attempt(
+        pretrained, target, splits, device, False, model_dir, checkpoints, watchers, limit, settings
+    )
 
 
 def _attempt(
@@ -85,7 +98,8 @@ def _attempt(
     bf16: bool,
     model_dir: Path,
     checkpoints: Checkpoints,
-    trackers: Sequence[TrainerCallback],
+    watchers: Sequence[TrainerCallback],
+    limit: TimeLimit,
     settings: TrainingSettings,
 ) -> Course:
     torch.manual_seed(settings.seed)  # A new head's weights are drawn when the model is made.
@@ -96,22 +110,30 @@ def _attempt(
     longest = int(splits["train"].lengths.max())
     require_memory(model, longest, device, bf16, settings, memory_for(model, device))
     rows = len(splits["train"])
-    arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder)
     objective = target.objective(splits["train"].labels, settings)
-    if settings.linear_probe and not checkpoints.going_on:
+    if limit:
+        if limit.plan is None:
+            rehearsed = training_arguments(settings, rows, device, bf16, checkpoints.folder)
+            limit.keep_to(
+                _fitting(model, rehearsed, splits, pretrained.tokenizer, target, objective, limit, settings)
+            )
+        settings = limit.applied_to(settings)
+    arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder)
+    if settings.linear_probe and not checkpoints.newest:
         seen = arguments.max_steps * settings.batch_size * settings.gradient_accumulation
         fit_head(model, drawn, splits["train"], seen, objective, pretrained.tokenizer, device, bf16)
     trainer = ClassifierTrainer(model, arguments, splits, pretrained.tokenizer, target, objective)
     history = History(settings.evaluations)
     selection = Selection(model, target.head.task.figure(settings.best_by), settings.early_stopping)
-    for callback in (history, selection, *trackers):
+    ending = Ending(settings.stop_at_step, limit, Processes.started())
+    for callback in (history, selection, ending, *watchers):
         trainer.add_callback(callback)
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
     note(
         f"training {settings.model_id} · {rows:,} rows, {arguments.max_steps:,} steps of {settings.batch_size}"
         f"{accumulated} · {device}, {'bf16' if bf16 else 'fp32'}"
     )
-    checkpoints.train(trainer, history, selection)
+    checkpoints.train(trainer, history, selection, limit)
     selection.apply()
     learning = model.num_parameters(only_trainable=True)
     model = merged(model, adapted).float().to("cpu")
@@ -122,4 +144,35 @@ def _attempt(
         "texts_cut": texts_cut(splits["train"], max_length),
     }
     metrics = history.metrics(selection.step) | sizes
-    return Course(model, metrics, what_was_used(arguments, device, max_length), history.points)
+    used = what_was_used(arguments, device, max_length) | limit.record(
+        trainer.state.global_step, arguments.max_steps
+    )
+    return Course(model, metrics, used, history.points)
+
+
+def _fitting(
+    model: Any,
+    arguments: TrainingArguments,
+    splits: dict[str, EncodedTexts],
+    tokenizer: Any,
+    target: Target,
+    objective: Objective,
+    limit: TimeLimit,
+    settings: TrainingSettings,
+) -> Plan:
+    """What fits into the time that is left, as the first process has measured it: all plan alike."""
+    note("measuring how fast steps are, on a copy of the model")
+    asked, processes = arguments.max_steps, Processes.started()
+    tokens, measured = rehearse(model, arguments, splits, tokenizer, target, objective, 60 * limit.minutes)
+    measured, left = processes.told_by_the_first((measured, limit.left))
+    per_text = measured.validation / len(splits["validation"]) if settings.linear_probe else 0.0
+    in_step, rows = texts_in_step(arguments), len(splits["train"])
+    return plan(
+        tokens,
+        in_step,
+        asked,
+        settings.evaluations,
+        measured,
+        left,
+        beginning=lambda steps: per_text * texts_fitted_to(steps * in_step, rows),
+    )

@@ -57,14 +57,20 @@ def fit_head(
         takes one vector a text (a decoder's takes each token's).
     """
     layer = _last_layer(model, drawn)
-    taken = min(len(texts), MOST_TEXTS, int(SHARE * seen))
-    if layer is None or taken < FEWEST_TEXTS:
+    taken = texts_fitted_to(seen, len(texts))
+    if layer is None or not taken:
         return 0
     features = _features(model, layer, texts.first(taken), tokenizer, device, bf16)
     if features is None:
         return 0
     _fit(layer, features, torch.from_numpy(texts.labels[:taken]), objective)
     return taken
+
+
+def texts_fitted_to(seen: int, rows: int) -> int:
+    """How many texts a probe takes, of so many `rows`, before a training that sees `seen`."""
+    taken = min(rows, MOST_TEXTS, int(SHARE * seen))
+    return taken if taken >= FEWEST_TEXTS else 0
 
 
 def _last_layer(model: Any, drawn: set[str]) -> torch.nn.Linear | None:

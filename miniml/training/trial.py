@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import time
+from dataclasses import asdict
 from pathlib import Path
 
+from miniml import __version__, data, manifest
 from miniml.errors import TrainingError
-from miniml.manifest import read
+from miniml.manifest import digest_of
 from miniml.progress import note
+from miniml.search.contest import Competitor
 from miniml.search.failure import read_failure, write_failure, write_failure_report
-from miniml.search.plan import told, with_trial
+from miniml.search.plan import Contest, Trial, read, told, with_trial
+from miniml.search.scoreboard import scoreboard_of
 from miniml.settings import TrainingSettings
 from miniml.training import TrainingResult, fine_tune
+from miniml.training.checkpoints import IRRELEVANT
 from miniml.training.report import write_report
 from miniml.training_history import read_history
 
@@ -29,14 +34,42 @@ def fine_tune_trial(
     """
     if not trial:
         return fine_tune(dataset_dir, model_dir, settings, model_uri)
+    begun = time.monotonic()
+    values, contest = read(trial)
     tried = with_trial(settings, trial)
-    note(f"trial: {told(json.loads(trial))}")
+    note(f"trial: {told(values)}")
+    competitor = _competitor(dataset_dir, settings, values, contest, model_uri) if contest else None
     try:
-        return fine_tune(dataset_dir, model_dir, tried, model_uri)
+        if competitor is None:
+            return fine_tune(dataset_dir, model_dir, tried, model_uri)
+        return fine_tune(
+            dataset_dir, model_dir, tried, model_uri, minutes=competitor.minutes(), watchers=[competitor]
+        )
     except TrainingError as error:
         write_failure(model_dir, tried, str(error))
         note(f"no model: {error}")
         return TrainingResult("", {})
+    finally:
+        if competitor:
+            competitor.took(time.monotonic() - begun)
+
+
+def _competitor(
+    dataset_dir: Path, settings: TrainingSettings, trial: Trial, contest: Contest, model_uri: str
+) -> Competitor:
+    """The trial among the others of its search: those of the same space, data and training."""
+    summary = data.load(dataset_dir, ())[1]
+    same = {name: value for name, value in asdict(settings).items() if name not in IRRELEVANT}
+    search = digest_of(
+        {
+            "contest": [contest.space, contest.pick_by, contest.run],
+            "training": {**same, "model_id": settings.model_id},
+            "data": summary.fingerprint,
+            "version": __version__,
+        }
+    )
+    board = scoreboard_of(search, settings.checkpoints, model_uri)
+    return Competitor(digest_of(trial)[:16], contest, summary.task.figure(contest.pick_by), board)
 
 
 def write_trial_report(model_dir: Path, path: Path) -> None:
@@ -44,4 +77,4 @@ def write_trial_report(model_dir: Path, path: Path) -> None:
     if failure := read_failure(model_dir):
         write_failure_report(failure, path)
     else:
-        write_report(read(model_dir), read_history(model_dir), path)
+        write_report(manifest.read(model_dir), read_history(model_dir), path)
