@@ -110,6 +110,8 @@ class _Buckets:
                 here = bucket[start : start + batch.num_rows]
                 order = np.argsort(here, kind="stable")
                 order = order[np.searchsorted(here[order], 0) :]
+                if not len(order):
+                    continue
                 labels = self._labels.column(pool.facts.label[start : start + batch.num_rows][order])
                 arranged = batch.take(pa.array(order)).add_column(1, "label", labels)
                 arranged = arranged.append_column(_POSITION, pa.array(position[start + order]))
