@@ -147,17 +147,20 @@ def test_max_rows_bounds_all_rows_together(tmp_path: Path) -> None:
     summary = prepare(tiny.write_reviews(tmp_path / "r.csv", rows=300), tmp_path, max_rows=100)
     assert sum(summary.rows.values()) == 100
     everything = prepare(tmp_path / "r.csv", tmp_path / "all", max_rows=0)
-    assert sum(everything.rows.values()) == 300
+    assert (sum(everything.rows.values()), everything.not_drawn) == (300, 0)
 
 
-def test_few_rows_of_many_leave_parts_of_the_source_without_any(tmp_path: Path) -> None:
+def test_few_rows_of_many_leave_parts_of_the_source_without_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "shards").mkdir()
     for number in range(40):  # Each is read as a batch of its own.
         lines = [f"{tiny.review(n % 2, n)},{n % 2}\n" for n in range(10 * number, 10 * number + 10)]
         (tmp_path / "shards" / f"{number:02}.csv").write_text("text,label\n" + "".join(lines))
     summary = prepare(tmp_path / "shards", tmp_path, max_rows=20)
     assert summary.rows == {"train": 14, "validation": 2, "test": 4}
-    assert summary.rows_read == 400
+    assert (summary.rows_read, summary.not_drawn) == (400, 380)
+    assert "20 of 400 rows were drawn (max_rows=20); max_rows=0 takes all" in capsys.readouterr().out
 
 
 def test_a_text_stands_in_one_split_only(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def digests(texts: pa.StringArray, meanings: Bytes) -> np.ndarray[Any, np.dtype[
     view, bounds = memoryview(content), starts.tolist()
     found = [
         hashlib.blake2b(view[begin:end], digest_size=DIGEST_BYTES).digest()
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True)
+        for begin, end in itertools.pairwise(bounds)
     ]
     for number in np.flatnonzero(~evenly_spaced(texts, meanings)).tolist():
         key = " ".join(texts[number].as_py().split())

@@ -23,6 +23,7 @@ from miniml.data.pool import Facts, Pool
 from miniml.data.summary import SPLITS
 from miniml.data.texts import Bytes
 from miniml.errors import InputError
+from miniml.progress import Progress
 from miniml.settings import DataSettings
 from miniml.tables import Table
 from miniml.task import Task
@@ -36,7 +37,7 @@ def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findin
     """
     _require_columns(tables, settings)
     task = task_of(tables, settings)
-    reading = _Reading(task, settings, findings)
+    reading = _Reading(task, settings, findings, _progress(tables))
     file = scratch / "pool.arrow"
     schema = pa.schema([(name, pa.string()) for name in ("text", *settings.carried_columns)])
     starts = [0]
@@ -56,6 +57,11 @@ def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findin
         label_order=_label_names(tables["train"], settings),
         rows_read=reading.rows_read,
     )
+
+
+def _progress(tables: dict[str, Table]) -> Progress:
+    counts = [table.rows for split, table in tables.items() if split in SPLITS]
+    return Progress("reading", None if None in counts else sum(filter(None, counts)), "rows")
 
 
 def _require_columns(tables: dict[str, Table], settings: DataSettings) -> None:
@@ -113,8 +119,9 @@ class _Trouble:
 
 
 class _Reading:
-    def __init__(self, task: Task, settings: DataSettings, findings: Findings) -> None:
-        self._settings, self._findings = settings, findings
+    def __init__(self, task: Task, settings: DataSettings, findings: Findings, progress: Progress) -> None:
+        self._settings, self._findings, self._progress = settings, findings, progress
+        self._passed = 0  # Rows of the splits read before, those included that the filter stopped.
         self.labels = encoder_of(task, settings)
         self.rows_read = 0
         self._split, self._row, self._label = _Column(), _Column(), _Column()
@@ -139,6 +146,8 @@ class _Reading:
             taken += kept.num_rows
             if kept.num_rows:
                 yield kept
+            self._progress.report(self._passed + begin)
+        self._passed += begin
         self.rows_read += read
         for check, rows in counts.items():
             self._trouble.setdefault(check, _Trouble(rows, read, split, firsts[check]))
