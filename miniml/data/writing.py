@@ -25,8 +25,8 @@ from miniml.task import Task
 
 # What is shuffled in memory at a time.
 BUCKET_BYTES = 16 << 20
-# Each is an open file.
-MOST_BUCKETS = 256
+# Each is an open file, of which macOS allows a process 256.
+MOST_BUCKETS = 128
 SHARD_BYTES = 256 << 20
 # In a record batch: reading one row reads its batch.
 ROWS_TOGETHER = 1000
