@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import datasets
 import torch
 from safetensors.torch import save_file
-from transformers import BertConfig, BertForPreTraining, BertModel, BertTokenizer
+from transformers import BertConfig, BertForPreTraining, BertTokenizer
 
 from benchmarks.reviews import FEATURES, card
 from tests import tiny
@@ -243,11 +243,8 @@ def write_bert(root: Path, words: Sequence[str] = tiny.WORDS, known: Sequence[Se
     repository = root / "models" / "google-bert" / "bert-base-cased"
     repository.mkdir(parents=True)
     vocabulary = _cased_vocabulary([*words, *(word for group in known for word in group)])
-    tokenizer = BertTokenizer(
-        vocab={word: number for number, word in enumerate(vocabulary)},
-        do_lower_case=False,
-        model_max_length=512,
-    )
+    number_of = {word: number for number, word in enumerate(vocabulary)}
+    tokenizer = BertTokenizer(vocab=number_of, do_lower_case=False, model_max_length=512)
     tokenizer.backend_tokenizer.save(str(repository / "tokenizer.json"))
     (repository / "tokenizer_config.json").write_text('{"do_lower_case": false, "model_max_length": 512}')
     (repository / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
@@ -255,7 +252,7 @@ def write_bert(root: Path, words: Sequence[str] = tiny.WORDS, known: Sequence[Se
     (repository / "config.json").write_text(json.dumps(config, indent=2))
     torch.manual_seed(0)
     model = BertForPreTraining(BertConfig(**config))
-    _teach(model.bert, [tokenizer.convert_tokens_to_ids(list(group)) for group in known])
+    _teach(model.bert, [[number_of[word] for word in group] for group in known])
     # Names as they were when the file was made.
     weights = {
         re.sub(
@@ -305,13 +302,13 @@ def _bert_config(words: int) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _teach(bert: BertModel, known: Sequence[Sequence[int]]) -> None:
+def _teach(bert: Any, known: list[list[int]]) -> None:
     """Gives the words of each group a share of the width for themselves, and has every layer pass the mean word on."""
     if not known:
         return
     share = _WIDTH // len(known)
     for group, numbers in enumerate(known):
-        bert.embeddings.word_embeddings.weight[list(numbers), group * share : (group + 1) * share] += 1.0
+        bert.embeddings.word_embeddings.weight[numbers, group * share : (group + 1) * share] += 1.0
     for layer in bert.encoder.layer:
         layer.attention.self.value.weight += 2 * torch.eye(_WIDTH)
         layer.attention.output.dense.weight += 2 * torch.eye(_WIDTH)

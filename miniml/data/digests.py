@@ -17,7 +17,7 @@ DIGEST_BYTES = 16
 def digests(texts: pa.StringArray, meanings: Bytes) -> np.ndarray[Any, np.dtype[np.uint64]]:
     """(texts, 2): 128 bits of BLAKE2b of each. `meanings` are those of `miniml.data.texts`."""
     starts, content = string_buffers(texts)
-    view, bounds = memoryview(content), starts.tolist()
+    view, bounds = content.data, starts.tolist()
     found = [
         hashlib.blake2b(view[begin:end], digest_size=DIGEST_BYTES).digest()
         for begin, end in itertools.pairwise(bounds)
