@@ -1,16 +1,17 @@
-"""`make bench-data`: memory and rows a second of transform by size, and how many planted leaks it finds."""
+"""`make bench-data`: memory and rows a second of transform by size and form, and how many planted leaks it finds."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from benchmarks import results
+from benchmarks import results, reviews
 from benchmarks.data_page import write_data_page
 from benchmarks.machine import described, in_a_process, peak_mib
 from miniml import data
@@ -30,7 +31,6 @@ SIZES = (10_000, 100_000, 650_000)
 CLASSES = 5
 LEAK_ROWS = 100_000
 MODULE = "benchmarks.data"
-_ROWS_AT_A_TIME = 10_000
 
 
 @dataclass(frozen=True)
@@ -138,23 +138,15 @@ def find_leaks(source: Path, folder: Path, planted: dict[str, int]) -> dict[str,
 
 def write_sources(folder: Path, sizes: tuple[int, ...]) -> None:
     """The same made-up reviews as CSV and as Parquet, in each size."""
-    writer = Writer(seed=1)
-    schema = pa.schema({"text": pa.string(), "label": pa.int64()})
+    of, schema = reviews.stock(), reviews.FEATURES.arrow_schema
     for size in sizes:
         with (
             pa.csv.CSVWriter(folder / f"{size}.csv", schema) as as_csv,
             pa.parquet.ParquetWriter(folder / f"{size}.parquet", schema) as as_parquet,
         ):
-            for batch in _batches(writer, size, schema):
+            for batch in reviews.reviews(0, size, of):
                 as_csv.write_batch(batch)
                 as_parquet.write_batch(batch)
-
-
-def _batches(writer: Writer, size: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for begin in range(0, size, _ROWS_AT_A_TIME):
-        rows = range(min(_ROWS_AT_A_TIME, size - begin))
-        columns = [[writer.review() for _ in rows], [writer.label() for _ in rows]]
-        yield pa.record_batch([pa.array(column) for column in columns], schema=schema)
 
 
 def _measure_here(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -163,8 +155,48 @@ def _measure_here(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {**told, "seconds": time.perf_counter() - begin, "peak_mib": peak_mib(), "start_mib": start}
 
 
-def measure(sizes: tuple[int, ...], leak_rows: int) -> dict[str, Any]:
-    """One run over all sizes and both formats, then the planted leaks."""
+def measure_example(folder: Path, rows: dict[str, int]) -> list[dict[str, Any]]:
+    """transform with every argument at its default, of a source of Yelp's size in each of the forms that it may have.
+
+    The hub is a server on this machine, so that no network is measured: all that its libraries do is.
+    """
+    from tests.hub_server import HubServer  # Only here: it brings in torch.
+
+    root = folder / "hub"
+    reviews.write_hub(root, rows)
+    forms: dict[str, Callable[[Path, Path], Path | str]] = {
+        "hub, the first time": lambda root, folder: reviews.HUB_ID,
+        "hub, from its cache": lambda root, folder: reviews.HUB_ID,
+        "save_to_disk": reviews.write_saved,
+        "CSV": reviews.write_csv,
+        "Parquet shards": reviews.write_shards,
+    }
+    told = []
+    with HubServer(root) as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "cache")}
+        for form, write in forms.items():
+            scratch = folder / "form"
+            scratch.mkdir()
+            words = ("--only", str(write(root, scratch)), "--into", str(folder / "out"), "--as-it-is")
+            found = in_a_process(MODULE, *words, **environment)
+            shutil.rmtree(scratch)
+            point = Measured(form=form, rows=sum(rows.values()), source_mib=0, **found)
+            told.append(asdict(point))
+            _print(point)
+    for part in (root, folder / "cache"):
+        shutil.rmtree(part)
+    return told
+
+
+def _print(point: Measured) -> None:
+    rate = point.rows / point.seconds
+    print(
+        f"{point.rows:>8,} rows, {point.form:<20} {rate:10,.0f} rows/s {point.peak_mib:8,.0f} MiB", flush=True
+    )
+
+
+def measure(sizes: tuple[int, ...], leak_rows: int, example_rows: dict[str, int]) -> dict[str, Any]:
+    """One run over all sizes and both formats, the example in every form, then the planted leaks."""
     points = []
     with tempfile.TemporaryDirectory(prefix="miniml-") as name:
         folder = Path(name)
@@ -176,11 +208,10 @@ def measure(sizes: tuple[int, ...], leak_rows: int) -> dict[str, Any]:
                 told = in_a_process(MODULE, "--only", str(source), "--into", str(folder / "out"))
                 point = Measured(form=form, rows=size, source_mib=source.stat().st_size / (1 << 20), **told)
                 points.append(asdict(point))
-                print(
-                    f"{size:>8,} rows, {form:<8} {size / point.seconds:10,.0f} rows/s {point.peak_mib:8,.0f} MiB",
-                    flush=True,
-                )
+                _print(point)
                 source.unlink()
+        print("making up the example", flush=True)
+        example = measure_example(folder, example_rows)
         (folder / "leaky").mkdir()
         planted = plant_leaks(folder / "leaky", leak_rows)
         leaks = in_a_process(
@@ -197,6 +228,7 @@ def measure(sizes: tuple[int, ...], leak_rows: int) -> dict[str, Any]:
         "machine": described("pyarrow", "datasets", "numpy", "rensa", "ftfy"),
         "command": "make bench-data",
         "points": points,
+        "example": example,
         "leaks": {**leaks, "rows": leak_rows},
     }
 
@@ -207,6 +239,7 @@ def main() -> int:
     parser.add_argument("--render-only", action="store_true", help="write the page from the last result")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--as-it-is", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--planted", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.planted:
@@ -215,12 +248,14 @@ def main() -> int:
         )
         return 0
     if options.only:
-        settings = DataSettings(dataset_id=options.only, max_rows=0, near_duplicates="off")
+        settings = DataSettings(dataset_id=options.only)
+        if not options.as_it_is:
+            settings = replace(settings, max_rows=0, near_duplicates="off")
         told = _measure_here(lambda: {"fingerprint": preparation.prepare(settings, options.into).fingerprint})
         print(json.dumps(told))
         return 0
     if not options.render_only:
-        results.keep("data", measure(SIZES, LEAK_ROWS))
+        results.keep("data", measure(SIZES, LEAK_ROWS, reviews.ROWS))
     write_data_page(results.last("data"))
     return 0
 

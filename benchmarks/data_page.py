@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.page import DOCS, PAGE, aims_table, measured_on, put_section
+from miniml.settings import DataSettings
 
 CHART = "benchmarks-data.svg"
 _COLOURS = {"csv": "#2f7fb5", "parquet": "#c2274b"}
@@ -19,7 +20,7 @@ def write_data_page(result: dict[str, Any]) -> None:
 
 def data_section(result: dict[str, Any]) -> str:
     """What the run showed, as Markdown."""
-    leaks = result["leaks"]
+    leaks, rows, taken = result["leaks"], result["example"][0]["rows"], f"{DataSettings().max_rows:,}"
     by_edit = "\n".join(f"| {edit} | {recall:.1%} |" for edit, recall in leaks["recall_by_edit"].items())
     return f"""
 ## Transform
@@ -32,6 +33,13 @@ process's peak (maximum resident set), interpreter and libraries included.
 ![memory and rows a second by number of rows]({CHART})
 
 {_sizes_table(result)}
+
+### The example at its real size
+
+{rows:,} reviews, of which {taken} are drawn, every argument at its default, the check for near-duplicates included.
+The hub is a server on the same machine: no network is measured, but all that its libraries do, fetching and unpacking.
+
+{_example_table(result)}
 
 ### Leaks
 
@@ -46,6 +54,16 @@ at a peak of {leaks["peak_mib"]:,.0f} MiB.
 
 {aims_table(aims(result))}
 """
+
+
+def _example_table(result: dict[str, Any]) -> str:
+    lines = ["| source | seconds | rows/s | peak, MiB | before the first row, MiB |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {point['form']} | {point['seconds']:.1f} | **{point['rows'] / point['seconds']:,.0f}** | "
+        f"**{point['peak_mib']:,.0f}** | {point['start_mib']:,.0f} |"
+        for point in result["example"]
+    ]
+    return "\n".join(lines)
 
 
 def _sizes_table(result: dict[str, Any]) -> str:
@@ -67,10 +85,20 @@ def aims(result: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
     largest = [point for point in result["points"] if point["rows"] == most]
     peak = max(point["peak_mib"] for point in largest)
     slowest = min(point["rows"] / point["seconds"] for point in largest)
+    example = result["example"]
+    example_peak = max(point["peak_mib"] for point in example)
+    example_slowest = min(point["rows"] / point["seconds"] for point in example)
     per_row = max(_bytes_per_row(result, form) for form in _COLOURS)
     return [
         (f"peak at {most:,} rows, MiB", f"{peak:,.0f}", "≤ 1,024", peak <= 1024),
-        (f"rows/s at {most:,} rows", f"{slowest:,.0f}", "≥ 20,000", slowest >= 20_000),
+        (f"rows/s at {most:,} rows", f"{slowest:,.0f}", "≥ 30,000", slowest >= 30_000),
+        ("the example's peak in any form, MiB", f"{example_peak:,.0f}", "≤ 1,024", example_peak <= 1024),
+        (
+            "the example's rows/s in any form",
+            f"{example_slowest:,.0f}",
+            "≥ 30,000",
+            example_slowest >= 30_000,
+        ),
         (
             "memory for each further row, bytes (a review has some 800)",
             f"{per_row:,.0f}",
@@ -106,7 +134,7 @@ def _draw(result: dict[str, Any]) -> None:
         memory.plot(rows, [point["peak_mib"] for point in points], **style)
         rates.plot(rows, [point["rows"] / point["seconds"] for point in points], **style)
     memory.axhline(1024, color="#444444", linestyle="--", label="1 GiB")
-    rates.axhline(20_000, color="#444444", linestyle="--", label="20,000 rows/s")
+    rates.axhline(30_000, color="#444444", linestyle="--", label="30,000 rows/s")
     memory.set(title="peak memory, MiB", xlabel="rows", ylim=(0, None))
     rates.set(title="rows a second", xlabel="rows", ylim=(0, None))
     for axes in (memory, rates):

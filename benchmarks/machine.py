@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -25,10 +26,14 @@ def described(*libraries: str) -> dict[str, Any]:
     }
 
 
-def in_a_process(module: str, *words: str) -> dict[str, Any]:
+def in_a_process(module: str, *words: str, **environment: str) -> dict[str, Any]:
     """What `python -m module` prints as its last line, a JSON object: its memory is its own, and ends with it."""
     done = subprocess.run(
-        [sys.executable, "-m", module, *words], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-m", module, *words],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return told
@@ -36,10 +41,14 @@ def in_a_process(module: str, *words: str) -> dict[str, Any]:
 
 def peak_mib() -> float:
     """The most memory that this process has had (maximum resident set)."""
-    # Kilobytes on Linux, bytes on macOS.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1 << 20 if sys.platform == "darwin" else 1 << 10
-    )
+    status = Path("/proc/self/status")
+    if status.exists():
+        # What `getrusage` tells begins with what the parent had when it forked.
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        assert found, "Linux tells every process's own peak"
+        return int(found[1]) / 1024
+    # In bytes, as macOS has it.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
 
 
 def processor() -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.dataset
+from datasets.packaged_modules.parquet.parquet import ParquetConfig
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -19,7 +24,8 @@ from huggingface_hub.errors import (
 )
 
 from miniml.errors import HubError, InputError, MinimlError
-from miniml.progress import note
+from miniml.portions import BYTES_AT_A_TIME, ROWS_AT_A_TIME
+from miniml.progress import note, watched
 from miniml.sources import HubId
 
 # Seconds that the hub may take to say that it knows the repository, and again that it can send a file of it.
@@ -45,13 +51,8 @@ def load_dataset(source: HubId) -> datasets.DatasetDict:
     with _explained("dataset_id", source):
         _probe(source, "dataset")
         try:
-            loaded = datasets.load_dataset(
-                source.name,
-                source.config,
-                split=source.split,
-                revision=source.revision,
-                download_config=datasets.DownloadConfig(max_retries=2),
-            )
+            with watched(f"fetching and unpacking {source.name},", lambda: _cached_bytes(source, "datasets")):
+                loaded = _load(source)
         except ValueError as error:  # What it says names the configurations or splits that there are.
             raise InputError(
                 f"dataset_id {source.name!r}: {error} Name one as "
@@ -60,6 +61,42 @@ def load_dataset(source: HubId) -> datasets.DatasetDict:
     if isinstance(loaded, datasets.DatasetDict):
         return loaded
     return datasets.DatasetDict(train=loaded)
+
+
+def _load(source: HubId) -> Any:
+    """What `datasets.load_dataset` does, but in little memory.
+
+    It would hold all that a row group of a Parquet file holds, and a file that pandas wrote may have a million rows in
+    its only one.
+    """
+    download = datasets.DownloadConfig(max_retries=2)
+    builder = datasets.load_dataset_builder(
+        source.name, source.config, revision=source.revision, download_config=download
+    )
+    if isinstance(builder.config, ParquetConfig):
+        builder.config.batch_size = ROWS_AT_A_TIME
+        builder.config.fragment_scan_options = pa.dataset.ParquetFragmentScanOptions(
+            use_buffered_stream=True, buffer_size=BYTES_AT_A_TIME, pre_buffer=False
+        )
+    builder.download_and_prepare(download_config=download)
+    return builder.as_dataset(split=source.split)
+
+
+def _cached_bytes(source: HubId, kind: str) -> int:
+    """What the libraries' caches hold of a repository by now, files that are still coming included."""
+    folders = [Path(constants.HF_HUB_CACHE) / f"{kind}--{source.name.replace('/', '--')}" / "blobs"]
+    if kind == "datasets":
+        folders.append(Path(datasets.config.HF_DATASETS_CACHE) / source.name.replace("/", "___"))
+    # Unlike rglob, it bears with folders that are renamed meanwhile.
+    files = [Path(folder, name) for root in folders for folder, _, names in os.walk(root) for name in names]
+    return sum(map(_size, files))
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # Renamed, now that it is whole.
+        return 0
 
 
 def fetch_model(source: HubId, weights: bool = True) -> Path:
@@ -89,14 +126,15 @@ def fetch_tokenizer(source: HubId) -> Path:
 def _fetch(source: HubId, files: list[str]) -> Path:
     with _explained("model_id", source):
         _probe(source, "model")
-        return Path(
-            snapshot_download(
-                source.name,
-                revision=source.revision,
-                allow_patterns=files,
-                ignore_patterns=NOT_MODEL_FILES,
+        with watched(f"fetching {source.name},", lambda: _cached_bytes(source, "models")):
+            return Path(
+                snapshot_download(
+                    source.name,
+                    revision=source.revision,
+                    allow_patterns=files,
+                    ignore_patterns=NOT_MODEL_FILES,
+                )
             )
-        )
 
 
 def _probe(source: HubId, kind: str) -> None:

@@ -7,7 +7,10 @@ else that a stage prints, and draws passing ones in place.
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from miniml.errors import InputError
 
@@ -20,6 +23,8 @@ INTERVAL = "MINIML_PROGRESS_SECONDS"
 """The variable that says how many seconds lie between two passing lines at least. A stage cannot see who reads it:
 whoever draws them in place asks for many, and a log, where every one of them stays, is content with the default."""
 DEFAULT_SECONDS = 10.0
+# Between two looks at what has come, in seconds, however many lines somebody asks for.
+SHORTEST_WAIT = 0.1
 
 
 def note(text: str) -> None:
@@ -30,21 +35,46 @@ def note(text: str) -> None:
 class Progress:
     """Tells how far some long work is, every few seconds (see `INTERVAL`)."""
 
-    def __init__(self, what: str, total: int, unit: str, begun: int = 0) -> None:
-        """`begun` of the total were done before, in another process."""
+    def __init__(self, what: str, total: int | None, unit: str, begun: int = 0) -> None:
+        """`begun` of the total were done before, in another process; where nobody knows the total it is None."""
         self._what, self._total, self._unit, self._begun = what, total, unit, begun
-        self._interval = _interval()
+        self.interval = _interval()
         self._start = self._last = time.monotonic()
 
     def report(self, done: int, detail: str = "") -> None:
         """Says that `done` of the total are done; the time left follows from the pace so far."""
         now = time.monotonic()
-        if done <= self._begun or now - self._last < self._interval:
+        if done <= self._begun or now - self._last < self.interval:
             return
         self._last = now
-        left = (now - self._start) / (done - self._begun) * (self._total - done)
-        parts = [f"{self._what} {done:,}/{self._total:,} {self._unit}", detail, f"{duration(left)} left"]
+        taken = now - self._start
+        if self._total is None:
+            parts = [f"{self._what} {done:,} {self._unit}", detail, duration(taken)]
+        else:
+            left = taken / (done - self._begun) * (self._total - done)
+            parts = [f"{self._what} {done:,}/{self._total:,} {self._unit}", detail, f"{duration(left)} left"]
         print(PASSING + " · ".join(part for part in parts if part), flush=True)
+
+
+@contextmanager
+def watched(what: str, so_far: Callable[[], int]) -> Iterator[None]:
+    """Tells how many MB have come, every few seconds, while a library fetches them and says nothing itself.
+
+    `so_far` counts the bytes, those included that were there before.
+    """
+    progress, before, over = Progress(what, None, "MB"), so_far(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(max(SHORTEST_WAIT, progress.interval)):
+            progress.report((so_far() - before) >> 20)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _interval() -> float:

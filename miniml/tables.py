@@ -22,6 +22,7 @@ import pyarrow.parquet
 
 from miniml import hub
 from miniml.errors import InputError
+from miniml.portions import BYTES_AT_A_TIME, ROWS_AT_A_TIME
 from miniml.sources import HubId, S3Address, locate
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -33,13 +34,6 @@ _SPLIT_IN_NAME = re.compile(
 _SPLITS = {"train": "train", "test": "test", "val": "validation", "dev": "validation"}
 
 
-# Rows in a batch of a Parquet file or a dataset; 8,192 reviews are some 6 MB.
-ROWS_AT_A_TIME = 8192
-# Of a CSV file, a row of which must fit into it, and Parquet's buffer. At 8 MiB, or read by threads, Arrow came to
-# keep 200 MiB more after 650,000 reviews, at the same speed.
-BYTES_AT_A_TIME = 4 << 20
-
-
 @dataclass(frozen=True)
 class Table:
     """The rows of one split, which are read as they are asked for."""
@@ -48,6 +42,8 @@ class Table:
     """The columns and their types, in the source's order."""
     batches: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
     """Reads these columns, from the first row to the last, anew at every call."""
+    rows: int | None = None
+    """How many there are, where that is known before they are read."""
 
     @property
     def columns(self) -> list[str]:
@@ -113,7 +109,7 @@ def _of_dataset(dataset: datasets.Dataset, whole: bool) -> Table:
                 for batch in reader:
                     yield batch.select(list(columns))
 
-    return Table(dataset.features, batches)
+    return Table(dataset.features, batches, len(dataset))
 
 
 def _chained(dataset_id: str, tables: list[Table], files: list[Path]) -> Table:
@@ -130,7 +126,8 @@ def _chained(dataset_id: str, tables: list[Table], files: list[Path]) -> Table:
         for table in tables:
             yield from table.batches(columns)
 
-    return Table(first.features, batches)
+    counts = [table.rows for table in tables]
+    return Table(first.features, batches, None if None in counts else sum(filter(None, counts)))
 
 
 def _read_saved(folder: Path) -> datasets.DatasetDict:
@@ -214,10 +211,11 @@ def _parquet_table(dataset_id: str, file: Path) -> Table:
             raise _unreadable(dataset_id, f"Parquet: {file.name}", error) from error
 
     try:
-        schema = pa.parquet.read_schema(file)
+        with pa.parquet.ParquetFile(file) as opened:
+            schema, rows = opened.schema_arrow, opened.metadata.num_rows
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(dataset_id, f"Parquet: {file.name}", error) from error
-    return Table(datasets.Features.from_arrow_schema(schema), batches)
+    return Table(datasets.Features.from_arrow_schema(schema), batches, rows)
 
 
 def _csv_table(dataset_id: str, file: Path) -> Table:

@@ -8,11 +8,13 @@ It knows what `datasets`, `huggingface_hub` and `transformers` ask of it, and ca
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import random
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,12 +23,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import datasets
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from safetensors.torch import save_file
+from transformers import BertConfig, BertForPreTraining, BertTokenizer
 
+from benchmarks.reviews import FEATURES, card
 from tests import tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
+_PIECE = 1 << 20
+_WIDTH = 160
 _STAR_WORDS = ("awful", "cold", "fine", "tasty", "perfect")
 
 
@@ -140,20 +145,30 @@ class _Handler(BaseHTTPRequestHandler):
         elif not path.is_file():
             self._error(404, "EntryNotFound")
         else:
-            self._bytes(path.read_bytes())
+            self._part(path)
 
-    def _bytes(self, content: bytes) -> None:
-        start, end = 0, len(content) - 1
+    def _part(self, path: Path) -> None:
+        """A file, or the range of it that was asked for, a piece after the other: it may be larger than memory."""
+        size = path.stat().st_size
+        start, end = 0, size - 1
         if found := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", "")):
-            start, end = int(found[1]), int(found[2] or end)
-        part = content[start : end + 1]
-        self.send_response(206 if len(part) < len(content) else 200)
-        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+            start, end = int(found[1]), min(int(found[2] or end), end)
+        length = end + 1 - start
+        self.send_response(206 if length < size else 200)
+        self.send_header("ETag", f'"{_sha1(path)}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("Accept-Ranges", "bytes")
-        if len(part) < len(content):
-            self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/{len(content)}")
-        self._send(part, "application/octet-stream")
+        if length < size:
+            self.send_header("Content-Range", f"bytes {start}-{end}/{size}")
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if self.command != "HEAD":
+            with path.open("rb") as file:
+                file.seek(start)
+                while length > 0 and (piece := file.read(min(length, _PIECE))):
+                    self.wfile.write(piece)
+                    length -= len(piece)
 
     def _json(self, content: Any) -> None:
         self.send_response(200)
@@ -173,13 +188,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
+@functools.cache
+def _sha1(path: Path) -> str:
+    """Of a file that does not change while it is served."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha1").hexdigest()
+
+
 def _entry(path: Path, repository: Path) -> dict[str, Any]:
-    content = path.read_bytes() if path.is_file() else b""
+    a_file = path.is_file()
     return {
-        "type": "file" if path.is_file() else "directory",
+        "type": "file" if a_file else "directory",
         "path": path.relative_to(repository).as_posix(),
-        "size": len(content),
-        "oid": hashlib.sha1(content).hexdigest(),
+        "size": path.stat().st_size if a_file else 0,
+        "oid": _sha1(path) if a_file else "",
     }
 
 
@@ -199,9 +221,6 @@ def write_yelp(root: Path, train_rows: int = 300, test_rows: int = 100) -> None:
     repository = root / "datasets" / "Yelp" / "yelp_review_full"
     folder = repository / "yelp_review_full"
     folder.mkdir(parents=True)
-    features = datasets.Features(
-        {"label": datasets.ClassLabel(names=list(STARS)), "text": datasets.Value("string")}
-    )
     for split, first, rows in (("train", 0, train_rows), ("test", train_rows, test_rows)):
         numbers = range(first, first + rows)
         table = datasets.Dataset.from_dict(
@@ -209,36 +228,88 @@ def write_yelp(root: Path, train_rows: int = 300, test_rows: int = 100) -> None:
                 "label": [n % 5 for n in numbers],
                 "text": [_review(n % 5, n) for n in numbers],
             },
-            features=features,
+            features=FEATURES,
         )
         table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
-    (repository / "README.md").write_text(
-        "---\n"
-        "configs:\n"
-        "- config_name: yelp_review_full\n"
-        "  default: true\n"
-        "  data_files:\n"
-        "  - split: train\n"
-        "    path: yelp_review_full/train-*\n"
-        "  - split: test\n"
-        "    path: yelp_review_full/test-*\n"
-        "---\n"
-        "# Made-up reviews\n"
-    )
+    (repository / "README.md").write_text(card({"train": train_rows, "test": test_rows}))
 
 
-def write_bert(root: Path) -> None:
-    """`google-bert/bert-base-cased` as the hub has it (a masked language model), but tiny and random."""
+def write_bert(root: Path, words: Sequence[str] = tiny.WORDS, known: Sequence[Sequence[str]] = ()) -> None:
+    """`google-bert/bert-base-cased` as the hub has it, a masked language model in files of its age, but tiny.
+
+    Its vocabulary has `words` beside single characters. Its weights are random but for `known`, groups of words that
+    it tells from each other, as a pretrained model does; fine-tuning has only to give them names.
+    """
     repository = root / "models" / "google-bert" / "bert-base-cased"
     repository.mkdir(parents=True)
+    vocabulary = _cased_vocabulary([*words, *(word for group in known for word in group)])
+    number_of = {word: number for number, word in enumerate(vocabulary)}
+    tokenizer = BertTokenizer(vocab=number_of, do_lower_case=False, model_max_length=512)
+    tokenizer.backend_tokenizer.save(str(repository / "tokenizer.json"))
+    (repository / "tokenizer_config.json").write_text('{"do_lower_case": false, "model_max_length": 512}')
+    (repository / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    config = _bert_config(len(vocabulary))
+    (repository / "config.json").write_text(json.dumps(config, indent=2))
     torch.manual_seed(0)
-    tokenizer = tiny.write_tokenizer(repository, max_length=512)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=512,
+    model = BertForPreTraining(BertConfig(**config))
+    _teach(model.bert, [[number_of[word] for word in group] for group in known])
+    # Names as they were when the file was made.
+    weights = {
+        re.sub(
+            r"LayerNorm\.bias$", "LayerNorm.beta", re.sub(r"LayerNorm\.weight$", "LayerNorm.gamma", name)
+        ): value
+        for name, value in model.state_dict().items()
+        if "position_ids" not in name and "decoder" not in name
+    }
+    save_file(weights, repository / "model.safetensors", metadata={"format": "pt"})
+    # The same in other frameworks' formats, which nobody should fetch.
+    for name in ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"):
+        (repository / name).write_bytes(bytes(1000))
+
+
+def _cased_vocabulary(words: Sequence[str]) -> list[str]:
+    """Special words where that model has them, characters, and then `words`."""
+    unused = [f"[unused{number}]" for number in range(1, 100)]
+    characters = [chr(number) for number in range(33, 127)]
+    pieces = [f"##{character}" for character in characters if character.isalnum()]
+    return list(
+        dict.fromkeys(["[PAD]", *unused, "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *pieces, *words])
     )
-    BertForMaskedLM(config).save_pretrained(repository)
+
+
+def _bert_config(words: int) -> dict[str, Any]:
+    return {
+        "architectures": ["BertForMaskedLM"],
+        "attention_probs_dropout_prob": 0.1,
+        "gradient_checkpointing": False,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": _WIDTH,
+        "initializer_range": 0.02,
+        "intermediate_size": 2 * _WIDTH,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 512,
+        "model_type": "bert",
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "pad_token_id": 0,
+        "position_embedding_type": "absolute",
+        "transformers_version": "4.6.0.dev0",
+        "type_vocab_size": 2,
+        "use_cache": True,
+        "vocab_size": words,
+    }
+
+
+@torch.no_grad()
+def _teach(bert: Any, known: list[list[int]]) -> None:
+    """Gives the words of each group a share of the width for themselves, and has every layer pass the mean word on."""
+    if not known:
+        return
+    share = _WIDTH // len(known)
+    for group, numbers in enumerate(known):
+        bert.embeddings.word_embeddings.weight[numbers, group * share : (group + 1) * share] += 1.0
+    for layer in bert.encoder.layer:
+        layer.attention.self.value.weight += 2 * torch.eye(_WIDTH)
+        layer.attention.output.dense.weight += 2 * torch.eye(_WIDTH)
+    bert.pooler.dense.weight += torch.eye(_WIDTH)

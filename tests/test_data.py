@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import resource
 import shutil
 import subprocess
 import zipfile
@@ -147,7 +148,56 @@ def test_max_rows_bounds_all_rows_together(tmp_path: Path) -> None:
     summary = prepare(tiny.write_reviews(tmp_path / "r.csv", rows=300), tmp_path, max_rows=100)
     assert sum(summary.rows.values()) == 100
     everything = prepare(tmp_path / "r.csv", tmp_path / "all", max_rows=0)
-    assert sum(everything.rows.values()) == 300
+    assert (sum(everything.rows.values()), everything.not_drawn) == (300, 0)
+
+
+def test_max_rows_bounds_the_splits_that_a_source_brings_too(tmp_path: Path) -> None:
+    def part(first: int, count: int) -> dict[str, list[object]]:
+        return {"text": plain(count, first), "label": [n % 2 for n in range(count)]}
+
+    source = saved(tmp_path, part(0, 400), validation=part(400, 400), test=part(800, 400))
+    assert prepare(source, tmp_path, max_rows=100, near_duplicates="off").rows == {
+        "train": 72,
+        "validation": 8,
+        "test": 20,
+    }
+    # A part that has less than its share leaves the rest of it to training.
+    source = saved(tmp_path / "small", part(0, 400), test=part(400, 10))
+    rows = prepare(source, tmp_path, max_rows=100, near_duplicates="off").rows
+    assert (rows["train"] + rows["validation"], rows["test"]) == (90, 10)
+
+
+@pytest.mark.parametrize("own_test", [False, True])
+def test_a_class_too_rare_for_its_share_of_max_rows_is_in_every_split(own_test: bool, tmp_path: Path) -> None:
+    def part(first: int, count: int) -> dict[str, list[object]]:
+        return {
+            "text": plain(count, first),
+            "label": ["rare" if n % 1000 < 3 else str(n % 2) for n in range(count)],
+        }
+
+    held_out = {"test": part(6000, 2000)} if own_test else {}
+    source = saved(tmp_path, part(0, 6000), **held_out)
+    summary = prepare(source, tmp_path, max_rows=100, near_duplicates="off")
+    assert [summary.rows_per_class[split]["rare"] for split in data.SPLITS] == [1, 1, 1]
+    assert 98 <= sum(summary.rows.values()) <= 100
+
+
+def test_too_few_rows_for_every_class_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"class '.' has no row in the train part.*Raise max_rows \(now 4\)"):
+        prepare(as_csv(tmp_path), tmp_path, max_rows=4)
+
+
+def test_few_rows_of_many_leave_parts_of_the_source_without_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shards").mkdir()
+    for number in range(40):  # Each is read as a batch of its own.
+        lines = [f"{tiny.review(n % 2, n)},{n % 2}\n" for n in range(10 * number, 10 * number + 10)]
+        (tmp_path / "shards" / f"{number:02}.csv").write_text("text,label\n" + "".join(lines))
+    summary = prepare(tmp_path / "shards", tmp_path, max_rows=20)
+    assert summary.rows == {"train": 14, "validation": 2, "test": 4}
+    assert (summary.rows_read, summary.not_drawn) == (400, 380)
+    assert "20 of 400 rows were drawn (max_rows=20); max_rows=0 takes all" in capsys.readouterr().out
 
 
 def test_a_text_stands_in_one_split_only(tmp_path: Path) -> None:
@@ -420,6 +470,19 @@ def test_rows_that_are_shuffled_in_parts_come_out_as_those_shuffled_at_once(
     assert parts.fingerprint == whole.fingerprint
     assert read_back(tmp_path / "parts") == read_back(tmp_path / "whole")
     assert len(list((tmp_path / "parts" / "dataset" / "train").glob("*.arrow"))) > 1
+
+
+def test_a_shuffle_of_any_size_opens_no_more_files_than_every_system_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "BUCKET_BYTES", 1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))  # macOS's own
+    try:
+        summary = prepare(tiny.write_reviews(tmp_path / "r.csv", rows=500), tmp_path, max_rows=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert sum(summary.rows.values()) == 500
 
 
 def test_the_fingerprint_is_the_same_on_every_machine(tmp_path: Path) -> None:

@@ -44,6 +44,13 @@ def test_it_shows_what_was_found_and_what_became_of_it(encoder: Path, tmp_path: 
     assert tiny.review(0, 0) in page
 
 
+def test_it_says_that_only_some_rows_were_drawn_and_by_what(encoder: Path, tmp_path: Path) -> None:
+    _, page = report(tmp_path, encoder, max_rows=20)
+    words = " ".join(page.split())
+    assert "20 rows</p> <p>of 82 read; 1 were left out by the checks below" in words
+    assert "and 20 of the other 81 were drawn (<code>max_rows</code> 20; 0 takes all)." in words
+
+
 def test_what_texts_say_never_becomes_part_of_the_page(encoder: Path, tmp_path: Path) -> None:
     _, page = report(tmp_path, encoder)
     assert "<script" not in page

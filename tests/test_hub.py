@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.reviews import STARS
 from tests.command import ROOT, pipeline
-from tests.hub_server import STARS, HubServer, write_bert, write_yelp
+from tests.hub_server import HubServer, write_bert, write_yelp
 
 DATASET = "hub.load_dataset(HubId('Yelp/yelp_review_full'{}))"
 MODEL = "hub.fetch_model(HubId('google-bert/bert-base-cased'{}))"
@@ -72,7 +73,7 @@ def test_one_split_of_one_revision_is_taken_when_asked_for(hub: HubServer, tmp_p
 def test_a_model_comes_once_and_then_from_the_cache_even_offline(hub: HubServer, tmp_path: Path) -> None:
     first = ask(MODEL.format(""), hub.url, tmp_path)
     assert sorted(path.name for path in Path(answer(first)).iterdir()) == [
-        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
     ]  # fmt: skip
     weights = [asked for asked in hub.asked if asked.startswith("GET") and "safetensors" in asked]
     assert len(weights) == 1
@@ -86,6 +87,7 @@ def test_a_model_that_begins_from_scratch_comes_without_its_weights(hub: HubServ
         "config.json",
         "tokenizer.json",
         "tokenizer_config.json",
+        "vocab.txt",
     ]
     assert not [asked for asked in hub.asked if "safetensors" in asked]
 

@@ -22,14 +22,15 @@ REASON = "the training diverged: the loss is nan at step 12. Lower learning_rate
 
 
 def written(path: Path, trials: int = 8, space: str = SPACE, model_id: str = "owner/name") -> Path:
-    """The page of a search whose third trial came to nothing."""
+    """The page of a search whose third trial came to nothing, and whose fourth was stopped."""
     settings = SearchSettings(space=space, trials=trials)
     outcomes = []
     for number, trial in enumerate(settings.plan(), 1):
         metrics = {"validation_accuracy": (360 + number) / 450, "validation_loss": 0.5 - number / 1000}
         metrics["train_seconds"] = 100.0 + number
         failure = REASON if number == 3 else ""
-        outcomes.append(Outcome(number, trial, path, {} if failure else metrics, failure))
+        stopped = "step 15 of 60" if number == 4 else ""
+        outcomes.append(Outcome(number, trial, path, {} if failure else metrics, failure, stopped))
     winner = choose(outcomes, "accuracy")
     first, *others = [one.metrics["validation_accuracy"] for one in [winner, *outcomes] if one.metrics]
     others.remove(first)
@@ -58,6 +59,8 @@ def test_the_page_names_every_trial_the_winner_and_the_doubt(report: Path) -> No
         "The best of 7 flatters: were they all equally good",
         "No trial has seen the test",
         "· the winner",
+        "· stopped at step 15 of 60",
+        "but at that point others were ahead of it",
         REASON,
     ):
         assert told.lower() in words.lower()

@@ -19,8 +19,10 @@ from miniml.settings import TrainingSettings
 from miniml.training import course, time_limit
 from miniml.training.time_limit import MARGIN, Measured, Plan, TimeLimit, plan
 from miniml.training.trainer import DivergedError
+from miniml.training.trial import write_trial_report
 from tests.conftest import TRAINING
 from tests.killed import happening
+from tests.page import Page
 
 ENDLESS = 10_000_000
 
@@ -219,6 +221,10 @@ def test_one_that_is_slower_than_it_was_measured_ends_in_time_and_is_repeated_wi
     assert "to repeat it exactly: --iterations 30 --evaluations 2 --stop-at-step 12 --time-limit 0" in told
     assert (about["planned_steps"], about["ended_at_step"]) == (30, 12)
     assert manifest.read(limited).metrics["kept_step"] == 12
+    write_trial_report(limited, limited.parent / "report.html")
+    words = " ".join(Page(limited.parent / "report.html").words.split())
+    assert "ended early after step 12 of 30" in words
+    assert about["repeated_by"] in words
     again = train("again", iterations=30, evaluations=2, stop_at_step=12, best_by="last")
     assert "ending at step 12 of 30: stop_at_step says so" in capsys.readouterr().out
     assert weights(again) == weights(limited)

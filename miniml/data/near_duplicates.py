@@ -16,6 +16,7 @@ import numpy as np
 from rensa import RMinHash
 
 from miniml.data.pool import Ints, Pool
+from miniml.progress import Progress
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -77,7 +78,9 @@ def _bands(pool: Pool, rows: Ints, threshold: float) -> np.ndarray[Any, np.dtype
     count = PERMUTATIONS // width
     bands = np.empty((count, len(rows)), np.uint32)
     hasher = _Hasher()
+    progress = Progress("looking for near-duplicates in", len(rows), "rows")
     for begin, minima in _minima(pool, rows, hasher):
+        progress.report(begin)
         mixed = np.zeros((len(minima), count), np.uint64)
         for part in range(width):
             mixed ^= minima[:, part : part + count * width : width]

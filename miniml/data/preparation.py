@@ -99,6 +99,10 @@ def _splits(folder: Path) -> dict[str, datasets.Dataset]:
 def _tell(summary: DatasetSummary) -> None:
     rows = " + ".join(f"{count:,} {split}" for split, count in summary.rows.items())
     note(f"{rows} rows · {_told_labels(summary)}")
+    if summary.not_drawn:
+        taken, usable = sum(summary.rows.values()), sum(summary.rows.values()) + summary.not_drawn
+        limit = f"max_rows={summary.settings['max_rows']}"
+        note(f"{taken:,} of {usable:,} rows were drawn ({limit}); max_rows=0 takes all")
     if summary.dropped:
         note("left out: " + _told(summary.dropped))
     if summary.cleaned:

@@ -12,14 +12,18 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from miniml.data import texts
 from miniml.data.columns import RowFilter, dictionary, named
+from miniml.data.digests import NOTHING, digests
 from miniml.data.encoding import encoder_of, task_of, unlabelled
 from miniml.data.findings import Findings, Passage
 from miniml.data.pool import Facts, Pool
 from miniml.data.summary import SPLITS
-from miniml.data.texts import CLEANING, faults, suspicious
+from miniml.data.texts import Bytes
 from miniml.errors import InputError
+from miniml.progress import Progress
 from miniml.settings import DataSettings
 from miniml.tables import Table
 from miniml.task import Task
@@ -33,7 +37,7 @@ def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findin
     """
     _require_columns(tables, settings)
     task = task_of(tables, settings)
-    reading = _Reading(task, settings, findings)
+    reading = _Reading(task, settings, findings, _progress(tables))
     file = scratch / "pool.arrow"
     schema = pa.schema([(name, pa.string()) for name in ("text", *settings.carried_columns)])
     starts = [0]
@@ -53,6 +57,11 @@ def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findin
         label_order=_label_names(tables["train"], settings),
         rows_read=reading.rows_read,
     )
+
+
+def _progress(tables: dict[str, Table]) -> Progress:
+    counts = [table.rows for split, table in tables.items() if split in SPLITS]
+    return Progress("reading", None if None in counts else sum(filter(None, counts)), "rows")
 
 
 def _require_columns(tables: dict[str, Table], settings: DataSettings) -> None:
@@ -110,8 +119,9 @@ class _Trouble:
 
 
 class _Reading:
-    def __init__(self, task: Task, settings: DataSettings, findings: Findings) -> None:
-        self._settings, self._findings = settings, findings
+    def __init__(self, task: Task, settings: DataSettings, findings: Findings, progress: Progress) -> None:
+        self._settings, self._findings, self._progress = settings, findings, progress
+        self._passed = 0  # Rows of the splits read before, those included that the filter stopped.
         self.labels = encoder_of(task, settings)
         self.rows_read = 0
         self._split, self._row, self._label = _Column(), _Column(), _Column()
@@ -136,6 +146,8 @@ class _Reading:
             taken += kept.num_rows
             if kept.num_rows:
                 yield kept
+            self._progress.report(self._passed + begin)
+        self._passed += begin
         self.rows_read += read
         for check, rows in counts.items():
             self._trouble.setdefault(check, _Trouble(rows, read, split, firsts[check]))
@@ -165,69 +177,75 @@ class _Reading:
         firsts: dict[str, int],
     ) -> pa.RecordBatch:
         settings = self._settings
-        column = _as_strings(batch.column(settings.text_column), settings, split, numbers)
-        texts = self._cleaned(split, column, numbers)
+        read = _as_strings(batch.column(settings.text_column), settings, split, numbers)
+        column, meanings = self._cleaned(split, read, numbers)
         codes = self.labels.encode(
             batch.column(settings.label_column),
             table.features[settings.label_column],
             lambda row: f"row {numbers[row]} of split {split!r}",
         )
-        keys = [" ".join(text.split()) for text in texts]
+        of_texts = digests(column, meanings)
         unusable = {
-            "empty": np.array([not key for key in keys], bool),
+            "empty": (of_texts == NOTHING).all(axis=1),
             "unlabelled": unlabelled(codes),
-            "long": self._long(split, texts, numbers),
+            "long": self._long(split, column, numbers),
         }
-        keep = np.ones(len(texts), bool)
+        keep = np.ones(len(column), bool)
         for check, rows in unusable.items():
             rows &= keep  # A row is left out once, for the first reason.
             if rows.any():
                 counts[check] += int(rows.sum())
                 firsts.setdefault(check, int(numbers[rows.argmax()]))
                 keep &= ~rows
-        chosen = np.flatnonzero(keep).tolist()
-        self._split.parts.append(np.full(len(chosen), SPLITS.index(split), np.uint8))
+        self._split.parts.append(np.full(int(keep.sum()), SPLITS.index(split), np.uint8))
         self._row.parts.append(numbers[keep].astype(np.uint32))
         self._label.parts.append(codes[keep])
-        self._digest.parts.append(
-            np.frombuffer(b"".join(_digest(keys[n]) for n in chosen), np.uint64).reshape(-1, 2)
-        )
+        self._digest.parts.append(of_texts[keep])
         if settings.group_column:
             self._group.parts.append(_group_hashes(batch.column(settings.group_column))[keep])
-        arrays = [pa.array([texts[n] for n in chosen], pa.string())]
+        arrays = [column.filter(pa.array(keep))]
         for name in settings.carried_columns:
             arrays.append(_carried(batch.column(name), table.features[name]).filter(pa.array(keep)))
         return pa.record_batch(arrays, names=["text", *settings.carried_columns])
 
     def _cleaned(
         self, split: str, column: pa.StringArray, numbers: np.ndarray[Any, np.dtype[np.int64]]
-    ) -> list[str]:
-        texts: list[str] = column.to_pylist()
-        for number, meaning in suspicious(column):
-            for check, place in list(faults(texts[number], meaning)):
+    ) -> tuple[pa.StringArray, Bytes]:
+        """The texts, mended where that was asked for, and what their bytes may be part of."""
+        meanings = texts.meanings(column)
+        mended: dict[int, str] = {}
+        for number, meaning in texts.suspicious(meanings):
+            text = column[number].as_py()
+            for check, place in list(texts.faults(text, meaning)):
                 self._findings.add(check, 1)
                 if self._findings.wants(check):
                     where = f"{split}, row {numbers[number]}"
-                    self._findings.show(check, Passage.of(where, texts[number], around=place))
-                setting, step = CLEANING.get(check, ("", None))
+                    self._findings.show(check, Passage.of(where, mended.get(number, text), around=place))
+                setting, step = texts.CLEANING.get(check, ("", None))
                 if step and getattr(self._settings, setting):
-                    texts[number] = step(texts[number])
+                    mended[number] = step(mended.get(number, text))
                     self._findings.cleaned[check] += 1
-        return texts
+        if not mended:
+            return column, meanings
+        whole = column.to_pylist()
+        for number, text in mended.items():
+            whole[number] = text
+        column = pa.array(whole, pa.string())
+        return column, texts.meanings(column)
 
     def _long(
-        self, split: str, texts: list[str], numbers: np.ndarray[Any, np.dtype[np.int64]]
+        self, split: str, column: pa.StringArray, numbers: np.ndarray[Any, np.dtype[np.int64]]
     ) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Of these texts, those to leave out; where none is to be, they are counted only."""
-        limit = self._settings.max_characters or float("inf")
-        long = np.array([len(text) > limit for text in texts], bool)
+        characters = pc.utf8_length(column).to_numpy()
+        long: np.ndarray[Any, np.dtype[np.bool_]] = characters > (self._settings.max_characters or np.inf)
         for number in np.flatnonzero(long).tolist():
-            where = f"{split}, row {numbers[number]}, {len(texts[number]):,} characters"
-            self._findings.show("long", Passage.of(where, texts[number]))
+            where = f"{split}, row {numbers[number]}, {characters[number]:,} characters"
+            self._findings.show("long", Passage.of(where, column[number].as_py()))
         if self._settings.drop_long_texts:
             return long
         self._findings.add("long", int(long.sum()))
-        return np.zeros(len(texts), bool)
+        return np.zeros(len(column), bool)
 
     def _refused(self) -> list[str]:
         may_drop = {
@@ -294,7 +312,3 @@ def _group_hashes(column: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
     indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     of_rows: np.ndarray[Any, np.dtype[np.uint64]] = np.array(hashes, np.uint64)[indices]
     return of_rows
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.blake2b(key.encode(), digest_size=16).digest()

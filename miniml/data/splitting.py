@@ -41,12 +41,7 @@ def split_rows(
         _require_groups(pool, kept, settings)
         _keep_groups_apart(pool, parts, findings)
     if settings.max_rows:
-        test_rows = max(round(settings.max_rows * settings.train_test_split_ratio), labels.strata)
-        if TEST in parts:
-            parts[TEST], _ = cutter.draw(parts[TEST], test_rows, "test rows")
-            parts[TRAIN], _ = cutter.draw(parts[TRAIN], settings.max_rows - test_rows, "rows")
-        else:
-            parts[TRAIN], _ = cutter.draw(parts[TRAIN], settings.max_rows, "rows")
+        _bound(parts, cutter, labels, settings)
     if TEST not in parts:
         share = round(settings.train_test_split_ratio * len(parts[TRAIN]))
         parts[TEST], parts[TRAIN] = cutter.cut(parts[TRAIN], share, "test")
@@ -57,6 +52,22 @@ def split_rows(
     for number, rows in parts.items():
         assignment[rows] = number
     return assignment
+
+
+def _bound(parts: dict[int, Ints], cutter: _Cutter, labels: Labels, settings: DataSettings) -> None:
+    """Draws `max_rows` of all parts together, those that the source holds out in the shares that they would be cut."""
+    left = settings.max_rows
+    for number, share, purpose in (
+        (TEST, settings.train_test_split_ratio, "test rows"),
+        (VALIDATION, settings.validation_split_ratio, "validation rows"),
+    ):
+        if number in parts:
+            most = max(round(left * share), labels.strata)
+            parts[number], _ = cutter.draw(parts[number], most, purpose)
+            left -= len(parts[number])
+    # Of every class, one row for each part that is yet to be cut out, and one to learn from.
+    least = len({TRAIN, VALIDATION, TEST} - parts.keys()) + 1
+    parts[TRAIN], _ = cutter.draw(parts[TRAIN], left, "rows", least if least * labels.strata <= left else 1)
 
 
 def require_every_class(
@@ -115,14 +126,22 @@ class _Cutter:
         self._facts, self._seed = pool.facts, settings.seed
         self._strata, self._stratum = labels.strata, labels.strata_of(pool.facts.label)
 
-    def draw(self, rows: Ints, size: int, purpose: str) -> tuple[Ints, Ints]:
-        """About `size` rows, every class in proportion and at least one of each; the rest comes second."""
+    def draw(self, rows: Ints, size: int, purpose: str, least: int = 1) -> tuple[Ints, Ints]:
+        """About `size` rows, every class in proportion with `least` rows where it has them; the others come second."""
         if size >= len(rows):
             return rows, rows[:0]
-        drawn = []
-        for number in range(self._strata):
-            members = shuffled(rows[self._stratum[rows] == number], self._seed, purpose)
-            drawn.append(members[: max(1, round(len(members) * size / len(rows)))])
+        members = [rows[self._stratum[rows] == number] for number in range(self._strata)]
+        in_proportion = [round(len(each) * size / len(rows)) for each in members]
+        sizes = np.array(
+            [min(len(each), max(least, share)) for each, share in zip(members, in_proportion, strict=True)]
+        )
+        # What rare classes are given above their share, the largest ones go without.
+        while least > 1 and sizes.sum() > sum(in_proportion) and sizes.max() > least:
+            sizes = np.minimum(sizes, sizes.max() - 1)
+        drawn = [
+            shuffled(each, self._seed, purpose)[:count]
+            for each, count in zip(members, sizes.tolist(), strict=True)
+        ]
         chosen = np.sort(np.concatenate(drawn))
         return chosen, np.setdiff1d(rows, chosen, assume_unique=True)
 

@@ -57,6 +57,11 @@ class DatasetSummary:
         """Rows that a check took exception to and that were neither left out nor mended."""
         return self.found.get(check, 0) - self.dropped.get(check, 0) - self.cleaned.get(check, 0)
 
+    @property
+    def not_drawn(self) -> int:
+        """Usable rows that `max_rows` left out."""
+        return max(0, self.rows_read - sum(self.rows.values()) - sum(self.dropped.values()))
+
     def save(self, folder: Path) -> None:
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         (folder / SUMMARY_NAME).write_text(text, encoding="utf-8")

@@ -33,32 +33,49 @@ _MOJIBAKE_HINT = re.compile(
 )
 REPLACEMENT = "\ufffd"
 
-# What a byte of UTF-8 may be part of.
-_CONTROL, _MARKUP, _BEYOND_ASCII = 1, 2, 4
+# What a byte of UTF-8 may be part of. White space is any but the space itself.
+_CONTROL, _MARKUP, _BEYOND_ASCII, _WHITE_SPACE = 1, 2, 4, 8
 _MEANING = np.zeros(256, np.uint8)
 _MEANING[:32] = _MEANING[127] = _CONTROL
 _MEANING[[9, 10, 13]] = 0
+_MEANING[[*range(9, 14), *range(28, 32)]] |= _WHITE_SPACE
 _MEANING[[ord("<"), ord("&")]] = _MARKUP
 _MEANING[128:] = _BEYOND_ASCII
+_MEANING_OF_BYTES = _MEANING.tobytes()
+_SPACE = ord(" ")
 
 
-def suspicious(texts: pa.StringArray) -> Iterator[tuple[int, int]]:
-    """The numbers of texts that may have something wrong, with what it may be.
-
-    Most texts are clean, and no Python runs for them: a batch's bytes are looked up all at once.
-    """
-    meanings = _meanings(texts)
-    for number in np.flatnonzero(meanings).tolist():
-        yield number, int(meanings[number])
-
-
-def _meanings(texts: pa.StringArray) -> Bytes:
+def meanings(texts: pa.StringArray) -> Bytes:
+    """What the bytes of each text may be part of, all at once: most texts are clean, and no Python runs for them."""
     starts, content = string_buffers(texts)
-    meanings = np.zeros(len(texts), np.uint8)
+    found = np.zeros(len(texts), np.uint8)
     filled = np.flatnonzero(np.diff(starts))
     if len(filled):
-        meanings[filled] = np.bitwise_or.reduceat(_MEANING[content], starts[filled])
-    return meanings
+        # Three times as fast as numpy's own look-up.
+        looked_up = np.frombuffer(content.tobytes().translate(_MEANING_OF_BYTES), np.uint8)
+        found[filled] = np.bitwise_or.reduceat(looked_up, starts[filled])
+    return found
+
+
+def suspicious(meanings: Bytes) -> Iterator[tuple[int, int]]:
+    """The numbers of texts that may have something wrong, with what it may be."""
+    faulty = meanings & ~np.uint8(_WHITE_SPACE)
+    for number in np.flatnonzero(faulty).tolist():
+        yield number, int(faulty[number])
+
+
+def evenly_spaced(texts: pa.StringArray, meanings: Bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Texts that `" ".join(text.split())` surely leaves as they are: most are, and to look is faster than to do it."""
+    starts, content = string_buffers(texts)
+    even: np.ndarray[Any, np.dtype[np.bool_]] = (meanings & (_WHITE_SPACE | _BEYOND_ASCII)) == 0
+    if not len(content):
+        return even
+    spaces = content == _SPACE
+    twice = np.flatnonzero(spaces[1:] & spaces[:-1])
+    even[np.searchsorted(starts, twice, side="right") - 1] = False
+    filled = np.flatnonzero(np.diff(starts))
+    even[filled[spaces[starts[filled]] | spaces[starts[filled + 1] - 1]]] = False
+    return even
 
 
 def string_buffers(texts: pa.StringArray) -> tuple[np.ndarray[Any, np.dtype[np.int32]], Bytes]:

@@ -25,8 +25,8 @@ from miniml.task import Task
 
 # What is shuffled in memory at a time.
 BUCKET_BYTES = 16 << 20
-# Each is an open file.
-MOST_BUCKETS = 256
+# Each is an open file, of which macOS allows a process 256.
+MOST_BUCKETS = 128
 SHARD_BYTES = 256 << 20
 # In a record batch: reading one row reads its batch.
 ROWS_TOGETHER = 1000
@@ -110,6 +110,8 @@ class _Buckets:
                 here = bucket[start : start + batch.num_rows]
                 order = np.argsort(here, kind="stable")
                 order = order[np.searchsorted(here[order], 0) :]
+                if not len(order):
+                    continue
                 labels = self._labels.column(pool.facts.label[start : start + batch.num_rows][order])
                 arranged = batch.take(pa.array(order)).add_column(1, "label", labels)
                 arranged = arranged.append_column(_POSITION, pa.array(position[start + order]))
