@@ -67,7 +67,7 @@ class Competitor(TrainerCallback):
             self._entry["share"] = alone if others is None else share_of_time(self._contest, others)
             self.took(self._entry["share"])
         note(
-            f"of the search's {self._contest.minutes:g} min this trial gets {duration(self._entry['share'])}"
+            f"of the search's {round(self._contest.minutes, 2):g} min this trial gets {duration(self._entry['share'])}"
         )
         return max(float(self._entry["share"]), LEAST) / 60
 

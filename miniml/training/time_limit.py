@@ -171,13 +171,15 @@ class TimeLimit:
         pace = f"{made.samples_per_second:,.1f} samples/s"
         if made.whole:
             note(
-                f"{pace}: all of the {made.steps:,} steps fit into {self.minutes:g} min "
+                f"{pace}: all of the {made.steps:,} steps fit into {round(self.minutes, 2):g} min "
                 f"(they take about {duration(made.seconds)})"
             )
         else:
             fewer = made.evaluations < made.asked_evaluations
             looks = f", with validation {made.evaluations} times of {made.asked_evaluations}" if fewer else ""
-            note(f"{pace}: {made.steps:,} of {made.asked_steps:,} steps fit into {self.minutes:g} min{looks}")
+            note(
+                f"{pace}: {made.steps:,} of {made.asked_steps:,} steps fit into {round(self.minutes, 2):g} min{looks}"
+            )
 
     def applied_to(self, settings: TrainingSettings) -> TrainingSettings:
         """The settings of a training that does what was planned, and no more."""
