@@ -15,7 +15,7 @@ from benchmarks import page
 from benchmarks.load import Load, Outcome, probe
 from benchmarks.serving import Point, running, servers
 from miniml.classifier import Classifier
-from tests import tiny
+from tests import patience, tiny
 from tests.http_server import JsonHandler, LocalServer
 
 
@@ -94,7 +94,7 @@ def test_every_peer_serves_the_model_and_answers_as_it_does(tmp_path: Path) -> N
     (expected,) = classifier.predict_probabilities([text])
     for server in servers(classifier.labels)[:2]:  # LitServe takes seconds to end
         with running(server, folder, threads=1) as (url, started):
-            answer = requests.post(url + server.path, json=server.body(text), timeout=60)
+            answer = requests.post(url + server.path, json=server.body(text), timeout=patience.SECONDS)
             assert started > 0
         assert server.probabilities(answer.json()) == pytest.approx(expected.tolist(), abs=1e-4), server.title
 

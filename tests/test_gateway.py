@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import requests
 
-from pipelines.ask import free_port
+from tests import patience
 from tests.command import ROOT
+from tests.ports import free_port
 
 MANIFESTS = ROOT / "manifests"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -124,6 +125,6 @@ def test_a_path_that_names_no_service_says_how_to_ask(gateway: tuple[str, str], 
 
 def test_it_does_not_start_without_being_told_who_may_ask(predictor: int, tmp_path: Path) -> None:
     process, _ = start(tmp_path, None, predictor)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=patience.SECONDS)
     assert process.returncode != 0
     assert "access.conf" in said

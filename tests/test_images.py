@@ -22,7 +22,7 @@ from miniml import __version__
 from miniml.classifier import Classifier
 from miniml.images import SERVING, STAGES, image
 from pipelines.containers import LABEL
-from tests import tiny
+from tests import patience, tiny
 from tests.command import ROOT, pipeline, tool
 from tests.hub_server import HubServer, write_bert, write_yelp
 from tests.test_extras import MODULES
@@ -173,7 +173,7 @@ def test_what_is_wrong_in_a_container_is_told_as_it_is_anywhere(engine: Any, job
 def test_a_stage_whose_container_vanishes_has_failed(engine: Any, job: list[str], tmp_path: Path) -> None:
     with started(*job, "--iterations=100000") as process:
         training(engine, process, tmp_path).remove(force=True)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 1
     assert "error: train: ended without a word" in told
     assert not (tmp_path / "outputs" / "latest").exists()
@@ -191,7 +191,7 @@ def test_a_training_whose_container_was_killed_goes_on_in_another(
             assert process.poll() is None
             time.sleep(0.05)
         container.remove(force=True)
-        process.communicate(timeout=120)
+        process.communicate(timeout=patience.SECONDS)
     ended = pipeline(*words)
     assert ended.status == 0, ended.out + ended.err
     assert "transform · unchanged, taken from the cache" in ended.out
@@ -204,7 +204,7 @@ def test_an_interrupted_run_leaves_no_container_at_work(engine: Any, job: list[s
     with started(*job, "--iterations=100000") as process:
         training(engine, process, tmp_path)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 1
     assert told.strip() == "stopped"
     assert stages(engine, tmp_path) == []

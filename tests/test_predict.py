@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.ask import free_port, serving_in_a_process
+from pipelines.ask import serving_in_a_process
 from tests.command import ROOT, pipeline
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import requests
 
-from pipelines.ask import free_port
 from tests import tiny
 from tests.command import ROOT
+from tests.ports import free_port
 from tests.s3_server import WRITER, S3Server
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ from miniml.errors import InputError, MinimlError, ModelFolderError, StorageErro
 from miniml.settings import DataSettings, TrainingSettings
 from miniml.sources import S3Address, s3_address
 from miniml.store import Patience
-from tests import tiny
+from tests import patience, tiny
 from tests.command import ROOT, pipeline
 from tests.conftest import TRAINING
 from tests.hub_server import HubServer
@@ -707,7 +707,7 @@ def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience.SECONDS,
     )
 
 
