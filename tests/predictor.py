@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,8 +99,6 @@ def running(
         process = subprocess.Popen(
             [sys.executable, *program, *words, f"--grpc_port={grpc_port}", *more],
             cwd=ROOT,
-            # A tiny model gains nothing from a second thread, and waits for it where others use the processor.
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=out,
             stderr=out,
         )

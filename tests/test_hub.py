@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import patience
 from tests.command import ROOT, pipeline
 from tests.hub_server import STARS, HubServer, write_bert, write_yelp
 
@@ -50,7 +51,7 @@ def ask(question: str, url: str, cache: Path, **more: str) -> subprocess.Complet
         env={**os.environ, **environment(url, cache), **more},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience.SECONDS,
     )
 
 

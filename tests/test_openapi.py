@@ -22,9 +22,6 @@ EXAMPLES = 15  # of each operation
 
 bounded = settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
     suppress_health_check=list(HealthCheck),
 )
 

@@ -77,9 +77,6 @@ PATHS = [f"v1/models/{NAME}:predict", f"v2/models/{NAME}/infer", "predict"]
 
 unhurried = settings(
     max_examples=EXAMPLES,
-    deadline=None,  # how long an answer takes is not what is asked here
-    derandomize=True,  # the same requests at every run: a failure is of the change at hand
-    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

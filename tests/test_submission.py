@@ -142,7 +142,7 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert server.looked.wait(60)
+    assert server.looked.wait(patience.SECONDS)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 130
