@@ -8,6 +8,7 @@ from pathlib import Path
 
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 10_000
+_DRAW = random.SystemRandom()  # tests that run beside each other may all have seeded the common one alike
 
 
 def free_port() -> int:
@@ -17,7 +18,7 @@ def free_port() -> int:
     where the machine is busy, one of that range would now and then be taken.
     """
     while True:
-        port = random.randrange(_LOWEST, _first_of_the_kernel())
+        port = _DRAW.randrange(_LOWEST, _first_of_the_kernel())
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

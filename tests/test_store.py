@@ -326,7 +326,7 @@ def test_two_that_want_the_same_at_once_fetch_it_once(
         assert wire.reached.wait(patience.SECONDS)
         second = pool.submit(store.cached, "model_id", at(f"s3://{bucket}/one@v1"))
         wire.released.set()
-        assert first.result(60) == second.result(60)
+        assert first.result(patience.SECONDS) == second.result(patience.SECONDS)
         assert wire.passed < LARGE + 100_000
     assert contents(first.result().path) == {"a": content}
 
