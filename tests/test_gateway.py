@@ -81,15 +81,18 @@ def gateway(request: pytest.FixtureRequest, predictor: int) -> Iterator[tuple[st
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         process, url = start(Path(folder), request.param, predictor)
-        retrying = requests.adapters.HTTPAdapter(
-            max_retries=requests.adapters.Retry(connect=8, backoff_factor=0.05)
-        )
-        with requests.Session() as session:
-            session.mount(url, retrying)
-            assert session.get(f"{url}/healthz").text == "ok\n"
+        patience.wait_until(lambda: answers(url, process))
         yield request.param, url
         process.terminate()
         process.communicate()
+
+
+def answers(url: str, process: subprocess.Popen[str]) -> bool:
+    assert process.poll() is None, "nginx ended"
+    try:
+        return requests.get(f"{url}/healthz", timeout=patience.SECONDS).text == "ok\n"
+    except requests.ConnectionError:
+        return False
 
 
 def test_a_question_reaches_the_service_that_its_path_names(gateway: tuple[str, str]) -> None:
