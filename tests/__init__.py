@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 # A person's own store, hub, cluster and tracker, what they set of ours, and proxies, which no local server is behind.
 _THEIRS = (
@@ -21,6 +22,8 @@ def _make_alike() -> None:
     for name in os.environ:
         if name.upper().startswith(theirs) and not name.startswith(ours):
             del os.environ[name]
+    # A list of the machine's fonts and no setting; it takes seconds to make.
+    os.environ["MPLCONFIGDIR"] = str(Path.home() / ".cache" / "matplotlib")
     # Caches, credentials and a kube configuration are looked for here.
     home = tempfile.mkdtemp(prefix="home-of-tests-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)

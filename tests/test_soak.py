@@ -40,7 +40,8 @@ def resident_bytes(server: Server) -> int:
 
 
 def test_memory_stays_flat_under_full_load_and_no_request_fails(own_server: Server) -> None:
-    answered, resident = [], []
+    answered: list[int] = []
+    resident: list[int] = []
     with full_load(own_server) as load:
         while not answered or answered[-1] < REQUESTS:
             time.sleep(0.05)
