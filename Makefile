@@ -38,7 +38,7 @@ serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
 	@$(PIPELINE) serve --port $(PORT)
 
 test: setup-dev  ## Run the tests
-	$(BIN)/python -m pytest -m 'not cluster'
+	$(BIN)/python -m pytest -m 'not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile
 
 bench-serve: setup-dev  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
 	@$(BIN)/python -m benchmarks.serving $(if $(filter command line environment,$(origin ARGS)),$(ARGS))

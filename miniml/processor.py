@@ -33,7 +33,10 @@ def has_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported())
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+        if not (capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")):
+            return False
+        # What multiplies may have been told to do with less than there is: ONEDNN_MAX_CPU_ISA=AVX2.
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False
 
 

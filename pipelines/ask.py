@@ -34,8 +34,8 @@ def ask(serving: Serving, model_dir: Path, name: str, texts: list[str]) -> list[
     Raises:
         ServingError: it did not start or answer; the message holds the last of what it printed.
     """
-    with serving(model_dir, name) as url:
-        response = requests.post(f"{url}/v1/models/{name}:predict", json={"instances": texts}, timeout=60)
+    with serving(model_dir, name) as url, _directly() as session:
+        response = session.post(f"{url}/v1/models/{name}:predict", json={"instances": texts}, timeout=60)
     if not response.ok:
         raise ServingError(f"the predictor answered {response.status_code}: {response.text[:500]}")
     return [
@@ -89,12 +89,20 @@ def free_port() -> int:
 def becomes_ready(url: str, name: str, alive: Callable[[], bool]) -> bool:
     """Waits until the model is ready at `url`; False if the server ended before, or took too long."""
     deadline = time.monotonic() + SECONDS_TO_START
-    while alive() and time.monotonic() < deadline:
-        with contextlib.suppress(requests.RequestException):
-            if requests.get(f"{url}/v2/models/{name}/ready", timeout=2).ok:
-                return True
-        time.sleep(0.1)
+    with _directly() as session:
+        while alive() and time.monotonic() < deadline:
+            with contextlib.suppress(requests.RequestException):
+                if session.get(f"{url}/v2/models/{name}/ready", timeout=2).ok:
+                    return True
+            time.sleep(0.1)
     return False
+
+
+def _directly() -> requests.Session:
+    """Asks servers of this machine, for which no proxy is, whatever the environment says."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 def not_started(log: str) -> ServingError:

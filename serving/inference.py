@@ -170,11 +170,11 @@ class Inference:
         QUEUED.set(self.queued)
 
     def _require_in_time(self, request: Request, remaining: float) -> None:
+        if remaining <= 0:
+            raise TimeoutError
         tokens = self._waiting.tokens_before(request) + request.tokens
         if tokens / self.tokens_per_second > remaining:
-            raise self._overloaded(
-                f"The answer would take longer than the {max(remaining, 0):.1f} s that are left."
-            )
+            raise self._overloaded(f"The answer would take longer than the {remaining:.1f} s that are left.")
 
     def _overloaded(self, reason: str) -> OverloadedError:
         return OverloadedError(reason, max(1, math.ceil(self._waiting.tokens / self.tokens_per_second)))

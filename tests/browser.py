@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from typing import Any
 import requests
 from websockets.sync.client import ClientConnection, connect
 
+from tests import patience
+
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SECONDS_TO_WAIT = 20
 
 # Of all text on the page, against the nearest ground behind it that is not transparent.
 WEAKEST_CONTRAST = """
@@ -61,7 +61,7 @@ class Browser:
         self._calls += 1
         self._socket.send(json.dumps({"id": self._calls, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(timeout=SECONDS_TO_WAIT))
+            message = json.loads(self._socket.recv(timeout=patience.SECONDS))
             if message.get("id") == self._calls:
                 assert "error" not in message, message
                 result: dict[str, Any] = message["result"]
@@ -82,7 +82,7 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self.events.append(json.loads(self._socket.recv(timeout=SECONDS_TO_WAIT)))
+            self.events.append(json.loads(self._socket.recv(timeout=patience.SECONDS)))
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""
@@ -92,10 +92,7 @@ class Browser:
 
     def wait_for(self, script: str) -> None:
         """Returns once the expression is true."""
-        deadline = time.monotonic() + SECONDS_TO_WAIT
-        while not self.run(script):
-            assert time.monotonic() < deadline, f"not within {SECONDS_TO_WAIT} s: {script}"
-            time.sleep(0.05)
+        patience.wait_until(lambda: self.run(script), lambda: script)
 
     def text_of(self, selector: str) -> str:
         """What a person reads there."""
@@ -174,12 +171,12 @@ def browsing() -> Iterator[Browser]:
         try:
             assert process.stderr
             found = next(filter(None, (re.search(r"ws://([^/]+)/", line) for line in process.stderr)))
-            tabs = requests.get(f"http://{found[1]}/json/list", timeout=SECONDS_TO_WAIT).json()
+            tabs = requests.get(f"http://{found[1]}/json/list", timeout=patience.SECONDS).json()
             tab = next(tab for tab in tabs if tab["type"] == "page")
             with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
                 yield Browser(socket)
         finally:
             process.terminate()
-            process.wait(timeout=SECONDS_TO_WAIT)
+            process.wait(timeout=patience.SECONDS)
             if process.stderr:
                 process.stderr.close()

@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import patience
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -35,6 +37,6 @@ def pipeline(*words: str | Path, module: str = "text_classification", **environm
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=patience.SECONDS,
     )
     return Ended(done.returncode, done.stdout, done.stderr)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
-import torch
 
 from miniml import training
 from miniml.data import preparation
@@ -20,8 +20,15 @@ if TYPE_CHECKING:
     from tests.browser import Browser
     from tests.predictor import Server
 
-# A tiny model's steps are too short to share: on two threads that wait for each other they take five times as long.
-torch.set_num_threads(1)
+# The same examples at every run: a failure is of the change at hand. How long one takes tells of the machine.
+hypothesis.settings.register_profile(
+    "any machine",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("any machine")
 
 TRAINING: dict[str, Any] = {"batch_size": 16, "iterations": 60, "learning_rate": 1e-2, "max_length": 32}
 """Enough for a tiny model to tell good words from bad ones."""

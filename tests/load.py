@@ -14,6 +14,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from tests import patience
 from tests.predictor import NAME, Server, infer_message
 from tests.tiny import review
 
@@ -68,7 +69,9 @@ class Load:
                     return
 
     def _connected(self) -> http.client.HTTPConnection | None:
-        connection = http.client.HTTPConnection(self.server.url.removeprefix("http://"), timeout=60)
+        connection = http.client.HTTPConnection(
+            self.server.url.removeprefix("http://"), timeout=patience.SECONDS
+        )
         try:
             connection.connect()
         except ConnectionRefusedError:
@@ -95,7 +98,9 @@ class Load:
     def _note_grpc(self, kind: str, channel: grpc.Channel, raw: bool) -> bool:
         """Whether the server is still there."""
         try:
-            GRPCInferenceServiceStub(channel).ModelInfer(infer_message([self.text()], raw=raw), timeout=60)
+            GRPCInferenceServiceStub(channel).ModelInfer(
+                infer_message([self.text()], raw=raw), timeout=patience.SECONDS
+            )
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE or REFUSED not in error.details():
                 self.failures.append(f"{kind}: {error.code()} {error.details()}")
@@ -155,4 +160,4 @@ def full_load(server: Server) -> Iterator[Load]:
     finally:
         load.over.set()
         for thread in threads:
-            thread.join(timeout=60)
+            thread.join(timeout=patience.SECONDS)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +16,26 @@ import requests
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from tests import patience
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[1]
 NAME = "reviews"
-SECONDS_TO_START = 60
+HELD = """
+import sys, time
+from pathlib import Path
+from serving.__main__ import main
+from serving.waiting import Waiting
+
+def take_later(waiting):
+    batch = take(waiting)
+    while not Path({go!r}).exists():
+        time.sleep(0.01)
+    return batch
+
+take, Waiting.take = Waiting.take, take_later
+sys.exit(main())
+"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ class Server:
     channel: grpc.Channel | None = field(default=None, compare=False)
 
     def post(self, path: str, body: Any) -> requests.Response:
-        return requests.post(self.url + path, json=body, timeout=60)
+        return requests.post(self.url + path, json=body, timeout=patience.SECONDS)
 
     def v1(self, instances: Any) -> requests.Response:
         return self.post(f"/v1/models/{NAME}:predict", {"instances": instances})
@@ -45,7 +59,7 @@ class Server:
         return self.post(f"/v2/models/{NAME}/infer", {"inputs": [tensor], **more})
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(self.url + path, timeout=60)
+        return requests.get(self.url + path, timeout=patience.SECONDS)
 
     @property
     def grpc(self) -> Any:
@@ -70,13 +84,6 @@ def raw_tensor(values: list[bytes]) -> bytes:
     return b"".join(len(value).to_bytes(4, "little") + value for value in values)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def running(
     model_dir: Path, log: Path, *more: str, program: tuple[str, ...] = ("-m", "serving")
@@ -85,12 +92,13 @@ def running(
     http_port, grpc_port = free_port(), free_port()
     words = [f"--model_dir={model_dir}", f"--model_name={NAME}", f"--http_port={http_port}"]
     words += ["--engine=torch-fp32"]  # answers to the last digit, and no time spent on choosing
+    words += [
+        f"--request_timeout={patience.SECONDS}"
+    ]  # what is late on a busy machine is answered all the same
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, *program, *words, f"--grpc_port={grpc_port}", *more],
             cwd=ROOT,
-            # A tiny model gains nothing from a second thread, and waits for it where others use the processor.
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=out,
             stderr=out,
         )
@@ -102,17 +110,23 @@ def running(
             yield server
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            process.wait(timeout=patience.SECONDS)
+
+
+def held_until(go: Path) -> tuple[str, str]:
+    """The program of a predictor whose engine begins no batch before the file `go` is there."""
+    return "-c", HELD.format(go=str(go))
 
 
 def wait_until_ready(server: Server) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline and server.process.poll() is None:
+    def is_ready() -> bool:
+        if server.process.poll() is not None:
+            pytest.fail(f"the predictor did not start: {server.log.read_text()}")
         with contextlib.suppress(requests.ConnectionError):
-            if server.get(f"/v2/models/{NAME}/ready").ok and server.url in server.log.read_text():
-                return
-        time.sleep(0.1)
-    pytest.fail(f"the predictor did not start: {server.log.read_text()}")
+            return server.get(f"/v2/models/{NAME}/ready").ok and server.url in server.log.read_text()
+        return False
+
+    patience.wait_until(is_ready, server.log.read_text)
 
 
 def told_since_start(server: Server) -> str:
@@ -125,7 +139,11 @@ def told_since_start(server: Server) -> str:
 def refused_start(*words: str) -> str:
     """What `python -m serving WORDS` says on standard error when it exits with status 1."""
     done = subprocess.run(
-        [sys.executable, "-m", "serving", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "serving", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=patience.SECONDS,
     )
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""

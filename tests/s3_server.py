@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +16,12 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 
+from tests import patience
+from tests.ports import free_port
+
 WRITER = ("writer-key", "writer-secret-%s/+")
 """Access key and secret; the secret has what configuration files and URLs take for their own."""
 READER = ("reader-key", "reader-secret-1234")
-
-_START_SECONDS = 60
 
 
 @dataclass
@@ -35,7 +35,9 @@ class S3Server:
         self.folder.mkdir(parents=True)
         names = ("master", "volume", "filer", "s3")
         # SeaweedFS wants a second port for each of its parts; kept, so that it comes back at the same address.
-        self._ports = dict(zip([*names, *(f"{name}.grpc" for name in names)], _free_ports(8), strict=True))
+        self._ports = dict(
+            zip([*names, *(f"{name}.grpc" for name in names)], _eight_free_ports(), strict=True)
+        )
         identities = [
             _identity("writer", WRITER, ["Admin", "Read", "Write", "List"]),
             _identity("reader", READER, ["Read", "List"]),
@@ -52,7 +54,7 @@ class S3Server:
 
     def client(self) -> Minio:
         """A client of its own for the tests' preparations; it asks once."""
-        http = urllib3.PoolManager(retries=False, timeout=10.0)
+        http = urllib3.PoolManager(retries=False, timeout=patience.SECONDS)
         access, secret = WRITER
         return Minio(
             f"127.0.0.1:{self.port}", access, secret, secure=False, region="us-east-1", http_client=http
@@ -73,12 +75,7 @@ class S3Server:
         ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([_weed(), *words], stdout=log, stderr=log, cwd=data)
-        end = time.monotonic() + _START_SECONDS
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > end:
-                tail = (self.folder / "log").read_text(errors="replace")[-2000:]
-                raise RuntimeError(f"SeaweedFS did not start: {tail}")
-            time.sleep(0.05)
+        patience.wait_until(self._answers, self._tail)
 
     def kill(self) -> None:
         """At once and without a farewell, as a node's failure does; what was written stays on the disk."""
@@ -93,7 +90,13 @@ class S3Server:
                 path.unlink()
         shutil.rmtree(self.folder)
 
+    def _tail(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")[-2000:]
+
     def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"SeaweedFS did not start: {self._tail()}")
         try:
             self.client().list_buckets()
         except (MinioException, urllib3.exceptions.HTTPError):
@@ -195,12 +198,10 @@ def _identity(name: str, keys: tuple[str, str], actions: list[str]) -> dict[str,
     }
 
 
-def _free_ports(number: int) -> list[int]:
-    """Asked for all at once, so that they differ."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
+def _eight_free_ports() -> set[int]:
+    ports: set[int] = set()
+    while len(ports) < 8:
+        ports.add(free_port())
     return ports
 
 

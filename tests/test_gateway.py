@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import requests
 
-from pipelines.ask import free_port
+from tests import patience
 from tests.command import ROOT
+from tests.ports import free_port
 
 MANIFESTS = ROOT / "manifests"
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -80,15 +81,18 @@ def gateway(request: pytest.FixtureRequest, predictor: int) -> Iterator[tuple[st
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         process, url = start(Path(folder), request.param, predictor)
-        retrying = requests.adapters.HTTPAdapter(
-            max_retries=requests.adapters.Retry(connect=8, backoff_factor=0.05)
-        )
-        with requests.Session() as session:
-            session.mount(url, retrying)
-            assert session.get(f"{url}/healthz").text == "ok\n"
+        patience.wait_until(lambda: answers(url, process))
         yield request.param, url
         process.terminate()
         process.communicate()
+
+
+def answers(url: str, process: subprocess.Popen[str]) -> bool:
+    assert process.poll() is None, "nginx ended"
+    try:
+        return requests.get(f"{url}/healthz", timeout=patience.SECONDS).text == "ok\n"
+    except requests.ConnectionError:
+        return False
 
 
 def test_a_question_reaches_the_service_that_its_path_names(gateway: tuple[str, str]) -> None:
@@ -124,6 +128,6 @@ def test_a_path_that_names_no_service_says_how_to_ask(gateway: tuple[str, str], 
 
 def test_it_does_not_start_without_being_told_who_may_ask(predictor: int, tmp_path: Path) -> None:
     process, _ = start(tmp_path, None, predictor)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=patience.SECONDS)
     assert process.returncode != 0
     assert "access.conf" in said

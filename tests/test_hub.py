@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.reviews import STARS
+from tests import patience
 from tests.command import ROOT, pipeline
 from tests.hub_server import HubServer, write_bert, write_yelp
 
@@ -51,7 +52,7 @@ def ask(question: str, url: str, cache: Path, **more: str) -> subprocess.Complet
         env={**os.environ, **environment(url, cache), **more},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience.SECONDS,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import numpy as np
@@ -108,8 +107,5 @@ def test_what_cannot_be_told_is_left_out_without_a_warning(references: list[int]
     assert all(low <= value <= high for value, low, high in figures.values())
 
 
-def test_fifty_thousand_rows_of_five_classes_take_seconds() -> None:
-    case = made_up(50_000, 5)
-    began = time.monotonic()
-    assert len(scores(case, ranks=range(5))["figures"]) == 11
-    assert time.monotonic() - began < 30  # some 6 s on two cores that are free
+def test_fifty_thousand_rows_of_five_classes_have_every_figure() -> None:
+    assert len(scores(made_up(50_000, 5), ranks=range(5))["figures"]) == 11

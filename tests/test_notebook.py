@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests import patience
 from tests.command import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "text_classification.ipynb"
@@ -38,7 +39,12 @@ def executed(reviews: Path, encoder: Path, tmp_path_factory: pytest.TempPathFact
         patch.setenv("MINIML_ARGUMENTS", json.dumps(arguments))
         patch.setenv("MINIML_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
         patch.delenv("KFP_HOST", raising=False)
-        NotebookClient(book, timeout=240, resources={"metadata": {"path": str(ROOT)}}).execute()
+        NotebookClient(
+            book,
+            timeout=patience.SECONDS,
+            startup_timeout=patience.SECONDS,
+            resources={"metadata": {"path": str(ROOT)}},
+        ).execute()
     return book
 
 

@@ -15,15 +15,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests import patience
 from tests.predictor import NAME, Server, running, told_since_start
 
 EXAMPLES = 15  # of each operation
 
 bounded = settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
     suppress_health_check=list(HealthCheck),
 )
 
@@ -73,7 +71,7 @@ def test_every_example_works_as_it_stands_and_is_answered_as_shown(server: Serve
             (shown,) = operation["responses"]["200"]["content"].values()
             content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
             for example in content.get("examples", {"none": {"value": None}}).values():
-                response = requests.request(method, url, json=example["value"], timeout=60)
+                response = requests.request(method, url, json=example["value"], timeout=patience.SECONDS)
                 assert response.status_code == 200, response.text
                 if "example" in shown and "outputs" not in (example["value"] or {}):
                     assert_holds(response.json(), shown["example"])
@@ -112,7 +110,7 @@ def test_where_a_token_is_needed_the_document_says_so(tiny_model: Path, tmp_path
     token.write_text("secret")
     with running(tiny_model, tmp_path / "log", f"--token_file={token}") as guarded:
         headers = {"authorization": "Bearer secret"}
-        told = requests.get(f"{guarded.url}/openapi.json", headers=headers, timeout=60).json()
+        told = requests.get(f"{guarded.url}/openapi.json", headers=headers, timeout=patience.SECONDS).json()
     for path, operations in told["paths"].items():
         for operation in operations.values():
             is_open = path == "/metrics" or "health" in path or operation["summary"].endswith("is ready")

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from serving.openapi import EXAMPLE
+from tests import patience
 from tests.browser import WEAKEST_CONTRAST, Browser
 from tests.predictor import Server, running
 
@@ -94,7 +95,9 @@ def test_the_command_for_the_terminal_asks_the_same(server: Server, browser: Bro
     ask(browser, TEXT)
     browser.wait_for(EXPLAINED)
     command = browser.run("document.getElementById('command').textContent")
-    told = subprocess.run(["sh", "-c", command], capture_output=True, check=True, timeout=60).stdout
+    told = subprocess.run(
+        ["sh", "-c", command], capture_output=True, check=True, timeout=patience.SECONDS
+    ).stdout
     assert json.loads(told) == server.post("/predict", {"text": TEXT}).json()
 
 

@@ -19,7 +19,7 @@ from transformers import pipeline
 from miniml import calibration
 from miniml.classifier import Classifier
 from miniml.sources import locate
-from tests import tiny
+from tests import patience, tiny
 from tests.predictor import Server, infer_message, running
 
 LABELS = ("bad", "so so", "good")
@@ -96,7 +96,8 @@ def asked_over_grpc_raw(server: Server, texts: list[str]) -> list[list[float]]:
 def asked_one_by_one(server: Server, texts: list[str]) -> list[list[float]]:
     with requests.Session() as session:
         answers = [
-            session.post(f"{server.url}/predict", json={"text": text}, timeout=60).json() for text in texts
+            session.post(f"{server.url}/predict", json={"text": text}, timeout=patience.SECONDS).json()
+            for text in texts
         ]
     return [[answer["probabilities"][label] for label in LABELS] for answer in answers]
 

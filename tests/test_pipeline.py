@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from miniml.classifier import Classifier
 from tests import tiny
 from tests.command import Ended, pipeline
 from tests.conftest import TRAINING
+from tests.disks import small_disk
 
 STAGES = ["preflight", "champion", "transform", "train", "evaluate", "gate", "deploy"]
 
@@ -181,17 +180,13 @@ def test_a_model_folder_without_weights_is_refused_before_training(
     assert "has no weights (model.safetensors); it has: config.json" in ended.err
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 def test_a_full_disk_ends_a_run_with_a_message_and_no_latest(job: list[str], tmp_path: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", tmp_path], check=True)
-    try:
+    with small_disk(tmp_path, "96k"):
         ended = pipeline(*job, f"--outputs={tmp_path}")
         assert ended.status == 1
         assert "disk" in ended.err or "No space left on device" in ended.err
         assert "Traceback" not in ended.err
         assert not (tmp_path / "latest").exists()
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_serving_before_any_run_says_what_to_do(tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from pipelines.ask import free_port, serving_in_a_process
+from pipelines.ask import ask, becomes_ready, serving_in_a_process
 from tests.command import ROOT, pipeline
+from tests.http_server import JsonHandler, LocalServer
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,23 @@ def test_make_passes_the_text_on_as_it_is() -> None:
         text=True,
     )
     assert done.stdout.splitlines()[-1] == text, done.stderr
+
+
+def test_no_proxy_is_asked_for_a_server_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Predictor(LocalServer):
+        def handler(self) -> type[JsonHandler]:
+            class Handler(JsonHandler):
+                def answer(self, method: str) -> None:
+                    self.read_body()
+                    self.send_answer(200, {"predictions": [{"label": "good"}]})
+
+            return Handler
+
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    with Predictor() as server:
+        assert becomes_ready(server.url, "food", alive=iter([True, False]).__next__)
+        answers = ask(lambda *_: nullcontext(server.url), Path(), "food", ["great"])
+    assert answers == [{"text": "great", "label": "good"}]
 
 
 def test_an_address_where_nobody_answers_is_told() -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 
 from serving.dataplane import BINARY_HEADER
+from tests import patience
 from tests.predictor import NAME, Server, infer_message, raw_tensor, told_since_start
 
 EXAMPLES = 150
@@ -76,9 +77,6 @@ PATHS = [f"v1/models/{NAME}:predict", f"v2/models/{NAME}/infer", "predict"]
 
 unhurried = settings(
     max_examples=EXAMPLES,
-    deadline=None,  # how long an answer takes is not what is asked here
-    derandomize=True,  # the same requests at every run: a failure is of the change at hand
-    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -120,7 +118,10 @@ def check(response: requests.Response, sent: Any) -> None:
 @given(body=V1)
 @unhurried
 def test_any_json_over_v1(server: Server, session: requests.Session, body: Any) -> None:
-    check(session.post(f"{server.url}/v1/models/{NAME}:predict", json.dumps(body), timeout=60), body)
+    check(
+        session.post(f"{server.url}/v1/models/{NAME}:predict", json.dumps(body), timeout=patience.SECONDS),
+        body,
+    )
 
 
 @given(body=V2)
@@ -128,13 +129,15 @@ def test_any_json_over_v1(server: Server, session: requests.Session, body: Any) 
 @example({"inputs": [{"name": "secret tensor", "shape": [1], "datatype": "FP16", "data": [1.0]}]})
 @unhurried
 def test_any_json_over_v2(server: Server, session: requests.Session, body: Any) -> None:
-    check(session.post(f"{server.url}/v2/models/{NAME}/infer", json.dumps(body), timeout=60), body)
+    check(
+        session.post(f"{server.url}/v2/models/{NAME}/infer", json.dumps(body), timeout=patience.SECONDS), body
+    )
 
 
 @given(body=mostly(objects(text=mostly(TEXT))))
 @unhurried
 def test_any_json_over_predict(server: Server, session: requests.Session, body: Any) -> None:
-    check(session.post(f"{server.url}/predict", json.dumps(body), timeout=60), body)
+    check(session.post(f"{server.url}/predict", json.dumps(body), timeout=patience.SECONDS), body)
 
 
 @given(
@@ -143,7 +146,7 @@ def test_any_json_over_predict(server: Server, session: requests.Session, body: 
 )
 @unhurried
 def test_any_bytes(server: Server, session: requests.Session, body: bytes, path: str) -> None:
-    check(session.post(f"{server.url}/{path}", body, timeout=60), body.decode(errors="replace"))
+    check(session.post(f"{server.url}/{path}", body, timeout=patience.SECONDS), body.decode(errors="replace"))
 
 
 # How long the JSON is said to be: right, another number, or no number at all.
@@ -163,7 +166,7 @@ def test_any_tensor_over_v2_binary(
     words = json.dumps(head).encode()
     headers = {BINARY_HEADER: (str(len(words)) if length is None else length).strip()}
     url = f"{server.url}/v2/models/{NAME}/infer"
-    response = session.post(url, words + raw, headers=headers, timeout=60)
+    response = session.post(url, words + raw, headers=headers, timeout=patience.SECONDS)
     check(response, [head, length, raw.decode(errors="replace")])
 
 
@@ -232,7 +235,7 @@ def test_any_bytes_over_grpc(server: Server, message: bytes) -> None:
 
 def check_grpc(call: Any, request: Any, sent: list[str]) -> None:
     try:
-        call(request, timeout=60)
+        call(request, timeout=patience.SECONDS)
     except grpc.RpcError as error:
         assert error.code() in {
             grpc.StatusCode.INVALID_ARGUMENT,

@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Any
 import pytest
 import requests
 
-from pipelines.ask import free_port
-from tests import tiny
+from tests import patience, tiny
 from tests.command import ROOT
+from tests.ports import free_port
 from tests.s3_server import WRITER, S3Server
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,6 +36,8 @@ CLUSTER_COMMANDS = [
     "make cluster-delete",
 ]
 PIPELINE = ".venv/bin/python -m pipelines.text_classification"
+SHORT = "--max-length 48 --iterations 8"
+"""What makes a command's training take seconds on any machine: its words are what is tried, not its accuracy."""
 SEARCH = ".venv/bin/python -m pipelines.hyperparameter_search"
 
 pytestmark = pytest.mark.skipif(
@@ -60,7 +61,7 @@ def run(command: str, outputs: Path, **environment: str) -> subprocess.Completed
         env={**ENVIRONMENT, "MINIML_OUTPUTS": str(outputs), **environment},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=patience.SECONDS,
     )
 
 
@@ -71,8 +72,10 @@ def command_with(words: str) -> str:
 
 @pytest.fixture(scope="module")
 def served(outputs: Path) -> Any:
-    """The summary of `make run`, on few rows and short texts: .ci/run runs it in full."""
-    ended = run("make run", outputs, ARGS="--preset demo --max-rows 300 --min-accuracy 0 --no-beat-baseline")
+    """The summary of `make run`, on few rows, short texts and few steps: .ci/run runs it in full."""
+    ended = run(
+        "make run", outputs, ARGS=f"--preset demo --max-rows 300 {SHORT} --min-accuracy 0 --no-beat-baseline"
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return json.loads((outputs / "latest" / "summary.json").read_text())
 
@@ -89,19 +92,20 @@ def serving(outputs: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                requests.get(
-                    f"http://127.0.0.1:{port}/v2/models/movie-reviews/ready", timeout=2
-                ).raise_for_status()
-                break
-            except requests.RequestException:
-                time.sleep(0.1)
+        patience.wait_until(lambda: is_ready(port, process))
         yield f"localhost:{port}"
     finally:
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches everything in the foreground
-        process.wait(timeout=60)
+        process.wait(timeout=patience.SECONDS)
+
+
+def is_ready(port: int, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "make serve ended"
+    try:
+        ready = f"http://127.0.0.1:{port}/v2/models/movie-reviews/ready"
+        return requests.get(ready, timeout=patience.SECONDS).ok
+    except requests.ConnectionError:
+        return False
 
 
 def test_these_are_all_its_commands() -> None:
@@ -172,25 +176,26 @@ def test_the_request_gets_an_answer_of_the_shape_shown(served: Any, outputs: Pat
     with serving(outputs) as host:
         address = words[2].replace("localhost:8080", host)
         form = {"content-type": "application/x-www-form-urlencoded"}  # what a bare `curl -d` says
-        answer = requests.post(f"http://{address}", data=words[4], headers=form, timeout=30).json()
+        answer = requests.post(
+            f"http://{address}", data=words[4], headers=form, timeout=patience.SECONDS
+        ).json()
     assert answer.keys() == shown.keys()
     assert answer["probabilities"].keys() == shown["probabilities"].keys()
     assert answer["score"] == max(answer["probabilities"].values())
 
 
 def test_the_drug_reviews_go_through_the_same_pipeline(outputs: Path) -> None:
-    ended = run(command_with("drugsCom.zip"), outputs)
+    ended = run(f"{command_with('drugsCom.zip')} {SHORT} --min-accuracy 0", outputs)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     summary = json.loads((outputs / "latest" / "summary.json").read_text())
     assert (summary["train_rows"], summary["test_rows"]) == (540, 200)
     for answer in summary["predictions"]:
         assert answer["probabilities"].keys() == {"negative", "neutral", "positive"}
-    assert summary["accuracy"] >= summary["majority_share"]
 
 
 def test_the_gate_judges_by_every_rule_that_is_shown(served: Any, outputs: Path) -> None:
     command = command_with("--champion").replace("local_outputs/latest/model", served["model_dir"])
-    ended = run(f"{command} --max-rows 300", outputs)
+    ended = run(f"{command} --max-rows 300 {SHORT}", outputs)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     reasons = " ".join(json.loads((outputs / "latest" / "summary.json").read_text())["reasons"])
     for words in (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 
 from miniml.errors import InputError
 from serving.authentication import Token
-from tests import tiny
+from tests import patience, tiny
 from tests.predictor import NAME, Server, error_of, infer_message, refused_start, running
 
 TOKEN = "correct-horse"
@@ -65,7 +64,7 @@ def guarded(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_a_body_over_the_limit_is_413_whether_or_not_its_length_is_announced(small: Server) -> None:
     body = json.dumps({"text": "x" * 5_000}).encode()
     for data in (body, iter([body[:3_000], body[3_000:]])):
-        answer = requests.post(f"{small.url}/predict", data, timeout=60)
+        answer = requests.post(f"{small.url}/predict", data, timeout=patience.SECONDS)
         assert "larger than the 4000 bytes" in error_of(answer, 413)
         assert "--max_body_bytes" in answer.json()["error"]
     assert small.post("/predict", {"text": "still here"}).status_code == 200
@@ -81,7 +80,7 @@ def test_too_many_texts_and_too_long_ones_are_told_by_the_limit_over_every_proto
         assert "xxx" not in error
     for texts, message in ((["a"] * 4, "has 4 texts"), ([long], "has 101 characters")):
         with pytest.raises(grpc.RpcError) as refused:
-            small.grpc.ModelInfer(infer_message(texts), timeout=60)
+            small.grpc.ModelInfer(infer_message(texts), timeout=patience.SECONDS)
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert message in refused.value.details()
 
@@ -91,16 +90,18 @@ def test_a_full_queue_is_503_with_the_time_to_try_again(small: Server) -> None:
     assert "of the 2 that may" in error_of(answer, 503)
     assert int(answer.headers["retry-after"]) >= 1
     with pytest.raises(grpc.RpcError) as refused:
-        small.grpc.ModelInfer(infer_message(["a", "b", "d"]), timeout=60)
+        small.grpc.ModelInfer(infer_message(["a", "b", "d"]), timeout=patience.SECONDS)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_client_can_say_how_long_it_waits(small: Server) -> None:
     def ask(text: str, seconds: str) -> requests.Response:
         headers = {"X-Request-Timeout": seconds}
-        return requests.post(f"{small.url}/predict", json={"text": text}, headers=headers, timeout=60)
+        return requests.post(
+            f"{small.url}/predict", json={"text": text}, headers=headers, timeout=patience.SECONDS
+        )
 
-    assert ask("patient", "30").status_code == 200
+    assert ask("patient", str(patience.SECONDS)).status_code == 200
     assert "answer" in error_of(ask("in a hurry", "1e-9"), 503)
     for wrong in ("soon", "-1", "0", "nan", "inf"):
         assert "x-request-timeout is no time" in error_of(ask("confused", wrong), 400)
@@ -113,9 +114,7 @@ def test_the_work_of_a_client_that_hung_up_is_dropped(small: Server) -> None:
     for _ in range(5):
         with socket.create_connection((address[0], int(address[1]))) as client:
             client.sendall(head.encode() + body)
-    deadline = time.monotonic() + 10
-    while "miniml_queue_texts 0.0" not in small.get("/metrics").text:
-        assert time.monotonic() < deadline
+    patience.wait_until(lambda: "miniml_queue_texts 0.0" in small.get("/metrics").text)
     assert small.v1(["a", "b"]).status_code == 200
 
 
@@ -134,7 +133,7 @@ def test_the_token_is_asked_for_everywhere_but_on_health_and_metrics(guarded: Se
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "PUT"])
 def test_no_spelling_of_a_path_gets_round_the_token(guarded: Server, path: str, method: str) -> None:
     host, port = guarded.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=30) as client:
+    with socket.create_connection((host, int(port)), timeout=patience.SECONDS) as client:
         client.sendall(
             f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
         )
@@ -153,8 +152,10 @@ def test_no_spelling_of_a_path_gets_round_the_token(guarded: Server, path: str, 
 def test_the_token_opens_every_route(guarded: Server, authorization: str) -> None:
     headers = {"Authorization": authorization}
     for path in ("/docs", "/openapi.json", f"/v2/models/{NAME}"):
-        assert requests.get(guarded.url + path, headers=headers, timeout=60).status_code == 200
-    answer = requests.post(f"{guarded.url}/predict", json={"text": TEXT}, headers=headers, timeout=60)
+        assert requests.get(guarded.url + path, headers=headers, timeout=patience.SECONDS).status_code == 200
+    answer = requests.post(
+        f"{guarded.url}/predict", json={"text": TEXT}, headers=headers, timeout=patience.SECONDS
+    )
     assert answer.status_code == 200
 
 
@@ -173,7 +174,7 @@ def test_the_token_opens_every_route(guarded: Server, authorization: str) -> Non
 )
 def test_a_wrong_token_opens_nothing(guarded: Server, authorization: str) -> None:
     headers = {"Authorization": authorization}
-    error_of(requests.get(f"{guarded.url}/docs", headers=headers, timeout=60), 401)
+    error_of(requests.get(f"{guarded.url}/docs", headers=headers, timeout=patience.SECONDS), 401)
 
 
 def test_the_token_is_asked_for_over_grpc_too(guarded: Server) -> None:
@@ -183,11 +184,11 @@ def test_the_token_is_asked_for_over_grpc_too(guarded: Server) -> None:
         (guarded.grpc.RepositoryModelUnload, messages.RepositoryModelUnloadRequest(model_name=NAME)),
     ):
         with pytest.raises(grpc.RpcError) as refused:
-            call(request, timeout=60)
+            call(request, timeout=patience.SECONDS)
         assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
-    assert guarded.grpc.ServerLive(messages.ServerLiveRequest(), timeout=60).live
+    assert guarded.grpc.ServerLive(messages.ServerLiveRequest(), timeout=patience.SECONDS).live
     metadata = (("authorization", f"Bearer {TOKEN}"),)
-    assert guarded.grpc.ModelInfer(infer_message([TEXT]), metadata=metadata, timeout=60).outputs
+    assert guarded.grpc.ModelInfer(infer_message([TEXT]), metadata=metadata, timeout=patience.SECONDS).outputs
 
 
 def test_a_token_file_is_read_again_when_it_changes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -139,3 +140,19 @@ def test_on_a_laptop_nothing_is_retried(module: str) -> None:
     compiled = (ROOT / "pipelines" / "compiled" / f"{module}.yaml").read_text()
     assert "retryPolicy" not in without_retries(compiled)
     assert stages_in_order(without_retries(compiled)) == stages_in_order(compiled)
+
+
+def test_no_test_bounds_the_clock_by_itself() -> None:
+    """How long anything may take is for tests/patience.py to say: not less than ten times what the slowest needs."""
+    clocks = ("time.monotonic", "time.perf_counter", "time.time")
+    for path in set((ROOT / "tests").glob("*.py")) - {
+        ROOT / "tests/patience.py",
+        ROOT / "tests/test_cluster.py",
+    }:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                limits = [word.value for word in node.keywords if word.arg == "timeout"]
+                bounds = called in clocks or any(isinstance(limit, ast.Constant) for limit in limits)
+                # A Patience of ours is an argument of what is tried, not a limit of the test.
+                assert not bounds or called == "replace", f"{path.name}:{node.lineno} bounds the clock"

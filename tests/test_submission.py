@@ -13,10 +13,11 @@ import pytest
 
 from miniml.errors import InputError
 from miniml.installation import PIPELINE_ACCOUNT
-from pipelines.ask import free_port
 from pipelines.submission import with_seconds
+from tests import patience
 from tests.command import ROOT, Ended, pipeline
 from tests.kfp_server import KfpServer
+from tests.ports import free_port
 
 STAGES = ["preflight", "champion", "transform", "train", "evaluate", "gate", "deploy"]
 DONE = dict.fromkeys(STAGES, "SUCCEEDED")
@@ -141,9 +142,9 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert server.looked.wait(60)
+    assert server.looked.wait(patience.SECONDS)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 130
     assert "the run goes on. Again: python -m pipelines.text_classification follow run-0 --host" in err
 

@@ -38,7 +38,7 @@ from miniml.training import report as training_report
 from miniml.training.trial import fine_tune_trial
 from miniml.training_history import read_history
 from serving.inference import Inference
-from tests import tiny
+from tests import patience, tiny
 from tests.browser import Browser
 from tests.command import pipeline
 from tests.conftest import TRAINING
@@ -556,7 +556,7 @@ def test_the_binary_form_of_kserves_own_client_works_too(tagging: Server) -> Non
         f"{tagging.url}/v2/models/{NAME}/infer",
         body,
         headers={"inference-header-content-length": str(length)},
-        timeout=60,
+        timeout=patience.SECONDS,
     )
     assert answer.ok, answer.text
     header = json.loads(answer.content[: int(answer.headers["inference-header-content-length"])])

@@ -25,9 +25,9 @@ from miniml.settings import TrainingSettings
 from miniml.sources import s3_address
 from miniml.training.__main__ import main
 from miniml.training.processes import Processes
-from pipelines.ask import free_port
 from tests.command import ROOT
 from tests.conftest import TRAINING
+from tests.ports import free_port
 from tests.s3_server import WRITER, S3Server
 
 Together = tuple[Path, subprocess.CompletedProcess[str]]

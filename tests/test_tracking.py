@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,11 @@ from miniml.errors import InputError
 from miniml.settings import TrainingSettings
 from miniml.tracking import MlflowExperiment, TensorBoardFolder, targets
 from miniml.training.tracking import MlflowTracker, RunDescription
+from tests import patience
 from tests.conftest import TRAINING
+from tests.disks import small_disk
 from tests.killed import killed
+from tests.ports import free_port
 
 MLFLOW = os.environ.get("MINIML_MLFLOW", "")
 """The program `mlflow` of an environment that has all of it: its server does not install beside our own libraries."""
@@ -184,16 +186,12 @@ def test_a_training_that_diverges_is_a_run_that_failed(
 
 # TensorBoard writes on a thread of its own, which ends with the error that the next call meets.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 def test_a_disk_that_fills_up_with_curves_costs_no_training(
     dataset_dir: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "disk").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", tmp_path / "disk"], check=True)
-    try:
+    with small_disk(tmp_path / "disk", "8k"):
         result = train(dataset_dir, tmp_path / "model", encoder, log_to=f"tensorboard://{tmp_path}/disk")
-    finally:
-        subprocess.run(["umount", tmp_path / "disk"], check=True)
     assert manifest.verify(tmp_path / "model").digest == result.digest
     assert capsys.readouterr().out.count("training goes on") == 1
 
@@ -295,8 +293,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -307,18 +304,16 @@ class Server:
             words, stdout=log, stderr=log, cwd=self._folder, start_new_session=True
         )
         log.close()
-        deadline = time.monotonic() + 120
-        while not self._answers():
-            assert self._process.poll() is None and time.monotonic() < deadline, "the server did not start"
-            time.sleep(0.2)
+        patience.wait_until(self._answers)
 
     def stop(self) -> None:
         os.killpg(self._process.pid, 15)
-        self._process.wait(timeout=60)
+        self._process.wait(timeout=patience.SECONDS)
 
     def _answers(self) -> bool:
+        assert self._process.poll() is None, "the server did not start"
         try:
-            return requests.get(f"{self.url}/health", timeout=2).ok
+            return requests.get(f"{self.url}/health", timeout=patience.SECONDS).ok
         except requests.RequestException:
             return False
 

@@ -25,10 +25,10 @@ from miniml.settings import NodeSettings, TrainingSettings
 from miniml.sources import s3_address
 from miniml.train_job import fine_tune_on_nodes
 from miniml.trainer_sdk import API_VERSION, Step
-from pipelines.ask import free_port
 from tests import tiny
 from tests.command import ROOT
 from tests.conftest import TRAINING
+from tests.ports import free_port
 from tests.s3_server import WRITER, S3Server
 from tests.trainer_server import NAMESPACE, Log, TrainerServer
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from miniml.classifier import Classifier
 from miniml.errors import InputError, StorageError
 from miniml.settings import TrainingSettings
 from tests.conftest import TRAINING
+from tests.disks import small_disk
 
 
 def train(dataset_dir: Path, folder: Path, encoder: Path, **settings: Any) -> training.TrainingResult:
@@ -139,16 +138,12 @@ def test_a_loss_that_is_no_number_ends_the_training(dataset_dir: Path, encoder: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 def test_a_disk_without_room_for_the_model_is_named_before_the_training(
     dataset_dir: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", tmp_path], check=True)
-    try:
+    with small_disk(tmp_path, "32k"):
         with pytest.raises(
             StorageError, match=r"saving the model needs 0 MB, but the disk of .* has 0 MB free"
         ):
             train(dataset_dir, tmp_path / "model", encoder, iterations=10_000_000)
         assert list(tmp_path.iterdir()) == []
-    finally:
-        subprocess.run(["umount", tmp_path], check=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from serving.waiting import WINDOW, Request, Text, Waiting
+from tests import patience
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_an_idle_engine_waits_for_the_first_text_and_for_no_second(loop: asyncio
     engine = threading.Thread(target=lambda: taken.append(waiting.take()))
     engine.start()
     waiting.add(request([5], loop))
-    engine.join(timeout=10)
+    engine.join(timeout=patience.SECONDS)
     assert [lengths(batch) for batch in taken] == [[5]]
 
 

@@ -17,7 +17,7 @@ from miniml.settings import TrainingSettings
 
 Thing = TypeVar("Thing")
 
-_SECONDS_TO_CONNECT = 5
+_SECONDS_TO_CONNECT = 30
 
 
 @dataclass(frozen=True)
