@@ -155,6 +155,6 @@ def test_it_can_be_left_out(dataset_dir: Path, telling: Path, tmp_path: Path) ->
         shutil.rmtree(tmp_path / name)
         return torch.as_tensor(model.classifier.weight).detach()
 
-    random_head = [head("without", linear_probe=False) for _ in range(2)]
-    assert torch.allclose(*random_head, atol=1e-6)
-    assert not torch.allclose(random_head[0], head("with", linear_probe=True), atol=0.1)
+    one, again = (head("without", linear_probe=False) for _ in range(2))
+    assert torch.allclose(one, again, atol=1e-6)
+    assert not torch.allclose(one, head("with", linear_probe=True), atol=0.1)
