@@ -21,6 +21,7 @@ import pytest
 
 from benchmarks import reviews
 from miniml import data
+from tests import patience
 from tests.command import ROOT
 from tests.hub_server import HubServer, write_bert
 
@@ -64,7 +65,7 @@ def run(*words: str | Path, folder: Path = ROOT, environment: dict[str, str] | N
         env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=patience.SECONDS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

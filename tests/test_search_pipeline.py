@@ -168,5 +168,5 @@ def test_the_readmes_command_searches_whatever_data_it_is_given(
 def test_a_preset_is_offered_by_the_pipelines_that_have_its_arguments() -> None:
     assert "search-demo" in search("run", "--help").out
     shown = pipeline("run", "--help").out
-    assert "{demo}" in shown
+    assert "{demo,long-reviews}" in shown
     check_values({**defaults(hyperparameter_search), **PRESETS["search-demo"].arguments})
