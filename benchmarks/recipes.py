@@ -200,6 +200,7 @@ RECIPES = {
     ),
     "random-head": Recipe("a random head; all layers learn", {"linear_probe": False}),
     "default": Recipe("**a linear probe first; all layers learn**"),
+    "lowest-stays": Recipe("… but the embeddings and the lowest layer", {"frozen_layers": 1}),
     "layer-wise": Recipe(
         "… each by a fifth less than the one above it", arrange=lambda: _train_by(LayerwiseTrainer)
     ),
