@@ -71,9 +71,9 @@ PRESETS["search-demo"] = Preset(
     arguments={
         **PRESETS["demo"].arguments,
         "space": '{"learning_rate": {"low": 3e-5, "high": 5e-4, "log": true}, "frozen_layers": [0, 2]}',
-        # Four times 1,920 sentences take less than the demo's one training.
+        # Four times 1,280 sentences take less than the demo's one training.
         "trials": 4,
-        "iterations": 60,
+        "iterations": 40,
         "min_accuracy": 0.7,
     },
     questions=_QUESTIONS,
