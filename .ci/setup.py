@@ -43,7 +43,7 @@ class Contents:
 
 
 CONTENTS = {
-    "run": Contents("`make run`", "local", packages=145, download_gb=0.6, installed_gb=2.2),
+    "run": Contents("`make run`", "local", packages=146, download_gb=0.6, installed_gb=2.2),
     "dev": Contents("tests, checks and benchmarks", "dev", packages=226, download_gb=0.8, installed_gb=2.9),
 }
 CUDA_GB = 4
@@ -404,6 +404,8 @@ def _gigabytes(folder: Path) -> float:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] not in ([name] for name in CONTENTS):
+        sys.exit(__doc__)
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # as Ctrl-C does, so that no pip goes on by itself

@@ -50,15 +50,27 @@ def add_arguments(parser: argparse.ArgumentParser, pipeline: GraphComponent) -> 
     )
     for name, specification in pipeline.component_spec.inputs.items():
         option = "--" + name.replace("_", "-")
+        told = (specification.description or "").replace("%", "%%")
         if specification.type == "Boolean":
-            parser.add_argument(option, action=argparse.BooleanOptionalAction)
+            on = "on" if specification.default else "off"
+            kind: dict[str, Any] = {
+                "action": argparse.BooleanOptionalAction,
+                "help": f"{told} By default {on}.",
+            }
         else:
-            parser.add_argument(option, type=_TYPES[specification.type], metavar=repr(specification.default))
+            kind = {
+                "type": _TYPES[specification.type],
+                "metavar": repr(specification.default),
+                "help": told,
+            }
+        parser.add_argument(option, default=argparse.SUPPRESS, **kind)
 
 
 def arguments_of(pipeline: GraphComponent, options: argparse.Namespace) -> dict[str, Any]:
     """The pipeline's defaults, under the preset's, under what the command line says."""
-    given = {name: value for name in defaults(pipeline) if (value := getattr(options, name)) is not None}
+    given = {
+        name: value for name in defaults(pipeline) if (value := getattr(options, name, None)) is not None
+    }
     preset = PRESETS[options.preset].arguments if options.preset else {}
     return {**defaults(pipeline), **preset, **given}
 

@@ -18,7 +18,12 @@ def with_arguments_of(
 
     The function itself takes them as one dictionary, by name.
     """
-    taken = {name for stage in stages for name in stage.component_spec.inputs}
+    # Of a setting that several stages take, the first one tells what it is.
+    taken = {
+        name: item.description
+        for stage in reversed(stages)
+        for name, item in stage.component_spec.inputs.items()
+    }
     parameters: dict[str, inspect.Parameter] = {}
     for kind in settings:
         hints, defaults = get_type_hints(kind), kind()
@@ -41,6 +46,8 @@ def with_arguments_of(
         returned = inspect.signature(function).return_annotation
         signature = inspect.Signature(list(parameters.values()), return_annotation=returned)
         pipeline.__signature__ = signature  # type: ignore[attr-defined]  # which kfp reads
+        told = (f"    {name}: {' '.join((taken[name] or '').split())}" for name in parameters)
+        pipeline.__doc__ = "\n".join([f"{function.__doc__}\n\nArgs:", *told])
         return pipeline
 
     return decorate

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2Model
+from transformers import (
+    AutoModelForSequenceClassification,
+    CamembertConfig,
+    CamembertModel,
+    GPT2Config,
+    GPT2Model,
+)
 
 from miniml import data, training
 from miniml.data import preparation
@@ -137,6 +143,41 @@ def test_a_decoder_whose_head_reads_every_token_begins_as_ever(dataset_dir: Path
 def test_it_takes_no_more_texts_than_a_tenth_of_the_trainings_time(beginning: Beginning) -> None:
     assert beginning.fit(seen=100) == 30
     assert beginning.fit(seen=20) == 0
+
+
+def test_a_head_that_its_model_lists_before_the_encoder_is_found(dataset_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "camembert"
+    torch.manual_seed(0)
+    CamembertModel(
+        CamembertConfig(
+            vocab_size=64,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=70,
+            initializer_range=0.3,
+            pad_token_id=0,
+        )
+    ).save_pretrained(folder)
+    tiny.write_tokenizer(folder)
+    beginning = Beginning(dataset_dir, folder, tmp_path)
+    before = beginning.weights()
+    assert beginning.fit() > 0
+    changed = {name for name, value in beginning.weights().items() if not torch.equal(value, before[name])}
+    assert changed == {"classifier.out_proj.weight", "classifier.out_proj.bias"}
+
+
+def test_with_few_texts_for_each_of_many_classes_the_head_begins_as_ever(
+    telling: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "rows.csv"
+    rows = [f"{tiny.review(number % 2, number)},{number % 30}" for number in range(600)]
+    source.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    preparation.prepare(DataSettings(dataset_id=str(source), near_duplicates="off"), tmp_path / "dataset")
+    beginning = Beginning(tmp_path / "dataset", telling, tmp_path)
+    assert beginning.fit(seen=700) == 0
+    assert beginning.fit(seen=900) == 270
 
 
 def test_an_encoder_that_hardly_tells_texts_apart_gets_no_head_of_huge_weights(

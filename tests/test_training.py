@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import BartConfig, BartModel, XLNetConfig, XLNetModel
 
 from miniml import data, manifest, training
 from miniml.classifier import Classifier
 from miniml.errors import InputError, StorageError
 from miniml.settings import TrainingSettings
+from tests import tiny
 from tests.conftest import TRAINING
 from tests.disks import small_disk
 
@@ -147,3 +149,41 @@ def test_a_disk_without_room_for_the_model_is_named_before_the_training(
         ):
             train(dataset_dir, tmp_path / "model", encoder, iterations=10_000_000)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_gives_its_encoders_states_too_is_validated_by_its_logits(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    config = BartConfig(
+        vocab_size=64,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,  # Its classifier reads this token, with which the tokenizer ends a text.
+        decoder_start_token_id=3,
+        forced_eos_token_id=3,
+    )
+    BartModel(config).save_pretrained(tmp_path / "bart")
+    tiny.write_tokenizer(tmp_path / "bart")
+    result = train(dataset_dir, tmp_path / "model", tmp_path / "bart", iterations=4)
+    assert 0 <= result.metrics["validation_accuracy"] <= 1
+
+
+def test_a_model_of_any_number_of_positions_is_cut_where_it_was_asked_for(
+    dataset_dir: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    XLNetModel(XLNetConfig(vocab_size=64, d_model=32, n_layer=1, n_head=2, d_inner=64)).save_pretrained(
+        tmp_path / "xlnet"
+    )
+    tiny.write_tokenizer(tmp_path / "xlnet")
+    train(dataset_dir, tmp_path / "model", tmp_path / "xlnet", iterations=2)
+    assert manifest.read(tmp_path / "model").arguments["used"]["max_length"] == TRAINING["max_length"]

@@ -119,7 +119,7 @@ def _attempt(
             )
         settings = limit.applied_to(settings)
     arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder)
-    if settings.linear_probe and not checkpoints.newest:
+    if settings.linear_probe and not settings.from_scratch and not checkpoints.newest:
         seen = arguments.max_steps * settings.batch_size * settings.gradient_accumulation
         fit_head(model, drawn, splits["train"], seen, objective, pretrained.tokenizer, device, bf16)
     trainer = ClassifierTrainer(model, arguments, splits, pretrained.tokenizer, target, objective)
@@ -174,5 +174,5 @@ def _fitting(
         settings.evaluations,
         measured,
         left,
-        beginning=lambda steps: per_text * texts_fitted_to(steps * in_step, rows),
+        beginning=lambda steps: per_text * texts_fitted_to(steps * in_step, rows, target.head.width),
     )

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from miniml.classifier import TOKENS_PER_BATCH, batches_of_like_length
+from miniml.progress import note
 from miniml.training.batches import EncodedTexts, collate
 from miniml.training.objective import Objective
 
@@ -22,7 +24,9 @@ SHARE = 0.3
 """Of the texts that training will see, those that the probe is fitted to at most. A text costs it a pass forward, a
 third of what a step costs: so it takes a tenth of the training's time."""
 FEWEST_TEXTS = 16
-"""Of fewer, a probe says more about them than about others."""
+FEWEST_PER_LABEL = 8
+"""Of fewer, a probe says more about them than about others, and is sure of it: MiniLM's on 18 texts of 77 classes began
+with a loss of 15, where guessing has 4."""
 WEIGHT_DECAY = 2e-3
 """Of the probe's weights, on the features as they are. An encoder that says nearly the same of all texts would else get
 a head of huge weights, and the first steps of fine-tuning would throw it about. MiniLM's come to a length of 4."""
@@ -57,30 +61,43 @@ def fit_head(
         takes one vector a text (a decoder's takes each token's).
     """
     layer = _last_layer(model, drawn)
-    taken = texts_fitted_to(seen, len(texts))
-    if layer is None or not taken:
+    taken = texts_fitted_to(seen, len(texts), model.config.num_labels)
+    if layer is None or not taken or _some_label_is_missing(texts.labels, taken):
+        note("the head begins at random")
         return 0
     features = _features(model, layer, texts.first(taken), tokenizer, device, bf16)
     if features is None:
+        note("the head begins at random")
         return 0
     _fit(layer, features, torch.from_numpy(texts.labels[:taken]), objective)
+    note(f"the head begins fitted to the encoder's features of {taken:,} texts")
     return taken
 
 
-def texts_fitted_to(seen: int, rows: int) -> int:
-    """How many texts a probe takes, of so many `rows`, before a training that sees `seen`."""
+def texts_fitted_to(seen: int, rows: int, labels: int) -> int:
+    """How many texts a probe takes, of so many `rows`, before a training that sees `seen`; 0 where that is too few."""
     taken = min(rows, MOST_TEXTS, int(SHARE * seen))
-    return taken if taken >= FEWEST_TEXTS else 0
+    return taken if taken >= max(FEWEST_TEXTS, FEWEST_PER_LABEL * labels) else 0
+
+
+def _some_label_is_missing(labels: npt.NDArray[Any], taken: int) -> bool:
+    """Whether the first texts lack a class that others have, of which a probe would say that there is none."""
+    return labels.ndim == 1 and len(np.unique(labels[:taken])) < len(np.unique(labels))
 
 
 def _last_layer(model: Any, drawn: set[str]) -> torch.nn.Linear | None:
     """The linear layer whose outputs are the logits, where it is random and the encoder is not."""
-    linear = [(name, part) for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
-    if not linear or all(weights in drawn for weights, _ in model.named_parameters()):
+    if all(weights in drawn for weights, _ in model.named_parameters()):
         return None
-    name, last = linear[-1]
-    gives_logits = f"{name}.weight" in drawn and last.out_features == model.config.num_labels
-    return last if gives_logits else None
+    # Some models list their head before their encoder; a head's own last layer is the last of it.
+    fitting = [
+        part
+        for name, part in model.named_modules()
+        if isinstance(part, torch.nn.Linear)
+        and f"{name}.weight" in drawn
+        and part.out_features == model.config.num_labels
+    ]
+    return fitting[-1] if fitting else None
 
 
 @torch.no_grad()

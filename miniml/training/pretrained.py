@@ -147,6 +147,8 @@ def _explained(settings: TrainingSettings) -> Iterator[None]:
 
 def _max_length(tokenizer: Any, config: Any, settings: TrainingSettings) -> int:
     positions = getattr(config, "max_position_embeddings", None) or math.inf
+    if positions < 0:  # XLNet's: any number of them.
+        positions = math.inf
     limit = min(tokenizer.model_max_length, positions)
     if settings.max_length > limit:
         note(f"max_length {settings.max_length} is more than the model takes: cutting at {limit:.0f} tokens")

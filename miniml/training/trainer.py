@@ -150,7 +150,8 @@ class ClassifierTrainer(Trainer):
             loss = self._objective.total(outputs.logits, inputs["labels"]) * share
         else:
             loss = self._plain.total(outputs.logits, inputs["labels"]) / len(inputs["labels"])
-        return (loss, outputs) if return_outputs else loss
+        # Some models, BART's kind, give the encoder's states too, which nobody asks for.
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Stands between the gradients and the step, on all processes alike."""
