@@ -6,6 +6,7 @@ is served, down to its tokenizer, its truncation and its label names.
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import re
@@ -156,7 +157,9 @@ class Classifier:
         """How many tokens each text has as a whole, also where the model reads fewer."""
         if not texts:
             return np.array([], dtype=np.int64)
-        whole = self._tokenizer(list(texts), truncation=False, return_attention_mask=False, verbose=False)
+        # A copy: a fast one keeps where to cut, and would cut nothing that `encode` gives it afterwards.
+        tokenizer = copy.deepcopy(self._tokenizer)
+        whole = tokenizer(list(texts), truncation=False, return_attention_mask=False, verbose=False)
         return np.array([len(ids) for ids in whole["input_ids"]], dtype=np.int64)
 
     def words(self, text: str) -> list[Span]:

@@ -41,6 +41,13 @@ def test_probabilities_equal_those_of_a_plain_transformers_pipeline_at_the_model
         assert ours.score == pytest.approx(max(theirs.values()), abs=1e-4)
 
 
+def test_a_long_text_is_cut_as_before_once_its_whole_length_was_asked_for(model_dir: Path) -> None:
+    classifier = Classifier.load(model_dir)
+    before = classifier.encode(["great " * 300])
+    assert classifier.lengths(["great " * 300]).tolist() == [302]
+    assert classifier.encode(["great " * 300])[0].tolist() == before[0].tolist()
+
+
 def test_answers_keep_the_order_of_the_questions(model_dir: Path) -> None:
     classifier = Classifier.load(model_dir)
     texts = [tiny.review(n % 2, n) + " very" * (n % 7) for n in range(40)]

@@ -368,8 +368,9 @@ def test_the_scripts_are_bash() -> None:
 
 
 def test_shellcheck_finds_nothing_in_the_scripts() -> None:
+    of_ci = [path for path in (ROOT / ".ci").iterdir() if path.is_file() and path.suffix != ".py"]
     done = subprocess.run(
-        [str(tool("shellcheck")), *MANIFESTS.glob("*.sh"), *(ROOT / ".ci").iterdir()],
+        [str(tool("shellcheck")), *MANIFESTS.glob("*.sh"), *of_ci],
         capture_output=True,
         text=True,
     )

@@ -32,7 +32,7 @@ def executed(reviews: Path, encoder: Path, tmp_path_factory: pytest.TempPathFact
         "iterations": 60,
         "batch_size": 16,
         "learning_rate": 1e-2,
-        "frozen_layers": 0,
+        "beat_baseline": False,
     }
     book = notebook()
     with pytest.MonkeyPatch.context() as patch:

@@ -223,7 +223,7 @@ def test_one_that_is_slower_than_it_was_measured_ends_in_time_and_is_repeated_wi
     assert manifest.read(limited).metrics["kept_step"] == 12
     write_trial_report(limited, limited.parent / "report.html")
     words = " ".join(Page(limited.parent / "report.html").words.split())
-    assert "ended early after step 12 of 30" in words
+    assert "after step 12 of 30" in words
     assert about["repeated_by"] in words
     again = train("again", iterations=30, evaluations=2, stop_at_step=12, best_by="last")
     assert "ending at step 12 of 30: stop_at_step says so" in capsys.readouterr().out
