@@ -283,3 +283,10 @@ def test_in_fp32_for_want_of_bf16_it_plans_anew_for_the_time_that_is_left(
     assert int(second) < int(first)
     assert used(limited)["planned_steps"] == int(second)
     assert used(limited)["precision"] == "fp32"
+
+
+def test_a_stop_after_the_last_step_is_told_of(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    train("model", iterations=4, stop_at_step=9)
+    assert (
+        "stop_at_step 9 comes after the last of the 4 steps: training to the end" in capsys.readouterr().out
+    )

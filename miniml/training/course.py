@@ -128,6 +128,11 @@ def _attempt(
     ending = Ending(settings.stop_at_step, limit, Processes.started())
     for callback in (history, selection, ending, *watchers):
         trainer.add_callback(callback)
+    if settings.stop_at_step > arguments.max_steps:
+        note(
+            f"stop_at_step {settings.stop_at_step:,} comes after the last of the {arguments.max_steps:,} steps: "
+            f"training to the end. Give iterations too, as the line said that told how to repeat a training"
+        )
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
     note(
         f"training {settings.model_id} · {rows:,} rows, {arguments.max_steps:,} steps of {settings.batch_size}"
