@@ -45,7 +45,8 @@ from tests.conftest import TRAINING
 from tests.predictor import NAME, Server, error_of, infer_message, running
 
 TEXTS = ["the food was great and tasty", "we loved the food and hated the rude staff", "it was the place"]
-LEARNING = {**TRAINING, "iterations": 120, "learning_rate": 5e-3}
+# The tiny encoder has no features to fit a head to; whether it learns from such a start depends on the rounding.
+LEARNING = {**TRAINING, "iterations": 120, "learning_rate": 5e-3, "linear_probe": False}
 COLUMNS: dict[Task, dict[str, str]] = {
     Task.MULTI_LABEL: {"label_column": "tags", "label_separator": "|"},
     Task.REGRESSION: {"label_column": "score"},
@@ -656,12 +657,12 @@ def test_the_compiled_pipeline_runs_from_the_labels_to_the_served_answer(
 ) -> None:
     source = request.getfixturevalue(name).source
     words = {"dataset-id": source, "model-id": encoder, "outputs": tmp_path, "ask": TEXTS[0]}
-    words |= {key.replace("_", "-"): value for key, value in LEARNING.items()}
+    words |= {key.replace("_", "-"): value for key, value in LEARNING.items() if value is not False}
     if name == "tagged":
         words |= {"label-column": "tags", "label-separator": "|", "min-accuracy": 0.8}
     else:
         words |= {"label-column": "score", "min-metrics": "r2=0.5"}
-    ended = pipeline("run", *(f"--{key}={value}" for key, value in words.items()))
+    ended = pipeline("run", "--no-linear-probe", *(f"--{key}={value}" for key, value in words.items()))
     assert ended.status == 0, ended.out + ended.err
     summary = json.loads((tmp_path / "latest" / "summary.json").read_text())
     assert summary["verdict"] == "approved", summary["reasons"]
