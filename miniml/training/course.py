@@ -25,12 +25,12 @@ from miniml.training.memory import memory_for, require_memory
 from miniml.training.objective import Objective
 from miniml.training.pretrained import Pretrained
 from miniml.training.processes import Processes
-from miniml.training.rehearsal import rehearse, texts_in_step
+from miniml.training.rehearsal import rehearse
 from miniml.training.selection import Selection
 from miniml.training.targets import Target
 from miniml.training.time_limit import Plan, TimeLimit, plan
 from miniml.training.trainable import choose_trainable, merged
-from miniml.training.trainer import ClassifierTrainer, DivergedError, training_arguments
+from miniml.training.trainer import ClassifierTrainer, DivergedError, texts_in_step, training_arguments
 from miniml.training_history import Points
 
 # On the disk: four of the weights as they are trained, four of their export: in float16 it would serve them less
@@ -120,7 +120,7 @@ def _attempt(
         settings = limit.applied_to(settings)
     arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder)
     if settings.linear_probe and not settings.from_scratch and not checkpoints.newest:
-        seen = arguments.max_steps * settings.batch_size * settings.gradient_accumulation
+        seen = arguments.max_steps * texts_in_step(arguments)
         fit_head(model, drawn, splits["train"], seen, objective, pretrained.tokenizer, device, bf16)
     trainer = ClassifierTrainer(model, arguments, splits, pretrained.tokenizer, target, objective)
     history = History(settings.evaluations)

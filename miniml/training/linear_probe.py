@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from miniml.classifier import TOKENS_PER_BATCH, batches_of_like_length
+from miniml.classifier import TOKENS_PER_BATCH, batches_of_like_length, padded
 from miniml.progress import note
-from miniml.training.batches import EncodedTexts, collate
+from miniml.training.batches import EncodedTexts
 from miniml.training.objective import Objective
 
 MOST_TEXTS = 2000
@@ -62,11 +62,10 @@ def fit_head(
     """
     layer = _last_layer(model, drawn)
     taken = texts_fitted_to(seen, len(texts), model.config.num_labels)
-    if layer is None or not taken or _some_label_is_missing(texts.labels, taken):
-        note("the head begins at random")
-        return 0
-    features = _features(model, layer, texts.first(taken), tokenizer, device, bf16)
-    if features is None:
+    features = None
+    if layer is not None and taken and not _some_label_is_missing(texts.labels, taken):
+        features = _features(model, layer, texts.first(taken), tokenizer, device, bf16)
+    if layer is None or features is None:
         note("the head begins at random")
         return 0
     _fit(layer, features, torch.from_numpy(texts.labels[:taken]), objective)
@@ -117,12 +116,12 @@ def _features(
     found: torch.Tensor | None = None
     try:
         for batch in batches_of_like_length([len(ids) for ids in token_ids], TOKENS_PER_BATCH):
-            inputs = collate(
-                tokenizer, [{"input_ids": token_ids[row], "labels": np.array(0)} for row in batch]
+            ids, mask = (
+                torch.from_numpy(array).to(device)
+                for array in padded(tokenizer, [token_ids[row] for row in batch])
             )
-            del inputs["labels"]
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
+                logits = model(input_ids=ids, attention_mask=mask).logits
             vectors = taken.pop().float().cpu()
             if vectors.shape != (len(batch), layer.in_features) or logits.shape[:-1] != (len(batch),):
                 return None

@@ -21,7 +21,7 @@ from miniml.training.objective import Objective
 from miniml.training.processes import Processes
 from miniml.training.targets import Target
 from miniml.training.time_limit import Measured, Tokens
-from miniml.training.trainer import TEXTS_IN_EVALUATION, ClassifierTrainer
+from miniml.training.trainer import TEXTS_IN_EVALUATION, ClassifierTrainer, texts_in_step
 
 # Which steps of an epoch, of all by their padded tokens: the middle of each fifth, that of the third first, so that a
 # rehearsal which has to be short has seen a step like most.
@@ -76,12 +76,6 @@ def rehearse(
     trainer.accelerator.free_memory()
     taken = [(int(tokens[step]), took) for step, took in zip(steps, stopwatch.seconds, strict=False)]
     return tokens, Measured(taken[WARM_UP:] or taken[-1:], looking, ending)
-
-
-def texts_in_step(arguments: TrainingArguments) -> int:
-    """The texts of an optimizer step, of all processes."""
-    of_a_process = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-    return of_a_process * int(arguments.world_size)
 
 
 def padded_tokens(lengths: Tokens, arguments: TrainingArguments) -> Tokens:

@@ -88,9 +88,7 @@ class ClassifierTrainer(Trainer):
         self._validation = splits["validation"]
         self._order = LengthGrouped(
             splits["train"].lengths,
-            texts_in_step=arguments.train_batch_size
-            * arguments.gradient_accumulation_steps
-            * arguments.world_size,
+            texts_in_step=texts_in_step(arguments),
             seed=arguments.seed,
         )
         self.add_callback(_NextEpoch(self._order))
@@ -220,6 +218,12 @@ def training_arguments(
         dataloader_pin_memory=device.type == "cuda",
         seed=settings.seed,
     )
+
+
+def texts_in_step(arguments: TrainingArguments) -> int:
+    """The texts of an optimizer step, of all processes."""
+    of_a_process = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    return of_a_process * int(arguments.world_size)
 
 
 def _measures(target: Target, prediction: EvalPrediction) -> dict[str, float]:
