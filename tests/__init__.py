@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def _make_alike() -> None:
     home = tempfile.mkdtemp(prefix="home-of-tests-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ["HOME"] = home
+    # A script that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # A tiny model's steps are too short to share: on two threads that wait for each other they take five times as long.
     os.environ["OMP_NUM_THREADS"] = "1"
 
