@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from miniml import data, manifest, training
 from miniml.errors import InputError
 from miniml.settings import TrainingSettings
 from miniml.tracking import MlflowExperiment, TensorBoardFolder, targets
-from miniml.training.tracking import MlflowTracker, RunDescription
+from miniml.training.tracking import MlflowTracker, RunDescription, TensorBoardTracker, Tracker
 from tests import patience
 from tests.conftest import TRAINING
 from tests.disks import small_disk
@@ -199,7 +200,7 @@ def test_a_disk_that_fills_up_with_curves_costs_no_training(
 class Course:
     """A training without a model: what the trainer tells a tracker of it."""
 
-    def __init__(self, tracker: MlflowTracker, folder: Path, begin: int = 0) -> None:
+    def __init__(self, tracker: Tracker, folder: Path, begin: int = 0) -> None:
         self._tracker, self._arguments = tracker, TrainingArguments(str(folder), report_to=[])
         self._state = TrainerState(global_step=begin, max_steps=100)
         tracker.on_train_begin(self._arguments, self._state, TrainerControl())
@@ -262,6 +263,20 @@ def test_a_killed_training_is_one_run_and_one_folder_in_the_end(
     read = EventAccumulator(str(folder))
     read.Reload()
     assert [event.step for event in read.Scalars("train/loss")] == list(range(1, 13))
+
+
+def test_tensorboard_reads_a_training_taken_up_again_within_the_second_in_the_order_of_its_steps(
+    tmp_path: Path,
+) -> None:
+    target, run = TensorBoardFolder(tmp_path), RunDescription("reviews", "id", {}, {})
+    Course(TensorBoardTracker(target, run), tmp_path).go_on(3)  # and then its process is killed
+    [earlier] = (tmp_path / "reviews").iterdir()
+    name = f"events.out.tfevents.{int(time.time())}.~a-host-that-sorts-last"
+    earlier.rename(earlier.with_name(name))
+    Course(TensorBoardTracker(target, run), tmp_path, begin=3).go_on(2)
+    read = EventAccumulator(str(tmp_path / "reviews"))
+    read.Reload()
+    assert [event.step for event in read.Scalars("train/loss")] == [1, 2, 3, 4, 5]
 
 
 def test_a_training_that_begins_anew_in_another_precision_is_a_run_that_failed_and_another(

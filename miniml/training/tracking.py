@@ -131,7 +131,10 @@ class TensorBoardTracker(Tracker):
         from torch.utils.tensorboard import SummaryWriter  # Only here: it needs the extra.
         from transformers.integrations.integration_utils import TensorBoardCallback
 
-        # What was logged of the steps that are now taken again is not shown any more.
+        # What was logged of the steps that are now taken again is not shown any more. TensorBoard reads a folder's
+        # files in the order of their names, which begin with the second in which each was opened.
+        while any(self._folder.glob(f"*.tfevents.{int(time.time())}.*")):
+            time.sleep(0.05)
         self._writer = SummaryWriter(str(self._folder), purge_step=state.global_step + 1)
         self._callback = TensorBoardCallback(self._writer)  # type: ignore[no-untyped-call]
         self._callback.on_train_begin(args, state, TrainerControl(), model=model)
