@@ -33,13 +33,21 @@ class Outcome:
     """Of the training (see `miniml.training.TrainingResult`); empty where it came to nothing."""
     failure: str = ""
     """Why there is no model; empty where there is one."""
-    stopped: str = ""
-    """Where it ended before its last step: "step 15 of 60"."""
+    steps: int = 0
+    """That it was trained for; 0 where it came to nothing."""
+    planned_steps: int = 0
+    """More than its steps where it ended early."""
 
     @property
     def seconds(self) -> float:
         """Of the training; 0 where it came to nothing."""
         return self.metrics.get("train_seconds", 0.0)
+
+    @property
+    def stopped(self) -> str:
+        """Where it ended before its last step: "step 15 of 60"; empty where it came to the end."""
+        early = self.steps < self.planned_steps
+        return f"step {self.steps:,} of {self.planned_steps:,}" if early else ""
 
     def on_validation(self, figure: str) -> float:
         """Its accuracy, loss and so on; nan where there is none."""
@@ -95,6 +103,8 @@ class SearchResult:
                 "seconds": outcome.seconds,
                 "failure": outcome.failure,
                 "stopped": outcome.stopped,
+                "steps": outcome.steps,
+                "planned_steps": outcome.planned_steps,
                 "won": outcome is self.winner,
             }
             for outcome in self.outcomes
@@ -117,10 +127,8 @@ def read_outcome(folder: Path, plan: Sequence[Trial]) -> Outcome:
     signed = manifest.read(folder)
     number, trial = _planned(folder, signed.arguments["training"], plan)
     used = signed.arguments.get("used", {})
-    stopped = (
-        f"step {used['ended_at_step']:,} of {used['planned_steps']:,}" if "ended_at_step" in used else ""
-    )
-    return Outcome(number, trial, folder, signed.metrics, stopped=stopped)
+    planned = used.get("planned_steps", 0)
+    return Outcome(number, trial, folder, signed.metrics, "", used.get("ended_at_step", planned), planned)
 
 
 def _planned(folder: Path, training: dict[str, Any], plan: Sequence[Trial]) -> tuple[int, Trial]:

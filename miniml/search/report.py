@@ -55,6 +55,7 @@ def write_report(
         by_share=result.picked_by in SHARES,
         failed=sum(bool(one.failure) for one in result.outcomes),
         stopped=sum(bool(one.stopped) for one in result.outcomes),
+        unlike=settings.stop_early and len({one.planned_steps for one in result.outcomes if one.steps}) > 1,
         seconds=sum(one.seconds for one in result.outcomes),
         scale=Scale(_below(known), 1.0) if known else None,
         pictures={name: _picture(name, space[name], result, figures) for name in varied},

@@ -201,9 +201,9 @@ class TimeLimit:
 
         Where that cannot be known beforehand, it is also said how the same model is made again.
         """
-        ended = {"planned_steps": steps, "ended_at_step": reached} if reached < steps else {}
+        ended = {"ended_at_step": reached} if reached < steps else {}
         if self.plan is None:
-            return ended
+            return {"planned_steps": steps, **ended}
         stop = f" --stop-at-step {reached}" if ended else ""
         again = f"--iterations {steps} --evaluations {self.plan.evaluations}{stop} --time-limit 0"
         if ended or not self.plan.whole:
