@@ -65,6 +65,15 @@ def _where_expected(
     return math.exp((cold + hot) / 2)
 
 
+def remark_on(temperature: float) -> str:
+    """What a temperature at one of its bounds says of the model; empty for any other."""
+    if math.isclose(temperature, HOTTEST, rel_tol=1e-3):
+        return "the highest there is: on validation the model's answers are no better than guessing"
+    if math.isclose(temperature, COLDEST, rel_tol=1e-3):
+        return "the lowest there is: on validation the model is right far more often than its own probabilities say"
+    return ""
+
+
 def logistic(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """The probability of each of `logits` by itself."""
     found: npt.NDArray[np.floating] = (1 + np.tanh(logits / 2)) / 2  # which overflows for none

@@ -52,6 +52,9 @@ def test_a_model_that_knows_nothing_gets_the_hottest_temperature_and_one_row_is_
     rows = np.array([[4.0, -4.0]] * 10, dtype=np.float32)
     assert calibration.fit_temperature(rows, [0, 1] * 5) == pytest.approx(calibration.HOTTEST, rel=1e-6)
     assert calibration.COLDEST <= calibration.fit_temperature(rows[:1], [0]) <= calibration.HOTTEST
+    hottest = calibration.fit_temperature(rows, [0, 1] * 5)
+    assert "no better than guessing" in calibration.remark_on(hottest)
+    assert calibration.remark_on(1.3) == ""
 
 
 def test_training_leaves_a_temperature_that_is_signed_with_the_model(model_dir: Path) -> None:

@@ -135,6 +135,8 @@ def fine_tune(
             for tracker in trackers:
                 tracker.finish(result.digest, metrics)
             note(_told(summary.task, result))
+            if remark := calibration.remark_on(metrics.get("temperature", 1.0)):
+                note(f"temperature {metrics['temperature']:.3g} is {remark}")
     return processes.told_by_the_first(result)
 
 

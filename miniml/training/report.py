@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from miniml import __version__
+from miniml import __version__, calibration
 from miniml.curves import gradient_curve, learning_rate_curve, loss_curve, validation_curve
 from miniml.drawing import svg, template
 from miniml.manifest import Manifest
@@ -73,6 +73,7 @@ def write_report(model: Manifest, points: Points, path: Path) -> None:
         most_classes=MOST_CLASSES,
         settings=_settings(model),
         used=model.arguments["used"],
+        temperature_remark=calibration.remark_on(model.metrics.get("temperature", 1.0)),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
