@@ -24,7 +24,7 @@ setup: $(VENV)/installed-run  ## Install what `make run` needs into .venv (TORCH
 setup-dev: $(VENV)/installed-dev  ## Install what tests, checks and benchmarks need as well
 
 $(VENV)/installed-%: pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@[ "$$($(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))')" = True ] || \
 	  { echo "error: PYTHON ($(PYTHON)) is not Python 3.11 or newer; set PYTHON=<one that is>" >&2; exit 1; }
 	@$(PYTHON) .ci/setup.py $*
 
