@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 
 
 class PredictionCache:
-    """Probabilities by model digest and text, the least recently used going first."""
+    """Probabilities of one model by text, the least recently used going first.
 
-    def __init__(self, settings: CacheSettings, digest: str) -> None:
-        self._model = bytes.fromhex(digest)[:32]
+    Who may ask can tell by an answer's haste, and by `/metrics`, that a text was asked before: decision 28.
+    """
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self._secret = secrets.token_bytes(32)  # so that nobody can look for two texts of one key
         self._entries: Entries | None = (
             TTLCache(settings.entries, settings.ttl_s) if settings.entries else None
         )
@@ -35,8 +39,8 @@ class PredictionCache:
     def put(self, text: str, probabilities: Probabilities) -> None:
         """Keeps the answer, if answers are kept."""
         if self._entries is not None:
-            self._entries[self._key(text)] = probabilities
+            self._entries[self._key(text)] = probabilities.copy()  # and not all of its request's
 
     def _key(self, text: str) -> bytes:
         # A hash, so that no entry is larger than another and no text stays in memory.
-        return hashlib.blake2b(text.encode(), key=self._model, digest_size=16).digest()
+        return hashlib.blake2b(text.encode(), key=self._secret, digest_size=16).digest()

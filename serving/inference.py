@@ -62,7 +62,7 @@ class Inference:
         self.classifier = classifier
         self._queue = queue
         self.limits = limits
-        self._cache = PredictionCache(cache, self.digest)
+        self._cache = PredictionCache(cache)
         self._waiting = Waiting(TOKENS_AT_A_TIME)
         self.queued = 0
         self.tokens_per_second = float("inf")

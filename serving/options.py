@@ -36,7 +36,12 @@ def parsed() -> argparse.Namespace:
         help="texts that may wait; beyond them the answer is 503",
     )
     add("--request_timeout", type=float, default=queue.timeout_s, help="seconds in which to answer a request")
-    add("--cache_entries", type=int, default=cache.entries, help="answers that are kept; 0 keeps none")
+    add(
+        "--cache_entries",
+        type=int,
+        default=cache.entries,
+        help="answers that are kept; clients can tell that a text was asked before, so 0, the default, keeps none",
+    )
     add("--cache_ttl", type=float, default=cache.ttl_s, help="seconds for which an answer is kept")
     add("--token_file", type=Path, help="a file with the token to ask clients for (or MINIML_TOKEN)")
     add("--no_access_log", dest="access_log", action="store_false", help="no line of JSON for each request")

@@ -34,8 +34,11 @@ class QueueSettings:
 class CacheSettings:
     """How many answers are kept, and for how long."""
 
-    entries: int = 10_000
-    """0 keeps none. An entry takes some 200 bytes and 4 a label; the text is not kept, but its hash."""
+    entries: int = 0
+    """0 keeps none. Whoever may ask can tell whether an answer was kept, and so what others have asked (decision 28).
+
+    An entry takes some 200 bytes and 4 a label; the text is not kept, but its hash.
+    """
     ttl_s: float = 600.0
 
 

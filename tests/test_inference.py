@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from miniml.classifier import Classifier
 from miniml.engines import REFERENCE, Engine, Logits, TokenIds
@@ -86,7 +87,8 @@ def test_requests_that_came_while_the_engine_was_busy_share_a_batch(
         asked += [asyncio.create_task(inference.predict([text])) for text in texts[1:]]
         while inference.queued < 9:
             await asyncio.sleep(0.001)
-        await inference.predict([])  # behind the others at the tokenizer
+        await inference.words("food")  # behind the others at the tokenizer
+        await asyncio.sleep(0)
         engine.go.set()
         answers = [(await task)[0] for task in asked]
         for answer, expected in zip(answers, classifier.predict(texts), strict=True):
@@ -146,7 +148,8 @@ def test_a_request_that_cannot_be_answered_in_time_does_not_wait_for_it(
         second = asyncio.create_task(inference.predict(["the food was great " * 5] * 4))
         while inference.queued < 5:
             await asyncio.sleep(0.001)
-        await inference.predict([])
+        await inference.words("food")  # behind the second at the tokenizer
+        await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match=r"longer than the [\d.]+ s that are left"):
             await inference.predict(["the food was great " * 5] * 4, timeout_s=patience.SECONDS)
         engine.go.set()
@@ -191,6 +194,19 @@ def test_an_engine_that_fails_fails_the_batch_and_not_the_next(
         assert len(await inference.predict(["good"])) == 1
 
     in_loop(work)
+
+
+def test_no_answer_is_kept_unless_that_is_asked_for(classifier: Classifier, model_dir: Path) -> None:
+    inference, engine = started(classifier, model_dir, CacheSettings())
+    engine.go.set()
+    counted = REGISTRY.get_sample_value("miniml_cache_total", {"result": "miss"})
+
+    async def work() -> None:
+        assert await inference.predict(["good"]) == await inference.predict(["good"])
+
+    in_loop(work)
+    assert engine.batches == [1, 1]
+    assert REGISTRY.get_sample_value("miniml_cache_total", {"result": "miss"}) == counted
 
 
 def test_a_text_that_was_answered_lately_is_answered_from_the_cache(
