@@ -216,7 +216,7 @@ class Deadlines(aio.ServerInterceptor):  # type: ignore[misc]
             return None
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
-            deadline.remaining.set(context.time_remaining())
+            deadline.begin(context.time_remaining())
             return await handler.unary_unary(request, context)
 
         return grpc.unary_unary_rpc_method_handler(

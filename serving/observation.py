@@ -123,7 +123,7 @@ class Observation:
             if seconds is None:
                 await _bad_timeout(scope, receive, noting_send)
                 return
-            deadline.remaining.set(seconds if math.isfinite(seconds) else None)
+            deadline.begin(seconds if math.isfinite(seconds) else None)
             await self._app(scope, receive, noting_send)
         finally:
             record.end(_outcome(status))

@@ -42,7 +42,7 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
         Raises:
             InvalidInput: the request holds no texts; the message says what it holds instead.
         """
-        timeout_s = deadline.remaining.get()
+        timeout_s = deadline.remaining()
         if isinstance(payload, InferRequest):
             texts = v2_texts(payload, self._form.outputs)
             return self._v2_answer(payload, await self._inference.predict(texts, timeout_s=timeout_s))

@@ -49,13 +49,13 @@ def questions(inference: Inference) -> APIRouter:
     @router.post("/predict", response_model=form.answer)
     async def predict(question: Question) -> Any:
         texts = [checked_text("text", question.text)]
-        (prediction,) = await inference.predict(texts, timeout_s=deadline.remaining.get())
+        (prediction,) = await inference.predict(texts, timeout_s=deadline.remaining())
         return form.answer(**asdict(prediction))
 
     @router.post("/explain", response_model=form.explained)
     async def why(question: Question) -> Any:
         text = checked_text("text", question.text)
-        explanation = await explain(inference, text, timeout_s=deadline.remaining.get())
+        explanation = await explain(inference, text, timeout_s=deadline.remaining())
         return form.explanation(explanation.prediction, explanation.of, explanation.pieces)
 
     return router
