@@ -32,6 +32,10 @@ SECONDS_OF_PASSES = 0.02
 # Batches at the same time under load. Threads of one batch wait for each other after every layer, and all of them for
 # one that the event loop or a client holds up; those of another batch do not.
 LANES = 2
+# Tokens of two texts of which the short one is asked alone and then beside the long one, and how far the answers may
+# lie apart, as TOLERANCE says it: rounding comes to a hundredth of it, padding that is not masked to much more.
+PADDED = (8, 64)
+TOLERANCE_OF_PADDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ class Choice:
     table: str
     tokens_per_second: float
     """In batches."""
+    pads: bool
+    """Whether a text gets the answer that it gets alone when it is padded to the length of others."""
 
 
 def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -> Choice:
@@ -121,7 +127,15 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
         _lanes(classifier, engines[batched.engine], threads, shapes[0]) or [fastest],
         _table(trials, shapes, single.engine, batched.engine),
         sum(len(ids) for ids in shapes[-1]) / batched.seconds[-1],
+        _pads(classifier),
     )
+
+
+def _pads(classifier: Classifier) -> bool:
+    """Of the reference; the others were found to agree with it."""
+    short, long = classifier.made_up(*PADDED)
+    alone, beside = classifier.scaled([short]), classifier.scaled([short, long])[:1]
+    return classifier.head.disagreement(beside, alone) <= TOLERANCE_OF_PADDING
 
 
 def _lanes(classifier: Classifier, engine: Engine, threads: int, warming: list[TokenIds]) -> list[Classifier]:

@@ -6,15 +6,20 @@ Every request of every protocol comes through here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from kserve.errors import InvalidInput
 
 from miniml.classifier import Classifier, Probabilities, Span
 from miniml.errors import MinimlError
@@ -32,6 +37,8 @@ from serving.waiting import Request, Text, Waiting
 TOKENS_AT_A_TIME = 2048
 # How much the newest batch tells of the engine's speed, against all those before.
 WEIGHT_OF_THE_NEWEST = 0.1
+
+logger = logging.getLogger(__name__)
 
 
 class InferenceError(MinimlError):
@@ -90,7 +97,7 @@ class Inference:
         client has left for the answer.
 
         Raises:
-            InvalidInput: more, or longer, texts than a request may have.
+            InvalidInput: more, or longer, texts than a request may have, or one that has no token.
             OverloadedError: the queue is full, or the answer would come too late.
             InferenceError: whatever the model raised. A fixed text, because KServe's own handlers put the
                 text of some exceptions (torch's NotImplementedError is one) into the client's answer.
@@ -109,18 +116,18 @@ class Inference:
         """Each text's probabilities, or number, shape [width], for texts that nobody sent: without limits or count.
 
         Raises:
+            InvalidInput: a text has no token.
             OverloadedError: as `predict` does.
             InferenceError: likewise.
         """
         rows = [self._cache.get(text) for text in texts]
-        unknown = [place for place, row in enumerate(rows) if row is None]
+        unknown = {place: texts[place] for place, row in enumerate(rows) if row is None}
         if record := observation.current.get():
             record.texts += len(texts)
             record.cached += len(texts) - len(unknown)
         if unknown:
-            asked = [texts[place] for place in unknown]
             timeout_s = min(self._queue.timeout_s, timeout_s if timeout_s is not None else math.inf)
-            for place, row in zip(unknown, await self._ask(asked, timeout_s), strict=True):
+            for place, row in zip(unknown, await self._ask(unknown, timeout_s), strict=True):
                 rows[place] = row
                 self._cache.put(texts[place], row)
         return [row for row in rows if row is not None]
@@ -135,7 +142,8 @@ class Inference:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._tokenizing, self.classifier.words, text)
 
-    async def _ask(self, texts: Sequence[str], timeout_s: float) -> Probabilities:
+    async def _ask(self, texts: Mapping[int, str], timeout_s: float) -> Probabilities:
+        """The rows of `texts`, which have their places in the request."""
         deadline = time.monotonic() + timeout_s
         self._admit(len(texts))
         try:
@@ -148,16 +156,23 @@ class Inference:
                 self._waiting.drop(request)  # what is left of it where it ends without an answer
         except TimeoutError as error:
             raise self._overloaded(f"The answer was not ready within {timeout_s:g} s.") from error
-        except OverloadedError:
+        except (InvalidInput, OverloadedError):
             raise
         except Exception as error:
             raise InferenceError(f"inference failed on {len(texts)} text(s)") from error
         finally:
             self._count(-len(texts))
 
-    async def _encoded(self, texts: Sequence[str]) -> Request:
+    async def _encoded(self, texts: Mapping[int, str]) -> Request:
         loop = asyncio.get_running_loop()
-        token_ids = await loop.run_in_executor(self._tokenizing, self.classifier.encode, texts)
+        asked = list(texts.values())
+        token_ids = await loop.run_in_executor(self._tokenizing, self.classifier.encode, asked)
+        for place, ids in zip(texts, token_ids, strict=True):
+            # An engine that is given nothing fails, or answers with what it still holds of another batch.
+            if not len(ids):
+                raise InvalidInput(
+                    f"text {place} is empty, or has nothing that this model reads. Send a text with a word in it."
+                )
         return Request.of(token_ids, self.classifier.head.width, loop.create_future())
 
     def _admit(self, texts: int) -> None:
@@ -187,6 +202,8 @@ class Inference:
             choice = choose(self.classifier, model_dir, engine, threads)
             self.classifier, self.tokens_per_second = choice.classifier, choice.tokens_per_second
             self._waiting.budget = TOKENS_AT_A_TIME // len(choice.lanes)
+            if not choice.pads:
+                self._waiting.padding = 0
             chosen.set_result(choice)
         except BaseException as error:  # it is start's to raise
             chosen.set_exception(error)
@@ -205,13 +222,19 @@ class Inference:
     def _run_batch(self, batch: list[Text], classifier: Classifier) -> None:
         began = time.monotonic()
         try:
-            rows: Probabilities | Exception = classifier.run([text.token_ids for text in batch])
+            rows = _answers(classifier, batch)
         except Exception as error:  # it belongs to the requests, and the thread goes on
-            rows = error
+            requests = _by_request(batch)
+            if len(requests) == 1:
+                _tell(batch, partial(_fail, batch, error))
+                return
+            # One of them may be to blame, and the others are not to share it.
+            logger.warning("%s in a batch of %d requests; now one by one", type(error).__name__, len(requests))
+            for texts in requests:
+                self._run_batch(texts, classifier)
+            return
         self._measure(batch, began)
-        loops = {text.request.answer.get_loop() for text in batch}
-        for loop in loops:
-            loop.call_soon_threadsafe(_deliver, batch, rows)
+        _tell(batch, partial(_deliver, batch, rows))
 
     def _measure(self, batch: list[Text], began: float) -> None:
         tokens = sum(len(text.token_ids) for text in batch)
@@ -219,14 +242,44 @@ class Inference:
         speed = self._waiting.running * tokens / max(time.monotonic() - began, 1e-6)
         self.tokens_per_second += WEIGHT_OF_THE_NEWEST * (speed - self.tokens_per_second)
         BATCH_TEXTS.observe(len(batch))
-        BATCH_TOKENS.observe(len(batch) * max(len(text.token_ids) for text in batch))
+        BATCH_TOKENS.observe(_padded_tokens(batch))
         for text in batch:
             WAIT.observe(began - text.queued)
 
 
-def _deliver(batch: list[Text], rows: Probabilities | Exception) -> None:
-    for place, text in enumerate(batch):
-        if isinstance(rows, Exception):
-            text.request.fail(rows)
+def _by_request(batch: Sequence[Text]) -> list[list[Text]]:
+    parts: dict[Request, list[Text]] = {}
+    for text in batch:
+        parts.setdefault(text.request, []).append(text)
+    return list(parts.values())
+
+
+def _padded_tokens(batch: Sequence[Text]) -> int:
+    return len(batch) * max(len(text.token_ids) for text in batch)
+
+
+def _answers(classifier: Classifier, batch: Sequence[Text]) -> Probabilities:
+    rows = classifier.run([text.token_ids for text in batch])
+    if rows.shape != (len(batch), classifier.head.width):
+        raise InferenceError(f"the engine answered {len(batch)} text(s) with an array of shape {rows.shape}")
+    return rows
+
+
+def _tell(batch: Sequence[Text], outcome: Callable[[], None]) -> None:
+    """Has the event loop that the batch came from hand the outcome to its requests."""
+    for loop in {text.request.answer.get_loop() for text in batch}:
+        with suppress(RuntimeError):  # it is closed, and nobody waits there
+            loop.call_soon_threadsafe(outcome)
+
+
+def _fail(batch: Sequence[Text], error: Exception) -> None:
+    for text in batch:
+        text.request.fail(error)
+
+
+def _deliver(batch: Sequence[Text], rows: Probabilities) -> None:
+    for text, row in zip(batch, rows, strict=True):
+        if np.isfinite(row).all():
+            text.request.put(text.place, row)
         else:
-            text.request.put(text.place, rows[place])
+            text.request.fail(InferenceError("the engine answered a text with what is no number"))

@@ -80,6 +80,8 @@ class Waiting:
         """Batches that were taken and are not done."""
         self.budget = token_budget
         """Of a batch, in tokens once it is padded."""
+        self.padding = TOKENS_OF_A_PASS
+        """That one more text may cost a batch, in tokens; 0 keeps to texts of one length."""
         self._requests: list[Request] = []
         self._changed = threading.Condition()
 
@@ -111,7 +113,7 @@ class Waiting:
             while not self._requests:
                 self._changed.wait()
             window = list(islice(_in_turns([request.waiting for request in self._requests]), WINDOW))
-            batch = of_like_length(window, self.budget)
+            batch = of_like_length(window, self.budget, self.padding)
             for request in {id(text.request): text.request for text in batch}.values():
                 self._remove(request, [text for text in batch if text.request is request])
             self.running += 1
@@ -143,8 +145,11 @@ def _in_turns(lines: Sequence[Sequence[Text]]) -> Iterator[Text]:
     return (text for turn in zip_longest(*lines) for text in turn if text is not None)
 
 
-def of_like_length(window: Sequence[Text], budget: int) -> list[Text]:
-    """The first of `window` and those nearest to it in length, within `budget` tokens once they are padded."""
+def of_like_length(window: Sequence[Text], budget: int, padding: int) -> list[Text]:
+    """The first of `window` and those nearest to it in length, within `budget` tokens once they are padded.
+
+    None of them adds more than `padding` tokens that are no text's.
+    """
     line = sorted(window, key=lambda text: len(text.token_ids))
     lengths = [len(text.token_ids) for text in line]
     low = high = next(place for place, text in enumerate(line) if text is window[0])
@@ -155,6 +160,6 @@ def of_like_length(window: Sequence[Text], budget: int) -> list[Text]:
             wider.append((longest - lengths[low - 1], low - 1, high))
         if high + 1 < len(line) and (count + 1) * lengths[high + 1] <= budget:
             wider.append(((lengths[high + 1] - longest) * count, low, high + 1))
-        if not wider or min(wider)[0] > TOKENS_OF_A_PASS:
+        if not wider or min(wider)[0] > padding:
             return line[low : high + 1]
         _, low, high = min(wider)

@@ -122,3 +122,12 @@ def test_a_batch_is_known_to_be_alone_until_another_runs_or_waits(loop: asyncio.
     assert not waiting.all_taken  # two run
     waiting.done()
     assert waiting.all_taken
+
+
+def test_texts_of_one_length_only_go_together_where_padding_would_change_their_answers(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    waiting = Waiting(token_budget=1000)
+    waiting.padding = 0
+    waiting.add(request([10, 11, 10, 400, 11], loop))
+    assert [lengths(waiting.take()) for _ in range(3)] == [[10, 10], [11, 11], [400]]
