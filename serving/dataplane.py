@@ -47,6 +47,10 @@ class CarefulDataPlane(DataPlane):  # type: ignore[misc]  # KServe ships no type
         """What the server is; KServe's lists the extension that we closed, and not the one that works."""
         return {**super().metadata(), "extensions": ["binary_tensor_data"]}
 
+    async def live(self) -> dict[str, str]:
+        """Whether it should go on: a server whose model will answer no more should be started anew."""
+        return {"status": "alive" if await self.ready() else "dead"}
+
     async def ready(self) -> bool:
         """Whether every model is; KServe's says yes without looking."""
         return all([await self._model_registry.is_model_ready(name) for name in self._model_registry.models])

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from kserve.errors import InvalidInput, ModelNotFound
+from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady, ServerNotLive, ServerNotReady
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 # Names of fields that a protocol has; a message names no others.
 FIELDS = ("id", "parameters", "inputs", "outputs", "name", "shape", "datatype", "data", "text")
+
+# Mistakes of a client, and what probes are told, of which the log has the reason once.
+NOT_OURS = (InvalidInput, ModelNotFound, NotImplementedError, ModelNotReady, ServerNotLive, ServerNotReady)
 
 
 def install(app: FastAPI) -> None:
@@ -68,9 +71,9 @@ def places(error: BaseException) -> str:
 
 
 def is_ours_to_mend(record: logging.LogRecord) -> bool:
-    """Whether to keep a line of KServe's log: it writes a traceback for each mistake of a client."""
+    """Whether to keep a line of KServe's log: it writes a traceback for each mistake of a client, and each probe."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, InvalidInput | ModelNotFound | NotImplementedError)
+    return not isinstance(error, NOT_OURS)
 
 
 def _refusal(status: int, error: str) -> JSONResponse:

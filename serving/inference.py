@@ -28,6 +28,7 @@ from serving import observation
 from serving.cache import PredictionCache
 from serving.engine_choice import AUTO, Choice, choose
 from serving.forms import FORMS
+from serving.health import Worker
 from serving.limits import require_within
 from serving.metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
 from serving.settings import CacheSettings, Limits, QueueSettings
@@ -37,6 +38,8 @@ from serving.waiting import Request, Text, Waiting
 TOKENS_AT_A_TIME = 2048
 # How much the newest batch tells of the engine's speed, against all those before.
 WEIGHT_OF_THE_NEWEST = 0.1
+# As many times what a batch should take, it may: other programs and a container's quota slow it down.
+SLOWER = 20
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +76,8 @@ class Inference:
         self._waiting = Waiting(TOKENS_AT_A_TIME)
         self.queued = 0
         self.tokens_per_second = float("inf")
+        self._workers: list[Worker] = []
+        self._trouble = ""
         # One thread: a tokenizer is not made to be called by two.
         self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
 
@@ -83,9 +88,7 @@ class Inference:
             InputError: `engine` cannot be used; see `engine_choice.choose`.
         """
         chosen: Future[Choice] = Future()
-        threading.Thread(
-            target=self._run, args=(model_dir, engine, chosen), name="engine", daemon=True
-        ).start()
+        self._spawn(self._run, model_dir, engine, chosen)
         choice = chosen.result()
         MODEL.info({"digest": self.digest, "engine": choice.classifier.engine.name})
         return choice
@@ -137,6 +140,15 @@ class Inference:
         """That can be answered together."""
         return min(self.limits.texts, self._queue.texts)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether every thread that answers still does; the log says once what is wrong."""
+        trouble = next((worker.trouble for worker in self._workers if worker.trouble), "")
+        if trouble and trouble != self._trouble:
+            logger.error("%s. This server should be started anew.", trouble)
+        self._trouble = trouble
+        return not trouble
+
     async def words(self, text: str) -> list[Span]:
         """The words of `text` that the model reads; see `Classifier.words`."""
         loop = asyncio.get_running_loop()
@@ -176,6 +188,8 @@ class Inference:
         return Request.of(token_ids, self.classifier.head.width, loop.create_future())
 
     def _admit(self, texts: int) -> None:
+        if not self.healthy:
+            raise self._overloaded("The model does not answer.")
         if self.queued + texts > self._queue.texts:
             raise self._overloaded(f"{self.queued} texts wait already, of the {self._queue.texts} that may.")
         self._count(texts)
@@ -194,7 +208,14 @@ class Inference:
     def _overloaded(self, reason: str) -> OverloadedError:
         return OverloadedError(reason, max(1, math.ceil(self._waiting.tokens / self.tokens_per_second)))
 
-    def _run(self, model_dir: Path, engine: str, chosen: Future[Choice]) -> None:
+    def _spawn(self, work: Callable[..., None], *more: Any) -> None:
+        """Runs `work` on a thread that is watched; it gets its `Worker` first."""
+        worker = Worker("the engine")
+        worker.thread = threading.Thread(target=work, args=(worker, *more), name="engine", daemon=True)
+        worker.thread.start()
+        self._workers.append(worker)
+
+    def _run(self, worker: Worker, model_dir: Path, engine: str, chosen: Future[Choice]) -> None:
         """The engine's thread. Its number of threads is set here because OpenMP keeps it by thread."""
         try:
             threads = usable_processors(torch.get_num_threads())
@@ -209,20 +230,21 @@ class Inference:
             chosen.set_exception(error)
             return
         for lane in choice.lanes[1:]:
-            threading.Thread(target=self._work, args=(lane,), name="engine", daemon=True).start()
-        self._work(choice.lanes[0])
+            self._spawn(self._work, lane)
+        self._work(worker, choice.lanes[0])
 
-    def _work(self, lane: Classifier) -> None:
+    def _work(self, worker: Worker, lane: Classifier) -> None:
         """Runs batches: on all threads one that is alone, and else on the lane's."""
         while True:
             batch = self._waiting.take()
-            self._run_batch(batch, self.classifier if self._waiting.all_taken else lane)
+            self._run_batch(worker, batch, self.classifier if self._waiting.all_taken else lane)
             self._waiting.done()
 
-    def _run_batch(self, batch: list[Text], classifier: Classifier) -> None:
+    def _run_batch(self, worker: Worker, batch: list[Text], classifier: Classifier) -> None:
         began = time.monotonic()
         try:
-            rows = _answers(classifier, batch)
+            with worker.at(SLOWER * _padded_tokens(batch) / self.tokens_per_second):
+                rows = _answers(classifier, batch)
         except Exception as error:  # it belongs to the requests, and the thread goes on
             requests = _by_request(batch)
             if len(requests) == 1:
@@ -231,7 +253,7 @@ class Inference:
             # One of them may be to blame, and the others are not to share it.
             logger.warning("%s in a batch of %d requests; now one by one", type(error).__name__, len(requests))
             for texts in requests:
-                self._run_batch(texts, classifier)
+                self._run_batch(worker, texts, classifier)
             return
         self._measure(batch, began)
         _tell(batch, partial(_deliver, batch, rows))

@@ -79,7 +79,7 @@ class Route:
                 (HTTPStatus.UNAUTHORIZED, not self.is_open),
                 (HTTPStatus.NOT_FOUND, "{model_name}" in self.path),
                 (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, asks),
-                (HTTPStatus.SERVICE_UNAVAILABLE, asks or self.path.endswith("/ready")),
+                (HTTPStatus.SERVICE_UNAVAILABLE, asks or self.path.endswith(("/live", "/ready"))),
             )
             if comes
         ]

@@ -30,6 +30,10 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
         self._inference = inference
         self._form = form
 
+    async def healthy(self) -> bool:
+        """Whether the model still answers, for KServe's probes."""
+        return self._inference.healthy
+
     def validate(self, payload: Any) -> Any:
         """Leaves the checks to `predict`, whose messages name the value and the remedy."""
         return payload
