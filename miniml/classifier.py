@@ -115,6 +115,11 @@ class Classifier:
         """The number of tokens that a text is cut to, as it was in training."""
         return int(self._tokenizer.model_max_length)
 
+    @property
+    def reads_the_end(self) -> bool:
+        """Whether a text that is longer loses its beginning."""
+        return bool(self._tokenizer.truncation_side == "left")
+
     def predict(self, texts: Sequence[str]) -> list[Any]:
         """Answers `texts`, in their order, with the predictions of `miniml.heads` that are the task's."""
         return [self.prediction(row) for row in self.predict_probabilities(texts)]

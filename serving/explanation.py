@@ -31,14 +31,15 @@ async def explain(inference: Inference, text: str, *, timeout_s: float | None = 
     explanation asks for at most 49 texts, or as many as a request may have, or as may wait.
 
     Raises:
-        InvalidInput: the text is longer than a text may be.
+        InvalidInput: the text is longer than a text may be, or has no token.
         OverloadedError: as `Inference.predict` raises it.
         InferenceError: likewise.
     """
     require_within(inference.limits, [text])
     most = min(MOST_RUNS, inference.most_texts - 1)
-    occlusion = Occlusion(text, await inference.words(text), most)
-    whole, *rows = await inference.probabilities([text, *occlusion.shortened], timeout_s=timeout_s)
+    async with inference.within(timeout_s):
+        occlusion = Occlusion(text, await inference.words(text), most)
+        whole, *rows = await inference.probabilities([text, *occlusion.shortened], timeout_s=timeout_s)
     head = inference.classifier.head
     place = head.focus(whole)
     pieces = occlusion.pieces(float(whole[place]), [float(row[place]) for row in rows], head.evidence)

@@ -10,9 +10,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from miniml.errors import MinimlError
 from miniml.processor import usable_processors
 from serving import observation
 from serving.cache import PredictionCache
+from serving.encoding import Encoding
 from serving.engine_choice import AUTO, Choice, choose
 from serving.forms import FORMS
 from serving.health import Worker
@@ -76,10 +77,9 @@ class Inference:
         self._waiting = Waiting(TOKENS_AT_A_TIME)
         self.queued = 0
         self.tokens_per_second = float("inf")
-        self._workers: list[Worker] = []
+        self.encoding = Encoding(classifier)
+        self._workers = [self.encoding.worker]
         self._trouble = ""
-        # One thread: a tokenizer is not made to be called by two.
-        self._tokenizing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
 
     def start(self, model_dir: Path, engine: str = AUTO) -> Choice:
         """Chooses the engine and warms it; texts are answered from then on.
@@ -129,8 +129,7 @@ class Inference:
             record.texts += len(texts)
             record.cached += len(texts) - len(unknown)
         if unknown:
-            timeout_s = min(self._queue.timeout_s, timeout_s if timeout_s is not None else math.inf)
-            for place, row in zip(unknown, await self._ask(unknown, timeout_s), strict=True):
+            for place, row in zip(unknown, await self._ask(unknown, self._at_most(timeout_s)), strict=True):
                 rows[place] = row
                 self._cache.put(texts[place], row)
         return [row for row in rows if row is not None]
@@ -151,23 +150,39 @@ class Inference:
 
     async def words(self, text: str) -> list[Span]:
         """The words of `text` that the model reads; see `Classifier.words`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._tokenizing, self.classifier.words, text)
+        return await self.encoding.words(text)
+
+    @asynccontextmanager
+    async def within(self, timeout_s: float | None) -> AsyncIterator[None]:
+        """Ends what is done in it after `timeout_s`, or the server's own time if that is less.
+
+        Raises:
+            OverloadedError: the time was over.
+        """
+        seconds = self._at_most(timeout_s)
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise self._overloaded(f"The answer was not ready within {seconds:.3g} s.") from error
+
+    def _at_most(self, timeout_s: float | None) -> float:
+        return self._queue.timeout_s if timeout_s is None else max(0.0, min(self._queue.timeout_s, timeout_s))
 
     async def _ask(self, texts: Mapping[int, str], timeout_s: float) -> Probabilities:
         """The rows of `texts`, which have their places in the request."""
         deadline = time.monotonic() + timeout_s
         self._admit(len(texts))
         try:
-            request = await self._encoded(texts)
-            self._require_in_time(request, deadline - time.monotonic())
-            self._waiting.add(request)
-            try:
-                return await asyncio.wait_for(request.answer, deadline - time.monotonic())
-            finally:
-                self._waiting.drop(request)  # what is left of it where it ends without an answer
-        except TimeoutError as error:
-            raise self._overloaded(f"The answer was not ready within {timeout_s:g} s.") from error
+            async with self.within(timeout_s):
+                self._require_in_time(self.encoding.seconds(texts.values()), deadline)
+                request = await self._encoded(texts)
+                self._require_in_time(self._seconds(request), deadline)
+                self._waiting.add(request)
+                try:
+                    return await request.answer
+                finally:
+                    self._waiting.drop(request)  # what is left of it where it ends without an answer
         except (InvalidInput, OverloadedError):
             raise
         except Exception as error:
@@ -176,16 +191,15 @@ class Inference:
             self._count(-len(texts))
 
     async def _encoded(self, texts: Mapping[int, str]) -> Request:
-        loop = asyncio.get_running_loop()
-        asked = list(texts.values())
-        token_ids = await loop.run_in_executor(self._tokenizing, self.classifier.encode, asked)
+        token_ids = await self.encoding.tokens(list(texts.values()))
         for place, ids in zip(texts, token_ids, strict=True):
             # An engine that is given nothing fails, or answers with what it still holds of another batch.
             if not len(ids):
                 raise InvalidInput(
                     f"text {place} is empty, or has nothing that this model reads. Send a text with a word in it."
                 )
-        return Request.of(token_ids, self.classifier.head.width, loop.create_future())
+        answer = asyncio.get_running_loop().create_future()
+        return Request.of(token_ids, self.classifier.head.width, answer)
 
     def _admit(self, texts: int) -> None:
         if not self.healthy:
@@ -198,11 +212,15 @@ class Inference:
         self.queued += texts
         QUEUED.set(self.queued)
 
-    def _require_in_time(self, request: Request, remaining: float) -> None:
+    def _seconds(self, request: Request) -> float:
+        """How long the engine would take to answer `request` now."""
+        return (self._waiting.tokens_before(request) + request.tokens) / self.tokens_per_second
+
+    def _require_in_time(self, seconds: float, deadline: float) -> None:
+        remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise TimeoutError
-        tokens = self._waiting.tokens_before(request) + request.tokens
-        if tokens / self.tokens_per_second > remaining:
+        if seconds > remaining:
             raise self._overloaded(f"The answer would take longer than the {remaining:.1f} s that are left.")
 
     def _overloaded(self, reason: str) -> OverloadedError:

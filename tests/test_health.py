@@ -122,6 +122,15 @@ def test_an_engine_that_hangs_fails_every_probe_until_it_goes_on(
     patience.wait_until(lambda: probed(inference) == (True, True))
 
 
+def test_a_tokenizer_that_hangs_fails_every_probe(
+    inference: Inference, engine: HeldEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "SECONDS_UNTIL_HUNG", 0.0)
+    with inference.encoding.worker.at(0.0):
+        assert probed(inference) == (False, False)
+    assert probed(inference) == (True, True)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_engine_whose_thread_has_ended_fails_every_probe(inference: Inference, engine: HeldEngine) -> None:
     engine.ends = True
