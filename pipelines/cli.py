@@ -24,6 +24,7 @@ from miniml.progress import duration
 from pipelines import cluster_commands, job, local, predict
 from pipelines.arguments import add_arguments, arguments_of, preset_of
 from pipelines.ask import serving_command, told
+from pipelines.children import ended_with_us
 from pipelines.names import module_of, program_of
 from pipelines.presets import PRESETS
 
@@ -102,9 +103,10 @@ def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     questions = options.ask or (PRESETS[preset].questions if preset else [])
     start = f"preset {preset}, " if preset else ""
     print(f"miniml: {start}{arguments['model_id']} on {arguments['dataset_id']}", flush=True)
-    finished = job.run(
-        pipeline, arguments, runner=options.runner, outputs=options.outputs, questions=questions
-    )
+    with ended_with_us():
+        finished = job.run(
+            pipeline, arguments, runner=options.runner, outputs=options.outputs, questions=questions
+        )
     _tell(finished.summary, finished.folder)
 
 

@@ -18,13 +18,12 @@ from miniml.cluster import Cluster
 from miniml.errors import ClusterError, InputError
 from miniml.installation import NAMESPACE
 from miniml.trial import ask_by_name
-from pipelines.ask import told
+from pipelines.ask import CREDENTIAL, authorization, told
 from pipelines.local import OUTPUTS
 from pipelines.submission import SubmissionError
 
 DEFAULT_NAME = "miniml"
 """What a pipeline calls its service unless it is told otherwise."""
-CREDENTIAL = "MINIML_TOKEN"
 SECONDS_TO_LIST, SECONDS_TO_ANSWER = 5, 60
 
 
@@ -101,22 +100,19 @@ def _answers(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _only_name(url: str) -> str:
     """The name of what is served there, where it says so and there is one."""
     with suppress(requests.RequestException, ValueError, KeyError, TypeError):
-        answer = requests.get(f"{url.rstrip('/')}/v1/models", headers=_token(), timeout=SECONDS_TO_LIST)
+        answer = requests.get(
+            f"{url.rstrip('/')}/v1/models", headers=authorization(), timeout=SECONDS_TO_LIST
+        )
         [name] = answer.json()["models"]
         return str(name)
     return DEFAULT_NAME
-
-
-def _token() -> dict[str, str]:
-    token = os.environ.get(CREDENTIAL, "").strip()
-    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _ask(url: str, name: str, texts: list[str]) -> list[dict[str, Any]]:
     address = f"{url.rstrip('/')}/v1/models/{name}:predict"
     try:
         answer = requests.post(
-            address, json={"instances": texts}, headers=_token(), timeout=SECONDS_TO_ANSWER
+            address, json={"instances": texts}, headers=authorization(), timeout=SECONDS_TO_ANSWER
         )
     except requests.RequestException as error:
         raise SubmissionError(
