@@ -44,6 +44,8 @@ class Encoding:
 
     def seconds(self, texts: Iterable[str]) -> float:
         """How long it would take to encode `texts` now, as far as is known."""
+        if math.isinf(self.characters_per_second):
+            return 0.0
         own = sum(map(len, texts))
         return (own + sum(min(own, left) for left in self._left.values())) / self.characters_per_second
 
@@ -99,7 +101,8 @@ def turns(texts: Sequence[str]) -> Iterator[list[str]]:
 
 def encode(classifier: Classifier, texts: Sequence[str]) -> list[TokenIds]:
     """`Classifier.encode`, to the same result, without reading long texts as a whole."""
-    parts = [_part(classifier, text) for text in texts]
+    characters = CHARACTERS_OF_A_TOKEN * classifier.max_length
+    parts = [_part(classifier, text, characters) for text in texts]
     encoded = classifier.encode(parts)
     for place, (text, part) in enumerate(zip(texts, parts, strict=True)):
         if len(part) < len(text) and len(encoded[place]) < classifier.max_length:
@@ -109,20 +112,19 @@ def encode(classifier: Classifier, texts: Sequence[str]) -> list[TokenIds]:
 
 def words(classifier: Classifier, text: str) -> list[Span]:
     """`Classifier.words`, likewise."""
-    part = _part(classifier, text)
+    part = _part(classifier, text, CHARACTERS_OF_A_TOKEN * classifier.max_length)
     if len(part) < len(text) and len(classifier.encode([part])[0]) < classifier.max_length:
         part = text
     begin = len(text) - len(part) if classifier.reads_the_end else 0
     return [(begin + first, begin + beyond) for first, beyond in classifier.words(part)]
 
 
-def _part(classifier: Classifier, text: str) -> str:
-    """The part of `text` that holds what the model reads, provided that it has as many tokens as the model reads.
+def _part(classifier: Classifier, text: str, characters: int) -> str:
+    """What of `text` the model reads, in at most so many characters, if those come to as many tokens as it reads.
 
     It ends between two words (or begins there, where the end is what is read): what a tokenizer makes of a word does
     not depend on the words around it. A text without a blank at that place is left whole.
     """
-    characters = CHARACTERS_OF_A_TOKEN * classifier.max_length
     if len(text) <= characters:
         return text
     if classifier.reads_the_end:

@@ -164,7 +164,7 @@ class Inference:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
-            raise self._overloaded(f"The answer was not ready within {seconds:.3g} s.") from error
+            raise self._late(seconds) from error
 
     def _at_most(self, timeout_s: float | None) -> float:
         return self._queue.timeout_s if timeout_s is None else max(0.0, min(self._queue.timeout_s, timeout_s))
@@ -174,7 +174,7 @@ class Inference:
         deadline = time.monotonic() + timeout_s
         self._admit(len(texts))
         try:
-            async with self.within(timeout_s):
+            async with asyncio.timeout(timeout_s):
                 self._require_in_time(self.encoding.seconds(texts.values()), deadline)
                 request = await self._encoded(texts)
                 self._require_in_time(self._seconds(request), deadline)
@@ -183,6 +183,8 @@ class Inference:
                     return await request.answer
                 finally:
                     self._waiting.drop(request)  # what is left of it where it ends without an answer
+        except TimeoutError as error:
+            raise self._late(timeout_s) from error
         except (InvalidInput, OverloadedError):
             raise
         except Exception as error:
@@ -222,6 +224,9 @@ class Inference:
             raise TimeoutError
         if seconds > remaining:
             raise self._overloaded(f"The answer would take longer than the {remaining:.1f} s that are left.")
+
+    def _late(self, timeout_s: float) -> OverloadedError:
+        return self._overloaded(f"The answer was not ready within {timeout_s:.3g} s.")
 
     def _overloaded(self, reason: str) -> OverloadedError:
         return OverloadedError(reason, max(1, math.ceil(self._waiting.tokens / self.tokens_per_second)))
@@ -269,7 +274,9 @@ class Inference:
                 _tell(batch, partial(_fail, batch, error))
                 return
             # One of them may be to blame, and the others are not to share it.
-            logger.warning("%s in a batch of %d requests; now one by one", type(error).__name__, len(requests))
+            logger.warning(
+                "%s in a batch of %d requests; now one by one", type(error).__name__, len(requests)
+            )
             for texts in requests:
                 self._run_batch(worker, texts, classifier)
             return
