@@ -367,6 +367,27 @@ def test_each_cleaning_step_says_how_many_texts_it_changed(tmp_path: Path) -> No
     assert {"the café was fine", "a   and an & sign", "abell", *DAMAGED[3:]} < texts
 
 
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ("open 1990\x961995", "open 1990–1995"),
+        ("a dash \x97 and 5 €", "a dash — and 5 €"),
+        ("he said \x93never\x94", "he said “never”"),
+        ("it\x92s", "it’s"),
+        ("façade\x85", "façade…"),
+    ],
+)
+def test_windows_signs_that_were_read_as_control_characters_are_mended_and_not_deleted(
+    text: str, mended: str, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, {"text": [text, *plain(29)], "label": [n % 2 for n in range(30)]})
+    assert prepare(source, tmp_path, strip_control_characters=True).found == {"mojibake": 1}
+    assert text in {row["text"] for rows in read_back(tmp_path).values() for row in rows}
+    summary = prepare(source, tmp_path, fix_encoding=True, strip_control_characters=True)
+    assert (summary.found, summary.cleaned) == ({"mojibake": 1}, {"mojibake": 1})
+    assert mended in {row["text"] for rows in read_back(tmp_path).values() for row in rows}
+
+
 def test_a_text_that_cleaning_empties_counts_as_empty(tmp_path: Path) -> None:
     source = saved(tmp_path, {"text": ["<p></p>", *plain(29)], "label": [n % 2 for n in range(30)]})
     assert prepare(source, tmp_path, strip_html=True, drop_empty_texts=True).dropped == {"empty": 1}
