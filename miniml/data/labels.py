@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from miniml.data.duplicates import Mask
 from miniml.data.encoding import Codes
 from miniml.data.findings import Findings, Passage
+from miniml.data.label_names import alike, tell_doubtful
 from miniml.data.pool import Ints, Pool
 from miniml.errors import InputError
 from miniml.settings import DataSettings
@@ -174,13 +175,15 @@ class Numbers:
 def _find_classes(pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> Classes:
     counts = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values))
     present = [code for code in range(len(pool.label_values)) if counts[code]]
+    rows_of = {pool.label_values[code]: int(counts[code]) for code in present}
+    tell_doubtful(rows_of, findings)
     rare = [code for code in present if counts[code] < settings.min_rows_per_class]
     if len(present) < 2:
         raise _too_few([pool.label_values[code] for code in present], settings)
     for code in sorted(rare, key=lambda code: sorting_key(pool.label_values[code])):
         value = pool.label_values[code]
         if not settings.drop_rare_classes:
-            raise _too_rare("class", value, int(counts[code]), int(counts.sum()), settings)
+            raise _too_rare("class", value, rows_of, int(counts.sum()), settings)
         kept[kept & (pool.facts.label == code)] = False
         _tell_rare(value, int(counts[code]), findings)
     code_of = {pool.label_values[code]: code for code in present if code not in rare}
@@ -191,19 +194,16 @@ def _find_classes(pool: Pool, kept: Mask, settings: DataSettings, findings: Find
 
 
 def _find_label_sets(pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> LabelSets:
+    tell_doubtful(_rows_of_labels(pool, kept), findings)
     while True:  # With the rows of a rare label go labels of others, which then may be rare.
-        sets = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values))
-        counts: Counter[Any] = Counter()
-        for labels, rows in zip(pool.label_values, sets.tolist(), strict=True):
-            counts.update(dict.fromkeys(labels, rows))
-        counts = +counts
+        counts = _rows_of_labels(pool, kept)
         if len(counts) < 2:
             raise _too_few(list(counts), settings)
         rarest = min(counts, key=lambda label: (counts[label], sorting_key(label)))
         if counts[rarest] >= settings.min_rows_per_class:
             break
         if not settings.drop_rare_classes:
-            raise _too_rare("label", rarest, counts[rarest], int(sets.sum()), settings)
+            raise _too_rare("label", rarest, counts, int(kept.sum()), settings)
         having = [rarest in labels for labels in pool.label_values]
         kept[kept & np.array(having)[pool.facts.label]] = False
         _tell_rare(rarest, counts[rarest], findings)
@@ -216,6 +216,15 @@ def _find_label_sets(pool: Pool, kept: Mask, settings: DataSettings, findings: F
         numbers,
         np.array([min(having, key=rows_of.__getitem__, default=len(values)) for having in numbers]),
     )
+
+
+def _rows_of_labels(pool: Pool, kept: Mask) -> Counter[Any]:
+    """How many rows have each label, of those that some row has."""
+    sets = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values))
+    counts: Counter[Any] = Counter()
+    for labels, rows in zip(pool.label_values, sets.tolist(), strict=True):
+        counts.update(dict.fromkeys(labels, rows))
+    return +counts
 
 
 def _find_numbers(pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> Numbers:
@@ -248,9 +257,11 @@ def numbers_of(pool: Pool, rows: Mask) -> dict[str, float]:
     }
 
 
-def _too_rare(kind: str, value: Any, rows: int, total: int, settings: DataSettings) -> InputError:
+def _too_rare(
+    kind: str, value: Any, rows_of: Mapping[Any, int], total: int, settings: DataSettings
+) -> InputError:
     return InputError(
-        f"{kind} {value!r} has {rows} rows of {total:,}, too few to split: it needs "
+        f"{kind} {value!r} has {rows_of[value]} rows of {total:,}{alike(value, rows_of)}, too few to split: it needs "
         f"{settings.min_rows_per_class} of distinct texts (min_rows_per_class). Collect more, set "
         f"drop_rare_classes=True, or, if column {settings.label_column!r} holds no classes, set label_column."
     )

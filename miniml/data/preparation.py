@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 
 from miniml import tables
-from miniml.data import duplicates, labels, leaks, reading, splitting, writing
+from miniml.data import duplicates, label_names, labels, leaks, reading, splitting, writing
 from miniml.data.findings import CHECKS, Findings
 from miniml.data.summary import SPLITS, DatasetSummary
 from miniml.data.texts import CLEANING
@@ -48,6 +48,7 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
         note(f"reading {settings.dataset_id}")
         source_tables, source = tables.read(settings.dataset_id, scratch)
         pool = reading.read_rows(source_tables, settings, findings, scratch)
+        pool = label_names.with_one_spelling(pool, findings)
         kept = np.ones(len(pool.facts), bool)
         duplicates.drop_duplicates(pool, kept, settings, findings)
         classes = labels.find_labels(pool, kept, settings, findings)
@@ -105,8 +106,10 @@ def _tell(summary: DatasetSummary) -> None:
         note(f"{taken:,} of {usable:,} rows were drawn ({limit}); max_rows=0 takes all")
     if summary.dropped:
         note("left out: " + _told(summary.dropped))
-    if summary.cleaned:
-        changed = (f"{CLEANING[check][0]} {count:,}" for check, count in summary.cleaned.items())
+    changed = [
+        f"{CLEANING[check][0]} {count:,}" for check, count in summary.cleaned.items() if check in CLEANING
+    ]
+    if changed:
         note("texts changed: " + ", ".join(changed))
     remaining = {check: left for check in CHECKS if (left := summary.remaining(check))}
     if remaining:
