@@ -310,6 +310,24 @@ def test_a_class_too_rare_is_told_beside_the_one_that_it_looks_like(tmp_path: Pa
         prepare(write(tmp_path, ["neg", "pos"] * 20 + ["Pos"] * 2), tmp_path)
 
 
+def test_a_label_of_any_length_makes_no_long_error_or_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "x" * 50_000
+    prepare(write(tmp_path, [f"{long}a", f"{long}A"] * 20), tmp_path / "told")
+    assert "differ by case" in (told := capsys.readouterr().out)
+    with pytest.raises(InputError) as refused:
+        prepare(write(tmp_path, ["a", "b", "c"] * 20 + [long]), tmp_path / "refused")
+    assert len(str(refused.value)) < 1000 > max(map(len, told.splitlines()))
+    with pytest.raises(InputError, match=r"has 300: .* and 280 more\. Give one") as refused:
+        prepare(write(tmp_path, list(range(300)) * 3), tmp_path / "refused", label_names="a,b")
+
+
+def test_rows_of_several_labels_count_once(tmp_path: Path) -> None:
+    summary = prepare(write(tmp_path, [["a", "A", "nan"], ["b ", "c\t"], ["b", "c"]] * 20), tmp_path)
+    assert summary.found == {"label_alike": 20, "label_none": 20, "label_spelling": 20}
+
+
 def test_ordinary_labels_are_not_taken_for_slips(tmp_path: Path) -> None:
     labels = ["yes, please", "no", "(other)", "Polish food", "1", "10", "1.5", "A+", "A-", "1.1", "1.10"]
     assert prepare(write(tmp_path, labels * 20), tmp_path).found == {}

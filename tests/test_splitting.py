@@ -166,6 +166,13 @@ def test_one_large_group_does_not_end_the_filling_of_a_split(seed: int, tmp_path
     assert sum(bool(part & large) for part in texts(tmp_path).values()) == 1
 
 
+def test_groups_too_large_for_a_share_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    who = ["a"] * 150 + ["b"] * 140 + [""] * 10
+    source = [{"text": f"t{n} u{n} v{n}", "label": n % 2, "who": group} for n, group in enumerate(who)]
+    assert prepare(tmp_path, source, group_column="who").rows["test"] < 20
+    assert "rows, and 60 were asked for: the groups of column 'who' are too large" in capsys.readouterr().out
+
+
 def test_three_groups_are_enough_for_three_splits(tmp_path: Path) -> None:
     sizes = {"a": 90, "b": 6, "c": 5}
     names = [name for name, size in sizes.items() for _ in range(size)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from miniml.data.findings import Findings, Passage
 from miniml.data.pool import Ints, Pool
+from miniml.data.spelling import shown
 from miniml.data.summary import SPLITS
 from miniml.errors import InputError
 from miniml.settings import DataSettings
@@ -90,7 +91,7 @@ def place(pool: Pool, row: int) -> str:
 
 
 def _places(pool: Pool, group: Ints) -> str:
-    return " and ".join(f"{place(pool, row)} ({pool.label(row)!r})" for row in _unlike(pool, group))
+    return " and ".join(f"{place(pool, row)} ({shown(pool.label(row))})" for row in _unlike(pool, group))
 
 
 def _passages(pool: Pool, rows: list[int]) -> list[Passage]:

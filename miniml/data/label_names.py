@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from miniml.data.duplicates import Mask
 from miniml.data.findings import Findings, Passage
 from miniml.data.pool import Pool
-from miniml.data.spelling import look, parts, reads_as_list, reads_as_none, spelled, whole
+from miniml.data.spelling import (
+    LONGEST_NAME,
+    look,
+    parts,
+    reads_as_list,
+    reads_as_none,
+    shown,
+    spelled,
+    whole,
+)
 from miniml.progress import note
 from miniml.task import Task
 
 # Of a kind, in the log.
 MOST_TOLD = 3
-# Characters of a name in the log.
-LONGEST_NAME = 60
 
 
 def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
@@ -29,8 +37,7 @@ def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
     """
     if pool.task == Task.REGRESSION:
         return pool
-    several = pool.task == Task.MULTI_LABEL
-    sets = [labels if several else (labels,) for labels in pool.label_values]
+    sets = _sets(pool)
     label_of = _labels_by_spelling(label for labels in sets for label in labels)
     place: dict[frozenset[Any], int] = {}
     codes: list[int] = []
@@ -39,13 +46,46 @@ def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
         renamed = dict.fromkeys(label_of[str(label)] for label in labels)
         codes.append(place.setdefault(frozenset(renamed), len(place)))
         if codes[-1] == len(values):
-            values.append(tuple(renamed) if several else next(iter(renamed)))
-    _tell_spellings(pool, sets, label_of, findings)
+            values.append(tuple(renamed) if pool.task == Task.MULTI_LABEL else next(iter(renamed)))
+    _tell_spellings(_Rows.of(pool, np.ones(len(pool.facts), bool)), label_of, findings)
     order = pool.label_order and list(
         dict.fromkeys(str(label_of.get(name, spelled(name))) for name in pool.label_order)
     )
     label = np.array(codes, np.int32)[pool.facts.label]
     return replace(pool, facts=replace(pool.facts, label=label), label_values=values, label_order=order)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """How many rows have which labels, by their names."""
+
+    sets: list[frozenset[str]]
+    counts: list[int]
+
+    @classmethod
+    def of(cls, pool: Pool, kept: Mask) -> _Rows:
+        counts = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values)).tolist()
+        return cls([frozenset(map(str, labels)) for labels in _sets(pool)], counts)
+
+    def having(self, names: Iterable[str]) -> int:
+        """Rows with one of these labels at least."""
+        wanted = set(names)
+        return sum(
+            rows for labels, rows in zip(self.sets, self.counts, strict=True) if not wanted.isdisjoint(labels)
+        )
+
+    @property
+    def by_name(self) -> Counter[str]:
+        """The rows of each label that some row has."""
+        found: Counter[str] = Counter()
+        for labels, rows in zip(self.sets, self.counts, strict=True):
+            found.update(dict.fromkeys(labels, rows))
+        return +found
+
+
+def _sets(pool: Pool) -> list[tuple[Any, ...]]:
+    """The labels that each of the pool's numbers stands for; one, where a text has one."""
+    return [labels if pool.task == Task.MULTI_LABEL else (labels,) for labels in pool.label_values]
 
 
 def _labels_by_spelling(labels: Iterable[Any]) -> dict[str, Any]:
@@ -58,71 +98,65 @@ def _labels_by_spelling(labels: Iterable[Any]) -> dict[str, Any]:
     return {written: as_found.get(name := shortest[whole(names[written])], name) for written in names}
 
 
-def _tell_spellings(
-    pool: Pool, sets: list[tuple[Any, ...]], label_of: dict[str, Any], findings: Findings
-) -> None:
+def _tell_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -> None:
     """Tells the rows whose label is written otherwise than the same label in other rows."""
-    spellings: defaultdict[str, set[str]] = defaultdict(set)
+    ways: defaultdict[str, set[str]] = defaultdict(set)
     for written, label in label_of.items():
-        spellings[str(label)].add(written)
-    rows_of: dict[str, int] = defaultdict(int)
-    for labels, rows in zip(sets, np.bincount(pool.facts.label, minlength=len(sets)).tolist(), strict=True):
-        for label in labels:
-            rows_of[str(label)] += rows
-    for name, ways in spellings.items():
-        for other in sorted(ways - {name}) if len(ways) > 1 else ():
-            rows = rows_of[other]
-            findings.add("label_spelling", rows)
-            findings.cleaned["label_spelling"] += rows
-            findings.show("label_spelling", Passage.of(f"{rows:,} rows", repr(other), name))
-            note(f"label {shown(other)} of {rows:,} rows is read as {shown(name)}, which other rows have")
+        ways[str(label)].add(written)
+    other = [written for name, same in ways.items() if len(same) > 1 for written in sorted(same - {name})]
+    by_name = _add("label_spelling", other, rows, findings)
+    findings.cleaned.update({"label_spelling": findings.found["label_spelling"]} if other else {})
+    for written in other[:MOST_TOLD]:
+        note(
+            f"label {shown(written)} of {by_name[written]:,} rows is read as {shown(label_of[written])}, which other "
+            f"rows have"
+        )
 
 
-def tell_doubtful(rows_of: Mapping[Any, int], findings: Findings) -> None:
-    """Tells names that look like a slip, by the number of rows that each label has: they are kept as they are."""
-    names = {str(label): rows for label, rows in rows_of.items()}
-    alike = [same for same in _alike(names).values() if len(same) > 1]
-    _tell("label_alike", [name for same in alike for name in same], names, findings)
+def tell_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
+    """Tells labels of the kept rows whose names look like a slip; they stay as they are."""
+    rows = _Rows.of(pool, kept)
+    names = list(rows.by_name)
+    alike = [same for same in _by_look(names).values() if len(same) > 1]
+    _add("label_alike", [name for same in alike for name in same], rows, findings)
     for same in alike[:MOST_TOLD]:
         note(
-            f"labels {' and '.join(map(shown, same))} differ by case, width or invisible characters only, and are "
-            f"kept apart; if they are one, make them one in the source"
+            f"labels {' and '.join(map(shown, same[:MOST_TOLD]))} differ by case, width or invisible characters only, "
+            f"and are kept apart; if they are one, make them one in the source"
         )
     empty = [name for name in names if reads_as_none(name)]
-    _tell("label_none", empty, names, findings)
+    by_name = _add("label_none", empty, rows, findings)
     for name in empty[:MOST_TOLD]:
         note(
-            f"label {shown(name)} of {names[name]:,} rows reads like no label; if it is none, leave it empty in the "
+            f"label {shown(name)} of {by_name[name]:,} rows reads like no label; if it is none, leave it empty in the "
             f"source and set drop_unlabelled=True"
         )
-    several = [name for name in names if reads_as_list(name) or set(parts(name)) & names.keys()]
-    _tell("label_several", several, names, findings)
+    several = [name for name in names if reads_as_list(name) or not by_name.keys().isdisjoint(parts(name))]
+    _add("label_several", several, rows, findings)
     for name in several[:1]:
         note(
-            f"label {shown(name)} of {names[name]:,} rows reads like several labels, and is kept as one; if a text has "
-            f"several, write lists of them (JSON Lines, Parquet), or a string of them and set label_separator"
+            f"label {shown(name)} of {by_name[name]:,} rows reads like several labels, and is kept as one; if a text "
+            f"has several, write lists of them (JSON Lines, Parquet), or a string of them and set label_separator"
         )
 
 
 def alike(label: Any, others: Iterable[Any]) -> str:
     """A hint, for an error, that another label is named nearly so; "" where none is."""
     found = next((other for other in others if other != label and look(str(other)) == look(str(label))), None)
-    return "" if found is None else f" (there is {shown(str(found))} too: make them one in the source)"
+    return "" if found is None else f" (there is {shown(found)} too: make them one in the source)"
 
 
-def shown(name: str) -> str:
-    """A name in quotes, on one line of bounded length."""
-    return repr(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
-
-
-def _alike(names: Iterable[str]) -> dict[str, list[str]]:
+def _by_look(names: Iterable[str]) -> dict[str, list[str]]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
         found[look(name)].append(name)
     return found
 
 
-def _tell(check: str, names: list[str], rows_of: Mapping[str, int], findings: Findings) -> None:
+def _add(check: str, names: list[str], rows: _Rows, findings: Findings) -> Counter[str]:
+    """Counts the rows that have one of these labels; the rows of each label come back."""
+    by_name = rows.by_name
+    findings.add(check, rows.having(names))
     for name in names:
-        findings.add(check, rows_of[name])
-        findings.show(check, Passage.of(f"{rows_of[name]:,} rows", repr(name), name))
+        findings.show(check, Passage.of(f"{by_name[name]:,} rows", shown(name), name[:LONGEST_NAME]))
+    return by_name

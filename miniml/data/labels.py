@@ -17,12 +17,15 @@ from miniml.data.encoding import Codes
 from miniml.data.findings import Findings, Passage
 from miniml.data.label_names import alike, tell_doubtful
 from miniml.data.pool import Ints, Pool
+from miniml.data.spelling import LONGEST_NAME, shown
 from miniml.errors import InputError
 from miniml.settings import DataSettings
 from miniml.task import Task
 
 # Parts of the range of a regression's numbers, each of which every split is to have its share of.
 MOST_RANGES, ROWS_PER_RANGE = 10, 20
+# Classes that an error names.
+MOST_LISTED = 20
 
 
 class Labels(Protocol):
@@ -101,7 +104,7 @@ class Classes:
         present = set(codes.tolist())
         return next(
             (
-                f"class {name!r}"
+                f"class {shown(name)}"
                 for name, code in zip(self.names, self.codes, strict=True)
                 if code not in present
             ),
@@ -138,7 +141,7 @@ class LabelSets:
     def lacking(self, codes: Codes) -> str | None:
         present = {number for code in set(codes.tolist()) for number in self.numbers[code]}
         missing = set(range(len(self.names))) - present
-        return f"label {self.names[min(missing)]!r}" if missing else None
+        return f"label {shown(self.names[min(missing)])}" if missing else None
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def _find_classes(pool: Pool, kept: Mask, settings: DataSettings, findings: Find
     counts = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values))
     present = [code for code in range(len(pool.label_values)) if counts[code]]
     rows_of = {pool.label_values[code]: int(counts[code]) for code in present}
-    tell_doubtful(rows_of, findings)
+    tell_doubtful(pool, kept, findings)
     rare = [code for code in present if counts[code] < settings.min_rows_per_class]
     if len(present) < 2:
         raise _too_few([pool.label_values[code] for code in present], settings)
@@ -194,7 +197,7 @@ def _find_classes(pool: Pool, kept: Mask, settings: DataSettings, findings: Find
 
 
 def _find_label_sets(pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> LabelSets:
-    tell_doubtful(_rows_of_labels(pool, kept), findings)
+    tell_doubtful(pool, kept, findings)
     while True:  # With the rows of a rare label go labels of others, which then may be rare.
         counts = _rows_of_labels(pool, kept)
         if len(counts) < 2:
@@ -261,8 +264,8 @@ def _too_rare(
     kind: str, value: Any, rows_of: Mapping[Any, int], total: int, settings: DataSettings
 ) -> InputError:
     return InputError(
-        f"{kind} {value!r} has {rows_of[value]} rows of {total:,}{alike(value, rows_of)}, too few to split: it needs "
-        f"{settings.min_rows_per_class} of distinct texts (min_rows_per_class). Collect more, set "
+        f"{kind} {shown(value)} has {rows_of[value]} rows of {total:,}{alike(value, rows_of)}, too few to split: it "
+        f"needs {settings.min_rows_per_class} of distinct texts (min_rows_per_class). Collect more, set "
         f"drop_rare_classes=True, or, if column {settings.label_column!r} holds no classes, set label_column."
     )
 
@@ -273,7 +276,7 @@ def _tell_rare(value: Any, rows: int, findings: Findings) -> None:
 
 
 def _too_few(values: list[Any], settings: DataSettings) -> InputError:
-    left = f"one class only ({values[0]!r})" if values else "no class left"
+    left = f"one class only ({shown(values[0])})" if values else "no class left"
     return InputError(
         f"column {settings.label_column!r} has {left}; a classifier needs 2 or more. Set label_column, or check "
         f"row_filter and min_rows_per_class."
@@ -291,9 +294,14 @@ def _names(values: list[Any], settings: DataSettings) -> list[str]:
     if len(names) != len(values) or len(set(names)) != len(names) or not all(names):
         raise InputError(
             f"label_names {settings.label_names!r} names {len(names)} classes; column {settings.label_column!r} "
-            f"has {len(values)}: {', '.join(map(str, values))}. Give one distinct name for each, in this order."
+            f"has {len(values)}: {_listed(values)}. Give one distinct name for each, in this order."
         )
     return names
+
+
+def _listed(values: list[Any]) -> str:
+    more = f" and {len(values) - MOST_LISTED:,} more" if len(values) > MOST_LISTED else ""
+    return ", ".join(str(value)[:LONGEST_NAME] for value in values[:MOST_LISTED]) + more
 
 
 def sorting_key(value: Any) -> tuple[bool, float, str]:

@@ -14,6 +14,7 @@ from miniml.data.pool import Ints, Pool
 from miniml.data.randomness import shuffled
 from miniml.data.summary import SPLITS
 from miniml.errors import InputError
+from miniml.progress import note
 from miniml.settings import DataSettings
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
@@ -52,7 +53,13 @@ def split_rows(
     ):
         if number not in parts:
             to_come = len(SPLITS) - len(parts)  # Training among them.
+            wanted = share * len(parts[TRAIN])
             parts[number], parts[TRAIN] = cutter.cut(parts[TRAIN], share, SPLITS[number], to_come)
+            if settings.group_column and abs(len(parts[number]) - wanted) > max(1.0, wanted / 2):
+                note(
+                    f"{SPLITS[number]} has {len(parts[number]):,} rows, and {wanted:,.0f} were asked for: the groups "
+                    f"of column {settings.group_column!r} are too large to come nearer"
+                )
     assignment = np.full(len(pool.facts), OUT, np.int8)
     for number, rows in parts.items():
         assignment[rows] = number
