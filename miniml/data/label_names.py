@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,12 +37,14 @@ def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
     """
     if pool.task == Task.REGRESSION:
         return pool
-    sets = _sets(pool)
-    label_of = _labels_by_spelling(label for labels in sets for label in labels)
+    different = list(dict.fromkeys(label for labels in _sets(pool) for label in labels))
+    label_of = _labels_by_spelling(different)
+    if len(label_of) == len(different) and all(name == str(label) for name, label in label_of.items()):
+        return pool
     place: dict[frozenset[Any], int] = {}
     codes: list[int] = []
     values: list[Any] = []
-    for labels in sets:
+    for labels in _sets(pool):
         renamed = dict.fromkeys(label_of[str(label)] for label in labels)
         codes.append(place.setdefault(frozenset(renamed), len(place)))
         if codes[-1] == len(values):
@@ -59,38 +61,41 @@ def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
 class _Rows:
     """How many rows have which labels, by their names."""
 
-    sets: list[frozenset[str]]
+    pool: Pool
     counts: list[int]
+    """By the pool's number of a label, or of a set of them."""
 
     @classmethod
     def of(cls, pool: Pool, kept: Mask) -> _Rows:
-        counts = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values)).tolist()
-        return cls([frozenset(map(str, labels)) for labels in _sets(pool)], counts)
+        return cls(pool, np.bincount(pool.facts.label[kept], minlength=len(pool.label_values)).tolist())
 
     def having(self, names: Iterable[str]) -> int:
         """Rows with one of these labels at least."""
         wanted = set(names)
         return sum(
-            rows for labels, rows in zip(self.sets, self.counts, strict=True) if not wanted.isdisjoint(labels)
+            rows
+            for labels, rows in zip(_sets(self.pool), self.counts, strict=True)
+            if not wanted.isdisjoint(map(str, labels))
         )
 
-    @property
     def by_name(self) -> Counter[str]:
         """The rows of each label that some row has."""
         found: Counter[str] = Counter()
-        for labels, rows in zip(self.sets, self.counts, strict=True):
-            found.update(dict.fromkeys(labels, rows))
+        for labels, rows in zip(_sets(self.pool), self.counts, strict=True):
+            for label in labels:
+                found[str(label)] += rows
         return +found
 
 
-def _sets(pool: Pool) -> list[tuple[Any, ...]]:
+def _sets(pool: Pool) -> Iterator[tuple[Any, ...]]:
     """The labels that each of the pool's numbers stands for; one, where a text has one."""
-    return [labels if pool.task == Task.MULTI_LABEL else (labels,) for labels in pool.label_values]
+    for labels in pool.label_values:
+        yield labels if pool.task == Task.MULTI_LABEL else (labels,)
 
 
-def _labels_by_spelling(labels: Iterable[Any]) -> dict[str, Any]:
+def _labels_by_spelling(labels: list[Any]) -> dict[str, Any]:
     """By each spelling that occurs, the label that it stands for: the first one that is written as it should be."""
-    as_found = {str(label): label for label in reversed(list(labels))}
+    as_found = {str(label): label for label in reversed(labels)}
     names = {written: spelled(written) for written in as_found}
     shortest: dict[str, str] = {}
     for name in sorted(names.values(), key=len):
@@ -104,8 +109,8 @@ def _tell_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -
     for written, label in label_of.items():
         ways[str(label)].add(written)
     other = [written for name, same in ways.items() if len(same) > 1 for written in sorted(same - {name})]
-    by_name = _add("label_spelling", other, rows, findings)
-    findings.cleaned.update({"label_spelling": findings.found["label_spelling"]} if other else {})
+    by_name = rows.by_name()
+    _add("label_spelling", other, rows, findings, mended=True)
     for written in other[:MOST_TOLD]:
         note(
             f"label {shown(written)} of {by_name[written]:,} rows is read as {shown(label_of[written])}, which other "
@@ -116,7 +121,8 @@ def _tell_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -
 def tell_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
     """Tells labels of the kept rows whose names look like a slip; they stay as they are."""
     rows = _Rows.of(pool, kept)
-    names = list(rows.by_name)
+    by_name = rows.by_name()
+    names = list(by_name)
     alike = [same for same in _by_look(names).values() if len(same) > 1]
     _add("label_alike", [name for same in alike for name in same], rows, findings)
     for same in alike[:MOST_TOLD]:
@@ -125,7 +131,7 @@ def tell_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
             f"and are kept apart; if they are one, make them one in the source"
         )
     empty = [name for name in names if reads_as_none(name)]
-    by_name = _add("label_none", empty, rows, findings)
+    _add("label_none", empty, rows, findings)
     for name in empty[:MOST_TOLD]:
         note(
             f"label {shown(name)} of {by_name[name]:,} rows reads like no label; if it is none, leave it empty in the "
@@ -153,10 +159,13 @@ def _by_look(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _add(check: str, names: list[str], rows: _Rows, findings: Findings) -> Counter[str]:
-    """Counts the rows that have one of these labels; the rows of each label come back."""
-    by_name = rows.by_name
-    findings.add(check, rows.having(names))
+def _add(check: str, names: list[str], rows: _Rows, findings: Findings, *, mended: bool = False) -> None:
+    """Counts the rows that have one of these labels, and shows the labels."""
+    if not names:
+        return
+    found, by_name = rows.having(names), rows.by_name()
+    findings.add(check, found)
+    if mended:
+        findings.cleaned[check] += found
     for name in names:
         findings.show(check, Passage.of(f"{by_name[name]:,} rows", shown(name), name[:LONGEST_NAME]))
-    return by_name
