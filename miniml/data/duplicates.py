@@ -10,10 +10,10 @@ import numpy as np
 
 from miniml.data.findings import Findings, Passage
 from miniml.data.pool import Ints, Pool
-from miniml.data.spelling import shown
 from miniml.data.summary import SPLITS
 from miniml.errors import InputError
 from miniml.settings import DataSettings
+from miniml.wording import shown
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 

@@ -13,17 +13,16 @@ from miniml.data.duplicates import Mask
 from miniml.data.findings import Findings, Passage
 from miniml.data.pool import Pool
 from miniml.data.spelling import (
-    LONGEST_NAME,
     look,
     parts,
     reads_as_list,
     reads_as_none,
-    shown,
     spelled,
     whole,
 )
 from miniml.progress import note
 from miniml.task import Task
+from miniml.wording import MOST, shown
 
 # Of a kind, in the log.
 MOST_TOLD = 3
@@ -168,4 +167,4 @@ def _add(check: str, names: list[str], rows: _Rows, findings: Findings, *, mende
     if mended:
         findings.cleaned[check] += found
     for name in names:
-        findings.show(check, Passage.of(f"{by_name[name]:,} rows", shown(name), name[:LONGEST_NAME]))
+        findings.show(check, Passage.of(f"{by_name[name]:,} rows", shown(name), name[:MOST]))

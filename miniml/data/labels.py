@@ -17,15 +17,13 @@ from miniml.data.encoding import Codes
 from miniml.data.findings import Findings, Passage
 from miniml.data.label_names import alike, tell_doubtful
 from miniml.data.pool import Ints, Pool
-from miniml.data.spelling import LONGEST_NAME, shown
 from miniml.errors import InputError
 from miniml.settings import DataSettings
 from miniml.task import Task
+from miniml.wording import listed, shown
 
 # Parts of the range of a regression's numbers, each of which every split is to have its share of.
 MOST_RANGES, ROWS_PER_RANGE = 10, 20
-# Classes that an error names.
-MOST_LISTED = 20
 
 
 class Labels(Protocol):
@@ -294,14 +292,9 @@ def _names(values: list[Any], settings: DataSettings) -> list[str]:
     if len(names) != len(values) or len(set(names)) != len(names) or not all(names):
         raise InputError(
             f"label_names {settings.label_names!r} names {len(names)} classes; column {settings.label_column!r} "
-            f"has {len(values)}: {_listed(values)}. Give one distinct name for each, in this order."
+            f"has {len(values)}: {listed(map(str, values))}. Give one distinct name for each, in this order."
         )
     return names
-
-
-def _listed(values: list[Any]) -> str:
-    more = f" and {len(values) - MOST_LISTED:,} more" if len(values) > MOST_LISTED else ""
-    return ", ".join(str(value)[:LONGEST_NAME] for value in values[:MOST_LISTED]) + more
 
 
 def sorting_key(value: Any) -> tuple[bool, float, str]:

@@ -12,7 +12,6 @@ import numpy as np
 from miniml import tables
 from miniml.data import duplicates, label_names, labels, leaks, reading, splitting, writing
 from miniml.data.findings import CHECKS, Findings
-from miniml.data.spelling import LONGEST_NAME
 from miniml.data.summary import SPLITS, DatasetSummary
 from miniml.data.texts import CLEANING
 from miniml.folders import disk_errors_explained, written_whole
@@ -20,6 +19,7 @@ from miniml.progress import note
 from miniml.settings import DataSettings
 from miniml.sources import HubId, locate
 from miniml.task import Task
+from miniml.wording import MOST
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _told_labels(summary: DatasetSummary) -> str:
         of = summary.numbers
         return f"numbers from {of['least']:g} to {of['most']:g}, {of['mean']:.4g} on average"
     kind = "classes" if summary.task == Task.SINGLE_LABEL else "labels, of which a text may have several"
-    first = ", ".join(label[:LONGEST_NAME] for label in summary.labels[:6])
+    first = ", ".join(label[:MOST] for label in summary.labels[:6])
     return f"{len(summary.labels)} {kind}: {first}"
 
 

@@ -26,8 +26,6 @@ _NO_VALUE = frozenset(
         ".",
     )
 )
-# Characters of a name in the log and in errors.
-LONGEST_NAME = 60
 # What people put between several labels in one string.
 _SEPARATORS = "|;,"
 
@@ -64,9 +62,3 @@ def parts(name: str) -> list[str]:
     """What stands between the separators, for the first separator that the name has; none where it has none."""
     separator = next((sign for sign in _SEPARATORS if sign in name), None)
     return [spelled(part) for part in name.split(separator)] if separator else []
-
-
-def shown(label: Any) -> str:
-    """A label as it stands in the source, on one line of bounded length."""
-    written = repr(label)
-    return written if len(written) <= LONGEST_NAME else written[: LONGEST_NAME - 1] + "…"
