@@ -23,6 +23,11 @@ def quoted(name: str, most: int = MOST) -> str:
     return f'"{"".join(_numbered(c) if _is_risky(c) else c for c in clipped)}"'
 
 
+def printable(text: str) -> str:
+    """The text on one line, with what does not print shown by its number: harmless in a terminal."""
+    return "".join(c if c.isprintable() else _numbered(c) for c in text)
+
+
 def markdown(text: str) -> str:
     """The text as Markdown that shows it character by character, on one line, in a table's cell too.
 
