@@ -160,6 +160,19 @@ def test_backslashes_before_marks_are_read_as_their_writer_meant_them(tmp_path: 
     assert read(write(tmp_path / "r.csv", content), tmp_path / "scratch") == {"train": expected}
 
 
+def test_a_field_that_reads_like_rows_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prose = '"good, and cheap\nso, all in all, fine",p\n"first\nlast, I say",n\n'
+    read(write(tmp_path / "prose.csv", "text,label\n" + prose), tmp_path / "scratch")
+    assert "swallowed" not in capsys.readouterr().out
+    for swallowed in ('"a fine,p\nb bad,n\nhe said so",p\n', '"a fine,p\nhe said so",p\n'):
+        content = "text,label\n" + prose + swallowed
+        read(write(tmp_path / "r.csv", content), tmp_path / "scratch")
+        assert "r.csv: 1 fields read like several rows" in capsys.readouterr().out
+    content = 'label,text\nn,"a fine\np,b bad\nn,he said so"\n'
+    read(write(tmp_path / "r.csv", content), tmp_path / "scratch")
+    assert "r.csv: 1 fields read like several rows" in capsys.readouterr().out
+
+
 def test_proper_quoting_is_left_as_it_is(tmp_path: Path) -> None:
     content = (
         'text,label\n"a ""b"", c",n\n"",p\n"""d""",n\n5" nails and 7" ones,p\n'

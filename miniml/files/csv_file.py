@@ -52,12 +52,19 @@ def csv_table(file: SourceFile, scratch: Path) -> Table:
     """
     layout = _layout(file, scratch)
     twins = {name for name in layout.names if layout.names.count(name) > 1} if layout.names else set()
-    place = {name: str(number) for number, name in enumerate(layout.names) if name not in twins}
+    place = {name: number for number, name in enumerate(layout.names) if name not in twins}
 
     def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        numbers = [place[column] for column in columns]
-        for batch in _read(file, layout, numbers):
+        swallowed = quotes.Swallowed(layout.separator, len(layout.names))
+        for batch in _read(file, layout, [str(place[column]) for column in columns]):
+            for name, values in zip(columns, batch.columns, strict=True):
+                swallowed.look(values, place[name])
             yield pa.record_batch(batch.columns, names=list(columns))
+        if swallowed.count:
+            note(
+                f"{file.name}: {swallowed.count:,} fields read like several rows, as if a quotation mark had swallowed "
+                f"them; look at {shown(swallowed.first)}"
+            )
 
     return Table(
         features=datasets.Features({name: datasets.Value("string") for name in place}),
