@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kserve.model_server import parser as kserve_parser
 
+from miniml.command_line import CommandParser
 from miniml.errors import InputError
 from serving.authentication import Token
 from serving.engine_choice import AUTO
@@ -16,7 +17,7 @@ from serving.settings import CacheSettings, Limits, QueueSettings, ServingSettin
 
 def parsed() -> argparse.Namespace:
     """The command line's options: KServe's, with defaults of ours, and our own."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "python -m serving",
         description="Serves a model folder over KServe's protocols.",
         parents=[kserve_parser],
@@ -46,7 +47,8 @@ def parsed() -> argparse.Namespace:
         enable_grpc=True,
         enable_latency_logging=False,  # three lines a request
     )
-    return parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
+    options: argparse.Namespace = parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
+    return options
 
 
 def _with_underscores(word: str) -> str:

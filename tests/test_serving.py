@@ -319,12 +319,17 @@ def test_liveness_answers_while_a_big_request_is_predicted(tiny_model: Path, tmp
 def test_a_request_that_asks_the_model_leaves_one_line_of_json_without_its_text(server: Server) -> None:
     addresses = f"{server.url} and gRPC at {server.grpc_address}"
     assert f"serving {NAME!r} at {addresses} (labels: bad, so so, gut & schön)\n" in server.log.read_text()
-    before = told_since_start(server)
     url = f"{server.url}/v1/models/{NAME}:predict"
+
+    def ask(text: str, name: str) -> requests.Response:
+        body = {"instances": [text, text]}
+        return requests.post(url, json=body, headers={"X-Request-Id": name}, timeout=patience.SECONDS)
+
+    ask("whatever", "0-a")
+    patience.wait_until(lambda: "0-a" in told_since_start(server), server.log.read_text)
+    before = told_since_start(server)  # with the lines of all other tests, which come in the requests' order
     text = "a text that nobody sent before"
-    answer = requests.post(
-        url, json={"instances": [text, text]}, headers={"X-Request-Id": "7-a"}, timeout=patience.SECONDS
-    )
+    answer = ask(text, "7-a")
     assert answer.headers["x-request-id"] == "7-a"
     server.v1([3])
     server.get(f"/v2/models/{NAME}/ready")
