@@ -200,7 +200,12 @@ def test_marks_are_judged_alike_wherever_the_blocks_of_a_file_end(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"text,label\na,1\nb,2,3\n", "row 1 has 3 fields, where the header has 2: 'b,2,3'"),
+        (
+            b"text,label\na,1\nb,2,3\n",
+            "row 1 has 3 fields, where the first line has 2 ('text,label'): 'b,2,3'",
+        ),
+        (b'"text", "label"\n"a, b", "n"\n', "between separator and quotation mark stands a blank"),
+        (b'{"text": "a", "label": 1}\n', "is JSON. Rename it"),
         (b"text,label\na,1\ncaf\xe9,2\n", "line 3, is no UTF-8: it holds the byte 0xe9 in 'café,2\\n'"),
         (b"t\xe9xt,label\na,1\n", "line 1, is no UTF-8"),
         (b"\xff\xfetext,label\n", "begins like UTF-16 and goes on otherwise"),
@@ -362,6 +367,7 @@ def test_labels_in_json_are_what_is_written_there(
         ('[{"text": "a", "label": 1}]\n[]', "goes on behind the array"),
         ('{"train": [{"text": "a"}], "test": [{"text": "b"}]}', "holds rows under the keys 'train', 'test'"),
         ('{"text": ["a", "b"], "label": [1]}', "columns of several lengths: 'text' 2, 'label' 1"),
+        ('{"data": {"train": [], "test": []}}', "none of its keys ('data') holds rows"),
         ("[" * 100_000, "nests its JSON too deeply"),
         ("\n".join(f'{{"{n}": 1}}' for n in range(5000)), "has 5,000 columns, of 4,096"),
         ('{"text": "a"}\n\xe9', "line 2, is no UTF-8"),

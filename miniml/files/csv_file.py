@@ -138,6 +138,11 @@ def _header(file: SourceFile, lines: list[str], separator: str, whole: bool) -> 
             f"{file.name} begins with no names of columns: {error}. Put them into its first line."
         ) from error
     require_few_columns(len(names), file.name)
+    if apart := [name for name in names if re.match(r'\s+"', name)]:
+        raise InputError(
+            f"{file.name}: between separator and quotation mark stands a blank ({shown(apart[0])}), so that the mark "
+            f"quotes nothing. Take such blanks out; pandas.read_csv does with skipinitialspace=True."
+        )
     has_rows = not whole or any(line.strip() for line in lines[reader.line_num :])
     return names, reader.line_num, has_rows
 
@@ -168,7 +173,7 @@ def _with_quotes_right(file: SourceFile, layout: _Layout, scratch: Path) -> _Lay
 def _following(path: Path, byte: int) -> str:
     with path.open("rb") as opened:
         opened.seek(byte + 1)
-        return shown(opened.read(40).decode(errors="ignore").splitlines()[:1])
+        return shown(opened.read(40).decode(errors="ignore").partition("\n")[0])
 
 
 def _read(file: SourceFile, layout: _Layout, numbers: list[str]) -> Iterator[pa.RecordBatch]:
@@ -211,8 +216,9 @@ def _unreadable(
         row = wrong[0]
         return InputError(
             f"{file.name} cannot be read as CSV: row {row.number - layout.lines - 1} has {row.actual_columns} fields, "
-            f"where the header has {row.expected_columns}: {shown(row.text)}. Put quotation marks around texts that "
-            f"hold the separator ({_SEPARATORS.get(layout.separator, repr(layout.separator))})."
+            f"where the first line has {row.expected_columns} ({shown(','.join(layout.names))}): {shown(row.text)}. "
+            f"Put quotation marks around texts that hold the separator "
+            f"({_SEPARATORS.get(layout.separator, repr(layout.separator))}), and nothing above the columns' names."
         )
     if "straddl" in str(error):
         return InputError(

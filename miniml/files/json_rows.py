@@ -150,6 +150,10 @@ def _of_columns(document: dict[str, Any], name: str) -> list[Any]:
         document = {key: list(value.values()) for key, value in document.items()}
     columns = {key: value for key, value in document.items() if isinstance(value, list)}
     if len(columns) < 2:
+        if objects or not document:
+            raise InputError(
+                f"{name} is one object, and none of its keys ({listed(map(repr, document), 5)}) holds rows. {_REMEDY}"
+            )
         return [document]
     lengths = {key: len(value) for key, value in columns.items()}
     if len(set(lengths.values())) > 1:

@@ -37,10 +37,16 @@ _BEGINNINGS = (
     (b"bzh", "packed by bzip2. Unpack it"),
     (b"\xfd7zxz", "packed by xz. Unpack it"),
     (b"\x28\xb5\x2f\xfd", "packed by zstd. Unpack it"),
+    (b'{"', "JSON. Rename it to end in .jsonl"),
+    (b"[{", "JSON. Rename it to end in .json"),
     (b"%pdf-", "a PDF. Give a table of texts and labels"),
 )
 """By how a file begins, in lower-case letters: what it is."""
-_OWN = {".parquet": b"par1", ".zip": b"pk\x03\x04", ".gz": b"\x1f\x8b"}
+_JSON = (b'{"', b"[{")
+_OWN = {
+    **{".parquet": (b"par1",), ".zip": (b"pk\x03\x04",), ".gz": (b"\x1f\x8b",)},
+    **{".json": _JSON, ".jsonl": _JSON},
+}
 
 
 def require_what_it_says(file: SourceFile) -> None:
@@ -52,5 +58,5 @@ def require_what_it_says(file: SourceFile) -> None:
     with file.path.open("rb") as opened:
         start = opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for beginning, told in _BEGINNINGS:
-        if start.startswith(beginning) and beginning != _OWN.get(file.suffix):
+        if start.startswith(beginning) and beginning not in _OWN.get(file.suffix, ()):
             raise InputError(f"{file.name} is {told}.")
