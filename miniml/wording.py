@@ -38,6 +38,11 @@ def listed(names: Iterable[str], most: int = 10) -> str:
     return ", ".join(told + more)
 
 
+def printable(text: str) -> str:
+    """The text on one line, with what does not print shown by its number: harmless in a terminal."""
+    return "".join(c if c.isprintable() else _numbered(c) for c in text)
+
+
 def markdown(text: str) -> str:
     """The text as Markdown that shows it character by character, on one line, in a table's cell too.
 

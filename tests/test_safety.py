@@ -170,6 +170,9 @@ def test_the_token_opens_every_route(guarded: Server, authorization: str) -> Non
         TOKEN,
         "Basic !!!",
         "Basic " + b64encode(b"x").decode(),
+        "Basic \xff",
+        "Bearer \xff",
+        "Basic " + b64encode(b":\xff").decode(),
     ],
 )
 def test_a_wrong_token_opens_nothing(guarded: Server, authorization: str) -> None:
@@ -189,6 +192,14 @@ def test_the_token_is_asked_for_over_grpc_too(guarded: Server) -> None:
     assert guarded.grpc.ServerLive(messages.ServerLiveRequest(), timeout=patience.SECONDS).live
     metadata = (("authorization", f"Bearer {TOKEN}"),)
     assert guarded.grpc.ModelInfer(infer_message([TEXT]), metadata=metadata, timeout=patience.SECONDS).outputs
+
+
+def test_who_has_no_token_does_not_learn_what_is_served(guarded: Server) -> None:
+    for path in ("/v1/models/zzz", "/v2/models/zzz/ready"):
+        assert NAME not in guarded.get(path).text
+    with pytest.raises(grpc.RpcError) as refused:
+        guarded.grpc.ModelReady(messages.ModelReadyRequest(name="zzz"), timeout=patience.SECONDS)
+    assert NAME not in refused.value.details()
 
 
 def test_a_token_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
