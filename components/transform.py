@@ -35,6 +35,7 @@ def transform(
     model_id: str,
     max_length: int,
     seed: int,
+    pins: str = "",
 ) -> None:
     """Reads labelled texts, checks them, and splits them into train, validation and test.
 
@@ -67,10 +68,12 @@ def transform(
         model_id: The model in whose tokens the report measures lengths.
         max_length: The tokens of a text that it will see.
         seed: The same seed gives the same splits.
+        pins: What preflight found dataset and model to be, so that this run reads that, and a cache goes by it.
     """
     from pathlib import Path
 
     from miniml.data.preparation import ReportRequest, prepare
+    from miniml.pins import Pins
     from miniml.settings import DataSettings
     from miniml.wording import without_placeholders
 
@@ -103,6 +106,7 @@ def transform(
         ),
         Path(dataset.path),
         ReportRequest(Path(report.path), model_id, max_length),
+        Pins.read(pins),
     )
     shown = {
         "source": summary.source,
