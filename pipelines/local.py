@@ -99,8 +99,10 @@ def run(
     Stages whose arguments, code and sources have not changed are taken from the cache.
 
     Raises:
-        RunError: a stage failed; `outputs`/latest stays as it was, the log tells the rest.
+        RunError: a stage failed, and `outputs`/latest stays as it was, the log tells the rest; or something is in the
+            place of that link.
     """
+    _require_room_for_latest(outputs)
     folder = runs_of(outputs) / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     folder.mkdir(parents=True)
     text = compiled.read_text(encoding="utf-8")
@@ -182,9 +184,20 @@ def publish(finished: LocalRun, summary: dict[str, Any], outputs: Path = OUTPUTS
     (finished.folder / "summary.json").write_text(text, encoding="utf-8")
     latest = outputs / "latest"
     link = outputs / f"latest.{os.getpid()}"
+    link.unlink(missing_ok=True)  # Left by a process of that number that was killed at this very place.
     link.symlink_to(os.path.relpath(finished.folder, outputs))
     link.replace(latest)
     return latest
+
+
+def _require_room_for_latest(outputs: Path) -> None:
+    """Refuses, before any work, to run where the link to the newest run could not be put in the end."""
+    latest = outputs / "latest"
+    if latest.exists() and not latest.is_symlink():
+        raise RunError(
+            f"{latest} is a {'folder' if latest.is_dir() else 'file'}, where the link to the newest run has its place. "
+            f"Move it away, or keep runs elsewhere: --outputs."
+        )
 
 
 def _require_deployed_if_approved(finished: LocalRun) -> None:
