@@ -17,6 +17,7 @@ from miniml import environment
 from miniml.errors import InputError
 from miniml.manifest import digest_of, sha256
 from miniml.sources import HubId, S3Address, locate
+from miniml.wording import markdown
 
 MODEL = "model_id"
 """The argument that names a model; every other one names a dataset."""
@@ -49,7 +50,7 @@ class Pins:
     def markdown(self) -> str:
         """A table of what was found, for a report."""
         rows = [
-            f"| {_cell(source)} | {_cell(self.of(source))} | {_cell(self.states.get(source, ''))} |"
+            f"| {markdown(source)} | {markdown(self.of(source))} | {markdown(self.states.get(source, ''))} |"
             for source in sorted({*self.addresses, *self.states})
         ]
         return "\n".join(
@@ -59,10 +60,6 @@ class Pins:
 
 UNPINNED = Pins()
 """Every source is read as it is named."""
-
-
-def _cell(text: str) -> str:
-    return f"`{text.replace('|', '¦').replace('`', chr(39))}`" if text else ""
 
 
 def look_up(sources: Iterable[tuple[str, str]]) -> Pins:

@@ -16,6 +16,7 @@ from typing import Any
 import requests
 
 from miniml.errors import MinimlError
+from miniml.wording import plain
 
 SECONDS_TO_START = 120
 
@@ -49,7 +50,7 @@ def told(answer: dict[str, Any]) -> str:
         return f"{answer['value']:.4g}"
     given = [answer["label"]] if "label" in answer else answer["labels"]
     shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
-    return f"{', '.join(given) or 'no label'} ({shares})"
+    return plain(f"{', '.join(given) or 'no label'} ({shares})")
 
 
 def serving_command(model_dir: Path, name: str, port: int) -> list[str]:

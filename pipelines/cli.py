@@ -20,6 +20,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from miniml.errors import MinimlError
 from miniml.progress import duration
+from miniml.wording import plain
 from pipelines import cluster_commands, job, local
 from pipelines.arguments import add_arguments, arguments_of
 from pipelines.ask import serving_command, told
@@ -95,7 +96,7 @@ def _compile(stages: Sequence[BaseComponent], pipeline: GraphComponent, options:
 def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     arguments = arguments_of(pipeline, options)
     questions = options.ask or (PRESETS[options.preset].questions if options.preset else [])
-    print(f"miniml: {arguments['model_id']} on {arguments['dataset_id']}", flush=True)
+    print(plain(f"miniml: {arguments['model_id']} on {arguments['dataset_id']}"), flush=True)
     finished = job.run(
         pipeline, arguments, runner=options.runner, outputs=options.outputs, questions=questions
     )
@@ -105,11 +106,11 @@ def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
 def _tell(summary: dict[str, Any], latest: Path) -> None:
     for answer in summary["predictions"]:
         text = answer["text"] if len(answer["text"]) <= 90 else answer["text"][:89] + "…"
-        print(f'        "{text}"\n          -> {told(answer)}')
+        print(plain(f'        "{text}"\n          -> {told(answer)}'))
     measure = summary["measure"]
     low, high = summary[f"{measure}_interval"]
     search = latest / "search_report.html"
-    reasons = "\n".join(f"  {reason}" for reason in summary["reasons"])
+    reasons = plain("\n".join(f"  {reason}" for reason in summary["reasons"]))
     manifest = latest / "inference_service.yaml" if summary["manifest"] else "none: the model is not deployed"
     print(
         f"\n{summary['verdict']}:\n{reasons}\n"
@@ -133,5 +134,5 @@ def _serve(pipeline: GraphComponent, options: argparse.Namespace) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(message, file=sys.stderr)
+    print(plain(message), file=sys.stderr)
     raise SystemExit(1)

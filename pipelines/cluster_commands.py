@@ -14,6 +14,7 @@ from kfp.dsl.graph_component import GraphComponent
 from miniml.cluster import Cluster
 from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
 from miniml.trial import ask_by_name
+from miniml.wording import plain
 from pipelines.arguments import add_arguments, arguments_of, check_values
 from pipelines.ask import told
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
@@ -128,7 +129,7 @@ def _watch(
     server: Server, pipeline: GraphComponent, run_id: str, stages: list[str], options: argparse.Namespace
 ) -> None:
     def tell(line: str) -> None:
-        print(line, flush=True)
+        print(plain(line), flush=True)
 
     again = f"{program_of(pipeline)} follow {run_id} --host {server.host}"
     try:
@@ -171,7 +172,7 @@ def _predict(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     else:
         answers = ask_by_name(Cluster.connect(), options.namespace, options.service_name, options.text)
     for text, answer in zip(options.text, answers, strict=True):
-        print(f'"{text}"\n  -> {told(answer)}')
+        print(plain(f'"{text}"\n  -> {told(answer)}'))
 
 
 def _ask(url: str, name: str, texts: list[str]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from miniml.settings import TrainingSettings
 from miniml.sources import S3_SCHEME, s3_address
 from miniml.training import fine_tune
 from miniml.training.processes import Processes
+from miniml.wording import plain
 
 
 def main(words: list[str] | None = None) -> None:
@@ -75,7 +76,8 @@ def _only_one_speaks(processes: Processes) -> Iterator[None]:
         except Exception as error:
             if processes.may_speak():
                 explained = isinstance(error, MinimlError)
-                print(f"error: {error}" if explained else traceback.format_exc(), file=sys.stderr, flush=True)
+                told = f"error: {error}" if explained else traceback.format_exc()
+                print(plain(told), file=sys.stderr, flush=True)
             sys.exit(1)
 
 
