@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from miniml.images import image
+from components.stage import stage
 
 
-@dsl.component(base_image=image("transform"), install_kfp_package=False)
+@stage("transform")
 def transform(
     dataset: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
