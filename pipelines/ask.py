@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -65,9 +66,11 @@ def serving_in_a_process(model_dir: Path, name: str) -> Iterator[str]:
     """Runs the predictor in a process of its own, and gives its address once it is ready."""
     port = free_port()
     # Asked over REST only, and a port for gRPC would have to be free as well.
-    command = [*serving_command(model_dir, name, port), "--enable_grpc=false"]
+    command = [*serving_command(model_dir, name, port), "--host=127.0.0.1", "--enable_grpc=false"]
+    # A token is for the service to come. Here the only client is this process, and it has not been told any.
+    environment = {name: value for name, value in os.environ.items() if name != "MINIML_TOKEN"}
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             url = f"http://127.0.0.1:{port}"
             if not becomes_ready(url, name, lambda: process.poll() is None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from miniml.errors import InputError
 from serving.authentication import Token
 from serving.engine_choice import AUTO
 from serving.settings import CacheSettings, Limits, QueueSettings, ServingSettings
+
+HOST = "MINIML_HOST"
+"""Where to listen, unless the command line says."""
 
 
 def parsed() -> argparse.Namespace:
@@ -26,6 +30,11 @@ def parsed() -> argparse.Namespace:
     add("--model_dir", type=Path, required=True, help="what the train stage wrote")
     add("--expected_digest", default="", help="what the model folder must be signed as; any other is refused")
     add("--engine", default=AUTO, help=f"what runs the model: {AUTO} (measured at start), or one by name")
+    add(
+        "--host",
+        default=os.environ.get(HOST, "127.0.0.1"),
+        help=f"the address to listen at (or {HOST}, which the image sets to 0.0.0.0: all of a container's)",
+    )
     add("--max_body_bytes", type=int, default=limits.body_bytes, help="of one request")
     add("--max_texts", type=int, default=limits.texts, help="in one request")
     add("--max_characters", type=int, default=limits.characters, help="in one text")

@@ -42,9 +42,15 @@ class RestServer(RESTServer):  # type: ignore[misc]  # KServe ships no types
     """One port that speaks V1 and V2 over HTTP, and our routes."""
 
     def __init__(
-        self, data_plane: DataPlane, repository: ModelRepositoryExtension, port: int, **settings: Any
+        self,
+        data_plane: DataPlane,
+        repository: ModelRepositoryExtension,
+        host: str,
+        port: int,
+        **settings: Any,
     ) -> None:
         super().__init__(FASTAPI_APP_IMPORT_STRING, data_plane, repository, port, **settings)
+        self.config.host = host  # KServe has all of the machine's addresses, and no argument for it
         self._server = Uvicorn(self.config)
 
     async def listens(self) -> None:

@@ -22,12 +22,13 @@ class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
     KServe's own end unloads the model first, so that whatever still waits for it is told that there is none.
     """
 
-    def __init__(self, greeting: str, grpc: GrpcServer | None, **settings: Any) -> None:
+    def __init__(self, greeting: str, grpc: GrpcServer | None, host: str, **settings: Any) -> None:
         super().__init__(enable_grpc=False, **settings)  # KServe's gRPC server cannot be furnished
         self.dataplane = CarefulDataPlane(self.registered_models)
         self.model_repository_extension = ClosedRepository(self.registered_models)
         self._greeting = greeting
         self._grpc = grpc
+        self._host = host
 
     def start(self, models: list[Model]) -> None:
         """Serves `models` until SIGTERM or SIGINT, and returns when every request is answered."""
@@ -38,6 +39,7 @@ class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
         rest = RestServer(
             self.dataplane,
             self.model_repository_extension,
+            self._host,
             self.http_port,
             access_log_format=self.access_log_format,
             grace_period=self.grace_period,
