@@ -20,6 +20,7 @@ from miniml.errors import MinimlError
 from miniml.wording import plain
 
 SECONDS_TO_START = 120
+CREDENTIAL = "MINIML_TOKEN"
 
 
 class ServingError(MinimlError):
@@ -67,10 +68,8 @@ def serving_in_a_process(model_dir: Path, name: str) -> Iterator[str]:
     port = free_port()
     # Asked over REST only, and a port for gRPC would have to be free as well.
     command = [*serving_command(model_dir, name, port), "--host=127.0.0.1", "--enable_grpc=false"]
-    # A token is for the service to come. Here the only client is this process, and it has not been told any.
-    environment = {name: value for name, value in os.environ.items() if name != "MINIML_TOKEN"}
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             url = f"http://127.0.0.1:{port}"
             if not becomes_ready(url, name, lambda: process.poll() is None):
@@ -106,7 +105,14 @@ def _directly() -> requests.Session:
     """Asks servers of this machine, for which no proxy is, whatever the environment says."""
     session = requests.Session()
     session.trust_env = False
+    session.headers.update(authorization())
     return session
+
+
+def authorization() -> dict[str, str]:
+    """The header by which a predictor lets us in that asks for MINIML_TOKEN, as one does that we start with it."""
+    token = os.environ.get(CREDENTIAL, "").strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def not_started(log: str) -> ServingError:

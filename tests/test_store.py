@@ -740,6 +740,17 @@ def test_the_command_line_ends_with_a_sentence_and_status_1(bucket: str, tmp_pat
     assert "Traceback" not in ended.stderr
 
 
+def test_keys_with_signs_that_mean_something_in_addresses_come_and_are_recorded(
+    client: Minio, bucket: str, tmp_path: Path
+) -> None:
+    for number, key in enumerate(("a@b.csv", "really? 100%/#1.csv", "%40.csv")):
+        put(client, bucket, key, key.encode())
+        fetched = store.fetch(at(str(S3Address(bucket, key))), tmp_path / f"{number}")
+        assert fetched.path.read_bytes() == key.encode()
+        again = store.fetch(at(fetched.source), tmp_path / f"{number} again")
+        assert again.path.read_bytes() == key.encode()
+
+
 def test_a_folder_can_be_put_where_somebody_else_has_chosen(
     client: Minio, bucket: str, tmp_path: Path
 ) -> None:
