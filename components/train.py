@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from miniml.images import image
+from components.stage import stage
 
 
-@dsl.component(base_image=image("train"), install_kfp_package=False)
+@stage("train")
 def train(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
@@ -47,6 +47,7 @@ def train(
     checkpoints: str,
     checkpoint_interval: int,
     trial: str = "",
+    pins: str = "",
 ) -> None:
     """Fine-tunes a pretrained encoder on the dataset's split train; with num_nodes above 1, in a TrainJob's pods.
 
@@ -96,11 +97,13 @@ def train(
         trial: In a search, a JSON object of the arguments above with the values to try in their place, and what to know
             of the search. Where they come to nothing (the training diverges), model is a folder that says so, and the
             search goes on.
+        pins: What preflight found the model to be, so that this run reads that, and a cache goes by it.
     """
     import json
     import os
     from pathlib import Path
 
+    from miniml.pins import Pins
     from miniml.settings import NodeSettings, TrainingSettings
     from miniml.training.trial import fine_tune_trial, write_trial_report
 
@@ -154,10 +157,13 @@ def train(
                 keep_train_job=keep_train_job,
             ),
             Step.in_this_pod(os.environ.get("KFP_POD_NAME", ""), container="main"),
+            pins=pins,
         )
         digest, figures = signed.digest, signed.metrics
     else:
-        result = fine_tune_trial(Path(dataset.path), Path(model.path), settings, trial, model_uri=model.uri)
+        result = fine_tune_trial(
+            Path(dataset.path), Path(model.path), settings, trial, model_uri=model.uri, pins=Pins.read(pins)
+        )
         digest, figures = result.digest, result.metrics
     model.metadata.update(framework="transformers", digest=digest, **figures)
     for name, value in figures.items():

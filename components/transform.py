@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from miniml.images import image
+from components.stage import stage
 
 
-@dsl.component(base_image=image("transform"), install_kfp_package=False)
+@stage("transform")
 def transform(
     dataset: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
@@ -35,6 +35,7 @@ def transform(
     model_id: str,
     max_length: int,
     seed: int,
+    pins: str = "",
 ) -> None:
     """Reads labelled texts, checks them, and splits them into train, validation and test.
 
@@ -69,10 +70,12 @@ def transform(
         model_id: The model in whose tokens the report measures lengths.
         max_length: The tokens of a text that it will see.
         seed: The same seed gives the same splits.
+        pins: What preflight found dataset and model to be, so that this run reads that, and a cache goes by it.
     """
     from pathlib import Path
 
     from miniml.data.preparation import ReportRequest, prepare
+    from miniml.pins import Pins
     from miniml.settings import DataSettings
     from miniml.wording import without_placeholders
 
@@ -105,6 +108,7 @@ def transform(
         ),
         Path(dataset.path),
         ReportRequest(Path(report.path), model_id, max_length),
+        Pins.read(pins),
     )
     shown = {
         "source": summary.source,

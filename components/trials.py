@@ -1,11 +1,9 @@
 """trials: a space of training arguments -> the trials of a search."""
 
-from kfp import dsl
-
-from miniml.images import image
+from components.stage import stage
 
 
-@dsl.component(base_image=image("gate"), install_kfp_package=False)
+@stage("gate")
 def trials(
     space: str,
     sampling: str,

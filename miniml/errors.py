@@ -6,9 +6,18 @@ to a person as it is: no traceback needed.
 
 from __future__ import annotations
 
+from miniml.wording import plain
+
 
 class MinimlError(Exception):
-    """The base of every error that miniml raises on purpose."""
+    """The base of every error that miniml raises on purpose.
+
+    Names that came with data or from a server may be in its message, and none of them moves the terminal that shows
+    it.
+    """
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 class InputError(MinimlError, ValueError):

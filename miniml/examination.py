@@ -139,7 +139,7 @@ class OneClassExamination(Examination):
         return np.array(column, dtype=np.int64)
 
     def scores(self, outputs: Probabilities, references: npt.NDArray[Any]) -> Scores:
-        module = metrics.ClassificationScores(keep_in_memory=True)
+        module = metrics.ClassificationScores(**metrics.in_memory())
         return Scores.of(
             module.compute(predictions=outputs, references=references, ranks=self._ranks), self.labels
         )
@@ -201,7 +201,7 @@ class LabelsExamination(Examination):
         return several(column, len(self.labels))
 
     def scores(self, outputs: Probabilities, references: npt.NDArray[Any]) -> Scores:
-        module = MultiLabelScores(keep_in_memory=True)
+        module = MultiLabelScores(**metrics.in_memory())
         computed = module.compute(
             predictions=outputs, references=references.astype(np.float32), threshold=self._threshold
         )
@@ -260,7 +260,7 @@ class NumberExamination(Examination):
         return np.array(column, dtype=np.float64)
 
     def scores(self, outputs: Probabilities, references: npt.NDArray[Any]) -> Scores:
-        module = RegressionScores(keep_in_memory=True)
+        module = RegressionScores(**metrics.in_memory())
         return Scores.of(module.compute(predictions=outputs[:, 0], references=references))
 
     def baseline(self) -> Baseline:

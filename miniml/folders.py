@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -109,6 +110,9 @@ def user_cache() -> Path:
     """Where that is kept which costs no more than time when it is removed.
 
     MINIML_CACHE, or else `miniml` in the user's cache folder, or in the temporary one where that cannot be written to.
+
+    Raises:
+        StorageError: none of them may be written to by this user, and by this user alone.
     """
     if chosen := os.environ.get("MINIML_CACHE"):
         folder = Path(chosen)
@@ -117,11 +121,56 @@ def user_cache() -> Path:
         return folder
     home = Path(os.environ.get("HOME", "/"))
     folder = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "miniml"
+    return folder if _may_be_written(folder) else _in_temporary_folder()
+
+
+def caches_of_libraries() -> dict[str, str]:
+    """The variables by which libraries keep their caches in ours, where a person's own may not be written to.
+
+    What the person has set stays, and so does a cache of the hub that is there to be read.
+    """
+    home = Path(os.environ.get("HOME", "/"))
+    own = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    hub = Path(os.environ.get("HF_HOME") or own / "huggingface")
+    places: dict[str, str] = {}
+    if not _may_be_written(hub):
+        places = {
+            f"HF_{name.upper()}_CACHE": name for name in ("datasets", "metrics", "modules", "xet", "assets")
+        }
+        if not (hub / "hub").is_dir():
+            places["HF_HUB_CACHE"] = "hub"
+    if not _may_be_written(own / "matplotlib"):
+        places["MPLCONFIGDIR"] = "matplotlib"
+    if not places:
+        return {}
+    # Told to all stages, for their temporary folder is another one in each run.
+    kept = user_cache()
+    caches = {"MINIML_CACHE": str(kept), **{name: str(kept / place) for name, place in places.items()}}
+    return {name: folder for name, folder in caches.items() if not os.environ.get(name)}
+
+
+def _may_be_written(folder: Path) -> bool:
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):  # A pod with a read-only root has its temporary folder.
-        folder = Path(tempfile.gettempdir()) / f"miniml-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+    return os.access(folder, os.W_OK) and folder.is_dir()
+
+
+def _in_temporary_folder() -> Path:
+    """A pod with a read-only root has its temporary folder, and elsewhere others may write to that, too.
+
+    Raises:
+        StorageError: what has our name there is not ours alone.
+    """
+    folder = Path(tempfile.gettempdir()) / f"miniml-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    others_may_write = bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others_may_write:
+        raise StorageError(
+            f"{folder} is not a folder that this user alone may write to, so that what is kept there could be somebody "
+            f"else's. Remove it, or set MINIML_CACHE to a folder of your own."
+        )
     return folder
 
 

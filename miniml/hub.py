@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,17 @@ import datasets
 import pyarrow as pa
 import pyarrow.dataset
 from datasets.packaged_modules.parquet.parquet import ParquetConfig
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url, snapshot_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import EntryNotFoundError
 
-from miniml.errors import HubError, InputError, MinimlError
+from miniml.errors import InputError
+from miniml.hub_access import cache_of, explained, probe
 from miniml.portions import BYTES_AT_A_TIME, ROWS_AT_A_TIME
 from miniml.progress import note, watched
 from miniml.sources import HubId
 
-# Seconds that the hub may take to say that it knows the repository, and again that it can send a file of it.
-# Without the question first, a hub that hangs would be asked for minutes: the libraries try every file, and
-# every file several times.
-PROBE_TIMEOUT = 10.0
+UNREADABLE = (EntryNotFoundError, datasets.exceptions.DatasetsError)
+"""What the libraries raise of a repository that holds nothing of what was asked for."""
 
 # Configuration, tokenizer and weights that stand at the root: the same weights in other frameworks' formats,
 # which many repositories carry too, stay where they are.
@@ -48,10 +37,10 @@ def load_dataset(source: HubId) -> datasets.DatasetDict:
         HubError: the hub refuses, fails, or cannot be reached.
     """
     note(f"asking the hub for {source.name}")
-    with _explained("dataset_id", source):
-        _probe(source, "dataset")
+    with explained("dataset_id", source, UNREADABLE):
+        probe(source, "dataset")
         try:
-            with watched(f"fetching and unpacking {source.name},", lambda: _cached_bytes(source, "datasets")):
+            with watched(f"fetching and unpacking {source.name},", lambda: _cached_bytes(source, "dataset")):
                 loaded = _load(source)
         except ValueError as error:  # What it says names the configurations or splits that there are.
             raise InputError(
@@ -84,8 +73,8 @@ def _load(source: HubId) -> Any:
 
 def _cached_bytes(source: HubId, kind: str) -> int:
     """What the libraries' caches hold of a repository by now, files that are still coming included."""
-    folders = [Path(constants.HF_HUB_CACHE) / f"{kind}--{source.name.replace('/', '--')}" / "blobs"]
-    if kind == "datasets":
+    folders = [cache_of(source, kind) / "blobs"]
+    if kind == "dataset":
         folders.append(Path(datasets.config.HF_DATASETS_CACHE) / source.name.replace("/", "___"))
     # Unlike rglob, it bears with folders that are renamed meanwhile.
     files = [Path(folder, name) for root in folders for folder, _, names in os.walk(root) for name in names]
@@ -124,9 +113,9 @@ def fetch_tokenizer(source: HubId) -> Path:
 
 
 def _fetch(source: HubId, files: list[str]) -> Path:
-    with _explained("model_id", source):
-        _probe(source, "model")
-        with watched(f"fetching {source.name},", lambda: _cached_bytes(source, "models")):
+    with explained("model_id", source, UNREADABLE):
+        probe(source, "model")
+        with watched(f"fetching {source.name},", lambda: _cached_bytes(source, "model")):
             return Path(
                 snapshot_download(
                     source.name,
@@ -135,86 +124,3 @@ def _fetch(source: HubId, files: list[str]) -> Path:
                     ignore_patterns=NOT_MODEL_FILES,
                 )
             )
-
-
-def _probe(source: HubId, kind: str) -> None:
-    if constants.HF_HUB_OFFLINE:
-        return
-    info = HfApi().repo_info(source.name, revision=source.revision, repo_type=kind, timeout=PROBE_TIMEOUT)
-    files = getattr(info, "siblings", None)
-    if files:
-        address = hf_hub_url(source.name, files[0].rfilename, repo_type=kind, revision=source.revision)
-        get_hf_file_metadata(address, timeout=PROBE_TIMEOUT)
-
-
-@contextmanager
-def _explained(argument: str, source: HubId) -> Iterator[None]:
-    try:
-        yield
-    except MinimlError:
-        raise
-    except Exception as error:
-        raise _explanation(f"{argument} {source.name!r}", source, error) from error
-
-
-def _explanation(asked: str, source: HubId, error: Exception) -> MinimlError:
-    """Libraries wrap what the hub said in their own errors: the cause that says most is looked for."""
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, GatedRepoError):
-            return HubError(
-                f"{asked}: the hub gives it only to those who accepted its terms. Accept them on its page, and set "
-                f"HF_TOKEN."
-            )
-        if isinstance(cause, RevisionNotFoundError):
-            return InputError(
-                f"{asked} has no revision {source.revision!r}. Leave it out, or name one that there is."
-            )
-        if isinstance(cause, RepositoryNotFoundError) and _status(cause) == 404:
-            return InputError(
-                f"{asked} is not on the hub ({constants.ENDPOINT}). Check the spelling; if it is private, set HF_TOKEN."
-            )
-    for cause in causes:
-        if (status := _status(cause)) is not None:
-            return _refusal(asked, status)
-    if constants.HF_HUB_OFFLINE and any(
-        isinstance(cause, OfflineModeIsEnabled | LocalEntryNotFoundError) for cause in causes
-    ):
-        return HubError(
-            f"{asked} is not in the cache, and HF_HUB_OFFLINE forbids to ask the hub. Unset it, or give a path."
-        )
-    if any(isinstance(cause, EntryNotFoundError | datasets.exceptions.DatasetsError) for cause in causes):
-        return InputError(f"{asked} holds nothing that can be read: {error}")
-    return HubError(
-        f"{asked}: the hub ({constants.ENDPOINT}) cannot be reached ({_shortest(error)}). Check the network and "
-        f"HF_ENDPOINT, set HF_HUB_OFFLINE=1 to take what the cache holds, or give a path."
-    )
-
-
-def _refusal(asked: str, status: int) -> MinimlError:
-    if status in (401, 403):
-        return HubError(
-            f"{asked}: the hub refused access ({status}). Check the spelling; if it is private, set HF_TOKEN to a "
-            f"token that may read it."
-        )
-    if status == 404:
-        return InputError(
-            f"{asked} is not on the hub ({constants.ENDPOINT}). Check the spelling; if it is private, set HF_TOKEN."
-        )
-    return HubError(f"{asked}: the hub answered {status}. Try again later, or give a local copy.")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _status(error: BaseException) -> int | None:
-    if isinstance(error, HfHubHTTPError):
-        return int(error.response.status_code)
-    return None
-
-
-def _shortest(error: Exception) -> str:
-    return min((f"{type(cause).__name__}: {cause}" for cause in _causes(error)), key=len)[:200]

@@ -12,12 +12,17 @@ which hold what they need."""
 SERVING = "serving"
 
 
+NO_REGISTRY = "localhost"
+"""Where images come from that were built or loaded and are pulled from nowhere: a name without a host in front would
+be looked for in a public registry, and whoever has that name there would be trusted."""
+
+
 def image(stage: str) -> str:
     """`registry/miniml-<stage>:<version>`.
 
-    The environment says otherwise, for a stage when it is compiled: MINIML_REGISTRY (default "miniml") and
-    MINIML_IMAGE_TAG (default the version).
+    The environment says otherwise, for a stage when it is compiled: MINIML_REGISTRY (default "localhost", which is no
+    registry) and MINIML_IMAGE_TAG (default the version).
     """
-    registry = os.environ.get("MINIML_REGISTRY", "miniml")
+    registry = os.environ.get("MINIML_REGISTRY") or NO_REGISTRY
     tag = os.environ.get("MINIML_IMAGE_TAG", __version__)
     return f"{registry}/miniml-{stage}:{tag}"

@@ -13,11 +13,17 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from miniml.bootstrap import Shares, bootstrapped, share_with_interval, summed
 from miniml.evaluation_result import ReliabilityBin
+from miniml.folders import user_cache
 
 # Bins of equal width, by the probability of the answer; 15 is what most papers take.
 CALIBRATION_BINS = 15
 # The least probability that the log loss takes for itself: scikit-learn's, for float32.
 LEAST = float(np.finfo(np.float32).eps)
+
+
+def in_memory() -> dict[str, Any]:
+    """How a module of `evaluate` is made that writes nothing; a folder it makes all the same, and gets one of ours."""
+    return {"keep_in_memory": True, "cache_dir": str(user_cache() / "evaluate")}
 
 
 class ClassificationScores(evaluate.Metric):

@@ -29,7 +29,12 @@ SHORTEST_WAIT = 0.1
 
 def note(text: str) -> None:
     """Prints a line worth keeping: one line, whatever names of the data are in it."""
-    print(NOTE + "".join(character if character.isprintable() else " " for character in text), flush=True)
+    print(NOTE + _one_line(text), flush=True)
+
+
+def _one_line(text: str) -> str:
+    """A line may be redrawn in place: what does not print in it is a blank."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 class Progress:
@@ -53,7 +58,7 @@ class Progress:
         else:
             left = taken / (done - self._begun) * (self._total - done)
             parts = [f"{self._what} {done:,}/{self._total:,} {self._unit}", detail, f"{duration(left)} left"]
-        print(PASSING + " · ".join(part for part in parts if part), flush=True)
+        print(PASSING + _one_line(" · ".join(part for part in parts if part)), flush=True)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from miniml.errors import InputError
 
@@ -39,6 +39,11 @@ class HubId:
     config: str | None = None
     split: str | None = None
     revision: str | None = None
+
+    def __str__(self) -> str:
+        options = {"config": self.config, "split": self.split, "revision": self.revision}
+        query = urlencode({name: value for name, value in options.items() if value is not None})
+        return f"{self.name}?{query}" if query else self.name
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ def short_name(source: str) -> str:
     """What tells a source from others in a word: its package, or the end of its path, without query and digest."""
     if source.startswith(PACKAGE_SCHEME):
         return source.removeprefix(PACKAGE_SCHEME).partition("/")[0]
-    path = re.split("[?#]", source)[0]
+    path = re.split("[?#]|@sha256:", source)[0]
     return path.rstrip("/").rpartition("/")[2] or source
 
 

@@ -38,12 +38,14 @@ def fine_tune_on_nodes(
     nodes: NodeSettings,
     step: Step,
     *,
+    pins: str = "",
     cluster: Cluster | None = None,
     patience: Patience | None = None,
 ) -> Manifest:
     """Trains as `miniml.training.fine_tune` does, on `settings.num_nodes` nodes, and prints what the first one says.
 
-    `model_uri` is where the nodes put the model, `model_dir` where it is brought from there. The job is deleted when
+    `model_uri` is where the nodes put the model, `model_dir` where it is brought from there; `pins`, as
+    `miniml.pins.Pins` writes them, say what they read as the pretrained one. The job is deleted when
     it has come to an end, or when this process is told to end (SIGTERM); it is left for a retry where only this
     side has a trouble.
 
@@ -62,7 +64,12 @@ def fine_tune_on_nodes(
     with on_sigterm(_end), _cleaned_up(cluster, path, nodes.keep_train_job):
         job = _standing(cluster, path, patience)
         if job is None:
-            words = [str(dataset), str(model), *options.words_of(settings)]
+            words = [
+                str(dataset),
+                str(model),
+                *options.words_of(settings),
+                *([f"--pins={pins}"] if pins else []),
+            ]
             submit(cluster, Request(name, words, settings.num_nodes, nodes, str(model)), pod, step.container)
             job = _created(cluster, path)
         follow(cluster, step.namespace, name, settings.num_nodes, patience)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,22 @@ MOST = 60
 # "gut & schön" should read so.
 _MEANINGFUL = frozenset('{}[]<>|`*\\$~"')
 _MARKDOWN = frozenset("\\`*_{}[]<>|~$&#")
+
+
+# Control characters and marks that turn the reading direction or separate lines; the joiners, which only shape letters
+# and emoji, are none of them.
+_OBEYED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_HARMLESS = frozenset("\n\t\u200c\u200d")
+
+
+def plain(text: str) -> str:
+    """The text as a terminal may be given it: whatever a terminal would obey, line ends and tabs apart, is shown by its
+    number: \\x1b for an escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        _numbered(c) if unicodedata.category(c) in _OBEYED and c not in _HARMLESS else c for c in text
+    )
 
 
 def quoted(name: str, most: int = MOST) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import requests
 
 from miniml.errors import MinimlError
+from miniml.wording import plain
 
 SECONDS_TO_START = 120
 CREDENTIAL = "MINIML_TOKEN"
@@ -51,7 +52,7 @@ def told(answer: dict[str, Any]) -> str:
         return f"{answer['value']:.4g}"
     given = [answer["label"]] if "label" in answer else answer["labels"]
     shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
-    return f"{', '.join(given) or 'no label'} ({shares})"
+    return plain(f"{', '.join(given) or 'no label'} ({shares})")
 
 
 def serving_command(model_dir: Path, name: str, port: int) -> list[str]:
@@ -66,7 +67,7 @@ def serving_in_a_process(model_dir: Path, name: str) -> Iterator[str]:
     """Runs the predictor in a process of its own, and gives its address once it is ready."""
     port = free_port()
     # Asked over REST only, and a port for gRPC would have to be free as well.
-    command = [*serving_command(model_dir, name, port), "--enable_grpc=false"]
+    command = [*serving_command(model_dir, name, port), "--host=127.0.0.1", "--enable_grpc=false"]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:

@@ -21,6 +21,7 @@ from kfp.dsl.graph_component import GraphComponent
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.progress import duration
+from miniml.wording import plain
 from pipelines import cluster_commands, job, local, predict
 from pipelines.arguments import add_arguments, arguments_of, preset_of
 from pipelines.ask import serving_command, told
@@ -102,7 +103,7 @@ def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     arguments, preset = arguments_of(pipeline, options), preset_of(options)
     questions = options.ask or (PRESETS[preset].questions if preset else [])
     start = f"preset {preset}, " if preset else ""
-    print(f"miniml: {start}{arguments['model_id']} on {arguments['dataset_id']}", flush=True)
+    print(plain(f"miniml: {start}{arguments['model_id']} on {arguments['dataset_id']}"), flush=True)
     with ended_with_us():
         finished = job.run(
             pipeline, arguments, runner=options.runner, outputs=options.outputs, questions=questions
@@ -113,11 +114,11 @@ def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
 def _tell(summary: dict[str, Any], latest: Path) -> None:
     for answer in summary["predictions"]:
         text = answer["text"] if len(answer["text"]) <= 90 else answer["text"][:89] + "…"
-        print(f'        "{text}"\n          -> {told(answer)}')
+        print(plain(f'        "{text}"\n          -> {told(answer)}'))
     measure = summary["measure"]
     low, high = summary[f"{measure}_interval"]
     search = latest / "search_report.html"
-    reasons = "\n".join(f"  {reason}" for reason in summary["reasons"])
+    reasons = plain("\n".join(f"  {reason}" for reason in summary["reasons"]))
     manifest = latest / "inference_service.yaml" if summary["manifest"] else "none: the model is not deployed"
     print(
         f"\n{summary['verdict']}:\n{reasons}\n"
@@ -142,5 +143,5 @@ def _serve(pipeline: GraphComponent, options: argparse.Namespace) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(message, file=sys.stderr)
+    print(plain(message), file=sys.stderr)
     raise SystemExit(1)

@@ -11,6 +11,7 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from miniml.installation import PIPELINE_ACCOUNT
+from miniml.wording import plain
 from pipelines.arguments import add_arguments, arguments_of, check_values
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.names import program_of
@@ -115,7 +116,7 @@ def _watch(
     server: Server, pipeline: GraphComponent, run_id: str, stages: list[str], options: argparse.Namespace
 ) -> None:
     def tell(line: str) -> None:
-        print(line, flush=True)
+        print(plain(line), flush=True)
 
     again = f"{program_of(pipeline)} follow {run_id} --host {server.host}"
     try:

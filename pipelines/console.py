@@ -14,6 +14,7 @@ from collections import Counter
 from typing import TextIO
 
 from miniml.progress import NOTE, PASSING, duration
+from miniml.wording import plain
 
 _STARTED = re.compile(r"Executing task '(?P<stage>[\w-]+)'")
 _FINISHED = re.compile(r"Task '(?P<stage>[\w-]+)' finished with status (?P<status>\w+)")
@@ -57,9 +58,11 @@ class Console(io.TextIOBase):
 
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
+        for written in lines:
+            # Colours are the libraries' own; any other thing that a terminal obeys may come from the data.
+            line = plain(_COLOUR.sub("", written.removesuffix("\r")))
             self._log.write(line + "\n")
-            self._read(_COLOUR.sub("", line))
+            self._read(line)
         return len(text)
 
     def flush(self) -> None:

@@ -22,7 +22,13 @@ from components.trials import trials
 from miniml.errors import InputError
 from pipelines.arguments import SETTINGS
 from pipelines.stage_arguments import taken_by, with_arguments_of
-from pipelines.stages import champion_to_beat, dataset_after, judged_and_deployed, trained
+from pipelines.stages import (
+    champion_to_beat,
+    dataset_after,
+    judged_and_deployed,
+    trained,
+    with_sources_pinned,
+)
 
 STAGES = (preflight, champion, trials, transform, train, pick, evaluate, gate, deploy)
 TRIALS_AT_ONCE = "MINIML_TRIALS_AT_ONCE"
@@ -53,7 +59,8 @@ class Outputs(NamedTuple):
 @with_arguments_of(STAGES, SETTINGS)
 def hyperparameter_search(given: dict[str, Any]) -> Outputs:
     """From a dataset and a space of training arguments to a served text classifier."""
-    to_beat = champion_to_beat(given)
+    checked, given = with_sources_pinned(given)
+    to_beat = champion_to_beat(checked, given)
     plan = trials(**taken_by(trials, given), at_once=_trials_at_once()).after(to_beat)
     data = dataset_after(plan, given)
     with dsl.ParallelFor(plan.outputs["Output"], name="trials", parallelism=_trials_at_once()) as trial:

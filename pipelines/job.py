@@ -12,6 +12,7 @@ from typing import Any
 import kfp.local
 from kfp.dsl.graph_component import GraphComponent
 
+from miniml.folders import caches_of_libraries
 from miniml.progress import INTERVAL
 from pipelines import local
 from pipelines.arguments import check_sources, check_values
@@ -62,7 +63,7 @@ def _machine(runner: str, arguments: dict[str, Any], outputs: Path) -> tuple[loc
     """What runs the stages, and what serves the model, here or in containers."""
     environment = _environment()
     if runner == "subprocess":
-        os.environ.update(environment)  # The stages' processes inherit it.
+        os.environ.update(caches_of_libraries() | environment)  # The stages' processes inherit it.
         return local.Machine(kfp.local.SubprocessRunner(use_venv=False)), serving_in_a_process
     from pipelines import containers  # Only here: it needs the Docker client.
 

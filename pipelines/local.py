@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,12 +22,9 @@ import kfp.local
 import requests
 from kfp import components
 
-import miniml
-from miniml import manifest
+from miniml import environment, manifest
 from miniml.errors import MinimlError
 from miniml.evaluation_result import EvaluationResult
-from miniml.sources import HubId, S3Address, locate
-from pipelines.arguments import sources_of
 from pipelines.compiled_pipeline import stages_in_order, without_retries
 from pipelines.console import Console
 
@@ -105,13 +101,15 @@ def run(
     Stages whose arguments, code and sources have not changed are taken from the cache.
 
     Raises:
-        RunError: a stage failed; `outputs`/latest stays as it was, the log tells the rest.
+        RunError: a stage failed, and `outputs`/latest stays as it was, the log tells the rest; or something is in the
+            place of that link.
     """
+    _require_room_for_latest(outputs)
     folder = runs_of(outputs) / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     folder.mkdir(parents=True)
     text = compiled.read_text(encoding="utf-8")
     pipeline = components.load_component_from_text(without_retries(text))
-    cache = outputs / "cache" / _cache_key(arguments, machine.images)
+    cache = outputs / "cache" / _cache_key(machine.images)
     _forget_false_successes(cache)
     kfp.local.init(
         runner=machine.runner,
@@ -188,9 +186,20 @@ def publish(finished: LocalRun, summary: dict[str, Any], outputs: Path = OUTPUTS
     (finished.folder / "summary.json").write_text(text, encoding="utf-8")
     latest = outputs / "latest"
     link = outputs / f"latest.{os.getpid()}"
+    link.unlink(missing_ok=True)  # Left by a process of that number that was killed at this very place.
     link.symlink_to(os.path.relpath(finished.folder, outputs))
     link.replace(latest)
     return latest
+
+
+def _require_room_for_latest(outputs: Path) -> None:
+    """Refuses, before any work, to run where the link to the newest run could not be put in the end."""
+    latest = outputs / "latest"
+    if latest.exists() and not latest.is_symlink():
+        raise RunError(
+            f"{latest} is a {'folder' if latest.is_dir() else 'file'}, where the link to the newest run has its place. "
+            f"Move it away, or keep runs elsewhere: --outputs."
+        )
 
 
 def _require_deployed_if_approved(finished: LocalRun) -> None:
@@ -213,28 +222,12 @@ def latest(outputs: Path = OUTPUTS) -> Path:
     return folder
 
 
-def _cache_key(arguments: dict[str, Any], images: str) -> str:
-    """Changes with whatever kfp's own key does not see: our code, libraries, images, what files and stores hold."""
-    digest = hashlib.sha256(images.encode())
-    for path in sorted(Path(miniml.__file__).parent.rglob("*")):
-        if path.suffix in (".py", ".html", ".md"):
-            digest.update(path.read_bytes())
-    for package in ("torch", "transformers", "datasets"):
-        digest.update(f"{package} {version(package)}\n".encode())
-    for argument, named in sources_of(arguments):
-        if argument == "champion":  # evaluate is given its digest, and no other stage reads it
-            continue
-        source = locate(argument, named)
-        if isinstance(source, S3Address):
-            from miniml import store  # Only here: other sources need no S3 client.
+def _cache_key(images: str) -> str:
+    """Changes with what kfp's own key does not see: our code, the libraries, the images that stages run in.
 
-            # What is not there, or not reachable, is said here, before the first stage.
-            digest.update(store.identify(argument, source).encode())
-        elif not isinstance(source, HubId):
-            for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
-                state = path.stat()
-                digest.update(f"{path} {state.st_size} {state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
+    What the sources hold is in that key: preflight looks, and transform and train are told (see `miniml.pins`).
+    """
+    return hashlib.sha256(f"{images}\n{environment.fingerprint()}".encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager

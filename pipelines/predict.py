@@ -18,6 +18,7 @@ from miniml.cluster import Cluster
 from miniml.errors import ClusterError, InputError
 from miniml.installation import NAMESPACE
 from miniml.trial import ask_by_name
+from miniml.wording import plain
 from pipelines.ask import CREDENTIAL, authorization, told
 from pipelines.local import OUTPUTS
 from pipelines.submission import SubmissionError
@@ -76,7 +77,7 @@ def _predict(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     if not all(text.strip() for text in options.text):
         raise InputError("there is no text to predict of. Give some: predict 'A wonderful film.', or TEXT=….")
     for text, answer in zip(options.text, _answers(options), strict=True):
-        print(f'"{text}"\n  -> {told(answer)}')
+        print(plain(f'"{text}"\n  -> {told(answer)}'))
 
 
 def _answers(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -19,11 +19,24 @@ from pipelines.tasks import may_log_to_mlflow, may_use_the_store, survives_its_p
 Arguments = dict[str, Any]
 
 
-def champion_to_beat(given: Arguments) -> dsl.PipelineTask:
-    """Looks at the cluster, and at what serves there: before the training, so that what will not do is told early."""
-    # Neither is ever taken from a cache: both may change from run to run.
-    checked = preflight(**taken_by(preflight, given)).set_caching_options(False)
-    to_beat = champion(**taken_by(champion, given)).after(checked).set_caching_options(False)
+def with_sources_pinned(given: Arguments) -> tuple[dsl.PipelineTask, Arguments]:
+    """Looks at the cluster, and at what the run's sources are now.
+
+    The stage that does, and the arguments with what it found: the stages that read sources take it as one of their own,
+    so that all read the same, and a cache has no answer where a source, the code or a library is another one.
+    """
+    # Never taken from a cache: it looks at what may change from run to run.
+    checked = preflight(**taken_by(preflight, given), searched=given.get("space", "")).set_caching_options(
+        False
+    )
+    may_use_the_store(checked)
+    return checked, given | {"pins": checked.outputs["pins"]}
+
+
+def champion_to_beat(earlier: dsl.PipelineTask, given: Arguments) -> dsl.PipelineTask:
+    """Looks at what serves now, before the training, so that what cannot be compared with is told early."""
+    # Never taken from a cache, for the same reason.
+    to_beat = champion(**taken_by(champion, given)).after(earlier).set_caching_options(False)
     may_use_the_store(to_beat)
     return to_beat
 

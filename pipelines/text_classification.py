@@ -18,7 +18,13 @@ from components.train import train
 from components.transform import transform
 from pipelines.arguments import SETTINGS
 from pipelines.stage_arguments import with_arguments_of
-from pipelines.stages import champion_to_beat, dataset_after, judged_and_deployed, trained
+from pipelines.stages import (
+    champion_to_beat,
+    dataset_after,
+    judged_and_deployed,
+    trained,
+    with_sources_pinned,
+)
 
 STAGES = (preflight, champion, transform, train, evaluate, gate, deploy)
 
@@ -39,7 +45,8 @@ class Outputs(NamedTuple):
 @with_arguments_of(STAGES, SETTINGS)
 def text_classification(given: dict[str, Any]) -> Outputs:
     """From a dataset and a model name to a served text classifier."""
-    to_beat = champion_to_beat(given)
+    checked, given = with_sources_pinned(given)
+    to_beat = champion_to_beat(checked, given)
     data = dataset_after(to_beat, given)
     training = trained(data, given)
     evaluation, verdict = judged_and_deployed(data, training.outputs["model"], to_beat, given)

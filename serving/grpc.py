@@ -78,7 +78,9 @@ class GrpcServer:
         message_bytes: int,
         connections: ConnectionSettings = ConnectionSettings(),
         certificate: Certificate | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
+        self._host = f"[{host}]" if ":" in host else host
         self._port = port
         self._interceptors = interceptors
         self._message_bytes = message_bytes
@@ -118,7 +120,7 @@ class GrpcServer:
         add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
         await health.start(self._server)
         self._health = health
-        address = f"[::]:{self._port}"  # where there is no IPv6, gRPC takes it for 0.0.0.0
+        address = f"{self._host}:{self._port}"
         if self._certificate:
             pair = (self._certificate.key.read_bytes(), self._certificate.chain.read_bytes())
             self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))

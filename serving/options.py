@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from serving.settings import (
     ServingSettings,
 )
 
+HOST = "MINIML_HOST"
+"""Where to listen, unless the command line says."""
+
 
 def parsed() -> argparse.Namespace:
     """The command line's options: KServe's, with defaults of ours, and our own."""
@@ -35,6 +39,11 @@ def parsed() -> argparse.Namespace:
     add("--model_dir", type=Path, required=True, help="what the train stage wrote")
     add("--expected_digest", default="", help="what the model folder must be signed as; any other is refused")
     add("--engine", default=AUTO, help=f"what runs the model: {AUTO} (measured at start), or one by name")
+    add(
+        "--host",
+        default=os.environ.get(HOST, "127.0.0.1"),
+        help=f"the address to listen at (or {HOST}, which the image sets to 0.0.0.0: all of a container's)",
+    )
     add("--max_body_bytes", type=int, default=limits.body_bytes, help="of one request")
     add("--max_texts", type=int, default=limits.texts, help="in one request")
     add("--max_characters", type=int, default=limits.characters, help="in one text")
@@ -103,6 +112,7 @@ def settings_of(options: argparse.Namespace) -> ServingSettings:
         model_dir=options.model_dir,
         expected_digest=options.expected_digest,
         model_name=options.model_name,
+        host=options.host,
         http_port=options.http_port,
         grpc_port=options.grpc_port,
         engine=options.engine,

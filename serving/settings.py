@@ -69,6 +69,8 @@ class ServingSettings:
     expected_digest: str = ""
     """What the folder must be signed as, where that is said: deploy says what the gate signed off."""
     model_name: str = "miniml"
+    host: str = "127.0.0.1"
+    """The address of this machine to listen at."""
     http_port: int = 8080
     grpc_port: int = 8081
     engine: str = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import logging
 import re
@@ -56,8 +57,8 @@ def serve(options: argparse.Namespace) -> None:
     choice = inference.start(settings.model_dir, settings.engine)
     logger.info("measured at load, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.table)
     furnish(app, inference, settings, docs=options.enable_docs_url)
-    url = f"http{'s' if options.ssl_certfile else ''}://127.0.0.1:{options.http_port}"
-    also = f" and gRPC at 127.0.0.1:{options.grpc_port}" if options.enable_grpc else ""
+    url = f"http{'s' if options.ssl_certfile else ''}://{options.host}:{options.http_port}"
+    also = f" and gRPC at {options.host}:{options.grpc_port}" if options.enable_grpc else ""
     told = f"labels: {', '.join(inference.labels)}" if inference.labels else "a number for each text"
     server = Server(
         printable(f"serving {options.model_name!r} at {url}{also} ({told})"),
@@ -87,6 +88,7 @@ def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer 
         message_bytes=settings.limits.body_bytes,
         connections=settings.connections,
         certificate=certificate,
+        host=settings.host,
     )
 
 
@@ -130,22 +132,27 @@ def _require_usable(options: argparse.Namespace) -> None:
         raise InputError(
             f"workers is {options.workers}, but one process answers: torch uses all processors. Raise replicas instead."
         )
-    _require_free("http_port", options.http_port)
+    _require_free("http_port", options.host, options.http_port)
     if options.enable_grpc:
         if options.grpc_port == options.http_port:
             raise InputError(f"http_port and grpc_port are both {options.http_port}. Give each its own.")
-        _require_free("grpc_port", options.grpc_port)
+        _require_free("grpc_port", options.host, options.grpc_port)
 
 
-def _require_free(name: str, port: int) -> None:
+def _require_free(name: str, host: str, port: int) -> None:
     if not 1 <= port <= 65535:
         raise InputError(f"{name} is {port}; ports lie between 1 and 65535.")
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         # As uvicorn will ask for it: what an ended server's connections still hold counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", port))  # noqa: S104  # KServe listens on every interface
+            probe.bind((host, port))
         except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise InputError(
+                    f"host {host!r} is no address of this machine ({error.strerror}). Give 127.0.0.1 for this machine "
+                    f"alone, or 0.0.0.0 for all of its addresses."
+                ) from error
             raise InputError(
                 f"{name} {port} cannot be used ({error.strerror}). Choose another with --{name}."
             ) from error

@@ -44,6 +44,8 @@ class HubServer:
     """Anything else is answered to every request."""
     hang_on: str = ""
     """Requests whose path holds this are accepted and never answered."""
+    commit: str = COMMIT
+    """What `main` is of every repository."""
     asked: list[str] = field(default_factory=list)
     """Method and path of every request so far."""
     released: threading.Event = field(default_factory=threading.Event)
@@ -103,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not repository.is_dir():
             self._error(404, "RepoNotFound")
             return
-        if rest.startswith("/revision/") and rest.split("/")[2] not in ("main", COMMIT):
+        if rest.startswith("/revision/") and rest.split("/")[2] not in ("main", self.hub.commit):
             self._error(404, "RevisionNotFound")
             return
         paths = sorted(repository.rglob("*"))
@@ -120,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(
                 {
                     "id": name,
-                    "sha": COMMIT,
+                    "sha": self.hub.commit,
                     "private": False,
                     "gated": False,
                     "disabled": False,
@@ -138,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, repository: Path, revision: str, name: str) -> None:
         path = repository / name
-        if revision not in ("main", COMMIT):
+        if revision not in ("main", self.hub.commit):
             self._error(404, "RevisionNotFound")
         elif not repository.is_dir():
             self._error(404, "RepoNotFound")
@@ -156,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = end + 1 - start
         self.send_response(206 if length < size else 200)
         self.send_header("ETag", f'"{_sha1(path)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.hub.commit)
         self.send_header("Accept-Ranges", "bytes")
         if length < size:
             self.send_header("Content-Range", f"bytes {start}-{end}/{size}")

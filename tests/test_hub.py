@@ -162,7 +162,7 @@ def test_a_run_whose_hub_fails_ends_before_training_and_leaves_nothing(
     with HubServer(repositories, hang_on="bert-base-cased") as hub:
         ended = pipeline("run", "--outputs", tmp_path / "out", **environment(hub.url, tmp_path / "cache"))
     assert ended.status == 1
-    assert "train: model_id 'google-bert/bert-base-cased': the hub" in ended.err
+    assert "preflight: model_id 'google-bert/bert-base-cased': the hub" in ended.err
     assert "Traceback" not in ended.err
-    assert "steps of" not in ended.out
+    assert "transform" not in ended.out
     assert not (tmp_path / "out" / "latest").exists()

@@ -82,8 +82,20 @@ def test_the_dockerfiles_are_lint_clean() -> None:
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
+def test_an_image_that_was_not_built_here_is_looked_for_in_no_public_registry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MINIML_REGISTRY", raising=False)
+    for name in IMAGES:
+        # As Docker reads it: what has neither dot nor colon before the first slash, and is not localhost, is a user's
+        # name on its own registry.
+        assert image(name).startswith("localhost/")
+    monkeypatch.setenv("MINIML_REGISTRY", "registry.example.com/ml")
+    assert image("train").startswith("registry.example.com/ml/miniml-train:")
+
+
 def test_every_stage_of_the_pipeline_has_an_image_that_is_built() -> None:
-    modules = {path.stem for path in (ROOT / "components").glob("*.py")} - {"__init__", "build"}
+    modules = {path.stem for path in (ROOT / "components").glob("*.py")} - {"__init__", "build", "stage"}
     # preflight and champion run in deploy's, trials in the gate's, pick in evaluate's
     assert modules - {"preflight", "champion", "trials", "pick"} == set(STAGES)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from types import SimpleNamespace
 
 import pytest
 
 from miniml import progress
-from miniml.progress import INTERVAL, Progress, watched
+from miniml.errors import InputError
+from miniml.progress import INTERVAL, NOTE, PASSING, Progress, watched
+from miniml.wording import plain
+from pipelines.ask import told
+from pipelines.console import Console
 
 
 def test_where_the_total_is_not_known_it_tells_what_is_done_and_since_when(
@@ -38,3 +43,31 @@ def test_what_a_library_fetches_in_silence_is_told_by_what_has_come(
         for _ in range(3):  # Before it begins, and twice from then on: so one line at least is out.
             asked.acquire()
     assert capsys.readouterr().out.startswith("miniml~ fetching a model, 42 MB · ")
+
+
+HOSTILE = "good\x1b]0;pwned\x07\x1b[2J\x9b31m\u202ebad\rover"
+"""Sets a window's title, clears the screen, colours, turns the reading direction, and goes back to the line's start."""
+
+
+def test_names_move_no_terminal_wherever_they_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    progress.note(f"2 classes: {HOSTILE}")
+    screen, log = io.StringIO(), io.StringIO()
+    console = Console(["transform"], screen, log)
+    console.write(
+        f"{PASSING}publishing {HOSTILE}\n{NOTE}reading {HOSTILE}\nminiml.errors.InputError: {HOSTILE}\n"
+    )
+    shown = [
+        capsys.readouterr().out,
+        screen.getvalue(),
+        log.getvalue(),
+        *console.raised.values(),
+        str(InputError(f"column {HOSTILE} is not there")),
+        told({"label": HOSTILE, "probabilities": {HOSTILE: 1.0}}),
+    ]
+    for text in shown:
+        assert text and not set(text) & set("\x1b\x07\x9b\u202e\r")
+
+
+def test_what_reads_as_it_should_is_left_alone() -> None:
+    for text in ("gut & schön", "two\nlines\tand more", "a\u00a0blank", "👩\u200d💻", "نامه\u200cای"):
+        assert plain(text) == text

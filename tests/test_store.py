@@ -331,7 +331,7 @@ def test_two_that_want_the_same_at_once_fetch_it_once(
     assert contents(first.result().path) == {"a": content}
 
 
-def test_a_run_with_a_model_that_the_store_lacks_ends_before_its_first_stage(
+def test_a_run_with_a_model_that_the_store_lacks_ends_before_any_work(
     bucket: str, reviews: Path, tmp_path: Path
 ) -> None:
     ended = pipeline(
@@ -339,7 +339,7 @@ def test_a_run_with_a_model_that_the_store_lacks_ends_before_its_first_stage(
         *("--model-id", f"s3://{bucket}/encoder@v1"),
     )
     assert ended.status == 1
-    assert f"error: model_id 's3://{bucket}/encoder@v1': bucket '{bucket}' has no entry" in ended.err
+    assert f"preflight: model_id 's3://{bucket}/encoder@v1': bucket '{bucket}' has no entry" in ended.err
     assert "transform" not in ended.out
     assert WRITER[1] not in ended.out + ended.err
 

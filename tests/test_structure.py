@@ -47,7 +47,7 @@ def test_every_image_carries_the_version(module: str) -> None:
     spec = next(yaml.safe_load_all((ROOT / "pipelines" / "compiled" / f"{module}.yaml").read_text()))
     executors = spec["deploymentSpec"]["executors"]
     images = {executor["container"]["image"] for executor in executors.values()}
-    assert images == {f"miniml/miniml-{stage}:{__version__}" for stage in STAGES}
+    assert images == {f"localhost/miniml-{stage}:{__version__}" for stage in STAGES}
 
 
 @pytest.mark.parametrize("module", PIPELINES)

@@ -15,6 +15,7 @@ from miniml.data.findings import CHECKS, Findings
 from miniml.data.summary import SPLITS, DatasetSummary
 from miniml.data.texts import CLEANING
 from miniml.folders import disk_errors_explained, written_whole
+from miniml.pins import UNPINNED, Pins
 from miniml.progress import note
 from miniml.settings import DataSettings
 from miniml.sources import HubId, locate
@@ -31,11 +32,14 @@ class ReportRequest:
     max_length: int
 
 
-def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | None = None) -> DatasetSummary:
+def prepare(
+    settings: DataSettings, dataset_dir: Path, report: ReportRequest | None = None, pins: Pins = UNPINNED
+) -> DatasetSummary:
     """Reads, checks and splits the source, and writes the folder `dataset_dir`, and the report if one is asked for.
 
     The same source, settings and seed give the same files, byte for byte. Texts stay on the disk on their way, so
-    that memory grows by some 60 bytes a row, and by 130 more while near-duplicates are looked for.
+    that memory grows by some 60 bytes a row, and by 130 more while near-duplicates are looked for. `pins` say at which
+    commit or digest the source and the report's model are read.
 
     Raises:
         InputError: the source or its rows cannot be used; nothing is written.
@@ -47,7 +51,7 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
     with tempfile.TemporaryDirectory(prefix="miniml-") as name, disk_errors_explained(Path(name)):
         scratch = Path(name)
         note(f"reading {settings.dataset_id}")
-        source_tables, source = tables.read(settings.dataset_id, scratch)
+        source_tables, source = tables.read(pins.of(settings.dataset_id), scratch)
         pool = reading.read_rows(source_tables, settings, findings, scratch)
         pool = label_names.with_one_spelling(pool, findings)
         kept = np.ones(len(pool.facts), bool)
@@ -76,7 +80,7 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
             if report:
                 from miniml.data.tokens import measure  # Only here: most tests ask for no report.
 
-                lengths = measure(_splits(folder), report.model_id, report.max_length)
+                lengths = measure(_splits(folder), pins.of(report.model_id), report.max_length)
                 summary = replace(summary, lengths=lengths.figures(), length_unit=lengths.unit)
             summary.save(folder)
     _tell(summary)

@@ -76,6 +76,16 @@ def parse(text: str) -> Space:
     return {name: _entry(name, entry) for name, entry in entries.items()}
 
 
+def models_of(space: str) -> list[str]:
+    """The models that a search's space names; none where there is no space.
+
+    Raises:
+        InputError: as `parse`.
+    """
+    named = parse(space).get("model_id") if space else None
+    return [str(value) for value in named.values] if isinstance(named, Choices) else []
+
+
 def _clipped(text: str) -> str:
     return repr(text if len(text) <= 120 else text[:119] + "…")
 

@@ -13,6 +13,7 @@ from miniml import store
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.sources import s3_address
+from miniml.wording import plain
 
 _ENVIRONMENT = """\
 Where the store is: AWS_ENDPOINT_URL (or S3_ENDPOINT), and otherwise Amazon S3; AWS_REGION.
@@ -79,7 +80,8 @@ def _list(options: argparse.Namespace) -> None:
         print(f"nothing has been published at {address}", file=sys.stderr)
     for found in versions:
         when = f"{found.published:%Y-%m-%d %H:%M}" if found.published else ""
-        print(f"{found.name}@{found.version}\tsha256:{found.digest[:12]}\t{when}".rstrip())
+        # Whoever may write to the bucket has chosen the names.
+        print(plain(f"{found.name}@{found.version}\tsha256:{found.digest[:12]}\t{when}".rstrip()))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from miniml import __version__, calibration, data, engines, manifest, probes
 from miniml.classifier import logits_of
 from miniml.folders import disk_errors_explained, written_whole
+from miniml.pins import UNPINNED, Pins
 from miniml.progress import note
 from miniml.settings import TrainingSettings
 from miniml.task import Task
@@ -59,13 +60,14 @@ def fine_tune(
     *,
     minutes: float | None = None,
     watchers: Sequence[TrainerCallback] = (),
+    pins: Pins = UNPINNED,
 ) -> TrainingResult:
     """Trains on the split "train", watches "validation", never opens "test", and writes `model_dir`.
 
     A training that was killed goes on from its last checkpoint, to the same end. `model_uri` is the address under which
     somebody else will keep the model, if that is known: in an S3 store the checkpoints go beside it. `minutes` stand in
     for the settings' time limit, which decides no less which checkpoints are this training's; `watchers` hear of its
-    steps and may end it.
+    steps and may end it. `pins` say at which commit or digest the pretrained model is read.
 
     The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json`, a model card and the
     signed `miniml.json`. Of several processes that torchrun started, each calls this; they share the batches, and the
@@ -84,7 +86,7 @@ def fine_tune(
     processes.share_of(settings)  # Refuses what they cannot share before anything is fetched.
     device = choose_device(settings.device)
     processes.join(device)
-    folder, source = find_pretrained(settings.model_id, settings.from_scratch)
+    folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
     splits, summary = data.load(dataset_dir, ("train", "validation"))
     _quiet_transformers()
     target = target_of(summary, splits["train"]["label"][:], settings)

@@ -18,10 +18,12 @@ from pathlib import Path
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.options import add_options, settings_of
+from miniml.pins import Pins
 from miniml.settings import TrainingSettings
 from miniml.sources import S3_SCHEME, s3_address
 from miniml.training import fine_tune
 from miniml.training.processes import Processes
+from miniml.wording import plain
 
 
 def main(words: list[str] | None = None) -> None:
@@ -29,17 +31,17 @@ def main(words: list[str] | None = None) -> None:
     options = _parser().parse_args(words)
     processes = Processes.started()
     with _only_one_speaks(processes):
-        settings = settings_of(TrainingSettings, options)
+        settings, pins = settings_of(TrainingSettings, options), Pins.read(options.pins)
         dataset = _dataset(options.dataset)
         if not options.model.startswith(S3_SCHEME):
-            fine_tune(dataset, Path(options.model), settings)
+            fine_tune(dataset, Path(options.model), settings, pins=pins)
             return
         from miniml import store  # Only here: a model on this disk needs no S3 client.
 
         address = s3_address("MODEL", options.model)
         with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
             folder = Path(scratch) / "model"
-            fine_tune(dataset, folder, settings, model_uri=options.model)
+            fine_tune(dataset, folder, settings, model_uri=options.model, pins=pins)
             if processes.first:
                 store.put(folder, address)
 
@@ -52,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("dataset", metavar="DATASET", help="a folder, or its s3:// address")
     parser.add_argument("model", metavar="MODEL", help="the folder to write, or its s3:// address")
+    parser.add_argument("--pins", default="", help="what preflight found the model to be, as JSON")
     add_options(parser, TrainingSettings)
     return parser
 
@@ -74,7 +77,8 @@ def _only_one_speaks(processes: Processes) -> Iterator[None]:
         except Exception as error:
             if processes.may_speak():
                 explained = isinstance(error, MinimlError)
-                print(f"error: {error}" if explained else traceback.format_exc(), file=sys.stderr, flush=True)
+                told = f"error: {error}" if explained else traceback.format_exc()
+                print(plain(told), file=sys.stderr, flush=True)
             sys.exit(1)
 
 

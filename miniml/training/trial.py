@@ -9,6 +9,7 @@ from pathlib import Path
 from miniml import __version__, data, manifest
 from miniml.errors import TrainingError
 from miniml.manifest import digest_of
+from miniml.pins import UNPINNED, Pins
 from miniml.progress import note
 from miniml.search.contest import Competitor
 from miniml.search.failure import read_failure, write_failure, write_failure_report
@@ -22,7 +23,12 @@ from miniml.training_history import read_history
 
 
 def fine_tune_trial(
-    dataset_dir: Path, model_dir: Path, settings: TrainingSettings, trial: str, model_uri: str = ""
+    dataset_dir: Path,
+    model_dir: Path,
+    settings: TrainingSettings,
+    trial: str,
+    model_uri: str = "",
+    pins: Pins = UNPINNED,
 ) -> TrainingResult:
     """Trains with the values of `trial`, a JSON object, in place of the settings' own; where it is empty, as any other.
 
@@ -33,7 +39,7 @@ def fine_tune_trial(
         MinimlError: as `fine_tune`; of a trial, only what may go better another time.
     """
     if not trial:
-        return fine_tune(dataset_dir, model_dir, settings, model_uri)
+        return fine_tune(dataset_dir, model_dir, settings, model_uri, pins=pins)
     begun = time.monotonic()
     values, contest = read(trial)
     tried = with_trial(settings, trial)
@@ -41,9 +47,15 @@ def fine_tune_trial(
     competitor = _competitor(dataset_dir, settings, values, contest, model_uri) if contest else None
     try:
         if competitor is None:
-            return fine_tune(dataset_dir, model_dir, tried, model_uri)
+            return fine_tune(dataset_dir, model_dir, tried, model_uri, pins=pins)
         return fine_tune(
-            dataset_dir, model_dir, tried, model_uri, minutes=competitor.minutes(), watchers=[competitor]
+            dataset_dir,
+            model_dir,
+            tried,
+            model_uri,
+            minutes=competitor.minutes(),
+            watchers=[competitor],
+            pins=pins,
         )
     except TrainingError as error:
         write_failure(model_dir, tried, str(error))

@@ -1,0 +1,134 @@
+"""What the sources of a run are when it begins, for all of its stages to read the same, and for caches to tell.
+
+A name is no content: a branch on the hub, `@latest`, the objects below a path, and a file may each be something else
+in the next run, and a cache goes by names. So the first stage of a run looks every source up, and what it finds goes
+to the stages that read sources, as one of their arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from miniml import environment
+from miniml.errors import InputError
+from miniml.manifest import digest_of, sha256
+from miniml.sources import HubId, S3Address, locate
+from miniml.wording import markdown
+
+MODEL = "model_id"
+"""The argument that names a model; every other one names a dataset."""
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What was found."""
+
+    addresses: dict[str, str] = field(default_factory=dict)
+    """What to read in place of a source: the same one at a commit or a digest, which never changes."""
+    states: dict[str, str] = field(default_factory=dict)
+    """Of a source that no address can pin, or not alone: what changes when it does."""
+    environment: str = ""
+    """Changes with miniml's code and its libraries (see `miniml.environment`)."""
+
+    @classmethod
+    def read(cls, text: str) -> Pins:
+        """What `written` wrote; "" pins nothing."""
+        return cls(**json.loads(text)) if text else cls()
+
+    def written(self) -> str:
+        """As one line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def of(self, source: str) -> str:
+        """What to read where `source` is named."""
+        return self.addresses.get(source, source)
+
+    def markdown(self) -> str:
+        """A table of what was found, for a report."""
+        rows = [
+            f"| {markdown(source)} | {markdown(self.of(source))} | {markdown(self.states.get(source, ''))} |"
+            for source in sorted({*self.addresses, *self.states})
+        ]
+        return "\n".join(
+            ["# Sources", "", "| named | read in this run | its state |", "|---|---|---|", *rows, ""]
+        )
+
+
+UNPINNED = Pins()
+"""Every source is read as it is named."""
+
+
+def look_up(sources: Iterable[tuple[str, str]]) -> Pins:
+    """Finds out what each source is now; nothing of it is fetched.
+
+    Args:
+        sources: The argument that names each, and what it names: ("dataset_id", "s3://data/reviews@latest").
+
+    Raises:
+        InputError: the hub has no such repository or revision.
+        HubError: the hub does not answer.
+        StoreError: the S3 store does not have it, or does not answer.
+    """
+    addresses, states = {}, {}
+    for argument, source in dict.fromkeys(sources):
+        address, state = _now(argument, source)
+        if address != source:
+            addresses[source] = address
+        if state:
+            states[source] = state
+    return Pins(addresses, states, environment.fingerprint())
+
+
+def _now(argument: str, source: str) -> tuple[str, str]:
+    """The address that pins a source, or the source itself, and its state, where the address does not tell it all."""
+    try:
+        where = locate(argument, source)
+    except InputError:
+        # Another stage's image may hold it; if it does not, that stage says so better.
+        return source, _never_the_same()
+    if isinstance(where, HubId):
+        return _on_the_hub(argument, source, where)
+    if isinstance(where, S3Address):
+        return _in_the_store(argument, source, where)
+    return source, _on_this_disk(where)
+
+
+def _on_the_hub(argument: str, source: str, where: HubId) -> tuple[str, str]:
+    from miniml import hub_access  # Only here: a source from elsewhere needs no hub.
+
+    commit = hub_access.commit_of(argument, where, "model" if argument == MODEL else "dataset")
+    if not commit:
+        return source, _never_the_same()
+    if hub_access.offline():
+        # By its name alone: of what came by another name, the libraries' caches do not know the commit.
+        return source, f"{hub_access.endpoint()} {commit}"
+    return str(replace(where, revision=commit)), hub_access.endpoint()
+
+
+def _in_the_store(argument: str, source: str, where: S3Address) -> tuple[str, str]:
+    from miniml import store  # Only here: a source from elsewhere needs no S3 client.
+
+    identity = store.identify(argument, where)
+    if where.version:
+        return str(replace(where, version=f"sha256:{identity}")), ""
+    return source, identity
+
+
+def _on_this_disk(path: Path) -> str:
+    """A digest of a file, or of a folder's files with their names. Times tell nothing: copying may keep them."""
+    try:
+        if path.is_file():
+            return sha256(path)
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest_of({file.relative_to(path).as_posix(): sha256(file) for file in files})
+    except OSError:  # Something that may not be read lies in the folder, or goes just now.
+        return _never_the_same()
+
+
+def _never_the_same() -> str:
+    """The state of what nobody can say anything of: no cache may answer for it."""
+    return f"unknown: {secrets.token_hex(8)}"

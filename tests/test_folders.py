@@ -1,0 +1,94 @@
+"""What is kept goes where this user may write, and where nobody else may."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from miniml.errors import StorageError
+from miniml.folders import caches_of_libraries, user_cache
+from pipelines import local
+from tests.command import ROOT, pipeline
+
+NO_HOME = os.devnull
+"""A home in which nothing can be made, not even by root."""
+
+
+@pytest.fixture(autouse=True)
+def _without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", NO_HOME)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("MINIML_CACHE", "XDG_CACHE_HOME", "HF_HOME", "MPLCONFIGDIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_a_home_the_cache_is_a_folder_of_this_user_alone(tmp_path: Path) -> None:
+    assert user_cache() == user_cache() == tmp_path / f"miniml-{os.getuid()}"
+    assert user_cache().stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("planted", ["open", "link", "file", "elsewhere"])
+def test_what_somebody_else_could_have_put_there_is_refused(planted: str, tmp_path: Path) -> None:
+    folder = tmp_path / f"miniml-{os.getuid()}"
+    if planted == "open":
+        folder.mkdir()
+        folder.chmod(0o777)
+    elif planted == "file":
+        folder.touch()
+    else:
+        (tmp_path / "theirs").mkdir()
+        folder.symlink_to(tmp_path / ("theirs" if planted == "link" else "nowhere"))
+    with pytest.raises(StorageError, match="Remove it, or set MINIML_CACHE"):
+        user_cache()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder somebody else's")
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / f"miniml-{os.getuid()}"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(StorageError, match="this user alone"):
+        user_cache()
+
+
+def test_libraries_keep_their_caches_with_ours_where_they_have_no_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = tmp_path / f"miniml-{os.getuid()}"
+    assert caches_of_libraries()["HF_HUB_CACHE"] == str(ours / "hub")
+    assert caches_of_libraries()["MINIML_CACHE"] == str(ours)
+    monkeypatch.setenv("HF_HUB_CACHE", "/chosen")
+    assert "HF_HUB_CACHE" not in caches_of_libraries()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert caches_of_libraries() == {}
+
+
+def test_figures_are_computed_without_a_home(tmp_path: Path) -> None:
+    script = (
+        "from miniml import metrics; scores = metrics.ClassificationScores(**metrics.in_memory()); "
+        "print(scores.compute(predictions=[[0.9, 0.1], [0.2, 0.8]], references=[0, 1])['figures']['accuracy'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_in_the_place_of_latest_is_told_before_any_work(
+    reviews: Path, encoder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "latest").mkdir()
+    ended = pipeline("run", "--outputs", tmp_path, "--dataset-id", reviews, "--model-id", encoder)
+    assert ended.status == 1
+    assert f"{tmp_path}/latest is a folder, where the link to the newest run has its place" in ended.err
+    assert "preflight" not in ended.out
+    assert not local.runs_of(tmp_path).exists()

@@ -1,0 +1,52 @@
+"""A stage in an environment that does not hold what it needs says so, and what to do, in one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+import yaml
+from kfp.local.subprocess_task_handler import replace_python_executable
+
+from tests.command import ROOT
+
+COMPONENTS = sorted((ROOT / "pipelines" / "compiled" / "components").glob("*.yaml"))
+
+
+def started(component: Path, python: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a component's command by `python`, as kfp's SubprocessRunner does, with an input that no stage can use."""
+    [executor] = next(yaml.safe_load_all(component.read_text()))["deploymentSpec"]["executors"].values()
+    words = [*executor["container"]["command"], "--executor_input", "{}", "--function_to_execute", "none"]
+    return subprocess.run(
+        replace_python_executable(words, str(python)),
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment, such as SubprocessRunner() makes for each task."""
+    folder = tmp_path_factory.mktemp("empty")
+    venv.create(folder)
+    return folder / "bin" / "python"
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda path: path.stem)
+def test_an_empty_environment_is_told_in_one_line_with_the_remedy(component: Path, empty: Path) -> None:
+    ended = started(component, empty)
+    assert ended.returncode == 1
+    [line] = (ended.stdout + ended.stderr).splitlines()
+    assert line.startswith("error: this Python has no kfp or no miniml.")
+    assert "SubprocessRunner(use_venv=False)" in line
+
+
+def test_where_all_is_there_the_stage_begins() -> None:
+    ended = started(COMPONENTS[0], Path(sys.executable), PYTHONPATH=str(ROOT))
+    assert "this Python has no" not in ended.stderr
+    assert "executor_main" in ended.stderr
