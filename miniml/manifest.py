@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from miniml.errors import ModelFolderError
+from miniml.listed_files import is_regular, regular_files, require_paths, require_sha256
 
 MANIFEST_NAME = "miniml.json"
 FORMAT = 1
@@ -31,10 +32,32 @@ class Manifest:
     metrics: dict[str, float]
     format: int = FORMAT
 
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Manifest:
+        """What was read from a file or a store, where somebody else may have written it.
+
+        Raises:
+            ValueError, TypeError: it is no manifest.
+        """
+        found = cls(**stored)
+        for name in ("files", "data", "arguments", "versions", "metrics"):
+            if not isinstance(getattr(found, name), dict):
+                raise ValueError(f"{name} is no table")
+        require_paths(found.files)
+        if MANIFEST_NAME in found.files:
+            raise ValueError(f"{MANIFEST_NAME} lists itself")
+        for sha in found.files.values():
+            require_sha256(sha)
+        return found
+
     @property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of everything above."""
         return digest_of(asdict(self))
+
+    def text(self) -> str:
+        """What `miniml.json` holds."""
+        return json.dumps({"digest": self.digest, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
 
 
 def sign(
@@ -45,7 +68,11 @@ def sign(
     versions: dict[str, str],
     metrics: dict[str, float],
 ) -> Manifest:
-    """Hashes every file of `model_dir` and writes the manifest beside them."""
+    """Hashes every file of `model_dir` and writes the manifest beside them.
+
+    Raises:
+        ModelFolderError: there is a link in it, or another thing that is no regular file.
+    """
     files = {name: sha256(model_dir / name) for name in _file_names(model_dir)}
     manifest = Manifest(files, data, arguments, versions, metrics)
     write(model_dir, manifest)
@@ -54,15 +81,15 @@ def sign(
 
 def write(model_dir: Path, manifest: Manifest) -> None:
     """Writes `miniml.json`; the same manifest gives the same bytes."""
-    text = json.dumps({"digest": manifest.digest, **asdict(manifest)}, indent=2, ensure_ascii=False)
-    (model_dir / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+    (model_dir / MANIFEST_NAME).write_text(manifest.text(), encoding="utf-8")
 
 
 def verify(model_dir: Path) -> Manifest:
     """Reads the manifest of `model_dir` and checks every file against it.
 
     Raises:
-        ModelFolderError: no manifest, or a file is missing, changed or not listed; the message names it.
+        ModelFolderError: no manifest, or a file is missing, changed, not listed or no regular file; the message names
+            it.
     """
     manifest = read(model_dir)
     present = _file_names(model_dir)
@@ -91,16 +118,18 @@ def require_digest(model_dir: Path, expected: str) -> None:
 def read(model_dir: Path) -> Manifest:
     """Reads the manifest and checks its own digest, but not the files that it lists."""
     path = model_dir / MANIFEST_NAME
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        digest = stored.pop("digest")
-        manifest = Manifest(**stored)
-    except FileNotFoundError as error:
+    if not path.is_symlink() and not path.exists():
         raise ModelFolderError(
             f"{model_dir} has no {MANIFEST_NAME}, so nothing says what belongs in it. "
             f"Give the folder that miniml's train stage wrote."
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
+        )
+    if not is_regular(path):
+        raise _refused(model_dir, f"{MANIFEST_NAME} is a link, or no regular file")
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        digest = stored.pop("digest")
+        manifest = Manifest.of(stored)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _refused(model_dir, f"{MANIFEST_NAME} cannot be read ({error})") from error
     if manifest.format != FORMAT:
         raise _refused(model_dir, f"{MANIFEST_NAME} has format {manifest.format}, this miniml reads {FORMAT}")
@@ -122,11 +151,11 @@ def sha256(path: Path) -> str:
 
 
 def _file_names(model_dir: Path) -> list[str]:
-    return sorted(
-        path.relative_to(model_dir).as_posix()
-        for path in model_dir.rglob("*")
-        if path.is_file() and path.name != MANIFEST_NAME
-    )
+    """Of all files but the manifest itself; one of that name in a folder of the model's is a file as any other."""
+    try:
+        return [name for name in regular_files(model_dir) if name != MANIFEST_NAME]
+    except ValueError as error:
+        raise _refused(model_dir, str(error)) from error
 
 
 def _refused(model_dir: Path, reason: str) -> ModelFolderError:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +62,59 @@ def test_a_file_that_nobody_signed_is_named(signed: Path) -> None:
     (signed / "adapter_config.json").write_text("{}")
     with pytest.raises(ModelFolderError, match=r"adapter_config\.json is not listed"):
         manifest.verify(signed)
+
+
+def test_a_file_named_as_the_manifest_in_a_folder_is_one_like_any_other(signed: Path) -> None:
+    (signed / "adapter").mkdir()
+    (signed / "adapter" / "miniml.json").write_text("{}")
+    with pytest.raises(ModelFolderError, match=r"adapter/miniml\.json is not listed"):
+        manifest.verify(signed)
+
+
+def as_link(path: Path, elsewhere: Path) -> None:
+    path.symlink_to(elsewhere)
+
+
+def as_pipe(path: Path, elsewhere: Path) -> None:
+    os.mkfifo(path)
+
+
+def as_socket(path: Path, elsewhere: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(path.parent):
+        bound.bind(path.name)
+
+
+@pytest.mark.parametrize("make", [as_link, as_pipe, as_socket])
+@pytest.mark.parametrize("name", ["more", "config.json", "miniml.json"])
+def test_whatever_is_no_regular_file_is_refused(
+    name: str, make: Callable[[Path, Path], None], signed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / name
+    if (path := signed / name).exists():
+        path.rename(elsewhere)  # A link leads to the very same content; but who says that it will tomorrow?
+    else:
+        elsewhere.mkdir()
+        (elsewhere / "adapter_config.json").write_text("{}")
+    make(path, elsewhere)
+    with pytest.raises(ModelFolderError, match=r"link|no regular file"):
+        manifest.verify(signed)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"../config.json": "0" * 64}, "is no path"),
+        ({"config.json": "0"}, "is no SHA-256"),
+        ({"miniml.json": "0" * 64}, "lists itself"),
+        ([], "files is no table"),
+    ],
+)
+def test_a_manifest_lists_files_of_its_own_folder(signed: Path, files: Any, told: str) -> None:
+    stored = json.loads((signed / "miniml.json").read_text()) | {"files": files}
+    stored["digest"] = manifest.digest_of({name: value for name, value in stored.items() if name != "digest"})
+    (signed / "miniml.json").write_text(json.dumps(stored))
+    with pytest.raises(ModelFolderError, match=told):
+        manifest.read(signed)
 
 
 @pytest.mark.parametrize("field", ["data", "arguments", "metrics"])
