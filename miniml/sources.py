@@ -20,6 +20,11 @@ from urllib.parse import parse_qsl
 
 from miniml.errors import InputError
 
+_CREDENTIAL = re.compile(
+    r"[?&](x-amz-[\w-]+|[\w-]*(signature|credential|secret|password|token|accesskey\w*|sig|key))=",
+    re.IGNORECASE,
+)
+"""In an address, what a signed one holds; any other '?' is one of the key's letters."""
 PACKAGE_SCHEME = "package://"
 S3_SCHEME = "s3://"
 
@@ -36,7 +41,10 @@ class HubId:
 
 @dataclass(frozen=True)
 class S3Address:
-    """An entry of the store in a bucket, where `version` is set, and otherwise plain objects."""
+    """An entry of the store in a bucket, where `version` is set, and otherwise plain objects.
+
+    A key may read like an entry, `raw/mails@work.csv`: it is looked for where there is no such entry.
+    """
 
     bucket: str
     path: str
@@ -50,6 +58,11 @@ class S3Address:
         version = f"@{self.version}" if self.version else ""
         pinned = f"#sha256={self.sha256}" if self.sha256 else ""
         return f"{S3_SCHEME}{self.bucket}/{self.path}{version}{pinned}"
+
+    @property
+    def as_key(self) -> S3Address:
+        """The plain objects whose key reads like this entry."""
+        return S3Address(self.bucket, f"{self.path}@{self.version}", "", self.sha256)
 
 
 def locate(argument: str, source: str) -> Path | HubId | S3Address:
@@ -89,34 +102,39 @@ def s3_address(argument: str, source: str) -> S3Address:
     Raises:
         InputError: it is neither; what might be a secret in it is not repeated.
     """
-    rest, hashed, fragment = source.removeprefix(S3_SCHEME).partition("#")
+    rest = source.removeprefix(S3_SCHEME)
+    rest, pinned, digest = rest.rpartition("#sha256=") if "#sha256=" in rest else (rest, "", "")
     bucket, _, path = rest.partition("/")
-    if "@" in bucket or ":" in bucket or "?" in rest:
+    if re.search("[@:?]", bucket) or _CREDENTIAL.search(rest):
         raise InputError(
-            f"{argument}: an address that begins with {S3_SCHEME} holds '@' or ':' in its bucket's place, or a '?', as "
-            f"addresses with credentials do; it is not repeated here. Leave them out: credentials come from the "
-            f"environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or ~/.aws/credentials. "
-            f"Write {S3_SCHEME}bucket/path or {S3_SCHEME}bucket/name@version."
+            f"{argument}: an address that begins with {S3_SCHEME} holds '@', ':' or '?' in its bucket's place, or a "
+            f"signature or key behind a '?', as addresses with credentials do; it is not repeated here. Leave them "
+            f"out: credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or "
+            f"~/.aws/credentials. Write {S3_SCHEME}bucket/path or {S3_SCHEME}bucket/name@version."
         )
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
         raise InputError(
             f"{argument} {source!r}: {bucket!r} cannot name a bucket. Use 3 to 63 lower-case letters, digits, dots "
             f"and hyphens."
         )
-    digest = fragment.removeprefix("sha256=")
-    if hashed and not (fragment.startswith("sha256=") and re.fullmatch(r"[0-9a-f]{64}", digest)):
-        raise InputError(f"{argument} {source!r}: what follows '#' reads sha256= and 64 hexadecimal digits.")
+    if pinned and not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise InputError(f"{argument} {source!r}: what follows '#sha256=' is 64 hexadecimal digits.")
     name, at, version = path.rpartition("@")
-    if not at:
-        return S3Address(bucket, path, sha256=digest)
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or not re.fullmatch(
-        r"sha256:[0-9a-f]{6,64}|[\w.-]+", version
-    ):
+    if is_entry(name, version):
+        return S3Address(bucket, name, version, digest)
+    if at and (not version or version.startswith("sha256:") or ".." in path.split("/")):
         raise InputError(
             f"{argument} {source!r}: an entry reads {S3_SCHEME}bucket/name@version, both of letters, digits, '.', '_' "
             f"and '-' (a name also of '/'), the version also being latest, or sha256: and 6 or more digits."
         )
-    return S3Address(bucket, name, version, digest)
+    return S3Address(bucket, path, sha256=digest)
+
+
+def is_entry(name: str, version: str) -> bool:
+    """Whether something may be published under that name and version."""
+    return bool(
+        re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) and re.fullmatch(r"sha256:[0-9a-f]{6,64}|[\w.-]+", version)
+    )
 
 
 def short_name(source: str) -> str:

@@ -49,6 +49,11 @@ DIGEST = "0123456789abcdef" * 4
         ("s3://data/team/reviews@sha256:0123abcd", S3Address("data", "team/reviews", "sha256:0123abcd")),
         (f"s3://data/reviews@v1#sha256={DIGEST}", S3Address("data", "reviews", "v1", DIGEST)),
         (f"s3://data/a b.csv#sha256={DIGEST}", S3Address("data", "a b.csv", "", DIGEST)),
+        ("s3://data/mails of a@b.csv", S3Address("data", "mails of a@b.csv")),
+        ("s3://data/a@b/c.csv", S3Address("data", "a@b/c.csv")),
+        (f"s3://data/c#1.csv#sha256={DIGEST}", S3Address("data", "c#1.csv", "", DIGEST)),
+        ("s3://data/why?.csv", S3Address("data", "why?.csv")),
+        ("s3://data/100%40.csv", S3Address("data", "100%40.csv")),
     ],
 )
 def test_an_address_in_a_store_is_read_and_written_alike(source: str, expected: S3Address) -> None:
@@ -63,6 +68,9 @@ def test_an_address_in_a_store_is_read_and_written_alike(source: str, expected: 
         "s3://AKIAKEY:the-sec/the-secret@data/reviews.csv",
         "s3://the-secret@data/reviews.csv",
         "s3://data/reviews.csv?X-Amz-Signature=the-secret",
+        "s3://data/reviews.csv?AWSAccessKeyId=a&Signature=the-secret",
+        "s3://data/reviews.csv?versionId=3&x-amz-security-token=the-secret",
+        "s3://data?sig=the-secret",
         "https://user:the-secret@host/reviews.csv",
         "https://host/reviews.csv?X-Amz-Signature=the-secret",
     ],
