@@ -43,6 +43,8 @@ PATIENCE = 10.0
 """Seconds that another process may take to give the checkpoints up: one that lost its terminal is still ending."""
 
 ABOUT_NAME = "checkpoint.json"
+_STEP = re.compile(r"step-[0-9]{1,18}")
+"""The name of a checkpoint's folder."""
 
 # Of the settings, those that change nothing of what is learnt.
 IRRELEVANT = ("model_id", "checkpoints", "checkpoint_interval", "log_to")
@@ -275,14 +277,15 @@ class Shelf:
 
     def _there(self) -> list[Path]:
         """The newest first."""
-        found = [path for path in self.folder.iterdir() if re.fullmatch(r"step-\d+", path.name)]
+        found = [path for path in self.folder.iterdir() if _STEP.fullmatch(path.name)]
         return sorted(found, key=_step, reverse=True)
 
     def _fetch(self) -> None:
         if not self._mirror:
             return
         here = max((_step(folder) for folder in self._there()), default=0)
-        for name in sorted(self._mirror.names(), key=lambda name: _step(Path(name)), reverse=True):
+        names = (name for name in self._mirror.names() if _STEP.fullmatch(name))
+        for name in sorted(names, key=lambda name: _step(Path(name)), reverse=True):
             folder = self.folder / name
             self._mirrored = self._mirrored or name
             if _step(folder) <= here:
