@@ -111,10 +111,52 @@ def test_whatever_is_no_regular_file_is_refused(
 )
 def test_a_manifest_lists_files_of_its_own_folder(signed: Path, files: Any, told: str) -> None:
     stored = json.loads((signed / "miniml.json").read_text()) | {"files": files}
-    stored["digest"] = manifest.digest_of({name: value for name, value in stored.items() if name != "digest"})
+    stored["digest"] = stored["record"] = manifest.digest_of(
+        {name: value for name, value in stored.items() if name not in ("digest", "record")}
+    )
     (signed / "miniml.json").write_text(json.dumps(stored))
     with pytest.raises(ModelFolderError, match=told):
         manifest.read(signed)
+
+
+def test_what_is_of_one_run_is_kept_and_checked_and_not_part_of_the_digest(signed: Path) -> None:
+    digest = manifest.read(signed).digest
+    (signed / "README.md").write_text("trained in 5 s")
+    manifest.sign(
+        signed,
+        data={"fingerprint": "f"},
+        arguments={"seed": 1, "used": {"threads": 8}, "training": {"checkpoints": "/here"}},
+        versions={"torch": "2"},
+        metrics={"train_loss": 0.5, "train_seconds": 5.0},
+    )
+    other = manifest.verify(signed).digest
+    manifest.sign(
+        signed,
+        data={"fingerprint": "f"},
+        arguments={"seed": 1, "used": {"threads": 2}, "training": {"checkpoints": "/there"}},
+        versions={"torch": "2"},
+        metrics={"train_loss": 0.5, "train_seconds": 9.0},
+    )
+    assert manifest.verify(signed).digest == other != digest
+    (signed / "README.md").write_text("trained in 1 s")
+    with pytest.raises(ModelFolderError, match=r"README\.md has SHA-256"):
+        manifest.verify(signed)
+    path = signed / "miniml.json"
+    path.write_text(path.read_text().replace("9.0", "1.0"))
+    with pytest.raises(ModelFolderError, match="does not match its own digest"):
+        manifest.read(signed)
+
+
+def test_a_folder_of_an_older_miniml_keeps_the_digest_that_it_was_signed_with(signed: Path) -> None:
+    stored = json.loads((signed / "miniml.json").read_text()) | {"format": 1}
+    stored["metrics"]["train_seconds"] = 5.0
+    content = {name: value for name, value in stored.items() if name not in ("digest", "record")}
+    digest = manifest.digest_of(content)
+    (signed / "miniml.json").write_text(json.dumps({"digest": digest, **content}))
+    old = manifest.verify(signed)
+    assert old.digest == digest
+    manifest.write(signed, old)
+    assert manifest.verify(signed) == old
 
 
 @pytest.mark.parametrize("field", ["data", "arguments", "metrics"])
