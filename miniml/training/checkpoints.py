@@ -11,18 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from miniml import __version__
+from miniml import environment
 from miniml.data import DatasetSummary
 from miniml.errors import StoppedError, StorageError, StoreError, TrainingError
 from miniml.folders import disk_errors_explained, held, is_full, user_cache
-from miniml.manifest import digest_of, sha256
+from miniml.manifest import SETTINGS_OF_A_RUN, digest_of, sha256
 from miniml.progress import note
 from miniml.seals import broken_seal, seal
 from miniml.settings import NO_CHECKPOINTS, TrainingSettings
@@ -47,7 +46,7 @@ _STEP = re.compile(r"step-[0-9]{1,18}")
 """The name of a checkpoint's folder."""
 
 # Of the settings, those that change nothing of what is learnt.
-IRRELEVANT = ("model_id", "checkpoints", "checkpoint_interval", "log_to")
+IRRELEVANT = ("model_id", *SETTINGS_OF_A_RUN)
 
 
 class Resumable(Protocol):
@@ -71,10 +70,7 @@ def key_of(
             "pretrained": {path.name: sha256(path) for path in files},
             "data": {"fingerprint": summary.fingerprint, "labels": summary.labels},
             "processes": processes.count,
-            "versions": {
-                "miniml": __version__,
-                **{name: version(name) for name in ("torch", "transformers", "accelerate")},
-            },
+            "environment": environment.fingerprint(),
         }
     )
 
