@@ -30,10 +30,6 @@ class StoreError(MinimlError):
     """The S3 store did not give or take what was asked of it: absent, forbidden, corrupted or out of reach."""
 
 
-class NoSuchEntryError(StoreError):
-    """Nothing has been published under that name and version."""
-
-
 class ModelFolderError(MinimlError):
     """A model folder is incomplete, or is not the one that was signed off."""
 

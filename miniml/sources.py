@@ -7,7 +7,8 @@ s3://bucket/path/train.csv                             plain objects in a bucket
 nyu-mll/glue?config=sst2&split=train&revision=main     a hub id, the query being optional
 
 An S3 address may end in #sha256=<digest>, as the recorded source of a dataset does: then it brings that content, or
-an error.
+an error. A key that itself holds one of @ # ? is written with %40, %23 or %3F in its place, and % before such digits
+with %25; an @ in the name of a data file needs nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from urllib.parse import parse_qsl
 
 from miniml.errors import InputError
 
-_CREDENTIAL = re.compile(
-    r"[?&](x-amz-[\w-]+|[\w-]*(signature|credential|secret|password|token|accesskey\w*|sig|key))=",
-    re.IGNORECASE,
-)
-"""In an address, what a signed one holds; any other '?' is one of the key's letters."""
 PACKAGE_SCHEME = "package://"
 S3_SCHEME = "s3://"
+
+
+# What has a meaning in an S3 address, in the path of which it is written by its number: no other character is.
+_MEANINGFUL = re.compile(r"[@#?]|%(?=40|23|3F|25)", re.IGNORECASE)
+_NUMBERED = re.compile(r"%(40|23|3F|25)", re.IGNORECASE)
+_DATA_FILE = re.compile(r"\.(csv|tsv|jsonl?|parquet|zip|gz)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,7 @@ class HubId:
 
 @dataclass(frozen=True)
 class S3Address:
-    """An entry of the store in a bucket, where `version` is set, and otherwise plain objects.
-
-    A key may read like an entry, `raw/mails@work.csv`: it is looked for where there is no such entry.
-    """
+    """An entry of the store in a bucket, where `version` is set, and otherwise plain objects."""
 
     bucket: str
     path: str
@@ -55,14 +54,10 @@ class S3Address:
     """What the content must have, where the address says so."""
 
     def __str__(self) -> str:
+        path = _MEANINGFUL.sub(lambda found: f"%{ord(found[0]):02X}", self.path)
         version = f"@{self.version}" if self.version else ""
         pinned = f"#sha256={self.sha256}" if self.sha256 else ""
-        return f"{S3_SCHEME}{self.bucket}/{self.path}{version}{pinned}"
-
-    @property
-    def as_key(self) -> S3Address:
-        """The plain objects whose key reads like this entry."""
-        return S3Address(self.bucket, f"{self.path}@{self.version}", "", self.sha256)
+        return f"{S3_SCHEME}{self.bucket}/{path}{version}{pinned}"
 
 
 def locate(argument: str, source: str) -> Path | HubId | S3Address:
@@ -102,32 +97,33 @@ def s3_address(argument: str, source: str) -> S3Address:
     Raises:
         InputError: it is neither; what might be a secret in it is not repeated.
     """
-    rest = source.removeprefix(S3_SCHEME)
-    rest, pinned, digest = rest.rpartition("#sha256=") if "#sha256=" in rest else (rest, "", "")
+    rest, hashed, digest = source.removeprefix(S3_SCHEME).partition("#sha256=")
     bucket, _, path = rest.partition("/")
-    if re.search("[@:?]", bucket) or _CREDENTIAL.search(rest):
+    if "@" in bucket or ":" in bucket or "?" in rest:
         raise InputError(
-            f"{argument}: an address that begins with {S3_SCHEME} holds '@', ':' or '?' in its bucket's place, or a "
-            f"signature or key behind a '?', as addresses with credentials do; it is not repeated here. Leave them "
-            f"out: credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or "
-            f"~/.aws/credentials. Write {S3_SCHEME}bucket/path or {S3_SCHEME}bucket/name@version."
+            f"{argument}: an address that begins with {S3_SCHEME} holds '@' or ':' in its bucket's place, or a '?', as "
+            f"addresses with credentials do; it is not repeated here. Leave them out: credentials come from the "
+            f"environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or ~/.aws/credentials. "
+            f"Write {S3_SCHEME}bucket/path or {S3_SCHEME}bucket/name@version; a '?' in a key is written %3F."
         )
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
         raise InputError(
             f"{argument} {source!r}: {bucket!r} cannot name a bucket. Use 3 to 63 lower-case letters, digits, dots "
             f"and hyphens."
         )
-    if pinned and not re.fullmatch(r"[0-9a-f]{64}", digest):
+    if hashed and not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise InputError(f"{argument} {source!r}: what follows '#sha256=' is 64 hexadecimal digits.")
     name, at, version = path.rpartition("@")
-    if is_entry(name, version):
-        return S3Address(bucket, name, version, digest)
-    if at and (not version or version.startswith("sha256:") or ".." in path.split("/")):
+    if not at or _DATA_FILE.search(path):
+        key = _NUMBERED.sub(lambda found: chr(int(found[1], 16)), path)
+        return S3Address(bucket, key, sha256=digest)
+    if not is_entry(name, version):
         raise InputError(
             f"{argument} {source!r}: an entry reads {S3_SCHEME}bucket/name@version, both of letters, digits, '.', '_' "
-            f"and '-' (a name also of '/'), the version also being latest, or sha256: and 6 or more digits."
+            f"and '-' (a name also of '/'), the version also being latest, or sha256: and 6 or more digits. "
+            f"An '@' in the key of an object is written %40."
         )
-    return S3Address(bucket, path, sha256=digest)
+    return S3Address(bucket, name, version, digest)
 
 
 def is_entry(name: str, version: str) -> bool:
@@ -147,11 +143,7 @@ def short_name(source: str) -> str:
 
 def _looks_like_a_path(source: str) -> bool:
     name = source.partition("?")[0]
-    return (
-        source.startswith((".", "/", "~"))
-        or name.count("/") > 1
-        or re.search(r"\.(csv|tsv|jsonl?|parquet|zip|gz)$", name) is not None
-    )
+    return source.startswith((".", "/", "~")) or name.count("/") > 1 or _DATA_FILE.search(name) is not None
 
 
 def package_folder(package: str) -> Path | None:

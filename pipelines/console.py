@@ -22,6 +22,9 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # The last line of a traceback: what was raised, by its full name or, if built in, its own.
 _RAISED = re.compile(r"^(?:[\w.]+\.)?(?P<type>\w*(?:Error|Exception|Interrupt|Exit))(?:: (?P<text>.*))?$")
 _INDENT = " " * 4
+_TRACEBACK = "Traceback (most recent call last):"
+# Characters of what was raised; the log has all of it.
+LONGEST_ERROR = 1500
 
 # Without a terminal to redraw, a passing line is worth keeping only so often.
 SECONDS_BETWEEN_KEPT_LINES = 15.0
@@ -46,6 +49,8 @@ class Console(io.TextIOBase):
         self._redraws = screen.isatty()
         self._rest = ""
         self._passed = 0.0
+        self._traceback: int | None = None
+        """How far the traceback is indented that goes on, which differs by runner."""
 
     def writable(self) -> bool:
         return True
@@ -86,7 +91,7 @@ class Console(io.TextIOBase):
             self.seconds.setdefault(cached["stage"], 0.0)
             self.show(f"{self._next_heading(cached['stage'])} · unchanged, taken from the cache")
         else:
-            self._remember_error(line.removeprefix(_INDENT))
+            self._remember_error(line)
 
     def _heading(self, stage: str) -> str:
         return f"[{self._stages.index(stage) + 1}/{len(self._stages)}] {stage}"
@@ -121,6 +126,15 @@ class Console(io.TextIOBase):
             self.show(text)
 
     def _remember_error(self, line: str) -> None:
-        if found := _RAISED.match(line):
-            ours = "miniml.errors." in line
-            self.raised[self.stage] = (found["text"] or "") if ours else line
+        """Keeps the line that ends a traceback, whatever its error is called: pyarrow.lib.ArrowInvalid, zlib.error."""
+        said = line.strip()
+        indent = len(line) - len(line.lstrip(" "))
+        ends = self._traceback is not None and said != "" and indent <= self._traceback
+        if ends:
+            self._traceback = None
+        if said == _TRACEBACK:
+            self._traceback = indent
+        elif (found := _RAISED.match(line.removeprefix(_INDENT))) or ends:
+            ours = found is not None and "miniml.errors." in said
+            text = (found["text"] or "") if found and ours else said
+            self.raised[self.stage] = text if len(text) <= LONGEST_ERROR else text[:LONGEST_ERROR] + "…"

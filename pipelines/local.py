@@ -37,7 +37,9 @@ OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
 
 _WRITTEN = "executor_output.json"
 
-SILENT_END = "ended without a word, as a process does that is killed for want of memory"
+SILENT_END = (
+    "ended without a word, as a process does that is killed; the system's log (dmesg) says by whom, and why"
+)
 
 
 class RunError(MinimlError):

@@ -113,7 +113,7 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
             f"more than {TOLERANCE}. Choose {AUTO} or {REFERENCE}."
         )
     admitted = [trial for trial in trials if trial.engine in engines]
-    single = min(admitted, key=lambda trial: sum(trial.seconds[:SHORT]))
+    single = min(admitted, key=lambda trial: sum(trial.seconds[:-1][:SHORT]))
     batched = min(admitted, key=lambda trial: trial.seconds[-1])
     fastest = classifier.on(EngineByShape(engines[single.engine], engines[batched.engine]))
     return Choice(
@@ -137,7 +137,9 @@ def _lanes(classifier: Classifier, engine: Engine, threads: int, warming: list[T
 def _shapes(classifier: Classifier, model_dir: Path) -> list[list[TokenIds]]:
     """What is timed and compared: each length by itself, and then a batch."""
     batch = probes.read(model_dir) or classifier.made_up(*BATCH)
-    return [*([single] for single in classifier.made_up(*SINGLES)), batch]
+    # A model that reads fewer tokens than the longest has several of one length.
+    singles = {len(single): single for single in classifier.made_up(*SINGLES)}
+    return [*([single] for single in singles.values()), batch]
 
 
 def _tried(

@@ -19,6 +19,7 @@ from miniml.progress import note
 from miniml.settings import DataSettings
 from miniml.tables import Table
 from miniml.task import AUTO, Task
+from miniml.wording import shown
 
 Codes = np.ndarray[Any, Any]
 _NUMBER = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*")
@@ -183,7 +184,7 @@ class Classes(Encoder):
             return None
         if not isinstance(value, str | int | float | bool):
             raise InputError(
-                f"label {value!r} in {place} is of type {type(value).__name__}; a label is a string or a number. "
+                f"label {shown(value)} in {place} is of type {type(value).__name__}; a label is a string or a number. "
                 f"Set label_column, or task."
             )
         return self._known.setdefault(value, len(self._known))
@@ -212,13 +213,13 @@ class LabelSets(Encoder):
     def _parted(self, stored: Any, place: _Place) -> list[Any]:
         if not isinstance(stored, str):
             raise InputError(
-                f"label {stored!r} in {place} is of type {type(stored).__name__}; in task {Task.MULTI_LABEL} it is a "
-                f"list of labels, or a string of them. Set label_column, or task."
+                f"label {shown(stored)} in {place} is of type {type(stored).__name__}; in task {Task.MULTI_LABEL} it "
+                f"is a list of labels, or a string of them. Set label_column, or task."
             )
         if not self._separator:
             raise InputError(
-                f"label {stored!r} in {place} is one string, and task is {Task.MULTI_LABEL}. Set label_separator to "
-                f"what stands between the labels of column {self._column!r}."
+                f"label {shown(stored)} in {place} is one string, and task is {Task.MULTI_LABEL}. Set label_separator "
+                f"to what stands between the labels of column {self._column!r}."
             )
         return [label for part in stored.split(self._separator) if (label := part.strip())]
 
@@ -228,14 +229,14 @@ def _listed(stored: list[Any], element: Any, place: _Place) -> list[Any]:
     for label in labels:
         if not isinstance(label, str | int | float | bool) or _is_missing(label):
             raise InputError(
-                f"the labels {stored!r} in {place} hold {label!r}; each label is a string or a number. "
+                f"the labels {shown(stored)} in {place} hold {shown(label)}; each label is a string or a number. "
                 f"Mend the source, or set label_column."
             )
     # Flags, one for each label that there is, would pass for the labels 0 and 1.
     if len(set(labels)) < len(labels) and not isinstance(labels[0], str):
         raise InputError(
-            f"the labels {stored!r} in {place} name one more than once. If they are flags, write the names of those "
-            f"that are set in their place."
+            f"the labels {shown(stored)} in {place} name one more than once. If they are flags, write the names of "
+            f"those that are set in their place."
         )
     return labels
 
@@ -257,7 +258,7 @@ class Numbers(Encoder):
         number = _number(value)
         if number is None:
             raise InputError(
-                f"label {value!r} in {place} is no number, as task {Task.REGRESSION} needs it. Set label_column, or "
-                f"task."
+                f"label {shown(value)} in {place} is no number, as task {Task.REGRESSION} needs it. Set label_column, "
+                f"or task."
             )
         return number

@@ -27,7 +27,7 @@ SEED = 42
 FOUND_AT_THRESHOLD = 0.995
 # In a band that many texts share (a boilerplate), each is compared with the first ones and its neighbour only.
 MOST_COMPARED = 16
-# Texts that are held at a time while pairs are compared; 20,000 long reviews are some 50 MB.
+# Texts that are held at a time while pairs are compared, or twice as many; 20,000 long reviews are some 50 MB.
 TEXTS_AT_A_TIME = 20_000
 # Words whose hashes are remembered; then it begins anew.
 MOST_WORDS = 1_000_000
@@ -167,18 +167,30 @@ def _candidates(bands: np.ndarray[Any, np.dtype[np.uint32]], priority: Ints) -> 
         for first in range(min(MOST_COMPARED, int(sizes.max(initial=1)))):
             far = np.flatnonzero(rank >= first + MOST_COMPARED)
             found.append(order[far - rank[far] + first] * count + order[far])
-        found = [np.unique(np.concatenate(found))]
+        found = [_different(np.concatenate(found))]
     pairs = found[0]
     return np.stack([pairs // max(1, count), pairs % max(1, count)], axis=1)
+
+
+def _different(numbers: Ints) -> Ints:
+    """`numbers` without repetitions, sorted. NumPy's own goes by hashes, which for millions takes ten times as long."""
+    ordered = np.sort(numbers)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
 def _similarities(pool: Pool, left: Ints, right: Ints) -> np.ndarray[Any, np.dtype[np.float64]]:
     similarity = np.zeros(len(left))
     hasher = _Hasher()
     pairs = max(1, TEXTS_AT_A_TIME // 2)
+    shingles: dict[int, frozenset[int]] = {}
     for begin in range(0, len(left), pairs):
         a, b = left[begin : begin + pairs], right[begin : begin + pairs]
-        shingles = _shingle_sets(pool, np.unique(np.concatenate([a, b])), hasher)
+        rows = np.unique(np.concatenate([a, b]))
+        if len(shingles) > TEXTS_AT_A_TIME:
+            shingles = {}
+        # Where many texts are alike, the next pairs are mostly of the same ones.
+        new = rows[[row not in shingles for row in rows.tolist()]]
+        shingles |= _shingle_sets(pool, new, hasher)
         similarity[begin : begin + pairs] = [
             _jaccard(shingles[one], shingles[other])
             for one, other in zip(a.tolist(), b.tolist(), strict=True)
@@ -187,11 +199,12 @@ def _similarities(pool: Pool, left: Ints, right: Ints) -> np.ndarray[Any, np.dty
 
 
 def _shingle_sets(pool: Pool, rows: Ints, hasher: _Hasher) -> dict[int, frozenset[int]]:
-    sets = {}
-    for row, text in pool.texts(rows):
-        hashes, _ = hasher.shingles([text])
-        sets[row] = frozenset(hashes.tolist())
-    return sets
+    texts = dict(pool.texts(rows))
+    hashes, offsets = hasher.shingles([*texts.values()])
+    return {
+        row: frozenset(hashes[begin:end].tolist())
+        for row, begin, end in zip(texts, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+    }
 
 
 def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:

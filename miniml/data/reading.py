@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from miniml.data.columns import RowFilter, dictionary, named
 from miniml.data.digests import NOTHING, digests
 from miniml.data.encoding import encoder_of, task_of, unlabelled
 from miniml.data.findings import Findings, Passage
+from miniml.data.groups import group_hashes
 from miniml.data.pool import Facts, Pool
 from miniml.data.summary import SPLITS
 from miniml.data.texts import Bytes
@@ -27,6 +27,7 @@ from miniml.progress import Progress
 from miniml.settings import DataSettings
 from miniml.tables import Table
 from miniml.task import Task
+from miniml.wording import listed, shown
 
 
 def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findings, scratch: Path) -> Pool:
@@ -73,12 +74,20 @@ def _require_columns(tables: dict[str, Table], settings: DataSettings) -> None:
     for split, table in tables.items():
         if split not in SPLITS:
             continue
-        for argument, column in _columns_asked_for(settings):
+        asked = _columns_asked_for(settings)
+        for argument, column in asked:
+            if column in table.unusable:
+                raise InputError(f"{argument} {column!r} of {settings.dataset_id}: {table.unusable[column]}")
             if column not in table.columns:
+                strange = not any(each in table.columns for _, each in asked)
                 raise InputError(
                     f"column {column!r} is not in split {split!r} of {settings.dataset_id}; it has: "
-                    f"{', '.join(name or repr(name) for name in table.columns)}. Set {argument}."
+                    f"{listed(table.columns)}. Set {argument}. {table.advice if strange else ''}".rstrip()
                 )
+        if settings.text_column in table.mixed:
+            raise InputError(
+                f"{table.mixed[settings.text_column]}; texts are strings. Mend the source, or set text_column."
+            )
 
 
 def _columns_asked_for(settings: DataSettings) -> list[tuple[str, str]]:
@@ -157,7 +166,7 @@ class _Reading:
     def _require_rows(self, split: str, read: int, taken: int) -> None:
         settings = self._settings
         if settings.row_filter and not read:
-            seen = ", ".join(repr(value) for value, _ in self._filter.reads.most_common(5))
+            seen = ", ".join(shown(value) for value, _ in self._filter.reads.most_common(5))
             raise InputError(
                 f"row_filter {settings.row_filter!r} lets no row through; column {self._filter.column!r} reads {seen}."
             )
@@ -202,7 +211,7 @@ class _Reading:
         self._label.parts.append(codes[keep])
         self._digest.parts.append(of_texts[keep])
         if settings.group_column:
-            self._group.parts.append(_group_hashes(batch.column(settings.group_column))[keep])
+            self._group.parts.append(group_hashes(batch.column(settings.group_column), of_texts)[keep])
         arrays = [column.filter(pa.array(keep))]
         for name in settings.carried_columns:
             arrays.append(_carried(batch.column(name), table.features[name]).filter(pa.array(keep)))
@@ -288,7 +297,7 @@ def _as_strings(
         for number, value in zip(numbers, column.to_pylist(), strict=True):
             if value is not None:
                 raise InputError(
-                    f"column {settings.text_column!r} holds {value!r}, of type {type(value).__name__}, in row "
+                    f"column {settings.text_column!r} holds {shown(value)}, of type {type(value).__name__}, in row "
                     f"{number} of split {split!r}; texts are strings. Set text_column."
                 )
     return column.cast(pa.string()).fill_null("")
@@ -300,15 +309,3 @@ def _carried(column: pa.Array, feature: Any) -> pa.StringArray:
     values = [named(value, feature) for value in encoded.dictionary.to_pylist()]
     words = pa.array(["" if value is None else str(value) for value in values], pa.string())
     return words.take(encoded.indices).fill_null("")
-
-
-def _group_hashes(column: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """64 bits for each row's group; rows without a group make one together."""
-    encoded = dictionary(column)
-    hashes = [
-        int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest(), "little")
-        for value in [*encoded.dictionary.to_pylist(), None]
-    ]
-    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    of_rows: np.ndarray[Any, np.dtype[np.uint64]] = np.array(hashes, np.uint64)[indices]
-    return of_rows

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miniml import manifest
-from miniml.errors import InputError, NoSuchEntryError, StoreError
+from miniml.errors import InputError
 from miniml.folders import disk_errors_explained, held, user_cache, written_whole
 from miniml.listed_files import regular_files
 from miniml.manifest import MANIFEST_NAME, Manifest
@@ -164,13 +164,7 @@ class _Found:
 
 def _look_up(bucket: Bucket, address: S3Address) -> _Found:
     if address.version:
-        try:
-            entry = entries.resolve(bucket, address)
-        except NoSuchEntryError as error:
-            try:
-                return _look_up(bucket, address.as_key)
-            except StoreError:
-                raise error from None
+        entry = entries.resolve(bucket, address)
         return _Found(address, entry.parts, entry.digest, entry.digest, entry.signed)
     parts = objects.find(bucket, address)
     state = {"endpoint": bucket.endpoint.url, "parts": [[part.path, part.identity] for part in parts]}

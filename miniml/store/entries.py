@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from miniml import manifest
-from miniml.errors import InputError, NoSuchEntryError, StoreError
+from miniml.errors import InputError, StoreError
 from miniml.listed_files import is_regular, regular_files, require_paths, require_sha256, require_size
 from miniml.manifest import MANIFEST_NAME, Manifest
 from miniml.progress import Progress, note
@@ -133,15 +133,14 @@ def resolve(bucket: Bucket, address: S3Address) -> Entry:
     """The entry that `address` points to.
 
     Raises:
-        NoSuchEntryError: there is none; the message tells what there is.
-        StoreError: it is not what the address says it must be.
+        StoreError: there is none, or it is not what the address says it must be; the message tells what there is.
     """
     if address.version.startswith("sha256:"):
         digest = _completed(bucket, address, address.version.removeprefix("sha256:"))
     else:
         found = _pointed_to(bucket, NAMES + f"{address.path}@{address.version}")
         if found is None:
-            raise NoSuchEntryError(str(bucket.error(_what_there_is(bucket, address))))
+            raise bucket.error(_what_there_is(bucket, address))
         digest = found
     if address.sha256 not in ("", digest):
         raise bucket.error(
