@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from kubernetes.client.exceptions import ApiException
 
 from miniml.errors import ClusterError
 from miniml.installation import FIELD_MANAGER
+from miniml.wording import quoted
 
 SERVING_GROUP = "serving.kserve.io"
 TRAINER_GROUP = "trainer.kubeflow.org"
@@ -311,6 +313,12 @@ class Cluster:
         read_timeout: float = _READ_TIMEOUT,
     ) -> urllib3.HTTPResponse:
         """The response, its body still to be read."""
+        # A name from a command line or a record may hold "../", and would lead to what nobody has asked for.
+        if re.search(r"/\.{0,2}(/|$)|[?#%\\\s]", path):
+            raise ClusterError(
+                f"{quoted(path, most=200)} names nothing of a cluster's API. The names of namespaces and services are "
+                f"lower-case letters, digits and hyphens: check them."
+            )
         kind = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
         response: urllib3.HTTPResponse = self._api.call_api(
             path,

@@ -416,6 +416,7 @@ class ChampionSettings:
             raise InputError(
                 f"champion is empty. Use {SERVED!r}, {NO_CHAMPION!r}, or the folder or s3:// address of a model."
             )
+        _require_service(self.service_name, self.namespace)
 
 
 @dataclass(frozen=True)
@@ -439,9 +440,7 @@ class DeploymentSettings:
     """Only renders the InferenceService."""
 
     def __post_init__(self) -> None:
-        # KServe appends "-predictor" and more to the service's name, and the whole must still be a label.
-        require_dns_label("service_name", self.service_name, longest=40)
-        require_dns_label("namespace", self.namespace, longest=63)
+        _require_service(self.service_name, self.namespace)
         require_at_least("min_replicas", self.min_replicas, 1)
         require_at_least("max_replicas", self.max_replicas, self.min_replicas, "It is min_replicas at least.")
         require_dns_label("service_account", self.service_account, longest=63)
@@ -475,6 +474,12 @@ def require_at_least(name: str, value: int, least: int, remedy: str = "") -> Non
 def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise InputError(f"{name} {value!r} is not known. Use one of {', '.join(known)}.")
+
+
+def _require_service(service_name: str, namespace: str) -> None:
+    # KServe appends "-predictor" and more to the service's name, and the whole must still be a label.
+    require_dns_label("service_name", service_name, longest=40)
+    require_dns_label("namespace", namespace, longest=63)
 
 
 def require_dns_label(name: str, value: str, longest: int) -> None:

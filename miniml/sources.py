@@ -122,15 +122,20 @@ def s3_address(argument: str, source: str) -> S3Address:
     if not at or _DATA_FILE.search(path):
         key = _NUMBERED.sub(lambda found: chr(int(found[1], 16)), path)
         return S3Address(bucket, key, sha256=digest)
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) or not re.fullmatch(
-        r"sha256:[0-9a-f]{6,64}|[\w.-]+", version
-    ):
+    if not is_entry(name, version):
         raise InputError(
             f"{argument} {source!r}: an entry reads {S3_SCHEME}bucket/name@version, both of letters, digits, '.', '_' "
             f"and '-' (a name also of '/'), the version also being latest, or sha256: and 6 or more digits. "
             f"An '@' in the key of an object is written %40."
         )
     return S3Address(bucket, name, version, digest)
+
+
+def is_entry(name: str, version: str) -> bool:
+    """Whether something may be published under that name and version."""
+    return bool(
+        re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) and re.fullmatch(r"sha256:[0-9a-f]{6,64}|[\w.-]+", version)
+    )
 
 
 def short_name(source: str) -> str:

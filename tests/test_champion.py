@@ -75,6 +75,16 @@ def cluster(kubernetes: KubernetesServer, tmp_path: Path, monkeypatch: pytest.Mo
     return Cluster.connect(retry_after=(0.01,))
 
 
+def test_no_name_leads_to_another_thing_of_the_clusters_api(cluster: Cluster) -> None:
+    for namespace, name in (
+        ("models", "../../secrets/mine"),
+        ("models/..", "stars"),
+        ("models", "stars?x=1"),
+    ):
+        with pytest.raises(ClusterError, match="names nothing of a cluster's API"):
+            cluster.inference_service(namespace, name)
+
+
 def serve(kubernetes: KubernetesServer, digest: str, source: str = SOURCE) -> dict[str, Any]:
     settings = DeploymentSettings(service_name="stars", namespace="models")
     service = inference_service(source, digest, settings)

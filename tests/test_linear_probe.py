@@ -53,7 +53,9 @@ class Beginning:
 
     @torch.no_grad()
     def loss(self) -> float:
-        rows = collate(self.tokenizer, [self.texts[number] for number in range(len(self.texts))])
+        rows = collate(
+            self.tokenizer, self.texts.shortest, [self.texts[number] for number in range(len(self.texts))]
+        )
         labels = rows.pop("labels")
         return float(self.objective.total(self.model.eval()(**rows).logits, labels)) / len(labels)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +62,101 @@ def test_a_file_that_nobody_signed_is_named(signed: Path) -> None:
     (signed / "adapter_config.json").write_text("{}")
     with pytest.raises(ModelFolderError, match=r"adapter_config\.json is not listed"):
         manifest.verify(signed)
+
+
+def test_a_file_named_as_the_manifest_in_a_folder_is_one_like_any_other(signed: Path) -> None:
+    (signed / "adapter").mkdir()
+    (signed / "adapter" / "miniml.json").write_text("{}")
+    with pytest.raises(ModelFolderError, match=r"adapter/miniml\.json is not listed"):
+        manifest.verify(signed)
+
+
+def as_link(path: Path, elsewhere: Path) -> None:
+    path.symlink_to(elsewhere)
+
+
+def as_pipe(path: Path, elsewhere: Path) -> None:
+    os.mkfifo(path)
+
+
+def as_socket(path: Path, elsewhere: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(path.parent):
+        bound.bind(path.name)
+
+
+@pytest.mark.parametrize("make", [as_link, as_pipe, as_socket])
+@pytest.mark.parametrize("name", ["more", "config.json", "miniml.json"])
+def test_whatever_is_no_regular_file_is_refused(
+    name: str, make: Callable[[Path, Path], None], signed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / name
+    if (path := signed / name).exists():
+        path.rename(elsewhere)  # A link leads to the very same content; but who says that it will tomorrow?
+    else:
+        elsewhere.mkdir()
+        (elsewhere / "adapter_config.json").write_text("{}")
+    make(path, elsewhere)
+    with pytest.raises(ModelFolderError, match=r"link|no regular file"):
+        manifest.verify(signed)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"../config.json": "0" * 64}, "is no path"),
+        ({"config.json": "0"}, "is no SHA-256"),
+        ({"miniml.json": "0" * 64}, "lists itself"),
+        ([], "files is no table"),
+    ],
+)
+def test_a_manifest_lists_files_of_its_own_folder(signed: Path, files: Any, told: str) -> None:
+    stored = json.loads((signed / "miniml.json").read_text()) | {"files": files}
+    stored["digest"] = stored["record"] = manifest.digest_of(
+        {name: value for name, value in stored.items() if name not in ("digest", "record")}
+    )
+    (signed / "miniml.json").write_text(json.dumps(stored))
+    with pytest.raises(ModelFolderError, match=told):
+        manifest.read(signed)
+
+
+def test_what_is_of_one_run_is_kept_and_checked_and_not_part_of_the_digest(signed: Path) -> None:
+    digest = manifest.read(signed).digest
+    (signed / "README.md").write_text("trained in 5 s")
+    manifest.sign(
+        signed,
+        data={"fingerprint": "f"},
+        arguments={"seed": 1, "used": {"threads": 8}, "training": {"checkpoints": "/here"}},
+        versions={"torch": "2"},
+        metrics={"train_loss": 0.5, "train_seconds": 5.0},
+    )
+    other = manifest.verify(signed).digest
+    manifest.sign(
+        signed,
+        data={"fingerprint": "f"},
+        arguments={"seed": 1, "used": {"threads": 2}, "training": {"checkpoints": "/there"}},
+        versions={"torch": "2"},
+        metrics={"train_loss": 0.5, "train_seconds": 9.0},
+    )
+    assert manifest.verify(signed).digest == other != digest
+    (signed / "README.md").write_text("trained in 1 s")
+    with pytest.raises(ModelFolderError, match=r"README\.md has SHA-256"):
+        manifest.verify(signed)
+    path = signed / "miniml.json"
+    path.write_text(path.read_text().replace("9.0", "1.0"))
+    with pytest.raises(ModelFolderError, match="does not match its own digest"):
+        manifest.read(signed)
+
+
+def test_a_folder_of_an_older_miniml_keeps_the_digest_that_it_was_signed_with(signed: Path) -> None:
+    stored = json.loads((signed / "miniml.json").read_text()) | {"format": 1}
+    stored["metrics"]["train_seconds"] = 5.0
+    content = {name: value for name, value in stored.items() if name not in ("digest", "record")}
+    digest = manifest.digest_of(content)
+    (signed / "miniml.json").write_text(json.dumps({"digest": digest, **content}))
+    old = manifest.verify(signed)
+    assert old.digest == digest
+    manifest.write(signed, old)
+    assert manifest.verify(signed) == old
 
 
 @pytest.mark.parametrize("field", ["data", "arguments", "metrics"])

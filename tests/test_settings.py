@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from miniml.errors import InputError
-from miniml.settings import DataSettings, DeploymentSettings, GateSettings, NodeSettings, TrainingSettings
+from miniml.settings import (
+    ChampionSettings,
+    DataSettings,
+    DeploymentSettings,
+    GateSettings,
+    NodeSettings,
+    TrainingSettings,
+)
 
 
 def test_the_defaults_are_those_of_the_prototype() -> None:
@@ -48,6 +55,9 @@ def test_the_defaults_are_those_of_the_prototype() -> None:
         (NodeSettings, "node_resources", "memory=8GB"),
         (NodeSettings, "training_timeout", 0),
         (GateSettings, "min_accuracy", 85.0),
+        (ChampionSettings, "champion", " "),
+        (ChampionSettings, "service_name", "../../secrets/mine"),
+        (ChampionSettings, "namespace", "models/../kube-system"),
         (DeploymentSettings, "service_name", "My Service"),
         (DeploymentSettings, "namespace", "-a"),
         (DeploymentSettings, "max_replicas", 0),

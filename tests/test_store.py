@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -25,7 +27,8 @@ from miniml.data import preparation
 from miniml.errors import InputError, MinimlError, ModelFolderError, StorageError, StoreError
 from miniml.settings import DataSettings, TrainingSettings
 from miniml.sources import S3Address, s3_address
-from miniml.store import Patience
+from miniml.store import Patience, connection
+from miniml.store.mirror import Mirror
 from tests import patience, tiny
 from tests.command import ROOT, pipeline
 from tests.conftest import TRAINING
@@ -592,14 +595,181 @@ def test_corruption_in_the_store_is_told_by_file_and_digests_and_nothing_is_left
     assert not (tmp_path / "out").exists()
 
 
-def test_a_manifest_cannot_lead_out_of_the_folder(bucket: str, client: Minio, tmp_path: Path) -> None:
-    content = {"files": {"../outside": manifest.sha256(write(tmp_path, {"x": b"1"}) / "x")}, "format": 1}
+SHA = hashlib.sha256(b"1").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("files", "sizes", "told"),
+    [
+        ({"../outside": SHA}, {"../outside": 1}, "is no path of a file in the folder"),
+        ({"/etc/passwd": SHA}, {"/etc/passwd": 1}, "is no path of a file in the folder"),
+        ({"a\x1b[2J": SHA}, {"a\x1b[2J": 1}, "\\x1b\\x5b2J"),
+        ({"a" * 300: SHA}, {"a" * 300: 1}, "is no path of a file in the folder"),
+        ({"a": SHA, "a/b": SHA}, {"a": 1, "a/b": 1}, '"a" is both a file and a folder'),
+        ({"miniml.json": SHA}, {"miniml.json": 1}, "miniml.json is listed"),
+        ({"a": "../../mine"}, {"a": 1}, "is no SHA-256"),
+        ({"a": SHA.upper()}, {"a": 1}, "is no SHA-256"),
+        ({"a": 7}, {"a": 1}, "is no SHA-256"),
+        ({"a": SHA}, {"a": -1}, "is no size"),
+        ({"a": SHA}, {"a": 1e999}, "is no size"),
+        ({"a": SHA}, {"a": True}, "is no size"),
+        ({"a": SHA}, {}, "without a size"),
+        ([["a", SHA]], {"a": 1}, "cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_a_stranger_wrote_is_refused_where_it_is_read(
+    files: Any, sizes: Any, told: str, bucket: str, client: Minio, tmp_path: Path
+) -> None:
+    content = {"files": files, "format": 1}
     digest = manifest.digest_of(content)
-    stored = {"content": content, "sizes": {"../outside": 1}}
-    put(client, bucket, f"miniml/manifests/{digest}.json", json.dumps(stored).encode())
-    told = refused(lambda: store.fetch(at(f"s3://{bucket}/one@sha256:{digest}"), tmp_path / "out" / "in"))
-    assert "outside of the folder" in told
+    stored = json.dumps({"content": content, "sizes": sizes}).encode()
+    put(client, bucket, f"miniml/manifests/{digest}.json", stored)
+    put(client, bucket, f"miniml/blobs/{SHA}", b"1")
+    address = at(f"s3://{bucket}/one@sha256:{digest}")
+    for action in (
+        lambda: store.fetch(address, tmp_path / "out" / "in"),
+        lambda: store.cached("model_id", address),
+    ):
+        said = refused(action)
+        assert told in said
+        assert f"miniml/manifests/{digest}.json is corrupted" in said
+        assert len(said) < 700
     assert not (tmp_path / "out").exists()
+
+
+def test_a_store_cannot_have_the_victims_own_files_taken_for_its_own(
+    bucket: str, client: Minio, tmp_path: Path
+) -> None:
+    mine = write(tmp_path / "home", {"key": b"1"}) / "key"
+    content = {"files": {"a": str(mine)}, "format": 1}
+    digest = manifest.digest_of(content)
+    stored = {"content": content, "sizes": {"a": 1}}
+    put(client, bucket, f"miniml/manifests/{digest}.json", json.dumps(stored).encode())
+    put(client, bucket, "miniml/names/one@v1", json.dumps({"digest": digest}).encode())
+    address = at(f"s3://{bucket}/one@v1")
+    refused(lambda: store.fetch(address, tmp_path / "out"))
+    refused(lambda: store.cached("model_id", address))
+    # The checkpoints of a training come by another list.
+    sealed = json.dumps({"trainer_state.json": [1, str(mine)]}).encode()
+    put(client, bucket, "miniml/checkpoints/step-1/sealed.json", sealed)
+    mirror = Mirror("checkpoints", S3Address(bucket, "miniml/checkpoints"))
+    assert "is no SHA-256" in refused(lambda: mirror.bring("step-1", tmp_path / "step-1"))
+    for path in ("/etc/passwd", "../x", "sealed.json"):
+        put(client, bucket, "miniml/checkpoints/step-1/sealed.json", json.dumps({path: [1, SHA]}).encode())
+        assert "is corrupted" in refused(lambda: mirror.bring("step-1", tmp_path / "step-1"))
+    put(client, bucket, "miniml/checkpoints/a/step-2/sealed.json", b"{}")
+    assert mirror.names() == ["step-1"]
+    assert mine.read_bytes() == b"1"
+
+
+def test_what_lies_about_is_not_trusted_to_be_what_the_store_has(bucket: str, tmp_path: Path) -> None:
+    digest = store.publish(write(tmp_path / "folder", {"a": b"1", "b": b"2"}), at(f"s3://{bucket}/one@v1"))
+    other = write(tmp_path / "other", {"x": b"1"}) / "x"
+    staging = tmp_path / f".out.{digest[:16]}.fetching"
+    write(staging, {SHA: b"9"})
+    (staging / hashlib.sha256(b"2").hexdigest()).symlink_to(other)
+    store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out")
+    assert contents(tmp_path / "out") == {"a": b"1", "b": b"2"}
+    assert other.read_bytes() == b"1"
+    # Nor what lies in the cache: a link leads to whatever somebody puts there.
+    cached = store.cached("model_id", at(f"s3://{bucket}/one@v1")).path
+    (cached / "a").unlink()
+    (cached / "a").symlink_to(other)
+    assert not (store.cached("model_id", at(f"s3://{bucket}/one@v1")).path / "a").is_symlink()
+
+
+def test_of_a_file_that_is_longer_than_announced_no_more_is_taken(
+    server: S3Server, bucket: str, client: Minio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.publish(write(tmp_path / "folder", {"a": b"1"}), at(f"s3://{bucket}/one@v1"))
+    put(client, bucket, f"miniml/blobs/{SHA}", b"1" * 4 * LARGE)
+    with Wire(server.port) as wire:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
+        told = refused(lambda: store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out"))
+        assert wire.passed < 4 * LARGE
+    assert "expected SHA-256" in told and "and more" in told
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    put(client, bucket, "miniml/names/one@v1", b" " * (connection.BYTES_READ_WHOLE + 1))
+    assert "is none of miniml's" in refused(
+        lambda: store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out")
+    )
+
+
+LISTED = "<Contents><Key>raw/{n}</Key><Size>1</Size><ETag>e</ETag></Contents>"
+ANSWER = (
+    "<ListBucketResult><Name>bucket</Name><IsTruncated>true</IsTruncated>"
+    "<NextContinuationToken>more</NextContinuationToken>{all}</ListBucketResult>"
+)
+
+
+@pytest.mark.parametrize("objects", [0, 1000])
+def test_a_listing_without_an_end_is_given_up(
+    objects: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MOST_LISTED", 5_000)
+
+    class Endless(BaseHTTPRequestHandler):
+        protocol_version, wbufsize = "HTTP/1.1", -1  # headers and body go together
+
+        def do_GET(self) -> None:
+            body = ANSWER.format(all="".join(LISTED.format(n=n) for n in range(objects))).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as endless:
+        threading.Thread(target=endless.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{endless.server_port}")
+        for action in (
+            lambda: store.versions("bucket"),
+            lambda: store.fetch(at("s3://bucket/raw"), tmp_path / "out"),
+        ):
+            assert "without an end" in refused(action)
+        endless.shutdown()
+
+
+def test_an_answer_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "BYTES_READ_WHOLE", 1_000_000)
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503 if "names" in self.path else 200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"<" * 65536)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as endless:
+        threading.Thread(target=endless.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{endless.server_port}")
+        for action in (
+            lambda: store.versions("bucket"),
+            lambda: store.fetch(at("s3://bucket/raw"), tmp_path / "out"),
+            lambda: store.fetch(at("s3://bucket/one@v1"), tmp_path / "out"),
+        ):
+            assert "without an end" in refused(action)
+        endless.shutdown()
+
+
+def test_what_is_no_regular_file_is_not_published(bucket: str, tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere", {"x": b"1"})
+    for name, target in (("file", "elsewhere/x"), ("folder", "elsewhere"), ("nowhere", "no-such")):
+        folder = write(tmp_path / f"with-{name}", {"a": b"1"})
+        (folder / name).symlink_to(tmp_path / target)
+        told = refused(lambda: store.publish(folder, at(f"s3://{bucket}/one@v1")), InputError)  # noqa: B023
+        assert f'"{name}" is a link' in told and "cp -rL" in told
+    os.mkfifo(write(tmp_path / "with-pipe", {"a": b"1"}) / "pipe")
+    told = refused(lambda: store.publish(tmp_path / "with-pipe", at(f"s3://{bucket}/one@v1")), InputError)
+    assert '"pipe" is no regular file' in told
+    # A folder may well be named by a link.
+    (tmp_path / "latest").symlink_to(tmp_path / "elsewhere")
+    store.publish(tmp_path / "latest", at(f"s3://{bucket}/one@v1"))
 
 
 def test_a_folder_with_something_in_it_is_not_overwritten(bucket: str, tmp_path: Path) -> None:
@@ -717,6 +887,7 @@ def test_the_command_line_publishes_lists_and_fetches(bucket: str, tmp_path: Pat
     folder = write(tmp_path / "folder", {"a": b"1"})
     published = command("publish", folder, f"s3://{bucket}/one@v1")
     assert published.returncode == 0, published.stderr
+    assert "sent 1 of 1 files" in published.stdout and "had the others" not in published.stdout
     by_digest = published.stdout.splitlines()[-1]
     listed = command("list", f"s3://{bucket}").stdout
     assert [line.split("\t")[0] for line in listed.splitlines()] == ["one@latest", "one@v1"]

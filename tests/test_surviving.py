@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from _thread import interrupt_main
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from miniml.settings import TrainingSettings
 from miniml.store import Patience, mirror
 from miniml.training import checkpoints
 from miniml.training.trainer import DivergedError
+from tests.command import ROOT
 from tests.disks import small_disk
 from tests.killed import asked_to_end, happening, killed
 from tests.s3_server import WRITER, S3Server
@@ -211,6 +213,33 @@ def test_other_arguments_begin_anew(runs: Runs, dataset_dir: Path, other: dict[s
     summary = data.load(dataset_dir, ())[1]
     assert checkpoints.key_of(runs.encoder, summary, settings) != checkpoints.key_of(
         runs.encoder, summary, others
+    )
+
+
+KEYS = """
+import sys
+from pathlib import Path
+from miniml import data
+from miniml.settings import TrainingSettings
+from miniml.training.checkpoints import key_of
+
+encoder, dataset, code = map(Path, sys.argv[1:])
+asked = encoder, data.load(dataset, ())[1], TrainingSettings()
+before = key_of(*asked)
+assert key_of(*asked) == before
+code.write_text(code.read_text() + "# Another loss.")
+assert key_of(*asked) != before
+"""
+
+
+def test_other_code_begins_anew(runs: Runs, dataset_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "miniml", tmp_path / "miniml", ignore=shutil.ignore_patterns("__pycache__"))
+    code = tmp_path / "miniml" / "training" / "objective.py"
+    subprocess.run(
+        [sys.executable, "-c", KEYS, runs.encoder, dataset_dir, code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        check=True,
     )
 
 

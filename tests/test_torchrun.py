@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -16,15 +17,21 @@ from typing import Any
 
 import psutil
 import pytest
+from accelerate.data_loader import BatchSamplerShard
+from safetensors.torch import load_file
 
 from miniml import manifest, store, training
+from miniml.data import preparation
 from miniml.errors import InputError
 from miniml.options import words_of
 from miniml.seals import SEAL_NAME
-from miniml.settings import TrainingSettings
+from miniml.settings import DataSettings, TrainingSettings
 from miniml.sources import s3_address
 from miniml.training.__main__ import main
+from miniml.training.batches import SharedBatches
 from miniml.training.processes import Processes
+from miniml.training_history import read_history
+from tests import tiny
 from tests.command import ROOT
 from tests.conftest import TRAINING
 from tests.ports import free_port
@@ -36,7 +43,7 @@ Interrupted = tuple[list[str], subprocess.Popen[str]]
 TWO_PROCESSES = ("--standalone", "--nproc-per-node=2")
 
 
-def started(*words: str, options: Sequence[str] = TWO_PROCESSES, **environment: str) -> subprocess.Popen[str]:
+def started(*words: str, options: Sequence[str], **environment: str) -> subprocess.Popen[str]:
     """The training's program, under torchrun with these options."""
     command = [sys.executable, "-m", "torch.distributed.run", *options]
     return subprocess.Popen(
@@ -49,9 +56,9 @@ def started(*words: str, options: Sequence[str] = TWO_PROCESSES, **environment: 
     )
 
 
-def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
-    """Runs it in two processes to its end."""
-    process = started(*words)
+def torchrun(*words: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """Runs it in several processes to its end."""
+    process = started(*words, options=("--standalone", f"--nproc-per-node={processes}"))
     out, err = process.communicate()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -89,7 +96,7 @@ def interrupted(dataset_dir: Path, settings: TrainingSettings, tmp_path: Path) -
     """A training of two processes that has a checkpoint and goes on, and the words to start it again."""
     saving = replace(settings, checkpoints=str(tmp_path / "checkpoints"), checkpoint_interval=0)
     words = [str(dataset_dir), str(tmp_path / "model"), *words_of(saving)]
-    process = started(*words)
+    process = started(*words, options=TWO_PROCESSES)
     while not list(tmp_path.glob("checkpoints/*/step-*")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
@@ -102,6 +109,65 @@ def test_two_processes_take_the_steps_of_one(alone: Path, together: Together) ->
     assert two["steps"] == one["steps"]
     assert two["validation_accuracy"] == pytest.approx(one["validation_accuracy"], abs=0.05)
     assert two["validation_loss"] == pytest.approx(one["validation_loss"], abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of which an epoch in batches of 12 ends with one of 1 text, and validation in one of 9 (of 32)."""
+    source, folder = tmp_path_factory.mktemp("uneven"), tmp_path_factory.mktemp("dataset") / "dataset"
+    for split, begin, rows in (("train", 0, 73), ("validation", 73, 41), ("test", 114, 20)):
+        lines = [
+            json.dumps({"text": tiny.review(number % 2, number), "label": number % 2})
+            for number in range(begin, begin + rows)
+        ]
+        (source / f"{split}.jsonl").write_text("\n".join(lines))
+    preparation.prepare(DataSettings(dataset_id=str(source), near_duplicates="off"), folder)
+    return folder
+
+
+@pytest.mark.parametrize(("processes", "accumulation"), [(2, 1), (3, 2)])
+def test_epochs_that_end_with_few_texts_are_those_of_one_process(
+    processes: int, accumulation: int, uneven: Path, encoder: Path, tmp_path: Path
+) -> None:
+    # Three epochs and two steps, each of a size that keeps apart what rounding and what another text would do.
+    settings = TrainingSettings(
+        model_id=str(encoder),
+        batch_size=12,
+        gradient_accumulation=accumulation,
+        iterations=3 * -(-73 // (12 * accumulation)) + 2,
+        learning_rate=1e-3,
+        evaluations=3,
+        max_length=32,
+        precision="fp32",
+        linear_probe=False,
+        best_by="last",
+    )
+    training.fine_tune(uneven, tmp_path / "one", settings)
+    done = torchrun(str(uneven), str(tmp_path / "several"), *words_of(settings), processes=processes)
+    assert done.returncode == 0, done.stderr
+    one, several = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "several"))
+    assert max(float((one[name] - several[name]).abs().max()) for name in one) < 1e-4
+    told, expected = (read_history(tmp_path / name) for name in ("several", "one"))
+    for point, other in zip(told, expected, strict=True):
+        for figure in ("epoch", "loss", "eval_loss", "eval_accuracy"):
+            assert point.get(figure) == pytest.approx(other.get(figure), abs=1e-4)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+def test_processes_share_each_batch_of_one_evenly_and_repeat_nothing(processes: int) -> None:
+    for texts in range(1, 64):
+        shared = SharedBatches(range(texts), 15, processes)
+        dealt = [
+            list(BatchSamplerShard(shared, num_processes=processes, process_index=rank))
+            for rank in range(processes)
+        ]
+        batches = list(zip(*dealt, strict=True))
+        assert len(shared) == len(batches) * processes
+        assert [list(itertools.chain(*parts)) for parts in batches] == [
+            list(range(begin, min(begin + 15, texts))) for begin in range(0, texts, 15)
+        ]
+        sizes = [[len(part) for part in parts] for parts in batches]
+        assert all(max(parts) - min(parts) <= 1 for parts in sizes)
 
 
 def test_one_of_the_processes_speaks_and_writes(

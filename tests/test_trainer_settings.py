@@ -22,7 +22,14 @@ from miniml.processor import has_bf16
 from miniml.settings import DataSettings, TrainingSettings
 from miniml.training.batches import LengthGrouped, passes
 from miniml.training.device import threads_within_quota
-from miniml.training.objective import CrossEntropy, balanced_weights, measures
+from miniml.training.objective import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Objective,
+    balanced_positives,
+    balanced_weights,
+    measures,
+)
 from miniml.training.trainer import OneDevice
 from tests import tiny
 from tests.conftest import TRAINING
@@ -128,6 +135,66 @@ def test_balanced_classes_count_alike(encoder: Path, tmp_path: Path) -> None:
     assert logits.grad is not None
     rare, common = logits.grad[30:].abs().sum(), logits.grad[:30].abs().sum()
     assert float(rare) == pytest.approx(float(common))
+
+
+def loss_and_gradient(
+    objective: Objective, logits: torch.Tensor, labels: torch.Tensor
+) -> tuple[float, torch.Tensor]:
+    asked = logits.clone().requires_grad_()
+    loss = objective.total(asked, labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert asked.grad is not None
+    return loss.item(), asked.grad
+
+
+def test_a_weighted_and_smoothed_loss_is_the_true_class_s_weight_times_the_smoothed_loss() -> None:
+    logits = torch.randn(31, 3, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([0] * 20 + [1] * 10 + [2])
+    weights, smoothing = balanced_weights(labels.numpy(), 3), 0.1
+    of_text = weights[labels][:, None]
+    smoothed = (1 - smoothing) * torch.eye(3)[labels] + smoothing / 3
+    loss, gradient = loss_and_gradient(CrossEntropy(weights, smoothing), logits, labels)
+    assert loss == pytest.approx(float(-(of_text * smoothed * logits.log_softmax(1)).sum()), rel=1e-5)
+    assert gradient == pytest.approx(of_text * (logits.softmax(1) - smoothed), abs=1e-5)
+
+
+def test_so_it_is_for_each_of_several_labels_by_whether_a_text_has_it() -> None:
+    logits = torch.randn(31, 3, generator=torch.Generator().manual_seed(1))
+    labels = torch.zeros(31, 3)
+    labels[:10, 0] = labels[0, 1] = 1
+    labels[:, 2] = 1
+    weights, smoothing = balanced_positives(labels.numpy()), 0.1
+    # What all texts have has nothing to be balanced against.
+    assert weights.tolist() == pytest.approx([2.1, 30, 1])
+    of_label = torch.where(labels == 1, weights, 1)
+    smoothed = (1 - smoothing) * labels + smoothing / 2
+    told, gradient = loss_and_gradient(BinaryCrossEntropy(weights, smoothing), logits, labels)
+    found = logits.sigmoid()
+    losses = -of_label * (smoothed * found.log() + (1 - smoothed) * (1 - found).log())
+    assert told == pytest.approx(float(losses.mean(dim=1).sum()), rel=1e-5)
+    assert gradient == pytest.approx(of_label * (found - smoothed) / 3, abs=1e-5)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_class_of_1_in_31_is_told_from_the_others_when_balanced_and_smoothed(
+    several: bool, encoder: Path, tmp_path: Path
+) -> None:
+    rare = [number % 31 == 0 for number in range(31 * 16)]
+    names = [["common", "rare"] if one else ["common"] for one in rare] if several else [int(o) for o in rare]
+    texts = [tiny.review(int(one), number) for number, one in enumerate(rare)]
+    source = tmp_path / "reviews.jsonl"
+    lines = [json.dumps({"text": text, "label": name}) for text, name in zip(texts, names, strict=True)]
+    source.write_text("\n".join(lines))
+    preparation.prepare(DataSettings(dataset_id=str(source), near_duplicates="off"), tmp_path / "data")
+    given: dict[str, Any] = {"class_weights": "balanced", "label_smoothing": 0.1, "best_by": "last"}
+    settings = TrainingSettings(model_id=str(encoder), **{**TRAINING, **given, "linear_probe": False})
+    training.fine_tune(tmp_path / "data", tmp_path / "model", settings)
+    classifier = Classifier.load(tmp_path / "model")
+    logits = classifier.logits(classifier.encode(texts))
+    found = logits[:, 1] > (0 if several else logits[:, 0])
+    assert np.mean(found == rare) > 0.95
+    if several:
+        assert (logits[:, 0] > 0).all()
 
 
 def test_balanced_classes_find_more_of_a_rare_one(encoder: Path, tmp_path: Path) -> None:

@@ -57,11 +57,17 @@ def test_the_history_holds_both_curves(model_dir: Path) -> None:
     assert len([point for point in points if "eval_loss" in point]) >= TrainingSettings().evaluations
 
 
-def test_the_same_seed_gives_the_same_weights(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        train(dataset_dir, tmp_path / name, encoder, iterations=5)
-    one, two = (manifest.sha256(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert one == two
+def test_the_same_seed_gives_the_same_weights_and_another_another_digest(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    for name, seed in (("one", 1), ("two", 1), ("three", 2)):
+        kept = str(tmp_path / "kept" / name)
+        train(dataset_dir, tmp_path / name, encoder, iterations=5, seed=seed, checkpoints=kept)
+    one, two, three = (manifest.verify(tmp_path / name) for name in ("one", "two", "three"))
+    assert one.files["model.safetensors"] == two.files["model.safetensors"]
+    # How long it took, and where it kept what, is told and is not the model.
+    assert one.metrics["train_seconds"] != two.metrics["train_seconds"]
+    assert one.digest == two.digest != three.digest
 
 
 def test_a_long_text_keeps_the_end_that_was_asked_for(

@@ -16,6 +16,7 @@ from pathlib import Path
 from miniml import manifest
 from miniml.errors import InputError
 from miniml.folders import disk_errors_explained, held, user_cache, written_whole
+from miniml.listed_files import regular_files
 from miniml.manifest import MANIFEST_NAME, Manifest
 from miniml.progress import note
 from miniml.sources import S3Address
@@ -139,14 +140,17 @@ class _Found:
 
     def source_if_in(self, folder: Path) -> str | None:
         """The pinned address, if `folder` holds exactly what was found."""
-        if not folder.is_dir():
-            return None
         expected = {part.path for part in self.parts} | ({MANIFEST_NAME} if self.signed else set())
-        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        try:
+            present = set(regular_files(folder))
+        except (OSError, ValueError):  # It is not there, or somebody has put something else into it.
+            return None
         if expected != present or any((folder / p.path).stat().st_size != p.size for p in self.parts):
             return None
         files = {part.path: manifest.sha256(folder / part.path) for part in self.parts}
         if any(part.sha256 not in ("", files[part.path]) for part in self.parts):
+            return None
+        if self.signed and (folder / MANIFEST_NAME).read_text(encoding="utf-8") != self.signed.text():
             return None
         return self.source_of(files)
 

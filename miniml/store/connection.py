@@ -7,6 +7,8 @@ time; whatever else goes wrong is said at once, in words that name the thing and
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import os
 import random
 import time
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
 
 import certifi
 import urllib3
@@ -39,6 +42,13 @@ CONNECT_TIMEOUT = 3.0
 """Seconds."""
 READ_TIMEOUT = 30.0
 """Seconds without a byte; S3 may take its time to put a large object together."""
+
+MOST_LISTED = 100_000
+"""Objects in a listing: more are named by a folder of their own, or the listing has no end."""
+PAGES_LISTED = 2 * MOST_LISTED // 1000
+"""Answers that a listing may take, for one of them may hold less than the 1,000 objects that it could."""
+BYTES_READ_WHOLE = 64 * 2**20
+"""Of an answer, or an object, that is read as a whole: a page of a listing, a manifest of some 300,000 files."""
 
 LOST = (NewConnectionError, ConnectTimeoutError, ReadTimeoutError, ProtocolError)
 """What may go well when it is tried again."""
@@ -136,19 +146,32 @@ class Bucket:
         self.name, self.asked, self.patience = name, asked, patience
         self.endpoint = Endpoint.from_environment()
         self._provider, self._where = credentials.find(on_aws=self.endpoint.url == AWS)
-        self._client = self._connect({})
-        self._client_that_overwrites_nothing = self._connect({"If-None-Match": "*"})
+        self._transport = _Transport(self.patience, {})
+        self._client = self._connect(self._transport)
+        self._client_that_overwrites_nothing = self._connect(
+            _Transport(self.patience, {"If-None-Match": "*"})
+        )
 
     def __repr__(self) -> str:
         return f"Bucket({self.name!r} at {self.endpoint.url})"
 
     def read(self, key: str) -> bytes | None:
-        """A small object as a whole; None if there is none."""
+        """A small object as a whole; None if there is none.
+
+        Raises:
+            StoreError: it cannot be read, or is no small one.
+        """
         attempts = Attempts(self.patience.later)
         while True:
             try:
                 with self.stream(key) as (_, response):
-                    return bytes(response.read())
+                    content = bytes(response.read(BYTES_READ_WHOLE + 1))
+                    if len(content) > BYTES_READ_WHOLE:
+                        raise self.error(
+                            f"the object {key} has more than {BYTES_READ_WHOLE:,} bytes, and is none of miniml's. "
+                            f"Remove it."
+                        )
+                    return content
             except LookupError:
                 return None
             except LOST as error:
@@ -168,9 +191,9 @@ class Bucket:
         headers: dict[str, str | list[str] | tuple[str]] = {"If-Match": f'"{etag}"'} if etag else {}
         with self._explained("read from it", key):
             response = self._client.get_object(self.name, key, offset=offset, request_headers=headers)
+        # One that was read to its end has given its connection back; one that was not has to lose it.
         with closing(response):
             yield offset if response.status == 206 else 0, response
-            response.release_conn()
 
     def size(self, key: str) -> int | None:
         """In bytes; None if there is no such object."""
@@ -180,18 +203,33 @@ class Bucket:
         except LookupError:
             return None
 
-    def listing(self, prefix: str, *, recursive: bool = True) -> list[Stored]:
-        """What lies in the bucket under `prefix`, by key; not recursive, folders stand for what is in them."""
-        with self._explained("list it"):
-            found = self._client.list_objects(self.name, prefix, recursive=recursive)
-            return sorted(
-                (
-                    Stored(item.object_name, item.size or 0, item.etag or "", item.last_modified)
-                    for item in found
-                    if item.object_name
-                ),
-                key=lambda item: item.key,
+    def listing(self, prefix: str) -> list[Stored]:
+        """What lies in the bucket under `prefix`, by key.
+
+        Raises:
+            StoreError: the store does not say, or its list does not end.
+        """
+        found = self._listed(prefix, MOST_LISTED + 1, recursive=True)
+        if len(found) > MOST_LISTED:
+            raise self.error(
+                f"under {prefix!r} in bucket {self.name!r} the store lists more than {MOST_LISTED:,} objects, or "
+                f"without an end. Give a folder with fewer, or the key of an object."
             )
+        return found
+
+    def level(self, prefix: str, most: int = 1000) -> list[Stored]:
+        """The first `most` entries under `prefix`, by key, where a folder stands for all that is in it."""
+        return self._listed(prefix, most, recursive=False)
+
+    def _listed(self, prefix: str, most: int, *, recursive: bool) -> list[Stored]:
+        with self._explained("list it"), self._transport.at_most(PAGES_LISTED):
+            found = self._client.list_objects(self.name, prefix, recursive=recursive)
+            items = [
+                Stored(item.object_name, item.size or 0, item.etag or "", item.last_modified)
+                for item in itertools.islice(found, most)
+                if item.object_name
+            ]
+        return sorted(items, key=lambda item: item.key)
 
     def write(self, key: str, content: bytes) -> None:
         with self._explained("write to it", key):
@@ -230,7 +268,7 @@ class Bucket:
             f"Check the network, that the store runs, and AWS_ENDPOINT_URL."
         )
 
-    def _connect(self, headers: dict[str, str]) -> Minio:
+    def _connect(self, transport: _Transport) -> Minio:
         split = urlsplit(self.endpoint.url)
         try:
             return Minio(
@@ -238,7 +276,7 @@ class Bucket:
                 secure=split.scheme == "https",
                 region=self.endpoint.region,
                 credentials=self._provider,
-                http_client=_Transport(self.patience, headers),
+                http_client=transport,
             )
         except ValueError as error:
             raise self.error(
@@ -275,6 +313,15 @@ class Bucket:
             raise self.error(f"no encrypted connection to {self.endpoint.url} ({error}). {remedy}") from error
         except (HTTPError, MinioException) as error:
             raise self.unreachable(error) from error
+        except _EndlessError as error:
+            raise self.error(
+                f"the store at {self.endpoint.url} answers without an end. Check AWS_ENDPOINT_URL, and give a folder "
+                f"with fewer objects if it has very many."
+            ) from error
+        except ParseError as error:
+            raise self.error(
+                f"{self.endpoint.url} answered what no S3 store does ({error}). Check AWS_ENDPOINT_URL."
+            ) from error
         except ValueError as error:
             if "header" not in str(error):
                 raise self.error(f"bucket {self.name!r} cannot be asked for ({error}).") from error
@@ -339,10 +386,14 @@ class Bucket:
         return f"; it has: {', '.join(names) or 'none'}"
 
 
+class _EndlessError(Exception):
+    """A store answers with more than is going to be read."""
+
+
 class _Transport(urllib3.PoolManager):
     """Sends a request until it is answered, while patience lasts. `headers` go with every PUT, unsigned.
 
-    The client has no way of its own to give a PUT a condition, and gives every request minutes.
+    The client has no way of its own to give a PUT a condition, gives every request minutes, and reads whatever comes.
     """
 
     def __init__(self, patience: Patience, headers: dict[str, str]) -> None:
@@ -353,19 +404,36 @@ class _Transport(urllib3.PoolManager):
             ca_certs=os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or certifi.where(),
         )
         self._patience, self._conditions, self._answered = patience, headers, False
+        self._left = math.inf
+        """Requests that may still be made."""
+
+    @contextmanager
+    def at_most(self, requests: int) -> Iterator[None]:
+        """Within the block, any further request raises `_EndlessError`."""
+        self._left = requests
+        try:
+            yield
+        finally:
+            self._left = math.inf
 
     def urlopen(  # type: ignore[override]  # PoolManager's own is typed by what it passes on
         self, method: str, url: str, redirect: bool = True, **options: Any
     ) -> urllib3.BaseHTTPResponse:
         if method == "PUT":
             options["headers"].update(self._conditions)
+        if self._left <= 0:
+            raise _EndlessError
+        self._left -= 1
+        whole = options.pop("preload_content", True)
         send: Callable[..., urllib3.BaseHTTPResponse] = super().urlopen
         attempts = Attempts(self._patience.later if self._answered else self._patience.first)
         while True:
             wait = READ_TIMEOUT if self._answered else min(READ_TIMEOUT, self._patience.first)
             options["timeout"] = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=wait)
             try:
-                response = send(method, url, redirect, **options)
+                response = send(method, url, redirect, preload_content=False, **options)
+                if whole or response.status >= 300:
+                    response = _read_whole(response, method)
             except LOST:
                 if not attempts.wait():
                     raise
@@ -374,4 +442,24 @@ class _Transport(urllib3.PoolManager):
             if response.status < 500 or response.status == 501 or not attempts.wait():
                 self._answered = self._answered or response.status < 500
                 return response
-            response.drain_conn()
+
+
+def _read_whole(response: urllib3.BaseHTTPResponse, method: str) -> urllib3.HTTPResponse:
+    """The same answer, out of memory.
+
+    Raises:
+        _EndlessError: it is too large for that.
+    """
+    with closing(response):
+        content = response.read(BYTES_READ_WHOLE + 1)
+    if len(content) > BYTES_READ_WHOLE:
+        raise _EndlessError
+    return urllib3.HTTPResponse(
+        io.BytesIO(content),
+        headers=response.headers,
+        status=response.status,
+        reason=response.reason,
+        decode_content=False,
+        enforce_content_length=False,
+        request_method=method,
+    )

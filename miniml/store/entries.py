@@ -21,11 +21,12 @@ from typing import Any, BinaryIO
 
 from miniml import manifest
 from miniml.errors import InputError, StoreError
+from miniml.listed_files import is_regular, regular_files, require_paths, require_sha256, require_size
 from miniml.manifest import MANIFEST_NAME, Manifest
 from miniml.progress import Progress, note
-from miniml.sources import S3Address
+from miniml.sources import S3Address, is_entry
 from miniml.store.connection import Bucket
-from miniml.store.parts import Part, is_inside
+from miniml.store.parts import Part
 
 BLOBS, MANIFESTS, NAMES = "miniml/blobs/", "miniml/manifests/", "miniml/names/"
 LATEST = "latest"
@@ -43,7 +44,7 @@ class Entry:
 
     @property
     def digest(self) -> str:
-        return manifest.digest_of(self.content)
+        return self.signed.digest if self.signed else manifest.digest_of(self.content)
 
     @property
     def parts(self) -> list[Part]:
@@ -54,7 +55,7 @@ class Entry:
     @property
     def signed(self) -> Manifest | None:
         """What `miniml.json` held, where the folder is a model's."""
-        return Manifest(**self.content) if "metrics" in self.content else None
+        return Manifest.of(self.content) if "metrics" in self.content else None
 
 
 @dataclass(frozen=True)
@@ -76,19 +77,22 @@ def describe(source: Path) -> tuple[Entry, dict[str, Path]]:
     """The entry that a file or folder makes, and where its files are, by path.
 
     Raises:
-        InputError: there is nothing in it.
+        InputError: there is nothing in it, or something that is no regular file.
         ModelFolderError: it is a model folder and not the one that was signed.
     """
-    if (source / MANIFEST_NAME).is_file():
+    if is_regular(source / MANIFEST_NAME):
         signed = manifest.verify(source)
         paths = {path: source / path for path in signed.files}
         return Entry(asdict(signed), {path: file.stat().st_size for path, file in paths.items()}), paths
     if source.is_file():
         paths = {source.name: source}
     else:
-        paths = {
-            path.relative_to(source).as_posix(): path for path in sorted(source.rglob("*")) if path.is_file()
-        }
+        try:
+            paths = {path: source / path for path in regular_files(source)}
+        except ValueError as error:
+            raise InputError(
+                f"{source} cannot be published: {error}. Put a file in its place: cp -rL copies what links lead to."
+            ) from error
     if not paths:
         raise InputError(f"{source} holds no file to publish. Give a file, or a folder with files.")
     files = {path: manifest.sha256(file) for path, file in paths.items()}
@@ -151,8 +155,10 @@ def versions(bucket: Bucket, name: str = "") -> list[Version]:
     found = []
     for stored in bucket.listing(NAMES + (f"{name}@" if name else "")):
         called, _, version = stored.key.removeprefix(NAMES).rpartition("@")
+        if not is_entry(called, version):  # Nobody has published it.
+            continue
         digest = _pointed_to(bucket, stored.key)
-        if called and digest:
+        if digest:
             found.append(Version(called, version, digest, stored.modified))
     return found
 
@@ -173,7 +179,8 @@ def _upload(bucket: Bucket, entry: Entry, paths: dict[str, Path]) -> None:
         done += part.size
         progress.report(round(done / 1e6), part.path)
     bucket.write(key, json.dumps({**asdict(entry), "digest": entry.digest}, ensure_ascii=False).encode())
-    note(f"sent {sent} of {len(entry.parts)} files, {new / 1e6:,.1f} MB; the store had the others")
+    others = "; the store had the others" if sent < len(entry.parts) else ""
+    note(f"sent {sent} of {len(entry.parts)} files, {new / 1e6:,.1f} MB{others}")
 
 
 class _Hashing:
@@ -226,15 +233,31 @@ def _entry(bucket: Bucket, digest: str) -> Entry:
     try:
         stored = json.loads(content)
         entry = Entry(stored["content"], stored["sizes"])
-        sound = entry.content["files"].keys() == entry.sizes.keys() and all(map(is_inside, entry.sizes))
         found = entry.digest
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if found == digest:
+            _require_sound(entry)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _corrupted(bucket, key, f"it cannot be read ({error})") from error
     if found != digest:
         raise _corrupted(bucket, key, f"expected digest {digest}, found {found}")
-    if not sound:
-        raise _corrupted(bucket, key, "it lists files without a size, or outside of the folder")
     return entry
+
+
+def _require_sound(entry: Entry) -> None:
+    """Sees to it that nothing of what a stranger may have written leads to another file than one that was published.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it does.
+    """
+    files = entry.content["files"]
+    require_paths([*files, MANIFEST_NAME])
+    if MANIFEST_NAME in files:
+        raise ValueError(f"{MANIFEST_NAME} is listed, which stands for the list itself")
+    if files.keys() != entry.sizes.keys():
+        raise ValueError("it lists files without a size")
+    for path, sha in files.items():
+        require_sha256(sha)
+        require_size(entry.sizes[path])
 
 
 def _corrupted(bucket: Bucket, key: str, reason: str) -> StoreError:
@@ -245,7 +268,8 @@ def _completed(bucket: Bucket, address: S3Address, beginning: str) -> str:
     if len(beginning) == 64:
         return beginning
     listed = bucket.listing(MANIFESTS + beginning)
-    digests = [item.key.removeprefix(MANIFESTS).removesuffix(".json") for item in listed]
+    called = [item.key.removeprefix(MANIFESTS).removesuffix(".json") for item in listed]
+    digests = [digest for digest in called if re.fullmatch(r"[0-9a-f]{64}", digest)]
     if len(digests) == 1:
         return digests[0]
     if digests:
@@ -259,6 +283,7 @@ def _what_there_is(bucket: Bucket, address: S3Address) -> str:
     missing = f"bucket {bucket.name!r} has no entry {address.path}@{address.version}"
     try:
         called = [item.key.removeprefix(NAMES) for item in bucket.listing(NAMES)]
+        called = [entry for entry in called if is_entry(*entry.rpartition("@")[::2])]
     except StoreError:  # To read is a right, to list another one.
         return f"{missing}. Check the spelling."
     mine = [entry for entry in called if entry.rpartition("@")[0] == address.path]

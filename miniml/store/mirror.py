@@ -10,10 +10,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from miniml.folders import written_whole
+from miniml.listed_files import is_inside
 from miniml.seals import SEAL_NAME, read_seal
 from miniml.sources import S3Address
 from miniml.store.connection import Bucket, Patience
-from miniml.store.parts import Part, bring, is_inside
+from miniml.store.parts import Part, bring
 
 PATIENCE = Patience(first=30.0, later=30.0)
 """Shorter than elsewhere once the store has answered: whoever mirrors has other work to do, and tries again."""
@@ -35,7 +36,8 @@ class Mirror:
     def names(self) -> list[str]:
         """The folders that lie there whole."""
         keys = (item.key.removeprefix(self._prefix) for item in self._bucket.listing(self._prefix))
-        return [key.removesuffix(f"/{SEAL_NAME}") for key in keys if key.endswith(f"/{SEAL_NAME}")]
+        found = (key.removesuffix(f"/{SEAL_NAME}") for key in keys if key.endswith(f"/{SEAL_NAME}"))
+        return [name for name in found if is_inside(name) and "/" not in name]
 
     def send(self, folder: Path) -> None:
         """Copies a sealed folder under its own name."""
@@ -57,9 +59,7 @@ class Mirror:
         except ValueError as error:
             raise self._bucket.error(f"the object {key} is corrupted: {error}. Remove it.") from error
         parts = [
-            Part(path, self._key(name, path), sealed.size, sealed.sha256)
-            for path, sealed in files.items()
-            if is_inside(path)
+            Part(path, self._key(name, path), sealed.size, sealed.sha256) for path, sealed in files.items()
         ]
         staging = folder.with_name(f"{folder.name}.fetching")
         staging.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from miniml.errors import InputError
+from miniml.listed_files import is_inside, regular_files, require_paths, require_size
 from miniml.manifest import MANIFEST_NAME
 from miniml.sources import S3Address
 from miniml.store.connection import Bucket, Stored
-from miniml.store.parts import Part, is_inside
+from miniml.store.parts import Part
 
 
 def find(bucket: Bucket, address: S3Address) -> list[Part]:
@@ -21,19 +23,17 @@ def find(bucket: Bucket, address: S3Address) -> list[Part]:
         raise bucket.error(
             "it names a bucket and nothing in it. Give s3://bucket/path, or s3://bucket/name@version."
         )
-    # One level only: a bucket may hold millions of keys that begin alike.
-    beside = bucket.listing(path, recursive=False)
-    files = [item for item in beside if item.key == address.path and not item.key.endswith("/")]
-    if files:
-        return [_part(bucket, files[0], path.rpartition("/")[2])]
-    inside = []
-    if any(item.key == f"{path}/" for item in beside):
-        inside = [item for item in bucket.listing(f"{path}/") if not item.key.endswith("/")]
+    # One level only, and its beginning: a bucket may hold millions of keys that begin alike.
+    if files := [item for item in bucket.level(path) if item.key == address.path and item.key != f"{path}/"]:
+        return _parts(bucket, {path.rpartition("/")[2]: files[0]})
+    inside = [item for item in bucket.listing(f"{path}/") if not item.key.endswith("/")]
     if inside:
-        return [_part(bucket, item, item.key.removeprefix(f"{path}/")) for item in inside]
+        return _parts(bucket, {item.key.removeprefix(f"{path}/"): item for item in inside})
     folder = path.rpartition("/")[0]
-    there = bucket.listing(f"{folder}/" if folder else "", recursive=False)
-    names = [item.key for item in there if not item.key.startswith("miniml/")]
+    there = bucket.level(f"{folder}/" if folder else "")
+    names = [
+        item.key for item in there if not item.key.startswith("miniml/") and is_inside(item.key.rstrip("/"))
+    ]
     raise bucket.error(
         f"bucket {bucket.name!r} has no object or folder {path!r}; beside it there are: "
         f"{', '.join(names[:10]) or 'none'}. Check the spelling; an entry of the store reads name@version."
@@ -46,16 +46,26 @@ def put(bucket: Bucket, folder: Path, address: S3Address) -> None:
     A model's manifest comes last, so that a folder of which only a part has come is not taken for a whole one.
 
     Raises:
+        InputError: there is something in the folder that is no regular file.
         StoreError: the store does not take it.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in sorted(files, key=lambda path: path.name == MANIFEST_NAME):
-        with path.open("rb") as file:
-            key = f"{address.path.rstrip('/')}/{path.relative_to(folder).as_posix()}"
-            bucket.upload(key, file, path.stat().st_size)
+    try:
+        files = regular_files(folder)
+    except ValueError as error:
+        raise InputError(
+            f"{folder} cannot be written to {address}: {error}. Put a file in its place."
+        ) from error
+    for path in sorted(files, key=lambda path: path == MANIFEST_NAME):
+        with (folder / path).open("rb") as file:
+            bucket.upload(f"{address.path.rstrip('/')}/{path}", file, (folder / path).stat().st_size)
 
 
-def _part(bucket: Bucket, stored: Stored, path: str) -> Part:
-    if not is_inside(path):
-        raise bucket.error(f"the key {stored.key!r} cannot be a file's path. Rename the object.")
-    return Part(path, stored.key, stored.size, etag=stored.etag)
+def _parts(bucket: Bucket, found: dict[str, Stored]) -> list[Part]:
+    """Of objects, by their paths in the folder that they make."""
+    try:
+        require_paths(found)
+        return [Part(path, item.key, require_size(item.size), etag=item.etag) for path, item in found.items()]
+    except ValueError as error:
+        raise bucket.error(
+            f"what lies there cannot be a folder of files: {error}. Rename the object."
+        ) from error

@@ -6,9 +6,10 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from miniml.folders import require_room
+from miniml.listed_files import is_regular
 from miniml.manifest import sha256
 from miniml.progress import Progress, note
 from miniml.store.connection import LOST, Attempts, Bucket
@@ -35,12 +36,6 @@ class Part:
     def identity(self) -> str:
         """The same for the same content, as far as the store tells."""
         return self.sha256 or hashlib.sha256(f"{self.key}\n{self.size}\n{self.etag}".encode()).hexdigest()
-
-
-def is_inside(path: str) -> bool:
-    """Whether `path`, which a stranger may have written, stays in the folder that it is relative to."""
-    pure = PurePosixPath(path)
-    return path == str(pure) and not pure.is_absolute() and bool(pure.parts) and ".." not in pure.parts
 
 
 def bring(bucket: Bucket, parts: list[Part], staging: Path) -> Path:
@@ -74,7 +69,8 @@ def _download(bucket: Bucket, parts: list[Part], staging: Path) -> None:
     progress, done = Progress("fetching", max(1, round(megabytes)), "MB"), 0
     for identity, part in distinct.items():
         whole, partial = staging / identity, staging / f"{identity}.partial"
-        if not whole.exists():
+        if not _is_there(part, whole):
+            _remove_all_but_files(whole, partial)
             resumed = partial.exists()
             for chunk in _stream_into(bucket, part, partial):
                 done += chunk
@@ -88,6 +84,24 @@ def _download(bucket: Bucket, parts: list[Part], staging: Path) -> None:
             partial.rename(whole)
         else:
             done += part.size
+
+
+def _is_there(part: Part, file: Path) -> bool:
+    """Whether an interrupted call has left all of the part in `file`, and nobody anything else."""
+    return (
+        is_regular(file)
+        and file.stat().st_size == part.size
+        and (not part.sha256 or sha256(file) == part.sha256)
+    )
+
+
+def _remove_all_but_files(whole: Path, partial: Path) -> None:
+    """Makes way for a part: `whole` is not what it should be, and what is added to `partial` must not go elsewhere."""
+    for path in (whole, partial):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path is whole or not is_regular(path):
+            path.unlink(missing_ok=True)
 
 
 def _stream_into(bucket: Bucket, part: Part, file: Path) -> Iterator[int]:
@@ -104,7 +118,8 @@ def _stream_into(bucket: Bucket, part: Part, file: Path) -> Iterator[int]:
                     if start < target.tell():  # The server knows no ranges, and begins anew.
                         target.truncate(start)
                         target.seek(start)
-                    while block := response.read(_BLOCK):
+                    # One byte more than was announced shows that there are more, and is the last to be taken.
+                    while block := response.read(min(_BLOCK, part.size + 1 - target.tell())):
                         target.write(block)
                         yield len(block)
             except LookupError as error:
@@ -130,14 +145,15 @@ def _check(bucket: Bucket, part: Part, file: Path) -> None:
     if size == part.size and found == part.sha256:
         return
     file.unlink()
+    came = f"{size:,} bytes" if size <= part.size else "more"
     if not part.sha256:
         raise bucket.error(
-            f"{part.key} was listed with {part.size:,} bytes and came with {size:,}. Start again; if it stays so, ask "
+            f"{part.key} was listed with {part.size:,} bytes and came with {came}. Start again; if it stays so, ask "
             f"the store's log."
         )
     raise bucket.error(
         f"{part.path} is corrupted in the store: expected SHA-256 {part.sha256} and {part.size:,} bytes, found {found} "
-        f"and {size:,} bytes. Remove the object {part.key} and publish again what it came from."
+        f"and {came}. Remove the object {part.key} and publish again what it came from."
     )
 
 

@@ -29,6 +29,7 @@ from miniml.training.batches import EncodedTexts, encode_split
 from miniml.training.checkpoints import kept, key_of
 from miniml.training.course import Course, train
 from miniml.training.device import choose_device, threads_within_quota
+from miniml.training.export import export
 from miniml.training.pretrained import Pretrained, find_pretrained
 from miniml.training.processes import Processes
 from miniml.training.targets import Target, target_of
@@ -171,7 +172,7 @@ def _save(
     tokenizer.save_pretrained(folder)
     # What was saved, not what was trained: accelerate leaves its autocast around the latter.
     saved = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    engines.export(saved.eval(), folder)
+    export(saved.eval(), folder)
     engine = engines.TorchEngine(engines.REFERENCE, saved)
     probes.write(folder, engine, validation.first(probes.CANDIDATES), target.head.margin)
     (folder / HISTORY_NAME).write_text(json.dumps(course.points, indent=1) + "\n", encoding="utf-8")

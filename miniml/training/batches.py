@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,11 @@ class EncodedTexts(torch.utils.data.Dataset[dict[str, Any]]):
         """The tokens of one text, shape [tokens]."""
         end = self._ends[index]
         return np.array(self._tokens[end - self.lengths[index] : end], dtype=np.int64)
+
+    @property
+    def shortest(self) -> dict[str, Any]:
+        """The text with the fewest tokens."""
+        return self[int(self.lengths.argmin())]
 
     def first(self, texts: int) -> list[TokenIds]:
         """The tokens of the first `texts` texts, or of all where there are fewer."""
@@ -99,20 +105,51 @@ class LengthGrouped(torch.utils.data.Sampler[int]):
         return texts[self._lengths[texts].argsort(kind="stable")]
 
 
-def collate(tokenizer: Any, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """One batch of `EncodedTexts`: tokens and attention mask of shape [rows, longest], labels of shape [rows, ...]."""
-    token_ids, attention_mask = padded(tokenizer, [row["input_ids"] for row in rows])
+class SharedBatches:
+    """The batches that one process would take, each as the parts of it that several processes take at once.
+
+    What is iterated over are the parts, as lists of texts: of the first batch those of each process by rank, of the
+    second, and so on. accelerate deals batches of no fixed size to the processes in turn, so each gets its own. The
+    last batch may have fewer texts than there are processes: then some parts are empty. (accelerate's own way to share
+    repeats texts of the beginning there, which then count twice.)
+    """
+
+    def __init__(self, order: LengthGrouped | Sequence[int], size: int, processes: int) -> None:
+        """`size` is the number of texts of a batch, of all processes."""
+        self._order, self._size, self._processes = order, size, processes
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._size) * self._processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        texts = iter(self._order)
+        while batch := list(itertools.islice(texts, self._size)):
+            for rank in range(self._processes):
+                begin, end = (len(batch) * number // self._processes for number in (rank, rank + 1))
+                yield batch[begin:end]
+
+
+def collate(
+    tokenizer: Any, stand_in: dict[str, Any], rows: Sequence[dict[str, Any]]
+) -> dict[str, torch.Tensor]:
+    """One batch of `EncodedTexts`: tokens and attention mask of shape [rows, longest], labels of shape [rows, ...].
+
+    Where there are no rows, the model reads `stand_in`, and there are no labels: a process that has none takes part in
+    a step all the same, or the others would wait for it.
+    """
+    read = rows or [stand_in]
+    token_ids, attention_mask = padded(tokenizer, [row["input_ids"] for row in read])
     return {
         "input_ids": torch.from_numpy(token_ids),
         "attention_mask": torch.from_numpy(attention_mask),
-        "labels": torch.from_numpy(np.stack([row["labels"] for row in rows])),
+        "labels": torch.from_numpy(np.stack([row["labels"] for row in read])[: len(rows)]),
     }
 
 
 def passes(batch: dict[str, torch.Tensor], budget: int, padding_side: str) -> list[dict[str, torch.Tensor]]:
     """Parts of a batch, of texts of like length, that have at most `budget` tokens each when they are padded."""
     lengths = batch["attention_mask"].sum(dim=1)
-    if batch["attention_mask"].numel() <= budget:
+    if batch["attention_mask"].numel() <= budget or len(lengths) == 1:
         return [batch]
     parts = []
     for rows in batches_of_like_length(lengths.tolist(), budget):

@@ -11,18 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from miniml import __version__
+from miniml import environment
 from miniml.data import DatasetSummary
 from miniml.errors import StoppedError, StorageError, StoreError, TrainingError
 from miniml.folders import disk_errors_explained, held, is_full, user_cache
-from miniml.manifest import digest_of, sha256
+from miniml.manifest import SETTINGS_OF_A_RUN, digest_of, sha256
 from miniml.progress import note
 from miniml.seals import broken_seal, seal
 from miniml.settings import NO_CHECKPOINTS, TrainingSettings
@@ -43,9 +42,11 @@ PATIENCE = 10.0
 """Seconds that another process may take to give the checkpoints up: one that lost its terminal is still ending."""
 
 ABOUT_NAME = "checkpoint.json"
+_STEP = re.compile(r"step-[0-9]{1,18}")
+"""The name of a checkpoint's folder."""
 
 # Of the settings, those that change nothing of what is learnt.
-IRRELEVANT = ("model_id", "checkpoints", "checkpoint_interval", "log_to")
+IRRELEVANT = ("model_id", *SETTINGS_OF_A_RUN)
 
 
 class Resumable(Protocol):
@@ -69,10 +70,7 @@ def key_of(
             "pretrained": {path.name: sha256(path) for path in files},
             "data": {"fingerprint": summary.fingerprint, "labels": summary.labels},
             "processes": processes.count,
-            "versions": {
-                "miniml": __version__,
-                **{name: version(name) for name in ("torch", "transformers", "accelerate")},
-            },
+            "environment": environment.fingerprint(),
         }
     )
 
@@ -275,14 +273,15 @@ class Shelf:
 
     def _there(self) -> list[Path]:
         """The newest first."""
-        found = [path for path in self.folder.iterdir() if re.fullmatch(r"step-\d+", path.name)]
+        found = [path for path in self.folder.iterdir() if _STEP.fullmatch(path.name)]
         return sorted(found, key=_step, reverse=True)
 
     def _fetch(self) -> None:
         if not self._mirror:
             return
         here = max((_step(folder) for folder in self._there()), default=0)
-        for name in sorted(self._mirror.names(), key=lambda name: _step(Path(name)), reverse=True):
+        names = (name for name in self._mirror.names() if _STEP.fullmatch(name))
+        for name in sorted(names, key=lambda name: _step(Path(name)), reverse=True):
             folder = self.folder / name
             self._mirrored = self._mirrored or name
             if _step(folder) <= here:

@@ -37,10 +37,12 @@ class CrossEntropy:
 
     def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The weighted losses of texts, summed. `logits` has shape [texts, classes], `labels` [texts]."""
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
-        return cross_entropy(
-            logits.float(), labels, weights, reduction="sum", label_smoothing=self.label_smoothing
-        )
+        losses = cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.label_smoothing)
+        # torch's own weights would also weigh what smoothing gives to the other classes: of texts of a common class,
+        # the rare one would get more than their own.
+        if self.class_weights is not None:
+            losses = losses * self.class_weights.to(losses.device)[labels]
+        return losses.sum()
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,11 @@ class BinaryCrossEntropy:
 
     def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Both have shape [texts, labels]; a label is 1 where the text has it, and else 0."""
-        weights = None if self.positive_weights is None else self.positive_weights.to(logits.device)
         smoothed = (1 - self.label_smoothing) * labels + self.label_smoothing / 2
-        losses = binary_cross_entropy_with_logits(
-            logits.float(), smoothed, pos_weight=weights, reduction="none"
-        )
+        losses = binary_cross_entropy_with_logits(logits.float(), smoothed, reduction="none")
+        # By what a text has, as above: torch's own would weigh what smoothing gives to a label that it lacks.
+        if self.positive_weights is not None:
+            losses = losses * torch.where(labels > 0, self.positive_weights.to(losses.device), 1.0)
         return losses.mean(dim=1).sum()
 
 
@@ -76,9 +78,14 @@ def balanced_weights(labels: Labels, classes: int) -> torch.Tensor:
 
 
 def balanced_positives(labels: npt.NDArray[np.float32]) -> torch.Tensor:
-    """Weights under which the texts that have a label count as much as those that do not, shape [labels]."""
+    """Weights under which the texts that have a label count as much as those that do not, shape [labels].
+
+    1 for a label that all of them have, or none: it has nothing to be balanced against, and is to be learnt.
+    """
     positives = labels.sum(axis=0)
-    return torch.tensor((len(labels) - positives) / np.maximum(positives, 1), dtype=torch.float32)
+    negatives = len(labels) - positives
+    weights = np.where((positives > 0) & (negatives > 0), negatives / np.maximum(positives, 1), 1)
+    return torch.tensor(weights, dtype=torch.float32)
 
 
 def measures(logits: npt.NDArray[np.floating], labels: Labels) -> dict[str, float]:

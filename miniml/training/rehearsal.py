@@ -147,7 +147,7 @@ class _InOrder(ClassifierTrainer):
 
     def get_train_dataloader(self) -> Any:
         texts: Any = self.train_dataset
-        return self._loader(texts, self.args.train_batch_size, range(len(texts)))
+        return self._in_shares(range(len(texts)))
 
 
 class _Stopwatch(TrainerCallback):

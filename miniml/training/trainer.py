@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,14 @@ from transformers import (
 
 from miniml.errors import TrainingError
 from miniml.settings import TrainingSettings
-from miniml.training.batches import EncodedTexts, LengthGrouped, collate, passes, tokens_in_pass
+from miniml.training.batches import (
+    EncodedTexts,
+    LengthGrouped,
+    SharedBatches,
+    collate,
+    passes,
+    tokens_in_pass,
+)
 from miniml.training.objective import Objective
 from miniml.training.processes import Processes
 from miniml.training.targets import Target
@@ -77,7 +84,7 @@ class ClassifierTrainer(Trainer):
             arguments,
             train_dataset=splits["train"],
             eval_dataset=splits["validation"],
-            data_collator=partial(collate, tokenizer),
+            data_collator=partial(collate, tokenizer, splits["train"].shortest),
             compute_metrics=partial(_measures, target),
         )
         # The loss below is of a whole step: transformers must not divide it by the step's batches once more.
@@ -95,20 +102,26 @@ class ClassifierTrainer(Trainer):
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.train_dataset, self.args.train_batch_size, self._order)
+        return self._in_shares(self._order)
+
+    def _in_shares(self, order: LengthGrouped | Sequence[int]) -> DataLoader[Any]:
+        """This process's part of the batches of training texts in this order."""
+        processes = self.accelerator.num_processes
+        batches = SharedBatches(order, self.args.train_batch_size * processes, processes)
+        return self._loader(self.train_dataset, batch_sampler=batches)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        # What accelerate repeats here, for all processes to have as many, it takes out again where it gathers logits.
         by_length = self._validation.lengths.argsort(kind="stable").tolist()
-        return self._loader(self._validation, self.args.eval_batch_size, by_length)
+        return self._loader(self._validation, batch_size=self.args.eval_batch_size, sampler=by_length)
 
-    def _loader(self, texts: Any, batch_size: int, order: Any) -> DataLoader[Any]:
+    def _loader(self, texts: Any, **batches: Any) -> DataLoader[Any]:
         loader: DataLoader[Any] = self.accelerator.prepare(
             DataLoader(
                 texts,
-                batch_size,
-                sampler=order,
                 collate_fn=self.data_collator,
                 pin_memory=self.args.dataloader_pin_memory,
+                **batches,
             )
         )
         return loader
@@ -141,13 +154,15 @@ class ClassifierTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """The part of a step's loss that these texts come to; on validation rows, their own plain one."""
+        labels = inputs["labels"]
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         if model.training:
             # Processes average their gradients, where the sum is meant.
             share = self.accelerator.num_processes / num_items_in_batch
-            loss = self._objective.total(outputs.logits, inputs["labels"]) * share
+            # Where there are no labels, a text was read that only stands in for none.
+            loss = self._objective.total(outputs.logits[: len(labels)], labels) * share
         else:
-            loss = self._plain.total(outputs.logits, inputs["labels"]) / len(inputs["labels"])
+            loss = self._plain.total(outputs.logits, labels) / len(labels)
         # Some models, BART's kind, give the encoder's states too, which nobody asks for.
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
@@ -227,6 +242,9 @@ def texts_in_step(arguments: TrainingArguments) -> int:
 
 
 def _measures(target: Target, prediction: EvalPrediction) -> dict[str, float]:
+    """The figures of all validation rows, the plain loss among them."""
     logits, labels = prediction.predictions, prediction.label_ids
     assert isinstance(logits, np.ndarray) and isinstance(labels, np.ndarray)
-    return target.measures(logits, labels)
+    # transformers' own takes the mean of the processes' means, in which a repeated text counts.
+    loss = target.plain.total(torch.from_numpy(logits), torch.from_numpy(labels)).item() / len(labels)
+    return {"loss": loss, **target.measures(logits, labels)}
