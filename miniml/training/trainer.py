@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from miniml.errors import TrainingError
+from miniml.rows_apart import logits_of_rows
 from miniml.settings import TrainingSettings
 from miniml.training.batches import EncodedTexts, LengthGrouped, collate, passes, tokens_in_pass
 from miniml.training.objective import Objective
@@ -84,6 +85,7 @@ class ClassifierTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
         self.tokens_in_pass = tokens_in_pass(arguments.device)
         self._padding_side = tokenizer.padding_side
+        self._config = model.config
         self._objective, self._plain = objective, target.plain
         self._validation = splits["validation"]
         self._order = LengthGrouped(
@@ -141,15 +143,14 @@ class ClassifierTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """The part of a step's loss that these texts come to; on validation rows, their own plain one."""
-        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        logits = logits_of_rows(model, self._config, inputs["input_ids"], inputs["attention_mask"])
         if model.training:
             # Processes average their gradients, where the sum is meant.
             share = self.accelerator.num_processes / num_items_in_batch
-            loss = self._objective.total(outputs.logits, inputs["labels"]) * share
+            loss = self._objective.total(logits, inputs["labels"]) * share
         else:
-            loss = self._plain.total(outputs.logits, inputs["labels"]) / len(inputs["labels"])
-        # Some models, BART's kind, give the encoder's states too, which nobody asks for.
-        return (loss, {"logits": outputs.logits}) if return_outputs else loss
+            loss = self._plain.total(logits, inputs["labels"]) / len(inputs["labels"])
+        return (loss, {"logits": logits}) if return_outputs else loss
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Stands between the gradients and the step, on all processes alike."""
