@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8080
-ARGS ?= --preset demo
+ARGS ?=
 RUNNER ?= subprocess
 
 PIPELINE := $(BIN)/python -m pipelines.text_classification
@@ -28,11 +28,11 @@ $(VENV)/installed-%: pyproject.toml requirements.lock
 	  { echo "error: PYTHON ($(PYTHON)) is not Python 3.11 or newer; set PYTHON=<one that is>" >&2; exit 1; }
 	@$(PYTHON) .ci/setup.py $*
 
-run: setup  ## Run the main job on embedded data; RUNNER=docker in containers, ARGS='--preset demo --epochs 2' another way
-	@$(PIPELINE) run --runner $(RUNNER) $(ARGS)
+run: setup  ## Run the main job on embedded data; RUNNER=docker in containers, ARGS='--epochs 2' changes it
+	@$(PIPELINE) run --runner $(RUNNER) --default-preset demo $(ARGS)
 
-search: setup  ## Search for hyperparameters on embedded data (some 4 minutes); ARGS='--preset search-demo --trials 8' another way
-	@$(SEARCH) run --runner $(RUNNER) $(if $(filter command line environment,$(origin ARGS)),$(ARGS),--preset search-demo)
+search: setup  ## Search for hyperparameters on embedded data (some 4 minutes); ARGS='--trials 8' changes it
+	@$(SEARCH) run --runner $(RUNNER) --default-preset search-demo $(ARGS)
 
 serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
 	@$(PIPELINE) serve --port $(PORT)
@@ -41,19 +41,19 @@ test: setup-dev  ## Run the tests
 	$(BIN)/python -m pytest -m 'not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile
 
 bench-serve: setup-dev  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
-	@$(BIN)/python -m benchmarks.serving $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+	@$(BIN)/python -m benchmarks.serving $(ARGS)
 
 bench-data: setup-dev  ## Measure transform: memory, rows a second, leaks found; writes docs/benchmarks.md (some 5 minutes)
-	@$(BIN)/python -m benchmarks.data $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+	@$(BIN)/python -m benchmarks.data $(ARGS)
 
 bench-train: setup-dev  ## Measure training beside the prototype's and the Trainer's own; writes docs/benchmarks.md (some 35 minutes)
-	@$(BIN)/python -m benchmarks.training $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+	@$(BIN)/python -m benchmarks.training $(ARGS)
 
 bench-levers: setup-dev  ## Measure what makes training fast, over 3 seeds; writes docs/benchmarks.md (some 35 minutes)
-	@$(BIN)/python -m benchmarks.levers $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+	@$(BIN)/python -m benchmarks.levers $(ARGS)
 
 bench-recipes: setup-dev  ## Measure ways to fine-tune over 3 seeds, on short and long reviews; writes docs/benchmarks.md (some 40 minutes)
-	@$(BIN)/python -m benchmarks.recipes $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+	@$(BIN)/python -m benchmarks.recipes $(ARGS)
 
 check: setup-dev  ## Format, lint (with import rules), types: exactly what CI checks
 	$(BIN)/ruff format --check .
@@ -69,10 +69,10 @@ compile: setup  ## Write the pipelines and their components as YAML to pipelines
 	@$(SEARCH) compile
 
 submit: setup  ## Run it on the cluster at KFP_HOST and follow it; ARGS='--dataset-id s3://bucket/reviews@v1'
-	@$(PIPELINE) submit $(if $(filter command line environment,$(origin ARGS)),$(ARGS))
+	@$(PIPELINE) submit $(ARGS)
 
 predict: setup  ## Ask the live service: TEXT='...' (MINIML_URL, or by the kube configuration)
-	@$(PIPELINE) predict $(if $(filter command line environment,$(origin ARGS)),$(ARGS)) -- "$$TEXT"
+	@$(PIPELINE) predict $(ARGS) -- "$$TEXT"
 
 images:  ## Build the container images (BASE_IMAGE, TORCH_INDEX, TRAIN_EXTRAS, MINIML_REGISTRY, MINIML_IMAGE_TAG)
 	@$(PYTHON) -m components.build

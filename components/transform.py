@@ -39,7 +39,8 @@ def transform(
     """Reads labelled texts, checks them, and splits them into train, validation and test.
 
     Args:
-        dataset: A folder in Arrow format with the columns text and label, and those that slice_columns names.
+        dataset: A folder in Arrow format with the columns text and label, those that slice_columns names, and, with
+            group_column, group (int64): one number for each group, and for each row without one.
         report: One page on what is in the data: classes, lengths, and everything that the checks found.
         dataset_id: A hub id, a path, package://<package>/<file>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>.
         text_column: The column of the texts.
@@ -48,9 +49,10 @@ def transform(
         task: single_label_classification, multi_label_classification, regression, or auto: what the labels tell.
         label_separator: What stands between several labels in one string: "|"; "" knows none.
         row_filter: column=value keeps only such rows; "" keeps all.
-        group_column: Rows that read alike in it (an author, a product) come into one split; "" knows no groups.
+        group_column: Rows that read alike in it (an author, a product) come into one split, and rows without a value
+            each stand alone; "" knows no groups.
         slice_columns: Columns to carry along, comma-separated, by which evaluation cuts the test.
-        fix_encoding: Mends UTF-8 that was read as Latin-1 or Windows-1252.
+        fix_encoding: Mends UTF-8 that was read as Latin-1 or Windows-1252, and Windows-1252 that was read as Latin-1.
         strip_html: Takes HTML's tags out, and resolves its entities.
         strip_control_characters: Takes control characters out, but for tabs and line ends.
         drop_empty_texts: Leaves out rows without a text instead of failing.
@@ -113,6 +115,7 @@ def transform(
         "rows": summary.rows,
         "rows_per_class": summary.rows_per_class,
         "rows_read": summary.rows_read,
+        "not_drawn": summary.not_drawn,
         "found": summary.found,
         "dropped": summary.dropped,
         "cleaned": summary.cleaned,

@@ -112,7 +112,9 @@ def _predict(examination: Examination, test: datasets.Dataset, fingerprint: str)
         model_digest=classifier.manifest.digest,
         data_fingerprint=fingerprint,
         temperature=classifier.temperature,
-        columns={name: list(test[name]) for name in test.column_names if name not in ("text", "label")},
+        columns={
+            name: list(test[name]) for name in test.column_names if name not in ("text", "label", data.GROUP)
+        },
         **examination.more_facts(),
     ), seconds
 

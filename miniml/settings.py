@@ -52,11 +52,13 @@ class DataSettings:
     row_filter: str = ""
     """`column=value` keeps only the rows whose column reads so; "" keeps all."""
     group_column: str = ""
-    """Rows that read alike in this column (an author, a product) come into one split; "" knows no groups."""
+    """Rows that read alike in this column (an author, a product) come into one split, and rows without a value each
+    stand alone; "" knows no groups."""
     slice_columns: str = ""
     """Columns to carry along, comma-separated, so that evaluation can tell how the model does on parts of the test."""
     fix_encoding: bool = False
-    """Reads "cafÃ©" as "café": UTF-8 that was taken for Latin-1 or Windows-1252 somewhere on its way."""
+    """Reads "cafÃ©" as "café": UTF-8 that was taken for Latin-1 or Windows-1252 somewhere on its way, and dashes and
+    quotation marks of Windows-1252 that were taken for control characters of Latin-1."""
     strip_html: bool = False
     """Puts a space in place of HTML's tags, and a character in place of its entities."""
     strip_control_characters: bool = False
@@ -118,12 +120,12 @@ class DataSettings:
             raise InputError(
                 f"row_filter {self.row_filter!r} is not of the form column=value. Write it as source=imdb, say."
             )
-        own = {"text": self.text_column, "label": self.label_column}
+        own = {"text": self.text_column, "label": self.label_column, "group": ""}
         for column in self.carried_columns:
             if column in own or column in own.values():
                 raise InputError(
-                    f"slice_columns names {column!r}, which is taken: a dataset's own columns are text and label. "
-                    f"Evaluation slices by the label anyway; rename another column of that name in the source."
+                    f"slice_columns names {column!r}, which is taken: a dataset's own columns are text, label and "
+                    f"group. Evaluation slices by the label anyway; rename another column of that name in the source."
                 )
 
     @property

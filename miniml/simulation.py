@@ -5,7 +5,6 @@ python -m miniml.gate --simulate-aa 1000
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
+from miniml.command_line import CommandParser
 from miniml.errors import InputError
 from miniml.predictions import Predictions
 from miniml.settings import GateSettings
@@ -117,7 +117,7 @@ def main(words: list[str] | None = None) -> None:
         InputError: an option cannot be used.
     """
     trials, rules = Trials(), GateSettings()
-    parser = argparse.ArgumentParser("python -m miniml.gate", description=__doc__)
+    parser = CommandParser("python -m miniml.gate", description=__doc__)
     add = parser.add_argument
     add("--simulate-aa", type=int, required=True, metavar="N", help="pairs of models, for each figure")
     add("--rows", type=int, default=trials.rows, help="of the test")

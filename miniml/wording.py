@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 MOST = 60
@@ -21,6 +22,25 @@ def quoted(name: str, most: int = MOST) -> str:
     """
     clipped = name if len(name) <= most else name[: most - 1] + "…"
     return f'"{"".join(_numbered(c) if _is_risky(c) else c for c in clipped)}"'
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """A value as Python writes it, its first `most` characters: a message stays short whatever the data hold."""
+    written = repr(value)
+    return written if len(written) <= most else written[: most - 1] + "…"
+
+
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """The first names, as they are where no blank or sign would be overlooked, and how many more there are."""
+    every = list(names)
+    told = [name if _is_plain(name) else shown(name, MOST) for name in every[:most]]
+    more = [f"and {len(every) - most:,} more"] if len(every) > most else []
+    return ", ".join(told + more)
+
+
+def printable(text: str) -> str:
+    """The text on one line, with what does not print shown by its number: harmless in a terminal."""
+    return "".join(c if c.isprintable() else _numbered(c) for c in text)
 
 
 def markdown(text: str) -> str:
@@ -48,6 +68,10 @@ def without_placeholders(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_placeholders(entry) for entry in value]
     return value
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and name == name.strip() and name.isprintable() and len(name) <= MOST
 
 
 def _is_risky(character: str) -> bool:

@@ -71,8 +71,15 @@ def arguments_of(pipeline: GraphComponent, options: argparse.Namespace) -> dict[
     given = {
         name: value for name in defaults(pipeline) if (value := getattr(options, name, None)) is not None
     }
-    preset = PRESETS[options.preset].arguments if options.preset else {}
-    return {**defaults(pipeline), **preset, **given}
+    preset = preset_of(options)
+    return {**defaults(pipeline), **(PRESETS[preset].arguments if preset else {}), **given}
+
+
+def preset_of(options: argparse.Namespace) -> str:
+    """The name of the preset to start from; empty for none."""
+    named: str = options.preset or ""
+    # A preset's columns, labels and row filter are those of its own dataset.
+    return named if named or hasattr(options, "dataset_id") else getattr(options, "default_preset", "")
 
 
 def defaults(pipeline: GraphComponent) -> dict[str, Any]:

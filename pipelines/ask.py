@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import requests
 from miniml.errors import MinimlError
 
 SECONDS_TO_START = 120
+CREDENTIAL = "MINIML_TOKEN"
 
 
 class ServingError(MinimlError):
@@ -102,7 +104,14 @@ def _directly() -> requests.Session:
     """Asks servers of this machine, for which no proxy is, whatever the environment says."""
     session = requests.Session()
     session.trust_env = False
+    session.headers.update(authorization())
     return session
+
+
+def authorization() -> dict[str, str]:
+    """The header by which a predictor lets us in that asks for MINIML_TOKEN, as one does that we start with it."""
+    token = os.environ.get(CREDENTIAL, "").strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def not_started(log: str) -> ServingError:

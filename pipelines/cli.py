@@ -18,11 +18,13 @@ from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 
+from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.progress import duration
-from pipelines import cluster_commands, job, local
-from pipelines.arguments import add_arguments, arguments_of
+from pipelines import cluster_commands, job, local, predict
+from pipelines.arguments import add_arguments, arguments_of, preset_of
 from pipelines.ask import serving_command, told
+from pipelines.children import ended_with_us
 from pipelines.names import module_of, program_of
 from pipelines.presets import PRESETS
 
@@ -50,7 +52,7 @@ def main(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> None:
 
 
 def _parser(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program_of(pipeline), description=pipeline.description)
+    parser = CommandParser(prog=program_of(pipeline), description=pipeline.description)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     compiling = commands.add_parser("compile", help="write the pipeline and its components as YAML")
@@ -70,6 +72,9 @@ def _parser(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> argpar
         help="where the stages run: here, or in containers here",
     )
     running.add_argument("--outputs", type=Path, default=local.OUTPUTS, help="where runs are kept")
+    running.add_argument(
+        "--default-preset", default="", help="the preset where neither --preset nor --dataset-id is given"
+    )
     add_arguments(running, pipeline)
     running.set_defaults(command=_run)
 
@@ -79,6 +84,7 @@ def _parser(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> argpar
     serving.set_defaults(command=_serve)
 
     cluster_commands.add(commands, pipeline)
+    predict.add(commands)
     return parser
 
 
@@ -93,12 +99,14 @@ def _compile(stages: Sequence[BaseComponent], pipeline: GraphComponent, options:
 
 
 def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
-    arguments = arguments_of(pipeline, options)
-    questions = options.ask or (PRESETS[options.preset].questions if options.preset else [])
-    print(f"miniml: {arguments['model_id']} on {arguments['dataset_id']}", flush=True)
-    finished = job.run(
-        pipeline, arguments, runner=options.runner, outputs=options.outputs, questions=questions
-    )
+    arguments, preset = arguments_of(pipeline, options), preset_of(options)
+    questions = options.ask or (PRESETS[preset].questions if preset else [])
+    start = f"preset {preset}, " if preset else ""
+    print(f"miniml: {start}{arguments['model_id']} on {arguments['dataset_id']}", flush=True)
+    with ended_with_us():
+        finished = job.run(
+            pipeline, arguments, runner=options.runner, outputs=options.outputs, questions=questions
+        )
     _tell(finished.summary, finished.folder)
 
 
@@ -129,6 +137,7 @@ def _serve(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     latest = local.latest(options.outputs)
     name = json.loads((latest / "summary.json").read_text(encoding="utf-8"))["service_name"]
     words = [*serving_command(latest / "model", name, options.port), f"--grpc_port={options.port + 1}"]
+    predict.LocalService(f"http://127.0.0.1:{options.port}", name, os.getpid()).write(options.outputs)
     os.execv(words[0], words)  # noqa: S606 - a list of words of our own making
 
 

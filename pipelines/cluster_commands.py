@@ -1,4 +1,4 @@
-"""The commands that speak to a cluster: submit, follow, schedule, predict."""
+"""The commands that speak to a cluster: submit, follow, schedule."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ import sys
 from datetime import datetime
 from typing import Any
 
-import requests
 from kfp.dsl.graph_component import GraphComponent
 
-from miniml.cluster import Cluster
-from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
-from miniml.trial import ask_by_name
+from miniml.installation import PIPELINE_ACCOUNT
 from pipelines.arguments import add_arguments, arguments_of, check_values
-from pipelines.ask import told
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.names import program_of
 from pipelines.submission import (
@@ -62,15 +58,6 @@ def add(commands: Any, pipeline: GraphComponent) -> None:
     )
     add_arguments(scheduling, pipeline)
     scheduling.set_defaults(command=_schedule)
-
-    asking = commands.add_parser("predict", help="ask a live service", formatter_class=_PLAIN)
-    asking.add_argument("text", nargs="+")
-    asking.add_argument(
-        "--url", default=os.environ.get("MINIML_URL", ""), help="without it, by the kube configuration"
-    )
-    asking.add_argument("--service-name", default="miniml")
-    asking.add_argument("--namespace", default=NAMESPACE)
-    asking.set_defaults(command=_predict)
 
 
 def _add_server(parser: argparse.ArgumentParser) -> None:
@@ -163,35 +150,3 @@ def _schedule(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     )
     said = f"{cron!r}, with its field for seconds" if cron != options.cron else repr(cron)
     print(f"scheduled {name} at {said}: {server.host}/#/recurringrun/details/{schedule}")
-
-
-def _predict(pipeline: GraphComponent, options: argparse.Namespace) -> None:
-    if options.url:
-        answers = _ask(options.url, options.service_name, options.text)
-    else:
-        answers = ask_by_name(Cluster.connect(), options.namespace, options.service_name, options.text)
-    for text, answer in zip(options.text, answers, strict=True):
-        print(f'"{text}"\n  -> {told(answer)}')
-
-
-def _ask(url: str, name: str, texts: list[str]) -> list[dict[str, Any]]:
-    address = f"{url.rstrip('/')}/v1/models/{name}:predict"
-    try:
-        answer = requests.post(address, json={"instances": texts}, timeout=60)
-    except requests.RequestException as error:
-        raise SubmissionError(
-            f"nothing answers at {address} ({type(error).__name__}). Check --url."
-        ) from error
-    if not answer.ok:
-        raise SubmissionError(f"{address} answers {answer.status_code}: {answer.text[:300]}")
-    try:
-        predictions: list[dict[str, Any]] = answer.json()["predictions"]
-        if len(predictions) == len(texts) and all(
-            "probabilities" in one or "value" in one for one in predictions
-        ):
-            return predictions
-    except (ValueError, KeyError, TypeError):
-        pass  # Said below, as for an answer of another shape.
-    raise SubmissionError(
-        f"{address} answers what miniml's predictor would not: {answer.text[:300]!r}. Check --url and --service-name."
-    )

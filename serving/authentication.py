@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import os
 import re
@@ -25,7 +24,10 @@ OPEN_ROUTES = re.compile(
     r"/metrics|/v2/health/(live|ready)|/v2/models/[\w.-]+/ready|/v1/models/[\w.-]+", re.ASCII
 )
 OPEN_METHODS = frozenset(
-    f"/inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady", "ModelReady")
+    (
+        *(f"/inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady", "ModelReady")),
+        "/grpc.health.v1.Health/Check",
+    )
 )
 REMEDY = "Send the header 'Authorization: Bearer <token>'."
 
@@ -61,7 +63,7 @@ class Token:
         if scheme.lower() == "basic":
             try:
                 given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-            except (binascii.Error, UnicodeDecodeError):
+            except ValueError:  # not base64, not UTF-8, or not ASCII to begin with
                 return False
         elif scheme.lower() != "bearer":
             return False

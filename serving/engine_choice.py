@@ -121,7 +121,7 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
             f"more than {TOLERANCE}. Choose {AUTO} or {REFERENCE}."
         )
     admitted = [trial for trial in trials if trial.engine in engines]
-    single = min(admitted, key=lambda trial: sum(trial.seconds[:SHORT]))
+    single = min(admitted, key=lambda trial: sum(trial.seconds[:-1][:SHORT]))
     batched = min(admitted, key=lambda trial: trial.seconds[-1])
     fastest = classifier.on(EngineByShape(engines[single.engine], engines[batched.engine]))
     return Choice(
@@ -152,7 +152,9 @@ def _shapes(classifier: Classifier, model_dir: Path) -> list[list[TokenIds]]:
     batch = probes.read(model_dir) or classifier.made_up(*BATCH)
     # An empty text, beside which there is nearly nothing but padding: some converted models read that.
     batch += classifier.made_up(0)
-    return [*([single] for single in classifier.made_up(*SINGLES)), batch]
+    # A model that reads fewer tokens than the longest has several of one length.
+    singles = {len(single): single for single in classifier.made_up(*SINGLES)}
+    return [*([single] for single in singles.values()), batch]
 
 
 def _tried(

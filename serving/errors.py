@@ -19,6 +19,16 @@ from serving.inference import OverloadedError
 
 logger = logging.getLogger(__name__)
 
+PHRASES = frozenset(status.phrase for status in HTTPStatus)
+# In place of the phrases that Starlette has for them. The path stays out: whoever made it up knows it, and who looks
+# at a log or a page of errors should not have to read what a stranger wrote.
+OF_ROUTES = {
+    HTTPStatus.NOT_FOUND.value: "there is no such path. GET /openapi.json lists those that there are.",
+    HTTPStatus.METHOD_NOT_ALLOWED.value: "this path takes other methods; the header Allow lists them.",
+}
+
+MISTAKES = 10
+"""That one answer tells of; who mends them hears of the next."""
 # Names of fields that a protocol has; a message names no others.
 FIELDS = ("id", "parameters", "inputs", "outputs", "name", "shape", "datatype", "data", "text")
 
@@ -49,9 +59,11 @@ class UnexpectedErrors:
         try:
             await self._app(scope, receive, noting_send)
         except Exception as error:
-            if answering or scope["type"] != "http":
+            if scope["type"] != "http":
                 raise
             logger.error("%s", places(error))
+            if answering:
+                return  # uvicorn sees that the answer is not whole, and closes; of the error it would log the text
             await _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")(scope, receive, send)
 
 
@@ -79,9 +91,8 @@ def _refusal(status: int, error: str) -> JSONResponse:
 
 async def _refuse_body(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    # A body that is not bytes is told under the other alternative what it lacks.
-    mistakes = [mistake for mistake in error.errors() if mistake["loc"][-1] != "bytes"]
-    return _refusal(HTTPStatus.BAD_REQUEST, "; ".join(map(_sentence, mistakes)))
+    told = [_sentence(mistake) for mistake in error.errors()[:MISTAKES]]
+    return _refusal(HTTPStatus.BAD_REQUEST, "; ".join(told))
 
 
 def _sentence(mistake: dict[str, Any]) -> str:
@@ -92,10 +103,10 @@ def _sentence(mistake: dict[str, Any]) -> str:
     return f"{'.'.join(map(str, known)) or 'the body'}: {mistake['msg']}"
 
 
-async def _refuse_request(request: Request, error: Exception) -> JSONResponse:
+async def _refuse_request(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    about = f"{request.method} {request.url.path}: {error.detail}"
-    return JSONResponse({"error": about}, error.status_code, error.headers)
+    told = OF_ROUTES.get(error.status_code) if error.detail in PHRASES else None
+    return JSONResponse({"error": told or error.detail}, error.status_code, error.headers)
 
 
 async def _refuse_for_now(_: Request, error: Exception) -> JSONResponse:

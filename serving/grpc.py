@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,24 @@ import grpc  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from grpc import StatusCode, aio
 from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
+from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from kserve.protocol.grpc.servicer import InferenceServicer
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
 from serving import deadline
 from serving.authentication import GrpcAuthentication, Token
 from serving.dataplane import REPOSITORY_REMEDY, UnknownModel
 from serving.errors import places
+from serving.grpc_services import Health, Streams
 from serving.inference import OverloadedError
+from serving.interceptors import Arrivals, Continuation, is_stream
+from serving.limits import require_few
 from serving.observation import GrpcObservation
 from serving.predictor import V2_REMEDY
+from serving.settings import ConnectionSettings, Limits
+from serving.v2 import binary_texts
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +47,10 @@ SECONDS_TO_PART = 1.0
 SECONDS_OF_A_RACE = 0.05
 """By how much an answer that the deadline has passed may come before the deadline, as clocks are."""
 
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler | None]]
+EXTRAS = 100
+"""Entries that a request may have in any of its lists and maps, beside its texts."""
+STREAMS_OF_A_CONNECTION = 100
+"""Calls that may be under way on one; a client's further calls wait for them."""
 
 
 def interceptors(token: Token | None = None) -> list[aio.ServerInterceptor]:
@@ -66,30 +76,48 @@ class GrpcServer:
         interceptors: Sequence[aio.ServerInterceptor],
         *,
         message_bytes: int,
+        connections: ConnectionSettings = ConnectionSettings(),
         certificate: Certificate | None = None,
     ) -> None:
         self._port = port
         self._interceptors = interceptors
         self._message_bytes = message_bytes
+        self._connections = connections
         self._certificate = certificate
         self._calls = Calls()
         self._server: aio.Server | None = None
+        self._health: Health | None = None
 
-    async def start(self, servicer: InferenceServicer) -> None:
+    async def start(self, servicer: InferenceServicer, health: Health) -> None:
         """Listens.
 
         Raises:
             RuntimeError: the port is taken.
         """
         self._server = aio.server(
-            interceptors=[*self._interceptors, self._calls],
+            interceptors=[
+                Arrivals(self._connections.transfer_s),
+                Streams(),
+                *self._interceptors,
+                self._calls,
+            ],
+            maximum_concurrent_rpcs=self._connections.connections,
             options=[
                 ("grpc.max_receive_message_length", self._message_bytes),
                 # Two servers at one port would each answer some of the calls, and nobody would be told.
                 ("grpc.so_reuseport", 0),
+                ("grpc.max_allowed_incoming_connections", self._connections.connections),
+                ("grpc.max_metadata_size", self._connections.head_bytes),
+                ("grpc.absolute_max_metadata_size", self._connections.head_bytes),
+                ("grpc.server_handshake_timeout_ms", round(1_000 * self._connections.transfer_s)),
+                # A connection without a call is told to come again.
+                ("grpc.max_connection_idle_ms", round(1_000 * self._connections.transfer_s)),
+                ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
             ],
         )
         add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
+        await health.start(self._server)
+        self._health = health
         address = f"[::]:{self._port}"  # where there is no IPv6, gRPC takes it for 0.0.0.0
         if self._certificate:
             pair = (self._certificate.key.read_bytes(), self._certificate.chain.read_bytes())
@@ -107,6 +135,8 @@ class GrpcServer:
         """
         if not self._server:
             return
+        if self._health:
+            await self._health.stop()
         self._calls.hold()
         await self._calls.quiet()
         stopping = asyncio.create_task(self._server.stop(grace_s))
@@ -123,9 +153,12 @@ class GrpcServer:
 class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no types
     """KServe's, strict where it lets a wrong request through, and without its doors to the model repository."""
 
-    @classmethod
-    def validate_grpc_request(cls, request: messages.ModelInferRequest) -> None:
-        """Refuses what KServe would fail on; its own refusals repeat names that the client chose.
+    def __init__(self, data_plane: DataPlane, repository: ModelRepositoryExtension, limits: Limits) -> None:
+        super().__init__(data_plane, repository)
+        self._limits = limits
+
+    def validate_grpc_request(self, request: messages.ModelInferRequest) -> None:
+        """Refuses what KServe would fail on, or copy a million of; its own refusals repeat names of the client's.
 
         Raises:
             UnknownModel: a version of the model was asked for.
@@ -142,6 +175,10 @@ class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no type
             raise InvalidInput(f"raw_input_contents holds {raw} tensors for 1 input. {V2_REMEDY}")
         if raw and request.inputs[0].HasField("contents"):
             raise InvalidInput("inputs[0] has contents beside raw_input_contents. Send one of the two.")
+        require_few(self._limits, len(request.inputs[0].contents.bytes_contents))
+        for tensor in request.raw_input_contents:
+            binary_texts(tensor, self._limits)
+        _require_few_extras(request)
 
     async def RepositoryModelLoad(self, request: Any, context: aio.ServicerContext) -> None:  # noqa: N802
         await context.abort(StatusCode.PERMISSION_DENIED, f"no client may load a model. {REPOSITORY_REMEDY}")
@@ -150,6 +187,19 @@ class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no type
         await context.abort(
             StatusCode.PERMISSION_DENIED, f"no client may unload a model. {REPOSITORY_REMEDY}"
         )
+
+
+def _require_few_extras(request: messages.ModelInferRequest) -> None:
+    (tensor,) = request.inputs
+    for place, values in (
+        ("outputs", request.outputs),
+        ("parameters", request.parameters),
+        ("inputs[0].shape", tensor.shape),
+        ("inputs[0].parameters", tensor.parameters),
+        *((f"outputs[{at}].parameters", one.parameters) for at, one in enumerate(request.outputs[:EXTRAS])),
+    ):
+        if len(values) > EXTRAS:
+            raise InvalidInput(f"{place} has {len(values)} entries, of {EXTRAS} that it may have.")
 
 
 class Statuses(aio.ServerInterceptor):  # type: ignore[misc]
@@ -162,8 +212,8 @@ class Statuses(aio.ServerInterceptor):  # type: ignore[misc]
         self, continuation: Continuation, call: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler | None:
         handler = await continuation(call)
-        if handler is None:
-            return None  # no such method: gRPC says so
+        if handler is None or is_stream(handler):
+            return handler  # gRPC itself says that there is no such method
 
         async def answer(message: bytes, context: aio.ServicerContext) -> bytes:
             try:
@@ -212,8 +262,8 @@ class Deadlines(aio.ServerInterceptor):  # type: ignore[misc]
         self, continuation: Continuation, call: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler | None:
         handler = await continuation(call)
-        if handler is None:
-            return None
+        if handler is None or is_stream(handler):
+            return handler
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
             deadline.remaining.set(context.time_remaining())
@@ -240,8 +290,8 @@ class Calls(aio.ServerInterceptor):  # type: ignore[misc]
     ) -> grpc.RpcMethodHandler | None:
         self._came.set()
         handler = await continuation(call)
-        if handler is None:
-            return None
+        if handler is None or is_stream(handler):
+            return handler
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
             self._begin(context)

@@ -44,6 +44,7 @@ REASONS = {
     HTTPStatus.UNAUTHORIZED: "The token is missing or wrong.",
     HTTPStatus.NOT_FOUND: "No model has that name.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than one may be.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is compressed in a way other than gzip and deflate.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Too much waits to answer in time. `Retry-After` says when to try again.",
 }
 REF = "#/components/schemas/{model}"
@@ -79,6 +80,7 @@ class Route:
                 (HTTPStatus.UNAUTHORIZED, not self.is_open),
                 (HTTPStatus.NOT_FOUND, "{model_name}" in self.path),
                 (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, asks),
+                (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, asks),
                 (HTTPStatus.SERVICE_UNAVAILABLE, asks or self.path.endswith("/ready")),
             )
             if comes

@@ -8,20 +8,29 @@ from pathlib import Path
 
 from kserve.model_server import parser as kserve_parser
 
+from miniml.command_line import CommandParser
 from miniml.errors import InputError
 from serving.authentication import Token
 from serving.engine_choice import AUTO
-from serving.settings import CacheSettings, Limits, QueueSettings, ServingSettings
+from serving.settings import (
+    BODIES_AT_ONCE,
+    CacheSettings,
+    ConnectionSettings,
+    Limits,
+    QueueSettings,
+    ServingSettings,
+)
 
 
 def parsed() -> argparse.Namespace:
     """The command line's options: KServe's, with defaults of ours, and our own."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "python -m serving",
         description="Serves a model folder over KServe's protocols.",
         parents=[kserve_parser],
     )
     limits, queue, cache = Limits(), QueueSettings(), CacheSettings()
+    connections = ConnectionSettings()
     add = parser.add_argument
     add("--model_dir", type=Path, required=True, help="what the train stage wrote")
     add("--expected_digest", default="", help="what the model folder must be signed as; any other is refused")
@@ -29,6 +38,14 @@ def parsed() -> argparse.Namespace:
     add("--max_body_bytes", type=int, default=limits.body_bytes, help="of one request")
     add("--max_texts", type=int, default=limits.texts, help="in one request")
     add("--max_characters", type=int, default=limits.characters, help="in one text")
+    add("--max_head_bytes", type=int, default=connections.head_bytes, help="of one request, beside its body")
+    add("--max_connections", type=int, default=connections.connections, help="at a time, HTTP and gRPC each")
+    add(
+        "--transfer_timeout",
+        type=float,
+        default=connections.transfer_s,
+        help="seconds in which a request has to come, and its answer to be taken",
+    )
     add(
         "--queue_texts",
         type=int,
@@ -46,7 +63,8 @@ def parsed() -> argparse.Namespace:
         enable_grpc=True,
         enable_latency_logging=False,  # three lines a request
     )
-    return parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
+    options: argparse.Namespace = parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
+    return options
 
 
 def _with_underscores(word: str) -> str:
@@ -65,6 +83,9 @@ def settings_of(options: argparse.Namespace) -> ServingSettings:
         "max_body_bytes",
         "max_texts",
         "max_characters",
+        "max_head_bytes",
+        "max_connections",
+        "transfer_timeout",
         "queue_texts",
         "request_timeout",
         "cache_ttl",
@@ -81,6 +102,12 @@ def settings_of(options: argparse.Namespace) -> ServingSettings:
         grpc_port=options.grpc_port,
         engine=options.engine,
         limits=Limits(options.max_body_bytes, options.max_texts, options.max_characters),
+        connections=ConnectionSettings(
+            options.max_connections,
+            options.max_head_bytes,
+            options.transfer_timeout,
+            unfinished_bytes=BODIES_AT_ONCE * options.max_body_bytes,
+        ),
         queue=QueueSettings(options.queue_texts, options.request_timeout),
         cache=CacheSettings(options.cache_entries, options.cache_ttl),
         token=Token.of(options.token_file),

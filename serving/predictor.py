@@ -85,12 +85,12 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
 def v1_texts(body: Any) -> list[str]:
     """The texts of a V1 body: strings, or objects with a text."""
     if not isinstance(body, dict):
-        raise InvalidInput(f"the body is {_kind(body)}, not an object. {V1_REMEDY}")
+        raise InvalidInput(f"the body is {kind(body)}, not an object. {V1_REMEDY}")
     if "instances" not in body:
         raise InvalidInput(f"'instances' is missing in the body. {V1_REMEDY}")
     instances = body["instances"]
     if not isinstance(instances, list):
-        raise InvalidInput(f"instances is {_kind(instances)}, not a list. {V1_REMEDY}")
+        raise InvalidInput(f"instances is {kind(instances)}, not a list. {V1_REMEDY}")
     if not instances:
         raise InvalidInput(f"instances is empty. {V1_REMEDY}")
     return [_v1_text(f"instances[{place}]", instance) for place, instance in enumerate(instances)]
@@ -143,7 +143,7 @@ def _values(tensor: InferInput) -> list[Any]:
 def _require_object(place: str, value: Any) -> None:
     """V2's binary form reaches us unchecked, and a gRPC map is like a dict without being one."""
     if not isinstance(value, Mapping | None):
-        raise InvalidInput(f"{place} is {_kind(value)}. Send an object, or leave it out.")
+        raise InvalidInput(f"{place} is {kind(value)}. Send an object, or leave it out.")
 
 
 def checked_text(place: str, value: Any) -> str:
@@ -155,11 +155,11 @@ def checked_text(place: str, value: Any) -> str:
             return text
     except UnicodeError as error:
         raise InvalidInput(f"{place} is not valid UTF-8. Send whole characters.") from error
-    raise InvalidInput(f"{place} is {_kind(value)}. Send a string.")
+    raise InvalidInput(f"{place} is {kind(value)}. Send a string.")
 
 
-def _kind(value: Any) -> str:
-    """What JSON calls it, and Python."""
+def kind(value: Any) -> str:
+    """What JSON calls a value, and Python, without the value."""
     match value:
         case None:
             return "null"

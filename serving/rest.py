@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +19,12 @@ from kserve.constants.constants import FASTAPI_APP_IMPORT_STRING
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer, _RefreshingServer
+from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.requests import Request
+
+from serving.connection import Arrivals, Connection
+from serving.settings import ServingSettings
+from serving.v2 import inference_route
 
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_SAY_GOODBYE = 1.0
@@ -42,9 +48,17 @@ class RestServer(RESTServer):  # type: ignore[misc]  # KServe ships no types
     """One port that speaks V1 and V2 over HTTP, and our routes."""
 
     def __init__(
-        self, data_plane: DataPlane, repository: ModelRepositoryExtension, port: int, **settings: Any
+        self,
+        data_plane: DataPlane,
+        repository: ModelRepositoryExtension,
+        port: int,
+        settings: ServingSettings,
+        **more: Any,
     ) -> None:
-        super().__init__(FASTAPI_APP_IMPORT_STRING, data_plane, repository, port, **settings)
+        super().__init__(FASTAPI_APP_IMPORT_STRING, data_plane, repository, port, **more)
+        self._limits = settings.limits
+        self.config.http = partial(Connection, arrivals=Arrivals(settings.connections))
+        self.config.ws = "none"  # no route speaks it
         self._server = Uvicorn(self.config)
 
     async def listens(self) -> None:
@@ -55,6 +69,11 @@ class RestServer(RESTServer):  # type: ignore[misc]  # KServe ships no types
     def stop(self) -> None:
         """Takes no further connections; `start` returns when those that there are have been served."""
         self._server.should_exit = True
+
+    def _register_endpoints(self, app: FastAPI) -> None:
+        # Before KServe's own, which finds and tells every mistake of a million, and so is not reached.
+        app.include_router(inference_route(V2Endpoints(self.dataplane), self._limits))
+        super()._register_endpoints(app)
 
     def _add_exception_handlers(self, app: FastAPI) -> None:
         super()._add_exception_handlers(app)

@@ -89,6 +89,8 @@ def add_pages(
         "digest": inference.digest[:DIGITS_OF_DIGEST],
         "version": __version__,
     }
+    # Starlette would send whoever adds a slash to wherever the request's Host says.
+    app.router.redirect_slashes = False
     _add_page(app, "/", "index.html", words, HEADERS)
     if document:
         app.mount("/swagger", StaticFiles(directory=SWAGGER))

@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.dataplane import BINARY_HEADER, CarefulDataPlane, ClosedRepository
 from serving.grpc import GrpcServer, Servicer
+from serving.grpc_services import Health
 from serving.rest import RestServer
+from serving.settings import ServingSettings
 
 
 class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
@@ -22,12 +24,15 @@ class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
     KServe's own end unloads the model first, so that whatever still waits for it is told that there is none.
     """
 
-    def __init__(self, greeting: str, grpc: GrpcServer | None, **settings: Any) -> None:
-        super().__init__(enable_grpc=False, **settings)  # KServe's gRPC server cannot be furnished
+    def __init__(
+        self, greeting: str, grpc: GrpcServer | None, settings: ServingSettings, **more: Any
+    ) -> None:
+        super().__init__(enable_grpc=False, **more)  # KServe's gRPC server cannot be furnished
         self.dataplane = CarefulDataPlane(self.registered_models)
         self.model_repository_extension = ClosedRepository(self.registered_models)
         self._greeting = greeting
         self._grpc = grpc
+        self._settings = settings
 
     def start(self, models: list[Model]) -> None:
         """Serves `models` until SIGTERM or SIGINT, and returns when every request is answered."""
@@ -39,6 +44,7 @@ class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
             self.dataplane,
             self.model_repository_extension,
             self.http_port,
+            self._settings,
             access_log_format=self.access_log_format,
             grace_period=self.grace_period,
             event_loop=self.event_loop,
@@ -47,7 +53,8 @@ class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
             ssl_keyfile=self.ssl_keyfile,
         )
         if self._grpc:
-            await self._grpc.start(Servicer(self.dataplane, self.model_repository_extension))
+            servicer = Servicer(self.dataplane, self.model_repository_extension, self._settings.limits)
+            await self._grpc.start(servicer, Health(self.dataplane))
         serving = asyncio.create_task(rest.start())
         await rest.listens()
         told_to_stop = _signals()

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from serving.authentication import Token
 
+BODIES_AT_ONCE = 16
+"""Of the largest size, that may be on their way."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -18,6 +21,22 @@ class Limits:
     """In one request."""
     characters: int = 100_000
     """In one text. Only its first (or last) few hundred tokens count, but all of it is tokenized."""
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """What a client may take up before its request has come, and so before any token is read."""
+
+    connections: int = 400
+    """That are open at a time, over HTTP and over gRPC each: a process commonly may open 1,024 files. Beyond it, over
+    HTTP, the one that has owed a request for longest is closed."""
+    head_bytes: int = 32 * 2**10
+    """Of a request, beside its body."""
+    transfer_s: float = 30.0
+    """In which a request has to come, to the end of its body, and its answer to be taken. The largest takes it at
+    2 Mbit/s."""
+    unfinished_bytes: int = BODIES_AT_ONCE * Limits.body_bytes
+    """Of bodies that have not come to their end; beyond it, those that began first are dropped."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,7 @@ class ServingSettings:
     grpc_port: int = 8081
     engine: str = "auto"
     limits: Limits = Limits()
+    connections: ConnectionSettings = ConnectionSettings()
     queue: QueueSettings = QueueSettings()
     cache: CacheSettings = CacheSettings()
     token: Token | None = None

@@ -19,11 +19,14 @@ from miniml.classifier import Classifier
 from miniml.engines import REFERENCE
 from miniml.errors import InputError
 from miniml.manifest import require_digest
+from miniml.wording import printable
 from serving import errors
 from serving.authentication import Authentication
+from serving.bodies import WholeBodies
 from serving.grpc import Certificate, GrpcServer, interceptors
 from serving.inference import Inference
-from serving.limits import WholeBodies
+from serving.logs import keep_readable
+from serving.methods import HeadAndOptions
 from serving.observation import Observation, access_log
 from serving.openapi import document_of
 from serving.options import settings_of
@@ -57,8 +60,9 @@ def serve(options: argparse.Namespace) -> None:
     also = f" and gRPC at 127.0.0.1:{options.grpc_port}" if options.enable_grpc else ""
     told = f"labels: {', '.join(inference.labels)}" if inference.labels else "a number for each text"
     server = Server(
-        f"serving {options.model_name!r} at {url}{also} ({told})",
+        printable(f"serving {options.model_name!r} at {url}{also} ({told})"),
         _grpc(options, settings),
+        settings,
         http_port=options.http_port,
         enable_latency_logging=options.enable_latency_logging,
     )
@@ -81,6 +85,7 @@ def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer 
         options.grpc_port,
         interceptors(settings.token),
         message_bytes=settings.limits.body_bytes,
+        connections=settings.connections,
         certificate=certificate,
     )
 
@@ -94,18 +99,23 @@ def furnish(app: FastAPI, inference: Inference, settings: ServingSettings, *, do
     app.include_router(questions(inference))
     document = document_of(inference, settings.model_name, token_needed=settings.token is not None)
     add_pages(app, inference, settings.model_name, document if docs else None)
+    app.add_middleware(HeadAndOptions)
     app.add_middleware(JsonBodies)
     errors.install(app)
-    app.add_middleware(WholeBodies, limit=settings.limits.body_bytes)
+    app.add_middleware(WholeBodies, limits=settings.limits)
     if settings.token:
         app.add_middleware(Authentication, token=settings.token)
     app.add_middleware(Observation)
+    app.add_middleware(errors.UnexpectedErrors)  # of those before it too
 
 
 def _keep_quiet() -> None:
     """Only what someone should look at is logged; KServe leaves logging alone that is configured already."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING)
+    keep_readable(logging.getLogger())
     logging.getLogger("serving").setLevel(logging.INFO)
+    # What is no HTTP is the sender's to mend, who could fill the log with it.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # converting a model makes it wonder about its loss
     # KServe 0.21 answers V1 with a class that FastAPI would rather see gone.
     warnings.filterwarnings("ignore", category=FastAPIDeprecationWarning)

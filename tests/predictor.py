@@ -95,6 +95,7 @@ def running(
     words += [
         f"--request_timeout={patience.SECONDS}"
     ]  # what is late on a busy machine is answered all the same
+    words += [f"--transfer_timeout={patience.SECONDS}"]  # likewise
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, *program, *words, f"--grpc_port={grpc_port}", *more],

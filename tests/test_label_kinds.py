@@ -226,3 +226,122 @@ def test_the_same_seed_gives_the_same_rows(tmp_path: Path) -> None:
         source = write(tmp_path, labels)
         one, same, other = (prepare(source, tmp_path / str(n), seed=n // 2) for n in range(3))
         assert one.fingerprint == same.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "found"),
+    [
+        (["neg", "pos", "neg ", " pos", "neg", "pos"], ["neg", "pos"], {"label_spelling": 40}),
+        (["so so", "fine", "so\t so", "so\u00a0so"], ["fine", "so so"], {"label_spelling": 40}),
+        (["caf\u00e9", "bar", "cafe\u0301", "bar"], ["bar", "caf\u00e9"], {"label_spelling": 20}),
+        (["0", "1", "0", "1.0"], ["0", "1"], {"label_spelling": 20}),
+        (["1.0", "2.0", "1.00"], ["1.0", "2.0"], {"label_spelling": 20}),
+        (["1.0", "2.0", "1.5x"], ["1.0", "2.0", "1.5x"], {}),
+        ([" neg", " pos"], ["neg", "pos"], {}),
+        ([["a", "b "], ["b"], ["a "], ["b", "a"]], ["a", "b"], {"label_spelling": 40}),
+    ],
+)
+def test_a_label_is_one_whichever_way_it_is_spelt(
+    labels: list[Any], names: list[str], found: dict[str, int], tmp_path: Path
+) -> None:
+    summary = prepare(write(tmp_path, labels * 20), tmp_path)
+    assert summary.labels == names
+    assert (summary.found, summary.cleaned) == (found, found)
+    assert summary.remaining("label_spelling") == 0
+    assert sum(summary.rows.values()) == 20 * len(labels)
+
+
+def test_a_label_is_one_whichever_type_it_has(tmp_path: Path) -> None:
+    parts: dict[str, list[Any]] = {"train": [0, 1] * 30, "test": ["0", "1"] * 10}
+    for split, labels in parts.items():
+        texts = [f"{split}{n} x{n} y{n}" for n in range(len(labels))]
+        datasets.Dataset.from_dict({"text": texts, "label": labels}).to_parquet(tmp_path / f"{split}.parquet")
+    summary = prepare(tmp_path, tmp_path / "out")
+    assert summary.labels == ["0", "1"]
+    assert summary.rows["test"] == 20
+
+
+def test_a_class_labels_names_are_spelt_like_all_others(tmp_path: Path) -> None:
+    feature = datasets.Features(
+        text=datasets.Value("string"), label=datasets.ClassLabel(names=["z ", "a", "z"])
+    )
+    rows = {"text": [f"t{n} u{n} v{n}" for n in range(60)], "label": [0, 1, 2] * 20}
+    datasets.Dataset.from_dict(rows, features=feature).save_to_disk(str(tmp_path / "saved"))
+    assert prepare(tmp_path / "saved", tmp_path).labels == ["z", "a"]
+
+
+def test_the_same_text_under_two_spellings_of_a_label_is_no_conflict(tmp_path: Path) -> None:
+    texts = [f"t{n} u{n} v{n}" for n in range(40)] + ["t0 u0 v0"]
+    summary = prepare(write(tmp_path, ["a", "b"] * 20 + ["a "], texts), tmp_path)
+    assert summary.dropped == {"duplicate": 1}
+
+
+@pytest.mark.parametrize(
+    ("labels", "check", "rows", "told"),
+    [
+        (["Neg", "pos", "neg", "pos"], "label_alike", 40, "'Neg' and 'neg' differ by case"),
+        (["True", "false", "TRUE", "False"], "label_alike", 80, "'True' and 'TRUE' differ by case"),
+        (["neg", "pos", "n\u200beg"], "label_alike", 40, r"'neg' and 'n\u200beg' differ by case"),
+        (["neg", "pos", "nan"], "label_none", 20, "label 'nan' of 20 rows reads like no label"),
+        (["neg", "pos", "N/A", "NULL"], "label_none", 40, "label 'NULL' of 20 rows reads like no label"),
+        (
+            ["['a', 'b']", "['a']"],
+            "label_several",
+            40,
+            "label \"['a', 'b']\" of 20 rows reads like several labels",
+        ),
+        (["a|b", "a", "b"], "label_several", 20, "label 'a|b' of 20 rows reads like several labels"),
+        ([["A"], ["a", "none"]], "label_alike", 40, "'A' and 'a' differ by case"),
+    ],
+)
+def test_labels_that_look_like_a_slip_are_kept_and_told(
+    labels: list[Any], check: str, rows: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = prepare(write(tmp_path, labels * 20), tmp_path)
+    assert summary.found[check] == summary.remaining(check) == rows
+    assert told in capsys.readouterr().out
+    assert set(summary.labels) == {
+        name for label in labels for name in (label if type(label) is list else [label])
+    }
+
+
+def test_a_class_too_rare_is_told_beside_the_one_that_it_looks_like(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"class 'Pos' has 2 rows of 42 \(there is 'pos' too: make them one"):
+        prepare(write(tmp_path, ["neg", "pos"] * 20 + ["Pos"] * 2), tmp_path)
+
+
+def test_a_label_of_any_length_makes_no_long_error_or_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = "x" * 50_000
+    prepare(write(tmp_path, [f"{long}a", f"{long}A"] * 20), tmp_path / "told")
+    assert "differ by case" in (told := capsys.readouterr().out)
+    with pytest.raises(InputError) as refused:
+        prepare(write(tmp_path, ["a", "b", "c"] * 20 + [long]), tmp_path / "refused")
+    assert len(str(refused.value)) < 1000 > max(map(len, told.splitlines()))
+    with pytest.raises(InputError, match=r"has 300: .* and 290 more\. Give one") as refused:
+        prepare(write(tmp_path, list(range(300)) * 3), tmp_path / "refused", label_names="a,b")
+
+
+def test_rows_of_several_labels_count_once(tmp_path: Path) -> None:
+    summary = prepare(write(tmp_path, [["a", "A", "nan"], ["b ", "c\t"], ["b", "c"]] * 20), tmp_path)
+    assert summary.found == {"label_alike": 20, "label_none": 20, "label_spelling": 20}
+
+
+def test_ordinary_labels_are_not_taken_for_slips(tmp_path: Path) -> None:
+    labels = ["yes, please", "no", "(other)", "Polish food", "1", "10", "1.5", "A+", "A-", "1.1", "1.10"]
+    assert prepare(write(tmp_path, labels * 20), tmp_path).found == {}
+
+
+def test_the_page_shows_slips_of_labels_by_name(encoder: Path, tmp_path: Path) -> None:
+    request = preparation.ReportRequest(tmp_path / "report.html", str(encoder), max_length=12)
+    source = write(tmp_path, ["Neg", "neg", "pos", "nan", "pos "] * 20)
+    preparation.prepare(DataSettings(dataset_id=str(source)), tmp_path / "dataset", request)
+    page = request.path.read_text()
+    for words in (
+        "another by case or the like only",
+        "reads like none",
+        "written otherwise",
+        "20 rows · nan",
+    ):
+        assert words in page

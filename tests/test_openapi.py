@@ -98,9 +98,9 @@ def assert_holds(answer: Any, shown: Any) -> None:
 def test_the_document_names_every_error_of_a_route(server: Server) -> None:
     paths = document(server)["paths"]
     statuses = {path: set(next(iter(item.values()))["responses"]) for path, item in paths.items()}
-    assert statuses["/predict"] == {"200", "400", "413", "503"}
-    assert statuses["/explain"] == {"200", "400", "413", "503"}
-    assert statuses["/v2/models/{model_name}/infer"] == {"200", "400", "404", "413", "503"}
+    assert statuses["/predict"] == {"200", "400", "413", "415", "503"}
+    assert statuses["/explain"] == {"200", "400", "413", "415", "503"}
+    assert statuses["/v2/models/{model_name}/infer"] == {"200", "400", "404", "413", "415", "503"}
     assert statuses["/v1/models/{model_name}"] == {"200", "404"}
     assert not any("repository" in path for path in paths)
 

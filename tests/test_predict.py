@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.ask import ask, becomes_ready, serving_in_a_process
+from pipelines.predict import LocalService
 from tests.command import ROOT, pipeline
 from tests.http_server import JsonHandler, LocalServer
 from tests.ports import free_port
@@ -53,6 +54,47 @@ def test_each_text_gets_its_label_and_probabilities(service: str) -> None:
     assert [line.strip('"') for line in lines[::2]] == texts
     assert [line.split()[1] for line in lines[1::2]] == ["good", "bad"]
     assert all("bad 0." in line and "good 0." in line for line in lines[1::2])
+
+
+def test_the_only_name_that_is_served_need_not_be_given(service: str) -> None:
+    ended = pipeline("predict", "--url", service, "great wonderful tasty")
+    assert ended.status == 0, ended.err
+    assert "-> good" in ended.out
+
+
+def test_what_serve_serves_here_is_found_for_as_long_as_it_lives(service: str, tmp_path: Path) -> None:
+    LocalService(service, "food", os.getpid()).write(tmp_path)
+    asked = ("predict", "--outputs", tmp_path, "great wonderful tasty")
+    found = pipeline(*asked)
+    assert found.status == 0, found.err
+    assert found.out.splitlines()[0] == f"miniml: asking food at {service}"
+    assert "-> good" in found.out
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    LocalService(service, "food", gone.pid).write(tmp_path)
+    lost = pipeline(*asked, KUBECONFIG=str(tmp_path / "none"))
+    assert lost.status == 1
+    assert "make serve" in lost.err
+    assert "--url" in lost.err
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_no_text_is_no_question(text: str) -> None:
+    ended = pipeline("predict", "--url", f"http://127.0.0.1:{free_port()}", text)
+    assert ended.status == 1
+    assert "TEXT=" in ended.err
+
+
+def test_a_server_that_wants_a_token_gets_it_or_it_is_asked_for(model_dir: Path) -> None:
+    secret = {"MINIML_TOKEN": "s" * 32}
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(*next(iter(secret.items())))
+        with serving_in_a_process(model_dir, "food") as url:
+            environment.delenv("MINIML_TOKEN")
+            refused = pipeline("predict", "--url", url, "--service-name=food", "great")
+            assert "Set MINIML_TOKEN" in refused.err
+            answered = pipeline("predict", "--url", url, "great wonderful tasty", **secret)
+            assert "-> good" in answered.out, answered.err
 
 
 def test_make_passes_the_text_on_as_it_is() -> None:

@@ -184,10 +184,10 @@ def test_the_request_gets_an_answer_of_the_shape_shown(served: Any, outputs: Pat
     assert answer["score"] == max(answer["probabilities"].values())
 
 
-def test_the_drug_reviews_go_through_the_same_pipeline(outputs: Path) -> None:
-    ended = run(f"{command_with('drugsCom.zip')} {SHORT} --min-accuracy 0", outputs)
+def test_the_drug_reviews_go_through_the_same_pipeline(tmp_path: Path) -> None:
+    ended = run(f"{command_with('drugsCom.zip')} {SHORT} --min-accuracy 0", tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    summary = json.loads((outputs / "latest" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "latest" / "summary.json").read_text())
     assert (summary["train_rows"], summary["test_rows"]) == (540, 200)
     for answer in summary["predictions"]:
         assert answer["probabilities"].keys() == {"negative", "neutral", "positive"}

@@ -86,11 +86,11 @@ def test_too_many_texts_and_too_long_ones_are_told_by_the_limit_over_every_proto
 
 
 def test_a_full_queue_is_503_with_the_time_to_try_again(small: Server) -> None:
-    answer = small.v1(["a", "b", "c"])  # more than may wait
+    answer = small.v1(["first", "second", "third"])  # more than may wait, and none of them in the cache
     assert "of the 2 that may" in error_of(answer, 503)
     assert int(answer.headers["retry-after"]) >= 1
     with pytest.raises(grpc.RpcError) as refused:
-        small.grpc.ModelInfer(infer_message(["a", "b", "d"]), timeout=patience.SECONDS)
+        small.grpc.ModelInfer(infer_message(["first", "second", "fourth"]), timeout=patience.SECONDS)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
@@ -170,6 +170,9 @@ def test_the_token_opens_every_route(guarded: Server, authorization: str) -> Non
         TOKEN,
         "Basic !!!",
         "Basic " + b64encode(b"x").decode(),
+        "Basic \xff",
+        "Bearer \xff",
+        "Basic " + b64encode(b":\xff").decode(),
     ],
 )
 def test_a_wrong_token_opens_nothing(guarded: Server, authorization: str) -> None:
@@ -189,6 +192,14 @@ def test_the_token_is_asked_for_over_grpc_too(guarded: Server) -> None:
     assert guarded.grpc.ServerLive(messages.ServerLiveRequest(), timeout=patience.SECONDS).live
     metadata = (("authorization", f"Bearer {TOKEN}"),)
     assert guarded.grpc.ModelInfer(infer_message([TEXT]), metadata=metadata, timeout=patience.SECONDS).outputs
+
+
+def test_who_has_no_token_does_not_learn_what_is_served(guarded: Server) -> None:
+    for path in ("/v1/models/zzz", "/v2/models/zzz/ready"):
+        assert NAME not in guarded.get(path).text
+    with pytest.raises(grpc.RpcError) as refused:
+        guarded.grpc.ModelReady(messages.ModelReadyRequest(name="zzz"), timeout=patience.SECONDS)
+    assert NAME not in refused.value.details()
 
 
 def test_a_token_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
@@ -222,6 +233,10 @@ def test_a_token_file_that_is_absent_ends_the_start(model_dir: Path, tmp_path: P
 def test_metrics_count_requests_by_protocol_and_outcome_and_name_the_model(small: Server) -> None:
     small.v1(["one more"])
     small.v1(["one more"])
+    small.v1(["more", "than", "may wait"])
+    small.post("/predict", {"text": "x" * 5_000})
+    with pytest.raises(grpc.RpcError):
+        small.grpc.ModelInfer(infer_message(["one more"] * 4), timeout=patience.SECONDS)
     metrics = small.get("/metrics").text
     for wanted in (
         'miniml_requests_total{outcome="ok",protocol="v1"}',

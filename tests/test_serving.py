@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import logging
 import shutil
 import signal
 import socket
+import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,12 +18,16 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import pytest
 import requests
+from fastapi.exceptions import RequestValidationError
 from kserve import Model, ModelRepository
 
 from miniml import manifest
 from miniml.classifier import Classifier, Prediction
 from miniml.processor import usable_processors
+from serving import errors
+from serving.bodies import has_more_values
 from serving.dataplane import CarefulDataPlane
+from serving.logs import Readable
 from tests import patience, tiny
 from tests.ports import free_port
 from tests.predictor import (
@@ -202,8 +210,13 @@ def test_v1_says_what_is_wrong_with_a_body(server: Server, body: Any, message: s
         ([["a", "b"], "c"], [2], {}, "inputs[0].data[0] is a list. Send a string."),
         (["a", 2.5], [2], {}, "inputs[0].data[1] is a number (float). Send a string."),
         (["\ud800"], [1], {}, "not valid UTF-8"),
-        (["a"], [1], {"parameters": {"a secret": []}}, "parameters: Input should be a valid"),
-        (["a"], [1], {"id": 42}, "id: Input should be a valid string"),
+        (
+            ["a"],
+            [1],
+            {"parameters": {"a secret": []}},
+            "parameters holds a list. Send strings, numbers and booleans.",
+        ),
+        (["a"], [1], {"id": 42}, "id is a number (int). Send a string."),
         (["a"], [1], {"id": "\ud800"}, "id is not valid UTF-8"),
         (
             ["a"],
@@ -212,7 +225,7 @@ def test_v1_says_what_is_wrong_with_a_body(server: Server, body: Any, message: s
             "outputs[0] does not exist. Ask for label, score, probabilities.",
         ),
         (["a"], [1], {"inputs": []}, "the request has 0 inputs"),
-        (["a"], [1], {"inputs": [{"name": "x"}]}, "inputs.0.shape: Field required"),
+        (["a"], [1], {"inputs": [{"name": "x"}]}, "inputs[0] has no 'datatype', or one that is no string."),
         (
             ["a"],
             [1],
@@ -249,9 +262,132 @@ def test_what_is_not_there_is_said_to_be_missing(server: Server) -> None:
         server.get("/v2/models/nobody/ready"),
         server.get("/v2/models/nobody"),
     ):
-        assert error_of(answer, 404) == f"no model has that name. This server has: {NAME!r}."
-    assert "/nowhere" in error_of(server.get("/nowhere"), 404)
-    assert "GET /predict" in error_of(server.get("/predict"), 405)
+        assert error_of(answer, 404) == "no model has that name. GET /v1/models lists those that there are."
+    nowhere = error_of(server.get("/now%1b%5b2Jhere?a=b"), 404)
+    assert nowhere == "there is no such path. GET /openapi.json lists those that there are."
+    wrong = server.get("/predict")
+    assert "the header Allow lists them" in error_of(wrong, 405)
+    assert wrong.headers["allow"] == "POST"
+
+
+def test_a_slash_too_many_leads_nowhere(server: Server) -> None:
+    for path in ("/docs/", "/predict/", "/page", f"/v1/models/{NAME}/"):
+        answer = requests.get(
+            server.url + path,
+            headers={"Host": "evil.example"},
+            allow_redirects=False,
+            timeout=patience.SECONDS,
+        )
+        assert answer.status_code == 404
+        assert "evil" not in f"{answer.headers}{answer.text}"
+
+
+def test_head_is_get_without_its_body_and_options_tells_the_methods(server: Server) -> None:
+    for path in ("/", "/v1/models", "/v2/health/live", f"/v2/models/{NAME}", "/metrics", "/openapi.json"):
+        asked = requests.head(server.url + path, timeout=patience.SECONDS)
+        assert (asked.status_code, asked.content) == (200, b"")
+        assert int(asked.headers["content-length"]) > 0
+    assert requests.head(f"{server.url}/nowhere", timeout=patience.SECONDS).status_code == 404
+    for path, methods in (
+        ("/predict", "POST, OPTIONS"),
+        ("/v1/models", "GET, HEAD, OPTIONS"),
+        (f"/v2/models/{NAME}/infer", "POST, OPTIONS"),
+        ("/page/page.js", "GET, HEAD, OPTIONS"),
+    ):
+        told = requests.options(server.url + path, timeout=patience.SECONDS)
+        assert (told.status_code, told.headers["allow"]) == (204, methods)
+    assert requests.options(f"{server.url}/nowhere", timeout=patience.SECONDS).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("GZIP", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda body: zlib.compress(body, wbits=-15)),
+        ("identity", bytes),
+        ("", lambda body: b"\xef\xbb\xbf" + body),
+        ("gzip", lambda body: gzip.compress(b"\xef\xbb\xbf" + body)),
+        ("", lambda body: body.decode().encode("utf-16")),
+    ],
+)
+def test_a_body_may_be_compressed_and_begin_with_a_mark(
+    server: Server, encoding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["schön"]}
+    for path, body in {
+        f"/v1/models/{NAME}:predict": {"instances": ["schön"]},
+        f"/v2/models/{NAME}/infer": {"inputs": [tensor]},
+        "/predict": {"text": "schön"},
+    }.items():
+        packed = pack(json.dumps(body, ensure_ascii=False).encode())
+        headers = {"content-encoding": encoding} if encoding else {}
+        answer = requests.post(server.url + path, packed, headers=headers, timeout=patience.SECONDS)
+        assert answer.status_code == 200, (path, answer.text)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "message"),
+    [
+        ("gzip", b'{"text": "a"}', 400, "not compressed as its Content-Encoding says"),
+        ("gzip", gzip.compress(b'{"text": "a"}')[:-1], 400, "Send one whole stream of gzip"),
+        ("gzip", gzip.compress(b'{"text": ') * 2, 400, "Send one whole stream of gzip"),
+        ("deflate", b"", 400, "Send one whole stream of deflate"),
+        ("br", b"", 415, "Send it as it is, or with gzip or deflate"),
+        (
+            "gzip, gzip",
+            gzip.compress(gzip.compress(b'{"text": "a"}')),
+            415,
+            "Content-Encoding is not read here",
+        ),
+        ("gzip", gzip.compress(b" " * 2**24), 413, "as it comes and unpacked"),
+        ("deflate", zlib.compress(b" " * 2**24, wbits=-15), 413, "as it comes and unpacked"),
+        ("", b"\xef\xbb\xbf" + b"\xff", 400, "not JSON in UTF-8"),
+    ],
+)
+def test_a_body_that_cannot_be_unpacked_is_told_why(
+    server: Server, encoding: str, body: bytes, status: int, message: str
+) -> None:
+    headers = {"content-encoding": encoding} if encoding else {}
+    answer = requests.post(f"{server.url}/predict", body, headers=headers, timeout=patience.SECONDS)
+    assert message in error_of(answer, status)
+
+
+MANY = 2**19
+TENSOR = '{"name": "a", "shape": [1], "datatype": "BYTES", "data": ["a"]}'
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"/v2/models/{NAME}/infer", '{"inputs": [' + "{}," * MANY + "{}]}"),
+        (f"/v2/models/{NAME}/infer", f'{{"inputs": [{TENSOR}], "outputs": [' + "1," * MANY + "1]}"),
+        (f"/v2/models/{NAME}/infer", '{"inputs": [{"shape": [' + '"",' * MANY + "1]}]}"),
+        (f"/v2/models/{NAME}/infer", '{"inputs": [], "parameters": {' + '"":[],' * MANY + '"":1}}'),
+        (f"/v1/models/{NAME}:predict", '{"instances": [' + '"",' * MANY + '""]}'),
+        (f"/v1/models/{NAME}:predict", "[" * MANY),
+        ("/predict", '{"text": [' + r'"\"[,",' * MANY + '""]}'),
+        ("/explain", '{"a": ' * MANY),
+    ],
+)
+def test_a_million_values_are_refused_before_any_is_looked_at(server: Server, path: str, body: str) -> None:
+    answer = requests.post(server.url + path, body, timeout=patience.SECONDS)
+    error = error_of(answer, 400)
+    assert error.startswith("the body holds more than 17000 values in lists and objects")
+    assert len(error) < 300
+
+
+def test_texts_may_hold_as_many_brackets_commas_and_quotation_marks_as_they_like(server: Server) -> None:
+    assert server.v1(['[{",\\' * 10_000] * 3).status_code == 200
+    assert not has_more_values(json.dumps({"a": ['\\"[[,,', "\\\\", "{{"]}).encode(), 4)
+    assert has_more_values(b'{"a": [1, 2, 3]}', 3)
+
+
+def test_of_many_mistakes_ten_are_told(server: Server) -> None:
+    mistakes = [{"type": "missing", "loc": ("body", "text", place), "msg": "m"} for place in range(10**5)]
+    answer = asyncio.run(errors._refuse_body(None, RequestValidationError(mistakes)))  # type: ignore[arg-type]
+    assert len(json.loads(bytes(answer.body))["error"].split("; ")) == 10
 
 
 def test_what_kserve_has_and_we_have_not_is_no_fault_of_the_server(server: Server) -> None:
@@ -289,6 +425,17 @@ def test_the_server_is_ready_only_while_its_model_is() -> None:
     assert asyncio.run(CarefulDataPlane(models).ready())
 
 
+def test_a_label_moves_no_cursor(tmp_path: Path) -> None:
+    labels = ("bad\x1b[2J", "go\nod", "\x9b31m")
+    with running(tiny.write_classifier(tmp_path / "model", labels=labels), tmp_path / "log") as server:
+        assert r"(labels: bad\x1b[2J, go\x0aod, \x9b31m)" in server.log.read_text()
+
+
+def test_a_log_line_moves_no_cursor() -> None:
+    record = logging.LogRecord("a", logging.ERROR, "", 1, "%s", ("\x1b[2J\r\x07 schön\nnext",), None)
+    assert Readable("%(message)s").format(record) == "\\x1b[2J\\x0d\\x07 schön\nnext"
+
+
 def test_nobody_can_unload_the_model(server: Server) -> None:
     for action in ("unload", "load"):
         assert action in error_of(server.post(f"/v2/repository/models/{NAME}/{action}", {}), 403)
@@ -319,12 +466,17 @@ def test_liveness_answers_while_a_big_request_is_predicted(tiny_model: Path, tmp
 def test_a_request_that_asks_the_model_leaves_one_line_of_json_without_its_text(server: Server) -> None:
     addresses = f"{server.url} and gRPC at {server.grpc_address}"
     assert f"serving {NAME!r} at {addresses} (labels: bad, so so, gut & schön)\n" in server.log.read_text()
-    before = told_since_start(server)
     url = f"{server.url}/v1/models/{NAME}:predict"
+
+    def ask(text: str, name: str) -> requests.Response:
+        body = {"instances": [text, text]}
+        return requests.post(url, json=body, headers={"X-Request-Id": name}, timeout=patience.SECONDS)
+
+    ask("whatever", "0-a")
+    patience.wait_until(lambda: "0-a" in told_since_start(server), server.log.read_text)
+    before = told_since_start(server)  # with the lines of all other tests, which come in the requests' order
     text = "a text that nobody sent before"
-    answer = requests.post(
-        url, json={"instances": [text, text]}, headers={"X-Request-Id": "7-a"}, timeout=patience.SECONDS
-    )
+    answer = ask(text, "7-a")
     assert answer.headers["x-request-id"] == "7-a"
     server.v1([3])
     server.get(f"/v2/models/{NAME}/ready")

@@ -13,6 +13,7 @@ from miniml.data.pool import Ints, Pool
 from miniml.data.summary import SPLITS
 from miniml.errors import InputError
 from miniml.settings import DataSettings
+from miniml.wording import shown
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -90,7 +91,7 @@ def place(pool: Pool, row: int) -> str:
 
 
 def _places(pool: Pool, group: Ints) -> str:
-    return " and ".join(f"{place(pool, row)} ({pool.label(row)!r})" for row in _unlike(pool, group))
+    return " and ".join(f"{place(pool, row)} ({shown(pool.label(row))})" for row in _unlike(pool, group))
 
 
 def _passages(pool: Pool, rows: list[int]) -> list[Passage]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,10 +15,12 @@ import pyarrow as pa
 from miniml.data.duplicates import Mask
 from miniml.data.encoding import Codes
 from miniml.data.findings import Findings, Passage
+from miniml.data.label_names import alike, tell_doubtful
 from miniml.data.pool import Ints, Pool
 from miniml.errors import InputError
 from miniml.settings import DataSettings
 from miniml.task import Task
+from miniml.wording import listed, shown
 
 # Parts of the range of a regression's numbers, each of which every split is to have its share of.
 MOST_RANGES, ROWS_PER_RANGE = 10, 20
@@ -100,7 +102,7 @@ class Classes:
         present = set(codes.tolist())
         return next(
             (
-                f"class {name!r}"
+                f"class {shown(name)}"
                 for name, code in zip(self.names, self.codes, strict=True)
                 if code not in present
             ),
@@ -137,7 +139,7 @@ class LabelSets:
     def lacking(self, codes: Codes) -> str | None:
         present = {number for code in set(codes.tolist()) for number in self.numbers[code]}
         missing = set(range(len(self.names))) - present
-        return f"label {self.names[min(missing)]!r}" if missing else None
+        return f"label {shown(self.names[min(missing)])}" if missing else None
 
 
 @dataclass(frozen=True)
@@ -174,13 +176,15 @@ class Numbers:
 def _find_classes(pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> Classes:
     counts = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values))
     present = [code for code in range(len(pool.label_values)) if counts[code]]
+    rows_of = {pool.label_values[code]: int(counts[code]) for code in present}
+    tell_doubtful(pool, kept, findings)
     rare = [code for code in present if counts[code] < settings.min_rows_per_class]
     if len(present) < 2:
         raise _too_few([pool.label_values[code] for code in present], settings)
     for code in sorted(rare, key=lambda code: sorting_key(pool.label_values[code])):
         value = pool.label_values[code]
         if not settings.drop_rare_classes:
-            raise _too_rare("class", value, int(counts[code]), int(counts.sum()), settings)
+            raise _too_rare("class", value, rows_of, int(counts.sum()), settings)
         kept[kept & (pool.facts.label == code)] = False
         _tell_rare(value, int(counts[code]), findings)
     code_of = {pool.label_values[code]: code for code in present if code not in rare}
@@ -191,19 +195,16 @@ def _find_classes(pool: Pool, kept: Mask, settings: DataSettings, findings: Find
 
 
 def _find_label_sets(pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> LabelSets:
+    tell_doubtful(pool, kept, findings)
     while True:  # With the rows of a rare label go labels of others, which then may be rare.
-        sets = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values))
-        counts: Counter[Any] = Counter()
-        for labels, rows in zip(pool.label_values, sets.tolist(), strict=True):
-            counts.update(dict.fromkeys(labels, rows))
-        counts = +counts
+        counts = _rows_of_labels(pool, kept)
         if len(counts) < 2:
             raise _too_few(list(counts), settings)
         rarest = min(counts, key=lambda label: (counts[label], sorting_key(label)))
         if counts[rarest] >= settings.min_rows_per_class:
             break
         if not settings.drop_rare_classes:
-            raise _too_rare("label", rarest, counts[rarest], int(sets.sum()), settings)
+            raise _too_rare("label", rarest, counts, int(kept.sum()), settings)
         having = [rarest in labels for labels in pool.label_values]
         kept[kept & np.array(having)[pool.facts.label]] = False
         _tell_rare(rarest, counts[rarest], findings)
@@ -216,6 +217,15 @@ def _find_label_sets(pool: Pool, kept: Mask, settings: DataSettings, findings: F
         numbers,
         np.array([min(having, key=rows_of.__getitem__, default=len(values)) for having in numbers]),
     )
+
+
+def _rows_of_labels(pool: Pool, kept: Mask) -> Counter[Any]:
+    """How many rows have each label, of those that some row has."""
+    sets = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values))
+    counts: Counter[Any] = Counter()
+    for labels, rows in zip(pool.label_values, sets.tolist(), strict=True):
+        counts.update(dict.fromkeys(labels, rows))
+    return +counts
 
 
 def _find_numbers(pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> Numbers:
@@ -248,10 +258,12 @@ def numbers_of(pool: Pool, rows: Mask) -> dict[str, float]:
     }
 
 
-def _too_rare(kind: str, value: Any, rows: int, total: int, settings: DataSettings) -> InputError:
+def _too_rare(
+    kind: str, value: Any, rows_of: Mapping[Any, int], total: int, settings: DataSettings
+) -> InputError:
     return InputError(
-        f"{kind} {value!r} has {rows} rows of {total:,}, too few to split: it needs "
-        f"{settings.min_rows_per_class} of distinct texts (min_rows_per_class). Collect more, set "
+        f"{kind} {shown(value)} has {rows_of[value]} rows of {total:,}{alike(value, rows_of)}, too few to split: it "
+        f"needs {settings.min_rows_per_class} of distinct texts (min_rows_per_class). Collect more, set "
         f"drop_rare_classes=True, or, if column {settings.label_column!r} holds no classes, set label_column."
     )
 
@@ -262,7 +274,7 @@ def _tell_rare(value: Any, rows: int, findings: Findings) -> None:
 
 
 def _too_few(values: list[Any], settings: DataSettings) -> InputError:
-    left = f"one class only ({values[0]!r})" if values else "no class left"
+    left = f"one class only ({shown(values[0])})" if values else "no class left"
     return InputError(
         f"column {settings.label_column!r} has {left}; a classifier needs 2 or more. Set label_column, or check "
         f"row_filter and min_rows_per_class."
@@ -280,7 +292,7 @@ def _names(values: list[Any], settings: DataSettings) -> list[str]:
     if len(names) != len(values) or len(set(names)) != len(names) or not all(names):
         raise InputError(
             f"label_names {settings.label_names!r} names {len(names)} classes; column {settings.label_column!r} "
-            f"has {len(values)}: {', '.join(map(str, values))}. Give one distinct name for each, in this order."
+            f"has {len(values)}: {listed(map(str, values))}. Give one distinct name for each, in this order."
         )
     return names
 

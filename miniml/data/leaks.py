@@ -10,14 +10,22 @@ import numpy as np
 
 from miniml.data.duplicates import Mask, place
 from miniml.data.findings import MOST_EXAMPLES, Findings, Passage
+from miniml.data.labels import Labels
 from miniml.data.near_duplicates import Pairs, find_pairs
 from miniml.data.pool import Ints, Pool
-from miniml.data.splitting import OUT, Assignment
+from miniml.data.splitting import OUT, Assignment, first_lack
+from miniml.errors import InputError
 from miniml.settings import DataSettings
 
 
-def drop_leaks(pool: Pool, assignment: Assignment, settings: DataSettings, findings: Findings) -> None:
-    """Takes rows out of `assignment` that nearly repeat a row of a later split: train < validation < test."""
+def drop_leaks(
+    pool: Pool, assignment: Assignment, labels: Labels, settings: DataSettings, findings: Findings
+) -> None:
+    """Takes rows out of `assignment` that nearly repeat a row of a later split: train < validation < test.
+
+    Raises:
+        InputError: that leaves a split without a row, or without one of a class that it needs.
+    """
     if settings.near_duplicates == "off":
         return
     rows = np.flatnonzero(assignment != OUT)
@@ -41,6 +49,11 @@ def drop_leaks(pool: Pool, assignment: Assignment, settings: DataSettings, findi
     _show(pool, pairs, unlike, "near_duplicate_conflict", findings)
     if settings.near_duplicates == "drop":
         assignment[leaking] = OUT
+    if lack := first_lack(pool, assignment, labels):
+        raise InputError(
+            f"{lack.words} left: {len(leaking):,} rows had a near-duplicate in a later split. Raise "
+            f"near_duplicate_threshold (now {settings.near_duplicate_threshold:g}), or set near_duplicates to report."
+        )
 
 
 def _show(pool: Pool, pairs: Pairs, which: Mask, check: str, findings: Findings) -> None:

@@ -28,7 +28,12 @@ class Facts:
     digest: np.ndarray[Any, np.dtype[np.uint64]]
     """(rows, 2): 128 bits of BLAKE2b of the text, all white space alike."""
     group: np.ndarray[Any, np.dtype[np.uint64]] | None
-    """A hash of the group that it belongs to, where groups were asked for."""
+    """A hash of the group that it belongs to, or of its own text where it has none, if groups were asked for."""
+
+    @property
+    def text_hash(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """64 bits of the digest, by which rows are put into a random order."""
+        return self.digest[:, 0]
 
     def __len__(self) -> int:
         return len(self.split)

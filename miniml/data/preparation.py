@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 
 from miniml import tables
-from miniml.data import duplicates, labels, leaks, reading, splitting, writing
+from miniml.data import duplicates, label_names, labels, leaks, reading, splitting, writing
 from miniml.data.findings import CHECKS, Findings
 from miniml.data.summary import SPLITS, DatasetSummary
 from miniml.data.texts import CLEANING
@@ -19,6 +19,7 @@ from miniml.progress import note
 from miniml.settings import DataSettings
 from miniml.sources import HubId, locate
 from miniml.task import Task
+from miniml.wording import MOST
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,12 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
         note(f"reading {settings.dataset_id}")
         source_tables, source = tables.read(settings.dataset_id, scratch)
         pool = reading.read_rows(source_tables, settings, findings, scratch)
+        pool = label_names.with_one_spelling(pool, findings)
         kept = np.ones(len(pool.facts), bool)
         duplicates.drop_duplicates(pool, kept, settings, findings)
         classes = labels.find_labels(pool, kept, settings, findings)
         assignment = splitting.split_rows(pool, kept, classes, settings, findings)
-        leaks.drop_leaks(pool, assignment, settings, findings)
-        splitting.require_every_class(
-            pool, assignment, classes, settings, findings.dropped.get("near_duplicate", 0)
-        )
+        leaks.drop_leaks(pool, assignment, classes, settings, findings)
         with written_whole(dataset_dir) as folder:
             written = writing.write_splits(pool, assignment, classes, settings.seed, scratch, folder)
             summary = DatasetSummary(
@@ -69,6 +68,7 @@ def prepare(settings: DataSettings, dataset_dir: Path, report: ReportRequest | N
                 settings=asdict(settings),
                 hub_id=_hub_id(settings.dataset_id),
                 rows_read=pool.rows_read,
+                not_drawn=pool.rows_read - sum(written.rows.values()) - findings.dropped.total(),
                 found=dict(findings.found),
                 dropped=dict(findings.dropped),
                 cleaned=dict(findings.cleaned),
@@ -105,8 +105,10 @@ def _tell(summary: DatasetSummary) -> None:
         note(f"{taken:,} of {usable:,} rows were drawn ({limit}); max_rows=0 takes all")
     if summary.dropped:
         note("left out: " + _told(summary.dropped))
-    if summary.cleaned:
-        changed = (f"{CLEANING[check][0]} {count:,}" for check, count in summary.cleaned.items())
+    changed = [
+        f"{CLEANING[check][0]} {count:,}" for check, count in summary.cleaned.items() if check in CLEANING
+    ]
+    if changed:
         note("texts changed: " + ", ".join(changed))
     remaining = {check: left for check in CHECKS if (left := summary.remaining(check))}
     if remaining:
@@ -118,7 +120,8 @@ def _told_labels(summary: DatasetSummary) -> str:
         of = summary.numbers
         return f"numbers from {of['least']:g} to {of['most']:g}, {of['mean']:.4g} on average"
     kind = "classes" if summary.task == Task.SINGLE_LABEL else "labels, of which a text may have several"
-    return f"{len(summary.labels)} {kind}: {', '.join(summary.labels[:6])}"
+    first = ", ".join(label[:MOST] for label in summary.labels[:6])
+    return f"{len(summary.labels)} {kind}: {first}"
 
 
 def _told(counts: dict[str, int]) -> str:

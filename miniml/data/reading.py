@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from miniml.data.columns import RowFilter, dictionary, named
 from miniml.data.digests import NOTHING, digests
 from miniml.data.encoding import encoder_of, task_of, unlabelled
 from miniml.data.findings import Findings, Passage
+from miniml.data.groups import group_hashes
 from miniml.data.pool import Facts, Pool
 from miniml.data.summary import SPLITS
 from miniml.data.texts import Bytes
@@ -202,7 +202,7 @@ class _Reading:
         self._label.parts.append(codes[keep])
         self._digest.parts.append(of_texts[keep])
         if settings.group_column:
-            self._group.parts.append(_group_hashes(batch.column(settings.group_column))[keep])
+            self._group.parts.append(group_hashes(batch.column(settings.group_column), of_texts)[keep])
         arrays = [column.filter(pa.array(keep))]
         for name in settings.carried_columns:
             arrays.append(_carried(batch.column(name), table.features[name]).filter(pa.array(keep)))
@@ -300,15 +300,3 @@ def _carried(column: pa.Array, feature: Any) -> pa.StringArray:
     values = [named(value, feature) for value in encoded.dictionary.to_pylist()]
     words = pa.array(["" if value is None else str(value) for value in values], pa.string())
     return words.take(encoded.indices).fill_null("")
-
-
-def _group_hashes(column: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """64 bits for each row's group; rows without a group make one together."""
-    encoded = dictionary(column)
-    hashes = [
-        int.from_bytes(hashlib.blake2b(repr(value).encode(), digest_size=8).digest(), "little")
-        for value in [*encoded.dictionary.to_pylist(), None]
-    ]
-    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    of_rows: np.ndarray[Any, np.dtype[np.uint64]] = np.array(hashes, np.uint64)[indices]
-    return of_rows

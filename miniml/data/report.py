@@ -15,7 +15,7 @@ from miniml.data.encoding import Codes
 from miniml.data.findings import CHECKS, Example, Findings
 from miniml.data.preparation import ReportRequest
 from miniml.data.summary import SPLITS, DatasetSummary
-from miniml.data.texts import CLEANING, CONTROL
+from miniml.data.texts import CLEANING
 from miniml.data.tokens import Lengths
 from miniml.drawing import ACCENT, INK, MUTED, SECOND, shortened, svg, template
 from miniml.task import Task
@@ -26,6 +26,8 @@ _LABELS: dict[Task, tuple[str, Callable[[DatasetSummary], str]]] = {
     Task.REGRESSION: ("Numbers, mean", lambda summary: f"{summary.numbers['mean']:.4g}"),
 }
 """What the labels are called, and the one figure of them that stands above all."""
+
+_INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 # More make the bars too thin to read; the largest are drawn, the rest is told in words.
 MOST_CLASSES_DRAWN = 20
@@ -112,7 +114,7 @@ def _parts(example: Example) -> list[list[_Part]]:
 
 def _visible(text: str) -> str:
     """Control characters as the pictures that Unicode has for them, the later ones by number."""
-    return CONTROL.sub(
+    return _INVISIBLE.sub(
         lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else f"\\x{ord(found[0]):02x}", text
     )
 

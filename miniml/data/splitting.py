@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from miniml.data.duplicates import Mask, place
 from miniml.data.findings import Findings, Passage
 from miniml.data.labels import Labels
 from miniml.data.pool import Ints, Pool
-from miniml.data.randomness import keys, shuffled
+from miniml.data.randomness import shuffled
 from miniml.data.summary import SPLITS
 from miniml.errors import InputError
+from miniml.progress import note
 from miniml.settings import DataSettings
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
@@ -28,8 +30,11 @@ def split_rows(
 ) -> Assignment:
     """Puts every row that is `kept` into a split, or leaves it out where `max_rows` is reached.
 
+    Which split a row comes into is decided by a hash of its text, or of its group: a source that grows, or comes in
+    another order, keeps its test, but for the few rows at the edge of their class's share.
+
     Raises:
-        InputError: there are fewer groups than splits.
+        InputError: there are fewer groups than splits, or a split lacks rows (see `first_lack`).
     """
     cutter = _Cutter(pool, labels, settings)
     parts = {
@@ -42,56 +47,84 @@ def split_rows(
         _keep_groups_apart(pool, parts, findings)
     if settings.max_rows:
         _bound(parts, cutter, labels, settings)
-    if TEST not in parts:
-        share = round(settings.train_test_split_ratio * len(parts[TRAIN]))
-        parts[TEST], parts[TRAIN] = cutter.cut(parts[TRAIN], share, "test")
-    if VALIDATION not in parts:
-        share = round(settings.validation_split_ratio * len(parts[TRAIN]))
-        parts[VALIDATION], parts[TRAIN] = cutter.cut(parts[TRAIN], share, "validation")
+    for number, share in (
+        (TEST, settings.train_test_split_ratio),
+        (VALIDATION, settings.validation_split_ratio),
+    ):
+        if number not in parts:
+            to_come = len(SPLITS) - len(parts)  # Training among them.
+            wanted = share * len(parts[TRAIN])
+            parts[number], parts[TRAIN] = cutter.cut(parts[TRAIN], share, SPLITS[number], to_come)
+            if settings.group_column and abs(len(parts[number]) - wanted) > max(1.0, wanted / 2):
+                note(
+                    f"{SPLITS[number]} has {len(parts[number]):,} rows, and {wanted:,.0f} were asked for: the groups "
+                    f"of column {settings.group_column!r} are too large to come nearer"
+                )
     assignment = np.full(len(pool.facts), OUT, np.int8)
     for number, rows in parts.items():
         assignment[rows] = number
+    if lack := first_lack(pool, assignment, labels):
+        raise InputError(f"{lack.words}: {_reason(lack, pool, kept, labels, settings, findings)}")
     return assignment
 
 
 def _bound(parts: dict[int, Ints], cutter: _Cutter, labels: Labels, settings: DataSettings) -> None:
     """Draws `max_rows` of all parts together, those that the source holds out in the shares that they would be cut."""
     left = settings.max_rows
-    for number, share, purpose in (
-        (TEST, settings.train_test_split_ratio, "test rows"),
-        (VALIDATION, settings.validation_split_ratio, "validation rows"),
+    # Every part is to have a row of every class, where `max_rows` is enough for that.
+    floor = min(labels.strata, left // len(SPLITS))
+    for number, share, to_come in (
+        (TEST, settings.train_test_split_ratio, 2),
+        (VALIDATION, settings.validation_split_ratio, 1),
     ):
         if number in parts:
-            most = max(round(left * share), labels.strata)
-            parts[number], _ = cutter.draw(parts[number], most, purpose)
+            most = min(max(round(left * share), floor), left - to_come * floor)
+            parts[number] = cutter.draw(parts[number], most, f"{SPLITS[number]} rows")
             left -= len(parts[number])
     # Of every class, one row for each part that is yet to be cut out, and one to learn from.
-    least = len({TRAIN, VALIDATION, TEST} - parts.keys()) + 1
-    parts[TRAIN], _ = cutter.draw(parts[TRAIN], left, "rows", least if least * labels.strata <= left else 1)
+    parts[TRAIN] = cutter.draw(parts[TRAIN], left, "rows", least=len(SPLITS) - len(parts) + 1)
 
 
-def require_every_class(
-    pool: Pool, assignment: Assignment, labels: Labels, settings: DataSettings, leaked: int
-) -> None:
-    """Fails where training or the test has no row of some class, `leaked` rows having left as near-duplicates.
+@dataclass(frozen=True)
+class Lack:
+    """What a split needs and has not."""
 
-    Raises:
-        InputError: it names the class and the split.
-    """
-    for number in (TRAIN, TEST):
+    split: int
+    words: str
+
+
+def first_lack(pool: Pool, assignment: Assignment, labels: Labels) -> Lack | None:
+    """The first split without a row, or, of training and the test, without a row of some class."""
+    for number, split in enumerate(SPLITS):
         codes = pool.facts.label[assignment == number]
-        lacking = labels.lacking(codes)
-        if lacking and leaked:
-            raise InputError(
-                f"{lacking} has no row left in the {SPLITS[number]} part of {len(codes):,} rows: "
-                f"{leaked:,} rows had a near-duplicate in a later split. Raise near_duplicate_threshold (now "
-                f"{settings.near_duplicate_threshold:g}), or set near_duplicates to report."
-            )
-        if lacking:
-            raise InputError(
-                f"{lacking} has no row in the {SPLITS[number]} part of {len(codes):,} rows: it is too small "
-                f"to split. Raise max_rows (now {settings.max_rows}), collect more of it, or remove the class."
-            )
+        if not len(codes):
+            return Lack(number, f"the {split} part has no row")
+        if number != VALIDATION and (lacking := labels.lacking(codes)):
+            return Lack(number, f"{lacking} has no row in the {split} part of {len(codes):,} rows")
+    return None
+
+
+def _reason(
+    lack: Lack, pool: Pool, kept: Mask, labels: Labels, settings: DataSettings, findings: Findings
+) -> str:
+    """Why a split came to lack something, and what to do."""
+    own = pool.facts.split == lack.split
+    if own.any() and labels.lacking(pool.facts.label[own & kept]):
+        split = SPLITS[lack.split]
+        otherwise = ", or take that split out, and one is cut from training" if lack.split != TRAIN else ""
+        return (
+            f"the source's own {split} split brings none that is not left out as a duplicate. "
+            f"Add some there{otherwise}."
+        )
+    if shared := findings.dropped.get("shared_group", 0):
+        return (
+            f"{shared:,} rows were left out whose group a later split has too. Set another group_column (now "
+            f"{settings.group_column!r}), or none."
+        )
+    larger = f"Raise max_rows (now {settings.max_rows}), or collect" if settings.max_rows else "Collect"
+    if settings.group_column:
+        return f"its groups are too few or too large to split. {larger} more, or set another group_column, or none."
+    return f"there are too few rows to split. {larger} more."
 
 
 def _require_groups(pool: Pool, kept: Mask, settings: DataSettings) -> None:
@@ -126,44 +159,92 @@ class _Cutter:
         self._facts, self._seed = pool.facts, settings.seed
         self._strata, self._stratum = labels.strata, labels.strata_of(pool.facts.label)
 
-    def draw(self, rows: Ints, size: int, purpose: str, least: int = 1) -> tuple[Ints, Ints]:
-        """About `size` rows, every class in proportion with `least` rows where it has them; the others come second."""
-        if size >= len(rows):
-            return rows, rows[:0]
-        members = [rows[self._stratum[rows] == number] for number in range(self._strata)]
-        in_proportion = [round(len(each) * size / len(rows)) for each in members]
-        sizes = np.array(
-            [min(len(each), max(least, share)) for each, share in zip(members, in_proportion, strict=True)]
-        )
-        # What rare classes are given above their share, the largest ones go without.
-        while least > 1 and sizes.sum() > sum(in_proportion) and sizes.max() > least:
-            sizes = np.minimum(sizes, sizes.max() - 1)
-        drawn = [
-            shuffled(each, self._seed, purpose)[:count]
-            for each, count in zip(members, sizes.tolist(), strict=True)
-        ]
-        chosen = np.sort(np.concatenate(drawn))
+    def draw(self, rows: Ints, size: int, purpose: str, least: int = 1) -> Ints:
+        """`size` of the rows, or all, every class in proportion, with `least` rows of it where that can be had."""
+        counts = np.bincount(self._stratum[rows], minlength=self._strata)
+        return self._drawn(rows, _apportioned(counts, size, min(least, size // self._strata)), purpose)
+
+    def cut(self, rows: Ints, share: float, purpose: str, to_come: int) -> tuple[Ints, Ints]:
+        """A share of the rows, or of the groups where there are some, every class in proportion; the others second.
+
+        Of every class stays what `to_come` parts and the smallest share need: a row, or a group, each.
+        """
+        if self._facts.group is not None:
+            return self._cut_groups(rows, share, purpose, to_come)
+        counts = np.bincount(self._stratum[rows], minlength=self._strata)
+        most = counts - _left_over(counts, to_come)
+        in_proportion = np.round(counts * round(share * len(rows)) / max(1, len(rows))).astype(np.int64)
+        sizes = np.clip(in_proportion, np.minimum(1, most), most)
+        chosen = self._drawn(rows, sizes, purpose)
         return chosen, np.setdiff1d(rows, chosen, assume_unique=True)
 
-    def cut(self, rows: Ints, size: int, purpose: str) -> tuple[Ints, Ints]:
-        """The same by whole groups, where there are groups."""
-        if self._facts.group is None:
-            return self.draw(rows, size, purpose)
+    def _drawn(self, rows: Ints, sizes: Ints, purpose: str) -> Ints:
+        """As many rows of each class as `sizes` says, in the order of the source."""
+        order = shuffled(rows, self._facts.text_hash, self._seed, purpose)
+        numbers = self._stratum[order]
+        return np.sort(
+            np.concatenate([order[numbers == number][:size] for number, size in enumerate(sizes.tolist())])
+        )
+
+    def _cut_groups(self, rows: Ints, share: float, purpose: str, to_come: int) -> tuple[Ints, Ints]:
+        assert self._facts.group is not None
         groups, group_of = np.unique(self._facts.group[rows], return_inverse=True)
         sizes = np.bincount(group_of)
         main = _main_stratum(group_of, self._stratum[rows], self._strata)
-        order = np.argsort(keys(np.arange(len(groups)), self._seed, purpose), kind="stable")
+        order = shuffled(np.arange(len(groups)), groups, self._seed, purpose)
         chosen = np.zeros(len(groups), bool)
         for number in range(self._strata):
             members = order[main[order] == number]
-            wanted = sizes[members].sum() * size / max(1, len(rows))
-            # As many groups as come nearest to the share, but never all of what there is.
-            nearest = int(np.argmin(np.abs(np.append(0, sizes[members].cumsum()) - wanted)))
-            chosen[members[: min(nearest, len(members) - 1)]] = True
-        if not chosen.any():
-            chosen[order[0]] = True
+            most = len(members) - int(_left_over(np.array(len(members)), to_come))
+            chosen[members[_filling(sizes[members], share * sizes[members].sum(), most)]] = True
+        if not chosen.any() and len(groups) > to_come:
+            chosen[order[sizes[order].argmin()]] = True
         drawn = chosen[group_of]
         return rows[drawn], rows[~drawn]
+
+
+def _left_over(counts: Ints, to_come: int) -> Ints:
+    """Of so many rows or groups of each class, those that must stay for `to_come` parts; the last one in any case."""
+    stay: Ints = np.minimum(counts, np.clip(counts - 1, 1, to_come))
+    return stay
+
+
+def _apportioned(counts: Ints, size: int, least: int) -> Ints:
+    """How many of the `counts` rows of each class to take: `size` together, or all there are, in proportion.
+
+    What proportion leaves open goes to the largest fractions. A class of which there are `least` rows gets them, for
+    which the largest ones go without; `size` must be enough for that.
+    """
+    size = min(size, int(counts.sum()))
+    exact = counts * size / max(1, counts.sum())
+    sizes: Ints = np.floor(exact).astype(np.int64)
+    sizes[np.argsort(sizes - exact, kind="stable")[: size - sizes.sum()]] += 1
+    sizes = np.maximum(sizes, np.minimum(least, counts))
+    while sizes.sum() > size:
+        sizes[sizes.argmax()] -= 1
+    return sizes
+
+
+def _filling(sizes: Ints, wanted: float, most: int) -> list[int]:
+    """The numbers of groups that come to about `wanted` rows, `most` of them at most.
+
+    They are taken in their order, and one that is larger than what is wanting is passed over. What no group fits into
+    is given to the smallest of the others, where that comes nearer.
+    """
+    taken: list[int] = []
+    passed: list[int] = []
+    for number, size in enumerate(sizes.tolist()):
+        if wanted < 0.5 or len(taken) == most:
+            return taken
+        if size <= wanted:
+            taken.append(number)
+            wanted -= size
+        else:
+            passed.append(number)
+    smallest = min(passed, key=sizes.__getitem__, default=None)
+    if smallest is not None and len(taken) < most and sizes[smallest] < 2 * wanted:
+        taken.append(smallest)
+    return taken
 
 
 def _main_stratum(group_of: Ints, numbers: Ints, strata: int) -> Ints:

@@ -15,6 +15,9 @@ from miniml.task import Task
 
 SUMMARY_NAME = "dataset.json"
 SPLITS = ("train", "validation", "test")
+GROUP = "group"
+"""The column (int64) of a prepared dataset that tells the group of each row, one number a group, where `group_column`
+was given: whoever draws or exchanges rows must do so by whole groups. There is none otherwise."""
 
 datasets.disable_progress_bars()
 
@@ -41,12 +44,14 @@ class DatasetSummary:
     """Of all labels of a regression: least, median, mean, most, deviation (the standard one)."""
     rows_read: int = 0
     """Of the source, those that `row_filter` let through."""
+    not_drawn: int = 0
+    """Usable rows that `max_rows` left out."""
     found: dict[str, int] = field(default_factory=dict)
     """How many rows each check took exception to (see `miniml.data.findings`)."""
     dropped: dict[str, int] = field(default_factory=dict)
     """How many rows were left out, by reason."""
     cleaned: dict[str, int] = field(default_factory=dict)
-    """How many texts each cleaning step changed."""
+    """How many texts each cleaning step changed, and how many labels were spelt as others are (label_spelling)."""
 
     lengths: dict[str, float] = field(default_factory=dict)
     """In `length_unit`, of a sample: median, percentile_95, longest, and the shares texts_cut and tokens_cut
@@ -56,11 +61,6 @@ class DatasetSummary:
     def remaining(self, check: str) -> int:
         """Rows that a check took exception to and that were neither left out nor mended."""
         return self.found.get(check, 0) - self.dropped.get(check, 0) - self.cleaned.get(check, 0)
-
-    @property
-    def not_drawn(self) -> int:
-        """Usable rows that `max_rows` left out."""
-        return max(0, self.rows_read - sum(self.rows.values()) - sum(self.dropped.values()))
 
     def save(self, folder: Path) -> None:
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"

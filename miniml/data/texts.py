@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from ftfy import fix_encoding
 from ftfy.badness import is_bad
+from ftfy.fixes import fix_c1_controls
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -23,8 +24,10 @@ _ELEMENTS = (
 )
 HTML_TAG = re.compile(rf"</?(?:{_ELEMENTS})(?:\s[^<>]*)?/?>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 HTML_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[\da-f]{1,6}|[a-z]\w{1,31});", re.IGNORECASE)
-# All but tab, line feed and carriage return.
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+# All but tab, line feed, carriage return, and those of the next line.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x81\x8d\x8f\x90\x9d]")
+# Where Windows-1252 has dashes, quotation marks and the like, Latin-1 has control characters that nobody writes.
+_WINDOWS = re.compile(r"[\x80\x82-\x8c\x8e\x91-\x9c\x9e\x9f]")
 # A byte that begins a character of UTF-8 and one that goes on with it, both read as Latin-1 or Windows-1252.
 # ftfy, which decides, takes 0.2 ms for a review; this finds those worth it.
 _MOJIBAKE_HINT = re.compile(
@@ -88,15 +91,18 @@ def string_buffers(texts: pa.StringArray) -> tuple[np.ndarray[Any, np.dtype[np.i
 
 def faults(text: str, meaning: int) -> Iterator[tuple[str, int]]:
     """The checks that the text fails, with the number of the first character at fault."""
-    if meaning & _MARKUP and (place := _first_html(text)) is not None:
-        yield "html", place
-    if meaning & (_CONTROL | _BEYOND_ASCII) and (control := CONTROL.search(text)):
-        yield "control_characters", control.start()
-    if meaning & _BEYOND_ASCII:
-        if (hint := _MOJIBAKE_HINT.search(text)) and is_bad(text) and fix_encoding(text) != text:
+    # The encoding comes first, as what was read wrongly may be no control character.
+    rightly = text
+    if meaning & _BEYOND_ASCII and (hint := _MOJIBAKE_HINT.search(text) or _WINDOWS.search(text)):
+        rightly = rightly_read(text)
+        if rightly != text:
             yield "mojibake", hint.start()
-        if (place := text.find(REPLACEMENT)) >= 0:
-            yield "replacement_characters", place
+    if meaning & _MARKUP and (markup := _first_html(text)) is not None:
+        yield "html", markup
+    if meaning & (_CONTROL | _BEYOND_ASCII) and CONTROL.search(rightly) and (control := CONTROL.search(text)):
+        yield "control_characters", control.start()
+    if meaning & _BEYOND_ASCII and (lost := text.find(REPLACEMENT)) >= 0:
+        yield "replacement_characters", lost
 
 
 def _first_html(text: str) -> int | None:
@@ -113,6 +119,11 @@ def _entities(text: str) -> Iterator[re.Match[str]]:
             yield found
 
 
+def rightly_read(text: str) -> str:
+    """The text as it was before UTF-8, or Windows-1252, was read as another encoding."""
+    return fix_c1_controls(fix_encoding(text) if is_bad(text) else text)
+
+
 def without_html(text: str) -> str:
     """Tags become spaces, as `<br />` stands between two words; entities become what they stand for."""
     return html.unescape(HTML_TAG.sub(" ", text))
@@ -123,7 +134,7 @@ def without_control_characters(text: str) -> str:
 
 
 CLEANING = {
-    "mojibake": ("fix_encoding", fix_encoding),
+    "mojibake": ("fix_encoding", rightly_read),
     "html": ("strip_html", without_html),
     "control_characters": ("strip_control_characters", without_control_characters),
 }

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from miniml.data.labels import Labels
 from miniml.data.pool import Ints, Pool
-from miniml.data.randomness import shuffled
+from miniml.data.randomness import Hashes, shuffled
 from miniml.data.splitting import Assignment
-from miniml.data.summary import SPLITS
+from miniml.data.summary import GROUP, SPLITS
 from miniml.data.texts import string_buffers
 from miniml.task import Task
 
@@ -56,6 +56,7 @@ def write_splits(
         {
             "text": datasets.Value("string"),
             "label": labels.feature,
+            **({GROUP: datasets.Value("int64")} if pool.facts.group is not None else {}),
             **{name: datasets.Value("string") for name in carried},
         }
     )
@@ -96,7 +97,7 @@ class _Buckets:
         bucket = np.full(len(assignment), -1, np.int32)
         self._of_split: list[list[int]] = []
         for number in range(len(SPLITS)):
-            order = shuffled(np.flatnonzero(assignment == number), seed, "order")
+            order = shuffled(np.flatnonzero(assignment == number), pool.facts.text_hash, seed, "order")
             position[order] = np.arange(len(order))
             begin = sum(map(len, self._of_split))
             bucket[order] = begin + position[order] // size
@@ -112,9 +113,12 @@ class _Buckets:
                 order = order[np.searchsorted(here[order], 0) :]
                 if not len(order):
                     continue
-                labels = self._labels.column(pool.facts.label[start : start + batch.num_rows][order])
-                arranged = batch.take(pa.array(order)).add_column(1, "label", labels)
-                arranged = arranged.append_column(_POSITION, pa.array(position[start + order]))
+                rows = start + order
+                arranged = batch.take(pa.array(order))
+                if pool.facts.group is not None:
+                    arranged = arranged.add_column(1, GROUP, _group_numbers(pool.facts.group[rows]))
+                arranged = arranged.add_column(1, "label", self._labels.column(pool.facts.label[rows]))
+                arranged = arranged.append_column(_POSITION, pa.array(position[rows]))
                 numbers, begins = np.unique(here[order], return_index=True)
                 for number, begin, end in zip(
                     numbers.tolist(), begins.tolist(), [*begins[1:].tolist(), len(order)], strict=True
@@ -209,6 +213,11 @@ class _Shards:
         # By this the library tells datasets apart in its cache.
         state["_fingerprint"] = hashlib.sha256(self.digest().encode()).hexdigest()[:16]
         state_file.write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _group_numbers(hashes: Hashes) -> pa.Array:
+    """The groups as int64, none of them negative."""
+    return pa.array((hashes >> np.uint64(1)).astype(np.int64))
 
 
 def _flat(column: pa.Array) -> pa.Array:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from miniml import store
+from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.sources import s3_address
 
@@ -37,7 +38,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m miniml.store",
         description="Datasets and models in any S3 store, by name and version.",
         epilog=_ENVIRONMENT,

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.options import add_options, settings_of
 from miniml.settings import TrainingSettings
@@ -44,7 +45,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m miniml.training",
         description="Fine-tunes a pretrained encoder on a dataset that the transform stage wrote. torchrun starts it "
         "in several processes, which share each batch.",

@@ -1,0 +1,62 @@
+"""An argument parser whose errors fit on a line: what is wrong, the nearest name, and the way to help."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from miniml.wording import quoted
+
+_NO_CHOICE = re.compile(
+    r"argument (?P<what>[^:]+): invalid choice: '?(?P<word>.*?)'? \(choose from (?P<of>.+)\)"
+)
+USAGE_ERROR = 2
+"""The exit status of a command that was written wrongly, as argparse has it."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """As `argparse.ArgumentParser`, without its usage of a hundred lines before an error of one.
+
+    An option has to be written out: an abbreviation would mean another option once a new one begins like it.
+    """
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **{"allow_abbrev": False, **named})
+        # A command's parser sets this after its parent's, so that the options tell which of them read the words.
+        self.set_defaults(_parser=self)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Reads `args`, by default the command line's; an unknown word ends the program with its nearest name."""
+        options, unknown = self.parse_known_args(args, namespace)
+        parser: CommandParser = options._parser
+        del options._parser
+        if unknown:
+            parser.refuse(unknown)
+        return options
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Ends the program over words of the command line that are no options."""
+        word = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
+        options = sorted(set(re.findall(r"(?<![\w-])--[\w-]+", self.format_help())))
+        kind = "option" if word.startswith("-") else "argument"
+        self.error(f"there is no {kind} {quoted(word)}{_nearest(word, options)}")
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with `message` on one line, as argparse calls it."""
+        if found := _NO_CHOICE.fullmatch(message):
+            choices = re.findall(r"[\w.-]+", found["of"])
+            message = f"{found['what']} {quoted(found['word'])} is none of {', '.join(choices)}"
+            message += _nearest(found["word"], choices)
+        print(f"error: {message.rstrip('.')}. All there is: {self.prog} --help", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR)
+
+
+def _nearest(word: str, names: Iterable[str]) -> str:
+    # Whoever writes underscores for dashes means the same.
+    known = {name.replace("_", "-"): name for name in names}
+    found = difflib.get_close_matches(word.replace("_", "-"), known, n=1)
+    return f"; did you mean {known[found[0]]}?" if found else ""

@@ -1,0 +1,170 @@
+"""The names of labels: ways of writing one are made one, and what looks like a slip is told."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from miniml.data.duplicates import Mask
+from miniml.data.findings import Findings, Passage
+from miniml.data.pool import Pool
+from miniml.data.spelling import (
+    look,
+    parts,
+    reads_as_list,
+    reads_as_none,
+    spelled,
+    whole,
+)
+from miniml.progress import note
+from miniml.task import Task
+from miniml.wording import MOST, shown
+
+# Of a kind, in the log.
+MOST_TOLD = 3
+
+
+def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
+    """The pool with one label for each name: blanks, composed characters (NFC) and type do not make another.
+
+    Nor does the fraction of a whole number, where both 1 and 1.0 occur. Other differences, as of case, may be meant,
+    and stay.
+    """
+    if pool.task == Task.REGRESSION:
+        return pool
+    different = list(dict.fromkeys(label for labels in _sets(pool) for label in labels))
+    label_of = _labels_by_spelling(different)
+    if len(label_of) == len(different) and all(name == str(label) for name, label in label_of.items()):
+        return pool
+    place: dict[frozenset[Any], int] = {}
+    codes: list[int] = []
+    values: list[Any] = []
+    for labels in _sets(pool):
+        renamed = dict.fromkeys(label_of[str(label)] for label in labels)
+        codes.append(place.setdefault(frozenset(renamed), len(place)))
+        if codes[-1] == len(values):
+            values.append(tuple(renamed) if pool.task == Task.MULTI_LABEL else next(iter(renamed)))
+    _tell_spellings(_Rows.of(pool, np.ones(len(pool.facts), bool)), label_of, findings)
+    order = pool.label_order and list(
+        dict.fromkeys(str(label_of.get(name, spelled(name))) for name in pool.label_order)
+    )
+    label = np.array(codes, np.int32)[pool.facts.label]
+    return replace(pool, facts=replace(pool.facts, label=label), label_values=values, label_order=order)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """How many rows have which labels, by their names."""
+
+    pool: Pool
+    counts: list[int]
+    """By the pool's number of a label, or of a set of them."""
+
+    @classmethod
+    def of(cls, pool: Pool, kept: Mask) -> _Rows:
+        return cls(pool, np.bincount(pool.facts.label[kept], minlength=len(pool.label_values)).tolist())
+
+    def having(self, names: Iterable[str]) -> int:
+        """Rows with one of these labels at least."""
+        wanted = set(names)
+        return sum(
+            rows
+            for labels, rows in zip(_sets(self.pool), self.counts, strict=True)
+            if not wanted.isdisjoint(map(str, labels))
+        )
+
+    def by_name(self) -> Counter[str]:
+        """The rows of each label that some row has."""
+        found: Counter[str] = Counter()
+        for labels, rows in zip(_sets(self.pool), self.counts, strict=True):
+            for label in labels:
+                found[str(label)] += rows
+        return +found
+
+
+def _sets(pool: Pool) -> Iterator[tuple[Any, ...]]:
+    """The labels that each of the pool's numbers stands for; one, where a text has one."""
+    for labels in pool.label_values:
+        yield labels if pool.task == Task.MULTI_LABEL else (labels,)
+
+
+def _labels_by_spelling(labels: list[Any]) -> dict[str, Any]:
+    """By each spelling that occurs, the label that it stands for: the first one that is written as it should be."""
+    as_found = {str(label): label for label in reversed(labels)}
+    names = {written: spelled(written) for written in as_found}
+    shortest: dict[str, str] = {}
+    for name in sorted(names.values(), key=len):
+        shortest.setdefault(whole(name), name)
+    return {written: as_found.get(name := shortest[whole(names[written])], name) for written in names}
+
+
+def _tell_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -> None:
+    """Tells the rows whose label is written otherwise than the same label in other rows."""
+    ways: defaultdict[str, set[str]] = defaultdict(set)
+    for written, label in label_of.items():
+        ways[str(label)].add(written)
+    other = [written for name, same in ways.items() if len(same) > 1 for written in sorted(same - {name})]
+    by_name = rows.by_name()
+    _add("label_spelling", other, rows, findings, mended=True)
+    for written in other[:MOST_TOLD]:
+        note(
+            f"label {shown(written)} of {by_name[written]:,} rows is read as {shown(label_of[written])}, which other "
+            f"rows have"
+        )
+
+
+def tell_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
+    """Tells labels of the kept rows whose names look like a slip; they stay as they are."""
+    rows = _Rows.of(pool, kept)
+    by_name = rows.by_name()
+    names = list(by_name)
+    alike = [same for same in _by_look(names).values() if len(same) > 1]
+    _add("label_alike", [name for same in alike for name in same], rows, findings)
+    for same in alike[:MOST_TOLD]:
+        note(
+            f"labels {' and '.join(map(shown, same[:MOST_TOLD]))} differ by case, width or invisible characters only, "
+            f"and are kept apart; if they are one, make them one in the source"
+        )
+    empty = [name for name in names if reads_as_none(name)]
+    _add("label_none", empty, rows, findings)
+    for name in empty[:MOST_TOLD]:
+        note(
+            f"label {shown(name)} of {by_name[name]:,} rows reads like no label; if it is none, leave it empty in the "
+            f"source and set drop_unlabelled=True"
+        )
+    several = [name for name in names if reads_as_list(name) or not by_name.keys().isdisjoint(parts(name))]
+    _add("label_several", several, rows, findings)
+    for name in several[:1]:
+        note(
+            f"label {shown(name)} of {by_name[name]:,} rows reads like several labels, and is kept as one; if a text "
+            f"has several, write lists of them (JSON Lines, Parquet), or a string of them and set label_separator"
+        )
+
+
+def alike(label: Any, others: Iterable[Any]) -> str:
+    """A hint, for an error, that another label is named nearly so; "" where none is."""
+    found = next((other for other in others if other != label and look(str(other)) == look(str(label))), None)
+    return "" if found is None else f" (there is {shown(found)} too: make them one in the source)"
+
+
+def _by_look(names: Iterable[str]) -> dict[str, list[str]]:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for name in names:
+        found[look(name)].append(name)
+    return found
+
+
+def _add(check: str, names: list[str], rows: _Rows, findings: Findings, *, mended: bool = False) -> None:
+    """Counts the rows that have one of these labels, and shows the labels."""
+    if not names:
+        return
+    found, by_name = rows.having(names), rows.by_name()
+    findings.add(check, found)
+    if mended:
+        findings.cleaned[check] += found
+    for name in names:
+        findings.show(check, Passage.of(f"{by_name[name]:,} rows", shown(name), name[:MOST]))

@@ -1,0 +1,93 @@
+"""What gRPC's own tools ask any server: whether it is healthy, and which services it has."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+from grpc import StatusCode, aio
+from grpc_health.v1 import health  # type: ignore[import-untyped]
+from grpc_health.v1.health_pb2 import HealthCheckResponse  # type: ignore[import-untyped]
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+from kserve.protocol.dataplane import DataPlane
+
+from serving.interceptors import Continuation
+
+INFERENCE = "inference.GRPCInferenceService"
+HEALTHY = (health.OVERALL_HEALTH, INFERENCE)
+SECONDS_BETWEEN_LOOKS = 1.0
+STREAMS = 16
+"""Watches and reflections that may be open at a time: they last for as long as their client likes."""
+
+
+class Health:
+    """Tells over gRPC's health protocol whether every model is ready, in step with the probes over HTTP."""
+
+    def __init__(self, data_plane: DataPlane) -> None:
+        self._data_plane = data_plane
+        self._servicer = health.aio.HealthServicer()
+        self._following: asyncio.Task[None] | None = None
+
+    async def start(self, server: aio.Server) -> None:
+        """Puts the service, and reflection, on `server`, before it listens."""
+        add_HealthServicer_to_server(self._servicer, server)
+        names = (INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        await self._look()
+        self._following = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Says from now on that this server takes no calls."""
+        if self._following:
+            self._following.cancel()
+        await self._servicer.enter_graceful_shutdown()
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+            await self._look()
+
+    async def _look(self) -> None:
+        ready = await self._data_plane.ready()
+        status = HealthCheckResponse.SERVING if ready else HealthCheckResponse.NOT_SERVING
+        for name in HEALTHY:
+            await self._servicer.set(name, status)
+
+
+class Streams(aio.ServerInterceptor):  # type: ignore[misc]
+    """Lets few calls at a time be streams."""
+
+    def __init__(self) -> None:
+        self._open = 0
+
+    async def intercept_service(
+        self, continuation: Continuation, call: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
+        handler = await continuation(call)
+        if handler is None or not handler.response_streaming:
+            return handler
+        serve = handler.stream_stream or handler.unary_stream
+
+        async def answer(asked: Any, context: aio.ServicerContext) -> None:
+            if self._open >= STREAMS:
+                await context.abort(StatusCode.RESOURCE_EXHAUSTED, "too many streams are open.")
+            self._open += 1
+            context.add_done_callback(self._end)
+            replies = serve(asked, context)
+            if hasattr(replies, "__aiter__"):
+                async for reply in replies:
+                    await context.write(reply)
+            else:
+                await replies
+
+        kind = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
+        return kind(answer, handler.request_deserializer, handler.response_serializer)
+
+    def _end(self, _: aio.ServicerContext) -> None:
+        self._open -= 1
