@@ -7,7 +7,6 @@ is served, down to its tokenizer, its truncation and its label names.
 from __future__ import annotations
 
 import copy
-import json
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -27,6 +25,7 @@ from miniml.errors import InputError, ModelFolderError
 from miniml.heads import Head, Prediction
 from miniml.heads import Outputs as Probabilities
 from miniml.manifest import Manifest, verify
+from miniml.model_files import in_a_line, trouble_with, trouble_with_tokenizer
 
 __all__ = [
     "Classifier",
@@ -75,23 +74,22 @@ class Classifier:
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model = AutoModelForSequenceClassification.from_pretrained(
+            model, found = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # Those are named below.
                 dtype=torch.float32,
+                output_loading_info=True,
             )
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise _refused(
-                folder, f"it does not load as a text classifier ({' '.join(str(error).split())})"
-            ) from error
-        # Without its files transformers makes up a tokenizer that knows no word; some kinds need none.
-        files = tokenizer.vocab_files_names.values()
-        if files and not any((folder / name).is_file() for name in files):
-            raise _refused(
-                folder, f"{' or '.join(sorted(files, reverse=True))} is missing, which the tokenizer needs"
-            )
+        except Exception as error:  # libraries raise anything where a file is not what they expect
+            raise _refused(folder, f"it does not load as a text classifier ({in_a_line(error)})") from error
+        if trouble := trouble_with_tokenizer(tokenizer, folder):
+            raise _refused(folder, trouble.what)
+        mismatched = {name for name, *_ in found["mismatched_keys"]}
+        if astray := sorted({*found["missing_keys"], *found["unexpected_keys"], *mismatched}):
+            raise _refused(folder, f"its weights are not those of its config.json ({astray[0]})")
         head = heads.read(model.config, calibration.read(folder))
         engine = TorchEngine(REFERENCE, model.to(device).eval())
         return cls(engine, tokenizer, head, manifest)
@@ -201,25 +199,42 @@ class Classifier:
         return self.head.scaled(self.engine(*padded(self._tokenizer, batch)))
 
     def made_up(self, *lengths: int) -> list[TokenIds]:
-        """Random words as `encode` gives them, of `lengths` tokens each, or the maximal length where that is less."""
-        draw = random.Random(0)  # noqa: S311  # the same words each time
-        ordinary = sorted(set(range(len(self._tokenizer))) - set(self._tokenizer.all_special_ids))
-        words = self._tokenizer.decode(draw.choices(ordinary, k=self.max_length))
-        (ids,) = self.encode([words])
-        # The last token stays: most models end on a special one.
-        return [np.append(ids[: length - 1], ids[-1]) if length < len(ids) else ids for length in lengths]
+        """Random words; see `made_up`."""
+        return made_up(self._tokenizer, *lengths)
+
+
+def made_up(tokenizer: Any, *lengths: int) -> list[TokenIds]:
+    """Random words as `encode` gives them, of `lengths` tokens each, as far as the maximal length goes."""
+    draw = random.Random(0)  # noqa: S311  # the same words each time
+    every = range(len(tokenizer))
+    special = set(tokenizer.all_special_ids)
+    ordinary = [number for number in every if number not in special] or every
+    (empty,) = encode(tokenizer, [""])
+    begin, end = empty[:-1], empty[-1:]  # what stands around a text
+    limits = [min(length, int(tokenizer.model_max_length)) - len(empty) for length in lengths]
+    words = [np.array(draw.choices(ordinary, k=max(0, limit)), dtype=np.int64) for limit in limits]
+    return [np.concatenate([begin, body, end]) for body in words]
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[TokenIds]:
-    """Each text's tokens, shape [tokens], cut to the maximal length of `tokenizer`, which has truncated before."""
+    """Each text's tokens, shape [tokens], cut to the maximal length of `tokenizer`, which has truncated before.
+
+    There is one at least: a text in which the tokenizer finds nothing is read as one special token.
+    """
     if not texts:
         return []
     if tokenizer.is_fast:
         # What transformers calls too, without what it would make of it: offsets, and copies into lists.
-        encodings = tokenizer.backend_tokenizer.encode_batch_fast(list(texts))
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
-    encoded = tokenizer(list(texts), truncation=True, return_attention_mask=False)
-    return [np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]]
+        found = [one.ids for one in tokenizer.backend_tokenizer.encode_batch_fast(list(texts))]
+    else:
+        found = tokenizer(list(texts), truncation=True, return_attention_mask=False)["input_ids"]
+    return [np.array(ids or [_nothing(tokenizer)], dtype=np.int64) for ids in found]
+
+
+def _nothing(tokenizer: Any) -> int:
+    """The token that stands for a text without any: where texts end or begin, or else what fills up a batch."""
+    special = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id)
+    return next(int(number) for number in special if number is not None)
 
 
 def logits_of(
@@ -255,24 +270,11 @@ def _require_files(folder: Path) -> None:
     """Names what is wrong with a file, where transformers names a class, or makes up what is missing."""
     if pickles := sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES):
         raise _refused(folder, f"{pickles[0]} is a pickle, which can run code. Keep safetensors only")
-    weights = sorted(folder.glob("*.safetensors"))
-    for name, present in (
-        ("config.json", (folder / "config.json").is_file()),
-        ("model.safetensors", weights),
-    ):
-        if not present:
+    for name, pattern in (("config.json", "config.json"), ("model.safetensors", "*.safetensors")):
+        if not any(folder.glob(pattern)):
             raise _refused(folder, f"{name} is missing")
-    for path in folder.glob("*.json"):
-        try:
-            json.loads(path.read_bytes())
-        except ValueError as error:
-            raise _refused(folder, f"{path.name} is not JSON ({error})") from error
-    for path in weights:
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise _refused(folder, f"{path.name} cannot be read ({error})") from error
+    if trouble := trouble_with(folder):
+        raise _refused(folder, trouble.what)
 
 
 def _refused(folder: Path, reason: str) -> ModelFolderError:

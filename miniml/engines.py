@@ -22,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from miniml.model_files import in_a_line
 from miniml.processor import has_bf16
+from miniml.rows_apart import is_run_apart, logits_of_rows
 
 TokenIds = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
@@ -54,10 +56,12 @@ class TorchEngine:
     def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
         device = self.model.device
         with torch.inference_mode():
-            logits: torch.Tensor = self.model(
-                input_ids=torch.from_numpy(token_ids).to(device),
-                attention_mask=torch.from_numpy(attention_mask).to(device),
-            ).logits
+            logits = logits_of_rows(
+                self.model,
+                self.model.config,
+                torch.from_numpy(token_ids).to(device),
+                torch.from_numpy(attention_mask).to(device),
+            )
         found: Logits = logits.float().cpu().numpy()
         return found
 
@@ -104,6 +108,8 @@ def builders(reference: TorchEngine, model_dir: Path, threads: int) -> dict[str,
     engines: dict[str, Callable[[], Engine]] = {REFERENCE: lambda: reference}
     if bf16:
         engines["torch-bf16"] = lambda: TorchEngine("torch-bf16", copy.deepcopy(model).to(torch.bfloat16))
+    if is_run_apart(model.config):
+        return engines
     if shutil.which("g++"):
         engines["torch-compiled"] = lambda: compiled(model, torch.bfloat16 if bf16 else torch.float32)
     if find_spec("openvino"):
@@ -155,14 +161,14 @@ def convert(model: Any) -> Any:
 def export(model: Any, model_dir: Path) -> bool:
     """Converts the model once, so that no server that starts has to; says whether there is something to load.
 
-    A model that OpenVINO cannot convert is served by torch.
+    A model that OpenVINO cannot convert, or whose batches have to be parted, is served by torch.
     """
-    if not find_spec("openvino"):
+    if not find_spec("openvino") or is_run_apart(model.config):
         return False
     try:
         converted = convert(model)
     except Exception as error:  # whatever a converter of any architecture stumbles over
-        logger.warning("the model is not exported to OpenVINO, which cannot convert it: %s", error)
+        logger.warning("the model is not exported to OpenVINO, which cannot convert it: %s", in_a_line(error))
         return False
     (model_dir / EXPORTED).parent.mkdir()
     _openvino().save_model(converted, model_dir / EXPORTED, compress_to_fp16=False)

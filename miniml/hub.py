@@ -26,6 +26,8 @@ UNREADABLE = (EntryNotFoundError, datasets.exceptions.DatasetsError)
 # which many repositories carry too, stay where they are.
 MODEL_FILES = ["*.json", "*.txt", "*.model"]
 WEIGHT_FILES = ["*.safetensors"]
+# Taken where a repository has no others. They are pickles, of which transformers reads the numbers and runs no code.
+PICKLED_WEIGHTS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 NOT_MODEL_FILES = ["*/*"]
 
 
@@ -89,16 +91,24 @@ def _size(file: Path) -> int:
 
 
 def fetch_model(source: HubId, weights: bool = True) -> Path:
-    """The folder that holds the model's configuration, tokenizer and safetensors, from the cache if it is there.
+    """The folder that holds the model's configuration, tokenizer and weights, from the cache if it is there.
 
-    Without `weights` no safetensors are fetched.
+    The weights are safetensors, or pickles where the repository has no others; without `weights` none are fetched.
 
     Raises:
         InputError: the repository or revision does not exist.
         HubError: the hub refuses, fails, or cannot be reached.
     """
     note(f"asking the hub for {source.name}")
-    return _fetch(source, MODEL_FILES + WEIGHT_FILES if weights else MODEL_FILES)
+    folder = _fetch(source, MODEL_FILES + WEIGHT_FILES if weights else MODEL_FILES)
+    if not weights or any(folder.glob("*.safetensors")):
+        return folder
+    folder = _fetch(source, MODEL_FILES + PICKLED_WEIGHTS)
+    if any(folder.glob("*.bin")):
+        note(
+            f"{source.name} has no safetensors: its pickled weights are read without running what is in them"
+        )
+    return folder
 
 
 def fetch_tokenizer(source: HubId) -> Path:

@@ -69,7 +69,7 @@ def serving_in_a_process(model_dir: Path, name: str) -> Iterator[str]:
     # Asked over REST only, and a port for gRPC would have to be free as well.
     command = [*serving_command(model_dir, name, port), "--host=127.0.0.1", "--enable_grpc=false"]
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
             url = f"http://127.0.0.1:{port}"
             if not becomes_ready(url, name, lambda: process.poll() is None):

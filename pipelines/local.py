@@ -117,7 +117,7 @@ def run(
         enable_caching=True,
         cache_root=str(cache),
     )
-    with _temporary_files_swept(), (folder / "run.log").open("w", encoding="utf-8") as log:
+    with _temporary_files_swept(), stdin_closed(), (folder / "run.log").open("w", encoding="utf-8") as log:
         console = Console(stages_in_order(text), screen, log)
         try:
             with _printing_to(console):
@@ -242,6 +242,22 @@ def _temporary_files_swept() -> Any:
             os.environ.pop("TMPDIR")
             if before is not None:
                 os.environ["TMPDIR"] = before
+
+
+@contextlib.contextmanager
+def stdin_closed() -> Any:
+    """Has nobody to answer what a library asks in a stage: kfp hands its own standard input down, out of sight."""
+    with Path(os.devnull).open(encoding="utf-8") as nobody:
+        kept = (
+            os.dup(sys.__stdin__.fileno()) if sys.__stdin__ else None
+        )  # None where this process has none either.
+        os.dup2(nobody.fileno(), 0)
+        try:
+            yield
+        finally:
+            if kept is not None:
+                os.dup2(kept, 0)
+                os.close(kept)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from miniml.classifier import Classifier
 from miniml.engines import REFERENCE, Engine, Logits, OpenVinoEngine, TokenIds, TorchEngine, builders
 from miniml.errors import InputError
 from miniml.heads import Head
+from miniml.model_files import in_a_line
 
 AUTO = "auto"
 # It takes half a minute to compile, so it is used where it is asked for.
@@ -23,8 +24,7 @@ TOLERANCE = 0.02
 # Tokens of the single requests that are timed; the short ones decide, the long one is checked and shown.
 SINGLES = (16, 64, 256)
 SHORT = 2
-# Lengths of the batch that is timed where the model folder brings no probes: they differ, so that padding
-# is checked too.
+# Lengths of the batch that is timed where the model folder brings no probes.
 BATCH = (128, 118, 108, 98, 88, 78)
 # Of each shape at least, but for the slowest by far, the reference's batch; short ones get more, for as long as this.
 PASSES, MOST_PASSES = 2, 10
@@ -100,19 +100,27 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
     names = [name for name in available if name not in ONLY_WHEN_ASKED] if wanted == AUTO else [wanted]
     shapes = _shapes(classifier, model_dir)
     engines: dict[str, Engine] = {}
-    trials = []
+    trials, failures = [], {}
     engine: Engine
     # The reference is what the others are held against, so it runs whether it is wanted or not.
     expected, reference_seconds = _tried(classifier, shapes, passes_of_batch=1)
     for name in names:
         engine, found, seconds = classifier.engine, expected, reference_seconds
         if name != REFERENCE:
-            engine = available[name]()
-            found, seconds = _tried(classifier.on(engine), shapes)
+            try:
+                engine = available[name]()
+                found, seconds = _tried(classifier.on(engine), shapes)
+            except Exception as error:  # whatever a converter of any architecture stumbles over
+                failures[name] = in_a_line(error)
+                continue
         trial = Trial(name, seconds, _difference(classifier.head, found, expected))
         trials.append(trial)
         if trial.admitted:
             engines[name] = engine
+    if not engines and failures:
+        raise InputError(
+            f"engine {wanted!r} cannot run this model ({failures[wanted]}). Choose {AUTO} or {REFERENCE}."
+        )
     if not engines:
         raise InputError(
             f"engine {wanted!r} differs from {REFERENCE} by {trials[0].difference:.3f} {classifier.head.differs_in}, "
@@ -125,7 +133,12 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
     return Choice(
         fastest,
         _lanes(classifier, engines[batched.engine], threads, shapes[0]) or [fastest],
-        _table(trials, shapes, single.engine, batched.engine),
+        "\n".join(
+            [
+                _table(trials, shapes, single.engine, batched.engine),
+                *(f"{name:<16} cannot run this model: {said}" for name, said in failures.items()),
+            ]
+        ),
         sum(len(ids) for ids in shapes[-1]) / batched.seconds[-1],
         _pads(classifier),
     )
@@ -151,6 +164,8 @@ def _lanes(classifier: Classifier, engine: Engine, threads: int, warming: list[T
 def _shapes(classifier: Classifier, model_dir: Path) -> list[list[TokenIds]]:
     """What is timed and compared: each length by itself, and then a batch."""
     batch = probes.read(model_dir) or classifier.made_up(*BATCH)
+    # An empty text, beside which there is nearly nothing but padding: some converted models read that.
+    batch += classifier.made_up(0)
     # A model that reads fewer tokens than the longest has several of one length.
     singles = {len(single): single for single in classifier.made_up(*SINGLES)}
     return [*([single] for single in singles.values()), batch]

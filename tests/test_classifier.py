@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from miniml import calibration, manifest
 from miniml.classifier import TOKENS_PER_BATCH, Classifier, batches_of_like_length
 from miniml.errors import InputError, ModelFolderError
-from tests import tiny
+from tests import families, tiny
 
 
 def test_probabilities_equal_those_of_a_plain_transformers_pipeline_at_the_models_temperature(
@@ -130,6 +130,37 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path, name: str) -> None:
     folder = tiny.write_classifier(tmp_path / "model")
     (folder / name).write_text("{")
     assert name in refusal_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"num_hidden_layers": 3}, "bert.encoder.layer.2."),
+        ({"num_hidden_layers": 1}, "bert.encoder.layer.1."),
+        ({"intermediate_size": 128}, "bert.encoder.layer.0.intermediate"),
+        ({"attn_implementation": "somebody/kernel"}, "somebody/kernel"),
+    ],
+)
+def test_a_config_of_another_model_than_the_weights_is_refused(
+    tmp_path: Path, setting: dict[str, Any], told: str
+) -> None:
+    folder = tiny.write_classifier(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **setting}))
+    assert told in refusal_of(folder)
+
+
+def test_an_empty_text_has_one_answer_whatever_is_asked_with_it(tmp_path: Path) -> None:
+    """A decoder's tokenizer finds nothing in it, and puts nothing beside it."""
+    folder = families.write_classifier(tmp_path / "model", "gpt2")
+    families.write_tokenizer(folder, around="", model_max_length=60)
+    manifest.sign(folder, data={}, arguments={}, versions={}, metrics={})
+    classifier = Classifier.load(folder)
+    (alone,) = classifier.predict_probabilities([""])
+    for others in (["great food"], ["awful"], ["the staff was rude " * 9]):
+        classifier.predict_probabilities(others)
+        found = classifier.predict_probabilities([*others, "", " \n", *others])
+        assert found[1:3] == pytest.approx(np.stack([alone, alone]), abs=1e-6)
 
 
 def test_weights_in_a_pickle_are_refused_unread(tmp_path: Path) -> None:

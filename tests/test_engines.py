@@ -18,7 +18,7 @@ from miniml.engines import REFERENCE, TorchEngine
 from miniml.errors import InputError
 from miniml.predictions import Predictions
 from serving.engine_choice import AUTO, LANES, EngineByShape, choose
-from tests import tiny
+from tests import families, tiny
 from tests.command import ROOT
 
 # It compiles for half a minute, which `make bench-serve` has and these tests have not.
@@ -111,6 +111,28 @@ def test_an_engine_that_answers_otherwise_is_refused(
     choice = choose(classifier, tmp_path, AUTO, threads=2)
     assert "refused" in choice.table
     assert "torch" in choice.classifier.engine.name
+
+
+def test_a_model_that_no_converter_knows_is_served_by_torch_and_that_is_shown(tmp_path: Path) -> None:
+    folder = families.write_classifier(tmp_path / "model", "xlm")
+    classifier = Classifier.load(folder)
+    choice = choose(classifier, folder, AUTO, threads=2)
+    assert "openvino-fp32    cannot run this model: " in choice.table
+    assert "torch" in choice.classifier.engine.name
+    with pytest.raises(
+        InputError, match=r"'openvino-fp32' cannot run this model .* Choose auto or torch-fp32"
+    ):
+        choose(classifier, folder, "openvino-fp32", threads=2)
+
+
+@pytest.mark.parametrize("words", [families.WORDS, [*families.SPECIAL, *"abcdefgh"], families.SPECIAL])
+def test_engines_are_tried_on_made_up_texts_of_any_vocabulary(words: list[str], tmp_path: Path) -> None:
+    folder = families.write_classifier(tmp_path / "model", "bert")
+    families.write_tokenizer(folder, words=words, model_max_length=60)
+    manifest.sign(folder, data={}, arguments={}, versions={}, metrics={})
+    made_up = Classifier.load(folder).made_up(0, 1, 16, 100)
+    assert [len(ids) for ids in made_up] == [2, 2, 16, 60]
+    assert {(int(ids[0]), int(ids[-1])) for ids in made_up} == {(2, 3)}
 
 
 def test_single_texts_and_batches_may_go_to_different_engines(classifier: Classifier) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from benchmarks.reviews import STARS
 from tests import patience
@@ -80,6 +82,20 @@ def test_a_model_comes_once_and_then_from_the_cache_even_offline(hub: HubServer,
     assert len(weights) == 1
     again = ask(MODEL.format(""), "http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE="1")
     assert answer(again) == answer(first)
+
+
+def test_weights_that_are_pickles_come_where_there_are_no_others(tmp_path: Path) -> None:
+    write_bert(tmp_path / "hub")
+    repository = tmp_path / "hub" / "models" / "google-bert" / "bert-base-cased"
+    torch.save(load_file(repository / "model.safetensors"), repository / "pytorch_model.bin")
+    for beside, names in ((True, {"model.safetensors"}), (False, {"pytorch_model.bin"})):
+        if not beside:
+            (repository / "model.safetensors").unlink()
+        with HubServer(tmp_path / "hub") as hub:
+            asked = ask(MODEL.format(""), hub.url, tmp_path / f"cache-{beside}")
+        present = {path.name for path in Path(answer(asked)).iterdir()}
+        assert present & {"model.safetensors", "pytorch_model.bin"} == names
+        assert ("pickled weights are read without running" in asked.stdout) is not beside
 
 
 def test_a_model_that_begins_from_scratch_comes_without_its_weights(hub: HubServer, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from datasets import load_from_disk
 from miniml import manifest
 from miniml.classifier import Classifier
 from tests import tiny
-from tests.command import Ended, pipeline
+from tests.command import ROOT, Ended, pipeline
 from tests.conftest import TRAINING
 from tests.disks import small_disk
 
@@ -198,3 +200,16 @@ def test_serving_before_any_run_says_what_to_do(tmp_path: Path) -> None:
     ended = pipeline("serve", "--outputs", tmp_path)
     assert ended.status == 1
     assert "make run" in ended.err
+
+
+def test_a_stage_has_nobody_to_ask() -> None:
+    """transformers asks on standard input whether a model's own code may run; a script's may say y to anything."""
+    script = (
+        "import subprocess, sys; from pipelines.local import stdin_closed\n"
+        "ask = [sys.executable, '-c', 'import sys; print([sys.stdin.readline()], flush=True)']\n"
+        "with stdin_closed(): subprocess.run(ask)\n"
+        "subprocess.run(ask)"
+    )
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, cwd=ROOT, input="y\n", capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["['']", r"['y\n']"]

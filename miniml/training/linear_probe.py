@@ -16,6 +16,7 @@ import torch
 
 from miniml.classifier import TOKENS_PER_BATCH, batches_of_like_length, padded
 from miniml.progress import note
+from miniml.rows_apart import logits_of_rows
 from miniml.training.batches import EncodedTexts
 from miniml.training.objective import Objective
 
@@ -121,7 +122,7 @@ def _features(
                 for array in padded(tokenizer, [token_ids[row] for row in batch])
             )
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = model(input_ids=ids, attention_mask=mask).logits
+                logits = logits_of_rows(model, model.config, ids, mask)
             vectors = taken.pop().float().cpu()
             if vectors.shape != (len(batch), layer.in_features) or logits.shape[:-1] != (len(batch),):
                 return None

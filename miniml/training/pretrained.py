@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +14,24 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from miniml import heads, hub
-from miniml.errors import InputError
+from miniml.errors import InputError, MinimlError
 from miniml.heads import Head
+from miniml.model_files import in_a_line, trouble_with, trouble_with_tokenizer
 from miniml.progress import note
+from miniml.rows_apart import ONE_LENGTH
 from miniml.settings import TrainingSettings
 from miniml.sources import HubId, S3Address, locate
+from miniml.training.trained_head import adopt_head, of_other_classes
+from miniml.training.tryout import UnfitError, try_out
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# What BERT's kin put between the encoder and the head: a model that was pretrained without a head often lacks it.
+POOLER = "pooler"
 
 # The names under which the common encoders' configurations keep their dropout rates.
 DROPOUT_NAMES = (
@@ -66,6 +78,8 @@ def find_pretrained(model_id: str, from_scratch: bool = False) -> tuple[Path, st
             f"model_id {model_id!r}: {folder} has no weights ({WEIGHTS[0]}); {found}. "
             f"Copy them there, give a hub id, or set from_scratch to draw new ones."
         )
+    if trouble := trouble_with(folder):
+        raise InputError(f"model_id {model_id!r}: {trouble}")
     return folder, told
 
 
@@ -78,27 +92,49 @@ class Pretrained:
     """Of the classifier that is to come of it."""
     tokenizer: Any
     settings: TrainingSettings
+    head: Head
+    """What it is to answer."""
+    before: Head
+    """What the folder's config says that it answers."""
 
     @classmethod
     def load(cls, folder: Path, head: Head, settings: TrainingSettings) -> Pretrained:
-        """Reads configuration and tokenizer, and makes the former that of a model for `head`.
+        """Reads configuration and tokenizer, makes the former that of a model for `head`, and tries the model out.
 
         Raises:
             InputError: they are of no text classifier, or of nothing that can be made one.
         """
         with _explained(settings):
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            before = heads.read(config, temperature=1.0)
+        if trouble := trouble_with_tokenizer(tokenizer, folder):
+            raise InputError(f"model_id {settings.model_id!r}: {trouble}")
         heads.keep(config, head)
-        for name in DROPOUT_NAMES:
-            if hasattr(config, name):
-                setattr(config, name, settings.dropout)
-        if tokenizer.pad_token is None:  # Decoders are trained without padding.
-            tokenizer.pad_token = tokenizer.eos_token
+        _set_for_training(config, settings)
+        if tokenizer.pad_token is None:
+            # Decoders are trained without padding. Whatever stands there is masked; a token of its own is needed where
+            # no other ends texts.
+            tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token or "[PAD]"})
         tokenizer.truncation_side = settings.truncation_side
-        tokenizer.model_max_length = _max_length(tokenizer, config, settings)
-        tokenizer("", truncation=True)  # A fast one keeps from this where to cut.
-        return cls(folder, config, tokenizer, settings)
+        pretrained = cls(folder, config, tokenizer, settings, head, before)
+        pretrained._try_out()
+        return pretrained
+
+    def _try_out(self) -> None:
+        """Finds out how long texts may be, and how they are padded."""
+        model, *_ = self._made()
+        self.tokenizer.model_max_length = _max_length(self.tokenizer, model, self.settings)
+        self.tokenizer("", truncation=True)  # A fast one keeps from this where to cut.
+        try:
+            try_out(model, self.tokenizer)
+        except UnfitError as error:
+            raise InputError(
+                f"model_id {self.settings.model_id!r}: a {self.config.model_type} model with this tokenizer {error}. "
+                f"Give another encoder, such as BERT's or MiniLM's."
+            ) from error
+        if getattr(model.config, ONE_LENGTH, False):
+            setattr(self.config, ONE_LENGTH, True)
 
     def classifier(self) -> tuple[Any, set[str], set[str]]:
         """A model to train, in float32, and the names of some of its weights.
@@ -107,49 +143,119 @@ class Pretrained:
         torch's random numbers have drawn: these, unless the folder has a head for the same classes.
 
         Raises:
-            InputError: transformers knows no classifier of this kind.
+            InputError: transformers knows no classifier of this kind, or its weights are others than the config says.
         """
-        with _explained(self.settings):
-            model, drawn = self._from_scratch() if self.settings.from_scratch else self._from_weights()
-        model.config.pad_token_id = self.tokenizer.pad_token_id
+        model, drawn, remarks = self._made()
+        for remark in filter(None, remarks):
+            note(remark)
         encoder = f"{model.base_model_prefix}."
         head = {name for name, _ in model.named_parameters() if not name.startswith(encoder)}
         return model, head | drawn, drawn
 
-    def _from_scratch(self) -> tuple[Any, set[str]]:
-        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
-            self.config, dtype=torch.float32
-        )
-        return model, {name for name, _ in model.named_parameters()}
+    def _made(self) -> tuple[Any, set[str], list[str]]:
+        """The model, the names of the weights that were drawn, and what there is to say of them."""
+        with _explained(self.settings):
+            model, drawn, remark = (
+                self._from_scratch() if self.settings.from_scratch else self._from_weights()
+            )
+            remarks = [remark, _make_room(model, self.tokenizer)]
+        model.config.pad_token_id = self.tokenizer.pad_token_id
+        return model, drawn, remarks
 
-    def _from_weights(self) -> tuple[Any, set[str]]:
+    def _from_scratch(self) -> tuple[Any, set[str], str]:
+        model = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            copy.deepcopy(self.config), dtype=torch.float32, trust_remote_code=False
+        )
+        return model, {name for name, _ in model.named_parameters()}, ""
+
+    def _from_weights(self) -> tuple[Any, set[str], str]:
         model, found = AutoModelForSequenceClassification.from_pretrained(
             self.folder,
-            config=self.config,
+            config=copy.deepcopy(self.config),
             local_files_only=True,
+            trust_remote_code=False,
             ignore_mismatched_sizes=True,  # A head of other classes is replaced by a new one.
             dtype=torch.float32,
             output_loading_info=True,
         )
-        return model, set(found["missing_keys"]) | {name for name, *_ in found["mismatched_keys"]}
+        mismatched = {name for name, *_ in found["mismatched_keys"]}
+        drawn = found["missing_keys"] | mismatched
+        self._require_encoder(model, drawn)
+        new, remark = adopt_head(model, drawn, self.before, self.head)
+        if mismatched:
+            remark = of_other_classes(self.before, self.head)
+        return model, drawn | new, remark
+
+    def _require_encoder(self, model: Any, drawn: set[str]) -> None:
+        """Refuses weights that lack some of the encoder's: they would be random, and nothing would say so."""
+        encoder = f"{model.base_model_prefix}."
+        lacking = sorted(name for name in drawn if name.startswith(encoder) and POOLER not in name)
+        if lacking:
+            raise InputError(
+                f"model_id {self.settings.model_id!r}: the weights have nothing that fits {lacking[0]}"
+                f"{f' and {len(lacking) - 1} others' if lacking[1:] else ''} of what config.json describes. "
+                f"Give weights and config.json of one model, or set from_scratch to draw all of them."
+            )
 
 
 @contextmanager
 def _explained(settings: TrainingSettings) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except MinimlError:
+        raise
+    except Exception as error:  # Libraries raise anything where a model is not what they expect.
+        # What they say of it is advice to trust its code.
+        said = "it brings code of its own" if "trust_remote_code" in str(error) else in_a_line(error)
         raise InputError(
-            f"model_id {settings.model_id!r} does not load as a text classifier ({error}). "
+            f"model_id {settings.model_id!r} does not load as a text classifier ({said}). "
             f"Give an encoder that transformers' AutoModelForSequenceClassification knows."
         ) from error
 
 
-def _max_length(tokenizer: Any, config: Any, settings: TrainingSettings) -> int:
-    positions = getattr(config, "max_position_embeddings", None) or math.inf
-    if positions < 0:  # XLNet's: any number of them.
-        positions = math.inf
-    limit = min(tokenizer.model_max_length, positions)
+def _set_for_training(config: Any, settings: TrainingSettings) -> None:
+    for name in DROPOUT_NAMES:
+        if hasattr(config, name):
+            setattr(config, name, settings.dropout)
+    if hasattr(config, "use_cache"):
+        config.use_cache = False  # It is for those who write texts.
+    if getattr(config, "attention_type", "") == "block_sparse":
+        # BigBird gives it up for good at the first short text: a long one would be read as its forerunners were.
+        config.attention_type = "original_full"
+
+
+def _make_room(model: Any, tokenizer: Any) -> str:
+    """Gives the model's embedding a row for each token of the tokenizer, and says so where it has fewer."""
+    if not tokenizer.is_fast:
+        return ""  # It reads characters or bytes, of which there are no more.
+    try:
+        words = model.get_input_embeddings()
+    except NotImplementedError:  # CANINE has none.
+        return ""
+    tokens, rows = max(tokenizer.get_vocab().values()) + 1, len(words.weight)
+    if tokens <= rows:
+        return ""
+    model.resize_token_embeddings(tokens, mean_resizing=False)
+    return f"the tokenizer has {tokens:,} tokens, the model {rows:,}: those that it lacks begin at random"
+
+
+def _max_length(tokenizer: Any, model: Any, settings: TrainingSettings) -> int:
+    limit = min(tokenizer.model_max_length, _positions(model))
     if settings.max_length > limit:
         note(f"max_length {settings.max_length} is more than the model takes: cutting at {limit:.0f} tokens")
     return int(min(settings.max_length, limit))
+
+
+def _positions(model: Any) -> float:
+    """How many tokens the model has positions for; RoBERTa's kin number them from behind that of the padding."""
+    positions = getattr(model.config, "max_position_embeddings", None) or math.inf
+    if positions < 0:  # XLNet's: any number of them.
+        return math.inf
+    before_the_first = [
+        part.padding_idx + 1
+        for name, part in model.named_modules()
+        if "position" in name.rpartition(".")[2]
+        and getattr(part, "padding_idx", None) is not None
+        and len(part.weight) == positions
+    ]
+    return float(positions - max(before_the_first, default=0))

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from miniml.errors import TrainingError
+from miniml.rows_apart import logits_of_rows
 from miniml.settings import TrainingSettings
 from miniml.training.batches import (
     EncodedTexts,
@@ -91,6 +92,7 @@ class ClassifierTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
         self.tokens_in_pass = tokens_in_pass(arguments.device)
         self._padding_side = tokenizer.padding_side
+        self._config = model.config
         self._objective, self._plain = objective, target.plain
         self._validation = splits["validation"]
         self._order = LengthGrouped(
@@ -155,16 +157,15 @@ class ClassifierTrainer(Trainer):
     ) -> Any:
         """The part of a step's loss that these texts come to; on validation rows, their own plain one."""
         labels = inputs["labels"]
-        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        logits = logits_of_rows(model, self._config, inputs["input_ids"], inputs["attention_mask"])
         if model.training:
             # Processes average their gradients, where the sum is meant.
             share = self.accelerator.num_processes / num_items_in_batch
             # Where there are no labels, a text was read that only stands in for none.
-            loss = self._objective.total(outputs.logits[: len(labels)], labels) * share
+            loss = self._objective.total(logits[: len(labels)], labels) * share
         else:
-            loss = self._plain.total(outputs.logits, labels) / len(labels)
-        # Some models, BART's kind, give the encoder's states too, which nobody asks for.
-        return (loss, {"logits": outputs.logits}) if return_outputs else loss
+            loss = self._plain.total(logits, labels) / len(labels)
+        return (loss, {"logits": logits}) if return_outputs else loss
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Stands between the gradients and the step, on all processes alike."""
