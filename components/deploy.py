@@ -21,6 +21,7 @@ def deploy(
     max_calibration_error: float,
     min_slice_accuracy: float,
     beat_baseline: bool,
+    beat_majority: bool,
     error_rate: float,
     min_gain: float,
     service_name: str,
@@ -48,11 +49,12 @@ def deploy(
         inference_service: The object for KServe, as YAML.
         summary: What serves now, where, and since which run.
         approved: The gate's verdict.
-        min_accuracy: This and the next six are the gate's rules, held against the figures once more.
+        min_accuracy: This and the next seven are the gate's rules, held against the figures once more.
         min_metrics: See gate.
         max_calibration_error: See gate.
         min_slice_accuracy: See gate.
         beat_baseline: See gate.
+        beat_majority: See gate.
         error_rate: See gate.
         min_gain: See gate.
         service_name: The InferenceService's name.
@@ -91,6 +93,7 @@ def deploy(
             max_calibration_error=max_calibration_error,
             min_slice_accuracy=min_slice_accuracy,
             beat_baseline=beat_baseline,
+            beat_majority=beat_majority,
             error_rate=error_rate,
             min_gain=min_gain,
         ),

@@ -24,8 +24,9 @@ def evaluate(
         dataset: What transform wrote.
         model: What train wrote.
         metrics: The figures; the file behind it holds them all, as JSON.
-        confusion_matrix: How often each class was taken for each, and the ROC curve of all classes pooled; what there
-            is of it where a text has several labels (the curve), or a number (neither).
+        confusion_matrix: How often each class was taken for each (of many classes, those that are confused most), and
+            the ROC curve of all classes pooled; what there is of it where a text has several labels (the curve), or a
+            number (neither). The file behind it holds the matrix of all classes.
         report: One page to look at.
         predictions: Every test row with the model's answer, as Parquet (see miniml.predictions).
         ordered_labels: Whether the classes have an order, as stars do: yes, no, or auto: where all begin with a number.
@@ -53,9 +54,8 @@ def evaluate(
     for name, value in result.scalars().items():
         metrics.log_metric(name, value)
     if result.confusion_matrix:
-        confusion_matrix.log_confusion_matrix(
-            [scores.label for scores in result.classes], result.confusion_matrix
-        )
+        shown = result.confusion()
+        confusion_matrix.log_confusion_matrix(shown.labels, shown.counts)
     if result.curves:
         confusion_matrix.log_roc_curve(
             result.curves.false_positive_rate, result.curves.recall, result.curves.thresholds

@@ -15,6 +15,7 @@ def gate(
     max_calibration_error: float,
     min_slice_accuracy: float,
     beat_baseline: bool,
+    beat_majority: bool,
     error_rate: float,
     min_gain: float,
 ) -> bool:
@@ -29,7 +30,9 @@ def gate(
         max_calibration_error: The most that confidence and accuracy may differ on average; 1 asks nothing.
         min_slice_accuracy: The least accuracy on every slice of the evaluation; 0 asks nothing.
         beat_baseline: Whether the model must be better than the report's baseline, beyond chance.
-        error_rate: How often, at most, a model that is no better than the champion may be let through.
+        beat_majority: Whether it must be better than one answer for every text, beyond chance.
+        error_rate: How often, at most, a model that is no better than the champion may be let through; all challengers
+            of a champion on one test share it.
         min_gain: The least gain in accuracy over the champion.
 
     Returns:
@@ -51,6 +54,7 @@ def gate(
             max_calibration_error=max_calibration_error,
             min_slice_accuracy=min_slice_accuracy,
             beat_baseline=beat_baseline,
+            beat_majority=beat_majority,
             error_rate=error_rate,
             min_gain=min_gain,
         ),

@@ -12,12 +12,14 @@ import torch
 
 from miniml import data
 from miniml.challenge import challenge
+from miniml.challenges import digest_of_test
 from miniml.champion import NOBODY, Champion
 from miniml.classifier import Classifier
 from miniml.comparison import compare_answers
 from miniml.errors import InputError
 from miniml.evaluation_result import EvaluationResult, Sample, Speed
 from miniml.examination import Examination, examination_of, ranks_of
+from miniml.learnt_texts import LearntTexts
 from miniml.predictions import Predictions
 from miniml.progress import Progress, note
 from miniml.settings import EvaluationSettings
@@ -49,14 +51,19 @@ def evaluate_model(
     splits, summary = data.load(dataset_dir, ("train", "test"))
     _require_trained_on(classifier, summary.fingerprint)
     examination = examination_of(classifier, settings)
-    predictions, seconds = _predict(examination, splits["test"], summary.fingerprint)
+    rows = LearntTexts.read(model_dir).unseen(splits["test"])
+    learnt_rows = len(splits["test"]) - len(rows)
+    predictions, seconds = _predict(examination, splits["test"].select(rows), summary.fingerprint)
+    if learnt_rows:
+        predictions = replace(predictions, rows=rows)
+        note(f"{learnt_rows:,} test rows are left out: the model that the training began with has seen them")
     if predictions_path:
         predictions.save(predictions_path)
-    scores = examination.scores(predictions.probabilities, predictions.references)
-    baseline = examination.baseline().fit(
-        list(splits["train"]["text"]), examination.references(splits["train"]["label"])
-    )
+    scores = examination.scores(predictions)
+    learnt = examination.references(splits["train"]["label"])
+    baseline = examination.baseline().fit(list(splits["train"]["text"]), learnt)
     of_baseline = replace(predictions, probabilities=baseline.predict_probabilities(predictions.texts))
+    constant = np.tile(examination.constant(learnt), (len(predictions.texts), 1))
     slices, small_slices = slices_of(predictions, classifier.max_length, settings.min_slice_rows)
     result = EvaluationResult(
         task=predictions.task,
@@ -65,13 +72,16 @@ def evaluate_model(
         confusion_matrix=scores.confusion_matrix,
         test_rows=len(predictions.texts),
         majority_share=examination.majority_share(predictions),
+        majority_comparison=compare_answers(predictions, replace(predictions, probabilities=constant), ""),
+        learnt_rows=learnt_rows,
+        groups=None if predictions.groups is None else len(np.unique(predictions.groups)),
         texts_per_second=round(len(predictions.texts) / seconds, 2),
         model_digest=classifier.manifest.digest,
         data_fingerprint=summary.fingerprint,
         samples=_samples(examination, predictions),
         slices=slices,
         small_slices=small_slices,
-        baseline=examination.scores(of_baseline.probabilities, predictions.references).figures,
+        baseline=examination.scores(of_baseline).figures,
         baseline_name=baseline.name,
         baseline_comparison=compare_answers(predictions, of_baseline, ""),
         calibration=examination.calibration(predictions),
@@ -79,7 +89,7 @@ def evaluate_model(
         scatter=examination.scatter(predictions),
         mistakes=examination.mistakes(predictions),
         speed=_speed(classifier, predictions.texts),
-        comparison=challenge(champion, predictions),
+        comparison=challenge(champion, predictions, _digest_of(splits["test"], examination, predictions)),
     )
     _tell(result)
     return result
@@ -94,9 +104,18 @@ def _require_trained_on(classifier: Classifier, fingerprint: str) -> None:
         )
 
 
+def _digest_of(test: datasets.Dataset, examination: Examination, predictions: Predictions) -> str:
+    """Of the whole split, for the same test may lack other rows for another model."""
+    return digest_of_test(test["text"], predictions.names(examination.references(test["label"])))
+
+
 def _predict(examination: Examination, test: datasets.Dataset, fingerprint: str) -> tuple[Predictions, float]:
     """The answers to the test, and how many seconds they took."""
     classifier, texts = examination.classifier, list(test["text"])
+    own = {"text", "label"}
+    # A column of the source that is called so has strings.
+    if data.GROUP in test.column_names and test.features[data.GROUP].dtype == "int64":
+        own.add(data.GROUP)
     progress = Progress("testing", len(texts), "texts")
     start = time.monotonic()
     token_ids = classifier.encode(texts)
@@ -112,9 +131,8 @@ def _predict(examination: Examination, test: datasets.Dataset, fingerprint: str)
         model_digest=classifier.manifest.digest,
         data_fingerprint=fingerprint,
         temperature=classifier.temperature,
-        columns={
-            name: list(test[name]) for name in test.column_names if name not in ("text", "label", data.GROUP)
-        },
+        columns={name: list(test[name]) for name in test.column_names if name not in own},
+        groups=np.array(test[data.GROUP], dtype=np.int64) if data.GROUP in own else None,
         **examination.more_facts(),
     ), seconds
 

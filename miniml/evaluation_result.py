@@ -12,6 +12,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from miniml.task import Task, more_is_better
 
+# Of a confusion matrix that is shown: more cells nobody reads, and a million of them no metadata holds.
+MOST_CONFUSED = 30
+OTHER_CLASSES = "(all other classes)"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -53,6 +57,15 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix that fits on a page, and into an artifact's metadata."""
+
+    labels: list[str]
+    counts: list[list[int]]
+    """Rows: the true class; columns: the predicted one."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The model (the challenger) and the one that is served now (the champion), on the same test rows."""
 
@@ -68,6 +81,10 @@ class Comparison:
     """One-sided: how often a challenger that is not better would look at least so good. Of accuracies exact (McNemar);
     of errors by exchanging the two models' answers at random, row by row."""
     measure: str = Task.SINGLE_LABEL.measure
+    challenge: int = 1
+    """The how manieth challenger of this champion on this test the model is; 0 where nobody counts."""
+    uncounted: str = ""
+    """Why nobody counts."""
 
     @property
     def champion_accuracy(self) -> float:
@@ -210,6 +227,12 @@ class EvaluationResult:
     mistakes: list[Mistake] = field(default_factory=list)
     """The most confident ones, the surest first; or the largest."""
     speed: Speed | None = None
+    majority_comparison: Comparison | None = None
+    """With always giving the most frequent answer of training (the median, of numbers) in the champion's place."""
+    learnt_rows: int = 0
+    """Rows of the split test that were not asked, for the model that the training began with had seen them."""
+    groups: int | None = None
+    """How many groups the rows are of, by which intervals and tests count; None where each row stands for itself."""
     task: Task = Task.SINGLE_LABEL
 
     @property
@@ -220,6 +243,26 @@ class EvaluationResult:
     def headline(self) -> Figure:
         """The task's measure."""
         return self.figures[self.task.measure]
+
+    def confusion(self) -> Confusion:
+        """The confusion matrix; of very many classes, those that are confused most, and the others as one."""
+        labels, matrix = [scores.label for scores in self.classes], self.confusion_matrix
+        if len(matrix) <= MOST_CONFUSED:
+            return Confusion(labels if matrix else [], matrix)
+        wrong = [
+            sum(given) + sum(taken) - 2 * given[place]
+            for place, (given, taken) in enumerate(zip(matrix, zip(*matrix, strict=True), strict=True))
+        ]
+        worst = sorted(range(len(matrix)), key=lambda place: -wrong[place])[: MOST_CONFUSED - 1]
+        kept = sorted(worst)
+        place_of = dict.fromkeys(range(len(matrix)), len(kept)) | {
+            place: row for row, place in enumerate(kept)
+        }
+        counts = [[0] * MOST_CONFUSED for _ in range(MOST_CONFUSED)]
+        for true, row in enumerate(matrix):
+            for predicted, count in enumerate(row):
+                counts[place_of[true]][place_of[predicted]] += count
+        return Confusion([*(labels[place] for place in kept), OTHER_CLASSES], counts)
 
     def scalars(self) -> dict[str, float]:
         """The figures that are one number each."""

@@ -89,12 +89,16 @@ class Examination(ABC):
         """The dataset's column `label` in the form of `Predictions.references`."""
 
     @abstractmethod
-    def scores(self, outputs: Probabilities, references: npt.NDArray[Any]) -> Scores:
+    def scores(self, predictions: Predictions) -> Scores:
         """The figures of these answers."""
 
     @abstractmethod
     def baseline(self) -> Baseline:
         """A simple model for the same task, not trained yet."""
+
+    @abstractmethod
+    def constant(self, references: npt.NDArray[Any]) -> Probabilities:
+        """The one answer, shape [width], that is best for `references`, those of training, if texts are not read."""
 
     @abstractmethod
     def mistakes(self, predictions: Predictions) -> list[Mistake]:
@@ -138,11 +142,21 @@ class OneClassExamination(Examination):
     def references(self, column: Sequence[Any]) -> npt.NDArray[Any]:
         return np.array(column, dtype=np.int64)
 
-    def scores(self, outputs: Probabilities, references: npt.NDArray[Any]) -> Scores:
+    def scores(self, predictions: Predictions) -> Scores:
         module = metrics.ClassificationScores(**metrics.in_memory())
-        return Scores.of(
-            module.compute(predictions=outputs, references=references, ranks=self._ranks), self.labels
+        computed = module.compute(
+            predictions=predictions.probabilities,
+            references=predictions.references,
+            ranks=self._ranks,
+            groups=predictions.groups,
         )
+        return Scores.of(computed, self.labels)
+
+    def constant(self, references: npt.NDArray[Any]) -> Probabilities:
+        most_frequent: Probabilities = np.eye(len(self.labels), dtype=np.float32)[
+            np.bincount(references).argmax()
+        ]
+        return most_frequent
 
     def baseline(self) -> Baseline:
         return Baseline(len(self.labels))
@@ -152,7 +166,7 @@ class OneClassExamination(Examination):
         surest = wrong[np.argsort(-predictions.probabilities[wrong].max(axis=1), kind="stable")[:MISTAKES]]
         return [
             Mistake(
-                row=int(row),
+                row=int(predictions.row_numbers[row]),
                 label=self.labels[predictions.references[row]],
                 predicted=self.labels[predictions.predicted[row]],
                 score=float(predictions.probabilities[row].max()),
@@ -168,16 +182,19 @@ class OneClassExamination(Examination):
 
     def calibration(self, predictions: Predictions) -> Calibration | None:
         uncalibrated = calibration.softmax(predictions.logits.astype(np.float64))
-        before = metrics.reliability(uncalibrated, predictions.references)
-        after = metrics.reliability(predictions.probabilities, predictions.references)
+        right, groups, references = predictions.right, predictions.groups, predictions.references
+        before, after = (
+            metrics.calibration_error(probabilities.max(axis=1).astype(np.float64), right, groups)[0]
+            for probabilities in (uncalibrated, predictions.probabilities)
+        )
         return Calibration(
             temperature=predictions.temperature,
-            before=before,
-            after=after,
-            calibration_error_before=metrics.calibration_error(before),
-            calibration_error_after=metrics.calibration_error(after),
-            log_loss_before=metrics.log_loss(uncalibrated, predictions.references),
-            log_loss_after=metrics.log_loss(predictions.probabilities, predictions.references),
+            before=metrics.reliability(uncalibrated, references),
+            after=metrics.reliability(predictions.probabilities, references),
+            calibration_error_before=before,
+            calibration_error_after=after,
+            log_loss_before=metrics.log_loss(uncalibrated, references),
+            log_loss_after=metrics.log_loss(predictions.probabilities, references),
         )
 
     def curves(self, predictions: Predictions) -> Curves | None:
@@ -200,12 +217,20 @@ class LabelsExamination(Examination):
     def references(self, column: Sequence[Any]) -> npt.NDArray[Any]:
         return several(column, len(self.labels))
 
-    def scores(self, outputs: Probabilities, references: npt.NDArray[Any]) -> Scores:
+    def scores(self, predictions: Predictions) -> Scores:
         module = MultiLabelScores(**metrics.in_memory())
         computed = module.compute(
-            predictions=outputs, references=references.astype(np.float32), threshold=self._threshold
+            predictions=predictions.probabilities,
+            references=predictions.references.astype(np.float32),
+            threshold=self._threshold,
+            groups=predictions.groups,
         )
         return Scores.of(computed, self.labels)
+
+    def constant(self, references: npt.NDArray[Any]) -> Probabilities:
+        rows, counts = np.unique(references, axis=0, return_counts=True)
+        most_frequent: Probabilities = rows[counts.argmax()].astype(np.float32)
+        return most_frequent
 
     def baseline(self) -> Baseline:
         return LabelsBaseline(len(self.labels))
@@ -228,7 +253,7 @@ class LabelsExamination(Examination):
         denied = bool(predictions.references[row, place])
         (names,) = predictions.names(predictions.references[row : row + 1])
         return Mistake(
-            row=row,
+            row=int(predictions.row_numbers[row]),
             label=", ".join(names) or "none of the labels",
             predicted=f"not {self.labels[place]}" if denied else self.labels[place],
             score=1 - probability if denied else probability,
@@ -259,9 +284,18 @@ class NumberExamination(Examination):
     def references(self, column: Sequence[Any]) -> npt.NDArray[Any]:
         return np.array(column, dtype=np.float64)
 
-    def scores(self, outputs: Probabilities, references: npt.NDArray[Any]) -> Scores:
+    def scores(self, predictions: Predictions) -> Scores:
         module = RegressionScores(**metrics.in_memory())
-        return Scores.of(module.compute(predictions=outputs[:, 0], references=references))
+        return Scores.of(
+            module.compute(
+                predictions=predictions.predicted,
+                references=predictions.references,
+                groups=predictions.groups,
+            )
+        )
+
+    def constant(self, references: npt.NDArray[Any]) -> Probabilities:
+        return np.array([np.median(references)], dtype=np.float32)
 
     def baseline(self) -> Baseline:
         return NumberBaseline(1)
@@ -274,7 +308,7 @@ class NumberExamination(Examination):
         worst = np.argsort(-predictions.errors, kind="stable")[:MISTAKES]
         return [
             Mistake(
-                row=int(row),
+                row=int(predictions.row_numbers[row]),
                 label=f"{predictions.references[row]:.4g}",
                 predicted=f"{predictions.predicted[row]:.4g}",
                 score=float(predictions.errors[row]),

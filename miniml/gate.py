@@ -88,6 +88,7 @@ def judge(result: EvaluationResult, settings: GateSettings, champion: Champion =
     """
     rulings = [
         *_measure(result, settings),
+        *_majority(result, settings),
         *_further_metrics(result, settings),
         *_calibration(result, settings),
         *_slices(result, settings),
@@ -163,6 +164,20 @@ def _at_least(name: str, figure: Figure, setting: str, least: float, rows: int) 
     )
 
 
+def _majority(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    """The model must be better than one answer for every text, beyond chance: it has learnt something of texts."""
+    if not settings.beat_majority:
+        return
+    threshold = f"beat_majority at error_rate {settings.error_rate:g}"
+    comparison = result.majority_comparison
+    if comparison is None:
+        yield _unjudged(
+            "majority", threshold, "the evaluation has no comparison with one answer for every text"
+        )
+        return
+    yield _better("majority", threshold, "one answer for every text", comparison, _alone(settings))
+
+
 def _further_metrics(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
     for name, least in settings.least.items():
         if name not in result.figures:
@@ -180,6 +195,7 @@ def _further_metrics(result: EvaluationResult, settings: GateSettings) -> Iterat
 
 
 def _calibration(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    """The error must not be above the threshold, unless it may be 0 as well: its interval then begins there."""
     most = settings.max_calibration_error
     if most == 1:  # Which no model exceeds.
         return
@@ -188,13 +204,15 @@ def _calibration(result: EvaluationResult, settings: GateSettings) -> Iterator[R
     if figure is None:
         yield _unjudged("calibration", threshold, f"the evaluation has no {CALIBRATION_ERROR}")
         return
-    passed = figure.value <= most
+    small, chance = figure.value <= most, math.isfinite(figure.value) and figure.low <= 0
+    how = "at most" if small else "above"
+    luck = ", but no more than a model whose probabilities are true may show on so few rows"
     yield Ruling(
         "calibration",
         _shown(figure),
         threshold,
-        passed,
-        f"calibration error {figure.value:.4f} is {'at most' if passed else 'above'} {threshold}",
+        small or chance,
+        f"calibration error {figure.value:.4f} is {how} {threshold}{luck if chance and not small else ''}",
     )
 
 
@@ -243,11 +261,14 @@ def _baseline(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruli
     if comparison is None:
         yield _unjudged("baseline", threshold, "the evaluation has no baseline")
         return
-    yield _better("baseline", threshold, "the baseline", comparison, settings.error_rate)
+    yield _better("baseline", threshold, "the baseline", comparison, _alone(settings))
 
 
 def _champion(result: EvaluationResult, settings: GateSettings, champion: Champion) -> Iterator[Ruling]:
-    """Against what serves now: better, as the exact paired test has it, and by as much as is asked for."""
+    """Against what serves now: better, as the exact paired test has it, and by as much as is asked for.
+
+    The more challengers one champion meets on one test, the less of the error rate is left to each.
+    """
     rule, comparison = "champion", result.comparison
     threshold = f"error_rate {settings.error_rate:g}, min_gain {settings.min_gain:g}"
     if not champion.exists:
@@ -263,11 +284,37 @@ def _champion(result: EvaluationResult, settings: GateSettings, champion: Champi
     if comparison.champion_digest != champion.digest:
         yield _unjudged(rule, threshold, f"the evaluation compares with another model than {champion.name}")
         return
-    yield _better(rule, threshold, champion.name, comparison, settings.error_rate, settings.min_gain)
+    rate = Rate.of_challenge(settings, comparison.challenge)
+    yield _better(rule, threshold, champion.name, comparison, rate, settings.min_gain)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often a model that is no better may be let through by one comparison."""
+
+    value: float
+    words: str
+
+    @classmethod
+    def of_challenge(cls, settings: GateSettings, number: int) -> Rate:
+        """What is left to the challenger with this number, from 1 on; to one that nobody counted, the first one's.
+
+        1/2, 1/6, 1/12, ... 1/(k(k + 1)) of the error rate: however many challengers there are, all of it is never
+        spent, and so all of them together are let through wrongly no oftener than it says.
+        """
+        number = max(1, number)
+        value = settings.error_rate / (number * (number + 1))
+        return cls(
+            value, f"{value:.3g}, which error_rate {settings.error_rate:g} leaves to challenger {number}"
+        )
+
+
+def _alone(settings: GateSettings) -> Rate:
+    return Rate(settings.error_rate, f"error_rate {settings.error_rate:g}")
 
 
 def _better(
-    rule: str, threshold: str, other: str, comparison: Comparison, error_rate: float, min_gain: float = -1.0
+    rule: str, threshold: str, other: str, comparison: Comparison, rate: Rate, min_gain: float = -1.0
 ) -> Ruling:
     """Whether the model is shown to be better than another one on the same rows, and by as much as is asked for.
 
@@ -275,15 +322,15 @@ def _better(
     """
     gain, p_value = comparison.gain, comparison.p_value
     unit, of = (comparison.champion_figure, " of its error") if comparison.is_of_errors else (1.0, "")
-    better, enough = p_value <= error_rate, gain.value >= min_gain * unit
+    better, enough = p_value <= rate.value, gain.value >= min_gain * unit
     shortfalls = [
-        *([] if better else [f"p = {p_value:.3g} is above error_rate {error_rate:g}"]),
+        *([] if better else [f"p = {p_value:.3g} is above {rate.words}"]),
         *([] if enough else [f"the gain is below min_gain {min_gain:g}{of}"]),
     ]
     outcome = (
         f"not shown to be better: {' and '.join(shortfalls)}"
         if shortfalls
-        else f"p = {p_value:.3g} is at most error_rate {error_rate:g}"
+        else f"p = {p_value:.3g} is at most {rate.words}"
     )
     return Ruling(
         rule,
@@ -297,10 +344,36 @@ def _better(
 
 
 def _remarks(result: EvaluationResult, champion: Champion) -> list[str]:
+    remarks = []
     if result.task == Task.REGRESSION:
-        about_accuracy = ["min_accuracy does not apply: the model gives numbers, which have no accuracy"]
-        return [*about_accuracy, *_about_champion(result, champion)]
-    return _about_champion(result, champion)
+        remarks.append("min_accuracy does not apply: the model gives numbers, which have no accuracy")
+    if result.learnt_rows:
+        remarks.append(
+            f"{result.learnt_rows:,} rows of the test were left out: the model that the training began with had seen "
+            f"them"
+        )
+    if result.groups is not None:
+        remarks.append(
+            f"The test rows are of {result.groups:,} groups, and chance is counted by groups, not by rows"
+        )
+    return [*remarks, *_about_champion(result, champion), *_about_challenges(result)]
+
+
+def _about_challenges(result: EvaluationResult) -> list[str]:
+    comparison = result.comparison
+    if comparison is None or comparison.champion_digest == result.model_digest:
+        return []
+    if not comparison.challenge:
+        why = comparison.uncounted or "for no reason that is known"
+        return [
+            f"Nobody counts the challengers of this champion ({why}): the error rate holds for this one alone"
+        ]
+    if comparison.challenge == 1:
+        return []
+    return [
+        f"This is challenger {comparison.challenge} of this champion on this test. Each has to show more than the one "
+        f"before, for of many equal ones one is lucky; on a fresh test the count begins anew"
+    ]
 
 
 def _about_champion(result: EvaluationResult, champion: Champion) -> list[str]:

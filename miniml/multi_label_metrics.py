@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import datasets
 import evaluate
 import numpy as np
+import numpy.typing as npt
 from sklearn.metrics import precision_recall_fscore_support
 
-from miniml.bootstrap import Shares, bootstrapped, share_with_interval
+from miniml.bootstrap import Groups, Shares, bootstrapped, share_of
 from miniml.heads import THRESHOLD
+from miniml.metrics import DOUBTS, NOTHING
 
 
 class MultiLabelScores(evaluate.Metric):
@@ -37,15 +39,16 @@ class MultiLabelScores(evaluate.Metric):
         predictions: Sequence[Sequence[float]],
         references: Sequence[Sequence[float]],
         threshold: float = THRESHOLD,
+        groups: Groups = None,
     ) -> dict[str, Any]:
         given = np.asarray(predictions) >= threshold
         true = np.asarray(references) >= THRESHOLD
-        right = int((given == true).all(axis=1).sum())
+        right = (given == true).all(axis=1)
         each = precision_recall_fscore_support(true, given, average=None, zero_division=0.0)
         return {
             "figures": {
-                "subset_accuracy": share_with_interval(right, len(true)),
-                **bootstrapped(_Rows(given.astype(np.float64), true.astype(np.float64))),
+                "subset_accuracy": share_of(right, groups),
+                **bootstrapped(_Rows.with_doubts(given, true), groups),
             },
             "per_class": [
                 {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
@@ -55,17 +58,32 @@ class MultiLabelScores(evaluate.Metric):
 
 
 class _Rows:
-    def __init__(self, given: Shares, true: Shares) -> None:
+    def __init__(self, given: Shares, true: Shares, doubts: int) -> None:
         self.rows, self.labels = true.shape
+        self.doubts = doubts
         self._given, self._true = given, true
         self._wrong = given != true
+
+    @classmethod
+    def with_doubts(cls, given: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> Self:
+        """The rows, and some as they would be had the text one label more, or one less: each label in turn."""
+        rows, labels = true.shape
+        chosen = np.resize(np.arange(rows), max(labels, DOUBTS))
+        turned = np.arange(len(chosen)) % labels
+        otherwise = true[chosen]
+        otherwise[np.arange(len(chosen)), turned] ^= True
+        return cls(
+            np.concatenate([given, given[chosen]]).astype(np.float64),
+            np.concatenate([true, otherwise]).astype(np.float64),
+            len(chosen),
+        )
 
     def scores(self, weights: Shares) -> dict[str, Shares]:
         right = 2 * (weights @ (self._given * self._true))
         claimed = weights @ self._given + weights @ self._true
         return {
-            "hamming_loss": weights @ self._wrong.mean(axis=1) / self.rows,
-            "micro_f1": right.sum(axis=1) / np.maximum(claimed.sum(axis=1), 1),
+            "hamming_loss": weights @ self._wrong.mean(axis=1) / weights.sum(axis=1),
+            "micro_f1": right.sum(axis=1) / np.maximum(claimed.sum(axis=1), NOTHING),
             # 0 for a label that is nowhere, as in scikit-learn.
-            "macro_f1": (right / np.maximum(claimed, 1)).mean(axis=1),
+            "macro_f1": (right / np.maximum(claimed, NOTHING)).mean(axis=1),
         }

@@ -9,7 +9,8 @@ Any reader of Parquet takes it; `Predictions.read` also knows what the numbers a
 Columns: `row` (its number in the split test), `text`, `label`, `predicted` (names; lists of them where a text may have
 several; numbers in a regression), `probabilities` and `logits` (a list each, in the order of the labels; the logits
 are those before the temperature; in a regression there are no probabilities), `tokens` (of the whole text), and the
-test's further columns under `column: <name>`. The schema's metadata holds `task`, `labels` (JSON), `model_digest`,
+test's further columns under `column: <name>`; and `group`, where the test has groups: a number that rows share which
+belong together. The schema's metadata holds `task`, `labels` (JSON), `model_digest`,
 `data_fingerprint`, `temperature` and, where a text may have several labels, `threshold`.
 """
 
@@ -25,9 +26,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as parquet
-from scipy.stats import t as student
 
-from miniml.bootstrap import CONFIDENCE, Interval, share_with_interval
+from miniml.bootstrap import Groups, Interval, mean_with_interval, share_of
 from miniml.errors import InputError
 from miniml.heads import THRESHOLD, several
 from miniml.task import Task
@@ -60,6 +60,10 @@ class Predictions:
     temperature: float = 1.0
     columns: dict[str, list[Any]] = field(default_factory=dict)
     """The further columns of the test, by name."""
+    groups: Groups = None
+    """The group of each row, by any number, where rows belong together; they tell less than as many strangers would."""
+    rows: npt.NDArray[np.int64] | None = None
+    """The number of each row in the split test; None where it is whole."""
 
     task: ClassVar[Task] = Task.SINGLE_LABEL
 
@@ -81,7 +85,15 @@ class Predictions:
 
     def measure(self, inside: npt.NDArray[np.bool_]) -> Interval:
         """The task's measure on some of the rows, and its interval: Wilson's, of a share."""
-        return share_with_interval(int(self.right[inside].sum()), int(inside.sum()))
+        return share_of(self.right[inside], self._groups_of(inside))
+
+    def _groups_of(self, inside: npt.NDArray[np.bool_]) -> Groups:
+        return None if self.groups is None else self.groups[inside]
+
+    @property
+    def row_numbers(self) -> npt.NDArray[np.int64]:
+        """The number of each row in the split test."""
+        return np.arange(len(self.texts)) if self.rows is None else self.rows
 
     def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
         """The rows of each label that there are rows of, and its name."""
@@ -98,12 +110,13 @@ class Predictions:
         """Writes the file; the same predictions give the same bytes."""
         table = pa.table(
             {
-                "row": pa.array(range(len(self.texts)), pa.int64()),
+                "row": pa.array(self.row_numbers, pa.int64()),
                 "text": pa.array(self.texts, pa.string()),
                 "label": pa.array(self.names(self.references), self._named),
                 "predicted": pa.array(self.names(self.predicted), self._named),
                 **{name: pa.array(list(values), _SHARES) for name, values in self._matrices().items()},
                 "tokens": pa.array(self.tokens, pa.int64()),
+                **({} if self.groups is None else {"group": pa.array(self.groups, pa.int64())}),
                 **{COLUMN + name: pa.array(values) for name, values in self.columns.items()},
             }
         )
@@ -145,6 +158,7 @@ class Predictions:
     @classmethod
     def _of(cls, table: pa.Table, facts: dict[str, str], **more: Any) -> Self:
         labels: list[str] = json.loads(facts["labels"])
+        rows = table["row"].to_numpy()
         return cls(
             labels=tuple(labels),
             texts=table["text"].to_pylist(),
@@ -160,6 +174,8 @@ class Predictions:
                 for name in table.column_names
                 if name.startswith(COLUMN)
             },
+            groups=table["group"].to_numpy() if "group" in table.column_names else None,
+            rows=None if np.array_equal(rows, np.arange(len(rows))) else rows,
             **more,
         )
 
@@ -245,12 +261,8 @@ class NumberPredictions(Predictions):
 
     def measure(self, inside: npt.NDArray[np.bool_]) -> Interval:
         """The mean absolute error, and the interval that its standard error makes."""
-        errors = self.errors[inside]
-        mean, rows = float(errors.mean()), len(errors)
-        if rows == 1:
-            return mean, mean, mean
-        half = float(student.ppf((1 + CONFIDENCE) / 2, rows - 1) * errors.std(ddof=1) / np.sqrt(rows))
-        return mean, max(0.0, mean - half), mean + half
+        mean, low, high = mean_with_interval(self.errors[inside], self._groups_of(inside))
+        return mean, max(0.0, low), high
 
     def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
         """None: which ranges to make of numbers is `slices_of`'s to say."""

@@ -14,7 +14,17 @@ from matplotlib.axes import Axes
 from miniml import __version__
 from miniml.curves import loss_curve
 from miniml.drawing import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.evaluation_result import Curves, EvaluationResult, Figure, Mistake, Piece, ReliabilityBin, Scatter
+from miniml.evaluation_result import (
+    MOST_CONFUSED,
+    Confusion,
+    Curves,
+    EvaluationResult,
+    Figure,
+    Mistake,
+    Piece,
+    ReliabilityBin,
+    Scatter,
+)
 from miniml.manifest import Manifest
 from miniml.task import Task, more_is_better
 
@@ -109,7 +119,7 @@ def write_report(
 ) -> None:
     """Writes the page to `path`. `history` holds the points of the training curve (`miniml.training_history`)."""
     calibration, curves, scatter = result.calibration, result.curves, result.scatter
-    words = Words(result.task.measure)
+    words, confusion = Words(result.task.measure), result.confusion()
     page = template("report.html").render(
         version=__version__,
         result=result,
@@ -131,8 +141,9 @@ def write_report(
         roc=curves and svg(lambda axes: _roc(axes, curves), HALF),
         precision_recall=curves and svg(lambda axes: _precision_recall(axes, curves, result), HALF),
         training_curve=svg(lambda axes: loss_curve(axes, history), HALF),
-        confusion=result.confusion_matrix
-        and svg(lambda axes: _confusion_matrix(axes, result), _matrix_size(result)),
+        confusion=confusion.counts
+        and svg(lambda axes: _confusion_matrix(axes, confusion), _matrix_size(confusion)),
+        most_confused=MOST_CONFUSED,
         scatter=scatter and svg(lambda axes: _scatter(axes, scatter), HALF),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,27 +249,27 @@ def _unit_square(axes: Axes, across: str, up: str) -> None:
     axes.set_ylabel(up)
 
 
-def _matrix_size(result: EvaluationResult) -> tuple[float, float]:
+def _matrix_size(confusion: Confusion) -> tuple[float, float]:
     """Inches: the cells, and the names beside them and, where they stand at an angle, below."""
-    cells = min(9.0, 1.2 + 0.58 * len(result.classes))
-    names = 0.15 * max(map(len, _short_names(result)))  # of the widest letters
-    return cells + 0.5 + names, cells + 0.5 + (0.7 * names if _turned(result) else 0.2)
+    cells = min(9.0, 1.2 + 0.58 * len(confusion.labels))
+    names = 0.15 * max(map(len, _short_names(confusion)))  # of the widest letters
+    return cells + 0.5 + names, cells + 0.5 + (0.7 * names if _turned(confusion) else 0.2)
 
 
-def _short_names(result: EvaluationResult) -> list[str]:
-    return [shortened(scores.label, longest=14) for scores in result.classes]
+def _short_names(confusion: Confusion) -> list[str]:
+    return [shortened(label, longest=14) for label in confusion.labels]
 
 
-def _turned(result: EvaluationResult) -> bool:
+def _turned(confusion: Confusion) -> bool:
     """Whether the names below the matrix would run into each other."""
-    names = _short_names(result)
+    names = _short_names(confusion)
     return len(names) > 3 or max(map(len, names)) > 9
 
 
-def _confusion_matrix(axes: Axes, result: EvaluationResult) -> None:
-    names = _short_names(result)
+def _confusion_matrix(axes: Axes, confusion: Confusion) -> None:
+    names = _short_names(confusion)
     positions = list(range(len(names)))
-    for row, counts in enumerate(result.confusion_matrix):
+    for row, counts in enumerate(confusion.counts):
         for column, count in enumerate(counts):
             share = count / max(1, sum(counts))
             # At most half opaque, so that the ink on it stays readable in light and dark.
@@ -272,7 +283,7 @@ def _confusion_matrix(axes: Axes, result: EvaluationResult) -> None:
                 axes.text(column, row, f"{count:,}\n{share:.0%}", ha="center", va="center", fontsize=9)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xticks(positions, names, rotation=45 if _turned(result) else 0, color=INK)
+    axes.set_xticks(positions, names, rotation=45 if _turned(confusion) else 0, color=INK)
     axes.set_yticks(positions, names, color=INK)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")

@@ -354,18 +354,24 @@ class GateSettings:
     """What a model must reach to be deployed. A threshold is reached by the figure as it was measured."""
 
     min_accuracy: float = 0.4
-    """Of five classes, twice what guessing gets; every job has its own. Where a text may have several labels, all of
-    them must be right (subset accuracy); a regression has none, and `min_metrics` says what it must reach."""
+    """Of five classes, twice what guessing gets; every job has its own, and `beat_majority` asks for more than guessing
+    of any. Where a text may have several labels, all of them must be right (subset accuracy); a regression has none,
+    and `min_metrics` says what it must reach."""
     min_metrics: str = ""
     """Least values of further figures of the evaluation: "macro_f1=0.7, mcc=0.4"."""
     max_calibration_error: float = 1.0
-    """The most by which confidence and accuracy may differ on average (expected calibration error); 1 asks nothing."""
+    """The most by which confidence and accuracy may differ on average (expected calibration error, freed of noise).
+    More is let through where it may be noise alone. 1 asks nothing."""
     min_slice_accuracy: float = 0.0
     """The least accuracy on every slice of the test that the evaluation finds large enough; 0 asks nothing."""
     beat_baseline: bool = False
     """Whether the model must be more accurate than the report's simple baseline, beyond chance."""
+    beat_majority: bool = True
+    """Whether the model must be more accurate than always giving training's most frequent answer, beyond chance. Leave
+    it out where one class is so frequent that a useful model costs accuracy."""
     error_rate: float = 0.05
-    """How often, at most, a model that is no better than the champion may be let through."""
+    """How often, at most, a champion loses its place to a model that is no better, by all challengers on one test
+    together; and how often such a model passes for better than the baseline or the most frequent answer."""
     min_gain: float = 0.0
     """The least gain in accuracy over the champion, as measured, that is worth a deployment; of a regression, the
     share by which its mean absolute error must be below the champion's."""

@@ -5,7 +5,8 @@ python -m miniml.gate --simulate-aa 1000
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,19 @@ import numpy.typing as npt
 from scipy.stats import binom
 
 from miniml.command_line import CommandParser
+from miniml.comparison import compare
 from miniml.errors import InputError
+from miniml.gate import Rate
 from miniml.predictions import Predictions
 from miniml.settings import GateSettings
 
 GAINS = (0.0, 0.01, 0.02, 0.04)
 """Of the challenger's true accuracy over the champion's; the first is A/A, two models of equal worth."""
+
+CHALLENGERS = (1, 2, 7, 10, 20, 50)
+GROUPS = (20, 50, 200)
+# Trials of many challengers, which are many models each; and of rows in groups, where each pair is compared by itself.
+MOST_CHALLENGED, MOST_GROUPED = 10_000, 1000
 
 # Two models that err independently, at accuracy a, differ on 2a(1 - a) of the rows. Trained on the same rows they err
 # together, and differ on fewer: on some part of that.
@@ -73,7 +81,7 @@ class Trials:
 
 
 def promoted(trials: Trials, differ: float, gain: float, settings: GateSettings) -> float | None:
-    """The share of the trials in which the gate prefers the challenger.
+    """The share of the trials in which the gate prefers the challenger, the first of its champion.
 
     None where there are no such models: on `differ` of the rows nobody gains more than that, nor beyond 100 %.
     """
@@ -84,7 +92,70 @@ def promoted(trials: Trials, differ: float, gain: float, settings: GateSettings)
     shares = (only_challenger, only_champion, 1 - differ)
     won, lost, _ = draw.multinomial(trials.rows, shares, size=trials.number).T
     enough = (won - lost) / trials.rows >= settings.min_gain
-    return float(np.mean((p_values(won, lost) <= settings.error_rate) & enough))
+    return float(np.mean((p_values(won, lost) <= Rate.of_challenge(settings, 1).value) & enough))
+
+
+def ever_promoted(trials: Trials, differ: float, challengers: int, rates: Sequence[float]) -> float:
+    """The share of the trials in which a champion loses its place to one of so many models of equal worth.
+
+    All of them answer the same test one after the other. `rates` are those at which each is judged.
+    """
+    draw = np.random.default_rng(trials.seed)
+    loses = differ / (
+        2 * trials.accuracy
+    )  # a row that the champion gets right, so that both are right as often
+    wins = differ / (2 * (1 - trials.accuracy))
+    right = draw.binomial(trials.rows, trials.accuracy, size=trials.number)
+    # Given the champion's answers, each challenger's are drawn by themselves: they share the champion's luck.
+    size = (challengers, trials.number)
+    won, lost = draw.binomial(trials.rows - right, wins, size=size), draw.binomial(right, loses, size=size)
+    better = p_values(won, lost) <= np.array(rates)[:, None]
+    return float(better.any(axis=0).mean())
+
+
+def challengers_table(trials: Trials, settings: GateSettings) -> str:
+    """Markdown: one line for each number of equal challengers, judged alike or by what the rate leaves to each."""
+    differ = trials.shares[len(trials.shares) // 2]
+    lines = ["| equal challengers on one test | each at error_rate | each at what is left |", "|---|---|---|"]
+    for count in CHALLENGERS:
+        alike = ever_promoted(trials, differ, count, [settings.error_rate] * count)
+        spent = [Rate.of_challenge(settings, number).value for number in range(1, count + 1)]
+        left = ever_promoted(trials, differ, count, spent)
+        lines.append(f"| {count} | {_percent(alike)} | {_percent(left)} |")
+    return "\n".join(lines)
+
+
+def grouped(trials: Trials, groups: int, settings: GateSettings, *, by_group: bool) -> float:
+    """The share of pairs of equal models whose challenger would be let through at the error rate, of rows in groups.
+
+    In each group one of the two does better, which of them is a coin's to say: on the rows that the group has of those
+    on which they differ, it is right with probability 0.8.
+
+    Args:
+        trials: How many pairs, of how many rows.
+        groups: How many groups the rows are of, equal in size.
+        settings: The gate's.
+        by_group: Whether the comparison is told the groups.
+    """
+    draw = np.random.default_rng(trials.seed)
+    of_row = np.arange(trials.rows) % groups
+    differ = trials.shares[len(trials.shares) // 2]
+    found = []
+    for _ in range(trials.number):
+        favours = np.where(draw.random(groups) < 0.5, 0.8, 0.2)[of_row]
+        apart, wins = draw.random(trials.rows) < differ, draw.random(trials.rows) < favours
+        told = of_row if by_group else None
+        found.append(compare(apart & wins, apart & ~wins, "", told).p_value <= settings.error_rate)
+    return float(np.mean(found))
+
+
+def groups_table(trials: Trials, settings: GateSettings) -> str:
+    """Markdown: one line for each number of groups, with the rows taken for strangers, and by group."""
+    lines = ["| groups | rows as strangers | by group |", "|---|---|---|"]
+    for count in GROUPS:
+        shares = (grouped(trials, count, settings, by_group=told) for told in (False, True))
+        lines.append(f"| {count} | {' | '.join(map(_percent, shares))} |")
+    return "\n".join(lines)
 
 
 def p_values(won: npt.NDArray[np.int64], lost: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -140,8 +211,15 @@ def main(words: list[str] | None = None) -> None:
     else:
         trials = Trials(options.simulate_aa, options.rows, options.accuracy, options.differ, options.seed)
     settings = GateSettings(error_rate=options.error_rate, min_gain=options.min_gain)
+    fewer, fewest = (
+        replace(trials, number=min(trials.number, most)) for most in (MOST_CHALLENGED, MOST_GROUPED)
+    )
     print(
         f"How often the challenger is let through, of {trials.number:,} pairs each: {trials.rows:,} test rows, "
         f"champion's accuracy {trials.accuracy:.3g}, error_rate {settings.error_rate:g}, min_gain "
-        f"{settings.min_gain:g}.\n\n{table(trials, settings)}"
+        f"{settings.min_gain:g}.\n\n{table(trials, settings)}\n\n"
+        f"How often a champion loses its place to one of several models of equal worth, all on one test, "
+        f"{fewer.number:,} times each:\n\n{challengers_table(fewer, settings)}\n\n"
+        f"How often a model of equal worth passes for better at error_rate, where rows have groups, of "
+        f"{fewest.number:,} pairs each:\n\n{groups_table(fewest, settings)}"
     )

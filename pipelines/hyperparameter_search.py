@@ -51,6 +51,7 @@ class Outputs(NamedTuple):
     model: dsl.Model
     metrics: dsl.Metrics
     predictions: dsl.Dataset
+    confusion_matrix: dsl.ClassificationMetrics
     report: dsl.HTML
     verdict: dsl.Markdown
 
@@ -75,6 +76,7 @@ def hyperparameter_search(given: dict[str, Any]) -> Outputs:
         model=winner.outputs["model"],
         metrics=evaluation.outputs["metrics"],
         predictions=evaluation.outputs["predictions"],
+        confusion_matrix=evaluation.outputs["confusion_matrix"],
         report=evaluation.outputs["report"],
         verdict=verdict.outputs["verdict"],
     )

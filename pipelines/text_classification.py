@@ -37,6 +37,7 @@ class Outputs(NamedTuple):
     training_report: dsl.HTML
     metrics: dsl.Metrics
     predictions: dsl.Dataset
+    confusion_matrix: dsl.ClassificationMetrics
     report: dsl.HTML
     verdict: dsl.Markdown
 
@@ -58,6 +59,7 @@ def text_classification(given: dict[str, Any]) -> Outputs:
         training_report=training.outputs["report"],
         metrics=evaluation.outputs["metrics"],
         predictions=evaluation.outputs["predictions"],
+        confusion_matrix=evaluation.outputs["confusion_matrix"],
         report=evaluation.outputs["report"],
         verdict=verdict.outputs["verdict"],
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class PredictionCache:
     """Probabilities of one model by text, the least recently used going first.
 
-    Who may ask can tell by an answer's haste, and by `/metrics`, that a text was asked before: decision 31.
+    Who may ask can tell by an answer's haste, and by `/metrics`, that a text was asked before: decision 30.
     """
 
     def __init__(self, settings: CacheSettings) -> None:

@@ -54,7 +54,7 @@ class CacheSettings:
     """How many answers are kept, and for how long."""
 
     entries: int = 0
-    """0 keeps none. Whoever may ask can tell whether an answer was kept, and so what others have asked (decision 31).
+    """0 keeps none. Whoever may ask can tell whether an answer was kept, and so what others have asked (decision 30).
 
     An entry takes some 200 bytes and 4 a label; the text is not kept, but its hash.
     """

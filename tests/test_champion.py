@@ -14,6 +14,7 @@ from minio import Minio
 
 from miniml import manifest
 from miniml.challenge import challenge
+from miniml.challenges import counted, digest_of_test
 from miniml.champion import NOBODY, Champion
 from miniml.champion_search import find_champion
 from miniml.classifier import Classifier
@@ -24,11 +25,12 @@ from miniml.predictions import Predictions
 from miniml.settings import ChampionSettings, DeploymentSettings
 from tests import tiny
 from tests.kubernetes_server import KubernetesServer
-from tests.s3_server import READER, S3Server
+from tests.s3_server import READER, WRITER, S3Server
 
 SETTINGS = ChampionSettings(service_name="stars", namespace="models")
 BUCKET, FOLDER = "mlpipeline", "v2/artifacts/text-classification/run-1/train/model"
 SOURCE = f"s3://{BUCKET}/{FOLDER}"
+TEST = "e" * 64
 TEXTS = ["the food was great", "awful cold food", "we loved it", "dirty and rude"]
 
 
@@ -192,38 +194,82 @@ def champion_at(folder: Path, source: str = "") -> Champion:
 
 def test_it_answers_the_same_rows_by_the_names_of_its_labels(served_model: Path, tmp_path: Path) -> None:
     predictions = answered(served_model, [True, False, True, False])
-    same = challenge(champion_at(served_model), predictions)
+    same = challenge(champion_at(served_model), predictions, TEST)
     assert same is not None
     assert (same.champion_accuracy, same.only_challenger, same.only_champion) == (1.0, 0, 2)
     # The same weights, whose classes are called the other way round.
     turned = tiny.write_classifier(tmp_path / "turned", labels=("good", "bad"), spread=1.0)
-    wrong = challenge(champion_at(turned), predictions)
+    wrong = challenge(champion_at(turned), predictions, TEST)
     assert wrong is not None
     assert (wrong.champion_accuracy, wrong.only_challenger, wrong.only_champion) == (0.0, 2, 0)
-    other = tiny.write_classifier(tmp_path / "other", labels=("poor", "fine", "great"), spread=1.0)
-    strange = challenge(champion_at(other), predictions)
-    assert strange is not None
-    assert strange.champion_accuracy == 0.0
-    assert challenge(NOBODY, predictions) is None
+    assert challenge(NOBODY, predictions, TEST) is None
 
 
 def test_its_folder_is_fetched_and_every_byte_checked(store: Minio, served_model: Path) -> None:
     champion, predictions = champion_at(served_model, SOURCE), answered(served_model, [True] * 4)
-    found = challenge(champion, predictions)
+    found = challenge(champion, predictions, TEST)
     assert found is not None
     assert (found.champion_digest, found.champion_accuracy) == (champion.digest, 1.0)
     weights = (served_model / "model.safetensors").read_bytes()
     flipped = weights[:-1] + bytes([weights[-1] ^ 1])
     store.put_object(BUCKET, f"{FOLDER}/model.safetensors", io.BytesIO(flipped), len(flipped))
     with pytest.raises(ModelFolderError, match=r"model\.safetensors has SHA-256"):
-        challenge(champion, predictions)
+        challenge(champion, predictions, TEST)
     store.remove_object(BUCKET, f"{FOLDER}/model.safetensors")
     with pytest.raises(ModelFolderError, match=r"model\.safetensors is missing"):
-        challenge(champion, predictions)
+        challenge(champion, predictions, TEST)
 
 
 def test_another_signed_folder_in_its_place_is_refused(served_model: Path, tmp_path: Path) -> None:
     other = tiny.write_classifier(tmp_path / "other", labels=("no", "yes"))
     found_before = Champion(manifest.read(served_model).digest, str(other))
     with pytest.raises(ChampionError, match="Start the run again"):
-        challenge(found_before, answered(served_model, [True] * 4))
+        challenge(found_before, answered(served_model, [True] * 4), TEST)
+
+
+def test_a_champion_of_other_classes_is_refused_as_one_of_another_task_is(
+    served_model: Path, tmp_path: Path
+) -> None:
+    predictions = answered(served_model, [True] * 4)
+    more = tiny.write_classifier(tmp_path / "more", labels=("bad", "good", "so so"), spread=1.0)
+    with pytest.raises(ChampionError, match=r'only it has "so so"\. .* champion=none'):
+        challenge(champion_at(more), predictions, TEST)
+    renamed = tiny.write_classifier(tmp_path / "renamed", labels=("Bad", "Good"), spread=1.0)
+    with pytest.raises(ChampionError, match=r'only it has "Bad", "Good"; only the new one has "bad", "good"'):
+        challenge(champion_at(renamed), predictions, TEST)
+    many = tiny.write_classifier(tmp_path / "many", labels=tuple(f"label {n}" for n in range(300)))
+    with pytest.raises(ChampionError, match="and 295 more") as refused:
+        challenge(champion_at(many), predictions, TEST)
+    assert len(str(refused.value)) < 1000
+
+
+def test_each_challenger_is_counted_once_beside_its_champion(tmp_path: Path) -> None:
+    folder = tiny.write_classifier(tmp_path / "model", spread=1.0)
+    champion = champion_at(folder)
+    turns = [counted(champion, TEST, challenger) for challenger in ("1" * 64, "2" * 64, "2" * 64, "3" * 64)]
+    assert [turn.number for turn in turns] == [1, 2, 2, 3]
+    assert counted(champion, "9" * 64, "4" * 64).number == 1  # on another test
+    assert manifest.verify(folder).digest == champion.digest
+    predictions = answered(folder, [True, False, True, False])
+    found = challenge(champion, predictions, TEST)
+    assert found is not None
+    assert found.challenge == 4
+
+
+def test_the_store_counts_challengers_too_and_where_nobody_may_write_that_is_said(
+    store: Minio, served_model: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = champion_at(served_model, SOURCE)
+    unwritable = counted(champion, TEST, "1" * 64)
+    assert unwritable.number == 0
+    assert "do not have the right to write" in unwritable.uncounted
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
+    numbers = {counted(champion, TEST, digest * 64).number for digest in "1231"}
+    assert numbers <= {1, 2, 3}
+    assert 3 in numbers | {counted(champion, TEST, "3" * 64).number}
+
+
+def test_a_test_is_the_same_in_any_order_and_another_with_another_label() -> None:
+    assert digest_of_test(["a", "b"], ["x", "y"]) == digest_of_test(["b", "a"], ["y", "x"])
+    assert digest_of_test(["a", "b"], ["x", "y"]) != digest_of_test(["a", "b"], ["y", "x"])

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 
 from miniml import data, training
@@ -125,6 +126,39 @@ def test_a_column_of_the_test_is_a_slice_and_stands_in_the_predictions(
     told = Predictions.read(path)
     assert told.columns["site"][0] == "forum"
     assert told.right[[site == "forum" for site in told.columns["site"]]].mean() == worst.accuracy.value
+
+
+@pytest.fixture(scope="module")
+def with_groups(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset as transform writes it with a group_column: each split has the number of each row's group."""
+    folder = tmp_path_factory.mktemp("groups") / "dataset"
+    shutil.copytree(dataset_dir, folder)
+    test = datasets.load_from_disk(str(dataset_dir / "test"))
+    features = datasets.Features({**test.features, "group": datasets.Value("int64")})
+    columns = {"text": list(test["text"]), "label": list(test["label"]), "group": np.arange(len(test)) // 6}
+    shutil.rmtree(folder / "test")
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(folder / "test"))
+    return folder
+
+
+def test_groups_stand_in_the_predictions_and_widen_the_intervals(
+    result: EvaluationResult, model_dir: Path, with_groups: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "predictions.parquet"
+    found = evaluate_model(model_dir, with_groups, predictions_path=path)
+    told = Predictions.read(path)
+    assert told.groups is not None
+    assert told.groups.tolist() == [row // 6 for row in range(found.test_rows)]
+    assert (told.columns, found.groups) == ({}, -(-found.test_rows // 6))
+    assert not any(part.column == "group" for part in [*found.slices, *found.small_slices])
+    assert found.figures["accuracy"].value == result.figures["accuracy"].value
+    assert found.figures["accuracy"].low < result.figures["accuracy"].low
+
+
+def test_one_answer_for_every_text_is_compared_with(result: EvaluationResult) -> None:
+    assert result.majority_comparison
+    assert result.majority_comparison.champion_figure == pytest.approx(0.5, abs=0.1)
+    assert result.majority_comparison.p_value < 0.001
 
 
 def test_the_surest_mistakes_come_first_and_their_words_say_why(

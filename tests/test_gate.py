@@ -25,6 +25,7 @@ RESULT = EvaluationResult(
     model_digest="d" * 64,
     data_fingerprint="f" * 64,
     samples=[],
+    majority_comparison=Comparison("", 0.5, 425, 75, Figure(0.35, 0.31, 0.39), 1e-60),
 )
 
 
@@ -94,18 +95,18 @@ def with_baseline(won: int, lost: int) -> EvaluationResult:
             against(30, 10),
             GateSettings(),
             True,
-            "30 rows won and 10 lost: p = 0.00111 is at most error_rate 0.05",
+            "30 rows won and 10 lost: p = 0.00111 is at most 0.025, which error_rate 0.05 leaves to challenger 1",
         ),
         (
             against(15, 10),
             GateSettings(),
             False,
-            "not shown to be better: p = 0.212 is above error_rate 0.05",
+            "not shown to be better: p = 0.212 is above 0.025, which error_rate 0.05 leaves to challenger 1",
         ),
         (against(10, 30), GateSettings(), False, "not shown to be better"),
         (against(30, 10), GateSettings(min_gain=0.02), True, "gains +0.0200"),
         (against(30, 10), GateSettings(min_gain=0.021), False, "the gain is below min_gain 0.021"),
-        (against(30, 10), GateSettings(error_rate=0.001), False, "above error_rate 0.001"),
+        (against(30, 10), GateSettings(error_rate=0.001), False, "which error_rate 0.001 leaves"),
     ],
 )
 def test_each_rule_passes_at_its_threshold_and_says_its_figure(
@@ -145,10 +146,11 @@ def test_what_is_not_a_number_keeps_no_rule() -> None:
         figures={"accuracy": nan, "mcc": nan, CALIBRATION_ERROR: nan},
         slices=[Slice("length", "short", 90, nan), Slice("length", "long", 90, Figure(0.9, 0.8, 1.0))],
         baseline_comparison=Comparison("", math.nan, 1, 0, nan, math.nan),
+        majority_comparison=Comparison("", math.nan, 1, 0, nan, math.nan),
         comparison=Comparison("c" * 64, math.nan, 1, 0, nan, math.nan),
     )
     verdict = judge(broken, everything, CHAMPION)
-    assert [ruling.passed for ruling in verdict.rulings] == [False] * 6
+    assert [ruling.passed for ruling in verdict.rulings] == [False] * 7
 
 
 def test_an_unknown_metric_is_refused_with_those_that_there_are() -> None:
@@ -172,7 +174,7 @@ def test_where_nothing_is_served_it_says_so_and_the_absolute_rules_decide() -> N
 def test_the_very_model_that_serves_may_be_deployed_again() -> None:
     verdict = judge(RESULT, GateSettings(), replace(CHAMPION, digest=RESULT.model_digest))
     assert verdict.approved
-    assert "itself" in verdict.reasons[1]
+    assert "itself" in " ".join(verdict.reasons)
 
 
 def test_a_comparison_with_another_model_than_serves_is_no_comparison() -> None:
@@ -230,3 +232,44 @@ def test_deploy_judges_against_the_champion_too() -> None:
 def test_deploy_refuses_another_model_than_was_evaluated() -> None:
     with pytest.raises(GateError, match="was evaluated"):
         require_approved(True, "e" * 64, RESULT, "e" * 64, GateSettings(0.8))
+
+
+def test_a_coin_of_two_classes_is_rejected_though_it_reaches_min_accuracy() -> None:
+    coin = replace(
+        RESULT,
+        figures={"accuracy": Figure(0.51, 0.48, 0.54)},
+        majority_comparison=compare(np.arange(1000) < 510, np.arange(1000) >= 500, ""),
+    )
+    verdict = judge(coin, GateSettings())
+    assert not verdict.approved
+    assert "one answer for every text has accuracy 0.5000" in verdict.reasons[0]
+    assert judge(coin, GateSettings(beat_majority=False)).approved
+    assert "cannot be judged" in judge(replace(coin, majority_comparison=None), GateSettings()).reasons[0]
+
+
+def test_a_calibration_error_that_may_be_noise_breaks_no_rule() -> None:
+    noisy = replace(RESULT, figures={**RESULT.figures, CALIBRATION_ERROR: Figure(0.07, 0.0, 0.15)})
+    verdict = judge(noisy, GateSettings(max_calibration_error=0.05))
+    assert verdict.approved
+    assert "no more than a model whose probabilities are true may show" in " ".join(verdict.reasons)
+
+
+def test_the_seventh_challenger_has_to_show_more_than_the_first_and_the_verdict_says_so() -> None:
+    first = against(30, 10).comparison
+    assert first is not None
+    seventh = replace(RESULT, comparison=replace(first, challenge=7))
+    verdict = judge(seventh, GateSettings(), CHAMPION)
+    assert not verdict.approved
+    assert "is above 0.000893, which error_rate 0.05 leaves to challenger 7" in verdict.reasons[0]
+    assert "on a fresh test the count begins anew" in verdict.markdown()
+    uncounted = replace(RESULT, comparison=replace(first, challenge=0, uncounted="no room"))
+    assert (
+        "Nobody counts the challengers of this champion (no room)"
+        in judge(uncounted, GateSettings(), CHAMPION).markdown()
+    )
+
+
+def test_what_left_the_test_and_what_it_is_made_of_is_said() -> None:
+    words = judge(replace(RESULT, learnt_rows=72, groups=40), GateSettings()).markdown()
+    assert "72 rows of the test were left out" in words
+    assert "of 40 groups" in words

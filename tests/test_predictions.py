@@ -25,6 +25,8 @@ def told() -> Predictions:
         model_digest="0" * 64,
         data_fingerprint="1" * 64,
         temperature=1.7,
+        groups=np.array([7, 7, -1]),
+        rows=np.array([0, 4, 9]),
         columns={"label": ["x", None, "z"], "day": [date(2026, 1, 2)] * 3, "stars": [1, 2, None]},
     )
 
@@ -46,7 +48,7 @@ def test_other_readers_see_names_in_words_and_further_columns_apart_from_ours(
     table = parquet.read_table(tmp_path / "file")
     row = table.to_pylist()[1]
     assert (row["row"], row["text"], row["label"], row["predicted"]) == (
-        1,
+        4,
         "ä\n好",
         "gut & schön",
         "<b>bad</b>",

@@ -12,7 +12,16 @@ import pytest
 
 from miniml.comparison import compare
 from miniml.evaluation import evaluate_model
-from miniml.evaluation_result import ClassScores, EvaluationResult, Figure, Mistake, Piece, Slice
+from miniml.evaluation_result import (
+    MOST_CONFUSED,
+    OTHER_CLASSES,
+    ClassScores,
+    EvaluationResult,
+    Figure,
+    Mistake,
+    Piece,
+    Slice,
+)
 from miniml.manifest import read
 from miniml.report import write_report
 from miniml.training_history import read_history
@@ -137,3 +146,23 @@ def test_on_paper_it_is_dark_on_light_wherever_it_was_printed(report: Path, brow
     pages = base64.b64decode(browser.call("Page.printToPDF")["data"])
     assert pages.startswith(b"%PDF")
     browser.call("Emulation.setEmulatedMedia", media="", features=[])
+
+
+def test_of_a_thousand_classes_those_that_are_confused_most_are_shown(
+    result: EvaluationResult, model_dir: Path, tmp_path: Path
+) -> None:
+    matrix = (5 * np.eye(1000, dtype=int)).tolist()
+    matrix[700][3] = 9
+    many = replace(
+        result,
+        classes=[ClassScores(f"class {number}", 1.0, 1.0, 1.0, 5) for number in range(1000)],
+        confusion_matrix=matrix,
+    )
+    shown = many.confusion()
+    assert len(shown.labels) == len(shown.counts) == MOST_CONFUSED
+    assert shown.labels[-1] == OTHER_CLASSES
+    assert shown.counts[shown.labels.index("class 700")][shown.labels.index("class 3")] == 9
+    assert sum(map(sum, shown.counts)) == sum(map(sum, matrix))
+    write_report(many, read(model_dir), [], tmp_path / "report.html")
+    assert "Of 1,000 classes those that are confused most" in Page(tmp_path / "report.html").words
+    assert (tmp_path / "report.html").stat().st_size < 2e6

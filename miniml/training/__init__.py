@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from miniml import __version__, calibration, data, engines, manifest, probes
 from miniml.classifier import logits_of
 from miniml.folders import disk_errors_explained, written_whole
+from miniml.learnt_texts import LearntTexts
 from miniml.pins import UNPINNED, Pins
 from miniml.progress import note
 from miniml.settings import TrainingSettings
@@ -70,8 +71,11 @@ def fine_tune(
     for the settings' time limit, which decides no less which checkpoints are this training's; `watchers` hear of its
     steps and may end it. `pins` say at which commit or digest the pretrained model is read.
 
-    The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json`, a model card and the
-    signed `miniml.json`. Of several processes that torchrun started, each calls this; they share the batches, and the
+    The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json`,
+    `learnt_texts.safetensors`, a model card and the signed `miniml.json`. Validation rows that a model of miniml's has
+    learnt before are not watched.
+
+    Of several processes that torchrun started, each calls this; they share the batches, and the
     first one writes.
 
     Raises:
@@ -89,6 +93,8 @@ def fine_tune(
     processes.join(device)
     folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
     splits, summary = data.load(dataset_dir, ("train", "validation"))
+    learnt_before = _learnt_before(folder, summary.fingerprint, settings)
+    splits["validation"] = learnt_before.unlearnt(splits["validation"], settings.model_id)
     _quiet_transformers()
     target = target_of(summary, splits["train"]["label"][:], settings)
     pretrained = Pretrained.load(folder, target.head, settings)
@@ -119,6 +125,7 @@ def fine_tune(
         if processes.first:
             with written_whole(model_dir) as folder:
                 temperature = _save(folder, course, target, pretrained.tokenizer, encoded["validation"])
+                learnt_before.followed_by(splits["train"], splits["validation"]).write(folder)
                 metrics = dict(course.metrics)
                 if temperature is not None:
                     metrics["temperature"] = temperature
@@ -141,6 +148,12 @@ def fine_tune(
             if remark := calibration.remark_on(metrics.get("temperature", 1.0)):
                 note(f"temperature {metrics['temperature']:.3g} is {remark}")
     return processes.told_by_the_first(result)
+
+
+def _learnt_before(folder: Path, fingerprint: str, settings: TrainingSettings) -> LearntTexts:
+    if settings.from_scratch:  # Nothing of what the folder's weights have learnt is kept.
+        return LearntTexts.nothing()
+    return LearntTexts.of_pretrained(folder, settings.model_id, fingerprint)
 
 
 def _told(task: Task, result: TrainingResult) -> str:
