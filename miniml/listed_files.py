@@ -14,6 +14,10 @@ from miniml.wording import quoted
 
 LONGEST_NAME = 255
 """Bytes of a file's name: what Linux' file systems hold."""
+LONGEST_PATH = 1024
+"""Bytes of a path: what S3 takes as a key."""
+LARGEST = 2**60
+"""Bytes of a file."""
 
 
 def is_inside(path: Any) -> bool:
@@ -26,6 +30,7 @@ def is_inside(path: Any) -> bool:
         and not pure.is_absolute()
         and bool(pure.parts)
         and ".." not in pure.parts
+        and len(path.encode()) <= LONGEST_PATH
         and all(len(part.encode()) <= LONGEST_NAME for part in pure.parts)
     )
 
@@ -62,7 +67,7 @@ def require_size(value: Any) -> int:
     Raises:
         ValueError: it is something else.
     """
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value <= LARGEST:
         raise ValueError(f"{quoted(str(value))} is no size, which is a number of bytes")
     return value
 

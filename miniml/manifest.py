@@ -195,7 +195,7 @@ def _file_names(model_dir: Path) -> list[str]:
     """Of all files but the manifest itself; one of that name in a folder of the model's is a file as any other."""
     try:
         return [name for name in regular_files(model_dir) if name != MANIFEST_NAME]
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise _refused(model_dir, str(error)) from error
 
 

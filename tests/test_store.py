@@ -590,7 +590,7 @@ def test_corruption_in_the_store_is_told_by_file_and_digests_and_nothing_is_left
     assert contents(store.fetch(address, tmp_path / "good").path) == contents(folder)
     put(client, bucket, f"miniml/manifests/{digest}.json", b'{"content": {"files": {}}, "sizes": {}}')
     assert f"expected digest {digest}, found" in refused(lambda: store.fetch(address, tmp_path / "out"))
-    put(client, bucket, "miniml/names/one@v1", b"{}")
+    put(client, bucket, "miniml/names/one@v1", b"[" * 100_000)
     assert "miniml/names/one@v1 is corrupted" in refused(lambda: store.fetch(address, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -605,6 +605,8 @@ SHA = hashlib.sha256(b"1").hexdigest()
         ({"/etc/passwd": SHA}, {"/etc/passwd": 1}, "is no path of a file in the folder"),
         ({"a\x1b[2J": SHA}, {"a\x1b[2J": 1}, "\\x1b\\x5b2J"),
         ({"a" * 300: SHA}, {"a" * 300: 1}, "is no path of a file in the folder"),
+        ({"a/" * 600 + "a": SHA}, {"a/" * 600 + "a": 1}, "is no path of a file in the folder"),
+        ({"a": SHA}, {"a": 10**400}, "is no size"),
         ({"a": SHA, "a/b": SHA}, {"a": 1, "a/b": 1}, '"a" is both a file and a folder'),
         ({"miniml.json": SHA}, {"miniml.json": 1}, "miniml.json is listed"),
         ({"a": "../../mine"}, {"a": 1}, "is no SHA-256"),

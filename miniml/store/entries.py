@@ -205,7 +205,7 @@ def _pointed_to(bucket: Bucket, pointer: str) -> str | None:
         return None
     try:
         digest = json.loads(content)["digest"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         digest = None
     if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise bucket.error(
