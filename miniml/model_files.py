@@ -19,6 +19,19 @@ GIT_LFS = b"version https://git-lfs.github.com/spec/"
 IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 BUILT_IN = (None, "eager", "sdpa")
 
+# As transformers looks for them: the first that is there is read.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# What else is read as JSON; repositories carry other files of that ending.
+READ_AS_JSON = {
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "adapter_config.json"),
+    *("special_tokens_map.json", "added_tokens.json", "calibration.json", "probes.json"),
+}
+
 
 class Trouble(NamedTuple):
     """Why a model folder cannot be used."""
@@ -30,9 +43,13 @@ class Trouble(NamedTuple):
         return f"{self.what}. {self.remedy}."
 
 
-def trouble_with(folder: Path) -> Trouble | None:
-    """The first thing that is wrong with the files in `folder`; None where nothing is seen."""
-    for look in (_pointers, _broken_json, _adapters, _own_code, _kernels, _quantized, _broken_weights):
+def trouble_with(folder: Path, *, weights: bool = True) -> Trouble | None:
+    """The first thing that is wrong with the files in `folder`; None where nothing is seen.
+
+    Those of the weights are looked at where they are to be read.
+    """
+    looks = [_pointers, _broken_json, _adapters, _own_code, _kernels, _quantized]
+    for look in [*looks, *[_lacking_weights, _broken_weights] * weights]:
         if found := next(look(folder), None):
             return found
     return None
@@ -73,6 +90,8 @@ def _pointers(folder: Path) -> Iterator[Trouble]:
 
 def _broken_json(folder: Path) -> Iterator[Trouble]:
     for path in _files(folder, ".json"):
+        if path.name not in READ_AS_JSON and path.name not in WEIGHTS:
+            continue
         try:
             content = json.loads(path.read_bytes())
         except ValueError as error:
@@ -121,11 +140,15 @@ def _quantized(folder: Path) -> Iterator[Trouble]:
         )
 
 
-def _broken_weights(folder: Path) -> Iterator[Trouble]:
-    for index in _files(folder, ".index.json"):
-        for name in sorted(set(json.loads(index.read_bytes()).get("weight_map", {}).values())):
+def _lacking_weights(folder: Path) -> Iterator[Trouble]:
+    read = next((name for name in WEIGHTS if (folder / name).is_file()), "")
+    if read.endswith(".index.json"):
+        for name in sorted(set(json.loads((folder / read).read_bytes()).get("weight_map", {}).values())):
             if not (folder / name).is_file():
-                yield Trouble(f"{name} is missing, which {index.name} lists", "Copy it there")
+                yield Trouble(f"{name} is missing, which {read} lists", "Copy it there")
+
+
+def _broken_weights(folder: Path) -> Iterator[Trouble]:
     for path in _files(folder, ".safetensors"):
         try:
             with safe_open(path, framework="pt"):

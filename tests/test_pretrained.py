@@ -145,6 +145,15 @@ def test_a_folders_own_code_is_neither_run_nor_asked_about(
     assert not (tmp_path / "witness").exists()
 
 
+def test_files_that_nobody_reads_are_no_reason_to_refuse_a_model(folder: Path) -> None:
+    (folder / "train.json").write_text('{"text": "one"}\n{"text": "a row a line"}\n')
+    shards = json.dumps({"weight_map": {"embeddings.weight": "pytorch_model-00001-of-00002.bin"}})
+    (folder / "pytorch_model.bin.index.json").write_text(shards)  # as hubs have beside safetensors
+    assert load(folder).classifier()
+    (folder / "model.safetensors").unlink()
+    assert load(folder, from_scratch=True).classifier()
+
+
 def test_a_pooler_that_the_pretraining_had_no_use_for_may_be_missing(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     kept = {name: value for name, value in weights.items() if not name.startswith("pooler")}

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from miniml import heads, hub
 from miniml.errors import InputError, MinimlError
 from miniml.heads import Head
-from miniml.model_files import in_a_line, trouble_with, trouble_with_tokenizer
+from miniml.model_files import WEIGHTS, in_a_line, trouble_with, trouble_with_tokenizer
 from miniml.progress import note
 from miniml.rows_apart import ONE_LENGTH
 from miniml.settings import TrainingSettings
@@ -24,12 +24,6 @@ from miniml.sources import HubId, S3Address, locate
 from miniml.training.trained_head import adopt_head, of_other_classes
 from miniml.training.tryout import UnfitError, try_out
 
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 # What BERT's kin put between the encoder and the head: a model that was pretrained without a head often lacks it.
 POOLER = "pooler"
 
@@ -78,7 +72,7 @@ def find_pretrained(model_id: str, from_scratch: bool = False) -> tuple[Path, st
             f"model_id {model_id!r}: {folder} has no weights ({WEIGHTS[0]}); {found}. "
             f"Copy them there, give a hub id, or set from_scratch to draw new ones."
         )
-    if trouble := trouble_with(folder):
+    if trouble := trouble_with(folder, weights=not from_scratch):
         raise InputError(f"model_id {model_id!r}: {trouble}")
     return folder, told
 
