@@ -98,7 +98,8 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
     if wanted not in (AUTO, *available):
         raise InputError(f"engine {wanted!r} is not to be had here. Choose {AUTO}, {', '.join(available)}.")
     names = [name for name in available if name not in ONLY_WHEN_ASKED] if wanted == AUTO else [wanted]
-    shapes = _shapes(classifier, model_dir)
+    pads = _pads(classifier)
+    shapes = _shapes(classifier, model_dir, pads)
     engines: dict[str, Engine] = {}
     trials, failures = [], {}
     engine: Engine
@@ -140,7 +141,7 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
             ]
         ),
         sum(len(ids) for ids in shapes[-1]) / batched.seconds[-1],
-        _pads(classifier),
+        pads,
     )
 
 
@@ -161,11 +162,13 @@ def _lanes(classifier: Classifier, engine: Engine, threads: int, warming: list[T
     return lanes
 
 
-def _shapes(classifier: Classifier, model_dir: Path) -> list[list[TokenIds]]:
-    """What is timed and compared: each length by itself, and then a batch."""
-    batch = probes.read(model_dir) or classifier.made_up(*BATCH)
-    # An empty text, beside which there is nearly nothing but padding: some converted models read that.
-    batch += classifier.made_up(0)
+def _shapes(classifier: Classifier, model_dir: Path, pads: bool) -> list[list[TokenIds]]:
+    """What is timed and compared: each length by itself, and then a batch, of one length where nothing is padded."""
+    if pads:
+        # An empty text, beside which there is nearly nothing but padding: some converted models read that.
+        batch = (probes.read(model_dir) or classifier.made_up(*BATCH)) + classifier.made_up(0)
+    else:
+        batch = classifier.made_up(*[BATCH[0]] * len(BATCH))
     # A model that reads fewer tokens than the longest has several of one length.
     singles = {len(single): single for single in classifier.made_up(*SINGLES)}
     return [*([single] for single in singles.values()), batch]

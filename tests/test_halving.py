@@ -222,11 +222,15 @@ def test_a_hopeless_training_is_stopped_and_is_a_model_like_any_other_that_can_b
     folders = [trial(str(number), CONTEST, values) for number, values in enumerate(plan)]
     assert "is not among the better half of the 2 trials that have come so far" in capsys.readouterr().out
     outcomes = [read_outcome(folder, plan) for folder in folders]
-    assert [one.stopped for one in outcomes][:2] == ["", "step 15 of 60"]
+    assert outcomes[0].stopped == ""
+    assert outcomes[1].stopped in (
+        "step 15 of 60",
+        "step 30 of 60",
+    )  # at a quarter both may be as good by chance
     assert choose(outcomes, "accuracy").trial != plan[1]
     stopped = manifest.verify(folders[1])
-    assert stopped.metrics["steps"] == 15
-    again = TrainingSettings(**{**stopped.arguments["training"], "stop_at_step": 15})
+    assert stopped.metrics["steps"] == outcomes[1].steps
+    again = TrainingSettings(**{**stopped.arguments["training"], "stop_at_step": outcomes[1].steps})
     fine_tune(dataset_dir, tmp_path / "again", again)
     assert manifest.read(tmp_path / "again").files["model.safetensors"] == stopped.files["model.safetensors"]
 
