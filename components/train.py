@@ -104,6 +104,7 @@ def train(
     from pathlib import Path
 
     from miniml.pins import Pins
+    from miniml.search.plan import pins_of
     from miniml.settings import NodeSettings, TrainingSettings
     from miniml.training.trial import fine_tune_trial, write_trial_report
 
@@ -140,6 +141,7 @@ def train(
         checkpoints=checkpoints,
         checkpoint_interval=checkpoint_interval,
     )
+    pins = pins or pins_of(trial)
     if num_nodes > 1:
         from miniml.search.plan import on_its_own
         from miniml.train_job import fine_tune_on_nodes

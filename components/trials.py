@@ -13,6 +13,7 @@ def trials(
     seed: int,
     time_limit: float,
     at_once: int,
+    pins: str = "",
 ) -> list[str]:
     """Plans a search, and refuses one that cannot be made before any of its trainings begins.
 
@@ -25,6 +26,7 @@ def trials(
         seed: The same seed draws the same trials.
         time_limit: Minutes that all trials together may train; 0 sets none.
         at_once: How many trials train beside each other.
+        pins: What preflight found the models to be, for every trial to read the same.
 
     Returns:
         Each trial as a JSON object, for train's argument of that name, with what it has to know of the search. It is
@@ -43,4 +45,4 @@ def trials(
     contest = settings.contest(time_limit, at_once, run=secrets.token_hex(8))
     for number, trial in enumerate(plan, 1):
         note(f"trial {number}: {told(trial)}")
-    return [written(trial, contest) for trial in plan]
+    return [written(trial, contest, pins) for trial in plan]

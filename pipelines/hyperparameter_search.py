@@ -65,7 +65,8 @@ def hyperparameter_search(given: dict[str, Any]) -> Outputs:
     plan = trials(**taken_by(trials, given), at_once=_trials_at_once()).after(to_beat)
     data = dataset_after(plan, given)
     with dsl.ParallelFor(plan.outputs["Output"], name="trials", parallelism=_trials_at_once()) as trial:
-        training = trained(data, given, trial=trial)
+        # The plan hands them on: to a task in a loop, kfp.local gives the loop's item for any other task's output.
+        training = trained(data, given | {"pins": ""}, trial=trial)
     winner = pick(**taken_by(pick, given), models=dsl.Collected(training.outputs["model"]))
     evaluation, verdict = judged_and_deployed(data, winner.outputs["model"], to_beat, given)
     return Outputs(

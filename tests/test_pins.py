@@ -15,6 +15,7 @@ import yaml
 from miniml import environment, store
 from miniml.manifest import read
 from miniml.pins import Pins, look_up
+from miniml.search import plan
 from miniml.search.space import models_of
 from miniml.sources import locate, s3_address
 from tests.command import ROOT, pipeline
@@ -171,14 +172,20 @@ def test_kfps_cache_goes_by_what_an_uncached_preflight_has_found(module: str) ->
     if module == "text_classification":
         assert root["train"]["inputs"]["parameters"]["pins"] == {"taskOutputParameter": found}
         return
+    # Its trials get them with their plan: in a loop kfp.local gives the loop's item for every other task's output.
+    assert root["trials"]["inputs"]["parameters"]["pins"] == {"taskOutputParameter": found}
     [loop] = [task for task in root.values() if "parameterIterator" in task]
-    [handed] = [
-        name
-        for name, value in loop["inputs"]["parameters"].items()
-        if value == {"taskOutputParameter": found}
-    ]
-    trials = spec["components"][loop["componentRef"]["name"]]["dag"]["tasks"]
-    assert trials["train"]["inputs"]["parameters"]["pins"] == {"componentInputParameter": handed}
+    outputs = [value["taskOutputParameter"] for value in loop["inputs"]["parameters"].values()
+               if "taskOutputParameter" in value]  # fmt: skip
+    assert outputs == [{"outputParameterKey": "Output", "producerTask": "trials"}]
+
+
+def test_a_trial_reads_what_its_plan_says_that_the_sources_are() -> None:
+    pins = Pins({"owner/name": "owner/name?revision=abc"}).written()
+    trial = plan.written({"seed": 1}, None, pins)
+    assert Pins.read(plan.pins_of(trial)).of("owner/name") == "owner/name?revision=abc"
+    assert plan.read(trial) == ({"seed": 1}, None)
+    assert plan.pins_of("") == ""
 
 
 @pytest.fixture

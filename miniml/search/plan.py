@@ -32,6 +32,8 @@ Trial = dict[str, Any]
 
 SEARCH = "search"
 """Under which a trial's JSON object has its contest, beside the arguments to try."""
+PINS = "pins"
+"""And the pins of its sources."""
 LOOKS = 4
 """Points of the validation curve, at least, of a trial that may be stopped: at each quarter of its steps."""
 
@@ -124,16 +126,22 @@ class SearchSettings:
         return Contest(space, self.pick_by, self.stop_early, minutes, trials, min(at_once, trials), run)
 
 
-def written(trial: Trial, contest: Contest | None) -> str:
-    """The trial as `train` is given it: a JSON object."""
-    return json.dumps(trial | ({SEARCH: asdict(contest)} if contest else {}))
+def written(trial: Trial, contest: Contest | None, pins: str = "") -> str:
+    """The trial as `train` is given it: a JSON object. `pins` say what its sources are (see `miniml.pins`)."""
+    return json.dumps(trial | ({SEARCH: asdict(contest)} if contest else {}) | ({PINS: pins} if pins else {}))
 
 
 def read(trial: str) -> tuple[Trial, Contest | None]:
     """What `written` wrote; "" is a training that is no trial."""
     values: Trial = json.loads(trial) if trial else {}
     contest = values.pop(SEARCH, None)
+    values.pop(PINS, None)
     return values, Contest(**contest) if contest else None
+
+
+def pins_of(trial: str) -> str:
+    """The pins that `written` was given; "" where there are none."""
+    return str(json.loads(trial).get(PINS, "")) if trial else ""
 
 
 def told(trial: Trial) -> str:
