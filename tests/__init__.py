@@ -29,8 +29,10 @@ def _make_alike() -> None:
     home = tempfile.mkdtemp(prefix="home-of-tests-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ["HOME"] = home
-    # A script that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+    # A script that starts the tests in the background has them, and all that they start, ignore Ctrl-C, and nohup has
+    # them ignore that their terminal is closed.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # A tiny model's steps are too short to share: on two threads that wait for each other they take five times as long.
     os.environ["OMP_NUM_THREADS"] = "1"
 
