@@ -14,6 +14,8 @@ from miniml.wording import quoted
 _NO_CHOICE = re.compile(
     r"argument (?P<what>[^:]+): invalid choice: '?(?P<word>.*?)'? \(choose from (?P<of>.+)\)"
 )
+LONGEST = 600
+"""Characters of an error: argparse repeats whatever was written."""
 USAGE_ERROR = 2
 """The exit status of a command that was written wrongly, as argparse has it."""
 
@@ -51,6 +53,8 @@ class CommandParser(argparse.ArgumentParser):
             choices = re.findall(r"[\w.-]+", found["of"])
             message = f"{found['what']} {quoted(found['word'])} is none of {', '.join(choices)}"
             message += _nearest(found["word"], choices)
+        if len(message) > LONGEST:
+            message = message[: LONGEST - 1] + "…"
         print(f"error: {message.rstrip('.')}. All there is: {self.prog} --help", file=sys.stderr)
         raise SystemExit(USAGE_ERROR)
 

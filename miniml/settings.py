@@ -89,7 +89,7 @@ class DataSettings:
         require_fraction("train_test_split_ratio", self.train_test_split_ratio)
         require_fraction("validation_split_ratio", self.validation_split_ratio)
         require_at_least("max_rows", self.max_rows, 0, "Use 0 to take every row.")
-        require_at_least("seed", self.seed, 0)
+        require_seed(self.seed)
         require_at_least("max_characters", self.max_characters, 0, "Use 0 for no limit.")
         require_at_least(
             "min_rows_per_class", self.min_rows_per_class, 3, "Each of the three splits needs one."
@@ -246,7 +246,7 @@ class TrainingSettings:
             )
         require_at_least("num_nodes", self.num_nodes, 1)
         require_at_least("max_length", self.max_length, 8, "Two of these are the [CLS] and [SEP] tokens.")
-        require_at_least("seed", self.seed, 0)
+        require_seed(self.seed)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(f"learning_rate is {self.learning_rate}; it must be above 0, 5e-5 say.")
         for name in ("dropout", "label_smoothing"):
@@ -470,6 +470,16 @@ def require_fraction(name: str, value: float) -> None:
 def require_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise InputError(f"{name} is {value}; it is a share, so it must lie between 0 and 1 (85 % is 0.85).")
+
+
+MOST_EXACT = 2**53
+"""Kubeflow Pipelines passes numbers as doubles, which hold no larger whole ones exactly."""
+
+
+def require_seed(seed: int) -> None:
+    require_at_least("seed", seed, 0)
+    if seed > MOST_EXACT:
+        raise InputError(f"seed is {seed:.3g}; it must be {MOST_EXACT:,} or less.")
 
 
 def require_at_least(name: str, value: int, least: int, remedy: str = "") -> None:

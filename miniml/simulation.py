@@ -20,6 +20,8 @@ from miniml.gate import Rate
 from miniml.predictions import Predictions
 from miniml.settings import GateSettings
 
+MOST = 10_000_000
+"""Of what can be counted in a simulation that ends."""
 GAINS = (0.0, 0.01, 0.02, 0.04)
 """Of the challenger's true accuracy over the champion's; the first is A/A, two models of equal worth."""
 
@@ -49,6 +51,10 @@ class Trials:
         for name in ("number", "rows"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
+            if getattr(self, name) > MOST:
+                raise InputError(f"{name} is {getattr(self, name):,}; it must be {MOST:,} or less.")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; it must be 0 or more.")
         if not 0 < self.accuracy < 1:
             raise InputError(f"accuracy is {self.accuracy}; it must lie between 0 and 1 (85 % is 0.85).")
         most = 2 * min(self.accuracy, 1 - self.accuracy)

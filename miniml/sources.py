@@ -22,6 +22,8 @@ from urllib.parse import parse_qsl, urlencode
 from miniml.errors import InputError
 
 PACKAGE_SCHEME = "package://"
+LONGEST_ENTRY = 500
+"""Characters of a name and its version; S3 takes 1,024 bytes in a key."""
 S3_SCHEME = "s3://"
 
 
@@ -78,8 +80,13 @@ def locate(argument: str, source: str) -> Path | HubId | S3Address:
     if source.startswith(S3_SCHEME):
         return s3_address(argument, source)
     path = Path(source).expanduser()
-    if path.exists():
-        return path.resolve()
+    try:
+        if path.exists():
+            return path.resolve()
+    except OSError as error:  # a name that no file system takes
+        raise InputError(
+            f"{argument} {source[:80]!r}…: {error.strerror}. Give the path of a file or folder."
+        ) from error
     if "://" in source:
         scheme = source.split("://")[0]
         # What stands before an @ or behind a ? may be a secret, and messages go into logs.
@@ -125,7 +132,8 @@ def s3_address(argument: str, source: str) -> S3Address:
     if not is_entry(name, version):
         raise InputError(
             f"{argument} {source!r}: an entry reads {S3_SCHEME}bucket/name@version, both of letters, digits, '.', '_' "
-            f"and '-' (a name also of '/'), the version also being latest, or sha256: and 6 or more digits. "
+            f"and '-' (a name also of '/'), {LONGEST_ENTRY} characters at most, the "
+            f"version also being latest, or sha256: and 6 or more digits. "
             f"An '@' in the key of an object is written %40."
         )
     return S3Address(bucket, name, version, digest)
@@ -133,6 +141,8 @@ def s3_address(argument: str, source: str) -> S3Address:
 
 def is_entry(name: str, version: str) -> bool:
     """Whether something may be published under that name and version."""
+    if {".", ".."} & {*name.split("/"), version} or len(f"{name}@{version}") > LONGEST_ENTRY:
+        return False
     return bool(
         re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) and re.fullmatch(r"sha256:[0-9a-f]{6,64}|[\w.-]+", version)
     )

@@ -18,6 +18,7 @@ from serving.settings import Limits
 # zlib's own numbers for what it may find: gzip or zlib by their heads, and deflate without one, which HTTP's
 # "deflate" should not be, and often is.
 ANY_HEAD, NO_HEAD = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
+MOST_DIGITS = 18
 UNPACKED = ("gzip", "x-gzip", "deflate")
 VALUES_OF_A_TEXT = 16
 """That JSON may spend on one text: its own, and what a client sends beside it."""
@@ -77,6 +78,11 @@ class WholeBodies:
         await self._app(scope, _Replay(body), send)
 
 
+def is_length(header: str) -> bool:
+    """Whether a header's value is a number of bytes that some body may have. Python reads none of many digits."""
+    return header.isdecimal() and len(header) <= MOST_DIGITS
+
+
 async def _body(headers: Headers, receive: Receive, most: int) -> bytes:
     """The body as it came.
 
@@ -84,8 +90,8 @@ async def _body(headers: Headers, receive: Receive, most: int) -> bytes:
         BodyError: it has more than `most` bytes.
         ClientDisconnect: it did not come to its end.
     """
-    announced = headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > most:
+    announced = headers.get("content-length", "0")
+    if not is_length(announced) or int(announced) > most:
         raise _too_large(most)
     parts, size, more = [], 0, True
     while more:

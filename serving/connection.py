@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.settings import ConnectionSettings
+
+UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 
 
 class HeadError(Exception):
@@ -68,6 +71,8 @@ class Connection(HttpToolsProtocol):
         self._leaving: asyncio.TimerHandle | None = None
         self._beside_body = 0
         """Bytes of the request at hand that are no body, less as many as its body has."""
+        self._before_head = True
+        """Whether what comes next is a request's head, or more of it."""
         self._refusal = (HTTPStatus.BAD_REQUEST, "this is no request in HTTP/1.1, which is spoken here.")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -91,10 +96,20 @@ class Connection(HttpToolsProtocol):
         if not self.transport.get_write_buffer_size():
             self._answer_is_taken()
         self._beside_body += len(data)
-        super().data_received(data)
+        super().data_received(self._without_upgrade(data))
         # Half a head, the pieces that a body is sent in, and what may follow it.
         if self._beside_body > self._settings.head_bytes and not self.transport.is_closing():
             self._refuse(*self._too_large())
+
+    def _without_upgrade(self, data: bytes) -> bytes:
+        """The data, with a head's `Upgrade` renamed: who offers HTTP/2 is answered in HTTP/1.1 (RFC 9110, 7.8).
+
+        The parser would end at it, and leave the body unread.
+        """
+        if not self._before_head:
+            return data
+        head, end, body = data.partition(b"\r\n\r\n")
+        return UPGRADE.sub(b"\r\nx-asked:", head) + end + body
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -102,6 +117,7 @@ class Connection(HttpToolsProtocol):
             self._await_request()
 
     def on_headers_complete(self) -> None:
+        self._before_head = False
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self._settings.head_bytes:
             self._refusal = self._too_large()
@@ -115,6 +131,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._beside_body = 0
+        self._before_head = True
         self._request_is_here()
         super().on_message_complete()
 

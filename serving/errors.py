@@ -27,6 +27,8 @@ OF_ROUTES = {
     HTTPStatus.METHOD_NOT_ALLOWED.value: "this path takes other methods; the header Allow lists them.",
 }
 
+UNREADABLE = "There was an error parsing the body"
+"""FastAPI's words for a body that Python's parser fails on for another reason than its JSON."""
 MISTAKES = 10
 """That one answer tells of; who mends them hears of the next."""
 # Names of fields that a protocol has; a message names no others.
@@ -109,6 +111,8 @@ def _sentence(mistake: dict[str, Any]) -> str:
 async def _refuse_request(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     told = OF_ROUTES.get(error.status_code) if error.detail in PHRASES else None
+    if error.detail == UNREADABLE:
+        told = "the body is no JSON in UTF-8 that can be read. A compressed one needs the header Content-Encoding."
     return JSONResponse({"error": told or error.detail}, error.status_code, error.headers)
 
 

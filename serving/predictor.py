@@ -127,7 +127,7 @@ def v2_texts(request: InferRequest, outputs: Sequence[str]) -> list[str]:
 
 def _values(tensor: InferInput) -> list[Any]:
     match tensor.shape:
-        case [int(count)] | [int(count), 1] if count >= 1:
+        case [int(count)] | [int(count), 1] if count >= 1 and not isinstance(count, bool):
             pass
         case _:
             raise InvalidInput("inputs[0] has a shape other than [n] or [n, 1], n being 1 or more.")

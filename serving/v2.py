@@ -13,6 +13,7 @@ from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.requests import Request
 from starlette.responses import Response
 
+from serving.bodies import is_length
 from serving.dataplane import BINARY_HEADER
 from serving.limits import require_few
 from serving.predictor import V2_REMEDY, kind
@@ -87,7 +88,7 @@ def binary_texts(raw: bytes, limits: Limits) -> list[bytes]:
 
 
 def _length(header: str, size: int) -> int:
-    if not header.isdecimal() or int(header) > size:
+    if not is_length(header) or int(header) > size:
         raise InvalidInput(f"the header {BINARY_HEADER} is no length of a part of the body. {BINARY_REMEDY}")
     return int(header)
 

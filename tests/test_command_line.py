@@ -51,6 +51,10 @@ def test_a_word_cannot_reach_the_terminal_as_a_control_sequence() -> None:
     assert "\x1b" not in refused("run", "--\x1b[31mred")
 
 
+def test_an_error_stays_short_whatever_was_written() -> None:
+    assert len(refused("run", "--epochs", "9" * 5_000 + "x")) < 800
+
+
 def test_help_still_tells_all_there_is() -> None:
     ended = pipeline("run", "--help")
     assert ended.status == 0

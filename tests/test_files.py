@@ -599,3 +599,30 @@ def test_an_error_is_short_whatever_the_columns_and_labels_are(tmp_path: Path) -
     assert "and 2,990 more" in preparing(source, tmp_path)
     source = parquet(tmp_path / "r.parquet", columns(label=["x" * 90_000, "y"] * 10))
     assert "is no number, as task regression needs it" in preparing(source, tmp_path, task="regression")
+
+
+def test_columns_of_json_are_paired_by_their_rows_keys(tmp_path: Path) -> None:
+    rows = range(40)
+    document: dict[str, dict[str, Any]] = {
+        "text": {str(row): f"a text {row}" for row in rows},
+        "label": {str(row): row % 2 for row in reversed(rows)},
+    }
+    found = read(write(tmp_path / "r.json", json.dumps(document)), tmp_path / "scratch")
+    assert found == {"train": [(f"a text {row}", row % 2) for row in rows]}
+    del document["label"]["7"]
+    told = refusal(write(tmp_path / "r.json", json.dumps(document)), tmp_path / "scratch")
+    assert "column 'label' has other rows than column 'text'" in told
+
+
+@pytest.mark.parametrize("row", [None, ["a text", "x", 1]])
+def test_a_row_of_json_that_does_not_fit_its_columns_is_named(row: object, tmp_path: Path) -> None:
+    document = {"columns": ["text", "label"], "data": [["fine", 0], row]}
+    told = refusal(write(tmp_path / "r.json", json.dumps(document)), tmp_path / "scratch")
+    assert "data[1] is" in told
+    assert "where a list of 2 values belongs" in told
+
+
+@pytest.mark.parametrize("sign", ["€", "'"])
+def test_a_line_that_names_no_separator_is_told(sign: str, tmp_path: Path) -> None:
+    told = refusal(write(tmp_path / "r.csv", f"sep={sign}\ntext,label\nfine,0\n"), tmp_path / "scratch")
+    assert "its line sep= names" in told

@@ -250,7 +250,7 @@ def test_v2_says_what_is_wrong_with_a_request(
         (b"[]", "the body: "),
         (b"", "the body: Field required"),
         (b'{"text": "a"', "the body is not JSON"),
-        (b'{"text": "\xff"}', "error parsing the body"),
+        (b'{"text": "\xff"}', "the body is no JSON in UTF-8"),
         (b'{"text": "\\ud800"}', "not valid UTF-8"),
     ],
 )
@@ -595,3 +595,35 @@ def test_it_listens_on_this_machine_alone_unless_it_is_told_otherwise(server: Se
     assert len(listening) == 2
     assert {each.laddr.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}
     assert "ENV MINIML_HOST=0.0.0.0" in (ROOT / "serving" / "Dockerfile").read_text()
+
+
+def test_who_offers_another_protocol_is_answered_in_the_one_that_is_spoken(server: Server) -> None:
+    # As curl --http2 and Java's client begin.
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+    with requests.Session() as session:
+        for text in ("great", "awful"):
+            answer = session.post(
+                f"{server.url}/predict", json={"text": text}, headers=offer, timeout=patience.SECONDS
+            )
+            assert (answer.status_code, "label" in answer.json()) == (200, True)
+
+
+@pytest.mark.parametrize("shape", [[True], [True, 1]])
+def test_a_truth_value_is_no_number_of_texts(server: Server, shape: list[Any]) -> None:
+    assert "shape" in error_of(server.v2(["great"], shape), 400)
+
+
+@pytest.mark.parametrize("name", ["Inference-Header-Content-Length", "Content-Length"])
+def test_a_length_of_thousands_of_digits_is_a_mistake_of_the_client(server: Server, name: str) -> None:
+    answer = raw_answer(server, f"{name}: {'0' * 5_000}16")
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 413")), answer[:100]
+
+
+def raw_answer(server: Server, header: str) -> bytes:
+    """What a request of the V2 route with one header more is answered, sent as bytes that no client would send."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    length = "" if header.startswith("Content-Length") else "Content-Length: 2\r\n"
+    with socket.create_connection((host, int(port)), timeout=patience.SECONDS) as connection:
+        path = f"/v2/models/{NAME}/infer"
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{length}{header}\r\n\r\n{{}}".encode())
+        return connection.recv(65536)

@@ -935,3 +935,13 @@ def test_a_folder_can_be_put_where_somebody_else_has_chosen(
     assert keys == {"run/model/a/weights", "run/model/miniml.json", "run/model/z"}
     brought = store.fetch(at(f"s3://{bucket}/run/model"), tmp_path / "brought")
     assert (brought.path / "z").read_bytes() == b"3"
+
+
+def test_a_pointer_that_nobody_can_read_hides_no_other_entry(
+    bucket: str, tmp_path: Path, client: Minio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.csv").write_text("text,label\n")
+    store.publish(tmp_path / "one.csv", S3Address(bucket, "listed", "v1"))
+    client.put_object(bucket, "miniml/names/broken@v1", io.BytesIO(b""), 0)
+    assert "listed" in {found.name for found in store.versions(bucket)}
+    assert "left out: " in capsys.readouterr().out

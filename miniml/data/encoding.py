@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -67,6 +68,9 @@ class Encoder(ABC):
             )
         of_rows: Codes = codes[indices]
         return of_rows
+
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -158,12 +162,13 @@ def _is_missing(value: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """A number, also one that is written as text; None for anything else, truth values and infinity among it."""
+    """A number, also one that is written as text; None for anything else, truth values and infinity among it, and
+    for what 32 bits cannot hold."""
     if isinstance(value, str):
-        return float(value) if _NUMBER.fullmatch(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-        return None
-    return float(value)
+        number = float(value) if _NUMBER.fullmatch(value) else math.nan
+    else:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    return number if abs(number) <= LARGEST else None
 
 
 def _element(feature: Any) -> Any:
@@ -233,10 +238,12 @@ def _listed(stored: list[Any], element: Any, place: _Place) -> list[Any]:
                 f"Mend the source, or set label_column."
             )
     # Flags, one for each label that there is, would pass for the labels 0 and 1.
-    if len(set(labels)) < len(labels) and not isinstance(labels[0], str):
+    if (len(set(labels)) < len(labels) and not isinstance(labels[0], str)) or any(
+        isinstance(label, bool) for label in labels
+    ):
         raise InputError(
-            f"the labels {shown(stored)} in {place} name one more than once. If they are flags, write the names of "
-            f"those that are set in their place."
+            f"the labels {shown(stored)} in {place} are flags, or name one more than once. If they are flags, write "
+            f"the names of those that are set in their place."
         )
     return labels
 

@@ -200,6 +200,11 @@ def _find_label_sets(pool: Pool, kept: Mask, settings: DataSettings, findings: F
         counts = _rows_of_labels(pool, kept)
         if len(counts) < 2:
             raise _too_few(list(counts), settings)
+        if min(counts.values()) == int(kept.sum()):
+            raise InputError(
+                f"column {settings.label_column!r}: every row has all of the labels {listed(map(str, counts))}. If "
+                f"they are flags, write the names of those that are set in their place; else set label_column."
+            )
         rarest = min(counts, key=lambda label: (counts[label], sorting_key(label)))
         if counts[rarest] >= settings.min_rows_per_class:
             break

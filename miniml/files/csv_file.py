@@ -22,6 +22,7 @@ from miniml.portions import BYTES_AT_A_TIME
 from miniml.progress import note
 from miniml.wording import shown
 
+_NO_SEPARATORS = frozenset("\"\\'\r\n")
 _SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 # Excel's own line above the header: sep=;
 _SEPARATOR_LINE = re.compile(r'"?sep=(\\t|.)"?[,;\t]*\s*$', re.IGNORECASE)
@@ -82,6 +83,11 @@ def _layout(file: SourceFile, scratch: Path) -> _Layout:
     usual, above = "\t" if file.suffix == ".tsv" else ",", 0
     if lines and (told := _SEPARATOR_LINE.match(lines[0])):
         separator, above = told[1].replace("\\t", "\t"), 1
+        if not separator.isascii() or separator in _NO_SEPARATORS:
+            raise InputError(
+                f"{file.name}: its line sep= names {shown(separator)}, by which no table is separated. Name another "
+                f"one, or leave the line out."
+            )
     else:
         separator = _separator(lines, usual, whole)
     names, height, has_rows = _header(file, lines[above:], separator, whole)

@@ -133,7 +133,13 @@ def _of_document(document: Any, name: str) -> list[Any]:
         return next(iter(under.values()))
     names, entries = document.get("columns"), document.get("data")
     if isinstance(names, list) and isinstance(entries, list):  # pandas, orient="split"
-        return [dict(zip(map(str, names), row, strict=False)) for row in entries if isinstance(row, list)]
+        for number, row in enumerate(entries):
+            if not isinstance(row, list) or len(row) != len(names):
+                raise InputError(
+                    f"{name}: data[{number}] is {shown(row)}, where a list of {len(names)} values belongs, one for "
+                    f"each of columns. Mend it, or leave it out."
+                )
+        return [dict(zip(map(str, names), row, strict=True)) for row in entries]
     return _of_columns(document, name)
 
 
@@ -147,7 +153,14 @@ def _of_columns(document: dict[str, Any], name: str) -> list[Any]:
     if objects and len(objects) == len(document):
         if len(document) > len(objects[0]):  # A row under each key, in place of a column.
             return objects
-        document = {key: list(value.values()) for key, value in document.items()}
+        rows = objects[0].keys()
+        for key, value in document.items():
+            if value.keys() != rows:
+                raise InputError(
+                    f"{name}: column {key!r} has other rows than column {next(iter(document))!r}. {_REMEDY}"
+                )
+        # By their keys, which each column may have in an order of its own.
+        document = {key: [value[row] for row in rows] for key, value in document.items()}
     columns = {key: value for key, value in document.items() if isinstance(value, list)}
     if len(columns) < 2:
         if objects or not document:

@@ -86,12 +86,15 @@ def describe(source: Path) -> tuple[Entry, dict[str, Path]]:
         return Entry(asdict(signed), {path: file.stat().st_size for path, file in paths.items()}), paths
     if source.is_file():
         paths = {source.name: source}
+    elif source.exists() and not source.is_dir():
+        raise InputError(f"{source} cannot be published: it is no regular file or folder. Give one.")
     else:
         try:
             paths = {path: source / path for path in regular_files(source)}
         except ValueError as error:
             raise InputError(
-                f"{source} cannot be published: {error}. Put a file in its place: cp -rL copies what links lead to."
+                f"{source} cannot be published: {error}. Put a file with a plain name in its place: cp -rL copies what "
+                f"links lead to."
             ) from error
     if not paths:
         raise InputError(f"{source} holds no file to publish. Give a file, or a folder with files.")
@@ -157,7 +160,11 @@ def versions(bucket: Bucket, name: str = "") -> list[Version]:
         called, _, version = stored.key.removeprefix(NAMES).rpartition("@")
         if not is_entry(called, version):  # Nobody has published it.
             continue
-        digest = _pointed_to(bucket, stored.key)
+        try:
+            digest = _pointed_to(bucket, stored.key)
+        except StoreError as error:  # The others can be listed all the same.
+            note(f"left out: {error}")
+            continue
         if digest:
             found.append(Version(called, version, digest, stored.modified))
     return found
@@ -250,6 +257,8 @@ def _require_sound(entry: Entry) -> None:
         ValueError, TypeError, KeyError, AttributeError: it does.
     """
     files = entry.content["files"]
+    if not files:
+        raise ValueError("it lists no file")
     require_paths([*files, MANIFEST_NAME])
     if MANIFEST_NAME in files:
         raise ValueError(f"{MANIFEST_NAME} is listed, which stands for the list itself")
