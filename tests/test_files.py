@@ -626,3 +626,26 @@ def test_a_row_of_json_that_does_not_fit_its_columns_is_named(row: object, tmp_p
 def test_a_line_that_names_no_separator_is_told(sign: str, tmp_path: Path) -> None:
     told = refusal(write(tmp_path / "r.csv", f"sep={sign}\ntext,label\nfine,0\n"), tmp_path / "scratch")
     assert "its line sep= names" in told
+
+
+@pytest.mark.parametrize("line", ["'{}','{}'", '{}, "{}"'])
+def test_marks_that_quote_nothing_are_named_and_not_read_as_letters(line: str, tmp_path: Path) -> None:
+    rows = [line.format(text.replace(",", ""), label) for text, label in ROWS]
+    told = refusal(write(tmp_path / "r.csv", "\n".join(["text,label", *rows])), tmp_path / "scratch")
+    assert "stand in marks that quote nothing" in told
+    assert "pandas.read_csv does with" in told
+
+
+def test_what_is_linked_is_read_and_what_is_not_read_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data"
+    write(folder / "train.csv", plain())
+    write(tmp_path / "elsewhere" / "part.csv", plain())
+    (folder / "test").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "again").symlink_to(folder)
+    write(folder / "test.csv.bz2", "BZh9")
+    assert read(folder, tmp_path / "scratch") == {"train": PLAIN, "test": PLAIN}
+    assert "left out, of formats that are not read: test.csv.bz2" in capsys.readouterr().out
+    (folder / "dev.csv").symlink_to(tmp_path / "nowhere.csv")
+    assert "dev.csv is a link that leads nowhere" in refusal(folder, tmp_path / "scratch")

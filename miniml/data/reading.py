@@ -23,7 +23,7 @@ from miniml.data.pool import Facts, Pool
 from miniml.data.summary import SPLITS
 from miniml.data.texts import Bytes
 from miniml.errors import InputError
-from miniml.progress import Progress
+from miniml.progress import Progress, note
 from miniml.settings import DataSettings
 from miniml.tables import Table
 from miniml.task import Task
@@ -71,6 +71,8 @@ def _require_columns(tables: dict[str, Table], settings: DataSettings) -> None:
             f"dataset_id {settings.dataset_id!r} has no split 'train'; it has: {', '.join(tables)}. "
             f"Name the one to use: ?split=..."
         )
+    if unread := [split for split in tables if split not in SPLITS]:
+        note(f"left out: {listed(unread)}; the splits that are read are called {', '.join(SPLITS)}")
     for split, table in tables.items():
         if split not in SPLITS:
             continue

@@ -23,6 +23,12 @@ from miniml.progress import note
 from miniml.wording import shown
 
 _NO_SEPARATORS = frozenset("\"\\'\r\n")
+_NO_QUOTES = {
+    r"'.*'": 'pandas.read_csv does with quotechar="\'"',
+    r'\s+".*"\s*': "pandas.read_csv does with skipinitialspace=True",
+}
+"""What fields look like whose marks are no quotation marks, and who reads them so."""
+_FIELDS_TO_TELL_BY, _LINES_LOOKED_AT = 5, 200
 _SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 # Excel's own line above the header: sep=;
 _SEPARATOR_LINE = re.compile(r'"?sep=(\\t|.)"?[,;\t]*\s*$', re.IGNORECASE)
@@ -149,8 +155,30 @@ def _header(file: SourceFile, lines: list[str], separator: str, whole: bool) -> 
             f"{file.name}: between separator and quotation mark stands a blank ({shown(apart[0])}), so that the mark "
             f"quotes nothing. Take such blanks out; pandas.read_csv does with skipinitialspace=True."
         )
+    _require_fields_without_marks(file, names, lines, separator)
     has_rows = not whole or any(line.strip() for line in lines[reader.line_num :])
     return names, reader.line_num, has_rows
+
+
+def _require_fields_without_marks(
+    file: SourceFile, names: list[str], lines: list[str], separator: str
+) -> None:
+    """Refuses a column of which all the first fields stand in marks that quote nothing.
+
+    Raises:
+        InputError: the marks, and how to have them read, are named.
+    """
+    rows = [row for row in csv.reader(lines[:_LINES_LOOKED_AT], delimiter=separator) if row][1:]
+    for place, name in enumerate(names):
+        fields = [row[place] for row in rows if len(row) == len(names) and row[place].strip()]
+        for marks, remedy in _NO_QUOTES.items():
+            if len(fields) >= _FIELDS_TO_TELL_BY and all(
+                re.fullmatch(marks, field, re.DOTALL) for field in fields
+            ):
+                raise InputError(
+                    f"{file.name}: the fields of column {shown(name)} stand in marks that quote nothing, as in "
+                    f"{shown(fields[0])}. Take them out; {remedy}."
+                )
 
 
 def _with_quotes_right(file: SourceFile, layout: _Layout, scratch: Path) -> _Layout:

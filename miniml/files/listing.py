@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from miniml.errors import InputError
@@ -31,6 +33,11 @@ _SPLITS = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
 }
+# Of tables and archives that others read.
+_UNREAD = re.compile(
+    r"\.(txt|xlsx?|ods|arrow|feather|orc|avro|pkl|pickle|h5|npz|db|sqlite3?|bz2|xz|zst|lz4|tar|tgz|7z|rar)$",
+    re.IGNORECASE,
+)
 # TEST, Test and test of drugsComTest_raw2, and testset; nothing of testimonials.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _OF_DATA = re.compile(r"(?<=.)(set|data|file|split)$")
@@ -57,6 +64,8 @@ def files_by_split(source: Path, scratch: Path) -> dict[str, list[SourceFile]]:
             f"it holds no data file; it has: {listed((file.name for file in files), 5) or 'nothing'}. "
             f"Known are {', '.join(FORMATS)}, zipped or gzipped or not."
         )
+    if unread := [file.name for file in files if _UNREAD.search(file.name) and _is_shown(file.name)]:
+        note(f"left out, of formats that are not read: {listed(unread, 5)}")
     for file in known:
         require_what_it_says(file)
     if len({FORMATS[file.suffix] for file in known}) > 1:
@@ -73,12 +82,30 @@ def files_by_split(source: Path, scratch: Path) -> dict[str, list[SourceFile]]:
 
 def _in_folder(folder: Path) -> list[SourceFile]:
     """The files below the folder, without those that are hidden: editors', systems' and unfinished ones."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    files = [SourceFile(path, path.relative_to(folder).as_posix()) for path in paths]
+    files = [SourceFile(path, path.relative_to(folder).as_posix()) for path in sorted(_walk(folder))]
     hidden = [file.name for file in files if file.suffix in FORMATS and not _is_shown(file.name)]
     if hidden:
         note(f"left out, as they are hidden: {listed(hidden, 5)}")
     return [file for file in files if _is_shown(file.name)]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below the folder, those of linked folders too, each folder once.
+
+    Raises:
+        InputError: a link leads nowhere.
+    """
+    seen = set()
+    for top, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(top))
+        folders[:] = [name for name in folders if os.path.realpath(Path(top, name)) not in seen]
+        for path in (Path(top, name) for name in names):
+            if path.is_symlink() and not path.exists():
+                raise InputError(
+                    f"{path.relative_to(folder)} is a link that leads nowhere. Mend or remove it."
+                )
+            if path.is_file():
+                yield path
 
 
 def _is_shown(name: str) -> bool:
