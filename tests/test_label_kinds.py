@@ -348,3 +348,20 @@ def test_the_page_shows_slips_of_labels_by_name(encoder: Path, tmp_path: Path) -
         "20 rows · nan",
     ):
         assert words in page
+
+
+def test_classes_in_parquet_have_the_names_that_datasets_wrote_there(tmp_path: Path) -> None:
+    features = datasets.Features(
+        text=datasets.Value("string"), label=datasets.ClassLabel(names=["zebra", "ant"])
+    )
+    texts = [f"text{n} number{n} word{n} say{n}" for n in range(60)]
+    rows = datasets.Dataset.from_dict({"text": texts, "label": [0, 1, -1] * 20}, features=features)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    summary = prepare(tmp_path / "rows.parquet", tmp_path, drop_unlabelled=True)
+    assert summary.labels == ["zebra", "ant"]
+    assert sum(summary.rows.values()) == 40
+    (tmp_path / "parts").mkdir()
+    rows.filter(lambda row: row["label"] >= 0).to_parquet(tmp_path / "parts" / "train-0.parquet")
+    plain = {"text": [f"other{n} count{n} thing{n}" for n in range(20)], "label": [0, 1] * 10}
+    datasets.Dataset.from_dict(plain).to_parquet(tmp_path / "parts" / "train-1.parquet")
+    assert prepare(tmp_path / "parts", tmp_path / "of-parts").labels == ["0", "1"]

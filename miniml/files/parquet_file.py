@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -39,7 +40,22 @@ def parquet_table(file: SourceFile) -> Table:
         raise _unreadable(file, error) from error
     require_few_columns(len(schema), file.name)
     features, unusable = plain_columns(schema, file.name)
-    return Table(features, batches, rows, file.name, unusable)
+    return Table(datasets.Features({**features, **_class_labels(schema)}), batches, rows, file.name, unusable)
+
+
+def _class_labels(schema: pa.Schema) -> dict[str, datasets.ClassLabel]:
+    """The columns of classes, with the names that the datasets library has written beside the rows."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return {}
+    try:
+        stored = datasets.Features.from_arrow_schema(schema)
+    except Exception:  # whatever another version of that library, or another program, has written there
+        return {}
+    return {
+        name: feature
+        for name, feature in stored.items()
+        if isinstance(feature, datasets.ClassLabel) and pa.types.is_integer(schema.field(name).type)
+    }
 
 
 def _unreadable(file: SourceFile, error: Exception) -> InputError:

@@ -75,6 +75,7 @@ def alike(parts: list[Table]) -> list[Table]:
     """
     columns = dict.fromkeys(name for part in parts for name in part.columns)
     for column in columns:
+        parts = _with_the_same_names(parts, column)
         holders = [part for part in parts if column in part.features]
         words = next((part for part in holders if _kind(part.features[column]) == "strings"), None)
         other = next((part for part in holders if _kind(part.features[column]) not in ("strings", "")), None)
@@ -82,6 +83,20 @@ def alike(parts: list[Table]) -> list[Table]:
             told = f"{other.name} holds {_kind(other.features[column])} in column {column!r}, and {words.name} strings"
             parts = [_in_words(part, column, told) if column in part.features else part for part in parts]
     return parts
+
+
+def _with_the_same_names(parts: list[Table], column: str) -> list[Table]:
+    """The tables; a column whose numbers have names in some of them, or other names, is one of numbers in all."""
+    held = [part.features[column] for part in parts if column in part.features]
+    named = [feature for feature in held if isinstance(feature, datasets.ClassLabel)]
+    if not named or all(feature == named[0] for feature in held):
+        return parts
+    return [
+        replace(part, features=datasets.Features({**part.features, column: datasets.Value("int64")}))
+        if isinstance(part.features.get(column), datasets.ClassLabel)
+        else part
+        for part in parts
+    ]
 
 
 def chained(parts: list[Table]) -> Table:
