@@ -649,3 +649,11 @@ def test_what_is_linked_is_read_and_what_is_not_read_is_told(
     assert "left out, of formats that are not read: test.csv.bz2" in capsys.readouterr().out
     (folder / "dev.csv").symlink_to(tmp_path / "nowhere.csv")
     assert "dev.csv is a link that leads nowhere" in refusal(folder, tmp_path / "scratch")
+
+
+def test_a_field_longer_than_pythons_reader_takes_is_read(tmp_path: Path) -> None:
+    long = "word " * 30_000
+    rows = [(long if number == 3 else text, label) for number, (text, label) in enumerate(PLAIN)]
+    content = "\n".join(["text,label", *(f"{text},{label}" for text, label in rows)])
+    found = read(write(tmp_path / "r.csv", content), tmp_path / "scratch")
+    assert [text.strip() for text, _ in found["train"]] == [text.strip() for text, _ in rows]

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,13 +131,23 @@ def _separator(lines: list[str], usual: str, whole: bool) -> str:
 
 
 def _widths(sample: str, separator: str, cut: bool) -> list[int]:
-    widths = []
+    rows, read_whole = _rows(io.StringIO(sample, newline=""), separator)
+    widths = [len(row) for row in rows]
+    return widths[:-1] if read_whole and cut and len(widths) > 1 else widths
+
+
+def _rows(lines: Iterable[str], separator: str) -> tuple[list[list[str]], bool]:
+    """The rows of some lines, without empty ones, and whether all could be read.
+
+    They end at a field beyond what Python's reader takes; Arrow takes it.
+    """
+    rows = []
     try:
-        for row in csv.reader(io.StringIO(sample, newline=""), delimiter=separator):
-            widths += [len(row)] if row else []
-    except csv.Error:  # A field beyond what Python's reader takes; Arrow takes it.
-        return widths
-    return widths[:-1] if cut and len(widths) > 1 else widths
+        for row in csv.reader(lines, delimiter=separator):
+            rows += [row] if row else []
+    except csv.Error:
+        return rows, False
+    return rows, True
 
 
 def _header(file: SourceFile, lines: list[str], separator: str, whole: bool) -> tuple[list[str], int, bool]:
@@ -168,7 +178,7 @@ def _require_fields_without_marks(
     Raises:
         InputError: the marks, and how to have them read, are named.
     """
-    rows = [row for row in csv.reader(lines[:_LINES_LOOKED_AT], delimiter=separator) if row][1:]
+    rows = _rows(lines[:_LINES_LOOKED_AT], separator)[0][1:]
     for place, name in enumerate(names):
         fields = [row[place] for row in rows if len(row) == len(names) and row[place].strip()]
         for marks, remedy in _NO_QUOTES.items():
