@@ -29,7 +29,7 @@ from serving.dataplane import REPOSITORY_REMEDY, UnknownModel
 from serving.errors import places
 from serving.grpc_services import Health, Streams
 from serving.inference import OverloadedError
-from serving.interceptors import Arrivals, Continuation, is_stream
+from serving.interceptors import Arrivals, Continuation, OfOneMessage
 from serving.limits import require_few
 from serving.observation import GrpcObservation
 from serving.predictor import V2_REMEDY
@@ -204,18 +204,14 @@ def _require_few_extras(request: messages.ModelInferRequest) -> None:
             raise InvalidInput(f"{place} has {len(values)} entries, of {EXTRAS} that it may have.")
 
 
-class Statuses(aio.ServerInterceptor):  # type: ignore[misc]
+class Statuses(OfOneMessage):
     """Gives each failure its status and a text of ours; gRPC's own texts quote the exception.
 
     It reads the request itself, because what is no message at all fails before any interceptor is asked.
     """
 
-    async def intercept_service(
-        self, continuation: Continuation, call: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler | None:
-        handler = await continuation(call)
-        if handler is None or is_stream(handler):
-            return handler  # gRPC itself says that there is no such method
+    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        """The same handler, whose failures are told in our words."""
 
         async def answer(message: bytes, context: aio.ServicerContext) -> bytes:
             try:
@@ -257,15 +253,11 @@ def _too_late(context: aio.ServicerContext) -> bool:
     return remaining is not None and remaining < SECONDS_OF_A_RACE
 
 
-class Deadlines(aio.ServerInterceptor):  # type: ignore[misc]
+class Deadlines(OfOneMessage):
     """Tells the predictor how long the client still waits. gRPC itself cancels a call that it no longer waits for."""
 
-    async def intercept_service(
-        self, continuation: Continuation, call: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler | None:
-        handler = await continuation(call)
-        if handler is None or is_stream(handler):
-            return handler
+    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        """The same handler, within the client's deadline."""
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
             deadline.begin(context.time_remaining())
@@ -276,7 +268,7 @@ class Deadlines(aio.ServerInterceptor):  # type: ignore[misc]
         )
 
 
-class Calls(aio.ServerInterceptor):  # type: ignore[misc]
+class Calls(OfOneMessage):
     """Can hold back every answer, and knows whether calls still come, and whether one is under way."""
 
     def __init__(self) -> None:
@@ -291,9 +283,10 @@ class Calls(aio.ServerInterceptor):  # type: ignore[misc]
         self, continuation: Continuation, call: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler | None:
         self._came.set()
-        handler = await continuation(call)
-        if handler is None or is_stream(handler):
-            return handler
+        return await super().intercept_service(continuation, call)
+
+    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        """The same handler, counted while it is at work, its answer held back where that is asked for."""
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
             self._begin(context)

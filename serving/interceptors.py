@@ -17,18 +17,28 @@ def is_stream(handler: grpc.RpcMethodHandler) -> bool:
     return bool(handler.request_streaming or handler.response_streaming)
 
 
-class Arrivals(aio.ServerInterceptor):  # type: ignore[misc]
-    """Ends a call whose request does not come: gRPC by itself waits for as long as the client says."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+class OfOneMessage(aio.ServerInterceptor):  # type: ignore[misc]
+    """Stands around calls of one message each way, which are V2's; streams, and methods that are not there, pass."""
 
     async def intercept_service(
         self, continuation: Continuation, call: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler | None:
         handler = await continuation(call)
-        if handler is None or is_stream(handler):
-            return handler
+        return handler if handler is None or is_stream(handler) else self.around(handler)
+
+    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        """What answers in place of `handler`."""
+        raise NotImplementedError
+
+
+class Arrivals(OfOneMessage):
+    """Ends a call whose request does not come: gRPC by itself waits for as long as the client says."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        """The same handler, given its request within the time."""
 
         # As a stream of one, since a call of one message is not handed over before it is there.
         async def answer(requests: AsyncIterator[Any], context: aio.ServicerContext) -> Any:
