@@ -168,14 +168,20 @@ def _majority(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruli
     """The model must be better than one answer for every text, beyond chance: it has learnt something of texts."""
     if not settings.beat_majority:
         return
-    threshold = f"beat_majority at error_rate {settings.error_rate:g}"
-    comparison = result.majority_comparison
+    missing = "the evaluation has no comparison with one answer for every text"
+    yield _simple_rival(
+        "majority", "one answer for every text", result.majority_comparison, missing, settings
+    )
+
+
+def _simple_rival(
+    name: str, rival: str, comparison: Comparison | None, missing: str, settings: GateSettings
+) -> Ruling:
+    """The rule beat_<name>; `missing` says why it is not kept where there is no comparison."""
+    threshold = f"beat_{name} at error_rate {settings.error_rate:g}"
     if comparison is None:
-        yield _unjudged(
-            "majority", threshold, "the evaluation has no comparison with one answer for every text"
-        )
-        return
-    yield _better("majority", threshold, "one answer for every text", comparison, _alone(settings))
+        return _unjudged(name, threshold, missing)
+    return _better(name, threshold, rival, comparison, _alone(settings))
 
 
 def _further_metrics(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
@@ -256,12 +262,8 @@ def _baseline(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruli
     """The model must be better than the simple one beyond chance, by the same test as against the champion."""
     if not settings.beat_baseline:
         return
-    threshold = f"beat_baseline at error_rate {settings.error_rate:g}"
-    comparison = result.baseline_comparison
-    if comparison is None:
-        yield _unjudged("baseline", threshold, "the evaluation has no baseline")
-        return
-    yield _better("baseline", threshold, "the baseline", comparison, _alone(settings))
+    missing = "the evaluation has no baseline"
+    yield _simple_rival("baseline", "the baseline", result.baseline_comparison, missing, settings)
 
 
 def _champion(result: EvaluationResult, settings: GateSettings, champion: Champion) -> Iterator[Ruling]:
