@@ -108,8 +108,11 @@ class Connection(HttpToolsProtocol):
         """
         if not self._before_head:
             return data
-        head, end, body = data.partition(b"\r\n\r\n")
-        return UPGRADE.sub(b"\r\nx-asked:", head) + end + body
+        end = data.find(b"\r\n\r\n")
+        end = end if end >= 0 else len(data)
+        if not UPGRADE.search(data, 0, end):
+            return data  # as nearly always, without a copy of the body that came along
+        return UPGRADE.sub(b"\r\nx-asked:", data[:end]) + data[end:]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
