@@ -18,7 +18,7 @@ from miniml.comparison import compare
 from miniml.errors import InputError
 from miniml.gate import Rate
 from miniml.predictions import Predictions
-from miniml.settings import GateSettings
+from miniml.settings import GateSettings, require_at_least
 
 MOST = 10_000_000
 """Of what can be counted in a simulation that ends."""
@@ -49,12 +49,10 @@ class Trials:
 
     def __post_init__(self) -> None:
         for name in ("number", "rows"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
+            require_at_least(name, getattr(self, name), 1)
             if getattr(self, name) > MOST:
                 raise InputError(f"{name} is {getattr(self, name):,}; it must be {MOST:,} or less.")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; it must be 0 or more.")
+        require_at_least("seed", self.seed, 0)
         if not 0 < self.accuracy < 1:
             raise InputError(f"accuracy is {self.accuracy}; it must lie between 0 and 1 (85 % is 0.85).")
         most = 2 * min(self.accuracy, 1 - self.accuracy)
