@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from miniml.wording import quoted
+from miniml.wording import clipped, quoted
 
 _NO_CHOICE = re.compile(
     r"argument (?P<what>[^:]+): invalid choice: '?(?P<word>.*?)'? \(choose from (?P<of>.+)\)"
@@ -53,9 +53,10 @@ class CommandParser(argparse.ArgumentParser):
             choices = re.findall(r"[\w.-]+", found["of"])
             message = f"{found['what']} {quoted(found['word'])} is none of {', '.join(choices)}"
             message += _nearest(found["word"], choices)
-        if len(message) > LONGEST:
-            message = message[: LONGEST - 1] + "…"
-        print(f"error: {message.rstrip('.')}. All there is: {self.prog} --help", file=sys.stderr)
+        print(
+            f"error: {clipped(message, LONGEST).rstrip('.')}. All there is: {self.prog} --help",
+            file=sys.stderr,
+        )
         raise SystemExit(USAGE_ERROR)
 
 

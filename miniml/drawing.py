@@ -13,6 +13,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from miniml.wording import clipped
+
 # matplotlib wants fixed colours, a page that is light or dark wants variables: figures are drawn with
 # these stand-ins, which then give way to the variables of the style sheet.
 INK, MUTED, ACCENT, SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
@@ -62,5 +64,5 @@ def template(name: str) -> jinja2.Template:
 
 def shortened(label: str, longest: int = 24) -> str:
     """A label as matplotlib can draw it: a dollar sign would begin a formula there."""
-    text = label if len(label) <= longest else label[: longest - 1] + "…"
+    text = clipped(label, longest)
     return text.replace("$", r"\$")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from miniml.evaluation_result import Figure, Slice
 from miniml.predictions import Predictions
 from miniml.task import Task, more_is_better
+from miniml.wording import clipped
 
 # By length and by numbers: quarters of the rows, as far as equal values let them.
 BINS = 4
@@ -85,7 +86,7 @@ def _as_word(value: Any) -> str:
     if value is None or value == "":
         return MISSING
     text = value.isoformat() if isinstance(value, datetime.date) else str(value)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+    return clipped(text, LONGEST_VALUE)
 
 
 def _by_number(values: npt.NDArray[np.float64], *, whole: bool) -> Iterator[tuple[str, Mask]]:

@@ -31,20 +31,23 @@ def plain(text: str) -> str:
     )
 
 
+def clipped(text: str, most: int) -> str:
+    """The first `most` characters, the last of them an ellipsis where there are more."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def quoted(name: str, most: int = MOST) -> str:
     """The first `most` characters of a name, in quotes, on one line: harmless in a log, a table of Markdown, or a page.
 
     What does not print (newlines, NUL, marks that turn the reading direction) and what has a meaning there is shown
     by its number: \\x0a for a newline.
     """
-    clipped = name if len(name) <= most else name[: most - 1] + "…"
-    return f'"{"".join(_numbered(c) if _is_risky(c) else c for c in clipped)}"'
+    return f'"{"".join(_numbered(c) if _is_risky(c) else c for c in clipped(name, most))}"'
 
 
 def shown(value: Any, most: int = 80) -> str:
     """A value as Python writes it, its first `most` characters: a message stays short whatever the data hold."""
-    written = repr(value)
-    return written if len(written) <= most else written[: most - 1] + "…"
+    return clipped(repr(value), most)
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:

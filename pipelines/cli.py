@@ -21,7 +21,7 @@ from kfp.dsl.graph_component import GraphComponent
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.progress import duration
-from miniml.wording import plain
+from miniml.wording import clipped, plain
 from pipelines import cluster_commands, job, local, predict
 from pipelines.arguments import add_arguments, arguments_of, preset_of
 from pipelines.ask import serving_command, told
@@ -113,7 +113,7 @@ def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
 
 def _tell(summary: dict[str, Any], latest: Path) -> None:
     for answer in summary["predictions"]:
-        text = answer["text"] if len(answer["text"]) <= 90 else answer["text"][:89] + "…"
+        text = clipped(answer["text"], 90)
         print(plain(f'        "{text}"\n          -> {told(answer)}'))
     measure = summary["measure"]
     low, high = summary[f"{measure}_interval"]

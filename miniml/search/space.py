@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 
 from miniml.errors import InputError
 from miniml.settings import TrainingSettings
+from miniml.wording import clipped
 
 Value = int | float | str | bool
 
@@ -87,7 +88,7 @@ def models_of(space: str) -> list[str]:
 
 
 def _clipped(text: str) -> str:
-    return repr(text if len(text) <= 120 else text[:119] + "…")
+    return repr(clipped(text, 120))
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
