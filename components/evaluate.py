@@ -1,5 +1,7 @@
 """evaluate: a model and its dataset -> figures, curves, every prediction, report."""
 
+from typing import Any
+
 from kfp import dsl
 
 from components.stage import stage
@@ -13,10 +15,9 @@ def evaluate(
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
     predictions: dsl.Output[dsl.Dataset],
-    ordered_labels: str,
-    min_slice_rows: int,
-    champion_source: str,
-    champion_digest: str,
+    options: dict[str, Any] = {},
+    champion_source: str = "",
+    champion_digest: str = "",
 ) -> None:
     """Scores the model on the dataset's split test, which training never saw.
 
@@ -29,14 +30,15 @@ def evaluate(
             number (neither). The file behind it holds the matrix of all classes.
         report: One page to look at.
         predictions: Every test row with the model's answer, as Parquet (see miniml.predictions).
-        ordered_labels: Whether the classes have an order, as stars do: yes, no, or auto: where all begin with a number.
-        min_slice_rows: A part of the test with fewer rows is shown, and not judged.
+        options: Settings of miniml.settings.EvaluationSettings, by name.
         champion_source: Where the model is that this one has to beat; it answers the same rows.
         champion_digest: What it is signed with; empty where there is none.
     """
+    given = locals()
     import json
     from pathlib import Path
 
+    from miniml.arguments import settings_given
     from miniml.champion import Champion
     from miniml.evaluation import evaluate_model
     from miniml.manifest import read
@@ -44,7 +46,7 @@ def evaluate(
     from miniml.settings import EvaluationSettings
     from miniml.training_history import read_history
 
-    settings = EvaluationSettings(ordered_labels=ordered_labels, min_slice_rows=min_slice_rows)
+    [settings] = settings_given(given, EvaluationSettings)
     champion = Champion(champion_digest, champion_source)
     result = evaluate_model(Path(model.path), Path(dataset.path), settings, Path(predictions.path), champion)
     write_report(result, read(Path(model.path)), read_history(Path(model.path)), Path(report.path))

@@ -1,5 +1,7 @@
 """pick: the models of a search's trials -> the one that is best on validation."""
 
+from typing import Any
+
 from kfp import dsl
 
 from components.stage import stage
@@ -12,10 +14,9 @@ def pick(
     report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     space: str,
-    sampling: str,
-    trials: int,
-    pick_by: str,
-    seed: int,
+    trials: int = 8,
+    seed: int = 42,
+    options: dict[str, Any] = {},
 ) -> None:
     """Keeps the model of the best trial as it is. The test is not opened.
 
@@ -24,22 +25,19 @@ def pick(
         model: The winner's folder.
         report: One page on all trials.
         metrics: The winner's figures on validation; the file behind it holds every trial's, as JSON.
-        space: This and the next four are trials' arguments: they tell which trial a model is of.
-        sampling: See trials.
-        trials: See trials.
-        pick_by: The figure of validation by which one wins: accuracy (or what the task has for it), macro_f1, loss.
-        seed: See trials.
+        space: What the search tried. It tells, with the next three, which trial a model is of.
+        options: Other settings of miniml.search.plan.SearchSettings, by name.
     """
+    given = locals()
     from pathlib import Path
 
+    from miniml.arguments import settings_given
     from miniml.search.picking import pick as pick_winner
     from miniml.search.plan import SearchSettings
 
+    [settings] = settings_given(given, SearchSettings)
     result = pick_winner(
-        [Path(trial.path) for trial in models],
-        SearchSettings(space=space, sampling=sampling, trials=trials, pick_by=pick_by, seed=seed),
-        Path(model.path),
-        Path(report.path),
+        [Path(trial.path) for trial in models], settings, Path(model.path), Path(report.path)
     )
     result.save(Path(metrics.path))
     for name, value in result.scalars().items():

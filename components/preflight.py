@@ -1,6 +1,6 @@
 """preflight: is all there that a run will need, and what is it now? Asked before hours of training, not after."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -10,55 +10,79 @@ from components.stage import stage
 @stage("deploy")
 def preflight(
     report: dsl.Output[dsl.Markdown],
-    dataset_id: str,
-    model_id: str,
-    namespace: str,
-    service_account: str,
-    dry_run: bool,
-    num_nodes: int,
-    training_runtime: str,
-    searched: str = "",
-) -> NamedTuple("Found", [("pins", str)]):  # type: ignore[valid-type]
-    """Looks on the cluster for what the run needs, and fails naming all that is missing and the commands that mend it.
+    record: dsl.Output[dsl.Artifact],
+    dataset_id: str = "Yelp/yelp_review_full",
+    text_column: str = "text",
+    label_column: str = "label",
+    label_names: str = "",
+    task: str = "auto",
+    max_rows: int = 1000,
+    space: str = "",
+    trials: int = 8,
+    model_id: str = "google-bert/bert-base-cased",
+    max_length: int = 256,
+    batch_size: int = 2,
+    iterations: int = 200,
+    epochs: int = 1,
+    learning_rate: float = 5e-5,
+    time_limit: float = 0.0,
+    num_nodes: int = 1,
+    seed: int = 42,
+    min_accuracy: float = 0.4,
+    min_metrics: str = "",
+    beat_baseline: bool = False,
+    champion: str = "served",
+    service_name: str = "miniml",
+    namespace: str = "kubeflow",
+    dry_run: bool = False,
+    options: dict[str, Any] = {},
+    trials_at_once: int = 1,
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Found",
+    [
+        ("Output", list[str]),
+        ("pins", str),
+        ("champion_source", str),
+        ("champion_digest", str),
+        ("transform_options", dict[str, Any]),
+        ("train_options", dict[str, Any]),
+        ("pick_options", dict[str, Any]),
+        ("evaluate_options", dict[str, Any]),
+        ("gate_options", dict[str, Any]),
+        ("deploy_options", dict[str, Any]),
+    ],
+):
+    """Checks the run's arguments, looks at all that it will need, and finds the model that the new one has to beat.
 
-    And it finds out what dataset and models are at this moment, so that the whole run reads the same. Take it from no
-    cache: it is what tells other stages' caches that something has changed.
+    It fails naming all that is missing, with the commands that mend it. Take it from no cache: it is what tells other
+    stages' caches that something has changed.
 
     Args:
-        report: Each thing looked for, and what was found.
-        dataset_id: A hub id, a path, package://<package>/<file>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>.
-        model_id: A hub id, a folder, package://<package>/<folder>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>.
-        namespace: The namespace to serve in.
-        service_account: The served pods' account.
-        dry_run: Nothing will be applied, so nothing is looked for that deploy needs.
-        num_nodes: With more than 1, what training on several nodes needs is looked for.
-        training_runtime: The runtime that the nodes will have.
-        searched: The space of a search, whose models are looked up where it names some.
+        report: What was looked for, what the sources are, and the champion.
+        record: The champion, for gate and deploy.
+        space: Of a search, what it tries; empty where nothing is searched.
+        options: All other arguments, by name.
+        trials_at_once: How many trials of a search train beside each other.
 
     Returns:
-        pins: What the sources are, and the code and libraries that read them, for the argument pins of transform and
-            train.
+        Output: The trials of a search, each as train's argument of that name. kfp.local loops over no other name.
+        pins: What the sources are, and the code and libraries that read them, for transform and train.
+        champion_source: Where the champion's model folder is; empty where there is none.
+        champion_digest: What it is signed with; empty where there is none.
+        transform_options: Those of options that transform takes.
+        train_options: Those of options that train takes.
+        pick_options: Those of options that pick takes.
+        evaluate_options: Those of options that evaluate takes.
+        gate_options: Those of options that gate takes.
+        deploy_options: Those of options that deploy takes.
     """
+    given = locals()
     from pathlib import Path
 
-    from miniml import pins
-    from miniml.cluster import Cluster, in_pod, own_namespace
-    from miniml.preflight import Findings, inspect, inspect_training, nothing_to_deploy_to
-    from miniml.search.space import models_of
-    from miniml.trainer_sdk import require_pod
+    from miniml.run_plan import plan_run
 
-    findings = Findings()
-    if num_nodes > 1:
-        require_pod()
-        findings += inspect_training(Cluster.connect(), own_namespace(), training_runtime)
-    # On a laptop the models stay on its disk, and deploy only renders.
-    if in_pod() and not dry_run:
-        findings += inspect(Cluster.connect(), namespace, service_account)
-    findings = findings if findings.entries else nothing_to_deploy_to()
-    Path(report.path).write_text(findings.markdown(), encoding="utf-8")
-    findings.require_all()
-    # Where the space names models, no trial trains the other one.
-    models = models_of(searched) or [model_id]
-    found = pins.look_up([("dataset_id", dataset_id), *(("model_id", model) for model in models)])
-    Path(report.path).write_text(f"{findings.markdown()}\n{found.markdown()}", encoding="utf-8")
-    return (found.written(),)
+    plan = plan_run(given, Path(report.path))
+    plan.champion.save(Path(record.path))
+    stages = ("transform", "train", "pick", "evaluate", "gate", "deploy")
+    options_by_stage = (plan.options[stage] for stage in stages)
+    return (plan.trials, plan.pins, plan.champion.source, plan.champion.digest, *options_by_stage)

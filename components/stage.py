@@ -8,6 +8,7 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
+from miniml.arguments import SETTINGS, arguments_of
 from miniml.images import image
 
 _TOLD = (
@@ -33,6 +34,15 @@ def stage(of_image: str) -> Callable[[Callable[..., Any]], BaseComponent]:
         # sh -ec SCRIPT SOURCE ...
         command = component.component_spec.implementation.container.command
         command[2] = _LOOK + command[2]
+        _describe(component)
         return component
 
     return made
+
+
+def _describe(component: BaseComponent) -> None:
+    """Says of each input that is a setting what the settings say of it, where the component itself says nothing."""
+    arguments = arguments_of(SETTINGS)
+    for name, given in component.component_spec.inputs.items():
+        if not given.description and name in arguments:
+            given.description = arguments[name].description

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
+import inspect
+import re
+import textwrap
+from itertools import pairwise
 from typing import Any, TypeVar, get_type_hints
 
 Settings = TypeVar("Settings")
@@ -20,6 +25,23 @@ def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
             parser.add_argument(
                 option, type=types[field.name], default=field.default, metavar=repr(field.default)
             )
+
+
+def descriptions_of(kind: type) -> dict[str, str]:
+    """What each field of the dataclass `kind` is: the first sentence of the docstring that stands below it."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    found: dict[str, str] = {}
+    for statement, following in pairwise(tree.body):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            match following:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    found[statement.target.id] = _first_sentence(text)
+    return found
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.) ", " ".join(text.split()), maxsplit=1)[0]
 
 
 def settings_of(kind: type[Settings], options: argparse.Namespace) -> Settings:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from miniml.errors import InputError
 from miniml.installation import NAMESPACE, PREDICTOR_ACCOUNT
 from miniml.sources import S3_SCHEME, s3_address
 from miniml.task import AUTO, Task
 from miniml.tracking import targets
+from miniml.wording import shown
 
 PRECISIONS = ("auto", "bf16", "fp32")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -32,14 +34,31 @@ SERVED = "served"
 NO_CHAMPION = "none"
 NO_CHECKPOINTS = "none"
 
+CHOICES: dict[str, tuple[str, ...]] = {
+    "task": (AUTO, *Task),
+    "conflicting_labels": CONFLICT_RULES,
+    "near_duplicates": NEAR_DUPLICATE_RULES,
+    "schedule": SCHEDULES,
+    "class_weights": CLASS_WEIGHTS,
+    "best_by": BEST_BY,
+    "precision": PRECISIONS,
+    "truncation_side": TRUNCATION_SIDES,
+    "ordered_labels": ORDERED_LABELS,
+    "autoscaling_metric": AUTOSCALING_METRICS,
+}
+"""The settings that are one of a few words, and which."""
+
 
 @dataclass(frozen=True)
 class DataSettings:
     """Which rows to take, and how to split them."""
 
     dataset_id: str = "Yelp/yelp_review_full"
+    """A hub id, a path, package://<package>/<file>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>."""
     text_column: str = "text"
+    """The column of the texts."""
     label_column: str = "label"
+    """The column of the labels."""
     label_names: str = ""
     """Names for the classes, comma-separated, in the order of the sorted labels; "" keeps the source's."""
     task: str = "auto"
@@ -62,14 +81,19 @@ class DataSettings:
     strip_html: bool = False
     """Puts a space in place of HTML's tags, and a character in place of its entities."""
     strip_control_characters: bool = False
+    """Takes control characters out, but for tabs and line ends."""
     drop_empty_texts: bool = False
+    """Leaves out rows without a text instead of failing."""
     drop_unlabelled: bool = False
+    """Leaves out rows without a label instead of failing."""
     max_characters: int = 100_000
     """A longer text is reported, or left out with `drop_long_texts`; 0 is no limit. The server's is the same."""
     drop_long_texts: bool = False
+    """Leaves out texts of more than `max_characters`."""
     min_rows_per_class: int = 3
-    """Of distinct texts. A class with fewer is an error, or left out with `drop_rare_classes`."""
+    """A class with fewer distinct texts is an error, or left out with `drop_rare_classes`."""
     drop_rare_classes: bool = False
+    """Leaves out classes of fewer than `min_rows_per_class`."""
     conflicting_labels: str = "drop"
     """The same text under two labels: "drop" leaves all its rows out, "majority" those of the rarer label, and
     "refuse" ends with an error. In every case no label is changed."""
@@ -84,6 +108,7 @@ class DataSettings:
     max_rows: int = 1000
     """The most rows to take in all, training and test together; 0 takes every row."""
     seed: int = 42
+    """The same seed gives the same splits, the same search and, on the same machine, the same model."""
 
     def __post_init__(self) -> None:
         require_fraction("train_test_split_ratio", self.train_test_split_ratio)
@@ -94,19 +119,17 @@ class DataSettings:
         require_at_least(
             "min_rows_per_class", self.min_rows_per_class, 3, "Each of the three splits needs one."
         )
-        require_one_of("task", self.task, (AUTO, *Task))
+        _require_choices(self)
         if self.label_separator and self.task not in (AUTO, Task.MULTI_LABEL):
             raise InputError(
-                f"label_separator is {self.label_separator!r}, but task is {self.task}, in which a text has no several "
-                f"labels. Set task to {Task.MULTI_LABEL}, or leave label_separator out."
+                f"label_separator is {shown(self.label_separator)}, but task is {self.task}, in which a text has no "
+                f"several labels. Set task to {Task.MULTI_LABEL}, or leave label_separator out."
             )
         if self.label_names and self.task == Task.REGRESSION:
             raise InputError(
-                f"label_names is {self.label_names!r}, but task is {self.task}, which has no classes to name. "
+                f"label_names is {shown(self.label_names)}, but task is {self.task}, which has no classes to name. "
                 f"Leave label_names out."
             )
-        require_one_of("conflicting_labels", self.conflicting_labels, CONFLICT_RULES)
-        require_one_of("near_duplicates", self.near_duplicates, NEAR_DUPLICATE_RULES)
         if not 0.3 <= self.near_duplicate_threshold <= 1:
             raise InputError(
                 f"near_duplicate_threshold is {self.near_duplicate_threshold}; it must lie between 0.3 and 1 "
@@ -118,13 +141,13 @@ class DataSettings:
             )
         if self.row_filter and "=" not in self.row_filter:
             raise InputError(
-                f"row_filter {self.row_filter!r} is not of the form column=value. Write it as source=imdb, say."
+                f"row_filter {shown(self.row_filter)} is not of the form column=value. Write it as source=imdb, say."
             )
         own = {"text": self.text_column, "label": self.label_column, "group": ""}
         for column in self.carried_columns:
             if column in own or column in own.values():
                 raise InputError(
-                    f"slice_columns names {column!r}, which is taken: a dataset's own columns are text, label and "
+                    f"slice_columns names {shown(column)}, which is taken: a dataset's own columns are text, label and "
                     f"group. Evaluation slices by the label anyway; rename another column of that name in the source."
                 )
 
@@ -139,6 +162,7 @@ class TrainingSettings:
     """How to fine-tune an encoder into a classifier."""
 
     model_id: str = "google-bert/bert-base-cased"
+    """A hub id, a path, package://<package>/<folder>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>."""
     from_scratch: bool = False
     """Takes the model's architecture and tokenizer only, and draws its weights anew, which takes far more rows."""
     batch_size: int = 2
@@ -148,6 +172,7 @@ class TrainingSettings:
     iterations: int = 200
     """Optimizer steps; 0 trains for whole `epochs` instead."""
     epochs: int = 1
+    """Passes over the training rows, where `iterations` is 0."""
     time_limit: float = 0.0
     """Minutes that a training may take in all, with loading and saving: it measures some steps first, and plans as many
     of those asked for as fit, schedule and validations with them. 0 sets none. In a search, of all trials together."""
@@ -155,13 +180,14 @@ class TrainingSettings:
     """Ends the training after this step of its schedule; 0 trains to the end. So a training is repeated that its time
     limit, or a search, has ended early."""
     device: str = "cpu"
+    """cpu, cuda, cuda:1, mps or auto."""
     max_length: int = 256
     """Tokens of a text that the model sees. BERT takes 512, but a step's cost grows with it, and
     256 keeps most of what reviews say (they are 275 tokens long on average on IMDB)."""
     truncation_side: str = "right"
     """Where a longer text is cut: "right" keeps its beginning, "left" its end, where reviews give their verdict."""
     learning_rate: float = 5e-5
-    """The highest one. LoRA's few weights take some ten times that of a training of all weights."""
+    """The highest learning rate. LoRA's few weights take some ten times that of a training of all weights."""
     schedule: str = "linear"
     """How the learning rate falls after the warm-up: in a line or half a cosine wave to 0, or not at all."""
     warmup_share: float = 0.1
@@ -176,12 +202,12 @@ class TrainingSettings:
     label_smoothing: float = 0.0
     """The share of each label that is spread over all classes, for labels that one should not trust altogether."""
     dropout: float = 0.0
-    """On a CPU dropout takes a third of a step (its random numbers are drawn on one thread, and it
-    forces the slow attention kernel), and a pass or two over the data hardly overfits. BERT's own is 0.1."""
+    """The encoder's dropout rate. On a CPU dropout takes a third of a step (its random numbers are drawn on one thread,
+    and it forces the slow attention kernel), and a pass or two over the data hardly overfits. BERT's own is 0.1."""
     frozen_layers: int = 0
-    """With 2, say, the embeddings and the 2 lowest encoder layers stay as they were pretrained. What they know
-    is general, and a step that leaves them out is faster: by 1.4 times for 2 of MiniLM's 6. -1 freezes the whole
-    encoder, so that only a new head learns."""
+    """How many of the lowest encoder layers stay as they were pretrained, and the embeddings; -1 keeps all, so that
+    only a new head learns. What they know is general, and a step that leaves them out is faster: by 1.4 times for 2 of
+    MiniLM's 6."""
     lora_rank: int = 0
     """Above 0, the encoder's own weights stay, and beside each of its linear layers learn two matrices of this rank,
     which are added to it in the end (LoRA). 8 or 16 keep most of what a full training reaches, with a tenth of the
@@ -206,6 +232,7 @@ class TrainingSettings:
     num_nodes: int = 1
     """Machines that train together; with more than 1 it takes a cluster with Kubeflow Trainer (see `NodeSettings`)."""
     seed: int = 42
+    """The same seed gives the same model on the same machine."""
     checkpoints: str = ""
     """Where a training that was killed finds what to go on from: a folder or s3://<bucket>/<path>; "none" keeps
     nothing; "" is the user's cache, and beside the model's own address where that is in an S3 store."""
@@ -237,11 +264,11 @@ class TrainingSettings:
         require_at_least("checkpoint_interval", self.checkpoint_interval, 0, "It is a number of seconds.")
         if self.checkpoints.startswith(S3_SCHEME) and s3_address("checkpoints", self.checkpoints).version:
             raise InputError(
-                f"checkpoints {self.checkpoints!r} names a version; checkpoints have none. Write s3://bucket/path."
+                f"checkpoints {shown(self.checkpoints)} names a version; checkpoints have none. Write s3://bucket/path."
             )
         if "://" in self.checkpoints and not self.checkpoints.startswith(S3_SCHEME):
             raise InputError(
-                f"checkpoints {self.checkpoints!r} is neither a folder nor an {S3_SCHEME} address. "
+                f"checkpoints {shown(self.checkpoints)} is neither a folder nor an {S3_SCHEME} address. "
                 f"Give one of them, or {NO_CHECKPOINTS!r}."
             )
         require_at_least("num_nodes", self.num_nodes, 1)
@@ -258,20 +285,16 @@ class TrainingSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} is {value}; it must be 0 or more.")
-        require_one_of("schedule", self.schedule, SCHEDULES)
-        require_one_of("class_weights", self.class_weights, CLASS_WEIGHTS)
-        require_one_of("best_by", self.best_by, BEST_BY)
+        _require_choices(self)
         if self.early_stopping and self.best_by == LAST:
             raise InputError(
                 f"early_stopping is {self.early_stopping}, but best_by {LAST!r} names no figure that could "
                 f"stop getting better. Set best_by to one of {', '.join(BEST_BY[:-1])}."
             )
-        require_one_of("precision", self.precision, PRECISIONS)
-        require_one_of("truncation_side", self.truncation_side, TRUNCATION_SIDES)
         _ = targets(self.log_to)  # Refuses what cannot be read.
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             raise InputError(
-                f"device {self.device!r} is not known. Use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'."
+                f"device {shown(self.device)} is not known. Use 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'."
             )
 
     def _require_one_way_to_learn(self) -> None:
@@ -294,7 +317,8 @@ class NodeSettings:
     """The TrainJob that trains on several nodes; of no account where `num_nodes` is 1."""
 
     training_runtime: str = "torch-distributed"
-    """Kubeflow Trainer's own for PyTorch, or another one of its ClusterTrainingRuntimes (or of the namespace)."""
+    """The runtime of the nodes' TrainJob. Kubeflow Trainer's own for PyTorch, or another one of its
+    ClusterTrainingRuntimes (or of the namespace)."""
     node_resources: str = ""
     """What each node gets: "cpu=4, memory=16Gi, nvidia.com/gpu=1". It runs a process for each GPU, or else one.
     "" leaves it to the runtime."""
@@ -306,8 +330,8 @@ class NodeSettings:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", self.training_runtime):
             raise InputError(
-                f"training_runtime {self.training_runtime!r} cannot name a runtime. Take 'torch-distributed', or see "
-                f"which there are: kubectl get clustertrainingruntimes."
+                f"training_runtime {shown(self.training_runtime)} cannot name a runtime. Take 'torch-distributed', or "
+                f"see which there are: kubectl get clustertrainingruntimes."
             )
         require_at_least("training_timeout", self.training_timeout, 1, "It is a number of seconds.")
         _ = self.resources  # Refuses what cannot be read.
@@ -320,8 +344,8 @@ class NodeSettings:
             name, equals, quantity = (part.strip() for part in entry.partition("="))
             if not re.fullmatch(r"[\w./-]+", name) or not equals or name in found:
                 raise InputError(
-                    f"node_resources {self.node_resources!r} cannot be read at {entry!r}. Write each resource once, "
-                    f"with commas between: cpu=4, memory=16Gi, nvidia.com/gpu=1."
+                    f"node_resources {shown(self.node_resources)} cannot be read at {shown(entry)}. Write each "
+                    f"resource once, with commas between: cpu=4, memory=16Gi, nvidia.com/gpu=1."
                 )
             require_quantity(f"node_resources {name}", quantity)
             found[name] = quantity
@@ -345,7 +369,7 @@ class EvaluationSettings:
     30 points wide."""
 
     def __post_init__(self) -> None:
-        require_one_of("ordered_labels", self.ordered_labels, ORDERED_LABELS)
+        _require_choices(self)
         require_at_least("min_slice_rows", self.min_slice_rows, 1)
 
 
@@ -354,9 +378,9 @@ class GateSettings:
     """What a model must reach to be deployed. A threshold is reached by the figure as it was measured."""
 
     min_accuracy: float = 0.4
-    """Of five classes, twice what guessing gets; every job has its own, and `beat_majority` asks for more than guessing
-    of any. Where a text may have several labels, all of them must be right (subset accuracy); a regression has none,
-    and `min_metrics` says what it must reach."""
+    """The least accuracy on the test rows, as a fraction. Of five classes, twice what guessing gets; every job has its
+    own, and `beat_majority` asks for more than guessing of any. Where a text may have several labels, all of them must
+    be right (subset accuracy); a regression has none, and `min_metrics` says what it must reach."""
     min_metrics: str = ""
     """Least values of further figures of the evaluation: "macro_f1=0.7, mcc=0.4"."""
     max_calibration_error: float = 1.0
@@ -400,8 +424,8 @@ class GateSettings:
                 least = math.nan
             if not (name and equals and math.isfinite(least)) or name in found:
                 raise InputError(
-                    f"min_metrics {self.min_metrics!r} cannot be read at {entry!r}. Write each metric once, with its "
-                    f"least value, and commas between: macro_f1=0.7, mcc=0.4."
+                    f"min_metrics {shown(self.min_metrics)} cannot be read at {shown(entry)}. Write each metric "
+                    f"once, with its least value, and commas between: macro_f1=0.7, mcc=0.4."
                 )
             found[name] = least
         return found
@@ -415,7 +439,9 @@ class ChampionSettings:
     """"served" is what the InferenceService serves now; "none" leaves it to the absolute rules; or a model folder:
     a path, package://, s3://."""
     service_name: str = "miniml"
+    """The InferenceService's name."""
     namespace: str = NAMESPACE
+    """The namespace that it is served in."""
 
     def __post_init__(self) -> None:
         if not self.champion.strip():
@@ -430,12 +456,19 @@ class DeploymentSettings:
     """The InferenceService to make of a model."""
 
     service_name: str = "miniml"
+    """The InferenceService's name."""
     namespace: str = NAMESPACE
+    """The namespace to serve it in."""
     min_replicas: int = 1
+    """The least number of pods."""
     max_replicas: int = 1
+    """The most pods that autoscaling may start."""
     cpu: str = "2"
+    """Processors of a served pod, as Kubernetes writes them: 500m, 2."""
     memory: str = "2Gi"
+    """Memory of a served pod: 2Gi."""
     autoscaling_metric: str = "cpu"
+    """What autoscaling goes by: cpu or memory."""
     autoscaling_target: int = 70
     """Percent of the requested `cpu` or `memory` that a pod uses on average before another one is started."""
     service_account: str = PREDICTOR_ACCOUNT
@@ -450,7 +483,7 @@ class DeploymentSettings:
         require_at_least("min_replicas", self.min_replicas, 1)
         require_at_least("max_replicas", self.max_replicas, self.min_replicas, "It is min_replicas at least.")
         require_dns_label("service_account", self.service_account, longest=63)
-        require_one_of("autoscaling_metric", self.autoscaling_metric, AUTOSCALING_METRICS)
+        _require_choices(self)
         if not 1 <= self.autoscaling_target <= 100:
             raise InputError(
                 f"autoscaling_target is {self.autoscaling_target}; it is a percentage, from 1 to 100."
@@ -489,7 +522,13 @@ def require_at_least(name: str, value: int, least: int, remedy: str = "") -> Non
 
 def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise InputError(f"{name} {value!r} is not known. Use one of {', '.join(known)}.")
+        raise InputError(f"{name} {shown(value)} is not known. Use one of {', '.join(known)}.")
+
+
+def _require_choices(settings: Any) -> None:
+    for name, choices in CHOICES.items():
+        if hasattr(settings, name):
+            require_one_of(name, getattr(settings, name), choices)
 
 
 def _require_service(service_name: str, namespace: str) -> None:
@@ -502,11 +541,11 @@ def require_dns_label(name: str, value: str, longest: int) -> None:
     """Kubernetes names objects by DNS labels (RFC 1123)."""
     if len(value) > longest or not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", value):
         raise InputError(
-            f"{name} {value!r} cannot name a Kubernetes object. Use at most {longest} lower-case letters, digits "
+            f"{name} {shown(value)} cannot name a Kubernetes object. Use at most {longest} lower-case letters, digits "
             f"and hyphens, starting with a letter and not ending with a hyphen."
         )
 
 
 def require_quantity(name: str, value: str) -> None:
     if not re.fullmatch(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", value):
-        raise InputError(f"{name} {value!r} is not a Kubernetes quantity. Write it as 500m, 2 or 2Gi.")
+        raise InputError(f"{name} {shown(value)} is not a Kubernetes quantity. Write it as 500m, 2 or 2Gi.")

@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from typing import Any, TypeVar
+from typing import Any
 
 from kfp.dsl.graph_component import GraphComponent
 
+from miniml.arguments import SETTINGS, Argument, arguments_of, flat, settings_from
 from miniml.errors import InputError
 from miniml.search.plan import SearchSettings, Trial
-from miniml.settings import (
-    NO_CHAMPION,
-    SERVED,
-    ChampionSettings,
-    DataSettings,
-    DeploymentSettings,
-    EvaluationSettings,
-    GateSettings,
-    NodeSettings,
-    TrainingSettings,
-)
+from miniml.settings import NO_CHAMPION, SERVED, TrainingSettings
 from miniml.sources import locate
 from miniml.wording import quoted
 from pipelines.presets import PRESETS, Preset
 
-SETTINGS = (
-    DataSettings,
-    SearchSettings,
-    TrainingSettings,
-    NodeSettings,
-    EvaluationSettings,
-    GateSettings,
-    ChampionSettings,
-    DeploymentSettings,
-)
-"""Of every stage that a pipeline may have."""
 LONGEST = 4_000
 """Characters of an argument. Linux takes 128 KiB in one word of a command line, and all of a task's are in one."""
-
-_Settings = TypeVar("_Settings")
-_TYPES = {"Integer": int, "Float": float, "String": str}
 
 
 def add_arguments(parser: argparse.ArgumentParser, pipeline: GraphComponent) -> None:
@@ -48,25 +24,21 @@ def add_arguments(parser: argparse.ArgumentParser, pipeline: GraphComponent) -> 
     parser.add_argument(
         "--preset", choices=sorted(presets_of(pipeline)), help="a named set of arguments to start from"
     )
-    for name, specification in pipeline.component_spec.inputs.items():
-        option = "--" + name.replace("_", "-")
-        told = (specification.description or "").replace("%", "%%")
-        if specification.type == "Boolean":
-            on = "on" if specification.default else "off"
+    for argument in taken_by(pipeline).values():
+        option = "--" + argument.name.replace("_", "-")
+        told = argument.description.replace("%", "%%")
+        if argument.kind is bool:
+            on = "on" if argument.default else "off"
             kind: dict[str, Any] = {
                 "action": argparse.BooleanOptionalAction,
                 "help": f"{told} By default {on}.",
             }
         else:
-            kind = {
-                "type": _TYPES[specification.type],
-                "metavar": repr(specification.default),
-                "help": told,
-            }
+            kind = {"type": argument.kind, "metavar": repr(argument.default), "help": told}
         parser.add_argument(option, default=argparse.SUPPRESS, **kind)
 
 
-def arguments_of(pipeline: GraphComponent, options: argparse.Namespace) -> dict[str, Any]:
+def given_arguments(pipeline: GraphComponent, options: argparse.Namespace) -> dict[str, Any]:
     """The pipeline's defaults, under the preset's, under what the command line says."""
     given = {
         name: value for name in defaults(pipeline) if (value := getattr(options, name, None)) is not None
@@ -82,8 +54,14 @@ def preset_of(options: argparse.Namespace) -> str:
     return named if named or hasattr(options, "dataset_id") else getattr(options, "default_preset", "")
 
 
+def taken_by(pipeline: GraphComponent) -> dict[str, Argument]:
+    """Every argument of the pipeline by name, whether it is a field of its form or one of its options."""
+    searches = "space" in pipeline.component_spec.inputs
+    return arguments_of(tuple(kind for kind in SETTINGS if searches or kind is not SearchSettings))
+
+
 def defaults(pipeline: GraphComponent) -> dict[str, Any]:
-    return {name: item.default for name, item in pipeline.component_spec.inputs.items()}
+    return {name: argument.default for name, argument in taken_by(pipeline).items()}
 
 
 def presets_of(pipeline: GraphComponent) -> dict[str, Preset]:
@@ -118,12 +96,7 @@ def trials_of(arguments: dict[str, Any]) -> list[Trial]:
     """
     if "space" not in arguments:
         return []
-    return _settings(SearchSettings, arguments).plan(_settings(TrainingSettings, arguments))
-
-
-def _settings(kind: type[_Settings], arguments: dict[str, Any]) -> _Settings:
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in arguments.items() if name in names})
+    return settings_from(SearchSettings, arguments).plan(settings_from(TrainingSettings, arguments))
 
 
 def check_values(arguments: dict[str, Any]) -> None:
@@ -135,8 +108,9 @@ def check_values(arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         if isinstance(value, str):
             _require_plain(name, value)
+    typed = flat(arguments, SETTINGS)
     for settings in SETTINGS:
-        _settings(settings, arguments)
+        settings_from(settings, typed)
     trials_of(arguments)
 
 

@@ -23,7 +23,7 @@ from miniml.errors import MinimlError
 from miniml.progress import duration
 from miniml.wording import clipped, plain
 from pipelines import cluster_commands, job, local, predict
-from pipelines.arguments import add_arguments, arguments_of, preset_of
+from pipelines.arguments import add_arguments, given_arguments, preset_of
 from pipelines.ask import serving_command, told
 from pipelines.children import ended_with_us
 from pipelines.names import module_of, program_of
@@ -100,7 +100,7 @@ def _compile(stages: Sequence[BaseComponent], pipeline: GraphComponent, options:
 
 
 def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
-    arguments, preset = arguments_of(pipeline, options), preset_of(options)
+    arguments, preset = given_arguments(pipeline, options), preset_of(options)
     questions = options.ask or (PRESETS[preset].questions if preset else [])
     start = f"preset {preset}, " if preset else ""
     print(plain(f"miniml: {start}{arguments['model_id']} on {arguments['dataset_id']}"), flush=True)

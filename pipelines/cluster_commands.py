@@ -10,9 +10,10 @@ from typing import Any
 
 from kfp.dsl.graph_component import GraphComponent
 
+from miniml.arguments import as_inputs
 from miniml.installation import PIPELINE_ACCOUNT
 from miniml.wording import plain
-from pipelines.arguments import add_arguments, arguments_of, check_values
+from pipelines.arguments import add_arguments, check_values, given_arguments
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.names import program_of
 from pipelines.submission import (
@@ -83,14 +84,14 @@ def _add_following(parser: argparse.ArgumentParser) -> None:
 def _uploaded(
     pipeline: GraphComponent, options: argparse.Namespace
 ) -> tuple[Server, Version, dict[str, Any], str]:
-    arguments = arguments_of(pipeline, options)
+    arguments = given_arguments(pipeline, options)
     check_values(arguments)
     require_reachable_from_pods(arguments)
     server = Server.connect(options.host)
     version = server.upload(pipeline)
     print(f"pipeline {pipeline.name}, version {version.name}", flush=True)
     name = options.name or f"{arguments['service_name']} {datetime.now():%Y-%m-%d %H:%M:%S}"
-    return server, version, arguments, name
+    return server, version, as_inputs(arguments), name
 
 
 def _submit(pipeline: GraphComponent, options: argparse.Namespace) -> None:

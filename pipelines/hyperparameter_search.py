@@ -1,16 +1,15 @@
 """A dataset and a space of training arguments become a served classifier: the best of many, judged once.
 
-preflight -> champion -> trials -> transform -> train, train, train ... -> pick -> evaluate -> gate -> deploy
+preflight -> transform -> train, train, train ... -> pick -> evaluate -> gate -> deploy
 
 python -m pipelines.hyperparameter_search --help
 """
 
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kfp import dsl
 
-from components.champion import champion
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.gate import gate
@@ -18,19 +17,12 @@ from components.pick import pick
 from components.preflight import preflight
 from components.train import train
 from components.transform import transform
-from components.trials import trials
+from miniml.arguments import SETTINGS
 from miniml.errors import InputError
-from pipelines.arguments import SETTINGS
-from pipelines.stage_arguments import taken_by, with_arguments_of
-from pipelines.stages import (
-    champion_to_beat,
-    dataset_after,
-    judged_and_deployed,
-    trained,
-    with_sources_pinned,
-)
+from pipelines.form import Arguments, pipeline, taken_by
+from pipelines.stages import given_to, judged_and_deployed, looked_before, prepared, trained
 
-STAGES = (preflight, champion, trials, transform, train, pick, evaluate, gate, deploy)
+STAGES = (preflight, transform, train, pick, evaluate, gate, deploy)
 TRIALS_AT_ONCE = "MINIML_TRIALS_AT_ONCE"
 """The environment's say, when the pipeline is compiled, in how many trials train beside each other. One by default, for
 on one machine they would slow each other."""
@@ -56,19 +48,17 @@ class Outputs(NamedTuple):
     verdict: dsl.Markdown
 
 
-@dsl.pipeline(name="hyperparameter-search")
-@with_arguments_of(STAGES, SETTINGS)
-def hyperparameter_search(given: dict[str, Any]) -> Outputs:
+@pipeline("hyperparameter-search", SETTINGS)
+def hyperparameter_search(given: Arguments) -> Outputs:
     """From a dataset and a space of training arguments to a served text classifier."""
-    checked, given = with_sources_pinned(given)
-    to_beat = champion_to_beat(checked, given)
-    plan = trials(**taken_by(trials, given), at_once=_trials_at_once()).after(to_beat)
-    data = dataset_after(plan, given)
-    with dsl.ParallelFor(plan.outputs["Output"], name="trials", parallelism=_trials_at_once()) as trial:
-        # The plan hands them on: to a task in a loop, kfp.local gives the loop's item for any other task's output.
-        training = trained(data, given | {"pins": ""}, trial=trial)
-    winner = pick(**taken_by(pick, given), models=dsl.Collected(training.outputs["model"]))
-    evaluation, verdict = judged_and_deployed(data, winner.outputs["model"], to_beat, given)
+    checked = looked_before(given, trials_at_once=_trials_at_once())
+    data = prepared(given, checked)
+    with dsl.ParallelFor(checked.outputs["Output"], name="trials", parallelism=_trials_at_once()) as trial:
+        # A trial has its options and pins with it: to a task in a loop, kfp.local gives the loop's item for any other
+        # task's output.
+        training = trained(data, taken_by(train, given | {"options": {}, "trial": trial}))
+    winner = pick(**given_to(pick, given, checked), models=dsl.Collected(training.outputs["model"]))
+    evaluation, verdict = judged_and_deployed(data, winner.outputs["model"], given, checked)
     return Outputs(
         dataset=data.outputs["dataset"],
         data_report=data.outputs["report"],

@@ -12,6 +12,7 @@ from typing import Any
 import kfp.local
 from kfp.dsl.graph_component import GraphComponent
 
+from miniml.arguments import as_inputs
 from miniml.folders import caches_of_libraries
 from miniml.progress import INTERVAL
 from pipelines import local
@@ -52,7 +53,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         compiled = Path(scratch) / "pipeline.yaml"
         compiled.write_text(compiled_text(pipeline), encoding="utf-8")
-        finished = local.run(compiled, arguments, machine, outputs=outputs)
+        finished = local.run(compiled, as_inputs(arguments), machine, outputs=outputs)
     local.gather(finished)
     answers = _answers(finished, serving, arguments["service_name"], questions) if finished.approved else []
     summary = local.summarise(finished, arguments, answers, time.monotonic() - start)

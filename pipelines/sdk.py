@@ -18,6 +18,7 @@ from typing import Any
 
 from kfp.dsl.graph_component import GraphComponent
 
+from miniml.arguments import as_inputs
 from miniml.cluster import Cluster
 from miniml.errors import InputError
 from miniml.installation import PIPELINE_ACCOUNT
@@ -97,7 +98,7 @@ def submit(
     server = Server.connect(host)
     version = server.upload(pipeline)
     name = f"{every['service_name']} {datetime.now():%Y-%m-%d %H:%M:%S}"
-    run_id = server.start(version, every, name=name, service_account=PIPELINE_ACCOUNT)
+    run_id = server.start(version, as_inputs(every), name=name, service_account=PIPELINE_ACCOUNT)
     print(f"run {name}: {server.address(run_id)}")
     return _ClusterRun(server, version, run_id, pipeline.name, every)
 

@@ -1,32 +1,26 @@
 """A dataset and a model name become a served classifier.
 
-preflight -> champion -> transform -> train -> evaluate -> gate -> deploy
+preflight -> transform -> train -> evaluate -> gate -> deploy
 
 python -m pipelines.text_classification --help
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kfp import dsl
 
-from components.champion import champion
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.gate import gate
 from components.preflight import preflight
 from components.train import train
 from components.transform import transform
-from pipelines.arguments import SETTINGS
-from pipelines.stage_arguments import with_arguments_of
-from pipelines.stages import (
-    champion_to_beat,
-    dataset_after,
-    judged_and_deployed,
-    trained,
-    with_sources_pinned,
-)
+from miniml.arguments import SETTINGS
+from miniml.search.plan import SearchSettings
+from pipelines.form import Arguments, pipeline
+from pipelines.stages import given_to, judged_and_deployed, looked_before, prepared, trained
 
-STAGES = (preflight, champion, transform, train, evaluate, gate, deploy)
+STAGES = (preflight, transform, train, evaluate, gate, deploy)
 
 
 class Outputs(NamedTuple):
@@ -42,15 +36,13 @@ class Outputs(NamedTuple):
     verdict: dsl.Markdown
 
 
-@dsl.pipeline(name="text-classification")
-@with_arguments_of(STAGES, SETTINGS)
-def text_classification(given: dict[str, Any]) -> Outputs:
+@pipeline("text-classification", tuple(kind for kind in SETTINGS if kind is not SearchSettings))
+def text_classification(given: Arguments) -> Outputs:
     """From a dataset and a model name to a served text classifier."""
-    checked, given = with_sources_pinned(given)
-    to_beat = champion_to_beat(checked, given)
-    data = dataset_after(to_beat, given)
-    training = trained(data, given)
-    evaluation, verdict = judged_and_deployed(data, training.outputs["model"], to_beat, given)
+    checked = looked_before(given)
+    data = prepared(given, checked)
+    training = trained(data, given_to(train, given, checked))
+    evaluation, verdict = judged_and_deployed(data, training.outputs["model"], given, checked)
     return Outputs(
         dataset=data.outputs["dataset"],
         data_report=data.outputs["report"],

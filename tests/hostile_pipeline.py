@@ -5,7 +5,6 @@ from typing import Any
 
 from kfp import components, dsl
 
-from miniml.settings import GateSettings
 from tests.command import ROOT
 
 _COMPILED = ROOT / "pipelines" / "compiled" / "components"
@@ -53,7 +52,8 @@ def judged_twice(
     made = evaluated(folder=folder, a=a, b=b, c=c, d=d, e=e, f=f, g=g, h=h, i=i, j=j)
     for least in (1.0, 0.5):
         rules: dict[str, Any] = {
-            **vars(GateSettings(least, min_slice_accuracy=0.5)),
+            "min_accuracy": least,
+            "options": {"min_slice_accuracy": 0.5},
             "metrics": made.outputs["metrics"],
             "champion": made.outputs["champion"],
         }
@@ -66,14 +66,6 @@ def judged_twice(
                 approved=verdict.outputs["Output"],
                 service_name="stars",
                 namespace="models",
-                min_replicas=1,
-                max_replicas=1,
-                cpu="1",
-                memory="1Gi",
-                autoscaling_metric="cpu",
-                autoscaling_target=70,
-                service_account="reader",
-                deploy_timeout=10,
                 dry_run=True,
                 run="run",
             )

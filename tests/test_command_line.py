@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from pipelines.arguments import add_arguments, arguments_of, defaults, preset_of
+from pipelines.arguments import add_arguments, defaults, given_arguments, preset_of
 from pipelines.presets import PRESETS
 from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
@@ -66,7 +66,7 @@ def preset(*words: str) -> tuple[str, dict[str, object]]:
     parser.add_argument("--default-preset")
     add_arguments(parser, text_classification)
     options = parser.parse_args(["--default-preset", "demo", *words])
-    return preset_of(options), arguments_of(text_classification, options)
+    return preset_of(options), given_arguments(text_classification, options)
 
 
 def test_arguments_of_make_run_add_to_the_demo_unless_they_name_other_data() -> None:

@@ -27,8 +27,8 @@ MODULES = {
         "minio",
         "kfp",
     ],
-    "gate": ["miniml.gate", "miniml.search.plan", "kfp"],
-    "deploy": ["miniml.deployment", "miniml.preflight", "miniml.champion_search", "minio", "kfp"],
+    "gate": ["miniml.gate", "miniml.arguments", "kfp"],
+    "deploy": ["miniml.deployment", "miniml.run_plan", "minio", "kfp"],
     SERVING: ["serving.startup", "miniml.classifier"],
 }
 """What each image must be able to import."""

@@ -26,7 +26,7 @@ from miniml.champion import Champion
 from miniml.errors import InputError
 from miniml.evaluation_result import ClassScores, Figure, Slice
 from miniml.gate import judge
-from miniml.settings import DataSettings, GateSettings, TrainingSettings
+from miniml.settings import GateSettings
 from miniml.wording import quoted, without_placeholders
 from pipelines.arguments import check_values, defaults
 from pipelines.text_classification import text_classification
@@ -120,13 +120,12 @@ def test_labels_reach_later_stages_without_placeholders(
         table.writerow([column, "label"])
         table.writerows([f"text {row}", labels[row % len(labels)]] for row in range(12 * len(labels)))
     transform = components.load_component_from_file(str(COMPILED / "components" / "transform.yaml"))
-    settings = DataSettings(dataset_id=str(source), text_column=column)
-    known = {**vars(TrainingSettings(model_id=str(encoder))), **vars(settings)}
-    inputs = {name: value for name, value in known.items() if name in transform.component_spec.inputs}
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     kfp.local.init(kfp.local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
     with contextlib.redirect_stdout(io.StringIO()):
-        dataset = transform(**inputs).outputs["dataset"]
+        dataset = transform(dataset_id=str(source), text_column=column, model_id=str(encoder)).outputs[
+            "dataset"
+        ]
     assert len(dataset.metadata["labels"]) == len(labels)
     assert "{{" not in str(dataset.metadata)
 

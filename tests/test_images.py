@@ -96,8 +96,8 @@ def test_an_image_that_was_not_built_here_is_looked_for_in_no_public_registry(
 
 def test_every_stage_of_the_pipeline_has_an_image_that_is_built() -> None:
     modules = {path.stem for path in (ROOT / "components").glob("*.py")} - {"__init__", "build", "stage"}
-    # preflight and champion run in deploy's, trials in the gate's, pick in evaluate's
-    assert modules - {"preflight", "champion", "trials", "pick"} == set(STAGES)
+    # preflight runs in deploy's, pick in evaluate's
+    assert modules - {"preflight", "pick"} == set(STAGES)
 
 
 @pytest.mark.docker

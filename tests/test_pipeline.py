@@ -20,7 +20,7 @@ from tests.command import ROOT, Ended, pipeline
 from tests.conftest import TRAINING
 from tests.disks import small_disk
 
-STAGES = ["preflight", "champion", "transform", "train", "evaluate", "gate", "deploy"]
+STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_a_changed_file_is_read_again(job: list[str], tmp_path: Path) -> None:
 def test_a_model_below_the_threshold_is_rejected_and_the_run_succeeds(job: list[str], outputs: Path) -> None:
     ended = pipeline(*job, "--iterations=1", "--min-accuracy=0.99")
     assert ended.status == 0
-    assert "[7/7] deploy · skipped" in ended.out
+    assert "[6/6] deploy · skipped" in ended.out
     rejected = json.loads((outputs / "latest" / "summary.json").read_text())
     assert rejected["verdict"] == "rejected"
     assert "below min_accuracy 0.99" in rejected["reasons"][0]

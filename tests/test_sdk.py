@@ -19,9 +19,7 @@ from tests.kfp_server import KfpServer
 from tests.kubernetes_server import KubernetesServer, becomes_ready
 from tests.s3_server import WRITER, S3Server
 
-DONE = dict.fromkeys(
-    ("preflight", "champion", "transform", "train", "evaluate", "gate", "deploy"), "SUCCEEDED"
-)
+DONE = dict.fromkeys(("preflight", "transform", "train", "evaluate", "gate", "deploy"), "SUCCEEDED")
 ARTIFACTS = "v2/artifacts/text-classification/run-0/evaluate/5c1f"
 
 

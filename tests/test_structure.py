@@ -7,27 +7,13 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from kfp.dsl.graph_component import GraphComponent
 
 from miniml import __version__
 from miniml.images import STAGES
-from miniml.search.plan import SearchSettings
-from miniml.settings import (
-    ChampionSettings,
-    DataSettings,
-    DeploymentSettings,
-    EvaluationSettings,
-    GateSettings,
-    NodeSettings,
-    TrainingSettings,
-)
 from pipelines.compiled_pipeline import stages_in_order, without_retries
-from pipelines.hyperparameter_search import hyperparameter_search
-from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
 
 PIPELINES = ("text_classification", "hyperparameter_search")
@@ -39,7 +25,7 @@ def test_the_committed_yaml_is_what_the_code_compiles_to(tmp_path: Path) -> None
     fresh = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.yaml")}
     committed = ROOT / "pipelines" / "compiled"
     assert fresh == {path.relative_to(committed): path.read_text() for path in committed.rglob("*.yaml")}
-    assert len(fresh) == 11
+    assert len(fresh) == 9
 
 
 @pytest.mark.parametrize("module", PIPELINES)
@@ -60,30 +46,6 @@ def test_compiling_needs_no_heavy_library(module: str) -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
-
-
-@pytest.mark.parametrize(
-    ("pipeline", "others"),
-    [(text_classification, {*vars(SearchSettings())} - {"seed"}), (hyperparameter_search, set())],
-)
-def test_every_pipeline_argument_defaults_to_the_stages_own_setting(
-    pipeline: GraphComponent, others: set[str]
-) -> None:
-    settings: dict[str, Any] = {}
-    for stage in (
-        DataSettings(),
-        SearchSettings(),
-        TrainingSettings(),
-        NodeSettings(),
-        EvaluationSettings(),
-        GateSettings(),
-        ChampionSettings(),
-        DeploymentSettings(),
-    ):
-        settings |= vars(stage)
-    defaults = {name: item.default for name, item in pipeline.component_spec.inputs.items()}
-    assert defaults == {name: settings[name] for name in defaults}
-    assert set(settings) - set(defaults) == {"validation_split_ratio", *others}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.command import ROOT, Ended, pipeline
 from tests.kfp_server import KfpServer
 from tests.ports import free_port
 
-STAGES = ["preflight", "champion", "transform", "train", "evaluate", "gate", "deploy"]
+STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
 DONE = dict.fromkeys(STAGES, "SUCCEEDED")
 
 
@@ -34,7 +34,8 @@ def submit(server: KfpServer, *words: str, **environment: str) -> Ended:
 
 
 def test_the_first_submission_uploads_and_starts_a_run_under_our_account(server: KfpServer) -> None:
-    ended = submit(server, "--iterations=7", "--learning-rate=0.001", "--name=first", "--experiment=mine")
+    words = ["--iterations=7", "--learning-rate=0.001", "--dropout=0.1", "--name=first", "--experiment=mine"]
+    ended = submit(server, *words)
     assert ended.status == 0, ended.err
     [run] = server.runs
     assert run["display_name"] == "first"
@@ -46,6 +47,7 @@ def test_the_first_submission_uploads_and_starts_a_run_under_our_account(server:
     }
     arguments = run["runtime_config"]["parameters"]
     assert (arguments["iterations"], arguments["learning_rate"], arguments["dry_run"]) == (7, 0.001, False)
+    assert arguments["options"] == {"dropout": 0.1}  # and no word of all that is as it is by default
     assert arguments["dataset_id"] == "Yelp/yelp_review_full"
     assert b"pipelineInfo" in server.uploads[-1]
     assert f"{server.url}/#/runs/details/run-0" in ended.out
@@ -63,15 +65,15 @@ def test_each_stages_start_and_end_is_told_once(server: KfpServer) -> None:
     begun = {"preflight": "SUCCEEDED", "transform": "RUNNING"}
     server.looks = [{}, begun, begun, DONE]
     ended = submit(server)
-    assert ended.out.count("[3/7] transform · running") == 1
-    assert ended.out.count("[3/7] transform · succeeded in 1:05") == 1
+    assert ended.out.count("[2/6] transform · running") == 1
+    assert ended.out.count("[2/6] transform · succeeded in 1:05") == 1
     assert "root" not in ended.out
     assert ended.out.rstrip().endswith("succeeded: deployed")
 
 
 def test_each_turn_of_a_loop_is_told_by_its_number(server: KfpServer) -> None:
-    first = {"trials": "SUCCEEDED", "train/a": "RUNNING"}
-    second = {"trials": "SUCCEEDED", "train/a": "SUCCEEDED", "train/b": "RUNNING"}
+    first = {"transform": "SUCCEEDED", "train/a": "RUNNING"}
+    second = {"transform": "SUCCEEDED", "train/a": "SUCCEEDED", "train/b": "RUNNING"}
     server.looks = [
         first,
         second,
@@ -83,21 +85,21 @@ def test_each_turn_of_a_loop_is_told_by_its_number(server: KfpServer) -> None:
     assert ended.status == 0, ended.err
     told = [line for line in ended.out.splitlines() if "] train" in line]
     assert told == [
-        "[5/9] train · running",
-        "[5/9] train · succeeded in 1:05",
-        "[5/9] train (2) · running",
-        "[5/9] train (2) · succeeded in 1:05",
+        "[3/7] train · running",
+        "[3/7] train · succeeded in 1:05",
+        "[3/7] train (2) · running",
+        "[3/7] train (2) · succeeded in 1:05",
     ]
     [run] = server.runs
-    assert run["runtime_config"]["parameters"]["sampling"] == "random"
+    assert run["runtime_config"]["parameters"]["trials"] == 8
 
 
 def test_a_failed_stage_ends_it_with_status_1_and_the_command_that_shows_its_error(server: KfpServer) -> None:
     server.looks, server.end = [{"preflight": "FAILED", "train": "OMITTED"}], "FAILED"
     ended = submit(server)
     assert ended.status == 1
-    assert "[1/7] preflight · failed in 1:05" in ended.out
-    assert "[4/7] train · skipped" in ended.out
+    assert "[1/6] preflight · failed in 1:05" in ended.out
+    assert "[3/6] train · skipped" in ended.out
     assert "unspecified" not in ended.out
     assert "the run ended as FAILED" in ended.err
     assert "kubectl logs" in ended.err
@@ -107,7 +109,7 @@ def test_a_failed_stage_ends_it_with_status_1_and_the_command_that_shows_its_err
 def test_a_stage_from_the_cache_is_said_to_be(server: KfpServer) -> None:
     server.looks = [{**DONE, "train": "CACHED"}]
     ended = submit(server)
-    assert "[4/7] train · unchanged, taken from the cache" in ended.out
+    assert "[3/6] train · unchanged, taken from the cache" in ended.out
     assert ended.out.count("cache") == 1
 
 
@@ -115,7 +117,7 @@ def test_a_model_that_the_gate_rejects_is_no_failure(server: KfpServer) -> None:
     server.looks = [{**DONE, "deploy": "OMITTED"}]
     ended = submit(server)
     assert ended.status == 0
-    assert "[7/7] deploy · skipped" in ended.out
+    assert "[6/6] deploy · skipped" in ended.out
     assert "rejected by the gate, nothing was deployed" in ended.out
 
 
@@ -152,7 +154,7 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None
 def test_a_run_can_be_followed_later(server: KfpServer) -> None:
     ended = pipeline("follow", "run-0", "--host", server.url)
     assert (ended.status, server.uploads) == (0, [])
-    assert "[7/7] deploy · succeeded" in ended.out
+    assert "[6/6] deploy · succeeded" in ended.out
 
 
 def test_nobody_waits_where_none_is_asked_to(server: KfpServer) -> None:

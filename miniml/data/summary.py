@@ -12,6 +12,7 @@ import datasets
 
 from miniml.errors import InputError
 from miniml.task import Task
+from miniml.wording import without_placeholders
 
 SUMMARY_NAME = "dataset.json"
 SPLITS = ("train", "validation", "test")
@@ -61,6 +62,13 @@ class DatasetSummary:
     def remaining(self, check: str) -> int:
         """Rows that a check took exception to and that were neither left out nor mended."""
         return self.found.get(check, 0) - self.dropped.get(check, 0) - self.cleaned.get(check, 0)
+
+    def metadata(self) -> dict[str, Any]:
+        """What the dataset's page in the Kubeflow UI tells."""
+        everything = asdict(self)
+        for name in ("settings", "hub_id"):
+            del everything[name]
+        return dict(without_placeholders(everything | {"task": str(self.task)}))
 
     def save(self, folder: Path) -> None:
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"

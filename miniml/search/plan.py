@@ -34,6 +34,8 @@ SEARCH = "search"
 """Under which a trial's JSON object has its contest, beside the arguments to try."""
 PINS = "pins"
 """And the pins of its sources."""
+OPTIONS = "options"
+"""And what the run's struct of that name says of the training."""
 LOOKS = 4
 """Points of the validation curve, at least, of a trial that may be stopped: at each quarter of its steps."""
 
@@ -52,7 +54,7 @@ class Contest:
     at_once: int = 1
     """Trials that train beside each other."""
     run: str = ""
-    """Another one in every run of the search, whose time begins anew."""
+    """Tells searches of one space from each other whose time is shared out otherwise."""
 
     @property
     def even_share(self) -> float:
@@ -76,6 +78,7 @@ class SearchSettings:
     """Ends a trial that is not among the better half of those so far, at a quarter and at half of its steps. The model
     of a trial that was ended is kept as any other."""
     seed: int = 42
+    """The same seed draws the same trials."""
 
     def __post_init__(self) -> None:
         require_one_of("sampling", self.sampling, SAMPLINGS)
@@ -126,22 +129,38 @@ class SearchSettings:
         return Contest(space, self.pick_by, self.stop_early, minutes, trials, min(at_once, trials), run)
 
 
-def written(trial: Trial, contest: Contest | None, pins: str = "") -> str:
-    """The trial as `train` is given it: a JSON object. `pins` say what its sources are (see `miniml.pins`)."""
-    return json.dumps(trial | ({SEARCH: asdict(contest)} if contest else {}) | ({PINS: pins} if pins else {}))
+def written(
+    trial: Trial, contest: Contest | None, pins: str = "", options: dict[str, Any] | None = None
+) -> str:
+    """The trial as `train` is given it: a JSON object, with what else it has to know.
+
+    Args:
+        trial: The values to try.
+        contest: What it is told of the search; None where it trains as if it were alone.
+        pins: What its sources are (see `miniml.pins`).
+        options: What `train` would be given under that name (see `miniml.arguments`).
+    """
+    more = {SEARCH: asdict(contest) if contest else None, PINS: pins, OPTIONS: options}
+    return json.dumps(trial | {name: value for name, value in more.items() if value})
 
 
 def read(trial: str) -> tuple[Trial, Contest | None]:
     """What `written` wrote; "" is a training that is no trial."""
     values: Trial = json.loads(trial) if trial else {}
     contest = values.pop(SEARCH, None)
-    values.pop(PINS, None)
+    for name in (PINS, OPTIONS):
+        values.pop(name, None)
     return values, Contest(**contest) if contest else None
 
 
 def pins_of(trial: str) -> str:
     """The pins that `written` was given; "" where there are none."""
     return str(json.loads(trial).get(PINS, "")) if trial else ""
+
+
+def options_of(trial: str) -> dict[str, Any]:
+    """The options that `written` was given; {} where there are none."""
+    return dict(json.loads(trial).get(OPTIONS, {})) if trial else {}
 
 
 def told(trial: Trial) -> str:
