@@ -13,6 +13,10 @@ from typing import Any
 OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED"})
 _GOING_ON = frozenset({"RUNNING", "PENDING"})
 _NEVER = datetime.min.replace(tzinfo=UTC)
+_DRIVER_FAILED = (
+    "what prepares a step failed, and Kubeflow Pipelines does not say why. Does the account of the run's steps exist "
+    "(--pipeline-account), and does the namespace's quota leave room?"
+)
 _CONDITION = "condition-"
 """Begins the name that KFP's compiler gives to the tasks below a dsl.If."""
 
@@ -106,6 +110,11 @@ def stages_from_tasks(tasks: list[Any], stages: list[str]) -> Stages:
         condition_was_false=any(
             is_condition(task.display_name) and task.state == "SKIPPED" for task in named
         ),
+        troubles={
+            task.display_name: Attempt(state="FAILED", message=_DRIVER_FAILED)
+            for task in named
+            if task.display_name.endswith("-driver") and task.state == "FAILED"
+        },
     )
 
 

@@ -7,11 +7,12 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from miniml.errors import MinimlError
 from miniml.installation import NAMESPACE
 from miniml.wording import clipped, plain
+from pipelines.run_pods import pods_of
 from pipelines.run_state import RunState, Turn
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def log_of(server: Server, run: RunState, turn: Turn) -> tuple[str, list[str]]:
         query = {"podname": pod, "podnamespace": NAMESPACE, "runid": run.run_id}
         places["Kubeflow Pipelines"] = lambda: _as_log(server.text(nodes, {"follow": "false"}))
         places["its UI"] = lambda: _as_log(server.text("/k8s/pod/logs", query))
-    places["the cluster"] = lambda: _pod_log(server.cluster, run.run_id, turn.stage, pod)
+    places["the cluster"] = lambda: _pod_log(server.cluster, run.run_id, turn, pod)
     if "AWS_ENDPOINT_URL" in os.environ:
         places["the store"] = lambda: _stored_log(server.pipeline_name(run.pipeline_id), run, turn.stage)
     return _first(places)
@@ -122,21 +123,14 @@ def _as_log(text: str) -> str:
     return text
 
 
-def _pod_log(cluster: Cluster | None, run_id: str, stage: str, pod: str) -> str:
-    """The log of a step's pod; it is found by what Argo writes onto it where its name is not known."""
+def _pod_log(cluster: Cluster | None, run_id: str, turn: Turn, pod: str) -> str:
+    """The log of a step's pod, which is found by what Argo writes onto it where its name is not known."""
     if cluster is None:
         return ""
     if not pod:
-        pods = cluster.pods_with(NAMESPACE, f"pipeline/runid={run_id}")
-        own = [each["metadata"]["name"] for each in pods if _is_of(each, stage)]
-        pod = own[-1] if own else ""
+        own = pods_of(turn.stage, turn.number, cluster.pods_with(NAMESPACE, f"pipeline/runid={run_id}"))
+        pod = own[-1]["metadata"]["name"] if own else ""
     return cluster.log(NAMESPACE, pod, "main", lines=_LINES_OF_A_LOG, previous=False) if pod else ""
-
-
-def _is_of(pod: dict[str, Any], stage: str) -> bool:
-    """Whether it is the container of that stage: its node is ….train(0).executor(0)."""
-    node = (pod["metadata"].get("annotations") or {}).get("workflows.argoproj.io/node-name", "")
-    return re.search(rf"\.{re.escape(stage)}(\(\d+\))?\.executor", node) is not None
 
 
 def _stored_log(pipeline: str, run: RunState, stage: str) -> str:

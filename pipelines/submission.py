@@ -30,6 +30,7 @@ from miniml.sources import PACKAGE_SCHEME, locate
 from pipelines.arguments import sources_of
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.outcome import Outcome, outcome_of
+from pipelines.run_pods import with_pods
 from pipelines.run_reporter import RunReporter
 from pipelines.run_state import RunState, Stages, Turn, stages_from_tasks
 from pipelines.step_log import failure_of, log_of
@@ -221,7 +222,8 @@ class Server:
         reporter = RunReporter(stages, tell, describe_command(run_id), patience)
         while True:
             run = self.look(run_id, stages)
-            cancelled = cancelled or run.cancelled
+            # An ended run may be retried, and is then none that was cancelled.
+            cancelled = run.cancelled or (cancelled and run.over)
             run = replace(run, cancelled=cancelled)
             final = run.over and (run.stages.complete or not looks_left)
             reporter.report(run, final=final)
@@ -254,14 +256,15 @@ class Server:
             arguments=(run.runtime_config and run.runtime_config.parameters) or {},
             pipeline_id=(run.pipeline_version_reference and run.pipeline_version_reference.pipeline_id) or "",
         )
-        history = {run.state, *(entry.state for entry in run.state_history or [])}
+        if run.error and not run.state:  # The server cannot read its own record of it.
+            raise RefusedError(f"run {run_id}: {run.error.message}")
+        history = [entry.state for entry in run.state_history or []]
         workflow = self._workflow_of(run_id, None if state.over else run.run_details)
-        if workflow.get("status"):
-            read = stages_from_workflow(workflow, stages)
-        else:
+        read = stages_from_workflow(workflow, stages)
+        if read is None:
             tasks = (run.run_details and run.run_details.task_details) or []
-            read = stages_from_tasks(tasks, stages)
-        cancelled = was_terminated(workflow) or not history.isdisjoint({"CANCELING", "CANCELED"})
+            read = with_pods(stages_from_tasks(tasks, stages), self._pods_of(run_id))
+        cancelled = was_terminated(workflow) or _was_cancelled([*history, run.state])
         return replace(state, stages=read, cancelled=cancelled)
 
     def step_log(self, run_id: str, stage: str, number: int = 1) -> str:
@@ -322,9 +325,13 @@ class Server:
             return seen.workflow
         try:
             answer = self.text(f"/apis/v1beta1/runs/{run_id}")
-            manifest = json.loads(answer)["pipeline_runtime"].get("workflow_manifest")
-            workflow: dict[str, Any] = json.loads(manifest or "{}")
-        except (SubmissionError, ValueError, KeyError):
+            workflow: dict[str, Any] = json.loads(json.loads(answer)["pipeline_runtime"]["workflow_manifest"])
+        except (
+            SubmissionError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # An older or newer server, or a run just begun.
             return self._workflow_on_the_cluster(run_id)
         until = time.monotonic() + len(answer) / _BYTES_A_SECOND
         self._workflows[run_id] = _Seen(workflow, details, until)
@@ -336,6 +343,13 @@ class Server:
         with contextlib.suppress(MinimlError):
             return next(iter(self.cluster.labelled(_WORKFLOWS, f"pipeline/runid={run_id}")), {})
         return {}
+
+    def _pods_of(self, run_id: str) -> list[dict[str, Any]]:
+        if self.cluster is None:
+            return []
+        with contextlib.suppress(MinimlError):
+            return self.cluster.pods_with(NAMESPACE, f"pipeline/runid={run_id}")
+        return []
 
     def pipeline_name(self, pipeline_id: str) -> str:
         """What a pipeline is called, and its artifacts' folder in the store."""
@@ -448,6 +462,15 @@ def logs_command(run_id: str) -> str:
 def describe_command(run_id: str) -> str:
     """What shows why a run's pods do not start."""
     return f"kubectl describe pods -n {NAMESPACE} -l pipeline/runid={run_id}"
+
+
+def _was_cancelled(states: list[str]) -> bool:
+    """Whether somebody ended the run: it goes from CANCELING to FAILED. (One that is retried goes on from there.)"""
+    return states[-1] in ("CANCELING", "CANCELED") or "CANCELING" in _without_repeats(states)[-2:]
+
+
+def _without_repeats(states: list[str]) -> list[str]:
+    return [state for state, before in zip(states, ["", *states], strict=False) if state != before]
 
 
 def _remedy(message: str) -> str:

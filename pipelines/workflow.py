@@ -53,7 +53,7 @@ class Node:
 def nodes_of(workflow: dict[str, Any]) -> list[Node]:
     """The workflow's nodes, in the order of their names: 2 before 10.
 
-    Beyond 1 MiB Argo keeps them compressed.
+    Beyond 1 MiB Argo keeps them compressed, or, where it is told to, in a database of its own: there are none then.
     """
     status = workflow.get("status") or {}
     nodes = status.get("nodes") or {}
@@ -67,9 +67,14 @@ def was_terminated(workflow: dict[str, Any]) -> bool:
     return bool((workflow.get("spec") or {}).get("activeDeadlineSeconds") == 0)
 
 
-def stages_from_workflow(workflow: dict[str, Any], stages: list[str]) -> Stages:
-    """Reads the stages from the workflow of a run."""
+def stages_from_workflow(workflow: dict[str, Any], stages: list[str]) -> Stages | None:
+    """Reads the stages from the workflow of a run; None where it tells nothing of them."""
     nodes = nodes_of(workflow)
+    status = workflow.get("status") or {}
+    if not nodes and status.get("phase") in ("Failed", "Error") and status.get("message"):
+        return Stages(troubles={"the workflow": Attempt("", "FAILED", status["message"])})
+    if not nodes:
+        return None
     turns = [turn for stage in stages for turn in _turns(stage, nodes)]
     told = {attempt.pod for turn in turns for attempt in turn.attempts}
     last_pods = {node.own_name: node for node in nodes if node.pod}
@@ -78,9 +83,6 @@ def stages_from_workflow(workflow: dict[str, Any], stages: list[str]) -> Stages:
         for name, node in last_pods.items()
         if node.state in ("PENDING", "FAILED") and node.message and node.pod not in told
     }
-    status = workflow.get("status") or {}
-    if not nodes and status.get("phase") in ("Failed", "Error"):
-        troubles = {"the workflow": Attempt("", "FAILED", status.get("message", ""))}
     return Stages(
         turns,
         complete=not any(node.state in _GOING_ON for node in nodes),

@@ -59,6 +59,10 @@ class KfpServer(LocalServer):
     frozen_at: int | None = None
     """From that look on Argo compresses the workflow's nodes, and the tasks stand still (issue 18; NodeStatuses in
     ../common/util/workflow.go finds none)."""
+    offloaded: bool = False
+    """Whether Argo keeps the nodes in a database of its own, and not in the workflow."""
+    refused_workflow: str = ""
+    """Why Argo does not even begin, if so."""
     has_version_1: bool = True
     """Whether the API's first version answers, by which the workflow is told (server/api_converter.go,
     toApiRunDetailV1)."""
@@ -129,6 +133,10 @@ class KfpServer(LocalServer):
 
     def workflow_now(self) -> dict[str, Any]:
         """The workflow as the server last wrote it, together with the run's state."""
+        if self.refused_workflow:
+            return {"status": {"phase": "Error", "message": self.refused_workflow}}
+        if self.offloaded:
+            return {"status": {"phase": self._moment.phase, "offloadNodeStatusVersion": "fnv:1"}}
         return workflow(self._moment, compressed=self.frozen_at is not None and self._looks > self.frozen_at)
 
 

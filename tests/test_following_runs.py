@@ -197,6 +197,57 @@ def test_a_step_that_does_not_start_for_no_reason_that_is_told_is_worth_a_line(s
     )
 
 
+IMAGE = {"reason": "ErrImagePull", "message": "no such image"}
+FULL = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "1 Insufficient cpu.",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (
+            {"containerStatuses": [{"name": "main", "state": {"waiting": IMAGE}}]},
+            "ErrImagePull: no such image",
+        ),
+        ({"conditions": [FULL]}, "Unschedulable: 1 Insufficient cpu."),
+    ],
+)
+def test_pods_tell_where_no_workflow_does(
+    server: KfpServer, kubernetes: KubernetesServer, status: dict[str, Any], reason: str
+) -> None:
+    annotations = {"workflows.argoproj.io/node-name": "w(0).root(0).preflight(0).executor(0)"}
+    metadata = {"name": "pod-1", "annotations": annotations}
+    kubernetes.pods = [{"metadata": metadata, "status": {"phase": "Pending", **status}}]
+    server.has_version_1, server.looks = False, [{"preflight": "RUNNING"}, DONE]
+    told, _ = followed(server)
+    assert told[:2] == [f"preflight · waiting: {reason}", "preflight · succeeded in 1:05"]
+
+
+def test_a_workflow_that_argo_does_not_take_is_told(server: KfpServer) -> None:
+    server.end, server.refused_workflow = "FAILED", "template root is not valid"
+    told, outcome = followed(server)
+    assert told[0] == "the workflow · failed: template root is not valid"
+    assert "the workflow: template root" in Server.connect(server.url).explanation(outcome)
+
+
+def test_nodes_that_argo_keeps_elsewhere_are_not_taken_for_none(server: KfpServer) -> None:
+    server.offloaded = True
+    told, outcome = followed(server)
+    assert told[-1] == "deploy · succeeded in 1:05"
+    assert outcome.deployment == "deployed"
+
+
+def test_a_run_that_was_cancelled_and_then_retried_fails_by_itself(server: KfpServer) -> None:
+    server.has_version_1, server.end = False, "FAILED"
+    server.looks, server.history = [{"train": "FAILED"}], ["RUNNING", "CANCELING", "FAILED", "RUNNING"]
+    _, outcome = followed(server)
+    assert outcome.state == "FAILED"
+
+
 def test_a_pod_that_is_only_about_to_start_is_worth_none(server: KfpServer) -> None:
     starting = Moment({"preflight": "PENDING"}, messages={"preflight": "PodInitializing"})
     server.looks = [starting, starting, {"preflight": "RUNNING"}, DONE]
@@ -233,6 +284,16 @@ def test_an_account_that_does_not_exist_is_told_with_the_remedy(server: KfpServe
     assert told[0] == f"root-driver · failed: {message}"
     explained = Server.connect(server.url).explanation(outcome)
     assert explained.startswith(f"root-driver: {message}. Install it (kubectl apply -k")
+
+
+@pytest.mark.parametrize("driver", ["root-driver", "train-driver"])
+def test_a_driver_that_fails_is_told_by_the_tasks_too(server: KfpServer, driver: str) -> None:
+    server.has_version_1, server.end = False, "FAILED"
+    server.looks = [Moment({"train": "OMITTED"}, failed_drivers={driver: "nobody tells this"})]
+    _, outcome = followed(server)
+    explained = Server.connect(server.url).explanation(outcome)
+    assert explained.startswith(f"{driver}: what prepares a step failed")
+    assert "--pipeline-account" in explained
 
 
 @pytest.mark.parametrize(
