@@ -260,11 +260,13 @@ class Server:
             raise RefusedError(f"run {run_id}: {run.error.message}")
         history = [entry.state for entry in run.state_history or []]
         workflow = self._workflow_of(run_id, None if state.over else run.run_details)
-        read = stages_from_workflow(workflow, stages)
+        read = stages_from_workflow(workflow or {}, stages)
         if read is None:
             tasks = (run.run_details and run.run_details.task_details) or []
-            read = with_pods(stages_from_tasks(tasks, stages), self._pods_of(run_id))
-        cancelled = was_terminated(workflow) or _was_cancelled([*history, run.state])
+            read = stages_from_tasks(tasks, stages)
+        if workflow is None:
+            read = with_pods(read, self._pods_of(run_id))
+        cancelled = was_terminated(workflow or {}) or _was_cancelled([*history, run.state])
         return replace(state, stages=read, cancelled=cancelled)
 
     def step_log(self, run_id: str, stage: str, number: int = 1) -> str:
@@ -312,8 +314,8 @@ class Server:
             return None
         return cluster
 
-    def _workflow_of(self, run_id: str, details: Any) -> dict[str, Any]:
-        """The Argo workflow of a run, as KFP last saw it; or as it is, where a kube configuration leads to it.
+    def _workflow_of(self, run_id: str, details: Any) -> dict[str, Any] | None:
+        """The Argo workflow of a run, as KFP last saw it, empty before it has; or else as the cluster has it, if any.
 
         KFP's first API gives what its server keeps of it, for as long as it keeps the run, and that is written together
         with the run's state (kubeflow/pipelines 2.17.0, resource_manager.go, ReportWorkflowResource;
@@ -337,12 +339,12 @@ class Server:
         self._workflows[run_id] = _Seen(workflow, details, until)
         return workflow
 
-    def _workflow_on_the_cluster(self, run_id: str) -> dict[str, Any]:
+    def _workflow_on_the_cluster(self, run_id: str) -> dict[str, Any] | None:
         if self.cluster is None:
-            return {}
+            return None
         with contextlib.suppress(MinimlError):
-            return next(iter(self.cluster.labelled(_WORKFLOWS, f"pipeline/runid={run_id}")), {})
-        return {}
+            return next(iter(self.cluster.labelled(_WORKFLOWS, f"pipeline/runid={run_id}")), None)
+        return None
 
     def _pods_of(self, run_id: str) -> list[dict[str, Any]]:
         if self.cluster is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from miniml.inference_service import RUN, inference_service
 from miniml.settings import DeploymentSettings
 from pipelines.outcome import Outcome
+from pipelines.step_log import BUCKET
 from pipelines.submission import Server, SubmissionError
 from tests import patience
 from tests.argo_workflow import RUN_ID, Moment, pod_name, workflow
 from tests.kfp_server import FAILED_LOG, KfpServer
 from tests.kubernetes_server import KubernetesServer
+from tests.s3_server import WRITER, S3Server
 
 STAGES = ["preflight", "champion", "transform", "train", "evaluate", "gate", "deploy"]
 DONE = dict.fromkeys(STAGES, "SUCCEEDED")
@@ -85,10 +88,19 @@ def test_a_stage_that_was_last_seen_running_is_unknown_and_not_skipped(server: K
 
 
 def test_a_workflow_whose_nodes_argo_has_compressed_is_read(server: KfpServer) -> None:
+    trials = [f"train/{number}" for number in range(20)]
+    others = {stage: "SUCCEEDED" for stage in STAGES if stage != "train"}
     server.frozen_at = 1
-    server.looks = [{"preflight": "SUCCEEDED", "train/0": "RUNNING"}, {**DONE, "train/0": "SUCCEEDED"}]
+    server.looks = [
+        {"preflight": "SUCCEEDED", trials[0]: "RUNNING"},
+        dict.fromkeys(trials, "SUCCEEDED") | others,
+    ]
     told, outcome = followed(server)
-    assert told[-1] == "deploy · succeeded in 1:05"
+    ended = [line for line in told if line.startswith("train") and "succeeded" in line]
+    assert ended == [
+        "train · succeeded in 1:05",
+        *(f"train ({number}) · succeeded in 1:05" for number in range(2, 21)),
+    ]
     assert outcome.deployment == "deployed"
 
 
@@ -363,6 +375,22 @@ def test_the_log_of_a_pod_whose_name_nobody_tells_is_had_from_the_cluster(
     ]
     kubernetes.log = "miniml: trained"
     assert Server.connect(server.url).step_log(RUN_ID, "train") == "pod-1 previous=false\nminiml: trained"
+
+
+def test_the_log_that_the_launcher_has_stored_is_had_when_all_pods_are_gone(
+    server: KfpServer, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
+    client = s3_server.client()
+    if not client.bucket_exists(BUCKET):
+        client.make_bucket(BUCKET)
+    for attempt in (b"0", b"1"):
+        key = f"v2/artifacts/text-classification/{RUN_ID}/champion/5c1f/executor-logs-{attempt.decode()}"
+        client.put_object(BUCKET, key, io.BytesIO(attempt), 1)
+    server.looks = [{"champion": "SUCCEEDED"}]
+    assert Server.connect(server.url).step_log(RUN_ID, "champion") == "1"
 
 
 def test_a_log_that_nobody_has_is_said_with_who_was_asked(server: KfpServer) -> None:
