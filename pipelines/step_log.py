@@ -32,6 +32,8 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _TRACEBACK = "Traceback (most recent call last):"
 # What KFP's launcher (klog) and Argo's executor print around the step's own lines.
 _NOT_THE_STEPS = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d|time=\S+ level=|Error: exit status \d+")
+# With this the launcher or the driver gives up. Where the step itself has failed it only repeats the exit status.
+_GAVE_UP = re.compile(r"F\d{4} [\d:.]+ +\d+ \S+\] (?P<text>.*?)(?P<status>exit status \d+)?$")
 _OURS = re.compile(r"^miniml\.errors\.\w+: ")
 # What Argo says of a container that ended with a status, and no more.
 _BARE_EXIT = re.compile(r"(main: )?Error \(exit code \d+\)")
@@ -70,9 +72,13 @@ def failure_of(server: Server, run: RunState, turn: Turn) -> str:
 def error_of(log: str) -> str:
     """The error that a step's log ends with, as `run` shows it; empty where there is none.
 
-    It is what was raised last, behind its traceback, or begins with a line `error: …`.
+    It is what KFP's launcher or driver failed at, around the step; or what the step raised last, behind its traceback;
+    or begins with a line `error: …`.
     """
     lines = [plain(_COLOUR.sub("", line)) for line in log.splitlines()]
+    for gave_up in filter(None, map(_GAVE_UP.match, lines)):
+        if not gave_up["status"]:
+            return clipped(gave_up["text"], LONGEST_ERROR)
     own: list[str] = []
     for line in lines[_beginning(lines) :][:_MOST_LINES]:
         if _NOT_THE_STEPS.match(line):

@@ -321,11 +321,16 @@ def test_a_driver_that_fails_is_told_by_the_tasks_too(server: KfpServer, driver:
         ("", "one\ntwo\n", "one\ntwo"),
         (
             "",
+            FAILED_LOG.replace("component: exit status 1", "component: failed to upload the model: 404"),
+            "failed to execute component: failed to upload the model: 404",
+        ),
+        (
+            "",
             f"{FAILED_LOG}\n{'x' * 9000}\n",
             "column 'label' not in train.csv; it has: text, target.\nSet label",
         ),
     ],
-    ids=["raised", "killed", "printed", "without a word", "much after it"],
+    ids=["raised", "killed", "printed", "without a word", "launcher", "much after it"],
 )
 def test_a_failing_steps_own_error_reaches_the_user(
     server: KfpServer, message: str, log: str, explained: str
