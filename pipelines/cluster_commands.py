@@ -150,4 +150,4 @@ def _schedule(pipeline: GraphComponent, options: argparse.Namespace) -> None:
         experiment_name=options.experiment,
     )
     said = f"{cron!r}, with its field for seconds" if cron != options.cron else repr(cron)
-    print(f"scheduled {name} at {said}: {server.host}/#/recurringrun/details/{schedule}")
+    print(f"scheduled {name} at {said}: {server.schedule_address(schedule)}")

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import kfp
 import kfp_server_api
-import requests
 import urllib3
 from kfp.dsl.graph_component import GraphComponent
 
@@ -26,8 +25,10 @@ from miniml.errors import InputError, MinimlError
 from miniml.installation import NAMESPACE
 from miniml.progress import duration
 from miniml.sources import PACKAGE_SCHEME, locate
+from pipelines import server_address
 from pipelines.arguments import sources_of
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
+from pipelines.server_address import ServerAddress
 
 EXPERIMENT = "miniml"
 _OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED"})
@@ -74,44 +75,33 @@ class Server:
     """Kubeflow Pipelines at one address."""
 
     def __init__(
-        self, client: kfp.Client, host: str, retry_after: tuple[float, ...] = (1.0, 5.0, 15.0, 30.0)
+        self,
+        client: kfp.Client,
+        address: ServerAddress,
+        retry_after: tuple[float, ...] = (1.0, 5.0, 15.0, 30.0),
     ) -> None:
-        self._client, self.host, self._retry_after = client, host.rstrip("/"), retry_after
+        self._client, self.host, self._retry_after = client, address.url, retry_after
+        self._address = address
 
     @classmethod
     def connect(cls, host: str, **options: Any) -> Server:
         """The server at `host` (http://localhost:8880), asked for its health first; KFP_TOKEN is our token, if any.
 
         Raises:
-            SubmissionError: nothing, or something else, answers there, or it does not let us in.
+            InputError: `host` cannot be an address.
+            AddressError: nothing, or something else, answers there, or it does not let us in.
         """
-        if not host:
-            raise SubmissionError(
+        if not host.strip():
+            raise InputError(
                 "no host is given for Kubeflow Pipelines. Set --host or KFP_HOST; the address of `make cluster` is "
                 "http://localhost:8880."
             )
-        token = os.environ.get("KFP_TOKEN")
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        url = f"{host.rstrip('/')}/apis/v2beta1/healthz"
-        try:
-            answer = requests.get(url, headers=headers, timeout=10)
-        except requests.RequestException as error:
-            raise SubmissionError(
-                f"no Kubeflow Pipelines answers at {host} ({type(error).__name__}). Is the cluster up (make cluster)? "
-                f"Or forward a port to it: kubectl port-forward -n {NAMESPACE} svc/ml-pipeline-ui 8080:80."
-            ) from error
-        if answer.status_code in (401, 403):
-            raise SubmissionError(
-                f"{host} answers {answer.status_code}: it does not let us in. Set KFP_TOKEN to a token of yours."
-            )
-        if not answer.ok:
-            raise SubmissionError(
-                f"{host} answers {answer.status_code} at {url}: that is not Kubeflow Pipelines' API. Check --host."
-            )
+        token = os.environ.get("KFP_TOKEN", "")
+        address = server_address.find(host, token)
         with _quiet(), warnings.catch_warnings():
             # It says that it does not speak to version 1; this is version 2's.
             warnings.filterwarnings("ignore", "This client only works with", FutureWarning)
-            return cls(kfp.Client(host=host, existing_token=token), host, **options)
+            return cls(kfp.Client(host=address.url, existing_token=token or None), address, **options)
 
     def upload(self, pipeline: GraphComponent) -> Version:
         """Uploads the pipeline as a version, named by miniml's version and its own content, unless it is there."""
@@ -223,7 +213,11 @@ class Server:
 
     def address(self, run_id: str) -> str:
         """Where a person sees the run."""
-        return f"{self.host}/#/runs/details/{run_id}"
+        return self._address.run(run_id)
+
+    def schedule_address(self, schedule_id: str) -> str:
+        """Where a person sees the schedule."""
+        return self._address.schedule(schedule_id)
 
     def _version_named(self, pipeline_id: str, name: str) -> str | None:
         predicate = {"predicates": [{"operation": "EQUALS", "key": "name", "string_value": name}]}
