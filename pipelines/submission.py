@@ -28,6 +28,7 @@ from miniml.sources import PACKAGE_SCHEME, locate
 from pipelines import server_address
 from pipelines.arguments import sources_of
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
+from pipelines.cron import with_seconds
 from pipelines.server_address import ServerAddress
 
 EXPERIMENT = "miniml"
@@ -96,7 +97,7 @@ class Server:
                 "no host is given for Kubeflow Pipelines. Set --host or KFP_HOST; the address of `make cluster` is "
                 "http://localhost:8880."
             )
-        token = os.environ.get("KFP_TOKEN", "")
+        token = os.environ.get("KFP_TOKEN", "").strip()
         address = server_address.find(host, token)
         with _quiet(), warnings.catch_warnings():
             # It says that it does not speak to version 1; this is version 2's.
@@ -219,6 +220,14 @@ class Server:
         """Where a person sees the schedule."""
         return self._address.schedule(schedule_id)
 
+    def ask(self, what: Callable[[kfp.Client], _Answer]) -> _Answer:
+        """What the client answers, asked again where the connection is cut: for what may be asked twice."""
+        return self._call(lambda: what(self._client))
+
+    def ask_once(self, what: Callable[[kfp.Client], _Answer]) -> _Answer:
+        """What the client answers, asked but once: for what would otherwise be done twice."""
+        return self._once(lambda: what(self._client))
+
     def _version_named(self, pipeline_id: str, name: str) -> str | None:
         predicate = {"predicates": [{"operation": "EQUALS", "key": "name", "string_value": name}]}
         listed = self._call(
@@ -274,23 +283,6 @@ def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
                 f"(python -m miniml.store publish ... s3://bucket/name@v1) and give that address, or a hub id."
             )
         locate(argument, source)
-
-
-def with_seconds(cron: str) -> str:
-    """A cron expression as Kubeflow Pipelines reads it: with a field for the seconds before the usual five.
-
-    Raises:
-        InputError: it has neither five fields nor six.
-    """
-    fields = cron.split()
-    if cron.startswith("@") and len(fields) == 1:
-        return cron
-    if len(fields) not in (5, 6):
-        raise InputError(
-            f"cron {cron!r} has {len(fields)} fields. Give five (minute, hour, day of month, month, day of week: "
-            f"'0 3 * * 1' is Mondays at 3:00), or six with the second first."
-        )
-    return " ".join(fields if len(fields) == 6 else ["0", *fields])
 
 
 def logs_command(run_id: str) -> str:

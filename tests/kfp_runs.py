@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 
 API = "/apis/v2beta1"
 PAGE = 20
-"""What one answer lists unless more is asked for (defaultPageSize in backend/src/apiserver/server/list_request_util.go)."""
+"""What one answer lists unless more is asked for (backend/src/apiserver/server/list_request_util.go)."""
 MOST = 200
-"""What it lists at most (maxPageSize, there)."""
+"""What one answer lists at most (maxPageSize, there)."""
 _TERMINABLE = {"PAUSED", "PENDING", "RUNNING", "RUNTIME_STATE_UNSPECIFIED"}
 """States in which a run may be terminated (TerminateRun in backend/src/apiserver/storage/run_store.go)."""
 
@@ -32,7 +32,7 @@ class KfpRuns:
     """Whether this is the UI's server (port 8880 of `make cluster`), or the API's (8881)."""
     api_is_ready: bool = True
     """For the UI's server: whether the API's answers it."""
-    history: list[dict[str, Any]] = field(default_factory=list)
+    listed: list[dict[str, Any]] = field(default_factory=list)
     """Runs that the server has beside the one that a test starts."""
     schedules: list[dict[str, Any]] = field(default_factory=list)
     refuse_to_delete: bool = False
@@ -55,9 +55,9 @@ class KfpRuns:
         parts = urlsplit(address)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if (method, parts.path) == ("GET", f"{API}/runs"):
-            return HTTPStatus.OK, _page("runs", self.history, query)
+            return HTTPStatus.OK, _page("runs", self.listed, query)
         if (method, parts.path) == ("GET", f"{API}/recurringruns"):
-            return HTTPStatus.OK, _page("recurring_runs", self.schedules, query)
+            return HTTPStatus.OK, _page("recurringRuns", self.schedules, query)
         if (method, parts.path) == ("POST", f"{API}/recurringruns"):
             return HTTPStatus.OK, self._create(json.loads(body))
         if found := re.fullmatch(rf"{API}/recurringruns/([\w-]+)(:enable|:disable)?", parts.path):
@@ -67,9 +67,9 @@ class KfpRuns:
         return None
 
     def _about_run(self, run_id: str, action: str | None) -> Answer | None:
-        run = next((run for run in self.history if run["run_id"] == run_id), None)
+        run = next((run for run in self.listed if run["run_id"] == run_id), None)
         if not run:
-            return _missing("Run", run_id) if action or self.history else None
+            return _missing("Run", run_id) if action or self.listed else None
         if action and run["state"] not in _TERMINABLE:
             message = f"Failed to terminate a run {run_id}. Row not found"
             return HTTPStatus.BAD_REQUEST, {"message": message, "code": 3}
