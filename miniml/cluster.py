@@ -181,8 +181,13 @@ class Cluster:
 
     def pods_with(self, namespace: str, labels: str) -> list[dict[str, Any]]:
         """The pods that a label selector finds, the ones that are going away left out."""
-        answer = self._call("GET", f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": labels})
-        return [pod for pod in answer["items"] if "deletionTimestamp" not in pod["metadata"]]
+        pods = self.labelled(f"/api/v1/namespaces/{namespace}/pods", labels)
+        return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def labelled(self, path: str, labels: str) -> list[dict[str, Any]]:
+        """The objects at an API path that a label selector finds."""
+        found: list[dict[str, Any]] = self._call("GET", path, {"labelSelector": labels})["items"]
+        return found
 
     def log(self, namespace: str, pod: str, container: str, *, lines: int, previous: bool) -> str:
         """The last lines that a container printed; `previous` is the one before its last restart."""

@@ -12,6 +12,7 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from miniml.errors import InputError
+from miniml.inference_service import RUN
 from miniml.installation import PIPELINE_ACCOUNT
 from miniml.wording import plain, quoted
 from pipelines import runs
@@ -19,12 +20,13 @@ from pipelines.arguments import add_arguments, arguments_of, check_values
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.cron import with_seconds
 from pipelines.names import program_of
+from pipelines.outcome import Outcome
 from pipelines.submission import (
     EXPERIMENT,
+    RefusedError,
     Server,
     SubmissionError,
     Version,
-    logs_command,
     require_reachable_from_pods,
 )
 
@@ -152,15 +154,26 @@ def _watch(
     except KeyboardInterrupt:
         print(f"\nstopped following; the run goes on. Again: {again}", file=sys.stderr)
         raise SystemExit(130) from None
+    except RefusedError:  # There is nothing to follow.
+        raise
     except SubmissionError as error:
         raise SubmissionError(f"{error}\nThe run may go on. To follow it again: {again}") from error
     if outcome.state != "SUCCEEDED":
-        raise SubmissionError(
-            f"the run ended as {outcome.state}. Its steps and their logs: {server.address(run_id)}, "
-            f"or: {logs_command(run_id)}"
-        )
-    tell(
-        "succeeded: deployed" if outcome.deployed else "succeeded: rejected by the gate, nothing was deployed"
+        raise SubmissionError(server.explanation(outcome))
+    tell(f"succeeded: {_deployment(outcome)}")
+
+
+def _deployment(outcome: Outcome) -> str:
+    match outcome.deployment:
+        case "deployed":
+            return "deployed"
+        case "rendered":
+            return "rendered, not deployed (a dry run)"
+        case "rejected":
+            return "rejected by the gate, nothing was deployed"
+    return (
+        f"whether the model was deployed is unknown: Kubeflow Pipelines does not say how deploy ended. The service is "
+        f"this run's if it is listed by: kubectl get inferenceservices -A -l {RUN}={outcome.run.run_id}"
     )
 
 

@@ -29,11 +29,9 @@ from pipelines.ask import ask, serving_in_a_process
 from pipelines.compiled_pipeline import compiled_text
 from pipelines.names import program_of
 from pipelines.presets import PRESETS
-from pipelines.submission import Server, SubmissionError, Version, logs_command, require_reachable_from_pods
+from pipelines.step_log import BUCKET
+from pipelines.submission import Server, SubmissionError, Version, require_reachable_from_pods
 from pipelines.text_classification import text_classification
-
-BUCKET = "mlpipeline"
-"""Where KFP keeps artifacts, below v2/artifacts/<pipeline>/<run>/<task>/."""
 
 Answers = list[dict[str, Any]]
 
@@ -46,8 +44,8 @@ class Results:
     """What `miniml.evaluation_result.EvaluationResult` holds: figures, classes, confusion_matrix, ..."""
     report: str
     """One page of HTML."""
-    deployed: bool
-    """Whether the gate let the model through."""
+    deployed: bool | None
+    """Whether the gate let the model through; None where Kubeflow Pipelines does not tell."""
     ask: Callable[[list[str]], Answers]
     """Asks the served model over HTTP: what the task answers of each text (see `miniml.heads`)."""
 
@@ -132,14 +130,11 @@ class _ClusterRun(Run):
     def wait(self) -> Results:
         outcome = self.server.follow(self.run_id, self.version.stages, timeout=24 * 3600.0, tell=print)
         if outcome.state != "SUCCEEDED":
-            raise SubmissionError(
-                f"the run ended as {outcome.state}: {self.server.address(self.run_id)}. What its steps said: "
-                f"{logs_command(self.run_id)}"
-            )
+            raise SubmissionError(self.server.explanation(outcome))
         return Results(
             metrics=json.loads(self._artifact("evaluate", "metrics")),
             report=self._artifact("evaluate", "report").decode("utf-8"),
-            deployed=outcome.deployed,
+            deployed=None if outcome.deployment == "unknown" else outcome.deployment != "rejected",
             ask=self._ask,
         )
 

@@ -11,9 +11,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import kfp
 import kfp_server_api
@@ -29,14 +30,25 @@ from pipelines import server_address
 from pipelines.arguments import sources_of
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.cron import with_seconds
+from pipelines.outcome import Outcome, outcome_of
+from pipelines.run_pods import with_pods
+from pipelines.run_reporter import RunReporter
+from pipelines.run_state import RunState, Stages, Turn, stages_from_tasks
 from pipelines.server_address import ServerAddress
+from pipelines.step_log import failure_of, log_of
+from pipelines.workflow import stages_from_workflow, was_terminated
+
+if TYPE_CHECKING:
+    from miniml.cluster import Cluster
 
 EXPERIMENT = "miniml"
-_OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED"})
-# What the server makes of a step that Argo left out, because a condition was false or a step before it failed.
-_LEFT_OUT = "RUNTIME_STATE_UNSPECIFIED"
 # Seconds for one look at a run. A forwarded port may take the request and never answer.
 _SECONDS_TO_ANSWER = 30
+# Looks at a run that has ended while its stages are said to go on: KFP writes the run's state first.
+_LOOKS_AFTER_THE_END = 12
+# Bytes of workflows a second at most: one may have a megabyte, and is wanted every few seconds.
+_BYTES_A_SECOND = 100_000
+_WORKFLOWS = f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/workflows"
 _BUSY = (429, 500, 502, 503, 504)
 _REMEDIES = {
     401: " Set KFP_TOKEN to a token of yours that has not expired.",
@@ -62,14 +74,13 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
+class _Seen:
+    """The workflow of a run, as it was when the run's details were these."""
 
-    run_id: str
-    state: str
-    """SUCCEEDED, FAILED or CANCELED."""
-    deployed: bool
-    """Whether deploy ran: a run whose model the gate rejects succeeds without it."""
+    workflow: dict[str, Any]
+    details: Any
+    until: float
+    """When it is too old in any case, by the monotonic clock."""
 
 
 class Server:
@@ -83,6 +94,7 @@ class Server:
     ) -> None:
         self._client, self.host, self._retry_after = client, address.url, retry_after
         self._address = address
+        self._workflows: dict[str, _Seen] = {}
 
     @classmethod
     def connect(cls, host: str, **options: Any) -> Server:
@@ -180,37 +192,102 @@ class Server:
         *,
         timeout: float,
         between_looks: float = 5.0,
+        patience: float = 60.0,
         tell: Callable[[str], None],
     ) -> Outcome:
-        """Watches a run to its end, and tells each stage's start and end.
+        """Watches a run to its end, and tells each stage's start and end, and what keeps one from starting.
+
+        Args:
+            run_id: The run.
+            stages: Their names, in the order in which they run.
+            timeout: Seconds to follow for.
+            between_looks: Seconds between two looks.
+            patience: Seconds after which a pod that has not started, for no reason that is told, is worth a line.
+            tell: Shows a line.
 
         Raises:
+            RefusedError: there is no such run.
             SubmissionError: it did not end within `timeout` seconds (it goes on), or the server went away.
         """
-        start = time.monotonic()
-        told: dict[tuple[str, int], str] = {}
-        turns: dict[str, int] = {}
+        start, looks_left, cancelled = time.monotonic(), _LOOKS_AFTER_THE_END, False
+        reporter = RunReporter(stages, tell, describe_command(run_id), patience)
         while True:
-            run = self._call(
-                lambda: self._client.runs.run_service_get_run(run_id, _request_timeout=_SECONDS_TO_ANSWER)
-            )
-            tasks = (run.run_details and run.run_details.task_details) or []
-            over = run.state in _OVER
-            for number, stage in enumerate(stages, 1):
-                for turn, state, words in _turns_of(stage, tasks, turns):
-                    if over and state in ("", "PENDING"):
-                        state, words = "SKIPPED", "skipped"
-                    if state and told.get((stage, turn)) != state:
-                        told[stage, turn] = state
-                        again = f" ({turn})" if turn > 1 else ""
-                        tell(f"[{number}/{len(stages)}] {stage}{again} · {words}")
-            if over:
-                return Outcome(run_id, run.state, deployed=told.get((stages[-1], 1)) == "SUCCEEDED")
-            if time.monotonic() - start > timeout:
+            run = self.look(run_id, stages)
+            # An ended run may be retried, and is then none that was cancelled.
+            cancelled = run.cancelled or (cancelled and run.over)
+            run = replace(run, cancelled=cancelled)
+            final = run.over and (run.stages.complete or not looks_left)
+            reporter.report(run, final=final)
+            if final:
+                return outcome_of(run, self)
+            if run.over:
+                looks_left -= 1
+            elif time.monotonic() - start > timeout:
                 raise SubmissionError(
                     f"the run has not ended after {duration(timeout)}; it goes on: {self.address(run_id)}"
                 )
             time.sleep(between_looks)
+
+    def look(self, run_id: str, stages: list[str]) -> RunState:
+        """The run as it is now.
+
+        Its workflow is asked first: the run's own record says less of its tasks, says it later, and stands still once
+        the workflow has outgrown 1 MiB.
+
+        Raises:
+            SubmissionError: there is no such run, or the server does not answer.
+        """
+        run = self._call(
+            lambda: self._client.runs.run_service_get_run(run_id, _request_timeout=_SECONDS_TO_ANSWER)
+        )
+        state = RunState(
+            run_id,
+            run.state or "",
+            Stages(),
+            arguments=(run.runtime_config and run.runtime_config.parameters) or {},
+            pipeline_id=(run.pipeline_version_reference and run.pipeline_version_reference.pipeline_id) or "",
+        )
+        if run.error and not run.state:  # The server cannot read its own record of it.
+            raise RefusedError(f"run {run_id}: {run.error.message}")
+        history = [entry.state for entry in run.state_history or []]
+        workflow = self._workflow_of(run_id, None if state.over else run.run_details)
+        read = stages_from_workflow(workflow or {}, stages)
+        if read is None:
+            tasks = (run.run_details and run.run_details.task_details) or []
+            read = stages_from_tasks(tasks, stages)
+        if workflow is None:
+            read = with_pods(read, self._pods_of(run_id))
+        cancelled = was_terminated(workflow or {}) or _was_cancelled([*history, run.state])
+        return replace(state, stages=read, cancelled=cancelled)
+
+    def step_log(self, run_id: str, stage: str, number: int = 1) -> str:
+        """What a step printed, the last attempt if there were several; `number` is the turn of a stage in a loop.
+
+        Raises:
+            SubmissionError: there is no such run, or nobody has the log; the message says who was asked.
+        """
+        run = self.look(run_id, [stage])
+        turn = next((turn for turn in run.turns_of(stage) if turn.number == number), Turn(stage, number))
+        log, refusals = log_of(self, run, turn)
+        if not log:
+            raise SubmissionError(
+                f"no log of {stage} in run {run_id} is to be had ({'; '.join(refusals) or 'it has not begun'}). "
+                f"See its steps: {self.address(run_id)}"
+            )
+        return log
+
+    def explanation(self, outcome: Outcome) -> str:
+        """Why a run did not succeed: the error of each stage that failed, then where to see more."""
+        run_id = outcome.run.run_id
+        if outcome.state == "CANCELED":
+            return f"the run was cancelled: {self.address(run_id)}"
+        lines = [f"{name}: {message}{_remedy(message)}" for name, message in outcome.troubles.items()]
+        lines += [f"{_name_of(turn)}: {failure_of(self, outcome.run, turn)}" for turn in outcome.failed]
+        lines.append(
+            f"the run ended as {outcome.state}. Its steps and their logs: {self.address(run_id)}, "
+            f"or: {logs_command(run_id)}"
+        )
+        return "\n".join(lines)
 
     def address(self, run_id: str) -> str:
         """Where a person sees the run."""
@@ -227,6 +304,79 @@ class Server:
     def ask_once(self, what: Callable[[kfp.Client], _Answer]) -> _Answer:
         """What the client answers, asked but once: for what would otherwise be done twice."""
         return self._once(lambda: what(self._client))
+
+    @cached_property
+    def cluster(self) -> Cluster | None:
+        """The cluster of the current kube configuration, where there is one that answers."""
+        from miniml.cluster import Cluster
+
+        try:
+            cluster = Cluster.connect(retry_after=())
+            cluster.get("/version")
+        except Exception:  # It is not required, whatever is wrong with it.
+            return None
+        return cluster
+
+    def _workflow_of(self, run_id: str, details: Any) -> dict[str, Any] | None:
+        """The Argo workflow of a run, as KFP last saw it, empty before it has; or else as the cluster has it, if any.
+
+        KFP's first API gives what its server keeps of it, for as long as it keeps the run, and that is written together
+        with the run's state (kubeflow/pipelines 2.17.0, resource_manager.go, ReportWorkflowResource;
+        api_converter.go, toApiRunDetailV1). It is large, and asked for again once the run's `details` are others, or
+        after a while.
+        """
+        seen = self._workflows.get(run_id)
+        if seen and details and seen.details == details and time.monotonic() < seen.until:
+            return seen.workflow
+        try:
+            answer = self.text(f"/apis/v1beta1/runs/{run_id}")
+            workflow: dict[str, Any] = json.loads(json.loads(answer)["pipeline_runtime"]["workflow_manifest"])
+        except (
+            SubmissionError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # An older or newer server, or a run just begun.
+            return self._workflow_on_the_cluster(run_id)
+        until = time.monotonic() + len(answer) / _BYTES_A_SECOND
+        self._workflows[run_id] = _Seen(workflow, details, until)
+        return workflow
+
+    def _workflow_on_the_cluster(self, run_id: str) -> dict[str, Any] | None:
+        if self.cluster is None:
+            return None
+        with contextlib.suppress(MinimlError):
+            return next(iter(self.cluster.labelled(_WORKFLOWS, f"pipeline/runid={run_id}")), None)
+        return None
+
+    def _pods_of(self, run_id: str) -> list[dict[str, Any]]:
+        if self.cluster is None:
+            return []
+        with contextlib.suppress(MinimlError):
+            return self.cluster.pods_with(NAMESPACE, f"pipeline/runid={run_id}")
+        return []
+
+    def pipeline_name(self, pipeline_id: str) -> str:
+        """What a pipeline is called, and its artifacts' folder in the store."""
+        return str(self._call(lambda: self._client.get_pipeline(pipeline_id)).display_name)
+
+    def text(self, path: str, query: dict[str, str] | None = None) -> str:
+        """What the server answers at a path, asked once, with the client's own credentials."""
+
+        def ask() -> str:
+            response = self._client.runs.api_client.call_api(
+                path,
+                "GET",
+                query_params=list((query or {}).items()),
+                header_params={"Accept": "*/*"},
+                auth_settings=["Bearer"],
+                _preload_content=False,
+                _return_http_data_only=True,
+                _request_timeout=_SECONDS_TO_ANSWER,
+            )
+            return bytes(response.data).decode("utf-8", errors="replace")
+
+        return self._once(ask)
 
     def _version_named(self, pipeline_id: str, name: str) -> str | None:
         predicate = {"predicates": [{"operation": "EQUALS", "key": "name", "string_value": name}]}
@@ -255,7 +405,7 @@ class Server:
             with _quiet():
                 return ask()
         except kfp_server_api.ApiException as error:
-            kind = _DroppedError if error.status in _BUSY else SubmissionError
+            kind = _DroppedError if error.status in _BUSY else _REFUSALS.get(error.status, RefusedError)
             remedy = _REMEDIES.get(error.status, "")
             raise kind(
                 f"Kubeflow Pipelines at {self.host} answers {error.status}: {_message(error).rstrip('.')}.{remedy}"
@@ -266,8 +416,15 @@ class Server:
             ) from error
 
 
+class RefusedError(SubmissionError):
+    """What was asked for does not exist or makes no sense: the same request will be refused again."""
+
+
 class _DroppedError(SubmissionError):
     """A request that may go better the next time."""
+
+
+_REFUSALS = {401: SubmissionError, 403: SubmissionError}
 
 
 def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
@@ -286,49 +443,34 @@ def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
 
 
 def logs_command(run_id: str) -> str:
-    """What shows the last lines of a run's steps: the server's account of a run holds no step's error."""
+    """What shows the last lines of a run's steps."""
     return f"kubectl logs -n {NAMESPACE} -c main --prefix --tail=20 -l pipeline/runid={run_id}"
 
 
-def _turns_of(stage: str, tasks: list[Any], turns: dict[str, int]) -> list[tuple[int, str, str]]:
-    """Each turn of a stage, of which one in a loop has several: its number, its state, and how to say that.
-
-    `turns` keeps the numbers from look to look, by the tasks' names.
-    """
-    own = [task for task in tasks if task.display_name == stage]
-    for task in own:
-        turns.setdefault(task.pod_name, 1 + sum(other.pod_name in turns for other in own))
-    return [(turns[task.pod_name], *_state_of(task, tasks)) for task in own] or [(1, "", "")]
+def describe_command(run_id: str) -> str:
+    """What shows why a run's pods do not start."""
+    return f"kubectl describe pods -n {NAMESPACE} -l pipeline/runid={run_id}"
 
 
-def _state_of(task: Any, tasks: list[Any]) -> tuple[str, str]:
-    """A task's state and how to say it; "" for one that has not begun or was left out."""
-    if not task.state or task.state == _LEFT_OUT:
-        return "", ""
-    if task.state == "SUCCEEDED" and _is_cached(task, tasks):
-        return "CACHED", "unchanged, taken from the cache"
-    words = str(task.state).lower()
-    if task.state in _OVER and task.start_time and task.end_time:
-        # A step that never began ends at the beginning of time.
-        seconds = max(0.0, (task.end_time - task.start_time).total_seconds())
-        words += f" in {duration(seconds)}"
-    return str(task.state), words
+def _was_cancelled(states: list[str]) -> bool:
+    """Whether somebody ended the run: it goes from CANCELING to FAILED. (One that is retried goes on from there.)"""
+    return states[-1] in ("CANCELING", "CANCELED") or "CANCELING" in _without_repeats(states)[-2:]
 
 
-def _is_cached(task: Any, tasks: list[Any]) -> bool:
-    """Whether the stage's container was skipped, which is how a cache hit looks.
+def _without_repeats(states: list[str]) -> list[str]:
+    return [state for state, before in zip(states, ["", *states], strict=False) if state != before]
 
-    A child is named by its node and a task by its pod: only the hash at their ends is the same.
-    """
-    children = {_hash(child.pod_name) for child in task.child_tasks or []}
-    return any(
-        other.display_name == "executor" and other.state == "SKIPPED" and _hash(other.pod_name) in children
-        for other in tasks
+
+def _remedy(message: str) -> str:
+    if "error looking up service account" not in message:
+        return ""
+    return (
+        ". Install it (kubectl apply -k manifests/overlays/<yours>), or name another one: --pipeline-account."
     )
 
 
-def _hash(pod_name: str | None) -> str:
-    return (pod_name or "").rpartition("-")[2]
+def _name_of(turn: Turn) -> str:
+    return f"{turn.stage} ({turn.number})" if turn.number > 1 else turn.stage
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ class KfpRuns:
     """The runs and schedules that a server has, and which of KFP's two servers it is."""
 
     is_ui: bool = True
-    """Whether this is the UI's server (port 8880 of `make cluster`), or the API's (8881)."""
+    """Whether this is the UI's server (port 8880 of `make cluster`), which hands on less, or the API's (8881)."""
     api_is_ready: bool = True
     """For the UI's server: whether the API's answers it."""
     listed: list[dict[str, Any]] = field(default_factory=list)

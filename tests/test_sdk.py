@@ -15,7 +15,8 @@ from miniml.inference_service import inference_service
 from miniml.settings import DeploymentSettings
 from pipelines import sdk
 from pipelines.submission import SubmissionError
-from tests.kfp_server import KfpServer
+from tests.argo_workflow import pod_name
+from tests.kfp_server import FAILED_LOG, KfpServer
 from tests.kubernetes_server import KubernetesServer, becomes_ready
 from tests.s3_server import WRITER, S3Server
 
@@ -70,8 +71,11 @@ def test_a_run_on_a_cluster_gives_figures_report_and_answers(
 
 def test_a_run_that_fails_there_raises_here_and_says_where_to_look(kfp: KfpServer) -> None:
     kfp.looks, kfp.end = [{"train": "FAILED"}], "FAILED"
+    kfp.logs[pod_name("train")] = FAILED_LOG
     run = sdk.submit({}, host=kfp.url)
-    with pytest.raises(SubmissionError, match=r"FAILED: .*/#/runs/details/run-0"):
+    with pytest.raises(
+        SubmissionError, match=r"train: column 'label' not in[^/]*FAILED.*/#/runs/details/run-0"
+    ):
         run.wait()
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from miniml.installation import PIPELINE_ACCOUNT
 from tests import patience
+from tests.argo_workflow import pod_name
 from tests.command import ROOT, Ended, pipeline
-from tests.kfp_server import KfpServer
+from tests.kfp_server import FAILED_LOG, KfpServer
 from tests.ports import free_port
 
 STAGES = ["preflight", "champion", "transform", "train", "evaluate", "gate", "deploy"]
@@ -68,14 +69,12 @@ def test_each_stages_start_and_end_is_told_once(server: KfpServer) -> None:
 
 
 def test_each_turn_of_a_loop_is_told_by_its_number(server: KfpServer) -> None:
-    first = {"trials": "SUCCEEDED", "train/a": "RUNNING"}
-    second = {"trials": "SUCCEEDED", "train/a": "SUCCEEDED", "train/b": "RUNNING"}
+    trials = {f"train/{number}": "SUCCEEDED" for number in range(2)}
     server.looks = [
-        first,
-        second,
-        {**DONE, "train/a": "SUCCEEDED", "train/b": "SUCCEEDED", "deploy": "SUCCEEDED"},
+        {"trials": "SUCCEEDED", "train/0": "RUNNING"},
+        {"trials": "SUCCEEDED", "train/0": "SUCCEEDED", "train/1": "RUNNING"},
+        {"trials": "SUCCEEDED", **trials, "gate": "SUCCEEDED", "deploy": "SUCCEEDED"},
     ]
-    server.looks[-1].pop("train")
     words = ["--host", server.url, "--between-looks=0.01"]
     ended = pipeline("submit", *words, module="hyperparameter_search")
     assert ended.status == 0, ended.err
@@ -90,31 +89,19 @@ def test_each_turn_of_a_loop_is_told_by_its_number(server: KfpServer) -> None:
     assert run["runtime_config"]["parameters"]["sampling"] == "random"
 
 
-def test_a_failed_stage_ends_it_with_status_1_and_the_command_that_shows_its_error(server: KfpServer) -> None:
+def test_a_failed_stage_ends_it_with_status_1_and_its_own_error(server: KfpServer) -> None:
     server.looks, server.end = [{"preflight": "FAILED", "train": "OMITTED"}], "FAILED"
+    server.logs[pod_name("preflight")] = FAILED_LOG
     ended = submit(server)
     assert ended.status == 1
+    assert ended.err.strip().startswith(
+        "error: preflight: column 'label' not in train.csv; it has: text, target.\nSet"
+    )
     assert "[1/7] preflight · failed in 1:05" in ended.out
     assert "[4/7] train · skipped" in ended.out
     assert "unspecified" not in ended.out
     assert "the run ended as FAILED" in ended.err
-    assert "kubectl logs" in ended.err
-    assert "pipeline/runid=run-0" in ended.err
-
-
-def test_a_stage_from_the_cache_is_said_to_be(server: KfpServer) -> None:
-    server.looks = [{**DONE, "train": "CACHED"}]
-    ended = submit(server)
-    assert "[4/7] train · unchanged, taken from the cache" in ended.out
-    assert ended.out.count("cache") == 1
-
-
-def test_a_model_that_the_gate_rejects_is_no_failure(server: KfpServer) -> None:
-    server.looks = [{**DONE, "deploy": "OMITTED"}]
-    ended = submit(server)
-    assert ended.status == 0
-    assert "[7/7] deploy · skipped" in ended.out
-    assert "rejected by the gate, nothing was deployed" in ended.out
+    assert "to follow it again" not in ended.err
 
 
 def test_a_dropped_connection_while_following_is_survived(server: KfpServer) -> None:
@@ -128,6 +115,13 @@ def test_a_token_that_expires_while_following_is_told_with_the_way_back(server: 
     assert ended.status == 1
     assert "answers 401: token expired. Set KFP_TOKEN" in ended.err
     assert f"follow run-0 --host {server.url}" in ended.err
+
+
+def test_a_run_that_does_not_exist_is_not_to_be_followed_again(server: KfpServer) -> None:
+    ended = pipeline("follow", "run-9", "--host", server.url)
+    assert ended.status == 1
+    assert "answers 404" in ended.err
+    assert "follow" not in ended.err
 
 
 def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None:
