@@ -1,4 +1,4 @@
-"""The commands that look after runs on a cluster: runs, cancel, schedules."""
+"""The commands that look after runs on a cluster: runs, logs, cancel, schedules."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from miniml.errors import InputError
-from miniml.wording import clipped, plain
+from miniml.wording import clipped, plain, quoted
 from pipelines import runs, schedules
 from pipelines.arguments import add_arguments, check_values, defaults, preset_of
 from pipelines.cluster_commands import add_server
+from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.cron import with_seconds
 from pipelines.names import program_of
 from pipelines.presets import PRESETS
+from pipelines.run_state import RunState
 from pipelines.schedules import Change, Schedule
-from pipelines.submission import Server, require_reachable_from_pods
+from pipelines.submission import Server, SubmissionError, require_reachable_from_pods
 
 _LONGEST_CELL = 44
 _SCHEDULE = "the schedule's name, or the beginning of its id"
@@ -33,6 +35,15 @@ def add(commands: Any, pipeline: GraphComponent) -> None:
     listing.add_argument("--limit", type=_count, default=20, help="the most runs to list (20)")
     listing.add_argument("--json", action="store_true", help="as JSON, for programs")
     listing.set_defaults(command=_list_runs)
+
+    reading = commands.add_parser("logs", help="print what a step of a run printed")
+    reading.add_argument("run_id", metavar="RUN", help=runs.HELP)
+    reading.add_argument(
+        "stage", nargs="?", help="without it the one that failed, or else the last that began"
+    )
+    reading.add_argument("--turn", type=_count, default=1, help="of a stage in a loop: 2 is its second")
+    add_server(reading)
+    reading.set_defaults(command=_logs)
 
     cancelling = commands.add_parser("cancel", help="end a run on a cluster")
     cancelling.add_argument("run_id", metavar="RUN", help=runs.HELP)
@@ -94,6 +105,31 @@ def _list_runs(pipeline: GraphComponent, options: argparse.Namespace) -> None:
         for run in listed
     ]
     _show(rows, options, f"no run of {pipeline.name} yet; start one: {program_of(pipeline)} submit")
+
+
+def _logs(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    stages = stages_in_order(compiled_text(pipeline))
+    stage, turn = options.stage, options.turn
+    if stage and stage not in stages:
+        raise InputError(f"{pipeline.name} has no stage {quoted(stage)}; it has: {', '.join(stages)}.")
+    server = Server.connect(options.host)
+    run_id = runs.find_run(server, pipeline.name, options.run_id)
+    if not stage:
+        stage, turn = _telling_step(server.look(run_id, stages))
+    print(plain(server.step_log(run_id, stage, turn).rstrip()))
+
+
+def _telling_step(run: RunState) -> tuple[str, int]:
+    """The stage that failed, or else the last one that began, and its turn.
+
+    Raises:
+        SubmissionError: none has begun.
+    """
+    begun = [turn for turn in run.stages.turns if turn.attempts]
+    told = [turn for turn in begun if turn.state == "FAILED"][:1] or begun[-1:]
+    if not told:
+        raise SubmissionError(f"no step of run {run.run_id} has begun.")
+    return told[0].stage, told[0].number
 
 
 def _cancel(pipeline: GraphComponent, options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines import cli
 from pipelines.text_classification import STAGES, text_classification
+from tests.argo_workflow import pod_name
 from tests.kfp_runs import uuid_of
 from tests.kfp_server import KfpServer
 
@@ -137,6 +138,19 @@ def test_a_part_of_several_ids_is_refused_with_all_of_them(server: KfpServer, co
     told = command("cancel", "new", status=1)
     assert NEW in told
     assert uuid_of("again") in told
+
+
+def test_the_log_of_the_step_that_failed_is_printed_or_of_any_that_is_named(
+    server: KfpServer, command: Command
+) -> None:
+    server.listed = []
+    server.looks, server.end = [{"preflight": "SUCCEEDED", "transform": "FAILED"}], "FAILED"
+    server.logs = {pod_name("preflight"): "all is well", pod_name("transform"): "error: no such file"}
+    assert command("logs", "run-0") == "error: no such file\n"
+    assert command("logs", "run-0", "preflight") == "all is well\n"
+    assert 'no stage "transfrom"; it has: preflight' in command("logs", "run-0", "transfrom", status=1)
+    server.looks = [{}]
+    assert "no step of run run-0 has begun" in command("logs", "run-0", status=1)
 
 
 def test_schedules_are_listed_paused_resumed_and_deleted(server: KfpServer, command: Command) -> None:
