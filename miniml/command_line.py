@@ -45,14 +45,14 @@ class CommandParser(argparse.ArgumentParser):
         word = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
         options = sorted(set(re.findall(r"(?<![\w-])--[\w-]+", self.format_help())))
         kind = "option" if word.startswith("-") else "argument"
-        self.error(f"there is no {kind} {quoted(word)}{_nearest(word, options)}")
+        self.error(f"there is no {kind} {quoted(word)}{nearest(word, options)}")
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with `message` on one line, as argparse calls it."""
         if found := _NO_CHOICE.fullmatch(message):
             choices = re.findall(r"[\w.-]+", found["of"])
             message = f"{found['what']} {quoted(found['word'])} is none of {', '.join(choices)}"
-            message += _nearest(found["word"], choices)
+            message += nearest(found["word"], choices)
         print(
             f"error: {clipped(message, LONGEST).rstrip('.')}. All there is: {self.prog} --help",
             file=sys.stderr,
@@ -60,7 +60,8 @@ class CommandParser(argparse.ArgumentParser):
         raise SystemExit(USAGE_ERROR)
 
 
-def _nearest(word: str, names: Iterable[str]) -> str:
+def nearest(word: str, names: Iterable[str]) -> str:
+    """The name that was probably meant, as the end of a sentence; "" where none is like it."""
     # Whoever writes underscores for dashes means the same.
     known = {name.replace("_", "-"): name for name in names}
     found = difflib.get_close_matches(word.replace("_", "-"), known, n=1)

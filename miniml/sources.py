@@ -78,7 +78,7 @@ def locate(argument: str, source: str) -> Path | HubId | S3Address:
     if source.startswith(PACKAGE_SCHEME):
         return _inside_package(argument, source)
     if source.startswith(S3_SCHEME):
-        return s3_address(argument, source)
+        return _in_a_bucket(argument, source)
     path = Path(source).expanduser()
     try:
         if path.exists():
@@ -101,6 +101,16 @@ def locate(argument: str, source: str) -> Path | HubId | S3Address:
             f"Check the path, or give a hub id like 'Yelp/yelp_review_full'."
         )
     return _hub_id(argument, source)
+
+
+def _in_a_bucket(argument: str, source: str) -> S3Address:
+    address = s3_address(argument, source)
+    if not address.path.strip("/"):
+        raise InputError(
+            f"{argument} {source!r} names a bucket, and nothing in it. Give {S3_SCHEME}{address.bucket}/<path>, or "
+            f"{S3_SCHEME}{address.bucket}/<name>@<version>."
+        )
+    return address
 
 
 def s3_address(argument: str, source: str) -> S3Address:

@@ -22,7 +22,7 @@ from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.progress import duration
 from miniml.wording import clipped, plain
-from pipelines import cluster_commands, job, local, predict
+from pipelines import cluster_commands, job, local, predict, run_commands
 from pipelines.arguments import add_arguments, given_arguments, preset_of
 from pipelines.ask import serving_command, told
 from pipelines.children import ended_with_us
@@ -85,6 +85,7 @@ def _parser(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> argpar
     serving.set_defaults(command=_serve)
 
     cluster_commands.add(commands, pipeline)
+    run_commands.add(commands, pipeline)
     predict.add(commands)
     return parser
 

@@ -1,9 +1,10 @@
-"""The commands that speak to a cluster: submit, follow, schedule."""
+"""The commands that start runs on a cluster, and follow them: submit, follow, schedule."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from datetime import datetime
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from miniml.arguments import as_inputs
+from miniml.errors import InputError
 from miniml.inference_service import RUN
 from miniml.installation import PIPELINE_ACCOUNT
-from miniml.wording import plain
+from miniml.wording import plain, quoted
+from pipelines import runs
 from pipelines.arguments import add_arguments, check_values, given_arguments
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
+from pipelines.cron import with_seconds
 from pipelines.names import program_of
 from pipelines.outcome import Outcome
 from pipelines.submission import (
@@ -25,9 +29,10 @@ from pipelines.submission import (
     SubmissionError,
     Version,
     require_reachable_from_pods,
-    with_seconds,
 )
 
+LONGEST_NAME = 128
+"""Characters of an experiment's name, as in KFP's backend/src/apiserver/validation/length.go; plenty for a run's."""
 _PLAIN = argparse.ArgumentDefaultsHelpFormatter
 
 
@@ -36,7 +41,7 @@ def add(commands: Any, pipeline: GraphComponent) -> None:
     submitting = commands.add_parser(
         "submit", help="run it on a cluster, and follow the run", formatter_class=_PLAIN
     )
-    _add_server(submitting)
+    add_server(submitting)
     _add_run(submitting)
     _add_following(submitting)
     submitting.add_argument(
@@ -46,13 +51,13 @@ def add(commands: Any, pipeline: GraphComponent) -> None:
     submitting.set_defaults(command=_submit)
 
     following = commands.add_parser("follow", help="follow a run that was submitted", formatter_class=_PLAIN)
-    following.add_argument("run_id")
-    _add_server(following)
+    following.add_argument("run_id", metavar="RUN", help=runs.HELP)
+    add_server(following)
     _add_following(following)
     following.set_defaults(command=_follow)
 
     scheduling = commands.add_parser("schedule", help="run it again and again", formatter_class=_PLAIN)
-    _add_server(scheduling)
+    add_server(scheduling)
     _add_run(scheduling)
     scheduling.add_argument(
         "--cron",
@@ -64,10 +69,10 @@ def add(commands: Any, pipeline: GraphComponent) -> None:
     scheduling.set_defaults(command=_schedule)
 
 
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--host", default=os.environ.get("KFP_HOST", ""), help="of Kubeflow Pipelines, or KFP_HOST"
-    )
+def add_server(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Adds the option that names Kubeflow Pipelines; `again` says that the parser above this one has it too."""
+    default = argparse.SUPPRESS if again else os.environ.get("KFP_HOST", "")
+    parser.add_argument("--host", default=default, help="of Kubeflow Pipelines, or KFP_HOST")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +92,7 @@ def _uploaded(
     pipeline: GraphComponent, options: argparse.Namespace
 ) -> tuple[Server, Version, dict[str, Any], str]:
     arguments = given_arguments(pipeline, options)
+    _check_names(options)
     check_values(arguments)
     require_reachable_from_pods(arguments)
     server = Server.connect(options.host)
@@ -94,6 +100,25 @@ def _uploaded(
     print(f"pipeline {pipeline.name}, version {version.name}", flush=True)
     name = options.name or f"{arguments['service_name']} {datetime.now():%Y-%m-%d %H:%M:%S}"
     return server, version, as_inputs(arguments), name
+
+
+def _check_names(options: argparse.Namespace) -> None:
+    """Refuses what Kubeflow Pipelines or Kubernetes would not take for a name.
+
+    Raises:
+        InputError: it names the option, its value and what a name may be.
+    """
+    for option, value in (("--name", options.name or "unset"), ("--experiment", options.experiment)):
+        if not value.strip() or not value.isprintable() or len(value) > LONGEST_NAME:
+            raise InputError(
+                f"{option} {quoted(value)} is no name. Give 1 to {LONGEST_NAME} printing characters, not only blanks."
+            )
+    account = options.pipeline_account
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", account):
+        raise InputError(
+            f"--pipeline-account {quoted(account)} cannot name a service account: lower-case letters, digits and "
+            f"hyphens. The one that manifests/ installs is {PIPELINE_ACCOUNT}."
+        )
 
 
 def _submit(pipeline: GraphComponent, options: argparse.Namespace) -> None:
@@ -112,7 +137,8 @@ def _submit(pipeline: GraphComponent, options: argparse.Namespace) -> None:
 
 def _follow(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     server = Server.connect(options.host)
-    _watch(server, pipeline, options.run_id, stages_in_order(compiled_text(pipeline)), options)
+    run_id = runs.find_run(server, pipeline.name, options.run_id)
+    _watch(server, pipeline, run_id, stages_in_order(compiled_text(pipeline)), options)
 
 
 def _watch(
@@ -164,4 +190,4 @@ def _schedule(pipeline: GraphComponent, options: argparse.Namespace) -> None:
         experiment_name=options.experiment,
     )
     said = f"{cron!r}, with its field for seconds" if cron != options.cron else repr(cron)
-    print(f"scheduled {name} at {said}: {server.host}/#/recurringrun/details/{schedule}")
+    print(f"scheduled {name} at {said}: {server.schedule_address(schedule)}")

@@ -20,6 +20,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from miniml.arguments import as_inputs
 from miniml.cluster import Cluster
+from miniml.command_line import nearest
 from miniml.errors import InputError
 from miniml.installation import PIPELINE_ACCOUNT
 from miniml.trial import ask_by_name
@@ -27,6 +28,7 @@ from pipelines import job
 from pipelines.arguments import check_values, defaults
 from pipelines.ask import ask, serving_in_a_process
 from pipelines.compiled_pipeline import compiled_text
+from pipelines.names import program_of
 from pipelines.presets import PRESETS
 from pipelines.step_log import BUCKET
 from pipelines.submission import Server, SubmissionError, Version, require_reachable_from_pods
@@ -82,12 +84,13 @@ def submit(
         InputError: an argument cannot be used.
         SubmissionError: the cluster does not take the run.
     """
-    unknown = sorted(arguments.keys() - defaults(pipeline).keys())
-    if unknown:
+    known = defaults(pipeline)
+    if unknown := sorted(arguments.keys() - known.keys()):
+        told = ", ".join(f"{name!r}{nearest(name, known)}" for name in unknown)
         raise InputError(
-            f"the pipeline has no argument {', '.join(map(repr, unknown))}; it has: {', '.join(defaults(pipeline))}."
+            f"the pipeline has no argument {told}. All there are: {program_of(pipeline)} submit --help"
         )
-    every = {**defaults(pipeline), **arguments}
+    every = {**known, **arguments}
     check_values(every)
     host = os.environ.get("KFP_HOST", "") if host is None else host
     if not host:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import kfp
 import kfp_server_api
-import requests
 import urllib3
 from kfp.dsl.graph_component import GraphComponent
 
@@ -27,12 +26,15 @@ from miniml.errors import InputError, MinimlError
 from miniml.installation import NAMESPACE
 from miniml.progress import duration
 from miniml.sources import PACKAGE_SCHEME, locate
+from pipelines import server_address
 from pipelines.arguments import sources_of
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
+from pipelines.cron import with_seconds
 from pipelines.outcome import Outcome, outcome_of
 from pipelines.run_pods import with_pods
 from pipelines.run_reporter import RunReporter
 from pipelines.run_state import RunState, Stages, Turn, stages_from_tasks
+from pipelines.server_address import ServerAddress
 from pipelines.step_log import failure_of, log_of
 from pipelines.workflow import stages_from_workflow, was_terminated
 
@@ -85,9 +87,13 @@ class Server:
     """Kubeflow Pipelines at one address."""
 
     def __init__(
-        self, client: kfp.Client, host: str, retry_after: tuple[float, ...] = (1.0, 5.0, 15.0, 30.0)
+        self,
+        client: kfp.Client,
+        address: ServerAddress,
+        retry_after: tuple[float, ...] = (1.0, 5.0, 15.0, 30.0),
     ) -> None:
-        self._client, self.host, self._retry_after = client, host.rstrip("/"), retry_after
+        self._client, self.host, self._retry_after = client, address.url, retry_after
+        self._address = address
         self._workflows: dict[str, _Seen] = {}
 
     @classmethod
@@ -95,35 +101,20 @@ class Server:
         """The server at `host` (http://localhost:8880), asked for its health first; KFP_TOKEN is our token, if any.
 
         Raises:
-            SubmissionError: nothing, or something else, answers there, or it does not let us in.
+            InputError: `host` cannot be an address.
+            AddressError: nothing, or something else, answers there, or it does not let us in.
         """
-        if not host:
-            raise SubmissionError(
+        if not host.strip():
+            raise InputError(
                 "no host is given for Kubeflow Pipelines. Set --host or KFP_HOST; the address of `make cluster` is "
                 "http://localhost:8880."
             )
-        token = os.environ.get("KFP_TOKEN")
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        url = f"{host.rstrip('/')}/apis/v2beta1/healthz"
-        try:
-            answer = requests.get(url, headers=headers, timeout=10)
-        except requests.RequestException as error:
-            raise SubmissionError(
-                f"no Kubeflow Pipelines answers at {host} ({type(error).__name__}). Is the cluster up (make cluster)? "
-                f"Or forward a port to it: kubectl port-forward -n {NAMESPACE} svc/ml-pipeline-ui 8080:80."
-            ) from error
-        if answer.status_code in (401, 403):
-            raise SubmissionError(
-                f"{host} answers {answer.status_code}: it does not let us in. Set KFP_TOKEN to a token of yours."
-            )
-        if not answer.ok:
-            raise SubmissionError(
-                f"{host} answers {answer.status_code} at {url}: that is not Kubeflow Pipelines' API. Check --host."
-            )
+        token = os.environ.get("KFP_TOKEN", "").strip()
+        address = server_address.find(host, token)
         with _quiet(), warnings.catch_warnings():
             # It says that it does not speak to version 1; this is version 2's.
             warnings.filterwarnings("ignore", "This client only works with", FutureWarning)
-            return cls(kfp.Client(host=host, existing_token=token), host, **options)
+            return cls(kfp.Client(host=address.url, existing_token=token or None), address, **options)
 
     def upload(self, pipeline: GraphComponent) -> Version:
         """Uploads the pipeline as a version, named by miniml's version and its own content, unless it is there."""
@@ -300,7 +291,19 @@ class Server:
 
     def address(self, run_id: str) -> str:
         """Where a person sees the run."""
-        return f"{self.host}/#/runs/details/{run_id}"
+        return self._address.run(run_id)
+
+    def schedule_address(self, schedule_id: str) -> str:
+        """Where a person sees the schedule."""
+        return self._address.schedule(schedule_id)
+
+    def ask(self, what: Callable[[kfp.Client], _Answer]) -> _Answer:
+        """What the client answers, asked again where the connection is cut: for what may be asked twice."""
+        return self._call(lambda: what(self._client))
+
+    def ask_once(self, what: Callable[[kfp.Client], _Answer]) -> _Answer:
+        """What the client answers, asked but once: for what would otherwise be done twice."""
+        return self._once(lambda: what(self._client))
 
     @cached_property
     def cluster(self) -> Cluster | None:
@@ -437,23 +440,6 @@ def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
                 f"(python -m miniml.store publish ... s3://bucket/name@v1) and give that address, or a hub id."
             )
         locate(argument, source)
-
-
-def with_seconds(cron: str) -> str:
-    """A cron expression as Kubeflow Pipelines reads it: with a field for the seconds before the usual five.
-
-    Raises:
-        InputError: it has neither five fields nor six.
-    """
-    fields = cron.split()
-    if cron.startswith("@") and len(fields) == 1:
-        return cron
-    if len(fields) not in (5, 6):
-        raise InputError(
-            f"cron {cron!r} has {len(fields)} fields. Give five (minute, hour, day of month, month, day of week: "
-            f"'0 3 * * 1' is Mondays at 3:00), or six with the second first."
-        )
-    return " ".join(fields if len(fields) == 6 else ["0", *fields])
 
 
 def logs_command(run_id: str) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.argo_workflow import RUN_ID, Moment, workflow
 from tests.http_server import JsonHandler, LocalServer
+from tests.kfp_runs import KfpRuns
 
 API = "/apis/v2beta1"
 # model/run.go, ToV2: what is none of these, Omitted say, has no state. (Error is FAILED.)
@@ -46,7 +47,7 @@ _NEVER = "0001-01-01T00:00:00Z"
 
 
 @dataclass
-class KfpServer(LocalServer):
+class KfpServer(KfpRuns, LocalServer):
     """What was uploaded and started, and how the next run goes."""
 
     looks: list[dict[str, str] | Moment] = field(default_factory=list)
@@ -66,8 +67,6 @@ class KfpServer(LocalServer):
     has_version_1: bool = True
     """Whether the API's first version answers, by which the workflow is told (server/api_converter.go,
     toApiRunDetailV1)."""
-    is_ui: bool = False
-    """Whether this is the UI's port, which hands on less (frontend/server/app.ts)."""
     history: list[str] = field(default_factory=lambda: ["PENDING", "RUNNING"])
     """The states that the run has had."""
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -84,7 +83,6 @@ class KfpServer(LocalServer):
     uploads: list[bytes] = field(default_factory=list)
     experiments: list[dict[str, Any]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
-    schedules: list[dict[str, Any]] = field(default_factory=list)
     looked: threading.Event = field(default_factory=threading.Event)
     """Set once a run has been looked at."""
     _looks: int = 0
@@ -176,7 +174,9 @@ def _handler(server: KfpServer) -> type[JsonHandler]:
     class Handler(JsonHandler):
         def answer(self, method: str) -> None:
             body = self.read_body()
-            if method == "POST":
+            if answered := server.about_runs(method, self.path, body):
+                self.send_answer(*answered)
+            elif method == "POST":
                 self._post(body)
             else:
                 self._get()
@@ -186,7 +186,7 @@ def _handler(server: KfpServer) -> type[JsonHandler]:
                 return self.send_answer(401, {"error": "no"})
             path = urlsplit(self.path).path
             if path == f"{API}/healthz":
-                return self.send_answer(200, {"multi_user": False})
+                return self.send_answer(200, server.health())
             if path == f"{API}/pipelines":
                 found = [{"pipeline_id": i, "display_name": name} for name, i in server.pipelines.items()]
                 return self.send_answer(200, {"pipelines": found, "total_size": len(found)})
@@ -238,9 +238,6 @@ def _handler(server: KfpServer) -> type[JsonHandler]:
             if parts.path == f"{API}/runs":
                 server.runs.append(given)
                 return self.send_answer(200, {"run_id": "run-0", **given})
-            if parts.path == f"{API}/recurringruns":
-                server.schedules.append(given)
-                return self.send_answer(200, {"recurring_run_id": "schedule-0", **given})
             return self.send_answer(404, {"message": f"{parts.path} not found", "code": 5})
 
     return Handler

@@ -20,7 +20,7 @@ from tests.kfp_server import FAILED_LOG, KfpServer
 from tests.kubernetes_server import KubernetesServer
 from tests.s3_server import WRITER, S3Server
 
-STAGES = ["preflight", "champion", "transform", "train", "evaluate", "gate", "deploy"]
+STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
 DONE = dict.fromkeys(STAGES, "SUCCEEDED")
 REJECTED = {**dict.fromkeys(STAGES[:-2], "SUCCEEDED"), "gate": "REJECTED"}
 # The server says the same of a run by its workflow, which it tells in its first API, and, for less, by its tasks.
@@ -392,13 +392,13 @@ def test_the_log_that_the_launcher_has_stored_is_had_when_all_pods_are_gone(
     if not client.bucket_exists(BUCKET):
         client.make_bucket(BUCKET)
     for attempt in (b"0", b"1"):
-        key = f"v2/artifacts/text-classification/{RUN_ID}/champion/5c1f/executor-logs-{attempt.decode()}"
+        key = f"v2/artifacts/text-classification/{RUN_ID}/evaluate/5c1f/executor-logs-{attempt.decode()}"
         client.put_object(BUCKET, key, io.BytesIO(attempt), 1)
-    server.looks = [{"champion": "SUCCEEDED"}]
-    assert Server.connect(server.url).step_log(RUN_ID, "champion") == "1"
+    server.looks = [{"evaluate": "SUCCEEDED"}]
+    assert Server.connect(server.url).step_log(RUN_ID, "evaluate") == "1"
 
 
 def test_a_log_that_nobody_has_is_said_with_who_was_asked(server: KfpServer) -> None:
-    server.looks = [{"train": "SUCCEEDED"}]
+    server.is_ui, server.looks = False, [{"train": "SUCCEEDED"}]
     with pytest.raises(SubmissionError, match=r"no log of train .*Kubeflow Pipelines: Failed to read logs"):
         Server.connect(server.url).step_log(RUN_ID, "train")

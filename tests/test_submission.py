@@ -11,9 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from miniml.errors import InputError
 from miniml.installation import PIPELINE_ACCOUNT
-from pipelines.submission import with_seconds
 from tests import patience
 from tests.argo_workflow import pod_name
 from tests.command import ROOT, Ended, pipeline
@@ -232,19 +230,6 @@ def test_a_schedule_starts_the_same_run_again_and_again(server: KfpServer) -> No
     assert schedule["runtime_config"]["parameters"]["iterations"] == 7
     assert schedule["service_account"] == PIPELINE_ACCOUNT
     assert schedule["no_catchup"] is True
-
-
-@pytest.mark.parametrize(
-    ("given", "sent"),
-    [("*/5 * * * *", "0 */5 * * * *"), ("30 0 3 * * 1", "30 0 3 * * 1"), ("@daily", "@daily")],
-)
-def test_a_cron_expression_gets_its_seconds(given: str, sent: str) -> None:
-    assert with_seconds(given) == sent
-
-
-def test_a_cron_expression_of_the_wrong_length_is_refused() -> None:
-    with pytest.raises(InputError, match=re.escape("'0 3' has 2 fields")):
-        with_seconds("0 3")
 
 
 def test_a_wrong_schedule_is_refused_before_anything_is_sent(server: KfpServer) -> None:
