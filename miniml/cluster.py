@@ -16,6 +16,7 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from miniml import events
 from miniml.errors import ClusterError
 from miniml.installation import FIELD_MANAGER
 from miniml.wording import quoted
@@ -26,6 +27,8 @@ TRAINER_GROUP = "trainer.kubeflow.org"
 # Seconds between the tries of a call that the API server dropped or was too busy for. Every call made here
 # may be made twice: reads, server-side apply, reviews, and deletes of what may be gone.
 RETRY_AFTER = (0.2, 1.0, 3.0)
+WEBHOOK_AWAY = "failed calling webhook"
+"""What the API server says of a write that a webhook should have looked at and nobody answered for."""
 _BUSY = (429, 500, 502, 503, 504)
 # Seconds.
 _CONNECT_TIMEOUT = 5.0
@@ -224,14 +227,14 @@ class Cluster:
 
     def warnings(self, namespace: str, names: set[str]) -> list[str]:
         """What the cluster warned of these objects, the newest last."""
-        answer = self._call(
-            "GET", f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": "type=Warning"}
-        )
-        events = [event for event in answer["items"] if event["involvedObject"].get("name") in names]
-        events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-        return [
-            f"{event['involvedObject']['name']}: {event['reason']}: {event['message']}" for event in events
-        ]
+        found = self.warning_events(namespace)
+        return [events.line(event) for event in found if event["involvedObject"].get("name") in names]
+
+    def warning_events(self, namespace: str) -> list[events.Event]:
+        """All that the cluster warned of in a namespace, the newest last."""
+        query = {"fieldSelector": "type=Warning"}
+        answer = self._call("GET", f"/api/v1/namespaces/{namespace}/events", query)
+        return sorted(answer["items"], key=events.time_of)
 
     def get(self, path: str) -> dict[str, Any] | None:
         """The object at an API path, or None where there is none."""

@@ -29,6 +29,11 @@ def containers(pod: Pod) -> Iterator[dict[str, Any]]:
     yield from status.get("containerStatuses") or []
 
 
+def has_ended(pod: Pod) -> bool:
+    """Whether it serves nobody any more: one that was evicted stays in the list, with its reason, for a long time."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
 def never_starts(pod: Pod, *, nor_again: bool = False) -> str | None:
     """Why time will not start one of its containers, if so; with `nor_again` a crash counts as a reason."""
     for container in containers(pod):
