@@ -14,7 +14,7 @@ import yaml
 from miniml import manifest
 from miniml.champion import Champion
 from miniml.classifier import Classifier
-from miniml.cluster import Cluster
+from miniml.cluster import BRIEFLY, RETRY_AFTER, Cluster
 from miniml.deployment import Deployed, deploy
 from miniml.errors import ClusterError, DeploymentError, GateError, ModelFolderError
 from miniml.evaluation import evaluate_model
@@ -418,6 +418,50 @@ def test_a_403_names_the_account_and_the_remedy(server: KubernetesServer, make_l
     server.denied = {"patch inferenceservices"}
     with pytest.raises(ClusterError, match=r"pipeline-runner.*manifests/"):
         make_live(NEW)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            403,
+            'admission webhook "inferenceservice.kserve-webhook-server.validator" denied the request: '
+            "minReplicas cannot be greater than maxReplicas",
+        ),
+        (
+            422,
+            'inferenceservices.serving.kserve.io "stars" is forbidden: ValidatingAdmissionPolicy '
+            "'miniml' with binding 'miniml' denied request: no runtime but ours",
+        ),
+        (
+            403,
+            'inferenceservices.serving.kserve.io "stars" is forbidden: exceeded quota: count, requested: 1',
+        ),
+    ],
+)
+def test_a_refusal_at_admission_is_passed_on_and_blames_no_right(
+    server: KubernetesServer, make_live: Any, code: int, said: str
+) -> None:
+    server.admission = [(code, said)]
+    with pytest.raises(ClusterError) as refused:
+        make_live(NEW)
+    assert said in str(refused.value)
+    assert "Grant" not in str(refused.value)
+
+
+def test_a_webhook_that_is_away_when_the_service_is_applied_is_waited_for_and_that_is_said_once(
+    server: KubernetesServer, make_live: Any, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.admission = [(500, WEBHOOK_AWAY)] * 7
+    assert make_live(NEW, cluster=Cluster.connect(retry_after=(0.01,) * 8)).applied
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if "waiting for up to" in line]
+    assert "failed calling webhook" in told
+
+
+def test_deploying_outlasts_a_webhook_that_moves_to_another_node_and_a_question_does_not() -> None:
+    seen = 32  # Seconds that KServe's webhooks were away when their one pod was drained: issue 18.
+    assert 3 * seen < sum(RETRY_AFTER) <= 180
+    assert sum(BRIEFLY) < 5
 
 
 def test_someone_elses_change_during_the_wait_is_left_alone(server: KubernetesServer, make_live: Any) -> None:
