@@ -200,6 +200,8 @@ install_miniml() {
   # The overlay names the images of this version; the environment may name others.
   kubectl kustomize manifests/overlays/kind |
     sed -E "s|image: .*/miniml-serving:.*|image: $(image_names | tail -n 1)|" | apply_input
+  # Of before each service had a budget of its own; no pod can be evicted that has two.
+  cluster_kubectl delete poddisruptionbudget miniml-predictor --namespace kubeflow --ignore-not-found
   kubectl config use-context "$CONTEXT" >/dev/null
   manifests/s3-secret.sh >/dev/null
   cluster_kubectl rollout status deployment/miniml-gateway --namespace kubeflow --timeout="${WAIT_FOR_DEPLOYMENT}s"

@@ -74,6 +74,7 @@ class Permission:
 
 DEPLOY_PERMISSIONS = (
     *(Permission(verb, SERVING_GROUP, "inferenceservices") for verb in ("get", "create", "patch", "delete")),
+    *(Permission(verb, "policy", "poddisruptionbudgets") for verb in ("create", "patch")),
     Permission("list", "", "pods"),
     Permission("get", "", "pods", "log"),
     Permission("list", "", "events"),

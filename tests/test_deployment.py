@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
@@ -366,6 +367,40 @@ def test_a_first_deployment_that_fails_leaves_nothing(server: KubernetesServer, 
     with pytest.raises(DeploymentError, match="the new one was deleted"):
         make_live(NEW)
     assert server.services == {}
+
+
+def test_each_service_that_serves_has_a_budget_of_its_own_that_goes_with_it(
+    server: KubernetesServer, make_live: Any, cluster: Cluster
+) -> None:
+    make_live(NEW)
+    make_live(NEW, settings=replace(SETTINGS, service_name="moons"))
+    assert server.budgets.keys() == {"stars-predictor", "moons-predictor"}
+    for name in ("stars", "moons"):
+        budget = server.budgets[f"{name}-predictor"]
+        kubernetes_validate.validate(budget, "1.33", strict=True)
+        assert budget["metadata"]["namespace"] == "models"
+        assert budget["spec"]["selector"]["matchLabels"]["serving.kserve.io/inferenceservice"] == name
+    cluster.delete_inference_service("models", "stars")
+    assert server.budgets.keys() == {"moons-predictor"}
+
+
+def test_a_deployment_that_fails_leaves_the_budget_that_was_there(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    make_live(OLD)
+    theirs = server.budgets["stars-predictor"] = {"metadata": {"name": "stars-predictor"}, "spec": {}}
+    server.fates[NEW] = fails_with("CrashLoopBackOff")
+    with pytest.raises(DeploymentError):
+        make_live(NEW)
+    assert server.budgets == {"stars-predictor": theirs}
+
+
+def test_a_budget_that_may_not_be_made_is_told_and_takes_no_model_away(
+    server: KubernetesServer, make_live: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.denied = {"patch poddisruptionbudgets"}
+    assert make_live(NEW).applied
+    assert "stars-predictor could not be applied, so draining nodes may" in capsys.readouterr().out
 
 
 def test_a_service_that_answers_otherwise_than_in_evaluation_is_rolled_back(

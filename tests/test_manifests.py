@@ -23,7 +23,7 @@ import yaml
 from miniml import __version__
 from miniml.cluster import DEPLOY_PERMISSIONS, TRAIN_PERMISSIONS
 from miniml.images import SERVING, image
-from miniml.inference_service import GRPC_PORT, PORT, inference_service
+from miniml.inference_service import GRPC_PORT, PORT, disruption_budget, inference_service
 from miniml.installation import (
     NAMESPACE,
     PIPELINE_ACCOUNT,
@@ -103,9 +103,9 @@ def test_the_api_server_would_take_every_object_of_kubernetes_own(
 
 
 def test_validation_would_notice_a_misspelt_field(overlays: dict[str, Objects]) -> None:
-    broken = json.loads(json.dumps(one(overlays["kind"], "PodDisruptionBudget", "miniml-predictor")))
-    broken["spec"]["maxUnavailble"] = broken["spec"].pop("maxUnavailable")
-    with pytest.raises(kubernetes_validate.ValidationError, match="maxUnavailble"):
+    broken = json.loads(json.dumps(one(overlays["kind"], "NetworkPolicy", "miniml-predictor")))
+    broken["spec"]["egres"] = broken["spec"].pop("egress")
+    with pytest.raises(kubernetes_validate.ValidationError, match="egres"):
         kubernetes_validate.validate(broken, KUBERNETES, strict=True)
 
 
@@ -199,11 +199,14 @@ def test_selectors_meet_the_pods_that_kserve_makes(overlays: dict[str, Objects])
         "serving.kserve.io/inferenceservice": "stars",
     }
     objects = overlays["monitored"]
-    budget = one(objects, "PodDisruptionBudget", "miniml-predictor")["spec"]["selector"]
+    live = _inference_service()
+    live["metadata"]["uid"] = "u"
+    budget = disruption_budget(live)["spec"]["selector"]
     policy = one(objects, "NetworkPolicy", "miniml-predictor")["spec"]["podSelector"]
     monitor = one(objects, "PodMonitor", "miniml-predictor")["spec"]["selector"]
     (source,) = one(objects, "NetworkPolicy", "miniml-store")["spec"]["ingress"][0]["from"]
-    for selector in (budget, policy, monitor, source["podSelector"]):
+    assert budget["matchLabels"].items() <= labels.items()
+    for selector in (policy, monitor, source["podSelector"]):
         assert selector["matchLabels"].items() <= labels.items()
         assert {"app.kubernetes.io/managed-by", "component"} <= selector["matchLabels"].keys()
 
