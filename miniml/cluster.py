@@ -21,7 +21,7 @@ from miniml import events
 from miniml.errors import ClusterError
 from miniml.installation import FIELD_MANAGER
 from miniml.progress import duration, note
-from miniml.wording import quoted
+from miniml.wording import clipped, quoted
 
 SERVING_GROUP = "serving.kserve.io"
 TRAINER_GROUP = "trainer.kubeflow.org"
@@ -394,6 +394,6 @@ def _message(error: ApiException) -> str:
     """The API server's own sentence, which it sends as a Status object."""
     body = error.body.decode("utf-8", errors="replace") if isinstance(error.body, bytes) else error.body
     try:
-        return str(json.loads(body)["message"])
+        return clipped(str(json.loads(body)["message"]), 2 * events.LONGEST)
     except (TypeError, ValueError, KeyError):
-        return str(body or error.reason)
+        return clipped(str(body or error.reason), events.LONGEST)

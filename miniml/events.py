@@ -6,9 +6,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from miniml.wording import clipped
+
 Event = dict[str, Any]
 
 MOST = 5
+LONGEST = 500
+"""Characters of a message that are told: a webhook may quote a whole object."""
 _AUTOSCALER = "HorizontalPodAutoscaler"
 _NEAREST = ("Pod", "ReplicaSet", "Deployment", "InferenceService")
 """What KServe makes of a service in Standard mode, from its pods up; a quota's refusal is told of the ReplicaSet."""
@@ -52,12 +56,13 @@ def time_of(event: Event) -> str:
 
 
 def line(event: Event) -> str:
-    name, reason, message = (
-        event["involvedObject"].get("name", ""),
-        event.get("reason", ""),
-        event.get("message", ""),
-    )
-    return f"{name}: {reason}: {message}"
+    message = clipped(event.get("message", ""), LONGEST)
+    return f"{event['involvedObject'].get('name', '')}: {event.get('reason', '')}: {message}"
+
+
+def news(event: Event) -> str:
+    """What its message tells: of a pod that was refused what the Deployment's condition says, behind some words."""
+    return clipped(event.get("message", "").removeprefix("Error creating: "), LONGEST)
 
 
 def each_once(told: str, lines: Iterable[tuple[str, str]]) -> list[str]:
@@ -66,10 +71,10 @@ def each_once(told: str, lines: Iterable[tuple[str, str]]) -> list[str]:
     One pod's news are another's: the names of a Deployment's pods and ReplicaSets differ in their endings only.
     """
     known, kept = _any_pods(told), []
-    for text, news in lines:
-        if _any_pods(news) not in known:
+    for text, substance in lines:
+        if _any_pods(substance) not in known:
             kept.append(text)
-            known += "\n" + _any_pods(news)
+            known += "\n" + _any_pods(substance)
     return kept
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from miniml.events import LONGEST
+from miniml.wording import clipped
+
 Pod = dict[str, Any]
 
 # ErrImagePull is not among them: the first try of a pull may fail, and the second one then says ImagePullBackOff.
@@ -42,7 +45,7 @@ def never_starts(pod: Pod, *, nor_again: bool = False) -> str | None:
         if reason in _NEVER_STARTS or (nor_again and reason == CRASHES):
             return (
                 f"container {container['name']!r} of pod {pod['metadata']['name']}: {reason} "
-                f"{waiting.get('message', '')}".rstrip()
+                f"{clipped(waiting.get('message', ''), LONGEST)}".rstrip()
             )
     return None
 
@@ -51,7 +54,7 @@ def unschedulable(pod: Pod) -> str | None:
     """Why it finds no node, if so."""
     for condition in conditions(pod):
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return str(condition.get("message", ""))
+            return clipped(str(condition.get("message", "")), LONGEST)
     return None
 
 

@@ -13,6 +13,7 @@ from miniml.inference_service import REVISION
 from miniml.installation import FIELD_MANAGER
 from miniml.pods import conditions, containers, has_ended, is_true, listed, never_starts, tried, unschedulable
 from miniml.progress import PASSING, duration, note
+from miniml.wording import clipped
 
 # What KServe and the Deployment behind it give up on. The first two are the Deployment's, the others KServe's.
 _HOPELESS_REASONS = frozenset(
@@ -185,7 +186,8 @@ def _condition(entry: dict[str, Any]) -> str:
 
 
 def _reason_and_message(trouble: dict[str, Any]) -> str:
-    return ": ".join(part for part in (trouble.get("reason"), trouble.get("message")) if part)
+    message = clipped(trouble.get("message", ""), events.LONGEST)
+    return ": ".join(part for part in (trouble.get("reason"), message) if part)
 
 
 def _diagnosis(cluster: Cluster, service: dict[str, Any], pods: list[dict[str, Any]], reason: str) -> str:
@@ -212,11 +214,9 @@ def _warnings(cluster: Cluster, service: dict[str, Any], pods: list[dict[str, An
         {pod["metadata"]["name"] for pod in pods},
         since=_applied_at(metadata),
     )
-    # Of a pod that was refused the event says what the Deployment's condition says, behind these words.
-    news = [
-        (events.line(event), event.get("message", "").removeprefix("Error creating: ")) for event in found
+    return events.each_once(told, [(events.line(event), events.news(event)) for event in found])[
+        : events.MOST
     ]
-    return events.each_once(told, news)[: events.MOST]
 
 
 def _applied_at(metadata: dict[str, Any]) -> str:

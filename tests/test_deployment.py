@@ -217,6 +217,24 @@ def test_a_quotas_refusal_is_told_once_and_the_autoscalers_warnings_are_not(
     assert "metrics" not in str(failed.value)
 
 
+def test_whatever_the_cluster_says_the_message_stays_short(server: KubernetesServer, make_live: Any) -> None:
+    def refused_at_length(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        message = f"{QUOTA % 'aaaaa'} {'and so on, ' * 1000}"
+        server.set_status(service, ready=False, reason="FailedCreate", message=message)
+        server.events = [
+            warning("ReplicaSet", "stars-predictor-6d4f9c7b5", "FailedCreate", f"Error creating: {message}"),
+            warning("InferenceService", "stars", "InternalError", message * 2, at="2026-11-27T12:02:00Z"),
+            {"involvedObject": {}},
+        ]
+        yield
+
+    server.fates[NEW] = refused_at_length
+    with pytest.raises(DeploymentError) as failed:
+        make_live(NEW)
+    assert str(failed.value).count("exceeded quota") == 1
+    assert len(str(failed.value)) < 1000
+
+
 def test_of_what_was_warned_of_the_pods_own_comes_first(server: KubernetesServer, make_live: Any) -> None:
     def crashes(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
         name = pod(service)["metadata"]["name"]
@@ -491,6 +509,16 @@ def test_a_webhook_that_is_away_when_the_service_is_applied_is_waited_for_and_th
     assert make_live(NEW, cluster=Cluster.connect(retry_after=(0.01,) * 8)).applied
     (told,) = [line for line in capsys.readouterr().out.splitlines() if "waiting for up to" in line]
     assert "failed calling webhook" in told
+
+
+def test_a_log_that_is_not_to_be_had_is_given_up_soon(
+    server: KubernetesServer, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.fails = [500] * 9
+    patient = Cluster.connect(retry_after=(0.01,) * 8)
+    assert patient.log("models", "stars-predictor-6d4f9c7b5-aaaaa", "main", lines=5, previous=False) == ""
+    assert len(server.requests) == 1 + len(BRIEFLY)
+    assert "waiting" not in capsys.readouterr().out
 
 
 def test_deploying_outlasts_a_webhook_that_moves_to_another_node_and_a_question_does_not() -> None:
