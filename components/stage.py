@@ -8,8 +8,9 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
+from miniml import __version__
 from miniml.arguments import SETTINGS, arguments_of
-from miniml.images import image
+from miniml.images import TAG, image, tag
 
 _TOLD = (
     "error: this Python has no kfp or no miniml. A stage of miniml installs nothing when it runs: its image has all of "
@@ -32,8 +33,11 @@ def stage(of_image: str) -> Callable[[Callable[..., Any]], BaseComponent]:
             function, base_image=image(of_image), install_kfp_package=False
         )
         # sh -ec SCRIPT SOURCE ...
-        command = component.component_spec.implementation.container.command
-        command[2] = _LOOK + command[2]
+        container = component.component_spec.implementation.container
+        container.command[2] = _LOOK + container.command[2]
+        if tag() != __version__:
+            # What else is of this version has the same tag: deploy names the runtime.
+            container.env = {TAG: tag()}
         _describe(component)
         return component
 

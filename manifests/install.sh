@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a cluster on this machine that runs our pipeline and serves its models (`make cluster`), or deletes it:
-#   manifests/install.sh up|down
-# Run it again whenever something was in the way: what is there already stays.
+#   manifests/install.sh up|down|render
+# render only prints what it would apply of ours. Run it again whenever something was in the way: what is there already stays.
 #
 # PYTHON is the interpreter that knows the images' names; MINIML_REGISTRY and MINIML_IMAGE_TAG change them.
 set -euo pipefail
@@ -23,7 +23,8 @@ main() {
   case "${1:-}" in
     up) up ;;
     down) down ;;
-    *) fail "'${1:-}' is no command" "manifests/install.sh up|down" ;;
+    render) render ;;
+    *) fail "'${1:-}' is no command" "manifests/install.sh up|down|render" ;;
   esac
 }
 
@@ -195,11 +196,20 @@ load_images() {
   done
 }
 
+runtime_name() { "$PYTHON" -c 'from miniml.installation import RUNTIME; print(RUNTIME)'; }
+
+# The overlay names the image of this version, and the runtime by its tag; the environment may name others.
+render() {
+  kubectl kustomize manifests/overlays/kind |
+    sed -E -e "s|image: .*/miniml-serving:.*|image: $(image_names | tail -n 1)|" \
+      -e "/^kind: ClusterServingRuntime/,/^spec:/ s|^  name: .*|  name: $(runtime_name)|"
+}
+
 install_miniml() {
   say "miniml: accounts, rights, runtime, policies, ports"
-  # The overlay names the images of this version; the environment may name others.
-  kubectl kustomize manifests/overlays/kind |
-    sed -E "s|image: .*/miniml-serving:.*|image: $(image_names | tail -n 1)|" | apply_input
+  render | apply_input
+  # Of before each service had a budget of its own; no pod can be evicted that has two.
+  cluster_kubectl delete poddisruptionbudget miniml-predictor --namespace kubeflow --ignore-not-found
   kubectl config use-context "$CONTEXT" >/dev/null
   manifests/s3-secret.sh >/dev/null
   cluster_kubectl rollout status deployment/miniml-gateway --namespace kubeflow --timeout="${WAIT_FOR_DEPLOYMENT}s"

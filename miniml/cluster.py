@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,26 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from miniml import events
 from miniml.errors import ClusterError
 from miniml.installation import FIELD_MANAGER
-from miniml.wording import quoted
+from miniml.progress import duration, note
+from miniml.wording import clipped, quoted
 
 SERVING_GROUP = "serving.kserve.io"
 TRAINER_GROUP = "trainer.kubeflow.org"
 
-# Seconds between the tries of a call that the API server dropped or was too busy for. Every call made here
-# may be made twice: reads, server-side apply, reviews, and deletes of what may be gone.
-RETRY_AFTER = (0.2, 1.0, 3.0)
+RETRY_AFTER = (0.2, 1.0, 3.0, 6.0, *[10.0] * 11)
+"""Seconds between the tries of a call that the API server dropped, or could not answer just then: two minutes in all.
+It may be restarting, or a webhook's only pod is being moved to another node. Every call made here may be made twice:
+reads, server-side apply, reviews, and deletes of what may be gone."""
+BRIEFLY = RETRY_AFTER[:3]
+"""The same for a person who waits at a prompt, and for what has somebody else to try again."""
+WEBHOOK_AWAY = "failed calling webhook"
+"""What the API server says of a write that a webhook should have looked at and nobody answered for."""
 _BUSY = (429, 500, 502, 503, 504)
+# As an account without the right is told, after its name; whatever else is forbidden is so for everybody.
+_NOT_ALLOWED = re.compile(r'\bUser ".*cannot ')
 # Seconds.
 _CONNECT_TIMEOUT = 5.0
 _READ_TIMEOUT = 30.0
@@ -64,6 +74,7 @@ class Permission:
 
 DEPLOY_PERMISSIONS = (
     *(Permission(verb, SERVING_GROUP, "inferenceservices") for verb in ("get", "create", "patch", "delete")),
+    *(Permission(verb, "policy", "poddisruptionbudgets") for verb in ("create", "patch")),
     Permission("list", "", "pods"),
     Permission("get", "", "pods", "log"),
     Permission("list", "", "events"),
@@ -192,8 +203,9 @@ class Cluster:
     def log(self, namespace: str, pod: str, container: str, *, lines: int, previous: bool) -> str:
         """The last lines that a container printed; `previous` is the one before its last restart."""
         query = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         try:
-            return str(self._call("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query, text=True))
+            return str(self._call("GET", path, query, text=True, briefly=True))
         except ClusterError:
             return ""  # A container that never started has none, and a log is wanted only to explain something else.
 
@@ -210,7 +222,8 @@ class Cluster:
         """
         path, rest = f"/api/v1/namespaces/{namespace}/pods/{pod}/log", b""
         query = _log_query(container, since) | {"follow": "true"}
-        response = self.retried(lambda: self._ask("GET", path, query, None, "*/*", idle), "GET", path)
+        ask = partial(self._ask, "GET", path, query, None, "*/*", idle)
+        response = self.retried(ask, "GET", path, briefly=True)
         with closing(response):
             try:
                 for chunk in response.stream(1 << 16):
@@ -225,18 +238,18 @@ class Cluster:
         """What a container printed before its last restart, in the lines of `following_log`."""
         query = _log_query(container, since) | {"previous": "true"}
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        return str(self._call("GET", path, query, text=True)).splitlines()
+        return str(self._call("GET", path, query, text=True, briefly=True)).splitlines()
 
     def warnings(self, namespace: str, names: set[str]) -> list[str]:
         """What the cluster warned of these objects, the newest last."""
-        answer = self._call(
-            "GET", f"/api/v1/namespaces/{namespace}/events", {"fieldSelector": "type=Warning"}
-        )
-        events = [event for event in answer["items"] if event["involvedObject"].get("name") in names]
-        events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-        return [
-            f"{event['involvedObject']['name']}: {event['reason']}: {event['message']}" for event in events
-        ]
+        found = self.warning_events(namespace)
+        return [events.line(event) for event in found if event["involvedObject"].get("name") in names]
+
+    def warning_events(self, namespace: str) -> list[events.Event]:
+        """All that the cluster warned of in a namespace, the newest last."""
+        query = {"fieldSelector": "type=Warning"}
+        answer = self._call("GET", f"/api/v1/namespaces/{namespace}/events", query)
+        return sorted(answer["items"], key=events.time_of)
 
     def get(self, path: str) -> dict[str, Any] | None:
         """The object at an API path, or None where there is none."""
@@ -266,9 +279,9 @@ class Cluster:
 
     def ask_through_proxy(self, namespace: str, service: str, path: str, body: dict[str, Any]) -> Any:
         """Posts to a Service through the API server, for callers that stand outside the cluster's network."""
-        return self._call(
-            "POST", f"/api/v1/namespaces/{namespace}/services/http:{service}:80/proxy{path}", body=body
-        )
+        proxy = f"/api/v1/namespaces/{namespace}/services/http:{service}:80/proxy{path}"
+        # A 500 may be the service's own answer here, which waiting does not change.
+        return self._call("POST", proxy, body=body, briefly=True)
 
     def _call(
         self,
@@ -278,6 +291,7 @@ class Cluster:
         body: dict[str, Any] | None = None,
         *,
         text: bool = False,
+        briefly: bool = False,
     ) -> Any:
         accept = "*/*" if text else "application/json"
 
@@ -285,26 +299,30 @@ class Cluster:
             content = self._ask(method, path, query or {}, body, accept).data
             return content.decode("utf-8", errors="replace") if text else json.loads(content)
 
-        return self.retried(ask, method, path)
+        return self.retried(ask, method, path, briefly=briefly)
 
-    def retried(self, ask: Callable[[], Any], method: str, path: str) -> Any:
+    def retried(self, ask: Callable[[], Any], method: str, path: str, *, briefly: bool = False) -> Any:
         """What `ask` gives, asked again where the API server was too busy or the connection was lost.
+
+        Where that takes longer than a moment it says once what is waited for, and `briefly` waits no longer than that.
 
         Raises:
             NotFoundError, ConflictError, ForbiddenError, UnreachableError, ClusterError: the server's refusal.
         """
-        for wait in (*self._retry_after, None):
+        waits = self._retry_after[: len(BRIEFLY)] if briefly else self._retry_after
+        for tries, wait in enumerate((*waits, None)):
             try:
                 return ask()
             except ApiException as error:
-                if error.status not in _BUSY or wait is None:
-                    raise _explained(error, method, path, self.host) from error
+                trouble, may_pass = _explained(error, method, path, self.host), error.status in _BUSY
+                cause: Exception = error
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                if wait is None:
-                    raise UnreachableError(
-                        f"the Kubernetes API at {self.host} does not answer ({error}). Check that the cluster runs "
-                        f"and that this machine reaches it: kubectl cluster-info."
-                    ) from error
+                trouble, may_pass = _no_answer(error, self.host), True
+                cause = error
+            if wait is None or not may_pass:
+                raise trouble from cause
+            if tries == len(BRIEFLY):
+                note(f"waiting for up to {duration(sum(waits[tries:]))}, because {trouble}")
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
@@ -357,19 +375,30 @@ def _explained(error: ApiException, method: str, path: str, host: str) -> Cluste
         return ClusterError(
             f"the cluster at {host} does not accept these credentials ({said}). Log in again."
         )
-    if error.status == 403:
+    if error.status == 403 and _NOT_ALLOWED.search(said):
         return ForbiddenError(
             f"the cluster refuses {method} {path}: {said}. Grant the right to the account that it names; for a "
             f"run's steps, manifests/ does: kubectl apply -k manifests/overlays/<yours>."
         )
+    if (
+        error.status == 403
+    ):  # The right is there: a webhook, a policy, Pod Security or a quota says no, and why.
+        return ClusterError(f"the cluster refuses {method} {path}: {said}")
     kind = UnreachableError if error.status in _BUSY else ClusterError
     return kind(f"the cluster at {host} answers {error.status} to {method} {path}: {said}")
+
+
+def _no_answer(error: Exception, host: str) -> UnreachableError:
+    return UnreachableError(
+        f"the Kubernetes API at {host} does not answer ({error}). Check that the cluster runs and that this machine "
+        f"reaches it: kubectl cluster-info."
+    )
 
 
 def _message(error: ApiException) -> str:
     """The API server's own sentence, which it sends as a Status object."""
     body = error.body.decode("utf-8", errors="replace") if isinstance(error.body, bytes) else error.body
     try:
-        return str(json.loads(body)["message"])
+        return clipped(str(json.loads(body)["message"]), 2 * events.LONGEST)
     except (TypeError, ValueError, KeyError):
-        return str(body or error.reason)
+        return clipped(str(body or error.reason), events.LONGEST)

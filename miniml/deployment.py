@@ -14,7 +14,14 @@ from miniml.cluster import Cluster, ConflictError
 from miniml.errors import ClusterError, DeploymentError, GateError
 from miniml.evaluation_result import EvaluationResult
 from miniml.gate import require_approved
-from miniml.inference_service import MODEL_DIGEST, REVISION, RUN, inference_service, storage_uri
+from miniml.inference_service import (
+    MODEL_DIGEST,
+    REVISION,
+    RUN,
+    disruption_budget,
+    inference_service,
+    storage_uri,
+)
 from miniml.installation import FIELD_MANAGER
 from miniml.progress import note
 from miniml.rollout import Patience, SupersededError, wait_until_ready
@@ -122,7 +129,25 @@ def _make_live(
         raise  # Whoever changed it means it to be so.
     except (DeploymentError, ClusterError) as error:
         raise DeploymentError(f"{error}\n{_put_back(cluster, service, before, patience)}") from error
+    _protect(cluster, live)
     return live
+
+
+def _protect(cluster: Cluster, live: dict[str, Any]) -> None:
+    """Gives a service that serves its PodDisruptionBudget; one that is rolled back keeps the one that it has."""
+    budget = disruption_budget(live)
+    metadata = budget["metadata"]
+    try:
+        cluster.apply_at(
+            f"/apis/policy/v1/namespaces/{metadata['namespace']}/poddisruptionbudgets/{metadata['name']}",
+            budget,
+        )
+    except ClusterError as error:
+        # The model serves: to take it away for this would do more harm than a drain.
+        note(
+            f"PodDisruptionBudget {metadata['namespace']}/{metadata['name']} could not be applied, so draining nodes "
+            f"may take all pods of {live['metadata']['name']} at once: {error}"
+        )
 
 
 def _apply(cluster: Cluster, service: dict[str, Any]) -> dict[str, Any]:

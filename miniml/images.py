@@ -10,7 +10,8 @@ STAGES = ("transform", "train", "evaluate", "gate", "deploy")
 """Each has an image of its own; preflight and champion run in deploy's, trials in the gate's and pick in evaluate's,
 which hold what they need."""
 SERVING = "serving"
-
+TAG = "MINIML_IMAGE_TAG"
+"""The variable that names another tag than the version."""
 
 NO_REGISTRY = "localhost"
 """Where images come from that were built or loaded and are pulled from nowhere: a name without a host in front would
@@ -24,5 +25,9 @@ def image(stage: str) -> str:
     registry) and MINIML_IMAGE_TAG (default the version).
     """
     registry = os.environ.get("MINIML_REGISTRY") or NO_REGISTRY
-    tag = os.environ.get("MINIML_IMAGE_TAG", __version__)
-    return f"{registry}/miniml-{stage}:{tag}"
+    return f"{registry}/miniml-{stage}:{tag()}"
+
+
+def tag() -> str:
+    """The tag of all of them."""
+    return os.environ.get(TAG) or __version__

@@ -66,6 +66,43 @@ def inference_service(
     }
 
 
+def disruption_budget(service: dict[str, Any]) -> dict[str, Any]:
+    """The PodDisruptionBudget of a `service` that a cluster has, and with which it is deleted.
+
+    Draining nodes takes one of its pods at a time. Each service has its own: of a budget for several, the one whose
+    pods do not start would keep the others from being moved.
+    """
+    metadata = service["metadata"]
+    owner = {key: service[key] for key in ("apiVersion", "kind")} | {
+        key: metadata[key] for key in ("name", "uid")
+    }
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {
+            "name": f"{metadata['name']}-predictor",
+            "namespace": metadata["namespace"],
+            "labels": {
+                "app.kubernetes.io/name": metadata["name"],
+                "app.kubernetes.io/managed-by": "miniml",
+            },
+            "ownerReferences": [owner],
+        },
+        "spec": {
+            # Not minAvailable: 1 of a service with one pod would keep its node from ever being drained.
+            "maxUnavailable": 1,
+            # Nor must a pod that does not serve anyway.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {
+                "matchLabels": {
+                    "serving.kserve.io/inferenceservice": metadata["name"],
+                    "component": "predictor",
+                }
+            },
+        },
+    }
+
+
 def _revision(predictor: dict[str, Any], digest: str) -> str:
     content = json.dumps([predictor, __version__], sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()[:16]

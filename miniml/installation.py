@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+from miniml.images import tag
 from miniml.tracking import CREDENTIALS
 
 NAMESPACE = "kubeflow"
 """Where Kubeflow Pipelines runs its steps, and, unless said otherwise, where models are served."""
-RUNTIME = "miniml"
-"""The ClusterServingRuntime that runs our predictor."""
+RUNTIME = "miniml-" + re.sub("[^a-z0-9.-]", "-", tag().lower())
+"""The ClusterServingRuntime that runs our predictor, by the tag of its image: KServe rolls every service of a runtime
+that changes, all at once and untried. So a version brings its own, and touches only what is deployed with it."""
 PIPELINE_ACCOUNT = "miniml-pipeline"
 """The service account of a run's steps: KFP's rights, and what deploy needs."""
 PREDICTOR_ACCOUNT = "miniml-predictor"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from miniml.events import LONGEST
+from miniml.wording import clipped
+
 Pod = dict[str, Any]
 
 # ErrImagePull is not among them: the first try of a pull may fail, and the second one then says ImagePullBackOff.
@@ -29,6 +32,11 @@ def containers(pod: Pod) -> Iterator[dict[str, Any]]:
     yield from status.get("containerStatuses") or []
 
 
+def has_ended(pod: Pod) -> bool:
+    """Whether it serves nobody any more: one that was evicted stays in the list, with its reason, for a long time."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
 def never_starts(pod: Pod, *, nor_again: bool = False) -> str | None:
     """Why time will not start one of its containers, if so; with `nor_again` a crash counts as a reason."""
     for container in containers(pod):
@@ -37,7 +45,7 @@ def never_starts(pod: Pod, *, nor_again: bool = False) -> str | None:
         if reason in _NEVER_STARTS or (nor_again and reason == CRASHES):
             return (
                 f"container {container['name']!r} of pod {pod['metadata']['name']}: {reason} "
-                f"{waiting.get('message', '')}".rstrip()
+                f"{clipped(waiting.get('message', ''), LONGEST)}".rstrip()
             )
     return None
 
@@ -46,7 +54,7 @@ def unschedulable(pod: Pod) -> str | None:
     """Why it finds no node, if so."""
     for condition in conditions(pod):
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return str(condition.get("message", ""))
+            return clipped(str(condition.get("message", "")), LONGEST)
     return None
 
 

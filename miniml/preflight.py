@@ -18,6 +18,7 @@ from miniml.cluster import (
     Permission,
 )
 from miniml.errors import ClusterError
+from miniml.images import tag
 from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, RUNTIME, S3_SECRET
 from miniml.progress import note
 
@@ -160,7 +161,7 @@ def _runtime(cluster: Cluster) -> Finding:
         cluster,
         f"ClusterServingRuntime {RUNTIME}",
         f"/apis/{SERVING_GROUP}/v1alpha1/clusterservingruntimes/{RUNTIME}",
-        INSTALL,
+        f"{INSTALL}, in which miniml-serving has the tag {tag()}",
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from kfp.dsl.graph_component import GraphComponent
 
-from miniml.cluster import Cluster
+from miniml.cluster import BRIEFLY, Cluster
 from miniml.errors import ClusterError, InputError
 from miniml.installation import NAMESPACE
 from miniml.trial import ask_by_name
@@ -88,7 +88,7 @@ def _answers(options: argparse.Namespace) -> list[dict[str, Any]]:
         print(f"miniml: asking {here.name} at {here.url}", flush=True)
         return _ask(here.url, here.name, options.text)
     try:
-        cluster = Cluster.connect()
+        cluster = Cluster.connect(BRIEFLY)
     except ClusterError as error:
         raise ClusterError(
             f"{error} For a model on this machine, start `make serve`; for one elsewhere, name its --url."

@@ -19,7 +19,7 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from miniml.arguments import as_inputs
-from miniml.cluster import Cluster
+from miniml.cluster import BRIEFLY, Cluster
 from miniml.command_line import nearest
 from miniml.errors import InputError
 from miniml.installation import PIPELINE_ACCOUNT
@@ -155,4 +155,4 @@ class _ClusterRun(Run):
 
     def _ask(self, texts: list[str]) -> Answers:
         namespace, name = self.arguments["namespace"], self.arguments["service_name"]
-        return ask_by_name(Cluster.connect(), namespace, name, texts)
+        return ask_by_name(Cluster.connect(BRIEFLY), namespace, name, texts)

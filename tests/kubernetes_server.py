@@ -2,6 +2,9 @@
 
 It keeps InferenceServices, applies them server-side (generation, conflict), and at each look at one takes
 the next step of the fate that the test chose for its model. The predictor of what serves answers too.
+
+What the status says is as KServe 0.21 writes it in Standard mode, in pkg/apis/serving/v1beta1/
+inference_service_status.go (the functions are named below), and as it was seen on a real cluster (issue 18, section 3).
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +29,16 @@ _PODS = re.compile(r"/api/v1/namespaces/([\w-]+)/pods")
 _LOG = re.compile(r"/api/v1/namespaces/[\w-]+/pods/([\w-]+)/log")
 _EVENTS = re.compile(r"/api/v1/namespaces/([\w-]+)/events")
 _PROXY = re.compile(r"/api/v1/namespaces/[\w-]+/services/http:[\w-]+:80/proxy")
+_BUDGET = re.compile(r"/apis/policy/v1/namespaces/[\w-]+/poddisruptionbudgets/([\w-]+)")
+
+WEBHOOK_AWAY = (
+    'Internal error occurred: failed calling webhook "inferenceservice.kserve-webhook-server.defaulter": failed to '
+    'call webhook: Post "https://kserve-webhook-server-service.kserve.svc:443/mutate-inferenceservices?timeout=10s": '
+    "dial tcp 10.96.86.3:443: connect: connection refused"
+)
+"""What the API server answers, as a 500, while the one pod of KServe's controller is being replaced (issue 18)."""
+
+APPLIED_AT = "2026-11-27T12:00:00Z"
 
 Fate = Callable[["KubernetesServer", dict[str, Any]], Iterator[None]]
 Answer = Callable[[str], dict[str, float]]
@@ -43,6 +57,8 @@ class KubernetesServer(LocalServer):
     objects: dict[str, Any] = field(default_factory=dict)
     """What a GET of a path finds, beside InferenceServices."""
     services: dict[str, dict[str, Any]] = field(default_factory=dict)
+    budgets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """PodDisruptionBudgets."""
     pods: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     log: str = ""
@@ -56,6 +72,8 @@ class KubernetesServer(LocalServer):
     """So many of the next requests have their connection cut without an answer."""
     fails: list[int] = field(default_factory=list)
     """Statuses that the next requests get instead of an answer."""
+    admission: list[tuple[int, str]] = field(default_factory=list)
+    """Status and message that the next InferenceServices to be applied are turned away with."""
     requests: list[str] = field(default_factory=list)
     resolvable: bool = True
     """Whether the address in a service's status means anything where the asker stands."""
@@ -84,9 +102,13 @@ class KubernetesServer(LocalServer):
                 f'Apply failed with 1 conflict: conflict with "{self.managers[name]}": .spec.predictor.maxReplicas',
             )
         changed = before is None or before["spec"] != given["spec"]
-        generation = 1 if before is None else before["metadata"]["generation"] + changed
-        status = before["status"] if before else {}
-        service = {**given, "metadata": {**given["metadata"], "generation": generation}, "status": status}
+        metadata = {
+            **given["metadata"],
+            "uid": before["metadata"]["uid"] if before else str(uuid.uuid4()),
+            "generation": before["metadata"]["generation"] + changed if before else 1,
+            "managedFields": [{"manager": "miniml", "operation": "Apply", "time": APPLIED_AT}],
+        }
+        service = {**given, "metadata": metadata, "status": before["status"] if before else {}}
         self.services[name] = service
         fate = self.fates.get(service["spec"]["predictor"]["model"]["storageUri"], becomes_ready)
         self._steps[name] = fate(self, service)
@@ -99,20 +121,60 @@ class KubernetesServer(LocalServer):
         return self.services.get(name)
 
     def set_status(
-        self, service: dict[str, Any], *, ready: bool, observed: int | None = None, reason: str = ""
+        self, service: dict[str, Any], *, ready: bool, reason: str = "", message: str = ""
     ) -> None:
+        """Writes down how the Deployment is doing, and what `self.pods` tell of the model."""
         name = service["metadata"]["name"]
+        because = {} if ready else {"reason": reason, "message": message}
+        predictor = {"status": str(ready), **because}
         # As a real one, the server's own object, whatever the fate still holds in its hands.
         self.services[name]["status"] = {
-            "observedGeneration": service["metadata"]["generation"] if observed is None else observed,
+            # PropagateRawStatus: the Deployment's. That of one that was made anew is 1 (seen: 1 at generation 2).
+            "observedGeneration": 1,
             "url": f"http://{name}.models.example",
             "address": {
                 "url": self.url if self.resolvable else f"http://{name}-predictor.models.svc.invalid"
             },
+            # Ready stands for the others and takes over what the first of them says that is not true. Stopped is false
+            # of whatever is to run (controller.go, Reconcile).
             "conditions": [
-                {"type": "Ready", "status": "True" if ready else "False", "reason": reason, "message": reason}
+                {"type": "IngressReady", "status": "True"},
+                {"type": "PredictorReady", **predictor},
+                {"type": "Ready", **predictor},
+                {"type": "Stopped", "status": "False"},
             ],
+            "modelStatus": self._model_status(name, ready),
         }
+
+    def refuse_spec(self, service: dict[str, Any], reason: str, message: str) -> None:
+        """Says that the spec is wrong: the Deployment, and Ready with it, stay as they were.
+
+        components/predictor.go, reconcileModel, which returns before it comes to the Deployment.
+        """
+        status = self.services[service["metadata"]["name"]]["status"]
+        status["modelStatus"] = {
+            "transitionStatus": "InvalidSpec",
+            "lastFailureInfo": {"reason": reason, "message": message},
+        }
+
+    def _model_status(self, name: str, ready: bool) -> dict[str, Any]:
+        """PropagateModelStatus: the first pod of the list speaks for all; lastFailureInfo is set, and never cleared."""
+        before = self.services[name]["status"].get("modelStatus", {})
+        failure = before.get("lastFailureInfo")
+        told = {"lastFailureInfo": failure} if failure else {}
+        first = self.pods[0]["status"] if self.pods else {}
+        for states, counts in (("initContainerStatuses", True), ("containerStatuses", not ready)):
+            for container in first.get(states, []):
+                if counts and container["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff":
+                    failed = {"reason": "ModelLoadFailed", "message": "", "exitCode": 1}
+                    return {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": failed}
+        return {**told, "transitionStatus": "UpToDate" if ready else "InProgress"}
+
+    def collect_garbage(self, uid: str) -> None:
+        """Deletes what that object owned, as Kubernetes' garbage collector does."""
+        for name, budget in list(self.budgets.items()):
+            if any(owner["uid"] == uid for owner in budget["metadata"].get("ownerReferences", [])):
+                del self.budgets[name]
 
     def route(
         self, method: str, path: str, query: dict[str, str], body: dict[str, Any]
@@ -145,13 +207,44 @@ def waiting(reason: str, message: str = "", restarts: int = 0) -> list[dict[str,
     return [{"name": "kserve-container", "ready": False, "restartCount": restarts, "state": state}]
 
 
+def warning(kind: str, name: str, reason: str, message: str, at: str = "") -> dict[str, Any]:
+    """An event, as `kubectl get events` shows it; `at` is its last time, by default a minute after APPLIED_AT."""
+    return {
+        "involvedObject": {"kind": kind, "name": name},
+        "reason": reason,
+        "message": message,
+        "type": "Warning",
+        "lastTimestamp": at or "2026-11-27T12:01:00Z",
+    }
+
+
+def without_metrics(name: str) -> list[dict[str, Any]]:
+    """What the autoscaler says of a Deployment without ready pods: it has the Deployment's name (seen: issue 18)."""
+    none = "no metrics returned from resource metrics API"
+    return [
+        warning(
+            "HorizontalPodAutoscaler",
+            name,
+            "FailedGetResourceMetric",
+            f"failed to get cpu utilization: unable to get metrics for resource cpu: {none}",
+        ),
+        warning(
+            "HorizontalPodAutoscaler",
+            name,
+            "FailedComputeMetricsReplicas",
+            "invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: failed to "
+            f"get cpu utilization: unable to get metrics for resource cpu: {none}",
+        ),
+    ]
+
+
 def becomes_ready(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
     """A rolling update: the new pod starts, becomes ready, the old ones go."""
     old = list(server.pods)
     new = [pod(service, n) for n in range(service["spec"]["predictor"]["minReplicas"])]
     starting = [pod(service, n, ready=False) for n in range(len(new))]
     server.pods = old + starting
-    server.set_status(service, ready=bool(old), observed=service["metadata"]["generation"] - 1)
+    server.set_status(service, ready=bool(old))
     yield
     server.pods = old + new
     server.set_status(service, ready=True)
@@ -161,7 +254,7 @@ def becomes_ready(server: KubernetesServer, service: dict[str, Any]) -> Iterator
 
 
 def stays_as_it_is(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
-    """Ready stays true, for the old pods serve on; the controller says that it has looked."""
+    """Ready stays true and the model "Loaded", for the old pods serve on."""
     server.pods = [*server.pods, pod(service, ready=False)]
     while True:
         server.set_status(service, ready=True)
@@ -177,8 +270,9 @@ def fails_with(reason: str, message: str = "", *, init: bool = False, restarts: 
             containers[0]["name"] = "storage-initializer"
         stuck = pod(service, ready=False)
         stuck["status"]["initContainerStatuses" if init else "containerStatuses"] = containers
-        server.set_status(service, ready=bool(server.pods), reason="MinimumReplicasUnavailable")
+        serving = bool(server.pods)
         server.pods = [*server.pods, stuck]
+        server.set_status(service, ready=serving, reason="MinimumReplicasUnavailable")
         yield
 
     return fate
@@ -186,6 +280,15 @@ def fails_with(reason: str, message: str = "", *, init: bool = False, restarts: 
 
 def failure(code: int, message: str) -> dict[str, Any]:
     return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message}
+
+
+def _not_allowed(verb: str, resource: str, name: str) -> dict[str, Any]:
+    """The API server's refusal (staging/src/k8s.io/apiserver/.../responsewriters/errors.go, forbiddenMessage)."""
+    return failure(
+        403,
+        f'{resource} "{name}" is forbidden: User "system:serviceaccount:kubeflow:pipeline-runner" cannot {verb} '
+        f'resource "{resource}" in API group "" in the namespace "models"',
+    )
 
 
 def _handler(server: KubernetesServer) -> type[JsonHandler]:
@@ -218,6 +321,8 @@ def _handler(server: KubernetesServer) -> type[JsonHandler]:
                 return other
             if found := _SERVICE.fullmatch(path):
                 return self._service(method, found[2], body, query)
+            if found := _BUDGET.fullmatch(path):
+                return self._budget(method, found[1], body)
             if _PODS.fullmatch(path):
                 return 200, {"items": server.pods}
             if found := _LOG.fullmatch(path):
@@ -230,9 +335,7 @@ def _handler(server: KubernetesServer) -> type[JsonHandler]:
                     "status": {"allowed": f"{asked['verb']} {asked['resource']}" not in server.denied}
                 }
             if path in server.hidden:
-                return 403, failure(
-                    403, f"{path} is forbidden to system:serviceaccount:kubeflow:miniml-pipeline"
-                )
+                return 403, _not_allowed("get", path.rsplit("/", 2)[1], path.rsplit("/", 1)[1])
             if path in server.objects:
                 return 200, server.objects[path]
             return 404, failure(404, f"{path} not found")
@@ -242,20 +345,28 @@ def _handler(server: KubernetesServer) -> type[JsonHandler]:
         ) -> tuple[int, Any]:
             verb = {"GET": "get", "PATCH": "patch", "DELETE": "delete"}[method]
             if f"{verb} inferenceservices" in server.denied:
-                return 403, failure(
-                    403,
-                    f'inferenceservices.serving.kserve.io "{name}" is forbidden: User '
-                    f'"system:serviceaccount:kubeflow:pipeline-runner" cannot {verb} resource "inferenceservices"',
-                )
+                return 403, _not_allowed(verb, "inferenceservices", name)
             if method == "PATCH":
+                if server.admission:
+                    code, message = server.admission.pop(0)
+                    return code, failure(code, message)
                 assert self.headers["Content-Type"] == "application/apply-patch+yaml"
                 assert query["fieldManager"] == ["miniml"]
                 return server.apply(name, body, query["force"] == ["true"])
             if method == "DELETE":
-                return (
-                    (200, failure(200, "")) if server.services.pop(name, None) else (404, failure(404, name))
-                )
+                deleted = server.services.pop(name, None)
+                if deleted is None:
+                    return 404, failure(404, name)
+                server.collect_garbage(deleted["metadata"]["uid"])
+                return 200, failure(200, "")
             service = server.look(name)
             return (200, service) if service else (404, failure(404, f'inferenceservices "{name}" not found'))
+
+        def _budget(self, method: str, name: str, body: dict[str, Any]) -> tuple[int, Any]:
+            assert method == "PATCH"
+            if "patch poddisruptionbudgets" in server.denied:
+                return 403, _not_allowed("patch", "poddisruptionbudgets", name)
+            server.budgets[name] = body
+            return 201, body
 
     return Handler

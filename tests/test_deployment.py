@@ -8,25 +8,45 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
 from miniml import manifest
 from miniml.champion import Champion
 from miniml.classifier import Classifier
-from miniml.cluster import Cluster
+from miniml.cluster import BRIEFLY, RETRY_AFTER, Cluster
 from miniml.deployment import Deployed, deploy
 from miniml.errors import ClusterError, DeploymentError, GateError, ModelFolderError
 from miniml.evaluation import evaluate_model
 from miniml.evaluation_result import Comparison, EvaluationResult, Figure
-from miniml.inference_service import MODEL_DIGEST, RUN
+from miniml.inference_service import MODEL_DIGEST, RUN, inference_service
 from miniml.rollout import Patience, SupersededError
 from miniml.settings import DeploymentSettings, GateSettings
 from tests import kubernetes_server, patience, tiny
-from tests.kubernetes_server import KubernetesServer, fails_with, pod, stays_as_it_is
+from tests.kubernetes_server import (
+    WEBHOOK_AWAY,
+    KubernetesServer,
+    fails_with,
+    pod,
+    stays_as_it_is,
+    warning,
+    without_metrics,
+)
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
-PATIENCE = Patience(timeout=patience.SECONDS, between_looks=0.01, unschedulable=0.0, stale_status=0.0)
+PATIENCE = Patience(
+    timeout=patience.SECONDS,
+    between_looks=0.01,
+    unschedulable=0.0,
+    trouble=0.0,
+    stale_trouble=0.0,
+    webhook=0.0,
+)
+QUOTA = (
+    'pods "stars-predictor-6d4f9c7b5-%s" is forbidden: exceeded quota: compute, requested: requests.cpu=2, '
+    "used: requests.cpu=3, limited: requests.cpu=4"
+)
 OLD, NEW = "s3://bucket/old", "s3://bucket/new"
 
 
@@ -64,6 +84,7 @@ def make_live(model_dir: Path, result: EvaluationResult, cluster: Cluster, tmp_p
             "settings": SETTINGS,
             "result": result,
             "patience": PATIENCE,
+            "cluster": cluster,
             "run": "run-1",
             **changed,
         }
@@ -73,7 +94,6 @@ def make_live(model_dir: Path, result: EvaluationResult, cluster: Cluster, tmp_p
             signed_off=result.model_digest,
             gate=GateSettings(0.0),
             manifest_path=tmp_path / "inference_service",
-            cluster=cluster,
             **arguments,
         )
 
@@ -139,14 +159,16 @@ def test_a_crash_is_told_with_conditions_events_and_the_last_log_lines(
     server.fates[NEW] = fails_with("CrashLoopBackOff", restarts=2)
     server.log = "error: model folder /mnt/models: model.safetensors was changed"
     server.events = [
-        {"involvedObject": {"name": "stars-predictor"}, "reason": "Unhealthy", "message": "probe failed"},
-        {"involvedObject": {"name": "else"}, "reason": "Killing", "message": "another one's"},
+        warning("InferenceService", "stars", "InternalError", "fails to reconcile"),
+        warning("Pod", "else", "Killing", "another one's"),
     ]
     with pytest.raises(DeploymentError) as failed:
         make_live(NEW)
     message = str(failed.value)
     assert "Ready=False MinimumReplicasUnavailable" in message
-    assert "stars-predictor: Unhealthy: probe failed" in message
+    assert message.count("MinimumReplicasUnavailable") == 1
+    assert "Stopped" not in message
+    assert "stars: InternalError: fails to reconcile" in message
     assert "another one's" not in message
     assert "model.safetensors was changed" in message
     assert "previous=true" in message  # A container that has restarted tells little in its new log.
@@ -171,13 +193,190 @@ def test_a_pod_that_no_node_has_room_for_is_told(server: KubernetesServer, make_
         make_live(NEW)
 
 
-def test_pods_that_may_not_be_made_are_told(server: KubernetesServer, make_live: Any) -> None:
-    def over_quota(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
-        server.set_status(service, ready=False, reason="FailedCreate")
+def over_quota(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+    """The Deployment's ReplicaFailure, which KServe passes on (PropagateRawStatus); each try names another pod."""
+    server.set_status(service, ready=False, reason="FailedCreate", message=QUOTA % "aaaaa")
+    replicas = "stars-predictor-6d4f9c7b5"
+    server.events = [
+        *without_metrics("stars-predictor"),
+        *(
+            warning("ReplicaSet", replicas, "FailedCreate", f"Error creating: {QUOTA % name}")
+            for name in ("aaaaa", "bbbbb", "ccccc")
+        ),
+    ]
+    yield
+
+
+def test_a_quotas_refusal_is_told_once_and_the_autoscalers_warnings_are_not(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    server.fates[NEW] = over_quota
+    with pytest.raises(DeploymentError, match="FailedCreate") as failed:
+        make_live(NEW)
+    assert str(failed.value).count("exceeded quota: compute") == 1
+    assert "metrics" not in str(failed.value)
+
+
+def test_whatever_the_cluster_says_the_message_stays_short(server: KubernetesServer, make_live: Any) -> None:
+    def refused_at_length(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        message = f"{QUOTA % 'aaaaa'} {'and so on, ' * 1000}"
+        server.set_status(service, ready=False, reason="FailedCreate", message=message)
+        server.events = [
+            warning("ReplicaSet", "stars-predictor-6d4f9c7b5", "FailedCreate", f"Error creating: {message}"),
+            warning("InferenceService", "stars", "InternalError", message * 2, at="2026-11-27T12:02:00Z"),
+            {"involvedObject": {}},
+        ]
         yield
 
-    server.fates[NEW] = over_quota
-    with pytest.raises(DeploymentError, match="FailedCreate"):
+    server.fates[NEW] = refused_at_length
+    with pytest.raises(DeploymentError) as failed:
+        make_live(NEW)
+    assert str(failed.value).count("exceeded quota") == 1
+    assert len(str(failed.value)) < 1000
+
+
+def test_of_what_was_warned_of_the_pods_own_comes_first(server: KubernetesServer, make_live: Any) -> None:
+    def crashes(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        name = pod(service)["metadata"]["name"]
+        server.events = [
+            *without_metrics("stars-predictor"),
+            warning("InferenceService", "stars", "InternalError", "of this rollout"),
+            warning("InferenceService", "stars", "InternalError", "of last week", at="2026-11-20T12:00:00Z"),
+            warning("Pod", name, "BackOff", "restarting failed container", at="2026-11-27T12:00:30Z"),
+            *(warning("Pod", name, "Unhealthy", f"probe failed {n % 2}") for n in range(4)),
+        ]
+        yield from fails_with("CrashLoopBackOff", restarts=2)(server, service)
+
+    server.fates[NEW] = crashes
+    with pytest.raises(DeploymentError) as failed:
+        make_live(NEW)
+    told = [line for line in str(failed.value).splitlines() if line.startswith("  stars") and ": " in line]
+    told = [line.partition(": ")[2] for line in told]
+    assert told == [
+        "BackOff: restarting failed container",
+        "Unhealthy: probe failed 0",
+        "Unhealthy: probe failed 1",
+        "InternalError: of this rollout",
+    ]
+
+
+def test_the_autoscalers_warnings_are_told_where_there_are_no_others(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    server.fates[NEW] = fails_with("CrashLoopBackOff")
+    server.events = without_metrics("stars-predictor")
+    with pytest.raises(DeploymentError, match="stars-predictor: FailedGetResourceMetric: failed to get cpu"):
+        make_live(NEW)
+
+
+def no_such_runtime(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+    server.refuse_spec(service, "RuntimeNotRecognized", "Waiting for runtime to become available")
+    yield
+
+
+def test_a_spec_that_kserve_refuses_is_told_and_rolled_back(server: KubernetesServer, make_live: Any) -> None:
+    make_live(OLD)
+    server.fates[NEW] = no_such_runtime
+    with pytest.raises(DeploymentError, match="RuntimeNotRecognized: Waiting for runtime") as failed:
+        make_live(NEW)
+    assert "put back and serves" in str(failed.value)
+
+
+def test_what_kserve_said_of_an_earlier_revision_is_not_held_against_this_one(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    server.fates[OLD] = no_such_runtime
+    with pytest.raises(DeploymentError):
+        make_live(OLD)
+    server.services["stars"] = inference_service(
+        OLD, "d" * 64, SETTINGS
+    )  # Somebody makes it by hand, and mends it.
+    server.services["stars"]["metadata"] |= {"uid": "u", "generation": 12}
+    server.services["stars"]["status"] = {}
+    server.refuse_spec(server.services["stars"], "RuntimeNotRecognized", "Waiting for runtime")
+    for _ in kubernetes_server.becomes_ready(server, server.services["stars"]):
+        pass
+    assert "lastFailureInfo" in server.services["stars"]["status"]["modelStatus"]
+    assert make_live("s3://bucket/mended").applied
+    server.fates[NEW] = fails_with("CrashLoopBackOff")
+    with pytest.raises(DeploymentError, match="CrashLoopBackOff") as failed:
+        make_live(NEW)
+    assert "RuntimeNotRecognized" not in str(failed.value)
+
+
+def test_a_refusal_that_was_there_before_counts_only_after_kserve_has_had_time_to_look(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    def looks_late(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        for _ in range(3):
+            yield
+        yield from kubernetes_server.becomes_ready(server, service)
+
+    make_live(OLD)
+    server.refuse_spec(server.services["stars"], "RuntimeNotRecognized", "Waiting for runtime")
+    server.fates[NEW] = looks_late
+    assert make_live(NEW, patience=replace(PATIENCE, stale_trouble=patience.SECONDS)).applied
+    server.refuse_spec(server.services["stars"], "RuntimeNotRecognized", "Waiting for runtime")
+    server.fates[OLD] = looks_late
+    with pytest.raises(DeploymentError, match="RuntimeNotRecognized"):
+        make_live(OLD)
+
+
+def test_the_wait_says_what_pods_tell_whatever_generation_kserve_has_written_down(
+    server: KubernetesServer, make_live: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def two_by_two(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        old = list(server.pods)
+        yield
+        for ready in (1, 2):
+            server.pods = [*old, pod(service, 0), pod(service, 1, ready=ready == 2)]
+            server.set_status(service, ready=True)
+            yield
+        server.pods = server.pods[-2:]
+        yield
+
+    two = replace(SETTINGS, min_replicas=2, max_replicas=2)
+    make_live(OLD, settings=two)
+    server.fates[NEW] = two_by_two
+    capsys.readouterr()
+    assert make_live(NEW, settings=two).generation == 2
+    waited = [
+        line for line in capsys.readouterr().out.splitlines() if "new pods ready" in line and "~" not in line
+    ]
+    assert waited == [
+        "miniml: 0 of 2 new pods ready, none made yet, 2 of the revision before still there",
+        "miniml: 1 of 2 new pods ready, 2 of the revision before still there",
+        "miniml: 2 of 2 new pods ready, 2 of the revision before still there",
+    ]
+
+
+def test_a_pod_that_was_evicted_long_ago_is_not_waited_for(server: KubernetesServer, make_live: Any) -> None:
+    def beside_an_evicted_one(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        evicted = server.pods[-1]
+        evicted["status"] = {**evicted["status"], "phase": "Failed", "reason": "Evicted"}
+        evicted["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+        server.pods = [evicted, pod(service)]
+        server.set_status(service, ready=True)
+        yield
+
+    make_live(OLD)
+    server.fates[NEW] = beside_an_evicted_one
+    assert make_live(NEW).applied
+
+
+def test_a_webhook_that_is_away_while_pods_are_to_be_made_is_waited_for(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    def once_it_is_back(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
+        for _ in range(3):
+            server.set_status(service, ready=False, reason="FailedCreate", message=WEBHOOK_AWAY)
+            yield
+        yield from kubernetes_server.becomes_ready(server, service)
+
+    server.fates[NEW] = once_it_is_back
+    assert make_live(NEW, patience=replace(PATIENCE, webhook=patience.SECONDS)).applied
+    make_live(OLD)
+    with pytest.raises(DeploymentError, match=r"FailedCreate: .*failed calling webhook"):
         make_live(NEW)
 
 
@@ -186,6 +385,40 @@ def test_a_first_deployment_that_fails_leaves_nothing(server: KubernetesServer, 
     with pytest.raises(DeploymentError, match="the new one was deleted"):
         make_live(NEW)
     assert server.services == {}
+
+
+def test_each_service_that_serves_has_a_budget_of_its_own_that_goes_with_it(
+    server: KubernetesServer, make_live: Any, cluster: Cluster
+) -> None:
+    make_live(NEW)
+    make_live(NEW, settings=replace(SETTINGS, service_name="moons"))
+    assert server.budgets.keys() == {"stars-predictor", "moons-predictor"}
+    for name in ("stars", "moons"):
+        budget = server.budgets[f"{name}-predictor"]
+        kubernetes_validate.validate(budget, "1.33", strict=True)
+        assert budget["metadata"]["namespace"] == "models"
+        assert budget["spec"]["selector"]["matchLabels"]["serving.kserve.io/inferenceservice"] == name
+    cluster.delete_inference_service("models", "stars")
+    assert server.budgets.keys() == {"moons-predictor"}
+
+
+def test_a_deployment_that_fails_leaves_the_budget_that_was_there(
+    server: KubernetesServer, make_live: Any
+) -> None:
+    make_live(OLD)
+    theirs = server.budgets["stars-predictor"] = {"metadata": {"name": "stars-predictor"}, "spec": {}}
+    server.fates[NEW] = fails_with("CrashLoopBackOff")
+    with pytest.raises(DeploymentError):
+        make_live(NEW)
+    assert server.budgets == {"stars-predictor": theirs}
+
+
+def test_a_budget_that_may_not_be_made_is_told_and_takes_no_model_away(
+    server: KubernetesServer, make_live: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.denied = {"patch poddisruptionbudgets"}
+    assert make_live(NEW).applied
+    assert "stars-predictor could not be applied, so draining nodes may" in capsys.readouterr().out
 
 
 def test_a_service_that_answers_otherwise_than_in_evaluation_is_rolled_back(
@@ -212,7 +445,7 @@ def test_a_service_that_miniml_did_not_make_is_put_back_as_well(
     theirs: dict[str, Any] = {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {"name": "stars", "namespace": "models", "generation": 7},
+        "metadata": {"name": "stars", "namespace": "models", "generation": 7, "uid": "theirs"},
         "spec": {"predictor": {"minReplicas": 1, "model": {"storageUri": OLD}}},
         "status": {},
     }
@@ -238,6 +471,60 @@ def test_a_403_names_the_account_and_the_remedy(server: KubernetesServer, make_l
     server.denied = {"patch inferenceservices"}
     with pytest.raises(ClusterError, match=r"pipeline-runner.*manifests/"):
         make_live(NEW)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            403,
+            'admission webhook "inferenceservice.kserve-webhook-server.validator" denied the request: '
+            "minReplicas cannot be greater than maxReplicas",
+        ),
+        (
+            422,
+            'inferenceservices.serving.kserve.io "stars" is forbidden: ValidatingAdmissionPolicy '
+            "'miniml' with binding 'miniml' denied request: no runtime but ours",
+        ),
+        (
+            403,
+            'inferenceservices.serving.kserve.io "stars" is forbidden: exceeded quota: count, requested: 1',
+        ),
+    ],
+)
+def test_a_refusal_at_admission_is_passed_on_and_blames_no_right(
+    server: KubernetesServer, make_live: Any, code: int, said: str
+) -> None:
+    server.admission = [(code, said)]
+    with pytest.raises(ClusterError) as refused:
+        make_live(NEW)
+    assert said in str(refused.value)
+    assert "Grant" not in str(refused.value)
+
+
+def test_a_webhook_that_is_away_when_the_service_is_applied_is_waited_for_and_that_is_said_once(
+    server: KubernetesServer, make_live: Any, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.admission = [(500, WEBHOOK_AWAY)] * 7
+    assert make_live(NEW, cluster=Cluster.connect(retry_after=(0.01,) * 8)).applied
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if "waiting for up to" in line]
+    assert "failed calling webhook" in told
+
+
+def test_a_log_that_is_not_to_be_had_is_given_up_soon(
+    server: KubernetesServer, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.fails = [500] * 9
+    patient = Cluster.connect(retry_after=(0.01,) * 8)
+    assert patient.log("models", "stars-predictor-6d4f9c7b5-aaaaa", "main", lines=5, previous=False) == ""
+    assert len(server.requests) == 1 + len(BRIEFLY)
+    assert "waiting" not in capsys.readouterr().out
+
+
+def test_deploying_outlasts_a_webhook_that_moves_to_another_node_and_a_question_does_not() -> None:
+    seen = 32  # Seconds that KServe's webhooks were away when their one pod was drained: issue 18.
+    assert 3 * seen < sum(RETRY_AFTER) <= 180
+    assert sum(BRIEFLY) < 5
 
 
 def test_someone_elses_change_during_the_wait_is_left_alone(server: KubernetesServer, make_live: Any) -> None:

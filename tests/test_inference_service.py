@@ -10,6 +10,7 @@ import yaml
 
 from miniml.errors import InputError
 from miniml.inference_service import REVISION, RUN, inference_service, storage_uri
+from miniml.installation import RUNTIME
 from miniml.settings import DeploymentSettings
 from tests import crds
 
@@ -27,7 +28,7 @@ def test_it_says_what_to_serve_and_how() -> None:
     assert (predictor["minReplicas"], predictor["maxReplicas"]) == (2, 5)
     model = predictor["model"]
     assert (model["runtime"], model["storageUri"], model["protocolVersion"]) == (
-        "miniml",
+        RUNTIME,
         "s3://bucket/model",
         "v2",
     )

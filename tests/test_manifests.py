@@ -23,7 +23,7 @@ import yaml
 from miniml import __version__
 from miniml.cluster import DEPLOY_PERMISSIONS, TRAIN_PERMISSIONS
 from miniml.images import SERVING, image
-from miniml.inference_service import GRPC_PORT, PORT, inference_service
+from miniml.inference_service import GRPC_PORT, PORT, disruption_budget, inference_service
 from miniml.installation import (
     NAMESPACE,
     PIPELINE_ACCOUNT,
@@ -82,6 +82,20 @@ def overlays(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return built
 
 
+@pytest.fixture(scope="session")
+def retagged(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """The production overlay of somebody who builds images of their own, in a registry with a port."""
+    copy = tmp_path_factory.mktemp("retagged") / "manifests"
+    shutil.copytree(MANIFESTS, copy)
+    for example in copy.rglob("*.example"):
+        shutil.copy(example, example.with_suffix(""))
+    overlay = copy / "overlays" / "production"
+    kustomization = yaml.safe_load((overlay / "kustomization.yaml").read_text())
+    kustomization["images"][0] |= {"newName": "registry:5000/ml/miniml-serving", "newTag": "0.1.0-2"}
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return list(yaml.safe_load_all(subprocess.check_output([kubectl, "kustomize", overlay], text=True)))
+
+
 def one(objects: Objects, kind: str, name: str) -> dict[str, Any]:
     """The only object of that kind and name."""
     (found,) = (thing for thing in objects if thing["kind"] == kind and thing["metadata"]["name"] == name)
@@ -103,9 +117,9 @@ def test_the_api_server_would_take_every_object_of_kubernetes_own(
 
 
 def test_validation_would_notice_a_misspelt_field(overlays: dict[str, Objects]) -> None:
-    broken = json.loads(json.dumps(one(overlays["kind"], "PodDisruptionBudget", "miniml-predictor")))
-    broken["spec"]["maxUnavailble"] = broken["spec"].pop("maxUnavailable")
-    with pytest.raises(kubernetes_validate.ValidationError, match="maxUnavailble"):
+    broken = json.loads(json.dumps(one(overlays["kind"], "NetworkPolicy", "miniml-predictor")))
+    broken["spec"]["egres"] = broken["spec"].pop("egress")
+    with pytest.raises(kubernetes_validate.ValidationError, match="egres"):
         kubernetes_validate.validate(broken, KUBERNETES, strict=True)
 
 
@@ -127,6 +141,67 @@ def test_the_overlays_name_the_serving_image_of_this_version(overlays: dict[str,
     }
     assert found["kind"] == image(SERVING)
     assert found["production"].endswith(f"/miniml-serving:{__version__}")
+
+
+def test_the_runtime_is_named_by_the_tag_of_its_image(
+    overlays: dict[str, Objects], retagged: Objects, kubectl: str
+) -> None:
+    """Of one name, a new version would replace the pods of every service at once."""
+    for objects in (overlays["kind"], overlays["production"], retagged):
+        (runtime,) = of(objects, "ClusterServingRuntime")
+        (container,) = runtime["spec"]["containers"]
+        assert runtime["metadata"]["name"] == f"miniml-{container['image'].rpartition(':')[2]}"
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(kubectl).parent}:{os.environ['PATH']}",
+        "PYTHON": sys.executable,
+        "MINIML_IMAGE_TAG": "Mine_2",
+    }
+    done = subprocess.run(
+        [MANIFESTS / "install.sh", "render"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (runtime,) = of(list(yaml.safe_load_all(done.stdout)), "ClusterServingRuntime")
+    assert runtime["metadata"]["name"] == "miniml-mine-2"  # As Kubernetes names things.
+    assert runtime["spec"]["containers"][0]["image"] == "localhost/miniml-serving:Mine_2"
+
+
+def test_a_stage_of_another_tag_deploys_to_the_runtime_of_that_tag() -> None:
+    script = (
+        "from components.deploy import deploy; from miniml.installation import RUNTIME; "
+        "container = deploy.component_spec.implementation.container; print(RUNTIME, container.image, container.env)"
+    )
+    for tag, told in (
+        ("mine-2", "miniml-mine-2 localhost/miniml-deploy:mine-2 {'MINIML_IMAGE_TAG': 'mine-2'}"),
+        ("", f"{RUNTIME} {image('deploy')} None"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env={**os.environ, "MINIML_IMAGE_TAG": tag},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.strip() == told, done.stderr
+
+
+KUBECTL_WITH_RUNTIMES = """#!/bin/sh
+case "$2" in
+  inferenceservices) printf '%s\\n' miniml-0.1.0 kserve-tritonserver '' ;;
+  clusterservingruntimes) printf '%s\\n' kserve-tritonserver miniml miniml-0.1.0 miniml-0.2.0 miniml-0.3.0 minimlx ;;
+esac
+"""
+
+
+def test_runtimes_that_nobody_uses_are_listed_and_the_newest_never_is(tmp_path: Path) -> None:
+    (tmp_path / "kubectl").write_text(KUBECTL_WITH_RUNTIMES)
+    (tmp_path / "kubectl").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([MANIFESTS / "unused-runtimes.sh"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [
+        f"clusterservingruntime.serving.kserve.io/{name}" for name in ("miniml", "miniml-0.2.0")
+    ]
 
 
 def _runtime_container(overlays: dict[str, Objects]) -> dict[str, Any]:
@@ -199,11 +274,14 @@ def test_selectors_meet_the_pods_that_kserve_makes(overlays: dict[str, Objects])
         "serving.kserve.io/inferenceservice": "stars",
     }
     objects = overlays["monitored"]
-    budget = one(objects, "PodDisruptionBudget", "miniml-predictor")["spec"]["selector"]
+    live = _inference_service()
+    live["metadata"]["uid"] = "u"
+    budget = disruption_budget(live)["spec"]["selector"]
     policy = one(objects, "NetworkPolicy", "miniml-predictor")["spec"]["podSelector"]
     monitor = one(objects, "PodMonitor", "miniml-predictor")["spec"]["selector"]
     (source,) = one(objects, "NetworkPolicy", "miniml-store")["spec"]["ingress"][0]["from"]
-    for selector in (budget, policy, monitor, source["podSelector"]):
+    assert budget["matchLabels"].items() <= labels.items()
+    for selector in (policy, monitor, source["podSelector"]):
         assert selector["matchLabels"].items() <= labels.items()
         assert {"app.kubernetes.io/managed-by", "component"} <= selector["matchLabels"].keys()
 
@@ -273,6 +351,7 @@ def test_no_right_is_wider_than_it_must_be(overlays: dict[str, Objects], name: s
         ("get", "", "secrets", KFP_SECRET),
         ("create", "argoproj.io", "workflowtaskresults", ""),
         ("get", "serving.kserve.io", "clusterservingruntimes", RUNTIME),
+        ("get", "serving.kserve.io", "clusterservingruntimes", "miniml-0.0.9"),
         ("get", "", "namespaces", NAMESPACE),
     ],
 )

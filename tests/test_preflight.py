@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from miniml import __version__
 from miniml.cluster import Cluster
 from miniml.errors import ClusterError
 from miniml.installation import PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET
@@ -62,7 +63,11 @@ def test_a_complete_cluster_passes(cluster: Cluster) -> None:
     ("path", "named", "remedy"),
     [
         (DISCOVERY, "InferenceService: the cluster does not know it", "Install KServe"),
-        (RUNTIME_PATH, f"ClusterServingRuntime {RUNTIME}: missing", "kubectl apply -k"),
+        (
+            RUNTIME_PATH,
+            f"ClusterServingRuntime {RUNTIME}: missing",
+            f"miniml-serving has the tag {__version__}",
+        ),
         (NAMESPACE, "namespace models: missing", "kubectl create namespace models"),
         (ACCOUNT, f"service account models/{PREDICTOR_ACCOUNT}: missing", "kubectl apply -k"),
         (SECRET, f"S3 secret models/{S3_SECRET}: missing", "manifests/s3-secret.sh models"),
