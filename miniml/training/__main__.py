@@ -17,6 +17,7 @@ from pathlib import Path
 
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
+from miniml.exit_status import status_of
 from miniml.options import add_options, settings_of
 from miniml.pins import Pins
 from miniml.settings import TrainingSettings
@@ -27,7 +28,7 @@ from miniml.wording import plain
 
 
 def main(words: list[str] | None = None) -> None:
-    """Trains as the command line says; an error ends it with its message, said by one process, and status 1."""
+    """Trains as the command line says; an error ends it with its message, said by one process, and `status_of` it."""
     options = _parser().parse_args(words)
     processes = Processes.started()
     with _only_one_speaks(processes):
@@ -79,7 +80,7 @@ def _only_one_speaks(processes: Processes) -> Iterator[None]:
                 explained = isinstance(error, MinimlError)
                 told = f"error: {error}" if explained else traceback.format_exc()
                 print(plain(told), file=sys.stderr, flush=True)
-            sys.exit(1)
+            sys.exit(status_of(error))
 
 
 if __name__ == "__main__":
