@@ -106,7 +106,7 @@ def train(
     from miniml.pins import Pins
     from miniml.search.plan import pins_of
     from miniml.settings import NodeSettings, TrainingSettings
-    from miniml.training.trial import fine_tune_trial, write_trial_report
+    from miniml.training_report import write_trial_report
 
     settings = TrainingSettings(
         model_id=model_id,
@@ -163,6 +163,8 @@ def train(
         )
         digest, figures = signed.digest, signed.metrics
     else:
+        from miniml.training.trial import fine_tune_trial
+
         result = fine_tune_trial(
             Path(dataset.path), Path(model.path), settings, trial, model_uri=model.uri, pins=Pins.read(pins)
         )
