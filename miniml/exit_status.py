@@ -10,6 +10,8 @@ from enum import IntEnum
 
 from miniml.errors import StoppedError, TemporaryError
 
+TERMINATION_LOG = "MINIML_TERMINATION_LOG"
+"""The variable that names the file to which a node of several writes the text of its error."""
 _OF_TORCH = "OutOfMemoryError"
 """The name of torch's error. Nobody has to import torch to look for it."""
 _OF_TORCH_ON_THE_CPU = "DefaultCPUAllocator: can't allocate memory"
@@ -24,6 +26,9 @@ class ExitStatus(IntEnum):
     """It would fail in the same way again: an argument, a file, the code."""
     MISUSED = 2
     """The command line was written wrongly, as argparse has it."""
+    UNFORESEEN = 70
+    """One of several processes failed with an error that is none of ours: mostly, another one is gone. (`sysexits.h`:
+    EX_SOFTWARE)"""
     OUT_OF_MEMORY = 71
     """The memory of the device, or main memory, was not given. Of a process that the kernel killed for want of memory
     only SIGKILL is seen. (`sysexits.h`: EX_OSERR)"""

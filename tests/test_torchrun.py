@@ -28,6 +28,7 @@ from miniml import manifest, store, training
 from miniml.classifier import made_up, padded
 from miniml.data import preparation
 from miniml.errors import InputError
+from miniml.exit_status import TERMINATION_LOG, ExitStatus
 from miniml.options import words_of
 from miniml.rows_apart import logits_of_rows
 from miniml.seals import SEAL_NAME
@@ -186,14 +187,17 @@ def test_one_of_the_processes_speaks_and_writes(
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
-def test_an_error_of_all_is_said_once_and_ends_all(
-    dataset_dir: Path, settings: TrainingSettings, tmp_path: Path
+def test_an_error_of_all_is_said_once_and_ends_all_with_its_status(
+    dataset_dir: Path, settings: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    diverging = replace(settings, learning_rate=1e30)
-    done = torchrun(str(dataset_dir), str(tmp_path / "model"), *words_of(diverging))
-    assert done.returncode != 0
+    diverging = words_of(replace(settings, learning_rate=1e30))
+    monkeypatch.setenv(TERMINATION_LOG, str(tmp_path / "termination-log"))
+    node = [sys.executable, "-m", "miniml.node", "2", str(dataset_dir), str(tmp_path / "model"), *diverging]
+    done = subprocess.run(node, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == ExitStatus.FAILED
     assert re.findall(r"^error: [\w ]+", done.stderr, re.MULTILINE) == ["error: the training diverged"]
-    assert list(tmp_path.iterdir()) == []
+    assert (tmp_path / "termination-log").read_text().startswith("the training diverged: ")
+    assert not (tmp_path / "model").exists()
 
 
 def test_killed_processes_go_on_from_the_checkpoint_to_the_same_end(
