@@ -48,7 +48,7 @@ def train(
     from miniml.pins import Pins
     from miniml.search.plan import options_of, pins_of
     from miniml.settings import NodeSettings, TrainingSettings
-    from miniml.training.trial import fine_tune_trial, write_trial_report
+    from miniml.training_report import write_trial_report
 
     settings, nodes = settings_given(
         given | {"options": options or options_of(trial)}, TrainingSettings, NodeSettings
@@ -65,6 +65,8 @@ def train(
             dataset.uri, Path(model.path), model.uri, alone, nodes, step, pins=pins
         )
     else:
+        from miniml.training.trial import fine_tune_trial
+
         result = fine_tune_trial(
             Path(dataset.path), Path(model.path), settings, trial, model_uri=model.uri, pins=Pins.read(pins)
         )

@@ -177,6 +177,14 @@ class Cluster:
         """Deletes it; that there is none is as good."""
         self.delete(_service_path(namespace, name))
 
+    def try_to_create(self, path: str, thing: dict[str, Any]) -> None:
+        """Asks whether the object could be created below an API path, by rights, schema and webhooks; none is.
+
+        Raises:
+            ClusterError: it is refused, with what was said.
+        """
+        self._call("POST", path, {"dryRun": "All"}, thing)
+
     def delete(self, path: str) -> None:
         """Deletes the object at an API path; that there is none is as good."""
         try:

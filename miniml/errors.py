@@ -31,12 +31,24 @@ class TrainingError(InputError):
     """
 
 
+class TemporaryError(MinimlError):
+    """The network failed, or a server did that may be restarting: the same may go well in a while."""
+
+
 class HubError(MinimlError):
     """The hub did not give what was asked of it: absent, forbidden, failing or out of reach."""
 
 
+class HubUnavailableError(HubError, TemporaryError):
+    """The hub failed or is out of reach."""
+
+
 class StoreError(MinimlError):
     """The S3 store did not give or take what was asked of it: absent, forbidden, corrupted or out of reach."""
+
+
+class StoreUnavailableError(StoreError, TemporaryError):
+    """The S3 store failed or is out of reach, for longer than it was waited for."""
 
 
 class ModelFolderError(MinimlError):

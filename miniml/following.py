@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -10,16 +11,24 @@ from typing import Any
 
 from miniml.cluster import Cluster, UnreachableError
 from miniml.errors import ClusterError, TrainJobError
+from miniml.exit_status import ExitStatus
 from miniml.pods import Pod, conditions, containers, is_true, listed, never_starts, tried, unschedulable
 from miniml.progress import PASSING, duration, note
 from miniml.trainer_sdk import NODE, job_path
 
-ERROR = "error: "
-"""Begins the line with which `python -m miniml.training` ends for a reason that trying again would not change."""
-
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _LAST_LINES = 15
 _EVENTS = 5
+_DEADLINE = "DeadlineExceeded"
+"""Begins Trainer's reason for the failure of a job that took longer than its activeDeadlineSeconds."""
+_KILLED = 128 + signal.SIGKILL
+_WORDS = {
+    ExitStatus.STOPPED: "was stopped by SIGTERM",
+    ExitStatus.UNAVAILABLE: "lost the store or the hub",
+    ExitStatus.UNFORESEEN: "failed, perhaps because another one was gone",
+    _KILLED: "was killed",
+}
+"""Of the ends after which a node is started again."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +42,23 @@ class Patience:
     """Trainer makes them within seconds, unless something forbids it."""
     unreachable: float = 600.0
     """A control plane that is being upgraded may be away for minutes, while the training goes on."""
+    not_ready: float = 120.0
+    """For Trainer's webhook, which refuses every TrainJob for some 90 s after it has been started."""
 
 
 def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience: Patience) -> None:
     """Returns when the job is complete.
 
     A pod that fails is started again by the cluster, as Trainer's runtimes and Kubernetes' Jobs have it; what
-    would fail again is not waited for.
+    would fail again, by its exit status, is not waited for.
 
     Raises:
+        InterruptedJobError: the cluster gave it up, after nodes had been taken away.
         TrainJobError: it failed, was deleted, or cannot start; the message holds conditions, events and logs.
         ClusterError: the API server went away for good.
     """
     start = answered = time.monotonic()
-    log, told = NodeLog(cluster, namespace, patience.idle), ""
+    log, news = NodeLog(cluster, namespace, patience.idle), _News(f"{namespace}/{name}", num_nodes)
     while True:
         try:
             job, pods = cluster.get(job_path(namespace, name)), _nodes(cluster, namespace, name)
@@ -63,21 +75,66 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience
         if is_true(job, "Complete"):
             log.bring(first)
             return
-        ended = _ended(pods)
-        reason = _failure(job, pods, log, answered - start, patience)
-        if reason or ended:
+        if final := _final_error(pods):
             log.bring(first)
-            if said := log.error or _error_elsewhere(cluster, ended):
-                raise TrainJobError(f"the training on {num_nodes} nodes ended: {said}")
-        if reason:
-            raise TrainJobError(_diagnosis(cluster, job, pods, log, reason))
-        state = _state(job, pods, num_nodes)
-        if state != told:
-            told = state
-            note(f"TrainJob {namespace}/{name}: {state}")
+            raise TrainJobError(f"the training on {num_nodes} nodes ended: {final}")
+        if reason := _failure(job, pods, log, answered - start, patience):
+            log.bring(first)
+            given_up = news.taken_away and is_true(job, "Failed") and _DEADLINE not in reason
+            failure = InterruptedJobError if given_up else TrainJobError
+            raise failure(_diagnosis(cluster, job, pods, log, reason))
+        news.tell(job, pods)
+        if awaited := news.awaited:
+            print(
+                f"{PASSING}waiting for {awaited} of {num_nodes} nodes · {duration(answered - start)}",
+                flush=True,
+            )
         if not log.bring(first):
-            print(f"{PASSING}waiting for {num_nodes} nodes · {duration(answered - start)}", flush=True)
             time.sleep(patience.between_looks)
+
+
+class InterruptedJobError(TrainJobError):
+    """A TrainJob whose nodes were taken away oftener than a Job starts them again (its backoffLimit)."""
+
+
+class _News:
+    """Says how the nodes are, each change once."""
+
+    def __init__(self, job: str, num_nodes: int) -> None:
+        self.awaited = num_nodes
+        """How many of them neither run nor are done."""
+        self.taken_away = False
+        """Whether one of them was ever stopped by SIGTERM."""
+        self._job, self._num_nodes = job, num_nodes
+        self._told = ""
+        self._pods: dict[int, str] = {}
+
+    def tell(self, job: dict[str, Any], pods: list[Pod]) -> None:
+        for pod in pods:
+            rank, name = _rank(pod), pod["metadata"]["name"]
+            if (before := self._pods.get(rank, name)) != name:
+                note(f"node {rank} was replaced: pod {name} in place of {before}")
+            self._pods[rank] = name
+            self.taken_away |= any(end["exitCode"] == ExitStatus.STOPPED for end in _ends(pod))
+        state = self._state(job, pods)
+        if state != self._told:
+            self._told = state
+            note(f"TrainJob {self._job}: {state}")
+
+    def _state(self, job: dict[str, Any], pods: list[Pod]) -> str:
+        running = sum("running" in _state_of(pod) for pod in pods)
+        done = sum(_state_of(pod).get("terminated", {}).get("exitCode") == 0 for pod in pods)
+        self.awaited = self._num_nodes - running - done
+        if done == self._num_nodes:
+            return f"all {done} nodes are done"
+        parts = [f"{running} of {self._num_nodes} nodes run", *([f"{done} done"] if done else [])]
+        if is_true(job, "Suspended"):
+            parts.append("it waits in a queue (suspended)")
+        for pod in pods:
+            if reason := unschedulable(pod):
+                parts.append(f"pod {pod['metadata']['name']} finds no node: {reason}")
+            parts += _restarts(pod)
+        return ", ".join(parts)
 
 
 class NodeLog:
@@ -85,8 +142,6 @@ class NodeLog:
 
     def __init__(self, cluster: Cluster, namespace: str, idle: float) -> None:
         self.last: deque[str] = deque(maxlen=_LAST_LINES)
-        self.error = ""
-        """The last line that names an error, without "error: "."""
         self._cluster, self._namespace, self._idle = cluster, namespace, idle
         self._pod, self._restarts, self._told = "", 0, ""
         # A log can be asked for from a second on: what was printed in that second already is left out then.
@@ -94,8 +149,8 @@ class NodeLog:
 
     def bring(self, first: list[Pod]) -> bool:
         """Prints what is new of the first node's pod, as long as its container prints; False if it was nothing."""
-        status = next((entry for pod in first for entry in containers(pod) if entry["name"] == NODE), None)
-        if status is None or ("waiting" in status.get("state", {}) and not status.get("restartCount")):
+        status = _container(first[0]) if first else {}
+        if not status or ("waiting" in status.get("state", {}) and not status.get("restartCount")):
             return False
         if (name := first[0]["metadata"]["name"]) != self._pod:
             self._pod, self._restarts, self._second, self._in_second = name, 0, "", set()
@@ -126,8 +181,6 @@ class NodeLog:
                 return False
             self._in_second.add(stamped)
         print(line, flush=True)
-        if line.startswith(ERROR):
-            self.error = line.removeprefix(ERROR)
         if not line.startswith(PASSING):
             self.last.append(line)
         return True
@@ -146,22 +199,43 @@ def _rank(pod: Pod) -> int:
     return int(pod["metadata"]["labels"][_INDEX])
 
 
-def _state(job: dict[str, Any], pods: list[Pod], num_nodes: int) -> str:
-    running = sum(any("running" in entry.get("state", {}) for entry in containers(pod)) for pod in pods)
-    parts = [f"{running} of {num_nodes} nodes run"]
-    if is_true(job, "Suspended"):
-        parts.append("it waits in a queue (suspended)")
+def _container(pod: Pod) -> dict[str, Any]:
+    """The one that trains, as the pod's status has it; nothing where it has none yet."""
+    return next((entry for entry in containers(pod) if entry["name"] == NODE), {})
+
+
+def _state_of(pod: Pod) -> dict[str, Any]:
+    state: dict[str, Any] = _container(pod).get("state", {})
+    return state
+
+
+def _ends(pod: Pod) -> list[dict[str, Any]]:
+    """How its container ended, now and the last time."""
+    states = (_state_of(pod), _container(pod).get("lastState", {}))
+    return [state["terminated"] for state in states if "terminated" in state]
+
+
+def _restarts(pod: Pod) -> list[str]:
+    """How it ended the last time, if it was started again since."""
+    name, ended = pod["metadata"]["name"], _container(pod).get("lastState", {}).get("terminated")
+    if not ended:
+        return []
+    how = _WORDS.get(ended["exitCode"], f"ended with status {ended['exitCode']}")
+    return [f"pod {name} {how} and is started again ({_container(pod)['restartCount']} times so far)"]
+
+
+def _final_error(pods: list[Pod]) -> str | None:
+    """What a node ended with that it would end with again, if one did."""
     for pod in pods:
         name = pod["metadata"]["name"]
-        if reason := unschedulable(pod):
-            parts.append(f"pod {name} finds no node: {reason}")
-        for entry in containers(pod):
-            if ended := entry.get("lastState", {}).get("terminated"):
-                parts.append(
-                    f"pod {name} ended with status {ended['exitCode']} and is started again "
-                    f"({entry['restartCount']} times so far)"
-                )
-    return ", ".join(parts)
+        for end in _ends(pod):
+            said = (end.get("message") or "").strip()
+            if end.get("reason") == "OOMKilled" or end["exitCode"] == ExitStatus.OUT_OF_MEMORY:
+                how = f"pod {name} took more memory than it may ({said or end.get('reason', '')})"
+                return f"{how}. Give it more (node_resources memory=...), or lower batch_size or max_length."
+            if end["exitCode"] in (ExitStatus.FAILED, ExitStatus.MISUSED) and said:
+                return said if _rank(pod) == 0 else f"{said} (on {name})"
+    return None
 
 
 def _failure(
@@ -174,42 +248,17 @@ def _failure(
     for pod in pods:
         if reason := never_starts(pod):
             return reason
-        for entry in containers(pod):
-            if any(state.get("reason") == "OOMKilled" for state in _ends(entry)):
-                return (
-                    f"pod {pod['metadata']['name']} took more memory than it may (OOMKilled). Give it more "
-                    f"(node_resources memory=...), or lower batch_size or max_length."
-                )
+        for end in _ends(pod):
+            if end["exitCode"] in (ExitStatus.FAILED, ExitStatus.MISUSED):
+                return f"pod {pod['metadata']['name']} ended with status {end['exitCode']}, and would again"
     if not pods and not log.last and waited > patience.no_pods and not is_true(job, "Suspended"):
         return f"it has no pods after {duration(waited)}"
     return None
 
 
-def _ends(container: dict[str, Any]) -> list[dict[str, Any]]:
-    """How it ended, now and the last time."""
-    states = (container.get("state", {}), container.get("lastState", {}))
-    return [state["terminated"] for state in states if "terminated" in state]
-
-
-def _ended(pods: list[Pod]) -> list[Pod]:
-    """Those that have failed, though they may be running again."""
-    return [
-        pod for pod in pods if any(end.get("exitCode") for entry in containers(pod) for end in _ends(entry))
-    ]
-
-
-def _error_elsewhere(cluster: Cluster, pods: list[Pod]) -> str:
-    """The error that one of these pods ended with, if its log names one."""
-    for pod in pods:
-        for line in _last_words(cluster, pod, lines=100):  # torchrun has much to say after it.
-            if line.startswith(ERROR):
-                return f"{line.removeprefix(ERROR)} (on {pod['metadata']['name']})"
-    return ""
-
-
 def _last_words(cluster: Cluster, pod: Pod, lines: int) -> list[str]:
     metadata = pod["metadata"]
-    again = any("running" in entry.get("state", {}) for entry in containers(pod))
+    again = "running" in _state_of(pod)
     return cluster.log(
         metadata["namespace"], metadata["name"], NODE, lines=lines, previous=again
     ).splitlines()
@@ -222,6 +271,6 @@ def _diagnosis(cluster: Cluster, job: dict[str, Any], pods: list[Pod], log: Node
     parts = [f"TrainJob {namespace}/{name} failed: {reason}"]
     parts += listed("events", tried(lambda: cluster.warnings(namespace, names))[-_EVENTS:])
     parts += listed("last lines of the first node", list(log.last))
-    for pod in _ended([pod for pod in pods if _rank(pod)]):
+    for pod in (pod for pod in pods if _rank(pod) and any(end["exitCode"] for end in _ends(pod))):
         parts += listed(f"last lines of {pod['metadata']['name']}", _last_words(cluster, pod, _LAST_LINES))
     return "\n".join(parts)

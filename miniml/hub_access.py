@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from miniml.errors import HubError, InputError, MinimlError
+from miniml.errors import HubError, HubUnavailableError, InputError, MinimlError
 from miniml.sources import HubId
 
 # Seconds that the hub may take to say that it knows the repository, and again that it can send a file of it.
@@ -157,7 +157,7 @@ def _explanation(
         )
     if any(isinstance(cause, unreadable) for cause in causes):
         return InputError(f"{asked} holds nothing that can be read: {error}")
-    return HubError(
+    return HubUnavailableError(
         f"{asked}: the hub ({constants.ENDPOINT}) cannot be reached ({_shortest(error)}). Check the network and "
         f"HF_ENDPOINT, set HF_HUB_OFFLINE=1 to take what the cache holds, or give a path."
     )
@@ -173,7 +173,8 @@ def _refusal(asked: str, status: int) -> MinimlError:
         return InputError(
             f"{asked} is not on the hub ({constants.ENDPOINT}). Check the spelling; if it is private, set HF_TOKEN."
         )
-    return HubError(f"{asked}: the hub answered {status}. Try again later, or give a local copy.")
+    failed = HubUnavailableError if status >= 500 or status in (408, 429) else HubError
+    return failed(f"{asked}: the hub answered {status}. Try again later, or give a local copy.")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

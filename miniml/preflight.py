@@ -16,6 +16,7 @@ from miniml.cluster import (
     Cluster,
     ForbiddenError,
     Permission,
+    UnreachableError,
 )
 from miniml.errors import ClusterError
 from miniml.images import tag
@@ -23,6 +24,7 @@ from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, RUNTIME, S3_SECRET
 from miniml.progress import note
 
 INSTALL = "kubectl apply -k manifests/overlays/kind (or your own overlay)"
+_JOBSET = "jobset.x-k8s.io/v1alpha2"
 S3_ENDPOINT = "serving.kserve.io/s3-endpoint"
 S3_USE_HTTPS = "serving.kserve.io/s3-usehttps"
 
@@ -96,17 +98,24 @@ def inspect(cluster: Cluster, namespace: str, service_account: str) -> Findings:
     return _noted(entries, f"deploying to {namespace} needs")
 
 
-def inspect_training(cluster: Cluster, namespace: str, runtime: str) -> Findings:
+def inspect_training(
+    cluster: Cluster, namespace: str, runtime: str, ready_within: tuple[float, float] = (120.0, 5.0)
+) -> Findings:
     """Looks for what training on several nodes needs, in the namespace where the steps of runs are.
+
+    `ready_within` are the seconds that Trainer may take to be ready, and those between two looks.
 
     Raises:
         ClusterError: the API server does not answer, or does not know us.
     """
     entries = [
         _trainer(cluster),
+        _jobset(cluster),
         _training_runtime(cluster, namespace, runtime),
         *_permissions(cluster, namespace, TRAIN_PERMISSIONS),
     ]
+    if not any(entry.missing for entry in entries):
+        entries.append(_trainer_answers(cluster, namespace, runtime, ready_within))
     return _noted(entries, "training on several nodes needs")
 
 
@@ -130,19 +139,63 @@ def _trainer(cluster: Cluster) -> Finding:
     return Finding(what)
 
 
+def _jobset(cluster: Cluster) -> Finding:
+    what = "JobSet, of which Trainer makes the nodes"
+    found = cluster.get(f"/apis/{_JOBSET}")
+    if not found or not any(resource["name"] == "jobsets" for resource in found["resources"]):
+        return Finding(what, "the cluster does not know it", trainer_sdk.INSTALL)
+    # Where Trainer's manifests put it, if this account may look.
+    name, namespace = "jobset-controller-manager", "kubeflow-system"
+    controller = _get(cluster, f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+    if isinstance(controller, dict) and not controller.get("status", {}).get("availableReplicas"):
+        return Finding(
+            what, "its controller does not run", f"kubectl describe deployment {name} -n {namespace}"
+        )
+    return Finding(what)
+
+
+def _trainer_answers(
+    cluster: Cluster, namespace: str, runtime: str, ready_within: tuple[float, float]
+) -> Finding:
+    """Whether Trainer's webhook takes a TrainJob, for without it no one can be made. Nothing is: the run is dry."""
+    what = "Kubeflow Trainer's webhook"
+    own = isinstance(_runtime_of(cluster, namespace, runtime)[0], dict)
+    kind = "TrainingRuntime" if own else "ClusterTrainingRuntime"
+    job = {
+        "apiVersion": trainer_sdk.API_VERSION,
+        "kind": "TrainJob",
+        "metadata": {"name": "miniml-preflight", "namespace": namespace},
+        "spec": {"runtimeRef": {"kind": kind, "name": runtime}},
+    }
+    path = f"/apis/{trainer_sdk.API_VERSION}/namespaces/{namespace}/trainjobs"
+    try:
+        trainer_sdk.once_ready(lambda: cluster.try_to_create(path, job), *ready_within)
+    except UnreachableError as error:
+        remedy = (
+            "kubectl get pods -n kubeflow-system, and look at what kubeflow-trainer-controller-manager says"
+        )
+        return Finding(what, str(error).rstrip("."), remedy)
+    except ClusterError as error:  # The job that will be made may fare better.
+        return Finding(what, unseen=str(error))
+    return Finding(what)
+
+
 def _training_runtime(cluster: Cluster, namespace: str, name: str) -> Finding:
     what = f"training runtime {name}"
-    # As the SDK has it: one of the namespace goes before one of the cluster.
-    paths = (f"namespaces/{namespace}/trainingruntimes/{name}", f"clustertrainingruntimes/{name}")
-    for path in paths:
-        found = _get(cluster, f"/apis/{trainer_sdk.API_VERSION}/{path}")
+    for found in _runtime_of(cluster, namespace, name):
         if isinstance(found, ForbiddenError):
             return Finding(what, unseen=str(found))
         if found and "torch" not in found["spec"].get("mlPolicy", {}):
             return Finding(what, "is not for PyTorch: its mlPolicy has no torch", "Take torch-distributed")
         if found:
             return Finding(what)
-    return Finding(what, "missing", trainer_sdk.INSTALL_RUNTIMES)
+    return Finding(what, "there is none of that name (training_runtime)", trainer_sdk.LOOK_FOR_RUNTIMES)
+
+
+def _runtime_of(cluster: Cluster, namespace: str, name: str) -> list[dict[str, Any] | ForbiddenError | None]:
+    """The one of the namespace and the one of the cluster: as the SDK has it, the first goes before the second."""
+    paths = (f"namespaces/{namespace}/trainingruntimes/{name}", f"clustertrainingruntimes/{name}")
+    return [_get(cluster, f"/apis/{trainer_sdk.API_VERSION}/{path}") for path in paths]
 
 
 def _api(cluster: Cluster) -> Finding:

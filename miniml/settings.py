@@ -320,8 +320,8 @@ class NodeSettings:
     """The runtime of the nodes' TrainJob. Kubeflow Trainer's own for PyTorch, or another one of its
     ClusterTrainingRuntimes (or of the namespace)."""
     node_resources: str = ""
-    """What each node gets: "cpu=4, memory=16Gi, nvidia.com/gpu=1". It runs a process for each GPU, or else one.
-    "" leaves it to the runtime."""
+    """What each node gets, as requests and limits: "cpu=4, memory=16Gi, nvidia.com/gpu=1". It runs a process for each
+    GPU, or else one. "" leaves it to the runtime."""
     training_timeout: int = 86_400
     """Seconds after which the cluster ends the training: a safety net, for a step that was killed cannot."""
     keep_train_job: bool = False

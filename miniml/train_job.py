@@ -18,7 +18,7 @@ from typing import Any
 from miniml import manifest, options
 from miniml.cluster import Cluster
 from miniml.errors import ClusterError, InputError, TrainJobError
-from miniml.following import Patience, follow
+from miniml.following import InterruptedJobError, Patience, follow
 from miniml.manifest import Manifest
 from miniml.pods import Pod, is_true
 from miniml.progress import note
@@ -47,7 +47,8 @@ def fine_tune_on_nodes(
     `model_uri` is where the nodes put the model, `model_dir` where it is brought from there; `pins`, as
     `miniml.pins.Pins` writes them, say what they read as the pretrained one. The job is deleted when
     it has come to an end, or when this process is told to end (SIGTERM); it is left for a retry where only this
-    side has a trouble.
+    side has a trouble. One that the cluster gives up because nodes were taken away too often is made again, as long as
+    `training_timeout` is not over, and goes on from the nodes' checkpoint.
 
     Raises:
         InputError: the texts of a batch cannot be shared out, or the artifacts are in no S3 store.
@@ -61,18 +62,26 @@ def fine_tune_on_nodes(
     pod = own_pod(cluster, step)
     name = _name(dataset, settings, nodes, pod)
     path = job_path(step.namespace, name)
+    words = [str(dataset), str(model), *options.words_of(settings), *([f"--pins={pins}"] if pins else [])]
+    request = Request(name, words, settings.num_nodes, nodes, str(model))
     with on_sigterm(_end), _cleaned_up(cluster, path, nodes.keep_train_job):
-        job = _standing(cluster, path, patience)
-        if job is None:
-            words = [
-                str(dataset),
-                str(model),
-                *options.words_of(settings),
-                *([f"--pins={pins}"] if pins else []),
-            ]
-            submit(cluster, Request(name, words, settings.num_nodes, nodes, str(model)), pod, step.container)
-            job = _created(cluster, path)
-        follow(cluster, step.namespace, name, settings.num_nodes, patience)
+        deadline = time.monotonic() + nodes.training_timeout
+        while True:
+            job = _standing(cluster, path, patience)
+            if job is None:
+                ready_within = (patience.not_ready, patience.between_looks)
+                submit(cluster, request, pod, step.container, ready_within)
+                job = _created(cluster, path)
+            try:
+                follow(cluster, step.namespace, name, settings.num_nodes, patience)
+                break
+            except InterruptedJobError as error:
+                if time.monotonic() > deadline:
+                    raise
+                what, *_ = str(error).splitlines()
+                note(
+                    f"{what}. Its nodes had been taken away: making the TrainJob again, to go on from their checkpoint"
+                )
         return _fetch(s3_address("model", job["metadata"]["annotations"][MODEL]), model_dir)
 
 

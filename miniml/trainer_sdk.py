@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +13,17 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from miniml import __version__
-from miniml.cluster import TRAINER_GROUP, Cluster, ConflictError, NotFoundError, in_pod, own_namespace
+from miniml.cluster import (
+    TRAINER_GROUP,
+    Cluster,
+    ConflictError,
+    NotFoundError,
+    UnreachableError,
+    in_pod,
+    own_namespace,
+)
 from miniml.errors import ClusterError, InputError
+from miniml.exit_status import TERMINATION_LOG
 from miniml.installation import S3_SECRET
 from miniml.pods import Pod
 from miniml.progress import note
@@ -23,13 +34,20 @@ OLDEST = (2, 3)
 """The first version of Trainer that has runtimePatches."""
 _MANIFESTS = "kubectl apply --server-side -k 'https://github.com/kubeflow/trainer.git/manifests/overlays"
 INSTALL = f"Install Kubeflow Trainer 2.3 or newer: {_MANIFESTS}/manager?ref=v2.3.0'"
-INSTALL_RUNTIMES = f"{_MANIFESTS}/runtimes?ref=v2.3.0'"
+LOOK_FOR_RUNTIMES = (
+    f"Take one that there is: kubectl get clustertrainingruntimes. torch-distributed comes by: "
+    f"{_MANIFESTS}/runtimes?ref=v2.3.0'"
+)
 MODEL = "miniml/model"
 """Annotation: where the nodes put the model. A retried step may itself have been told another place."""
 NODE = "node"
 """Trainer's word for the job that trains, and for the container in it."""
 
+_NO_WEBHOOK = "failed calling webhook"
+"""What the API server says then, with status 500 (k8s.io/apiserver, admission/plugin/webhook/errors)."""
 _SECRET = "/run/secrets/miniml-s3"  # noqa: S105  # a folder's name
+_TERMINATION_LOG = "/dev/termination-log"
+"""What Kubernetes calls it, if nobody says otherwise (terminationMessagePath), and shows in the pod's status."""
 _HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION")
 """What of the step's environment the nodes need to find the store."""
 
@@ -99,8 +117,38 @@ def owners(pod: Pod) -> list[dict[str, str]]:
     ]
 
 
-def submit(cluster: Cluster, request: Request, pod: Pod, container: str) -> None:
+def once_ready(ask: Callable[[], None], seconds: float, between: float) -> None:
+    """Does `ask`, again and again for so many `seconds` while Trainer's webhook does not answer.
+
+    It refuses every TrainJob until then: for some 90 s after Trainer was started, and while its one pod moves.
+
+    Raises:
+        UnreachableError: it did not answer in time.
+    """
+    begun, told = time.monotonic(), False
+    while True:
+        try:
+            ask()
+            return
+        except UnreachableError as error:
+            if _NO_WEBHOOK not in str(error):
+                raise
+            if time.monotonic() - begun > seconds:
+                raise UnreachableError(
+                    f"Kubeflow Trainer is not ready after {seconds:g} s: {error}"
+                ) from error
+            if not told:
+                note(f"Kubeflow Trainer is not ready yet, waiting for it for up to {seconds:g} s: {error}")
+                told = True
+        time.sleep(between)
+
+
+def submit(
+    cluster: Cluster, request: Request, pod: Pod, container: str, ready_within: tuple[float, float]
+) -> None:
     """Makes the TrainJob, its nodes like that container of the pod; that it is there already is as good.
+
+    `ready_within` are the seconds that Trainer may take to be ready, and those between two looks.
 
     Raises:
         InputError: the runtime is not one for PyTorch.
@@ -111,7 +159,9 @@ def submit(cluster: Cluster, request: Request, pod: Pod, container: str) -> None
     note(f"TrainJob {namespace}/{request.name}: {request.num_nodes} nodes of {image}")
     path = job_path(namespace, request.name)
     try:
-        cluster.retried(lambda: _train(cluster, request, pod, image), "POST", path)
+        once_ready(
+            lambda: cluster.retried(lambda: _train(cluster, request, pod, image), "POST", path), *ready_within
+        )
     except ConflictError:
         note("it is there already")  # A try that seemed to have failed.
     except NotFoundError as error:
@@ -133,7 +183,7 @@ def _train(cluster: Cluster, request: Request, pod: Pod, image: str) -> None:
     nodes = request.nodes
     labels = {"app.kubernetes.io/managed-by": "miniml", "app.kubernetes.io/version": __version__}
     # Said here, for the SDK cannot set numProcPerNode, and Trainer's own guess is one for each processor.
-    command = ["torchrun", f"--nproc-per-node={nodes.processes_per_node}", "--module", "miniml.training"]
+    command = ["python", "-m", "miniml.node", str(nodes.processes_per_node)]
     backend = KubernetesBackendConfig(
         namespace=pod["metadata"]["namespace"], client_configuration=cluster.configuration
     )
@@ -167,6 +217,7 @@ def _environment() -> dict[str, str]:
     from miniml.store.credentials import SECRET_FOLDER  # Only here: it brings in the S3 client.
 
     found = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+    found[TERMINATION_LOG] = _TERMINATION_LOG
     return {**found, SECRET_FOLDER: _SECRET} if _has_secret() else found
 
 
@@ -223,6 +274,5 @@ def _absent(cluster: Cluster, runtime: str) -> ClusterError:
     if cluster.get(f"/apis/{API_VERSION}") is None:
         return ClusterError(f"the cluster does not know TrainJobs, which num_nodes above 1 takes. {INSTALL}.")
     return ClusterError(
-        f"the cluster has no training runtime {runtime!r} (training_runtime). Look which there are: kubectl get "
-        f"clustertrainingruntimes. Trainer's own: {INSTALL_RUNTIMES}."
+        f"the cluster has no training runtime {runtime!r} (training_runtime). {LOOK_FOR_RUNTIMES}."
     )

@@ -7,6 +7,7 @@ A list of points as transformers' Trainer logs them: {"step", "loss", "grad_norm
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 from miniml.task import more_is_better
@@ -47,3 +48,8 @@ def validation_shares(points: Points) -> list[str]:
         for name in names
         if more_is_better(name) and all(0 <= value <= 1 for value in line(points, name)[1])
     ]
+
+
+def chance_points(rows: int) -> float:
+    """By how many percentage points a share measured on `rows` may be off by chance, at most (95 % interval)."""
+    return 98 / math.sqrt(rows)

@@ -16,8 +16,8 @@ from tests.command import ROOT
 MODULES = {
     "transform": ["miniml.data.preparation", "miniml.data.report", "miniml.tables", "minio", "kfp"],
     "train": [
-        *("miniml.training", "miniml.training.report", "miniml.training.trial"),
-        *("miniml.train_job", "kubeflow.trainer", "minio", "kfp"),
+        *("miniml.training", "miniml.training_report", "miniml.training.trial"),
+        *("miniml.train_job", "miniml.node", "kubeflow.trainer", "minio", "kfp"),
     ],
     "evaluate": [
         "miniml.evaluation",

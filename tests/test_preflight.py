@@ -133,6 +133,8 @@ def test_a_run_that_deploys_nothing_looks_at_no_cluster() -> None:
 
 TRAINER = f"/apis/{API_VERSION}"
 TORCH = f"{TRAINER}/clustertrainingruntimes/torch-distributed"
+JOBSET = "/apis/jobset.x-k8s.io/v1alpha2"
+JOBSET_CONTROLLER = "/apis/apps/v1/namespaces/kubeflow-system/deployments/jobset-controller-manager"
 VERSION = "/api/v1/namespaces/kubeflow-system/configmaps/kubeflow-trainer-public"
 
 
@@ -156,7 +158,9 @@ def test_a_cluster_that_can_train_on_several_nodes_passes(
     [
         ({TRAINER: None}, "TrainJob: the cluster does not know it. Install Kubeflow Trainer 2.3"),
         ({VERSION: {"data": {"kubeflow_trainer_version": "v2.1.0"}}}, "TrainJob: Trainer is v2.1.0. Install"),
-        ({TORCH: None}, "training runtime torch-distributed: missing. kubectl apply"),
+        ({JOBSET: None}, "JobSet, of which Trainer makes the nodes: the cluster does not know it. Install"),
+        ({JOBSET_CONTROLLER: {"status": {}}}, "its controller does not run. kubectl describe deployment"),
+        ({TORCH: None}, "runtime torch-distributed: there is none of that name (training_runtime). Take one"),
         (
             {TORCH: {"spec": {"mlPolicy": {"mpi": {}}}}},
             "training runtime torch-distributed: is not for PyTorch",
@@ -172,6 +176,20 @@ def test_what_training_on_several_nodes_lacks_is_told_before_it(
     with pytest.raises(ClusterError) as refused:
         inspect_training(cluster, "kubeflow", "torch-distributed").require_all()
     assert named in str(refused.value)
+
+
+def test_a_trainer_that_has_just_been_started_is_waited_for(
+    with_trainer: tuple[TrainerServer, Cluster],
+) -> None:
+    server, cluster = with_trainer
+    server.webhook_away = 5
+    inspect_training(cluster, "kubeflow", "torch-distributed", (900.0, 0.01)).require_all()
+    assert server.made == []
+    server.webhook_away = 10_000
+    with pytest.raises(
+        ClusterError, match=r"webhook: Kubeflow Trainer is not ready after .*kubectl get pods"
+    ):
+        inspect_training(cluster, "kubeflow", "torch-distributed", (0.05, 0.01)).require_all()
 
 
 def test_a_right_that_training_on_several_nodes_lacks_is_told(

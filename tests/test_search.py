@@ -25,7 +25,8 @@ from miniml.search.plan import MOST_TRIALS, SearchSettings, with_trial
 from miniml.search.space import KINDS
 from miniml.settings import TrainingSettings
 from miniml.training import fine_tune
-from miniml.training.trial import fine_tune_trial, write_trial_report
+from miniml.training.trial import fine_tune_trial
+from miniml.training_report import write_trial_report
 from tests.conftest import TRAINING
 from tests.page import Page
 

@@ -17,7 +17,7 @@ import torch
 from kserve import InferInput, InferRequest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from miniml import data, manifest, probes, training, trial
+from miniml import data, manifest, probes, training, training_report, trial
 from miniml.champion import Champion
 from miniml.classifier import Classifier
 from miniml.comparison import compare_errors
@@ -34,7 +34,6 @@ from miniml.search.picking import pick
 from miniml.search.plan import SearchSettings
 from miniml.settings import DataSettings, EvaluationSettings, GateSettings, TrainingSettings
 from miniml.task import Task
-from miniml.training import report as training_report
 from miniml.training.trial import fine_tune_trial
 from miniml.training_history import read_history
 from serving.inference import Inference

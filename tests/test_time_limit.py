@@ -19,7 +19,7 @@ from miniml.settings import TrainingSettings
 from miniml.training import course, time_limit
 from miniml.training.time_limit import MARGIN, Measured, Plan, TimeLimit, plan
 from miniml.training.trainer import DivergedError
-from miniml.training.trial import write_trial_report
+from miniml.training_report import write_trial_report
 from tests.conftest import TRAINING
 from tests.killed import happening
 from tests.page import Page

@@ -10,28 +10,36 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import torch
+import torch.distributed as dist
 from accelerate.data_loader import BatchSamplerShard
 from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoModelForSequenceClassification
 
 from miniml import manifest, store, training
+from miniml.classifier import made_up, padded
 from miniml.data import preparation
 from miniml.errors import InputError
+from miniml.exit_status import TERMINATION_LOG, ExitStatus
 from miniml.options import words_of
+from miniml.rows_apart import logits_of_rows
 from miniml.seals import SEAL_NAME
 from miniml.settings import DataSettings, TrainingSettings
 from miniml.sources import s3_address
 from miniml.training.__main__ import main
 from miniml.training.batches import SharedBatches
 from miniml.training.processes import Processes
+from miniml.training.trainable import choose_trainable, leaves_weights_out
 from miniml.training_history import read_history
-from tests import tiny
+from tests import families, tiny
 from tests.command import ROOT
 from tests.conftest import TRAINING
 from tests.ports import free_port
@@ -179,14 +187,17 @@ def test_one_of_the_processes_speaks_and_writes(
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
-def test_an_error_of_all_is_said_once_and_ends_all(
-    dataset_dir: Path, settings: TrainingSettings, tmp_path: Path
+def test_an_error_of_all_is_said_once_and_ends_all_with_its_status(
+    dataset_dir: Path, settings: TrainingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    diverging = replace(settings, learning_rate=1e30)
-    done = torchrun(str(dataset_dir), str(tmp_path / "model"), *words_of(diverging))
-    assert done.returncode != 0
+    diverging = words_of(replace(settings, learning_rate=1e30))
+    monkeypatch.setenv(TERMINATION_LOG, str(tmp_path / "termination-log"))
+    node = [sys.executable, "-m", "miniml.node", "2", str(dataset_dir), str(tmp_path / "model"), *diverging]
+    done = subprocess.run(node, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == ExitStatus.FAILED
     assert re.findall(r"^error: [\w ]+", done.stderr, re.MULTILINE) == ["error: the training diverged"]
-    assert list(tmp_path.iterdir()) == []
+    assert (tmp_path / "termination-log").read_text().startswith("the training diverged: ")
+    assert not (tmp_path / "model").exists()
 
 
 def test_killed_processes_go_on_from_the_checkpoint_to_the_same_end(
@@ -269,6 +280,51 @@ def goes_on_to_the_end_of(whole: Path, words: list[str], folder: Path) -> None:
     for figure in ("train_loss", "validation_loss", "validation_accuracy", "kept_step", "steps"):
         assert found[figure] == expected[figure]
     assert [path.name for path in (folder / "checkpoints").iterdir()] == []
+
+
+@pytest.fixture(scope="module")
+def process_group() -> Iterator[None]:
+    """Of this process alone, in which DDP asks for a gradient of each weight as it does among several."""
+    store = dist.HashStore()  # type: ignore[attr-defined]  # it is documented
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "looked_for"),
+    [
+        ("bert", {}, False),
+        ("bert", {"frozen_layers": 1}, False),
+        ("bert", {"frozen_layers": -1}, False),
+        ("bert", {"lora_rank": 2}, False),
+        ("albert", {}, False),
+        ("mixtral", {}, False),  # Its experts are one tensor.
+        ("xlnet", {}, True),  # segments, which one text has none of
+        ("xlnet", {"frozen_layers": -1}, False),
+        ("luke", {}, True),  # entities
+        ("bart", {"layerdrop": 0.1}, True),
+    ],
+)
+def test_processes_look_for_weights_that_a_text_passes_by_where_there_are_any(
+    kind: str, given: dict[str, Any], looked_for: bool, process_group: None, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    dropped = {"encoder_layerdrop": given["layerdrop"]} if "layerdrop" in given else {}
+    model = AutoModelForSequenceClassification.from_config(families.config_of(kind, **dropped))  # type: ignore[no-untyped-call]
+    tokenizer = families.write_tokenizer(tmp_path, model_max_length=60)
+    new = {
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith(("classifier", "score", "logits_proj"))
+    }
+    chosen = {name: value for name, value in given.items() if name != "layerdrop"}
+    choose_trainable(model, new, TrainingSettings(**chosen))
+    assert leaves_weights_out(model, tokenizer) is looked_for
+    shared = DistributedDataParallel(model.train(), find_unused_parameters=looked_for)
+    for lengths in ((3, 9), (20, 40), (2,)):  # A weight without a gradient is told at the next batch.
+        ids, mask = (torch.from_numpy(array) for array in padded(tokenizer, made_up(tokenizer, *lengths)))
+        logits_of_rows(shared, model.config, ids, mask).sum().backward()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(

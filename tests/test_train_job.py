@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,10 @@ from minio import Minio
 from miniml import manifest, store
 from miniml.cluster import Cluster, ForbiddenError
 from miniml.errors import ClusterError, InputError, TrainJobError
+from miniml.exit_status import ExitStatus
 from miniml.following import Patience
 from miniml.manifest import Manifest
+from miniml.seals import SEAL_NAME
 from miniml.settings import NodeSettings, TrainingSettings
 from miniml.sources import s3_address
 from miniml.train_job import fine_tune_on_nodes
@@ -28,14 +28,15 @@ from miniml.trainer_sdk import API_VERSION, Step
 from tests import tiny
 from tests.command import ROOT
 from tests.conftest import TRAINING
-from tests.ports import free_port
 from tests.s3_server import WRITER, S3Server
-from tests.trainer_server import NAMESPACE, Log, TrainerServer
+from tests.trainer_nodes import TrainerNodes
+from tests.trainer_server import NAMESPACE, TrainerServer
 
 STEP = Step(NAMESPACE, "a-step", "main")
 SETTINGS = TrainingSettings(batch_size=16, num_nodes=2)
 QUICK = Patience(between_looks=0.01, idle=0.1, no_pods=10.0, unreachable=0.3)
 BUCKET = "artifacts"
+CHECKPOINTS = "miniml/checkpoints/"
 DATASET, MODEL = f"minio://{BUCKET}/run-1/dataset", f"minio://{BUCKET}/run-1/train/model"
 
 Job = dict[str, Any]
@@ -97,7 +98,7 @@ def completes(model: Path, *lines: str) -> Callable[[TrainerServer, Job], Iterat
         yield
         store.put(model, s3_address("MODEL", job["spec"]["trainer"]["args"][1]))
         for pod in pods:
-            server.end(pod, 0, "Completed")
+            server.end(pod, 0)
         yield
         server.set_condition(job, "Complete", "JobsCompleted", "jobset completed successfully")
         yield
@@ -105,13 +106,13 @@ def completes(model: Path, *lines: str) -> Callable[[TrainerServer, Job], Iterat
     return fate
 
 
-def fails(*lines: str, node: int = 0, code: int = 1, reason: str = "Error") -> Any:
+def fails(*lines: str, node: int = 0, code: int = ExitStatus.FAILED, message: str = "") -> Any:
     """One of the nodes says these lines and ends; the job may go on for long."""
 
     def fate(server: TrainerServer, job: Job) -> Iterator[None]:
         pods = server.start(job)
         server.log_of(pods[node]).write(*lines)
-        server.end(pods[node], code, reason)
+        server.end(pods[node], code, message=message)
         for pod in pods:
             server.log_of(pod).end()
         yield
@@ -119,65 +120,10 @@ def fails(*lines: str, node: int = 0, code: int = 1, reason: str = "Error") -> A
     return fate
 
 
-@contextmanager
-def nodes(server: TrainerServer, tmp_path: Path) -> Iterator[None]:
-    """A cluster whose nodes are processes here, each started as Trainer's runtime for PyTorch starts it."""
-    secret = tmp_path / "secret"
-    secret.mkdir()
-    for name, key in zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), WRITER, strict=True):
-        (secret / name).write_text(key)
-    running: list[subprocess.Popen[str]] = []
-
-    def fate(server: TrainerServer, job: Job) -> Iterator[None]:
-        trainer, pods, port = job["spec"]["trainer"], server.start(job), free_port()
-        for rank, pod in enumerate(pods):
-            given = {entry["name"]: entry["value"] for entry in trainer["env"]}
-            environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-            environment |= given | {
-                "MINIML_S3_SECRET": str(secret),  # Where the job says is not ours to mount.
-                "MINIML_CACHE": str(tmp_path / f"node-{rank}"),
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-                "OMP_NUM_THREADS": "1",
-                "PET_NNODES": str(trainer["numNodes"]),
-                "PET_NPROC_PER_NODE": "auto",
-                "PET_NODE_RANK": str(rank),
-                "PET_MASTER_ADDR": "127.0.0.1",
-                "PET_MASTER_PORT": str(port),
-            }
-            process = subprocess.Popen(
-                [*trainer["command"], *trainer["args"]],
-                cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )  # fmt: skip
-            running.append(process)
-            threading.Thread(target=keep_log, args=(process, server.log_of(pod)), daemon=True).start()
-        while any(process.poll() is None for process in running):
-            yield
-        for process, pod in zip(running, pods, strict=True):
-            server.end(pod, process.returncode)
-        yield
-        server.set_condition(job, "Complete", "JobsCompleted", "jobset completed successfully")
-        yield
-
-    server.fate = fate
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-
-
-def keep_log(process: subprocess.Popen[str], log: Log) -> None:
-    assert process.stdout
-    with process.stdout as lines:
-        for line in lines:
-            log.write(line.rstrip("\n"))
-    log.end()
-
-
-def test_two_nodes_train_the_model(
+def test_two_nodes_train_the_model_though_one_is_taken_away(
     server: TrainerServer,
     train: Train,
+    bucket: Minio,
     dataset_dir: Path,
     encoder: Path,
     tmp_path: Path,
@@ -186,18 +132,39 @@ def test_two_nodes_train_the_model(
     uri = f"{BUCKET}/run-of-two/dataset"
     store.put(dataset_dir, s3_address("dataset", f"s3://{uri}"))
     settings = TrainingSettings(
-        model_id=str(encoder), **TRAINING, num_nodes=2, dropout=0.1, truncation_side="left"
+        model_id=str(encoder),
+        **TRAINING,
+        num_nodes=2,
+        dropout=0.1,
+        truncation_side="left",
+        checkpoint_interval=0,
     )
-    with nodes(server, tmp_path):
+    to_take = [1]
+
+    def once_there_is_a_checkpoint() -> int | None:
+        names = (str(item.object_name) for item in bucket.list_objects(BUCKET, CHECKPOINTS, recursive=True))
+        return to_take.pop() if to_take and any(name.endswith(SEAL_NAME) for name in names) else None
+
+    server.fate = running = TrainerNodes(tmp_path, once_there_is_a_checkpoint)
+    try:
         trained = train(
             settings, dataset_uri=f"minio://{uri}", model_uri=f"minio://{BUCKET}/run-of-two/model"
         )
+    finally:
+        running.end()
     assert trained.arguments["training"] == asdict(settings)
     assert trained.metrics["validation_accuracy"] > 0.9
     assert manifest.verify(tmp_path / "model") == trained
     said = capfd.readouterr().out
+    assert "node 1 was replaced: pod miniml-" in said
+    assert "error: stopped by SIGTERM after step" in said
+    assert "-node-0-0-x7x7x was stopped by SIGTERM and is started again (1 times so far)" in said
+    assert said.count("miniml: continuing from step ") == 1
     assert said.count("miniml: trained: ") == 1
     assert "miniml: fetched" in said
+    for noise in ("OMP_NUM_THREADS", "find_unused_parameters", "Traceback"):
+        assert noise not in said
+    assert len(server.made) == 1
 
 
 def test_the_model_of_the_nodes_is_the_steps_and_the_job_is_gone(
@@ -222,11 +189,12 @@ def test_the_job_is_the_steps_image_with_the_same_entry_point_on_so_many_nodes(
     trainer = job["spec"]["trainer"]
     assert trainer["numNodes"] == 2
     assert trainer["image"] == "registry.example/miniml-train:1"
-    assert trainer["command"] == ["torchrun", "--nproc-per-node=2", "--module", "miniml.training"]
+    assert trainer["command"] == ["python", "-m", "miniml.node", "2"]
     assert trainer["args"][:2] == [f"s3://{BUCKET}/run-1/dataset", f"s3://{BUCKET}/run-1/train/model"]
     assert {"--batch-size=16", "--num-nodes=2", "--model-id=google-bert/bert-base-cased"} <= set(
         trainer["args"]
     )
+    assert trainer["resourcesPerNode"]["requests"] == trainer["resourcesPerNode"]["limits"]
     assert trainer["resourcesPerNode"]["limits"] == {"cpu": "4", "memory": "8Gi", "nvidia.com/gpu": "2"}
     assert job["spec"]["runtimeRef"] == {"kind": "ClusterTrainingRuntime", "name": "torch-distributed"}
     assert job["spec"]["activeDeadlineSeconds"] == 3600
@@ -286,17 +254,114 @@ def test_each_line_is_printed_once_though_connections_break_and_the_container_st
 def test_a_nodes_own_error_ends_the_step_at_once_and_the_job_with_it(
     server: TrainerServer, train: Train
 ) -> None:
-    server.fate = fails("miniml: reading", "error: column 'label' not in train.csv.", "E0801 torch: FAILED")
+    server.fate = fails("error: it is said", message="column 'label' not in train.csv.")
     with pytest.raises(TrainJobError) as failed:
         train()
     assert str(failed.value) == "the training on 2 nodes ended: column 'label' not in train.csv."
     assert server.jobs == {}
 
 
-def test_the_error_of_another_node_is_found_in_its_log(server: TrainerServer, train: Train) -> None:
-    server.fate = fails("error: the disk is full.", "E0801 torch: FAILED", node=1)
+def test_the_error_of_another_node_is_told_too(server: TrainerServer, train: Train) -> None:
+    server.fate = fails("error: the disk is full.", message="the disk is full.", node=1)
     with pytest.raises(TrainJobError, match=r"ended: the disk is full\. \(on miniml-.*-node-0-1-"):
         train()
+
+
+def test_an_end_that_names_no_error_is_told_with_the_last_lines(server: TrainerServer, train: Train) -> None:
+    server.fate = fails("python: No module named miniml.node")
+    with pytest.raises(TrainJobError, match=r"ended with status 1, and would again(.|\n)*No module named"):
+        train()
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        (ExitStatus.STOPPED, "was stopped by SIGTERM"),
+        (ExitStatus.UNAVAILABLE, "lost the store or the hub"),
+        (ExitStatus.UNFORESEEN, "failed, perhaps because another one was gone"),
+        (128 + signal.SIGKILL, "was killed"),
+        (128, "ended with status 128"),
+    ],
+)
+def test_a_node_that_will_do_better_the_next_time_is_waited_for(
+    server: TrainerServer,
+    train: Train,
+    model: Path,
+    code: int,
+    how: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fate(server: TrainerServer, job: Job) -> Iterator[None]:
+        pods = server.start(job)
+        server.log_of(pods[0]).write("error: whatever it says")
+        server.end(pods[0], code, message="whatever it says")
+        yield
+        server.start_again(pods[0])
+        server.log_of(pods[0]).end()
+        yield
+        yield from completes(model)(server, job)
+
+    server.fate = fate
+    assert train() == manifest.read(model)
+    assert f"-node-0-0-x7x7x {how} and is started again (1 times so far)" in capfd.readouterr().out
+
+
+def test_a_job_that_is_given_up_because_nodes_were_taken_away_is_made_again(
+    server: TrainerServer, train: Train, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fate(server: TrainerServer, job: Job) -> Iterator[None]:
+        if len(server.made) == 2:
+            yield from completes(model)(server, job)
+        pods = server.start(job)
+        server.end(pods[0], ExitStatus.STOPPED)
+        yield
+        server.start_again(pods[0])
+        server.log_of(pods[0]).end()
+        yield
+        server.pods = []  # The Job's controller deletes them once its backoffLimit is reached.
+        server.set_condition(job, "Failed", "FailedJobs", "jobset failed due to one or more job failures")
+        yield
+
+    server.fate = fate
+    assert train() == manifest.read(model)
+    assert len(server.made) == 2
+    assert "making the TrainJob again" in capfd.readouterr().out
+
+
+def test_what_is_said_of_the_nodes_is_true(
+    server: TrainerServer, train: Train, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fate(server: TrainerServer, job: Job) -> Iterator[None]:
+        for _ in range(3):
+            yield
+        pods = server.start(job)
+        server.log_of(pods[0]).write("both run")
+        for _ in range(3):  # In silence.
+            yield
+        server.log_of(pods[0]).write("one left")
+        server.end(pods[1], 0)
+        for _ in range(3):
+            yield
+        store.put(model, s3_address("MODEL", job["spec"]["trainer"]["args"][1]))
+        server.end(pods[0], 0)
+        for _ in range(3):
+            yield
+        server.set_condition(job, "Complete", "JobsCompleted", "jobset completed successfully")
+        yield
+
+    server.fate = fate
+    train()
+    said = capfd.readouterr().out.partition("miniml: TrainJob")[2].splitlines()
+    waiting = [number for number, line in enumerate(said) if "waiting for" in line]
+    assert waiting and max(waiting) < said.index("both run")
+    assert all("waiting for 2 of 2 nodes" in said[number] for number in waiting)
+    told = [line.rpartition(": ")[2] for line in said if line.startswith("miniml: TrainJob")]
+    assert told == [
+        "0 of 2 nodes run",
+        "2 of 2 nodes run",
+        "1 of 2 nodes run, 1 done",
+        "all 2 nodes are done",
+    ]
 
 
 def test_a_job_that_fails_tells_its_condition_the_events_and_the_last_lines(
@@ -306,7 +371,7 @@ def test_a_job_that_fails_tells_its_condition_the_events_and_the_last_lines(
         pods = server.start(job)
         for pod in pods:
             server.log_of(pod).write(f"Traceback of {pod['metadata']['name'][-7:]}")
-            server.end(pod, 1)
+            server.end(pod, ExitStatus.UNFORESEEN)
         server.events = [
             {"involvedObject": {"name": job["metadata"]["name"]}, "reason": "Late", "message": "too late"}
         ]
@@ -332,6 +397,10 @@ def test_a_job_that_fails_tells_its_condition_the_events_and_the_last_lines(
         (
             {"terminated": {"reason": "OOMKilled", "exitCode": 137}},
             "took more memory than it may .*node_resources",
+        ),
+        (
+            {"terminated": {"exitCode": 71, "message": "OutOfMemoryError: CUDA out of memory."}},
+            "took more memory than it may .*CUDA out of memory.*node_resources",
         ),
     ],
 )
@@ -373,8 +442,27 @@ def test_a_cluster_without_trainer_is_told_how_to_get_it(server: TrainerServer, 
 
 
 def test_a_cluster_without_the_runtime_is_told_so(server: TrainerServer, train: Train) -> None:
-    with pytest.raises(ClusterError, match=r"no training runtime 'mine' \(training_runtime\)"):
+    with pytest.raises(
+        ClusterError, match=r"no training runtime 'mine' .*kubectl get clustertrainingruntimes"
+    ):
         train(nodes=NodeSettings(training_runtime="mine"))
+
+
+def test_a_trainer_that_has_just_been_started_is_waited_for(
+    server: TrainerServer, train: Train, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.fate, server.webhook_away = completes(model), 5
+    train()
+    assert (
+        capfd.readouterr().out.count("Kubeflow Trainer is not ready yet, waiting for it for up to 120 s") == 1
+    )
+    assert len(server.made) == 1
+
+
+def test_a_trainer_that_never_answers_is_given_up(server: TrainerServer, train: Train) -> None:
+    server.webhook_away = 10_000
+    with pytest.raises(ClusterError, match=r"not ready after 0\.05 s: .*failed calling webhook"):
+        train(patience=replace(QUICK, not_ready=0.05))
 
 
 def test_a_trainer_that_would_drop_the_keys_is_refused(server: TrainerServer, train: Train) -> None:
@@ -510,3 +598,39 @@ def test_on_a_laptop_several_nodes_are_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(InputError, match="no pod of a cluster"):
         Step.in_this_pod("a-step", "main")
+
+
+WAITS = """
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from kfp import dsl
+from components.train import train
+from miniml.cluster import Cluster
+from miniml.errors import InputError
+from miniml.settings import NodeSettings, TrainingSettings
+from miniml.train_job import fine_tune_on_nodes
+from miniml.training_report import write_trial_report
+from miniml.trainer_sdk import Step
+
+dataset_uri, model_uri, folder = sys.argv[1:]
+settings, nodes = TrainingSettings(batch_size=16, num_nodes=2), NodeSettings()
+artifacts = {name: dsl.Artifact(uri=f"{folder}/{name}") for name in ("dataset", "model", "metrics", "report")}
+try:
+    train.python_func(**artifacts, **asdict(settings), **asdict(nodes))
+except InputError as error:
+    assert "no pod of a cluster" in str(error)
+model = Path(folder) / "trained"
+fine_tune_on_nodes(dataset_uri, model, model_uri, settings, nodes, Step("kubeflow", "a-step", "main"))
+write_trial_report(model, Path(folder) / "report.html")
+print(sorted({"torch", "transformers", "datasets"} & set(sys.modules)))
+"""
+
+
+def test_the_step_that_waits_for_the_nodes_takes_no_memory_for_torch(
+    server: TrainerServer, model_dir: Path, tmp_path: Path
+) -> None:
+    server.fate = completes(model_dir)
+    words = [sys.executable, "-c", WAITS, DATASET, MODEL, str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith("[]\n"), done.stdout + done.stderr

@@ -16,8 +16,8 @@ from miniml.errors import InputError
 from miniml.manifest import Manifest, read
 from miniml.progress import INTERVAL
 from miniml.settings import TrainingSettings
-from miniml.training.report import write_report
 from miniml.training_history import Points, read_history
+from miniml.training_report import write_report
 from tests.browser import WEAKEST_CONTRAST, Browser, require_whole
 from tests.conftest import TRAINING
 from tests.page import Page

@@ -31,6 +31,14 @@ _PODS = re.compile(r"/api/v1/namespaces/[\w-]+/pods")
 _LOG = re.compile(r"/api/v1/namespaces/[\w-]+/pods/([\w-]+)/log")
 _RESERVED = {"PET_NNODES", "PET_NPROC_PER_NODE", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT"}
 
+_NO_WEBHOOK = (
+    'Internal error occurred: failed calling webhook "defaulter.trainjob.trainer.kubeflow.org": failed to '
+    "call webhook: "
+    'Post "https://kubeflow-trainer-controller-manager.kubeflow-system.svc:443/'
+    'mutate-trainer-kubeflow-org-v1alpha1-trainjob?timeout=10s": dial tcp 10.96.7.1:443: connect: connection refused'
+)
+"""k8s.io/apiserver v0.36: pkg/admission/plugin/webhook/mutating/dispatcher.go makes an InternalError (500) of it."""
+
 JobFate = Callable[["TrainerServer", dict[str, Any]], Iterator[None]]
 
 
@@ -82,7 +90,11 @@ class TrainerServer(KubernetesServer):
     """After so many lines the next log breaks off."""
     old_trainer: bool = False
     """Drops runtimePatches, as an API server does with what a CRD does not know."""
+    webhook_away: int = 0
+    """So many of the next TrainJobs are refused because Trainer's webhook (failurePolicy Fail) does not answer, as for
+    some 90 s after its start (issue 18, section 7)."""
     _job_steps: dict[str, Iterator[None]] = field(default_factory=dict)
+    _replaced: int = 0
 
     def __post_init__(self) -> None:
         runtime = {
@@ -96,6 +108,7 @@ class TrainerServer(KubernetesServer):
         }
         self.objects |= {
             f"/apis/{API_VERSION}": {"resources": [{"name": "trainjobs"}]},
+            "/apis/jobset.x-k8s.io/v1alpha2": {"resources": [{"name": "jobsets"}]},
             f"/apis/{API_VERSION}/clustertrainingruntimes/torch-distributed": runtime,
             f"/api/v1/namespaces/{NAMESPACE}/pods/a-step": _STEP,
         }
@@ -113,7 +126,8 @@ class TrainerServer(KubernetesServer):
                 )
             if f"/apis/{API_VERSION}" not in self.objects:
                 return 404, "404 page not found"
-            return self._create(body) if verb == "create" else self._job(verb, found[1], body)
+            dry = query.get("dryRun") == "All"
+            return self._create(body, dry) if verb == "create" else self._job(verb, found[1], body)
         if _PODS.fullmatch(path) and "jobset.sigs.k8s.io" in query.get("labelSelector", ""):
             wanted = dict(label.split("=") for label in query["labelSelector"].split(","))
             return 200, {
@@ -161,10 +175,35 @@ class TrainerServer(KubernetesServer):
     def log_of(self, pod: dict[str, Any]) -> Log:
         return self.logs[pod["metadata"]["name"]][-1]
 
-    def end(self, pod: dict[str, Any], code: int, reason: str = "Error") -> None:
+    def end(self, pod: dict[str, Any], code: int, reason: str = "", message: str = "") -> None:
+        """Ends the pod's container; `message` is what it left in /dev/termination-log."""
         self.log_of(pod).end()
         (status,) = pod["status"]["containerStatuses"]
-        status["state"] = {"terminated": {"exitCode": code, "reason": reason}}
+        ended = {"exitCode": code, "reason": reason or ("Error" if code else "Completed")}
+        status["state"] = {"terminated": ended | ({"message": message} if message else {})}
+
+    def start_again(self, pod: dict[str, Any]) -> None:
+        """What the kubelet does where the restartPolicy is OnFailure, which JobSet sets where the runtime sets none
+        (kubernetes-sigs/jobset v0.12.0, pkg/webhooks/jobset_webhook.go, Default). The back-off of 10 s is left out."""
+        (status,) = pod["status"]["containerStatuses"]
+        status["lastState"] = status["state"]
+        status |= {"state": {"running": {}}, "restartCount": status["restartCount"] + 1}
+        self.restart(pod)
+
+    def replace(self, pod: dict[str, Any]) -> dict[str, Any]:
+        """What Kubernetes' Job controller does for a pod that was deleted or evicted: another of the same index."""
+        name = pod["metadata"]["name"].removesuffix("-x7x7x")
+        self._replaced += 1
+        metadata = {
+            **pod["metadata"],
+            "name": f"{name}-y{self._replaced}",
+            "creationTimestamp": f"2026-08-01T00:00:{self._replaced:02}Z",
+        }
+        status = {"name": NODE, "restartCount": 0, "state": {"running": {}}}
+        new = {"metadata": metadata, "status": {"containerStatuses": [status]}}
+        self.pods = [each for each in self.pods if each is not pod] + [new]
+        self.restart(new)
+        return new
 
     def _log(self, logs: list[Log], query: dict[str, str]) -> Iterator[str | None]:
         previous = query.get("previous") == "true"
@@ -176,13 +215,18 @@ class TrainerServer(KubernetesServer):
                 yield None
             yield line if query.get("timestamps") else line.partition(" ")[2]
 
-    def _create(self, given: dict[str, Any]) -> tuple[int, Any]:
+    def _create(self, given: dict[str, Any], dry: bool) -> tuple[int, Any]:
+        if self.webhook_away:
+            self.webhook_away -= 1
+            return 500, failure(500, _NO_WEBHOOK)
         refused = _refusal(given)
         if refused:
             return 422, failure(422, refused)
         name = given["metadata"]["name"]
         if name in self.jobs:
             return 409, failure(409, f'trainjobs.trainer.kubeflow.org "{name}" already exists')
+        if dry:
+            return 201, given
         self.made.append(given)
         job = json.loads(json.dumps(given))
         job["metadata"] |= {"namespace": NAMESPACE, "uid": "u1", "creationTimestamp": "2026-08-01T00:00:00Z"}
@@ -219,7 +263,7 @@ def _refusal(job: dict[str, Any]) -> str:
     if TrainerV1alpha1TrainJob.from_dict(job).to_dict() != job:
         return "it has fields that Kubeflow's own model of a TrainJob does not know"
     # These two are code of the webhook: pkg/runtime/framework/plugins, torch/torch.go and jobset/jobset.go.
-    if reserved := _RESERVED & {entry["name"] for entry in job["spec"]["trainer"].get("env", [])}:
+    if reserved := _RESERVED & {entry["name"] for entry in job["spec"].get("trainer", {}).get("env", [])}:
         return f"must not have reserved envs, invalid envs configured: {sorted(reserved)}"
     for patch in job["spec"].get("runtimePatches", []):
         for each in patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]:

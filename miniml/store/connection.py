@@ -33,7 +33,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from miniml.errors import MinimlError, StoreError
+from miniml.errors import MinimlError, StoreError, StoreUnavailableError
 from miniml.store import credentials
 
 AWS = "https://s3.amazonaws.com"
@@ -261,9 +261,12 @@ class Bucket:
     def error(self, reason: str) -> StoreError:
         return StoreError(f"{self.asked}: {reason}")
 
+    def _unavailable(self, reason: str) -> StoreError:
+        return StoreUnavailableError(f"{self.asked}: {reason}")
+
     def unreachable(self, error: Exception) -> StoreError:
         reason = str(error).rpartition("object at 0x")[2].partition(">: ")[2] or str(error)
-        return self.error(
+        return self._unavailable(
             f"the store at {self.endpoint.url} cannot be reached ({type(error).__name__}: {reason[:200]}). "
             f"Check the network, that the store runs, and AWS_ENDPOINT_URL."
         )
@@ -369,7 +372,7 @@ class Bucket:
     def _answered(self, status: int, code: str = "") -> StoreError:
         told = f"{status} {code}".rstrip()
         if status >= 500:
-            return self.error(
+            return self._unavailable(
                 f"the store at {self.endpoint.url} answered {told}, and again when asked anew. Try later; its own "
                 f"log says why."
             )

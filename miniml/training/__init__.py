@@ -105,7 +105,7 @@ def fine_tune(
     run = RunDescription.of(settings, key, summary)
     with (
         tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
-        threads_within_quota(processes=processes.count),
+        threads_within_quota(),
         tracked(settings.log_to if processes.first else "", run) as trackers,
         kept(key, settings, model_uri, processes) as checkpoints,
     ):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
+from miniml.exit_status import ExitStatus, status_of
 from miniml.options import add_options, settings_of
 from miniml.pins import Pins
 from miniml.settings import TrainingSettings
@@ -27,7 +28,7 @@ from miniml.wording import plain
 
 
 def main(words: list[str] | None = None) -> None:
-    """Trains as the command line says; an error ends it with its message, said by one process, and status 1."""
+    """Trains as the command line says; an error ends it with its message, said by one process, and an `ExitStatus`."""
     options = _parser().parse_args(words)
     processes = Processes.started()
     with _only_one_speaks(processes):
@@ -75,11 +76,15 @@ def _only_one_speaks(processes: Processes) -> Iterator[None]:
             with redirect_stdout(sys.stdout if processes.first else nowhere):
                 yield
         except Exception as error:
+            explained = isinstance(error, MinimlError)
+            reason = plain(str(error) if explained else f"{type(error).__name__}: {error}")
+            processes.record_failure(reason)
             if processes.may_speak():
-                explained = isinstance(error, MinimlError)
-                told = f"error: {error}" if explained else traceback.format_exc()
-                print(plain(told), file=sys.stderr, flush=True)
-            sys.exit(1)
+                told = f"error: {reason}" if explained else plain(traceback.format_exc())
+                print(told, file=sys.stderr, flush=True)
+            status = status_of(error)
+            lost_another = status is ExitStatus.FAILED and not explained and processes.count > 1
+            sys.exit(ExitStatus.UNFORESEEN if lost_another else status)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from miniml.manifest import Manifest
 from miniml.settings import LAST
 from miniml.sources import HubId, locate, short_name
 from miniml.task import Task
-from miniml.training.facts import chance_points
+from miniml.training_history import chance_points
 from miniml.wording import markdown
 
 CARD_NAME = "README.md"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,14 +38,10 @@ def computes_in_bf16(device: torch.device, precision: str) -> bool:
 
 
 @contextmanager
-def threads_within_quota(cpu_quota: Path = CPU_QUOTA, processes: int = 1) -> Iterator[None]:
+def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
     """Has torch compute on no more threads than the container's processor quota pays for."""
     before = torch.get_num_threads()
-    threads = usable_processors(before, cpu_quota)
-    torch.set_num_threads(threads)
-    if processes > 1:
-        # Unless this says something, accelerate takes as many threads as the node has processors.
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    torch.set_num_threads(usable_processors(before, cpu_quota))
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 
 import torch
@@ -31,8 +30,3 @@ def what_was_used(
 def texts_cut(texts: EncodedTexts, max_length: int) -> float:
     """The share of texts of `max_length` tokens or more, of which the rest was cut, if there was any."""
     return float((texts.lengths >= max_length).mean())
-
-
-def chance_points(rows: int) -> float:
-    """By how many percentage points a share measured on `rows` may be off by chance, at most (95 % interval)."""
-    return 98 / math.sqrt(rows)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +16,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 
 from miniml.errors import InputError
+from miniml.processor import usable_processors
 from miniml.settings import TrainingSettings
 
 Thing = TypeVar("Thing")
@@ -61,6 +65,8 @@ class Processes:
     def join(self, device: torch.device) -> None:
         """Connects them, before they have anything to tell each other; all must call this, as all that follows."""
         if self.count > 1:
+            # Unless this says something, accelerate takes as many threads as the node has processors, and warns.
+            os.environ.setdefault("OMP_NUM_THREADS", str(usable_processors(torch.get_num_threads())))
             PartialState(cpu=device.type == "cpu")  # The Trainer finds it, and has no other.
 
     def most(self, number: float) -> float:
@@ -92,6 +98,15 @@ class Processes:
             dist.broadcast_object_list(told, device=PartialState().device)
         assert told[0] is not None
         return told[0]
+
+    def record_failure(self, reason: str) -> None:
+        """Writes why this process fails to where torchrun looks for it, if torchrun started it.
+
+        The form is that of `torch.distributed.elastic.multiprocessing.errors.ProcessFailure`.
+        """
+        if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+            failure = {"message": reason, "timestamp": str(int(time.time()))}
+            Path(path).write_text(json.dumps(failure), encoding="utf-8")
 
     def may_speak(self) -> bool:
         """Whether this process is the first of its node to fail: what the others fail with follows from that."""

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
+from miniml.classifier import made_up, padded
 from miniml.errors import InputError, TrainingError
+from miniml.rows_apart import logits_of_rows
 from miniml.settings import TrainingSettings
 
 
@@ -33,6 +35,22 @@ def choose_trainable(model: Any, new: set[str], settings: TrainingSettings) -> A
 def merged(model: Any, adapted: Any) -> Any:
     """`model` with nothing beside its own weights: what was put there has been added to them."""
     return model if adapted is None else adapted.merge_and_unload()
+
+
+def leaves_weights_out(model: Any, tokenizer: Any) -> bool:
+    """Whether a text may pass by weights that learn: one of several experts, a layer that is dropped by chance, or a
+    part that classifies nothing.
+
+    Looked for on the shortest text that there is, which goes to the fewest experts. The model is left in evaluation
+    mode, in which nothing is drawn by chance.
+    """
+    if any(value for name, value in model.config.to_dict().items() if "layerdrop" in name):
+        return True
+    texts = padded(tokenizer, made_up(tokenizer, 0))
+    ids, mask = (torch.from_numpy(array).to(model.device) for array in texts)
+    logits = logits_of_rows(model.eval(), model.config, ids, mask)
+    learning = [weights for weights in model.parameters() if weights.requires_grad]
+    return None in torch.autograd.grad(logits.sum(), learning, allow_unused=True)
 
 
 def encoder_layers(model: Any) -> torch.nn.ModuleList:

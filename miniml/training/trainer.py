@@ -36,6 +36,7 @@ from miniml.training.batches import (
 from miniml.training.objective import Objective
 from miniml.training.processes import Processes
 from miniml.training.targets import Target
+from miniml.training.trainable import leaves_weights_out
 
 # Texts in a pass over the validation rows, of which nothing is kept for a way back.
 TEXTS_IN_EVALUATION = 32
@@ -80,6 +81,9 @@ class ClassifierTrainer(Trainer):
         target: Target,
         objective: Objective,
     ) -> None:
+        if arguments.world_size > 1:
+            # Looking for them after each batch takes time, and is warned of where there are none.
+            arguments.ddp_find_unused_parameters = leaves_weights_out(model, tokenizer)
         super().__init__(
             model,
             arguments,

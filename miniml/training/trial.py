@@ -6,20 +6,18 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from miniml import __version__, data, manifest
+from miniml import __version__, data
 from miniml.errors import TrainingError
 from miniml.manifest import digest_of
 from miniml.pins import UNPINNED, Pins
 from miniml.progress import note
 from miniml.search.contest import Competitor
-from miniml.search.failure import read_failure, write_failure, write_failure_report
+from miniml.search.failure import write_failure
 from miniml.search.plan import Contest, Trial, read, told, with_trial
 from miniml.search.scoreboard import scoreboard_of
 from miniml.settings import TrainingSettings
 from miniml.training import TrainingResult, fine_tune
 from miniml.training.checkpoints import IRRELEVANT
-from miniml.training.report import write_report
-from miniml.training_history import read_history
 
 
 def fine_tune_trial(
@@ -82,11 +80,3 @@ def _competitor(
     )
     board = scoreboard_of(search, settings.checkpoints, model_uri)
     return Competitor(digest_of(trial)[:16], contest, summary.task.figure(contest.pick_by), board)
-
-
-def write_trial_report(model_dir: Path, path: Path) -> None:
-    """Writes the page on what `fine_tune_trial` left in `model_dir`: a training, or why there is no model."""
-    if failure := read_failure(model_dir):
-        write_failure_report(failure, path)
-    else:
-        write_report(manifest.read(model_dir), read_history(model_dir), path)

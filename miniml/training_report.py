@@ -11,15 +11,15 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from miniml import __version__, calibration
+from miniml import __version__, calibration, manifest
 from miniml.curves import gradient_curve, learning_rate_curve, loss_curve, validation_curve
 from miniml.drawing import svg, template
 from miniml.manifest import Manifest
 from miniml.progress import duration
+from miniml.search.failure import read_failure, write_failure_report
 from miniml.settings import TrainingSettings
 from miniml.task import Task
-from miniml.training.facts import chance_points
-from miniml.training_history import Points, line, validation_shares
+from miniml.training_history import Points, chance_points, line, read_history, validation_shares
 
 # Inches; the first over the whole width of a screen, two of the second side by side, or one on a phone.
 WIDE, HALF = (9.4, 3.4), (4.3, 2.9)
@@ -51,6 +51,14 @@ class ClassRows:
     validation: int
     train_width: float
     validation_width: float
+
+
+def write_trial_report(model_dir: Path, path: Path) -> None:
+    """Writes the page on what a training has left in `model_dir`: a model or, of a search, why there is none."""
+    if failure := read_failure(model_dir):
+        write_failure_report(failure, path)
+    else:
+        write_report(manifest.read(model_dir), read_history(model_dir), path)
 
 
 def write_report(model: Manifest, points: Points, path: Path) -> None:

@@ -1,0 +1,76 @@
+"""A process that trained says by its exit status whether another try may end better."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from miniml.errors import InputError, MinimlError, StoppedError, StoreError
+from miniml.exit_status import ExitStatus, status_of
+from miniml.store.connection import Bucket, Patience
+from tests.command import ROOT
+from tests.ports import free_port
+
+
+def raised(what: str) -> BaseException:
+    try:
+        if what == "main memory":
+            torch.empty(10**15)
+        if what == "a device's memory":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        if what == "Python's memory":
+            bytearray(2**62)
+        if what == "memory, as a library tells it":
+            try:
+                bytearray(2**62)
+            except MemoryError as error:
+                raise RuntimeError("the batch cannot be made") from error
+    except (RuntimeError, MemoryError) as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "what", ["main memory", "a device's memory", "Python's memory", "memory, as a library tells it"]
+)
+def test_a_want_of_memory_is_told_from_other_errors(what: str) -> None:
+    assert status_of(raised(what)) is ExitStatus.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StoppedError("stopped by SIGTERM"), ExitStatus.STOPPED),
+        (InputError("no such file"), ExitStatus.FAILED),
+        (StoreError("it has no bucket of that name"), ExitStatus.FAILED),
+        (ZeroDivisionError(), ExitStatus.FAILED),
+    ],
+    ids=repr,
+)
+def test_so_is_a_stop_from_what_would_fail_again(error: Exception, status: ExitStatus) -> None:
+    assert status_of(error) is status
+
+
+def test_a_store_out_of_reach_may_be_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    bucket = Bucket("food", "s3://food", Patience(first=0.1, later=0.1))
+    with pytest.raises(MinimlError) as error:
+        bucket.listing("")
+    assert status_of(error.value) is ExitStatus.UNAVAILABLE
+
+
+def test_the_program_ends_with_it(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [sys.executable, "-m", "miniml.training", str(dataset_dir), str(tmp_path / "model")]
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    for given, status in (
+        ("--model-id=./no-such-folder", ExitStatus.FAILED),
+        ("--no-such-option", ExitStatus.MISUSED),
+        ("--model-id=someone/something", ExitStatus.UNAVAILABLE),
+    ):
+        done = subprocess.run([*words, given], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
