@@ -24,6 +24,7 @@ from miniml.rollout import Patience, SupersededError
 from miniml.settings import DeploymentSettings, GateSettings
 from tests import kubernetes_server, patience, tiny
 from tests.kubernetes_server import KubernetesServer, fails_with, pod, stays_as_it_is
+from tests.rendered import Rendered
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
 PATIENCE = Patience(timeout=patience.SECONDS, between_looks=0.01, unschedulable=0.0, stale_status=0.0)
@@ -93,7 +94,7 @@ def test_a_model_in_the_store_comes_to_serve(
     metadata = server.services["stars"]["metadata"]
     assert metadata["labels"][RUN] == "run-1"
     assert metadata["annotations"][MODEL_DIGEST] == manifest.read(model_dir).digest
-    assert "http://stars.models.example" in deployed.markdown()
+    assert ["address", "http://stars.models.example"] in Rendered(deployed.markdown()).rows
 
 
 def test_a_second_version_replaces_the_first(server: KubernetesServer, make_live: Any) -> None:
