@@ -10,7 +10,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from miniml.wording import quoted
+from miniml.markdown import heading, paragraph, table
+from miniml.wording import clipped
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,15 @@ class Champion:
 
     def markdown(self) -> str:
         if not self.exists:
-            return f"# No champion\n\n{self.absent}: a new model is judged by the absolute rules.\n"
+            why = paragraph(f"{self.absent}: a new model is judged by the absolute rules.")
+            return f"{heading('No champion')}\n{why}"
         rows = {
             "digest": self.digest,
-            "model": quoted(self.source, most=200),
+            "model": clipped(self.source, 200),
             "served as": self.place or "nothing was looked at: the model was given",
             "trained on data": self.data_fingerprint or "unknown",
         }
-        return "\n".join(
-            ["# The champion", "", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items()), ""]
-        )
+        return f"{heading('The champion')}\n{table(('', ''), rows.items())}"
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

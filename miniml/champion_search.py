@@ -86,10 +86,7 @@ def _signed(source: str) -> Manifest:
     from miniml import store  # Only here: other sources need no S3 client.
 
     address = s3_address(ARGUMENT, source)
-    if address.version:  # An entry of the store is brought whole; evaluation needs all of it anyhow.
-        return manifest.read(store.cached(ARGUMENT, address).path)
-    listed = S3Address(address.bucket, f"{address.path.rstrip('/')}/{MANIFEST_NAME}")
-    return manifest.read(store.cached(ARGUMENT, listed).path.parent)
+    return manifest.read(store.cached_file(ARGUMENT, address, MANIFEST_NAME).parent)
 
 
 def _fingerprint(signed: Manifest) -> str:

@@ -23,6 +23,7 @@ from miniml.inference_service import (
     storage_uri,
 )
 from miniml.installation import FIELD_MANAGER
+from miniml.markdown import heading, table
 from miniml.progress import note
 from miniml.rollout import Patience, SupersededError, wait_until_ready
 from miniml.settings import DeploymentSettings, GateSettings
@@ -52,8 +53,8 @@ class Deployed:
             "replicas": f"{predictor['minReplicas']} to {predictor['maxReplicas']}",
             "run": metadata["labels"].get(RUN, "none"),
         }
-        title = f"# {name} {'serves' if self.applied else 'is rendered'}"
-        return "\n".join([title, "", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items()), ""])
+        title = f"{name} {'serves' if self.applied else 'is rendered'}"
+        return f"{heading(title)}\n{table(('', ''), rows.items())}"
 
 
 def deploy(

@@ -14,6 +14,7 @@ from pathlib import Path
 from miniml.champion import NOBODY, Champion
 from miniml.errors import GateError, InputError
 from miniml.evaluation_result import Comparison, EvaluationResult, Figure, Slice
+from miniml.markdown import bullets, heading, paragraph, strong, table
 from miniml.progress import note
 from miniml.settings import GateSettings
 from miniml.task import Task, more_is_better
@@ -60,22 +61,16 @@ class Verdict:
         return [*broken, *kept, *self.remarks]
 
     def markdown(self) -> str:
+        rows = [
+            (one.rule, one.figure, one.threshold, "passed" if one.passed else strong("not passed"))
+            for one in self.rulings
+        ]
         return "\n".join(
             [
-                f"# {self.word.capitalize()}",
-                "",
-                f"Model {self.model_digest}",
-                "",
-                "| rule | figure | threshold | |",
-                "|---|---|---|---|",
-                *(
-                    f"| {ruling.rule} | {ruling.figure} | {ruling.threshold} "
-                    f"| {'passed' if ruling.passed else '**not passed**'} |"
-                    for ruling in self.rulings
-                ),
-                "",
-                *(f"- {reason}" for reason in self.reasons),
-                "",
+                heading(self.word.capitalize()),
+                paragraph(f"Model {self.model_digest}"),
+                table(("rule", "figure", "threshold", ""), rows),
+                bullets(self.reasons),
             ]
         )
 

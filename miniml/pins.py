@@ -16,8 +16,8 @@ from pathlib import Path
 from miniml import environment
 from miniml.errors import InputError
 from miniml.manifest import digest_of, sha256
+from miniml.markdown import heading, table
 from miniml.sources import HubId, S3Address, locate
-from miniml.wording import markdown
 
 MODEL = "model_id"
 """The argument that names a model; every other one names a dataset."""
@@ -49,13 +49,9 @@ class Pins:
 
     def markdown(self) -> str:
         """A table of what was found, for a report."""
-        rows = [
-            f"| {markdown(source)} | {markdown(self.of(source))} | {markdown(self.states.get(source, ''))} |"
-            for source in sorted({*self.addresses, *self.states})
-        ]
-        return "\n".join(
-            ["# Sources", "", "| named | read in this run | its state |", "|---|---|---|", *rows, ""]
-        )
+        named = sorted({*self.addresses, *self.states})
+        rows = [(source, self.of(source), self.states.get(source, "")) for source in named]
+        return f"{heading('Sources')}\n{table(('named', 'read in this run', 'its state'), rows)}"
 
 
 UNPINNED = Pins()

@@ -21,6 +21,7 @@ from miniml.cluster import (
 from miniml.errors import ClusterError
 from miniml.images import tag
 from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, RUNTIME, S3_SECRET
+from miniml.markdown import code, heading, strong, table
 from miniml.progress import note
 
 INSTALL = "kubectl apply -k manifests/overlays/kind (or your own overlay)"
@@ -44,7 +45,7 @@ class Finding:
     def found(self) -> str:
         """In a word or two, for a table."""
         if self.missing:
-            return f"**{self.missing}**"
+            return strong(self.missing)
         return f"not looked at: {self.unseen}" if self.unseen else "ok"
 
 
@@ -59,12 +60,9 @@ class Findings:
 
     def markdown(self) -> str:
         if not self.entries:
-            return "# Preflight\n\nThis run deploys nothing: no cluster was looked at.\n"
-        rows = [
-            f"| {entry.what} | {entry.found()} | {'`' + entry.remedy + '`' if entry.remedy else ''} |"
-            for entry in self.entries
-        ]
-        return "\n".join(["# Preflight", "", "| looked for | found | remedy |", "|---|---|---|", *rows, ""])
+            return f"{heading('Preflight')}\nThis run deploys nothing: no cluster was looked at.\n"
+        rows = [(entry.what, entry.found(), code(entry.remedy)) for entry in self.entries]
+        return f"{heading('Preflight')}\n{table(('looked for', 'found', 'remedy'), rows)}"
 
     def require_all(self) -> None:
         """Raises ClusterError that names everything that is missing, each with its remedy."""

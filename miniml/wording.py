@@ -12,7 +12,6 @@ MOST = 60
 # What means something to Markdown, HTML, or those who replace placeholders. The rest is left as it is:
 # "gut & schön" should read so.
 _MEANINGFUL = frozenset('{}[]<>|`*\\$~"')
-_MARKDOWN = frozenset("\\`*_{}[]<>|~$&#")
 
 
 # Control characters and marks that turn the reading direction or separate lines; the joiners, which only shape letters
@@ -61,16 +60,6 @@ def listed(names: Iterable[str], most: int = 10) -> str:
 def printable(text: str) -> str:
     """The text on one line, with what does not print shown by its number: harmless in a terminal."""
     return "".join(c if c.isprintable() else _numbered(c) for c in text)
-
-
-def markdown(text: str) -> str:
-    """The text as Markdown that shows it character by character, on one line, in a table's cell too.
-
-    Only where it does not begin a line, for there a digit or a dash would mean something as well.
-    """
-    return "".join(
-        f"\\{c}" if c in _MARKDOWN else c if c.isprintable() else f"\\{_numbered(c)}" for c in text
-    )
 
 
 def without_placeholders(value: Any) -> Any:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from markdown_it import MarkdownIt
 
 from miniml import manifest, training
 from miniml.errors import ModelFolderError
 from miniml.settings import TrainingSettings
 from miniml.training import card
 from tests.conftest import TRAINING
+from tests.rendered import Rendered
 
 HOSTILE = [
     "two\nlines\n---\nlicense: mit",
@@ -31,32 +30,6 @@ HOSTILE = [
     "# head: {yaml: [1, 2]} - 'x' \"y\" %tag @at !bang",
     "好 schön \u202egnp",
 ]
-
-
-class Rendered(HTMLParser):
-    """A card as a page: its tags, and the rows of its tables."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.rows: list[list[str]] = []
-        self._open = False
-        self.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-            self._open = True
-
-    def handle_endtag(self, tag: str) -> None:
-        self._open = self._open and tag not in ("td", "th")
-
-    def handle_data(self, words: str) -> None:
-        if self._open:
-            self.rows[-1][-1] += words
 
 
 def loaded(folder: Path) -> Any:  # The fields of the library's class are typed on another one.

@@ -23,6 +23,8 @@ from miniml.errors import ChampionError, ClusterError, InputError, ModelFolderEr
 from miniml.inference_service import MODEL_DIGEST, inference_service
 from miniml.predictions import Predictions
 from miniml.settings import ChampionSettings, DeploymentSettings
+from miniml.sources import s3_address
+from miniml.store import publish
 from tests import tiny
 from tests.kubernetes_server import KubernetesServer
 from tests.s3_server import READER, WRITER, S3Server
@@ -111,6 +113,22 @@ def test_what_serves_is_found_by_its_address_and_digest(
     fetched = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
     assert "miniml.json" in fetched
     assert "model.safetensors" not in fetched
+
+
+def test_of_an_entry_that_serves_only_the_list_of_its_files_is_read(
+    kubernetes: KubernetesServer, cluster: Cluster, store: Minio, served_model: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
+    address = f"s3://{BUCKET}/stars@v1"
+    publish(served_model, s3_address("model", address))
+    found = find_champion(ChampionSettings(address), None)
+    assert (found.digest, found.source) == (digest_of(served_model), address)
+    fetched = {
+        path.name for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.stat().st_size
+    }
+    assert fetched == {"miniml.json"}
 
 
 def test_where_nothing_serves_that_is_said(cluster: Cluster) -> None:

@@ -33,6 +33,7 @@ from tests.kubernetes_server import (
     warning,
     without_metrics,
 )
+from tests.rendered import Rendered
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
 PATIENCE = Patience(
@@ -113,7 +114,7 @@ def test_a_model_in_the_store_comes_to_serve(
     metadata = server.services["stars"]["metadata"]
     assert metadata["labels"][RUN] == "run-1"
     assert metadata["annotations"][MODEL_DIGEST] == manifest.read(model_dir).digest
-    assert "http://stars.models.example" in deployed.markdown()
+    assert ["address", "http://stars.models.example"] in Rendered(deployed.markdown()).rows
 
 
 def test_a_second_version_replaces_the_first(server: KubernetesServer, make_live: Any) -> None:

@@ -109,6 +109,15 @@ def test_a_model_that_begins_from_scratch_comes_without_its_weights(hub: HubServ
     assert not [asked for asked in hub.asked if "safetensors" in asked]
 
 
+def test_tokens_are_counted_with_the_tokenizer_alone(hub: HubServer, tmp_path: Path) -> None:
+    counted = (
+        "__import__('miniml.data.tokens').data.tokens.measure({}, 'google-bert/bert-base-cased', 32).unit"
+    )
+    assert answer(ask(counted, hub.url, tmp_path)) == "tokens"
+    fetched = [asked for asked in hub.asked if asked.startswith("GET") and "/resolve/" in asked]
+    assert [asked.rpartition("/")[2] for asked in fetched] == ["tokenizer.json"]
+
+
 @pytest.mark.parametrize(
     ("question", "told"),
     [

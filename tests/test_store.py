@@ -19,12 +19,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from minio import Minio
 
 from miniml import data, manifest, store, training
 from miniml.data import preparation
+from miniml.data.tokens import measure
 from miniml.errors import InputError, MinimlError, ModelFolderError, StorageError, StoreError
+from miniml.pins import look_up
 from miniml.settings import DataSettings, TrainingSettings
 from miniml.sources import S3Address, s3_address
 from miniml.store import Patience, connection
@@ -286,6 +289,48 @@ def test_a_pretrained_model_comes_from_the_store_and_the_result_says_which(
     training.fine_tune(dataset_dir, tmp_path / "model", settings)
     signed = manifest.verify(tmp_path / "model")
     assert signed.arguments["pretrained"] == f"s3://{bucket}/encoder@latest#sha256={digest}"
+
+
+def test_tokens_are_counted_with_the_tokenizer_alone_and_the_weights_are_not_asked_for(
+    server: S3Server,
+    bucket: str,
+    client: Minio,
+    encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = shutil.copytree(encoder, tmp_path / "model")
+    (model / "model.safetensors").write_bytes(os.urandom(LARGE))
+    digest = store.publish(model, at(f"s3://{bucket}/models/encoder@v1"))
+    for path in model.iterdir():
+        put(client, bucket, f"plain/encoder/{path.name}", path.read_bytes())
+    published, plain = f"s3://{bucket}/models/encoder", f"s3://{bucket}/plain/encoder"
+    recorded = f"#sha256={'0' * 64}"  # Of the whole folder, which only those compare who fetch it.
+    versions = [f"{published}@{which}" for which in ("latest", f"sha256:{digest}", f"v1#sha256={digest}")]
+    texts = {"train": datasets.Dataset.from_dict({"text": ["great food"]})}
+    for number, address in enumerate((*versions, plain, f"{plain}/", f"{plain}{recorded}")):
+        cache = tmp_path / f"cache-{number}"
+        monkeypatch.setenv("MINIML_CACHE", str(cache))
+        with Wire(server.port) as wire:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
+            pinned = look_up([("model_id", address)]).of(address)
+            lengths = measure(texts, pinned, max_length=32)
+        assert lengths.trouble == ""
+        assert lengths.of_split["train"].tolist() == [4]  # with [CLS] and [SEP]
+        assert wire.passed < LARGE / 10
+        kept = {path.name: path.stat().st_size for path in cache.rglob("*") if path.is_file()}
+        assert {name for name, size in kept.items() if size} == {"tokenizer.json"}
+
+
+def test_a_folder_without_the_one_file_that_is_wanted_says_so(
+    bucket: str, client: Minio, tmp_path: Path
+) -> None:
+    store.publish(write(tmp_path / "one", {"config.json": b"{}"}), at(f"s3://{bucket}/one@v1"))
+    put(client, bucket, "plain/config.json", b"{}")
+    told = refused(lambda: store.cached_file("model_id", at(f"s3://{bucket}/one@v1"), "tokenizer.json"))
+    assert "one@v1': the entry has no file tokenizer.json" in told
+    told = refused(lambda: store.cached_file("model_id", at(f"s3://{bucket}/plain"), "tokenizer.json"))
+    assert "no object or folder 'plain/tokenizer.json'; beside it there are: plain/config.json" in told
 
 
 def test_what_was_fetched_once_is_not_fetched_again_unless_it_was_damaged(

@@ -10,7 +10,7 @@ From the command line: python -m miniml.store --help.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from miniml import manifest
@@ -25,7 +25,18 @@ from miniml.store.connection import PATIENCE, Bucket, Patience
 from miniml.store.entries import Version
 from miniml.store.parts import Part, bring
 
-__all__ = ["Fetched", "Patience", "Version", "cached", "fetch", "identify", "publish", "put", "versions"]
+__all__ = [
+    "Fetched",
+    "Patience",
+    "Version",
+    "cached",
+    "cached_file",
+    "fetch",
+    "identify",
+    "publish",
+    "put",
+    "versions",
+]
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,26 @@ def cached(argument: str, address: S3Address, patience: Patience = PATIENCE) -> 
     return _brought(bucket, found, folder, reuse=True)
 
 
+def cached_file(argument: str, address: S3Address, name: str, patience: Patience = PATIENCE) -> Path:
+    """One file of the folder that `address` names, as `cached` brings it; nothing else of the folder is fetched.
+
+    What an address of plain objects says behind `#` is of the whole folder, and not looked at.
+
+    Raises:
+        StoreError: the folder has no such file, or the store did not give it.
+        StorageError: there is no room.
+    """
+    if not address.version:
+        alone = S3Address(address.bucket, f"{address.path.rstrip('/')}/{name}")
+        return cached(argument, alone, patience).path
+    bucket = Bucket(address.bucket, f"{argument} '{address}'", patience)
+    note(f"asking the store at {bucket.endpoint.url} for {name} of {address}")
+    found = _look_up(bucket, address).alone(name)
+    if not found.parts and not found.signed:
+        raise bucket.error(f"the entry has no file {name}. Publish one that has, or name another.")
+    return _brought(bucket, found, user_cache() / found.identity, reuse=True).path / name
+
+
 def identify(argument: str, address: S3Address, patience: Patience = PATIENCE) -> str:
     """Changes when what `address` names does; nothing is fetched, so it is quick to say whether it is there at all.
 
@@ -137,6 +168,15 @@ class _Found:
 
     def within(self, folder: Path) -> Path:
         return folder / self.parts[0].path if self._is_one_object else folder
+
+    def alone(self, name: str) -> _Found:
+        """An entry's folder with that one file of it."""
+        return replace(
+            self,
+            parts=[part for part in self.parts if part.path == name],
+            signed=self.signed if name == MANIFEST_NAME else None,
+            identity=manifest.digest_of({"of": self.identity, "alone": name}),
+        )
 
     def source_if_in(self, folder: Path) -> str | None:
         """The pinned address, if `folder` holds exactly what was found."""

@@ -159,6 +159,7 @@ def _check(bucket: Bucket, part: Part, file: Path) -> None:
 
 def _lay_out(parts: list[Part], staging: Path, folder: Path) -> None:
     """Moves every file to its path; content that stands at several paths is copied, so that each is its own."""
+    folder.mkdir()
     placed: dict[str, Path] = {}
     for part in parts:
         target = folder / part.path

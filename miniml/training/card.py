@@ -13,11 +13,11 @@ from miniml import __version__
 from miniml.data.findings import CHECKS
 from miniml.data.summary import SPLITS
 from miniml.manifest import Manifest
+from miniml.markdown import escaped
 from miniml.settings import LAST
 from miniml.sources import HubId, locate, short_name
 from miniml.task import Task
 from miniml.training_history import chance_points
-from miniml.wording import markdown
 
 CARD_NAME = "README.md"
 VALIDATION = "validation_"
@@ -96,7 +96,7 @@ def _body(record: Manifest) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - it is Markdown, and the next line escapes for that
-        finalize=lambda value: markdown(value) if isinstance(value, str) else value,
+        finalize=lambda value: escaped(value) if isinstance(value, str) else value,
     )
     data, training = record.data, record.arguments["training"]
     classes = data["labels"]
