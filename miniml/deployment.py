@@ -18,6 +18,7 @@ from miniml.inference_service import (
     MODEL_DIGEST,
     REVISION,
     RUN,
+    STOPPED,
     disruption_budget,
     inference_service,
     storage_uri,
@@ -121,6 +122,7 @@ def _make_live(
 ) -> dict[str, Any]:
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     before = cluster.inference_service(namespace, name)
+    _require_started(before)
     note(f"applying InferenceService {namespace}/{name}{'' if before else ', a new one'}")
     applied = _apply(cluster, service)
     try:
@@ -132,6 +134,15 @@ def _make_live(
         raise DeploymentError(f"{error}\n{_put_back(cluster, service, before, patience)}") from error
     _protect(cluster, live)
     return live
+
+
+def _require_started(before: dict[str, Any] | None) -> None:
+    if before and _annotations(before).get(STOPPED, "").lower() == "true":
+        namespace, name = before["metadata"]["namespace"], before["metadata"]["name"]
+        raise DeploymentError(
+            f"InferenceService {namespace}/{name} is stopped (annotation {STOPPED}), so KServe makes no pods of it. "
+            f"Start it, then deploy: kubectl annotate inferenceservice {name} -n {namespace} {STOPPED}-"
+        )
 
 
 def _protect(cluster: Cluster, live: dict[str, Any]) -> None:

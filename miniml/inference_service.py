@@ -19,6 +19,8 @@ MODEL_DIGEST = "miniml/model-digest"
 """Annotation: the digest that the served model folder is signed with."""
 REVISION = "miniml/revision"
 """Annotation: changes with whatever changes the pods. KServe copies it to them, so old and new can be told apart."""
+STOPPED = "serving.kserve.io/stop"
+"""Annotation of KServe's: where it is "true", the service has no pods, and keeps having none when it is applied."""
 RUN = "miniml/run"
 """Label: the pipeline run that made the object."""
 

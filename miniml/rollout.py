@@ -214,9 +214,8 @@ def _warnings(cluster: Cluster, service: dict[str, Any], pods: list[dict[str, An
         {pod["metadata"]["name"] for pod in pods},
         since=_applied_at(metadata),
     )
-    return events.each_once(told, [(events.line(event), events.news(event)) for event in found])[
-        : events.MOST
-    ]
+    lines = events.each_once(told, [(events.line(event), events.news(event)) for event in found])
+    return lines[: events.MOST]
 
 
 def _applied_at(metadata: dict[str, Any]) -> str:

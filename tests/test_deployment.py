@@ -351,6 +351,16 @@ def test_the_wait_says_what_pods_tell_whatever_generation_kserve_has_written_dow
     ]
 
 
+def test_a_service_that_somebody_has_stopped_is_left_alone(server: KubernetesServer, make_live: Any) -> None:
+    make_live(OLD)
+    server.services["stars"]["metadata"]["annotations"]["serving.kserve.io/stop"] = "true"
+    with pytest.raises(
+        DeploymentError, match=r"is stopped.*kubectl annotate inferenceservice stars -n models"
+    ):
+        make_live(NEW)
+    assert served(server) == OLD
+
+
 def test_a_pod_that_was_evicted_long_ago_is_not_waited_for(server: KubernetesServer, make_live: Any) -> None:
     def beside_an_evicted_one(server: KubernetesServer, service: dict[str, Any]) -> Iterator[None]:
         evicted = server.pods[-1]
