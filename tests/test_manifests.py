@@ -523,3 +523,86 @@ def test_the_s3_secret_is_kfps_own_in_kserves_form(kubectl: str, secrets_api: Pa
     assert annotations["serving.kserve.io/s3-usehttps"] == "0"
     assert "kubectl.kubernetes.io/last-applied-configuration" not in annotations
     assert "$ecret" not in done.stdout + done.stderr
+
+
+# Objects of KServe's release, as its repository makes it (hack/release/generate-install.sh: config/overlays/all, as of
+# August 2026, 7.6 MB): all that is not for its controller of InferenceServices, and some of what is.
+SERVES_NOBODY = """
+CustomResourceDefinition: llminferenceservices.serving.kserve.io llminferenceserviceconfigs.serving.kserve.io
+  localmodelcaches.serving.kserve.io localmodelnamespacecaches.serving.kserve.io localmodelnodegroups.serving.kserve.io
+  localmodelnodes.serving.kserve.io inferencepools.inference.networking.k8s.io
+  inferencepools.inference.networking.x-k8s.io inferenceobjectives.llm-d.ai inferencemodelrewrites.llm-d.ai
+Deployment: llmisvc-controller-manager kserve-localmodel-controller-manager
+DaemonSet: kserve-localmodelnode-agent
+ServiceAccount: llmisvc-controller-manager kserve-localmodel-controller-manager kserve-localmodelnode-agent
+ClusterRole: kserve-llmisvc-manager-role kserve-localmodel-manager-role kserve-localmodelnode-agent-role
+ClusterRoleBinding: llmisvc-manager-rolebinding kserve-localmodel-manager-rolebinding
+  kserve-localmodelnode-agent-rolebinding
+Role: llmisvc-leader-election-role
+RoleBinding: llmisvc-leader-election-rolebinding
+Service: llmisvc-controller-manager-service llmisvc-webhook-server-service localmodel-webhook-server-service
+Certificate: llmisvc-serving-cert localmodel-serving-cert
+MutatingWebhookConfiguration: llminferenceservice.serving.kserve.io
+ValidatingWebhookConfiguration: llminferenceservice.serving.kserve.io llminferenceserviceconfig.serving.kserve.io
+  localmodelcache.serving.kserve.io
+"""
+SERVES = """
+CustomResourceDefinition: inferenceservices.serving.kserve.io servingruntimes.serving.kserve.io
+  clusterservingruntimes.serving.kserve.io clusterstoragecontainers.serving.kserve.io trainedmodels.serving.kserve.io
+  inferencegraphs.serving.kserve.io
+Deployment: kserve-controller-manager
+ServiceAccount: kserve-controller-manager
+ClusterRole: kserve-manager-role kserve-proxy-role
+Service: kserve-webhook-server-service kserve-controller-manager-service
+Certificate: serving-cert
+MutatingWebhookConfiguration: inferenceservice.serving.kserve.io
+ValidatingWebhookConfiguration: inferenceservice.serving.kserve.io clusterservingruntime.serving.kserve.io
+ClusterStorageContainer: default
+ConfigMap: inferenceservice-config
+"""
+
+
+def named(text: str) -> set[tuple[str, str]]:
+    """The kinds and names of such a list."""
+    return {(kind, name) for kind, names in yaml.safe_load(text).items() for name in names.split()}
+
+
+@pytest.fixture(scope="module")
+def kserve(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """What our kustomization makes of a release of KServe, whose objects here are little more than names."""
+    folder = tmp_path_factory.mktemp("kserve")
+    (folder / "kserve.yaml").write_text(
+        yaml.safe_dump_all(_as_released(kind, name) for kind, name in named(SERVES_NOBODY) | named(SERVES))
+    )
+    ours = yaml.safe_load((MANIFESTS / "kserve" / "kustomization.yaml").read_text())
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(ours | {"resources": ["kserve.yaml"]}))
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def _as_released(kind: str, name: str) -> dict[str, Any]:
+    groups = {
+        "apps/v1": ("Deployment", "DaemonSet"),
+        "v1": ("ConfigMap", "Service", "ServiceAccount"),
+        "serving.kserve.io/v1alpha1": ("ClusterStorageContainer",),
+    }
+    version = next((group for group, kinds in groups.items() if kind in kinds), "example.com/v1")
+    more = {"spec": {"container": {"name": "storage-initializer"}}} if "Storage" in kind else {}
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "kserve"}, **more}
+
+
+def test_of_kserve_only_what_serves_is_installed(kserve: Objects) -> None:
+    assert {(thing["kind"], thing["metadata"]["name"]) for thing in kserve} == named(SERVES)
+
+
+def test_the_container_that_fetches_a_model_is_one_that_pod_security_lets_in(kserve: Objects) -> None:
+    security = one(kserve, "ClusterStorageContainer", "default")["spec"]["container"]["securityContext"]
+    assert security == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    # What Pod Security asks for beside these, the pod says for all of its containers.
+    pod = _inference_service()["spec"]["predictor"]["securityContext"]
+    assert pod["runAsNonRoot"] and pod["seccompProfile"] == {"type": "RuntimeDefault"}
