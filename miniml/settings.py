@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from miniml.errors import InputError
-from miniml.installation import NAMESPACE, PREDICTOR_ACCOUNT
+from miniml.installation import PREDICTOR_ACCOUNT, SERVING_NAMESPACE
 from miniml.sources import S3_SCHEME, s3_address
 from miniml.task import AUTO, Task
 from miniml.tracking import targets
@@ -415,7 +415,7 @@ class ChampionSettings:
     """"served" is what the InferenceService serves now; "none" leaves it to the absolute rules; or a model folder:
     a path, package://, s3://."""
     service_name: str = "miniml"
-    namespace: str = NAMESPACE
+    namespace: str = SERVING_NAMESPACE
 
     def __post_init__(self) -> None:
         if not self.champion.strip():
@@ -430,7 +430,7 @@ class DeploymentSettings:
     """The InferenceService to make of a model."""
 
     service_name: str = "miniml"
-    namespace: str = NAMESPACE
+    namespace: str = SERVING_NAMESPACE
     min_replicas: int = 1
     max_replicas: int = 1
     cpu: str = "2"

@@ -31,6 +31,9 @@ from miniml.installation import (
     RUNTIME,
     S3_ENVIRONMENT,
     S3_SECRET,
+    SERVING_LABEL,
+    SERVING_NAMESPACE,
+    make_serving_namespace,
 )
 from miniml.settings import DeploymentSettings
 from tests import crds
@@ -46,7 +49,7 @@ Objects = list[dict[str, Any]]
 ELSEWHERE = """
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
-namespace: models
+namespace: team-a
 resources: [../../base/serving]
 """
 MONITORED = """
@@ -218,6 +221,19 @@ def test_ports_agree(overlays: dict[str, Objects]) -> None:
     assert annotations["prometheus.kserve.io/port"] == str(PORT)
 
 
+@pytest.mark.parametrize(("name", "namespace"), [("kind", SERVING_NAMESPACE), ("elsewhere", "team-a")])
+def test_a_namespace_that_serves_enforces_pod_security(
+    overlays: dict[str, Objects], name: str, namespace: str
+) -> None:
+    (found,) = of(overlays[name], "Namespace")
+    assert found["metadata"]["name"] == namespace
+    labels = found["metadata"]["labels"]
+    assert labels[SERVING_LABEL] == "true"
+    for mode, version in {"enforce": f"v{KUBERNETES}", "warn": "latest", "audit": "latest"}.items():
+        assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+        assert labels[f"pod-security.kubernetes.io/{mode}-version"] == version
+
+
 def test_predictors_reach_the_store_and_the_store_lets_them_in(overlays: dict[str, Objects]) -> None:
     for name in ("kind", "elsewhere"):
         egress = one(overlays[name], "NetworkPolicy", "miniml-predictor")["spec"]["egress"]
@@ -227,6 +243,9 @@ def test_predictors_reach_the_store_and_the_store_lets_them_in(overlays: dict[st
         target = one(overlays["kind"], "NetworkPolicy", "miniml-store")["spec"]
         assert pods["podSelector"] == target["podSelector"]
         assert store["ports"] == target["ingress"][0]["ports"]
+        (source,) = target["ingress"][0]["from"]
+        (serving,) = of(overlays[name], "Namespace")
+        assert source["namespaceSelector"]["matchLabels"].items() <= serving["metadata"]["labels"].items()
 
 
 def test_accounts_have_the_names_that_the_code_uses(overlays: dict[str, Objects]) -> None:
@@ -235,13 +254,21 @@ def test_accounts_have_the_names_that_the_code_uses(overlays: dict[str, Objects]
             (thing["metadata"]["namespace"], thing["metadata"]["name"]): thing
             for thing in of(overlays[name], "ServiceAccount")
         }
-        assert set(accounts) == {(NAMESPACE, PIPELINE_ACCOUNT), (NAMESPACE, PREDICTOR_ACCOUNT)}
-        predictor = accounts[NAMESPACE, PREDICTOR_ACCOUNT]
+        assert set(accounts) == {(NAMESPACE, PIPELINE_ACCOUNT), (SERVING_NAMESPACE, PREDICTOR_ACCOUNT)}
+        predictor = accounts[SERVING_NAMESPACE, PREDICTOR_ACCOUNT]
         assert predictor["secrets"] == [{"name": S3_SECRET}]
         assert predictor["automountServiceAccountToken"] is False
-    secret = one(overlays["production"], "Secret", S3_SECRET)
-    assert secret["metadata"]["namespace"] == NAMESPACE
-    assert secret["data"].keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    secrets = {
+        thing["metadata"]["namespace"]: thing
+        for thing in of(overlays["production"], "Secret")
+        if thing["metadata"]["name"] == S3_SECRET
+    }
+    assert secrets.keys() == {
+        NAMESPACE,
+        SERVING_NAMESPACE,
+    }  # the steps read it, and KServe for the predictors
+    for secret in secrets.values():
+        assert secret["data"].keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
 
 @pytest.mark.parametrize("name", ["kind", "production", "elsewhere"])
@@ -252,6 +279,9 @@ def test_no_right_is_wider_than_it_must_be(overlays: dict[str, Objects], name: s
             if "secrets" in rule["resources"]:
                 assert rule["verbs"] == ["get"]
                 assert rule["resourceNames"] and set(rule["resourceNames"]) <= {S3_SECRET, KFP_SECRET}
+    for binding in of(overlays[name], "RoleBinding"):
+        serves = binding["roleRef"]["name"] == PIPELINE_ACCOUNT
+        assert serves == (binding["metadata"]["namespace"] != NAMESPACE), binding
     for binding in of(overlays[name], "ClusterRoleBinding"):
         role = one(overlays[name], "ClusterRole", binding["roleRef"]["name"])
         assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get"}
@@ -294,7 +324,9 @@ def test_the_steps_account_may_do_what_the_steps_do(
 
 
 def test_another_namespace_can_serve_too(overlays: dict[str, Objects]) -> None:
-    assert {thing["metadata"]["namespace"] for thing in overlays["elsewhere"]} == {"models"}
+    assert {
+        thing["metadata"]["namespace"] for thing in overlays["elsewhere"] if thing["kind"] != "Namespace"
+    } == {"team-a"}
     binding = one(overlays["elsewhere"], "RoleBinding", PIPELINE_ACCOUNT)
     assert binding["roleRef"] == one(overlays["kind"], "RoleBinding", PIPELINE_ACCOUNT)["roleRef"]
 
@@ -434,8 +466,8 @@ _VALIDATED_BY_THE_SERVER: dict[str, Any] = {
 class SecretsApi(BaseHTTPRequestHandler):
     """As much of the Kubernetes API as kubectl needs to read a secret and to apply one."""
 
-    applied: dict[str, Any]
-    query: str
+    applied: dict[str, dict[str, Any]]
+    """By the path of the request."""
 
     def do_GET(self) -> None:
         kfp_secret = {
@@ -459,9 +491,9 @@ class SecretsApi(BaseHTTPRequestHandler):
         )
 
     def do_PATCH(self) -> None:
-        type(self).query = self.path
-        type(self).applied = yaml.safe_load(self.rfile.read(int(self.headers["content-length"])))
-        self._answer(200, self.applied)
+        content = yaml.safe_load(self.rfile.read(int(self.headers["content-length"])))
+        self.applied[self.path.partition("?")[0]] = content
+        self._answer(200, content)
 
     def _answer(self, status: int, content: dict[str, Any]) -> None:
         self.send_response(status)
@@ -481,6 +513,7 @@ def _base64(text: str) -> str:
 def secrets_api(tmp_path: Path) -> Iterator[Path]:
     """The kube configuration of a server of secrets."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), SecretsApi)
+    SecretsApi.applied = {}
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     config = {
@@ -498,20 +531,26 @@ def secrets_api(tmp_path: Path) -> Iterator[Path]:
     server.server_close()
 
 
-@pytest.mark.parametrize("namespace", [NAMESPACE, "models"])
-def test_the_s3_secret_is_kfps_own_in_kserves_form(kubectl: str, secrets_api: Path, namespace: str) -> None:
+@pytest.mark.parametrize("given", [[], ["team-a"]])
+def test_the_s3_secret_is_kfps_own_in_kserves_form(kubectl: str, secrets_api: Path, given: list[str]) -> None:
     path = f"{Path(kubectl).parent}:{os.environ['PATH']}"
     environment = {"PATH": path, "KUBECONFIG": str(secrets_api), "HOME": str(secrets_api.parent)}
     done = subprocess.run(
-        [MANIFESTS / "s3-secret.sh", *([namespace] if namespace != NAMESPACE else [])],
-        env=environment,
-        capture_output=True,
-        text=True,
+        [MANIFESTS / "s3-secret.sh", *given], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    secret = SecretsApi.applied
+    assert "$ecret" not in done.stdout + done.stderr
+    namespaces = given or [SERVING_NAMESPACE, NAMESPACE]
+    assert [*SecretsApi.applied] == [
+        f"/api/v1/namespaces/{namespace}/secrets/{S3_SECRET}" for namespace in namespaces
+    ]
+    for namespace, secret in zip(namespaces, SecretsApi.applied.values(), strict=True):
+        assert secret["metadata"]["namespace"] == namespace
+        _assert_is_kfps_secret_in_kserves_form(secret)
+
+
+def _assert_is_kfps_secret_in_kserves_form(secret: dict[str, Any]) -> None:
     kubernetes_validate.validate(secret, KUBERNETES, strict=True)
-    assert SecretsApi.query.startswith(f"/api/v1/namespaces/{namespace}/secrets/{S3_SECRET}?")
     assert secret["data"].keys() == S3_ENVIRONMENT.keys()
     assert secret["data"]["AWS_ENDPOINT_URL"] == _base64(
         f"http://{secret['metadata']['annotations']['serving.kserve.io/s3-endpoint']}"
@@ -522,7 +561,45 @@ def test_the_s3_secret_is_kfps_own_in_kserves_form(kubectl: str, secrets_api: Pa
     assert annotations["serving.kserve.io/s3-endpoint"] == f"seaweedfs.{NAMESPACE}:9000"
     assert annotations["serving.kserve.io/s3-usehttps"] == "0"
     assert "kubectl.kubernetes.io/last-applied-configuration" not in annotations
-    assert "$ecret" not in done.stdout + done.stderr
+
+
+@pytest.fixture
+def recording_kubectl(kubectl: str, tmp_path: Path) -> Path:
+    """A folder whose kubectl renders what it is to apply, into the file "applied" there, and knows KFP's secret."""
+    (tmp_path / "kubectl").write_text(
+        "#!/bin/bash\n"
+        f"here={tmp_path}\n"
+        'case "$*" in\n'
+        f'  apply*--kustomize*) {kubectl} kustomize "${{@: -1}}" >"$here/applied" ;;\n'
+        '  apply*) cat >"$here/secret" ;;\n'
+        "  *) echo 'data: {}' ;;\n"
+        "esac\n"
+    )
+    (tmp_path / "kubectl").chmod(0o755)
+    return tmp_path
+
+
+def run_recorded(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    return subprocess.run(command.split(), cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_one_command_makes_a_namespace_serve(recording_kubectl: Path, overlays: dict[str, Objects]) -> None:
+    done = run_recorded(make_serving_namespace("team-a"), recording_kubectl)
+    assert done.returncode == 0, done.stderr
+    applied = list(yaml.safe_load_all((recording_kubectl / "applied").read_text()))
+    assert applied == overlays["elsewhere"]
+    assert (recording_kubectl / "secret").exists()
+
+
+@pytest.mark.parametrize("name", [NAMESPACE, "Team_A", "-a", "../kubeflow", ""])
+def test_a_name_that_no_serving_namespace_may_have_changes_nothing(
+    recording_kubectl: Path, name: str
+) -> None:
+    done = run_recorded(make_serving_namespace(name), recording_kubectl)
+    assert done.returncode != 0
+    assert name in done.stderr
+    assert not (recording_kubectl / "applied").exists()
 
 
 # Objects of KServe's release, as its repository makes it (hack/release/generate-install.sh: config/overlays/all, as of
