@@ -20,7 +20,7 @@ def deploy(
     min_metrics: str = "",
     beat_baseline: bool = False,
     service_name: str = "miniml",
-    namespace: str = "kubeflow",
+    namespace: str = "models",
     dry_run: bool = False,
     options: dict[str, Any] = {},
     run: str = "",

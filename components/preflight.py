@@ -33,7 +33,7 @@ def preflight(
     beat_baseline: bool = False,
     champion: str = "served",
     service_name: str = "miniml",
-    namespace: str = "kubeflow",
+    namespace: str = "models",
     dry_run: bool = False,
     options: dict[str, Any] = {},
     trials_at_once: int = 1,

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Makes the secret with which KServe fetches models from KFP's own store, out of the secret that KFP installed:
-#   manifests/s3-secret.sh [NAMESPACE]      the namespace that serves the models; kubeflow unless said otherwise
+# Makes the secret of KFP's own store, out of the one that KFP installed, in the form in which KServe fetches models
+# with it and the steps of a run read s3:// addresses:
+#   manifests/s3-secret.sh [NAMESPACE...]      where models are served and where steps run: models kubeflow
 #
 # A script, and not a Job of the cluster: a Job needs an account that may create secrets, which outlives it. This has
 # the rights of whoever installs; the credentials go from one kubectl to the next, and into no file or argument.
 set -euo pipefail
 
-SERVING_NAMESPACE="${1:-kubeflow}"
-
+# NAMESPACE
 as_kserve_reads_it() {
   cat <<TEMPLATE
 apiVersion: v1
 kind: Secret
 metadata:
   name: miniml-s3
-  namespace: $SERVING_NAMESPACE
+  namespace: $1
   labels:
     app.kubernetes.io/managed-by: miniml
   annotations:
@@ -31,6 +31,10 @@ data:
 TEMPLATE
 }
 
-# Server-side: a plain apply would write the credentials into an annotation as well.
-kubectl get secret mlpipeline-minio-artifact --namespace kubeflow --output "go-template=$(as_kserve_reads_it)" |
-  kubectl apply --server-side --force-conflicts --field-manager=miniml-install --filename -
+if (($# == 0)); then set -- models kubeflow; fi
+for namespace in "$@"; do
+  # Server-side: a plain apply would write the credentials into an annotation as well.
+  kubectl get secret mlpipeline-minio-artifact --namespace kubeflow \
+    --output "go-template=$(as_kserve_reads_it "$namespace")" |
+    kubectl apply --server-side --force-conflicts --field-manager=miniml-install --filename -
+done

@@ -8,7 +8,11 @@ from miniml.images import tag
 from miniml.tracking import CREDENTIALS
 
 NAMESPACE = "kubeflow"
-"""Where Kubeflow Pipelines runs its steps, and, unless said otherwise, where models are served."""
+"""Where Kubeflow Pipelines runs its steps."""
+SERVING_NAMESPACE = "models"
+"""Where models are served, unless said otherwise."""
+SERVING_LABEL = "miniml/serving"
+"""The label, with the value "true", of a namespace that models may be served in."""
 RUNTIME = "miniml-" + re.sub("[^a-z0-9.-]", "-", tag().lower())
 """The ClusterServingRuntime that runs our predictor, by the tag of its image: KServe rolls every service of a runtime
 that changes, all at once and untried. So a version brings its own, and touches only what is deployed with it."""
@@ -26,3 +30,8 @@ MLFLOW_ENVIRONMENT = {name: name for name in CREDENTIALS}
 """Its keys, and the variables in which MLflow's client reads them."""
 FIELD_MANAGER = "miniml"
 """In whose name deploy applies objects (server-side apply)."""
+
+
+def make_serving_namespace(namespace: str) -> str:
+    """The command that makes a namespace serve models: the namespace, its accounts and rights, policies and secret."""
+    return f"manifests/serving-namespace.sh {namespace}"

@@ -20,7 +20,14 @@ from miniml.cluster import (
 )
 from miniml.errors import ClusterError
 from miniml.images import tag
-from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, RUNTIME, S3_SECRET
+from miniml.installation import (
+    NAMESPACE,
+    PIPELINE_ACCOUNT,
+    RUNTIME,
+    S3_SECRET,
+    SERVING_LABEL,
+    make_serving_namespace,
+)
 from miniml.markdown import code, heading, strong, table
 from miniml.progress import note
 
@@ -217,12 +224,13 @@ def _runtime(cluster: Cluster) -> Finding:
 
 
 def _namespace(cluster: Cluster, namespace: str) -> Finding:
-    return _exists(
-        cluster,
-        f"namespace {namespace}",
-        f"/api/v1/namespaces/{namespace}",
-        f"kubectl create namespace {namespace}",
-    )
+    what, remedy = f"namespace {namespace}", make_serving_namespace(namespace)
+    found = _get(cluster, f"/api/v1/namespaces/{namespace}")
+    if not isinstance(found, dict):
+        return _not_found(what, found, remedy)
+    if (found["metadata"].get("labels") or {}).get(SERVING_LABEL) != "true":
+        return Finding(what, f"has no label {SERVING_LABEL}=true: models are not served there", remedy)
+    return Finding(what)
 
 
 def _account_and_secret(cluster: Cluster, namespace: str, account: str) -> list[Finding]:

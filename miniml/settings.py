@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from miniml.errors import InputError
-from miniml.installation import NAMESPACE, PREDICTOR_ACCOUNT
+from miniml.installation import PREDICTOR_ACCOUNT, SERVING_NAMESPACE
 from miniml.sources import S3_SCHEME, s3_address
 from miniml.task import AUTO, Task
 from miniml.tracking import targets
@@ -440,7 +440,7 @@ class ChampionSettings:
     a path, package://, s3://."""
     service_name: str = "miniml"
     """The InferenceService's name."""
-    namespace: str = NAMESPACE
+    namespace: str = SERVING_NAMESPACE
     """The namespace that it is served in."""
 
     def __post_init__(self) -> None:
@@ -457,7 +457,7 @@ class DeploymentSettings:
 
     service_name: str = "miniml"
     """The InferenceService's name."""
-    namespace: str = NAMESPACE
+    namespace: str = SERVING_NAMESPACE
     """The namespace to serve it in."""
     min_replicas: int = 1
     """The least number of pods."""

@@ -16,7 +16,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from miniml.cluster import BRIEFLY, Cluster
 from miniml.errors import ClusterError, InputError
-from miniml.installation import NAMESPACE
+from miniml.installation import SERVING_NAMESPACE
 from miniml.trial import ask_by_name
 from miniml.wording import plain
 from pipelines.ask import CREDENTIAL, authorization, told
@@ -68,7 +68,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--service-name", default="", help=f"without it the only one at the URL, or {DEFAULT_NAME}"
     )
-    parser.add_argument("--namespace", default="", help=f"on a cluster; without it {NAMESPACE}")
+    parser.add_argument("--namespace", default="", help=f"on a cluster; without it {SERVING_NAMESPACE}")
     parser.add_argument("--outputs", type=Path, default=OUTPUTS, help="where runs are kept")
     parser.set_defaults(command=_predict)
 
@@ -94,7 +94,7 @@ def _answers(options: argparse.Namespace) -> list[dict[str, Any]]:
             f"{error} For a model on this machine, start `make serve`; for one elsewhere, name its --url."
         ) from error
     return ask_by_name(
-        cluster, options.namespace or NAMESPACE, options.service_name or DEFAULT_NAME, options.text
+        cluster, options.namespace or SERVING_NAMESPACE, options.service_name or DEFAULT_NAME, options.text
     )
 
 

@@ -31,6 +31,9 @@ from miniml.installation import (
     RUNTIME,
     S3_ENVIRONMENT,
     S3_SECRET,
+    SERVING_LABEL,
+    SERVING_NAMESPACE,
+    make_serving_namespace,
 )
 from miniml.settings import DeploymentSettings
 from tests import crds
@@ -46,7 +49,7 @@ Objects = list[dict[str, Any]]
 ELSEWHERE = """
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
-namespace: models
+namespace: team-a
 resources: [../../base/serving]
 """
 MONITORED = """
@@ -296,6 +299,19 @@ def test_ports_agree(overlays: dict[str, Objects]) -> None:
     assert annotations["prometheus.kserve.io/port"] == str(PORT)
 
 
+@pytest.mark.parametrize(("name", "namespace"), [("kind", SERVING_NAMESPACE), ("elsewhere", "team-a")])
+def test_a_namespace_that_serves_enforces_pod_security(
+    overlays: dict[str, Objects], name: str, namespace: str
+) -> None:
+    (found,) = of(overlays[name], "Namespace")
+    assert found["metadata"]["name"] == namespace
+    labels = found["metadata"]["labels"]
+    assert labels[SERVING_LABEL] == "true"
+    for mode, version in {"enforce": f"v{KUBERNETES}", "warn": "latest", "audit": "latest"}.items():
+        assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+        assert labels[f"pod-security.kubernetes.io/{mode}-version"] == version
+
+
 def test_predictors_reach_the_store_and_the_store_lets_them_in(overlays: dict[str, Objects]) -> None:
     for name in ("kind", "elsewhere"):
         egress = one(overlays[name], "NetworkPolicy", "miniml-predictor")["spec"]["egress"]
@@ -305,6 +321,9 @@ def test_predictors_reach_the_store_and_the_store_lets_them_in(overlays: dict[st
         target = one(overlays["kind"], "NetworkPolicy", "miniml-store")["spec"]
         assert pods["podSelector"] == target["podSelector"]
         assert store["ports"] == target["ingress"][0]["ports"]
+        (source,) = target["ingress"][0]["from"]
+        (serving,) = of(overlays[name], "Namespace")
+        assert source["namespaceSelector"]["matchLabels"].items() <= serving["metadata"]["labels"].items()
 
 
 def test_accounts_have_the_names_that_the_code_uses(overlays: dict[str, Objects]) -> None:
@@ -313,13 +332,21 @@ def test_accounts_have_the_names_that_the_code_uses(overlays: dict[str, Objects]
             (thing["metadata"]["namespace"], thing["metadata"]["name"]): thing
             for thing in of(overlays[name], "ServiceAccount")
         }
-        assert set(accounts) == {(NAMESPACE, PIPELINE_ACCOUNT), (NAMESPACE, PREDICTOR_ACCOUNT)}
-        predictor = accounts[NAMESPACE, PREDICTOR_ACCOUNT]
+        assert set(accounts) == {(NAMESPACE, PIPELINE_ACCOUNT), (SERVING_NAMESPACE, PREDICTOR_ACCOUNT)}
+        predictor = accounts[SERVING_NAMESPACE, PREDICTOR_ACCOUNT]
         assert predictor["secrets"] == [{"name": S3_SECRET}]
         assert predictor["automountServiceAccountToken"] is False
-    secret = one(overlays["production"], "Secret", S3_SECRET)
-    assert secret["metadata"]["namespace"] == NAMESPACE
-    assert secret["data"].keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    secrets = {
+        thing["metadata"]["namespace"]: thing
+        for thing in of(overlays["production"], "Secret")
+        if thing["metadata"]["name"] == S3_SECRET
+    }
+    assert secrets.keys() == {
+        NAMESPACE,
+        SERVING_NAMESPACE,
+    }  # the steps read it, and KServe for the predictors
+    for secret in secrets.values():
+        assert secret["data"].keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
 
 @pytest.mark.parametrize("name", ["kind", "production", "elsewhere"])
@@ -330,6 +357,9 @@ def test_no_right_is_wider_than_it_must_be(overlays: dict[str, Objects], name: s
             if "secrets" in rule["resources"]:
                 assert rule["verbs"] == ["get"]
                 assert rule["resourceNames"] and set(rule["resourceNames"]) <= {S3_SECRET, KFP_SECRET}
+    for binding in of(overlays[name], "RoleBinding"):
+        serves = binding["roleRef"]["name"] == PIPELINE_ACCOUNT
+        assert serves == (binding["metadata"]["namespace"] != NAMESPACE), binding
     for binding in of(overlays[name], "ClusterRoleBinding"):
         role = one(overlays[name], "ClusterRole", binding["roleRef"]["name"])
         assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get"}
@@ -373,7 +403,9 @@ def test_the_steps_account_may_do_what_the_steps_do(
 
 
 def test_another_namespace_can_serve_too(overlays: dict[str, Objects]) -> None:
-    assert {thing["metadata"]["namespace"] for thing in overlays["elsewhere"]} == {"models"}
+    assert {
+        thing["metadata"]["namespace"] for thing in overlays["elsewhere"] if thing["kind"] != "Namespace"
+    } == {"team-a"}
     binding = one(overlays["elsewhere"], "RoleBinding", PIPELINE_ACCOUNT)
     assert binding["roleRef"] == one(overlays["kind"], "RoleBinding", PIPELINE_ACCOUNT)["roleRef"]
 
@@ -513,8 +545,8 @@ _VALIDATED_BY_THE_SERVER: dict[str, Any] = {
 class SecretsApi(BaseHTTPRequestHandler):
     """As much of the Kubernetes API as kubectl needs to read a secret and to apply one."""
 
-    applied: dict[str, Any]
-    query: str
+    applied: dict[str, dict[str, Any]]
+    """By the path of the request."""
 
     def do_GET(self) -> None:
         kfp_secret = {
@@ -538,9 +570,9 @@ class SecretsApi(BaseHTTPRequestHandler):
         )
 
     def do_PATCH(self) -> None:
-        type(self).query = self.path
-        type(self).applied = yaml.safe_load(self.rfile.read(int(self.headers["content-length"])))
-        self._answer(200, self.applied)
+        content = yaml.safe_load(self.rfile.read(int(self.headers["content-length"])))
+        self.applied[self.path.partition("?")[0]] = content
+        self._answer(200, content)
 
     def _answer(self, status: int, content: dict[str, Any]) -> None:
         self.send_response(status)
@@ -560,6 +592,7 @@ def _base64(text: str) -> str:
 def secrets_api(tmp_path: Path) -> Iterator[Path]:
     """The kube configuration of a server of secrets."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), SecretsApi)
+    SecretsApi.applied = {}
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     config = {
@@ -577,20 +610,26 @@ def secrets_api(tmp_path: Path) -> Iterator[Path]:
     server.server_close()
 
 
-@pytest.mark.parametrize("namespace", [NAMESPACE, "models"])
-def test_the_s3_secret_is_kfps_own_in_kserves_form(kubectl: str, secrets_api: Path, namespace: str) -> None:
+@pytest.mark.parametrize("given", [[], ["team-a"]])
+def test_the_s3_secret_is_kfps_own_in_kserves_form(kubectl: str, secrets_api: Path, given: list[str]) -> None:
     path = f"{Path(kubectl).parent}:{os.environ['PATH']}"
     environment = {"PATH": path, "KUBECONFIG": str(secrets_api), "HOME": str(secrets_api.parent)}
     done = subprocess.run(
-        [MANIFESTS / "s3-secret.sh", *([namespace] if namespace != NAMESPACE else [])],
-        env=environment,
-        capture_output=True,
-        text=True,
+        [MANIFESTS / "s3-secret.sh", *given], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    secret = SecretsApi.applied
+    assert "$ecret" not in done.stdout + done.stderr
+    namespaces = given or [SERVING_NAMESPACE, NAMESPACE]
+    assert [*SecretsApi.applied] == [
+        f"/api/v1/namespaces/{namespace}/secrets/{S3_SECRET}" for namespace in namespaces
+    ]
+    for namespace, secret in zip(namespaces, SecretsApi.applied.values(), strict=True):
+        assert secret["metadata"]["namespace"] == namespace
+        _assert_is_kfps_secret_in_kserves_form(secret)
+
+
+def _assert_is_kfps_secret_in_kserves_form(secret: dict[str, Any]) -> None:
     kubernetes_validate.validate(secret, KUBERNETES, strict=True)
-    assert SecretsApi.query.startswith(f"/api/v1/namespaces/{namespace}/secrets/{S3_SECRET}?")
     assert secret["data"].keys() == S3_ENVIRONMENT.keys()
     assert secret["data"]["AWS_ENDPOINT_URL"] == _base64(
         f"http://{secret['metadata']['annotations']['serving.kserve.io/s3-endpoint']}"
@@ -601,4 +640,125 @@ def test_the_s3_secret_is_kfps_own_in_kserves_form(kubectl: str, secrets_api: Pa
     assert annotations["serving.kserve.io/s3-endpoint"] == f"seaweedfs.{NAMESPACE}:9000"
     assert annotations["serving.kserve.io/s3-usehttps"] == "0"
     assert "kubectl.kubernetes.io/last-applied-configuration" not in annotations
-    assert "$ecret" not in done.stdout + done.stderr
+
+
+@pytest.fixture
+def recording_kubectl(kubectl: str, tmp_path: Path) -> Path:
+    """A folder whose kubectl renders what it is to apply, into the file "applied" there, and knows KFP's secret."""
+    (tmp_path / "kubectl").write_text(
+        "#!/bin/bash\n"
+        f"here={tmp_path}\n"
+        'case "$*" in\n'
+        f'  apply*--kustomize*) {kubectl} kustomize "${{@: -1}}" >"$here/applied" ;;\n'
+        '  apply*) cat >"$here/secret" ;;\n'
+        "  *) echo 'data: {}' ;;\n"
+        "esac\n"
+    )
+    (tmp_path / "kubectl").chmod(0o755)
+    return tmp_path
+
+
+def run_recorded(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    return subprocess.run(command.split(), cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_one_command_makes_a_namespace_serve(recording_kubectl: Path, overlays: dict[str, Objects]) -> None:
+    done = run_recorded(make_serving_namespace("team-a"), recording_kubectl)
+    assert done.returncode == 0, done.stderr
+    applied = list(yaml.safe_load_all((recording_kubectl / "applied").read_text()))
+    assert applied == overlays["elsewhere"]
+    assert (recording_kubectl / "secret").exists()
+
+
+@pytest.mark.parametrize("name", [NAMESPACE, "Team_A", "-a", "../kubeflow", ""])
+def test_a_name_that_no_serving_namespace_may_have_changes_nothing(
+    recording_kubectl: Path, name: str
+) -> None:
+    done = run_recorded(make_serving_namespace(name), recording_kubectl)
+    assert done.returncode != 0
+    assert name in done.stderr
+    assert not (recording_kubectl / "applied").exists()
+
+
+# Objects of KServe's release, as its repository makes it (hack/release/generate-install.sh: config/overlays/all, as of
+# August 2026, 7.6 MB): all that is not for its controller of InferenceServices, and some of what is.
+SERVES_NOBODY = """
+CustomResourceDefinition: llminferenceservices.serving.kserve.io llminferenceserviceconfigs.serving.kserve.io
+  localmodelcaches.serving.kserve.io localmodelnamespacecaches.serving.kserve.io localmodelnodegroups.serving.kserve.io
+  localmodelnodes.serving.kserve.io inferencepools.inference.networking.k8s.io
+  inferencepools.inference.networking.x-k8s.io inferenceobjectives.llm-d.ai inferencemodelrewrites.llm-d.ai
+Deployment: llmisvc-controller-manager kserve-localmodel-controller-manager
+DaemonSet: kserve-localmodelnode-agent
+ServiceAccount: llmisvc-controller-manager kserve-localmodel-controller-manager kserve-localmodelnode-agent
+ClusterRole: kserve-llmisvc-manager-role kserve-localmodel-manager-role kserve-localmodelnode-agent-role
+ClusterRoleBinding: llmisvc-manager-rolebinding kserve-localmodel-manager-rolebinding
+  kserve-localmodelnode-agent-rolebinding
+Role: llmisvc-leader-election-role
+RoleBinding: llmisvc-leader-election-rolebinding
+Service: llmisvc-controller-manager-service llmisvc-webhook-server-service localmodel-webhook-server-service
+Certificate: llmisvc-serving-cert localmodel-serving-cert
+MutatingWebhookConfiguration: llminferenceservice.serving.kserve.io
+ValidatingWebhookConfiguration: llminferenceservice.serving.kserve.io llminferenceserviceconfig.serving.kserve.io
+  localmodelcache.serving.kserve.io
+"""
+SERVES = """
+CustomResourceDefinition: inferenceservices.serving.kserve.io servingruntimes.serving.kserve.io
+  clusterservingruntimes.serving.kserve.io clusterstoragecontainers.serving.kserve.io trainedmodels.serving.kserve.io
+  inferencegraphs.serving.kserve.io
+Deployment: kserve-controller-manager
+ServiceAccount: kserve-controller-manager
+ClusterRole: kserve-manager-role kserve-proxy-role
+Service: kserve-webhook-server-service kserve-controller-manager-service
+Certificate: serving-cert
+MutatingWebhookConfiguration: inferenceservice.serving.kserve.io
+ValidatingWebhookConfiguration: inferenceservice.serving.kserve.io clusterservingruntime.serving.kserve.io
+ClusterStorageContainer: default
+ConfigMap: inferenceservice-config
+"""
+
+
+def named(text: str) -> set[tuple[str, str]]:
+    """The kinds and names of such a list."""
+    return {(kind, name) for kind, names in yaml.safe_load(text).items() for name in names.split()}
+
+
+@pytest.fixture(scope="module")
+def kserve(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """What our kustomization makes of a release of KServe, whose objects here are little more than names."""
+    folder = tmp_path_factory.mktemp("kserve")
+    (folder / "kserve.yaml").write_text(
+        yaml.safe_dump_all(_as_released(kind, name) for kind, name in named(SERVES_NOBODY) | named(SERVES))
+    )
+    ours = yaml.safe_load((MANIFESTS / "kserve" / "kustomization.yaml").read_text())
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(ours | {"resources": ["kserve.yaml"]}))
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def _as_released(kind: str, name: str) -> dict[str, Any]:
+    groups = {
+        "apps/v1": ("Deployment", "DaemonSet"),
+        "v1": ("ConfigMap", "Service", "ServiceAccount"),
+        "serving.kserve.io/v1alpha1": ("ClusterStorageContainer",),
+    }
+    version = next((group for group, kinds in groups.items() if kind in kinds), "example.com/v1")
+    more = {"spec": {"container": {"name": "storage-initializer"}}} if "Storage" in kind else {}
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "kserve"}, **more}
+
+
+def test_of_kserve_only_what_serves_is_installed(kserve: Objects) -> None:
+    assert {(thing["kind"], thing["metadata"]["name"]) for thing in kserve} == named(SERVES)
+
+
+def test_the_container_that_fetches_a_model_is_one_that_pod_security_lets_in(kserve: Objects) -> None:
+    security = one(kserve, "ClusterStorageContainer", "default")["spec"]["container"]["securityContext"]
+    assert security == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    # What Pod Security asks for beside these, the pod says for all of its containers.
+    pod = _inference_service()["spec"]["predictor"]["securityContext"]
+    assert pod["runAsNonRoot"] and pod["seccompProfile"] == {"type": "RuntimeDefault"}

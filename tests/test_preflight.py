@@ -11,7 +11,7 @@ import pytest
 from miniml import __version__
 from miniml.cluster import Cluster
 from miniml.errors import ClusterError
-from miniml.installation import PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET
+from miniml.installation import PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET, SERVING_LABEL
 from miniml.preflight import inspect, inspect_training, nothing_to_deploy_to
 from miniml.trainer_sdk import API_VERSION
 from tests.kubernetes_server import KubernetesServer
@@ -32,7 +32,7 @@ def server() -> Iterator[KubernetesServer]:
         running.objects = {
             DISCOVERY: {"resources": [{"name": "inferenceservices"}]},
             RUNTIME_PATH: {},
-            NAMESPACE: {"metadata": {"name": "models"}},
+            NAMESPACE: {"metadata": {"name": "models", "labels": {SERVING_LABEL: "true"}}},
             ACCOUNT: {"secrets": [{"name": S3_SECRET}]},
             SECRET: {
                 "metadata": {
@@ -69,7 +69,7 @@ def test_a_complete_cluster_passes(cluster: Cluster) -> None:
             f"ClusterServingRuntime {RUNTIME}: missing",
             f"miniml-serving has the tag {__version__}",
         ),
-        (NAMESPACE, "namespace models: missing", "kubectl create namespace models"),
+        (NAMESPACE, "namespace models: missing", "manifests/serving-namespace.sh models"),
         (ACCOUNT, f"service account models/{PREDICTOR_ACCOUNT}: missing", "kubectl apply -k"),
         (SECRET, f"S3 secret models/{S3_SECRET}: missing", "manifests/s3-secret.sh models"),
     ],
@@ -84,6 +84,15 @@ def test_each_missing_thing_is_named_with_its_remedy(
     assert named in str(refused.value)
     assert remedy in str(refused.value)
     assert "lacks 1 of" in str(refused.value)
+
+
+@pytest.mark.parametrize("labels", [{}, {SERVING_LABEL: "false"}, None])
+def test_a_namespace_that_is_not_for_serving_is_named_with_the_command_that_makes_it_one(
+    server: KubernetesServer, cluster: Cluster, labels: dict[str, str] | None
+) -> None:
+    server.objects[NAMESPACE]["metadata"]["labels"] = labels
+    with pytest.raises(ClusterError, match=r"namespace models: has no label .*serving-namespace\.sh models"):
+        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
 
 
 def test_all_that_is_missing_is_told_at_once(server: KubernetesServer, cluster: Cluster) -> None:

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Makes a namespace serve models beside "models", or anew what it needs for that: account, rights, policies, Pod
+# Security, and the secret out of KFP's own store:
+#   manifests/serving-namespace.sh NAMESPACE
+#
+# What runs in the namespace already must satisfy Pod Security `restricted`. With a store of your own, make the secret
+# miniml-s3 there as overlays/production does, in the place of the one that this brings.
+set -euo pipefail
+
+MANIFESTS="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+NAMESPACE="${1:-}"
+
+if [[ ! "$NAMESPACE" =~ ^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$ ]]; then
+  echo "error: '$NAMESPACE' names no namespace. manifests/serving-namespace.sh NAMESPACE takes one, of lower-case" \
+    "letters, digits and hyphens." >&2
+  exit 1
+fi
+
+if [[ "$NAMESPACE" == kubeflow ]]; then
+  echo "error: models are not served in kubeflow, where Pod Security would refuse the pods of Kubeflow Pipelines. Name" \
+    "another namespace." >&2
+  exit 1
+fi
+
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+cp -r "$MANIFESTS/base/serving" "$folder"
+cat >"$folder/kustomization.yaml" <<KUSTOMIZATION
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: $NAMESPACE
+resources: [serving]
+KUSTOMIZATION
+
+kubectl apply --server-side --force-conflicts --field-manager=miniml-install --kustomize "$folder"
+"$MANIFESTS/s3-secret.sh" "$NAMESPACE"
