@@ -30,6 +30,7 @@ from pipelines.ask import ask, serving_in_a_process
 from pipelines.compiled_pipeline import compiled_text
 from pipelines.names import program_of
 from pipelines.presets import PRESETS
+from pipelines.run_artifacts import folders_of
 from pipelines.step_log import BUCKET
 from pipelines.submission import Server, SubmissionError, Version, require_reachable_from_pods
 from pipelines.text_classification import text_classification
@@ -132,25 +133,33 @@ class _ClusterRun(Run):
         outcome = self.server.follow(self.run_id, self.version.stages, timeout=24 * 3600.0, tell=print)
         if outcome.state != "SUCCEEDED":
             raise SubmissionError(self.server.explanation(outcome))
+        bucket, folder = self._evaluation()
         return Results(
-            metrics=json.loads(self._artifact("evaluate", "metrics")),
-            report=self._artifact("evaluate", "report").decode("utf-8"),
+            metrics=json.loads(self._read(bucket, folder, "metrics")),
+            report=self._read(bucket, folder, "report").decode("utf-8"),
             deployed=None if outcome.deployment == "unknown" else outcome.deployment != "rejected",
             ask=self._ask,
         )
 
-    def _artifact(self, task: str, output: str) -> bytes:
-        """What a task wrote, from KFP's own store: AWS_ENDPOINT_URL and credentials say where it is from here."""
+    def _evaluation(self) -> tuple[str, str]:
+        """The bucket, and the folder in it, in which what evaluate wrote lies: with another run, if it was cached."""
+        for address in folders_of(self.server.workflow(self.run_id), "evaluate"):
+            bucket, _, folder = address.partition("://")[2].partition("/")
+            return bucket, folder
+        # Nobody has the workflow any more, or not yet; most evaluations are this run's own.
+        return BUCKET, f"v2/artifacts/{self.pipeline_name}/{self.run_id}/evaluate"
+
+    def _read(self, bucket: str, folder: str, output: str) -> bytes:
+        """What lies below a folder of KFP's own store: AWS_ENDPOINT_URL and credentials say where that is from here."""
         from miniml.store.connection import PATIENCE, Bucket  # Only here: a local run needs no S3 client.
 
-        bucket = Bucket(BUCKET, f"the {output} of run {self.run_id}", PATIENCE)
-        prefix = f"v2/artifacts/{self.pipeline_name}/{self.run_id}/{task}/"
-        for stored in bucket.listing(prefix):
+        store = Bucket(bucket, f"the {output} of run {self.run_id}", PATIENCE)
+        for stored in store.listing(f"{folder}/"):
             if Path(stored.key).name == output:
-                return bucket.read(stored.key) or b""
+                return store.read(stored.key) or b""
         raise SubmissionError(
-            f"the run left no {output} below s3://{BUCKET}/{prefix}. If {task} came from KFP's cache, it lies with the "
-            f"run that made it, which the UI shows: {self.server.address(self.run_id)}."
+            f"the run left no {output} below s3://{bucket}/{folder}. The UI shows where it lies: "
+            f"{self.server.address(self.run_id)}"
         )
 
     def _ask(self, texts: list[str]) -> Answers:

@@ -317,6 +317,10 @@ class Server:
             return None
         return cluster
 
+    def workflow(self, run_id: str) -> dict[str, Any]:
+        """The Argo workflow of a run, as KFP or the cluster has it; empty where nobody has."""
+        return self._workflow_of(run_id, None) or {}
+
     def _workflow_of(self, run_id: str, details: Any) -> dict[str, Any] | None:
         """The Argo workflow of a run, as KFP last saw it, empty before it has; or else as the cluster has it, if any.
 

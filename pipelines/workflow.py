@@ -55,11 +55,18 @@ def nodes_of(workflow: dict[str, Any]) -> list[Node]:
 
     Beyond 1 MiB Argo keeps them compressed, or, where it is told to, in a database of its own: there are none then.
     """
+    return sorted(
+        (_node(workflow, node) for node in raw_nodes(workflow)), key=lambda node: _natural(node.name)
+    )
+
+
+def raw_nodes(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    """The workflow's nodes as Argo writes them."""
     status = workflow.get("status") or {}
     nodes = status.get("nodes") or {}
     if packed := status.get("compressedNodes"):
         nodes = json.loads(gzip.decompress(base64.b64decode(packed)))
-    return sorted((_node(workflow, node) for node in nodes.values()), key=lambda node: _natural(node.name))
+    return list(nodes.values())
 
 
 def was_terminated(workflow: dict[str, Any]) -> bool:

@@ -35,6 +35,8 @@ class Moment:
     """By its stage, what became of earlier pods: each was in error, and is retried."""
     failed_drivers: dict[str, str] = field(default_factory=dict)
     """By their names, drivers that fail, and why."""
+    reads: dict[str, list[str]] = field(default_factory=dict)
+    """By stage, the addresses of the artifacts that it reads; its driver writes them into the patch of the pod."""
     terminated: bool = False
     """Whether somebody has cancelled the run (execution_spec.go, GetTerminatePatch)."""
 
@@ -149,6 +151,8 @@ class _Nodes:
         path = f"{parent}.{name}"
         self._node(path, name, "Retry", self._group_phase(phase.upper()), [node_id(f"{path}(0)")])
         self._pod(f"{path}(0)", template, phase, failed or waits or "")
+        if read := self._moment.reads.get(name.removesuffix("-driver")):
+            self._nodes[node_id(f"{path}(0)")]["outputs"] = {"parameters": _driver_outputs(read)}
 
     def _group(self, name: str, display_name: str, phase: str, *, instant: bool = False) -> str:
         """A Retry and its one attempt, whose name is given back."""
@@ -190,6 +194,28 @@ class _Nodes:
         if children:
             node["children"] = children
         self._nodes[node["id"]] = node
+
+
+def _driver_outputs(read: list[str]) -> list[dict[str, str]]:
+    """What a driver hands on (container.go), its patch as initPodSpecPatch (src/v2/driver/driver.go) has it."""
+    artifacts = {
+        f"input{number}": {"artifacts": [{"name": "7", "uri": uri}]} for number, uri in enumerate(read)
+    }
+    given = json.dumps({"inputs": {"artifacts": artifacts}, "outputs": {}})
+    command = [
+        "/kfp-launcher/launch",
+        "--pipeline_name",
+        "p",
+        "--executor_input",
+        given,
+        "--component_spec",
+        "{}",
+    ]
+    patch = {"containers": [{"name": "main", "command": command}]}
+    return [
+        {"name": "pod-spec-patch", "value": json.dumps(patch)},
+        {"name": "cached-decision", "value": "false"},
+    ]
 
 
 def _phase(state: str) -> str:

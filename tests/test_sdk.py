@@ -14,8 +14,9 @@ from miniml.errors import InputError
 from miniml.inference_service import inference_service
 from miniml.settings import DeploymentSettings
 from pipelines import sdk
+from pipelines.step_log import BUCKET
 from pipelines.submission import SubmissionError
-from tests.argo_workflow import pod_name
+from tests.argo_workflow import Moment, pod_name
 from tests.kfp_server import FAILED_LOG, KfpServer
 from tests.kubernetes_server import KubernetesServer, becomes_ready
 from tests.s3_server import WRITER, S3Server
@@ -48,11 +49,11 @@ def store(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
     client = s3_server.client()
-    if not client.bucket_exists(sdk.BUCKET):
-        client.make_bucket(sdk.BUCKET)
+    if not client.bucket_exists(BUCKET):
+        client.make_bucket(BUCKET)
     left = {"metrics": json.dumps({"figures": {"accuracy": {"value": 0.9}}}), "report": "<h1>Report</h1>"}
     for name, content in left.items():
-        client.put_object(sdk.BUCKET, f"{ARTIFACTS}/{name}", io.BytesIO(content.encode()), len(content))
+        client.put_object(BUCKET, f"{ARTIFACTS}/{name}", io.BytesIO(content.encode()), len(content))
 
 
 def test_a_run_on_a_cluster_gives_figures_report_and_answers(
@@ -65,6 +66,21 @@ def test_a_run_on_a_cluster_gives_figures_report_and_answers(
     assert results.deployed
     answers = results.ask(["one", "two"])
     assert [answer["probabilities"]["good"] for answer in answers] == [0.75, 0.75]
+
+
+@pytest.mark.parametrize("frozen_at", [None, 0])
+def test_a_run_whose_evaluation_comes_from_the_cache_gives_that_runs_figures(
+    kfp: KfpServer, kubernetes: KubernetesServer, store: None, s3_server: S3Server, frozen_at: int | None
+) -> None:
+    earlier = "private/artifacts/text-classification/run-of-yesterday/evaluate/77aa"
+    metrics = json.dumps({"figures": {"accuracy": {"value": 0.8}}}).encode()
+    for name, content in {"metrics": metrics, "report": b"<h1>Yesterday</h1>"}.items():
+        s3_server.client().put_object(BUCKET, f"{earlier}/{name}", io.BytesIO(content), len(content))
+    read = [f"minio://{BUCKET}/{earlier}/metrics", f"minio://{BUCKET}/v2/x/run-0/preflight/9/record"]
+    kfp.looks, kfp.frozen_at = [Moment({**DONE, "evaluate": "CACHED"}, reads={"gate": read})], frozen_at
+    results = sdk.submit({}, host=kfp.url).wait()
+    assert results.metrics["figures"]["accuracy"]["value"] == 0.8
+    assert results.report == "<h1>Yesterday</h1>"
 
 
 def test_a_run_that_fails_there_raises_here_and_says_where_to_look(kfp: KfpServer) -> None:
