@@ -103,10 +103,8 @@ def train(
     import os
     from pathlib import Path
 
-    from miniml.pins import Pins
     from miniml.search.plan import pins_of
     from miniml.settings import NodeSettings, TrainingSettings
-    from miniml.training.trial import fine_tune_trial, write_trial_report
 
     settings = TrainingSettings(
         model_id=model_id,
@@ -162,9 +160,14 @@ def train(
             pins=pins,
         )
         digest, figures = signed.digest, signed.metrics
+        from miniml.training.trial import write_trial_report
+
+        write_trial_report(Path(model.path), Path(report.path))
     else:
-        result = fine_tune_trial(
-            Path(dataset.path), Path(model.path), settings, trial, model_uri=model.uri, pins=Pins.read(pins)
+        from miniml.watched_training import Request, fine_tune_watched
+
+        result = fine_tune_watched(
+            Request(Path(dataset.path), Path(model.path), settings, trial, model.uri, pins, Path(report.path))
         )
         digest, figures = result.digest, result.metrics
     model.metadata.update(framework="transformers", digest=digest, **figures)
@@ -172,4 +175,3 @@ def train(
         metrics.log_metric(name, value)
     # An artifact that is not on disk is never found again by the local cache.
     Path(metrics.path).write_text(json.dumps(figures, indent=2) + "\n")
-    write_trial_report(Path(model.path), Path(report.path))
