@@ -20,7 +20,7 @@ from typing import NoReturn
 from miniml import manifest
 from miniml.errors import MinimlError, StoppedError, TrainingProcessError
 from miniml.exit_status import ExitStatus, read_last_words
-from miniml.memory_events import oom_kills
+from miniml.memory_events import killed_in_time, oom_kills
 from miniml.options import words_of
 from miniml.progress import duration, note
 from miniml.search.failure import read_failure
@@ -128,7 +128,7 @@ class _End:
         if self.status >= 0:
             return str(self.error or f"it ended with status {self.status}")
         name = _name(-self.status)
-        return f"{name}, by the kernel, for want of memory" if self.killed_for_memory else f"killed by {name}"
+        return f"killed by {name}" + (" for want of memory" if self.killed_for_memory else "")
 
     def explain(self, settings: TrainingSettings, tries: int) -> NoReturn:
         """Raises the error that the step ends with."""
@@ -160,7 +160,7 @@ def _tried(request: Request, split: int) -> _End:
         os.close(reading)
         try:
             with on_sigterm(child.terminate):
-                status = child.wait()
+                in_time = killed_in_time(child)
         except BaseException:  # Ctrl-C, which the child has heard too.
             os.close(holding)
             holding = -1
@@ -169,8 +169,8 @@ def _tried(request: Request, split: int) -> _End:
         finally:
             if holding >= 0:
                 os.close(holding)
-        killed_for_memory = status == -signal.SIGKILL and oom_kills() > before
-        return _End(status, read_last_words(last_words), killed_for_memory)
+        killed_for_memory = child.returncode == -signal.SIGKILL and (in_time or oom_kills() > before)
+        return _End(child.returncode, read_last_words(last_words), killed_for_memory)
 
 
 def _next_split(batch_size: int, split: int) -> int:

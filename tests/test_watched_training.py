@@ -16,7 +16,7 @@ import pytest
 
 from miniml import manifest, memory_events
 from miniml.errors import InputError, StoreError, TrainingProcessError
-from miniml.memory_events import oom_kills
+from miniml.memory_events import killed_in_time, oom_kills
 from miniml.settings import TrainingSettings
 from miniml.watched_training import Request, Retries, Trained, fine_tune_watched
 from tests import patience
@@ -116,7 +116,7 @@ def test_so_it_does_where_the_kernel_killed_it_for_want_of_memory(
     monkeypatch.setattr(memory_events.oom_kills, "__defaults__", (tmp_path, tmp_path / "no-such-file"))
     watched(rf"Path({str(counter)!r}).write_text('oom 1\noom_kill 4\n'); {KILLED}", iterations=7)
     told = capfd.readouterr().out
-    assert "died (SIGKILL, by the kernel, for want of memory): try 2 of 3" in told
+    assert "died (killed by SIGKILL for want of memory): try 2 of 3" in told
     assert "with batches of 6 × 2" in told
 
 
@@ -229,3 +229,28 @@ def test_what_the_kernel_has_killed_is_counted(own: str, file: str, content: str
     (tmp_path / file).write_text(content)
     (tmp_path / "own").write_text(own)
     assert oom_kills(tmp_path, tmp_path / "own") == content.count("oom_kill 2") * 2
+
+
+def test_where_the_kernel_would_kill_the_one_that_watches_too_the_child_is_ended_before(
+    tmp_path: Path,
+) -> None:
+    """As in a pod of Kubernetes, whose memory.oom.group is 1."""
+    (tmp_path / "memory.oom.group").write_text("1\n")
+    (tmp_path / "memory.max").write_text("1000000\n")
+    stat = tmp_path / "memory.stat"
+    for kept, ended in (("anon 900000\nfile 90000\nshmem 0\n", False), ("anon 900000\nshmem 90000\n", True)):
+        stat.write_text(kept)
+        script = "input()" if ended else "pass"
+        child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
+        assert killed_in_time(child, tmp_path, tmp_path / "no-such-file") is ended
+        assert child.returncode == (-signal.SIGKILL if ended else 0)
+        assert child.stdin
+        child.stdin.close()
+
+
+def test_elsewhere_memory_is_the_kernel_s_business(tmp_path: Path) -> None:
+    (tmp_path / "memory.oom.group").write_text("0\n")
+    (tmp_path / "memory.max").write_text("10\n")
+    (tmp_path / "memory.stat").write_text("anon 10\n")
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    assert not killed_in_time(child, tmp_path, tmp_path / "no-such-file")
