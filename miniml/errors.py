@@ -71,6 +71,10 @@ class GateError(MinimlError):
     """A model was about to be deployed that the gate has not let through."""
 
 
+class TrainingProcessError(MinimlError):
+    """The process that trained was killed, again and again, or ended by an error that nobody foresaw."""
+
+
 class TrainJobError(MinimlError):
     """The training on several nodes failed, or could not begin."""
 

@@ -5,10 +5,13 @@ The text of an error is for people. Whether the same is worth another try is tol
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from enum import IntEnum
+from pathlib import Path
 
-from miniml.errors import StoppedError, TemporaryError
+from miniml import errors
+from miniml.errors import MinimlError, StoppedError, TemporaryError, TrainingProcessError
 
 TERMINATION_LOG = "MINIML_TERMINATION_LOG"
 """The variable that names the file to which a node of several writes the text of its error."""
@@ -62,3 +65,21 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def write_last_words(path: Path, error: BaseException) -> None:
+    """Leaves the error with which a process ends to the one who started it, who has to tell it to people."""
+    ours = type(error).__name__ if isinstance(error, MinimlError) else ""
+    told = str(error) if ours else f"{type(error).__name__}: {error}"
+    path.write_text(json.dumps({"error": ours, "message": told}), encoding="utf-8")
+
+
+def read_last_words(path: Path) -> MinimlError | None:
+    """The error that `write_last_words` wrote, of its own kind; None where there is none, as of a killed process."""
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = getattr(errors, words["error"], None) if words["error"] else TrainingProcessError
+    # One that is defined elsewhere, beside what raises it, is a kind of one that is defined there.
+    return (kind or MinimlError)(words["message"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,3 +20,16 @@ def on_sigterm(act: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def end_when_closed(pipe: int) -> None:
+    """Ends this process, as SIGTERM does, once the other end of `pipe` (a file descriptor) is closed.
+
+    The system closes it with the process that holds it, however that has ended, on every platform.
+    """
+
+    def wait() -> None:
+        os.read(pipe, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()

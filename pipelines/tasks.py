@@ -18,9 +18,10 @@ def may_log_to_mlflow(training: dsl.PipelineTask) -> None:
 
 
 def survives_its_pod(training: dsl.PipelineTask) -> None:
-    """Has a training whose pod was killed go on from its last checkpoint.
+    """Has a training whose pod was deleted go on in another one, from its last checkpoint.
 
-    The month counts from when the first pod began; the hour that is KFP's default would end a longer training in its
-    second pod, or keep it from having one.
+    A stock KFP runs no other step again (docs/decisions/0020-checkpoints.md): where the training itself dies, the
+    step's own process starts it again. The month counts from when the first pod began; the hour that is KFP's default
+    would end a longer training in its second pod, or keep it from having one.
     """
     training.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="30d")

@@ -40,6 +40,12 @@ def _cache_of_these_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["MINIML_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True)
+def _cache_of_this_test(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that another test has finished is not taken for this one's."""
+    monkeypatch.setenv("MINIML_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write_encoder(tmp_path_factory.mktemp("encoder"))

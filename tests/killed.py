@@ -17,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from miniml import training
 from miniml.errors import StoppedError
+from tests.command import ROOT
 
 # From a process that has imported everything once, a child is there in a moment.
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -44,6 +45,38 @@ def happening(step: int, action: Any, event: str = "on_step_end") -> Iterator[No
         yield
     finally:
         every.pop()
+
+
+def children_that_end(*ways: str, at_step: int, folder: Path) -> dict[str, str]:
+    """The environment in which each further process of `python -m miniml.training` ends in one of these ways.
+
+    Args:
+        ways: Statements, of the first process, the second, and so on; what comes after trains to its end.
+        at_step: After which they are run.
+        folder: An empty one, for Python to find them in and for them to be counted in.
+    """
+    (folder / "sitecustomize.py").write_text(
+        f"""
+import os, sys
+from pathlib import Path
+
+if "miniml.training" in sys.orig_argv:
+    begun = Path({str(folder)!r}, "begun")
+    begun.mkdir(exist_ok=True)
+    number, ways = len(list(begun.iterdir())), {list(ways)!r}
+    (begun / str(number)).touch()
+    if number < len(ways):
+        import signal, torch, transformers.trainer
+        from miniml import errors
+        from tests.killed import At
+
+        def end():
+            exec(ways[number])
+
+        transformers.trainer.DEFAULT_CALLBACKS.append(At({at_step}, "on_step_end", end))
+"""
+    )
+    return {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
 def killed(step: int, *arguments: Any, event: str = "on_step_end", log: Path) -> str:

@@ -31,6 +31,7 @@ from miniml.pins import look_up
 from miniml.settings import DataSettings, TrainingSettings
 from miniml.sources import S3Address, s3_address
 from miniml.store import Patience, connection
+from miniml.store.connection import Bucket
 from miniml.store.mirror import Mirror
 from tests import patience, tiny
 from tests.command import ROOT, pipeline
@@ -40,6 +41,7 @@ from tests.hub_server import HubServer
 from tests.s3_server import READER, WRITER, S3Server, Wire
 
 SHORT = Patience(first=0.5, later=0.5)
+LONG = Patience(first=patience.SECONDS, later=patience.SECONDS)
 """For a store that does not answer; one that does may take longer where the machine is busy."""
 LARGE = 6_000_000
 """Bytes: more than what sockets on the way hold, so that a cut comes in mid-file."""
@@ -464,6 +466,39 @@ def test_a_server_killed_in_mid_transfer_and_started_again_is_waited_for(
             server.start()
         fetching.result()
     assert contents(tmp_path / "out") == contents(folder)
+
+
+def test_what_is_written_while_the_server_restarts_gets_there(
+    server: S3Server, bucket: str, client: Minio
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        known = Bucket(bucket, f"s3://{bucket}", LONG)
+        known.write("a", b"before")
+        server.kill()
+        writing = pool.submit(known.write, "a", b"after")
+        try:
+            assert not writing.done()
+        finally:
+            server.start()
+        writing.result()
+    assert client.get_object(bucket, "a").data == b"after"
+
+
+def test_a_bucket_that_was_there_and_is_not_found_for_a_moment_is_waited_for(
+    server: S3Server, bucket: str, client: Minio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Wire(server.port) as wire, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
+        known = Bucket(bucket, f"s3://{bucket}", LONG)
+        assert known.listing("") == []
+        client.remove_bucket(bucket)
+        answered = wire.passed
+        writing = pool.submit(known.write, "a", b"content")
+        patience.wait_until(lambda: wire.passed > answered)
+        assert not writing.done()
+        client.make_bucket(bucket)
+        writing.result()
+    assert client.get_object(bucket, "a").data == b"content"
 
 
 def test_a_server_that_does_not_come_back_is_given_up_and_named(

@@ -22,6 +22,7 @@ from miniml.processor import has_bf16
 from miniml.settings import TrainingSettings
 from miniml.store import Patience, mirror
 from miniml.training import checkpoints
+from miniml.training.checkpoints import FINISHED
 from miniml.training.trainer import DivergedError
 from tests.command import ROOT
 from tests.disks import small_disk
@@ -185,9 +186,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
     assert end(model_dir) == uninterrupted
 
 
-def test_nothing_is_left_of_a_training_that_ended_well(runs: Runs) -> None:
+def test_of_a_training_that_ended_well_its_model_alone_is_left(runs: Runs) -> None:
     runs.run(iterations=2)
-    assert runs.kept == []
+    assert runs.kept == [FINISHED]
 
 
 def test_a_training_shorter_than_the_interval_writes_no_checkpoint(
@@ -320,7 +321,104 @@ def test_what_nobody_came_back_for_is_removed_in_the_end(
         long_ago = folder.stat().st_mtime - age
         os.utime(folder, (long_ago, long_ago))
     runs.run(iterations=1, checkpoints="")
-    assert [path.name for path in (tmp_path / "cache" / "checkpoints").iterdir()] == ["young"]
+    left = [path.name for path in (tmp_path / "cache" / "checkpoints").iterdir()]
+    assert "old" not in left
+    assert len(left) == 2  # The young one, and the model of this training.
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def no_step() -> None:
+    raise AssertionError("a step was taken")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["on this machine", "on another machine"])
+def test_where_what_follows_the_training_fails_the_next_try_takes_the_model_that_it_has_made(
+    elsewhere: bool,
+    runs: Runs,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """KFP's launcher gives up after two tries within milliseconds to send a model to a store that restarts."""
+    uri = "/outputs/{}/model"
+    if elsewhere:
+        request.getfixturevalue("store")
+        uri = f"minio://{BUCKET}/v2/artifacts/{{}}/model"
+    trained = contents(runs.run(uri.format("first"), checkpoints=""))
+    assert "miniml: keeping the finished model (0 MB) for another try: " in capsys.readouterr().out
+    shutil.rmtree(runs.folder / "model")
+    if elsewhere:
+        shutil.rmtree(os.environ["MINIML_CACHE"])
+    with happening(1, no_step):
+        model_dir = runs.run(uri.format("second"), checkpoints="")
+    assert "this very training is finished already: its model is taken from " in capsys.readouterr().out
+    assert contents(model_dir) == trained
+    manifest.verify(model_dir)
+
+
+def test_a_finished_model_is_taken_for_nothing_else(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A manifest that tells another source, a contest that may have ended it early, a log that is wanted, damage."""
+    runs.run(iterations=2)
+    runs.encoder = shutil.copytree(runs.encoder, tmp_path / "the same")
+    told = manifest.read(runs.run(iterations=2)).arguments["pretrained"]
+    assert str(tmp_path / "the same") in told
+    training.fine_tune(*runs.arguments(iterations=2), contest="of a search")
+    runs.run(iterations=2)
+    runs.run(iterations=2, log_to=f"tensorboard://{tmp_path / 'log'}")
+    [finished] = (runs.folder / "kept").glob(f"*/{FINISHED}")
+    (finished / "config.json").unlink()
+    runs.run(iterations=2, log_to=f"tensorboard://{tmp_path / 'log'}")
+    told = capsys.readouterr().out
+    assert "is damaged (config.json is missing): it is not taken" in told
+    assert "finished already" not in told
+
+
+def test_of_finished_models_the_oldest_go_where_they_take_too_much_room(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "FINISHED_BYTES", 1)
+    for seed in (1, 2, 3):
+        runs.run(iterations=1, checkpoints="", seed=seed)
+    assert len(list((Path(os.environ["MINIML_CACHE"]) / "checkpoints").iterdir())) == 1
+
+
+def test_where_the_finished_model_cannot_be_kept_the_training_ends_well(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = S3Server(tmp_path / "s3")
+    server.start()
+    try:
+        reached(server, monkeypatch, tmp_path)
+        with happening(2, server.kill):
+            runs.run(f"s3://{BUCKET}/model", iterations=2, checkpoints="", checkpoint_interval=3600)
+    finally:
+        server.stop()
+    assert "the finished model is kept on this machine only: " in capsys.readouterr().out
+    manifest.verify(runs.folder / "model")
+
+
+def test_what_others_have_left_in_the_bucket_is_removed_in_the_end(
+    runs: Runs, store: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = [f"{64 * 'a'}/step-5/{name}" for name in ("model.safetensors", "sealed.json")]
+    theirs = ["notes.txt", "reviews/train.csv", "searches/b/c.json"]
+    for key in (*left, *theirs):
+        store.client().fput_object(BUCKET, f"here/{key}", __file__)
+    runs.run(iterations=1, checkpoints=f"s3://{BUCKET}/here")
+    assert {f"here/{key}" for key in (*left, *theirs)} < set(in_store(store))
+    monkeypatch.setattr(checkpoints, "FORGOTTEN", -1)
+    runs.run(iterations=1, checkpoints=f"s3://{BUCKET}/here", seed=7)
+    assert "removing what an earlier training has left" in capsys.readouterr().out
+    own = {key for key in in_store(store) if f"/{FINISHED}/" in key}
+    assert own
+    assert set(in_store(store)) - own == {f"here/{key}" for key in theirs}
 
 
 @pytest.mark.parametrize("given", ["gs://bucket/path", "s3://bucket/name@v1"])
@@ -367,7 +465,7 @@ def test_another_machine_goes_on_from_the_store(
     model_dir = runs.run(checkpoints=address)
     assert f"continuing from step 5 of {STEPS}" in capsys.readouterr().out
     assert end(model_dir) == uninterrupted
-    assert in_store(store) == []
+    assert {key.split("/")[2] for key in in_store(store)} == {FINISHED}
 
 
 def test_a_checkpoint_that_is_not_whole_in_the_store_is_not_taken(
@@ -384,7 +482,7 @@ def test_a_checkpoint_that_is_not_whole_in_the_store_is_not_taken(
     told = capsys.readouterr().out
     assert "the checkpoint step-3 did not come from the store: " in told
     assert "continuing from step 2 of 4" in told
-    assert in_store(store) == []
+    assert {key.split("/")[2] for key in in_store(store)} == {FINISHED}
 
 
 def test_a_store_that_is_lost_on_the_way_costs_no_training(

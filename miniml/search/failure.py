@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from miniml import __version__
-from miniml.drawing import template
 from miniml.folders import written_whole
 from miniml.settings import TrainingSettings
 
@@ -46,6 +45,8 @@ def read_failure(model_dir: Path) -> Failure | None:
 
 def write_failure_report(failure: Failure, path: Path) -> None:
     """Writes the page in the place of a training's."""
+    from miniml.drawing import template  # Only here: who looks for a failure draws nothing.
+
     page = template("failure.html").render(version=__version__, failure=failure)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

@@ -73,10 +73,12 @@ class _InStore:
 
     def __init__(self, address: S3Address) -> None:
         from miniml.store.connection import Bucket  # Only here: a search on a laptop needs no S3 client.
-        from miniml.store.mirror import PATIENCE
+        from miniml.store.mirror import PATIENCE, sweep
 
         self._bucket = Bucket(address.bucket, f"search '{address}'", PATIENCE)
         self._prefix, self._lost = f"{address.path}/", False
+        root, _, search = address.path.rpartition("/")
+        sweep(S3Address(address.bucket, root), spared=search, seconds=FORGOTTEN)
 
     def entries(self) -> dict[str, Entry] | None:
         return self._tried(self._read)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
@@ -63,12 +63,14 @@ class Patience:
     """Seconds after which a store that does not answer is given up."""
 
     first: float = 10.0
-    """Before it has ever answered: most likely its address is wrong, and nothing is lost by saying so soon."""
+    """Before it has ever answered: on a person's machine its address is most likely wrong, and nothing is lost by
+    saying so soon."""
     later: float = 60.0
     """Once it has answered: a restarting pod is back within a minute."""
 
 
-PATIENCE = Patience()
+# A pod was given its address with its secret; there it is the store that is away.
+PATIENCE = Patience(first=60.0) if "KUBERNETES_SERVICE_HOST" in os.environ else Patience()
 
 
 class Attempts:
@@ -133,6 +135,13 @@ class Stored:
     size: int
     etag: str
     modified: datetime | None
+
+
+class Readable(Protocol):
+    """All that is asked of what is sent."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes, or the rest; none at the end."""
 
 
 class Bucket:
@@ -250,9 +259,9 @@ class Bucket:
             return False
         return True
 
-    def upload(self, key: str, file: BinaryIO, size: int) -> None:
+    def upload(self, key: str, file: Readable, size: int) -> None:
         with self._explained("write to it", key):
-            self._client.put_object(self.name, key, file, size)
+            self._client.put_object(self.name, key, cast(BinaryIO, file), size)
 
     def remove(self, key: str) -> None:
         with self._explained("write to it", key):
@@ -407,6 +416,8 @@ class _Transport(urllib3.PoolManager):
             ca_certs=os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or certifi.where(),
         )
         self._patience, self._conditions, self._answered = patience, headers, False
+        self._found = False
+        """Whether the bucket has been there: it gave or took something."""
         self._left = math.inf
         """Requests that may still be made."""
 
@@ -442,9 +453,20 @@ class _Transport(urllib3.PoolManager):
                     raise
                 continue
             # 501 says that the server will never do it.
-            if response.status < 500 or response.status == 501 or not attempts.wait():
+            fails = response.status >= 500 and response.status != 501
+            if not (fails or self._forgot_the_bucket(method, response)) or not attempts.wait():
                 self._answered = self._answered or response.status < 500
+                self._found = self._found or response.status < 300
                 return response
+
+    def _forgot_the_bucket(self, method: str, response: urllib3.BaseHTTPResponse) -> bool:
+        """Whether a store that has just started does not know the bucket yet, which it had a while ago.
+
+        (SeaweedFS as KFP installs it: issue 18 §1, a 404 to an upload 35 seconds after the store had restarted.)
+        """
+        if response.status != 404 or not self._found:
+            return False
+        return b"NoSuchBucket" in response.data or (method == "PUT" and b"NoSuchUpload" not in response.data)
 
 
 def _read_whole(response: urllib3.BaseHTTPResponse, method: str) -> urllib3.HTTPResponse:

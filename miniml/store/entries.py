@@ -178,7 +178,7 @@ def _upload(bucket: Bucket, entry: Entry, paths: dict[str, Path]) -> None:
         if bucket.size(part.key) != part.size:
             with paths[part.path].open("rb") as file:
                 hashing = _Hashing(file)
-                bucket.upload(part.key, hashing, part.size)  # type: ignore[arg-type]  # it is read, and no more
+                bucket.upload(part.key, hashing, part.size)
             if hashing.digest.hexdigest() != part.sha256:
                 bucket.remove(part.key)
                 raise bucket.error(f"{paths[part.path]} was changed while it was published. Publish it anew.")

@@ -6,18 +6,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+import time
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
+from miniml.errors import StoreError
 from miniml.folders import written_whole
 from miniml.listed_files import is_inside
+from miniml.progress import note
 from miniml.seals import SEAL_NAME, read_seal
 from miniml.sources import S3Address
-from miniml.store.connection import Bucket, Patience
+from miniml.store.connection import Bucket, Patience, Stored
 from miniml.store.parts import Part, bring
 
-PATIENCE = Patience(first=30.0, later=30.0)
-"""Shorter than elsewhere once the store has answered: whoever mirrors has other work to do, and tries again."""
+PATIENCE = Patience(first=60.0, later=60.0)
+"""A store that restarts is back within a minute, and what is decided at the beginning is decided for hours."""
+SECONDS_TO_SWEEP = 30.0
+"""For what others have left; the next one goes on with it."""
+_NAME = re.compile(r"[0-9a-f]{64}")
+"""Of the place of a mirror: nothing else is swept, as the place may hold anything."""
 
 
 class Mirror:
@@ -39,12 +49,18 @@ class Mirror:
         found = (key.removesuffix(f"/{SEAL_NAME}") for key in keys if key.endswith(f"/{SEAL_NAME}"))
         return [name for name in found if is_inside(name) and "/" not in name]
 
-    def send(self, folder: Path) -> None:
-        """Copies a sealed folder under its own name."""
+    def send(self, folder: Path, seconds: float = float("inf")) -> None:
+        """Copies a sealed folder under its own name.
+
+        Raises:
+            StoreError: it took longer than `seconds`, too.
+        """
+        end = time.monotonic() + seconds
         for path in (*read_seal((folder / SEAL_NAME).read_bytes()), SEAL_NAME):
             file = folder / path
             with file.open("rb") as content:
-                self._bucket.upload(self._key(folder.name, path), content, file.stat().st_size)
+                timed = _InTime(content, end, self._bucket.error(f"it took more than {seconds:g} s to send"))
+                self._bucket.upload(self._key(folder.name, path), timed, file.stat().st_size)
 
     def bring(self, name: str, folder: Path) -> None:
         """Brings the folder of that name to `folder`: checked, whole or not at all.
@@ -78,3 +94,49 @@ class Mirror:
 
     def _key(self, name: str, path: str) -> str:
         return f"{self._prefix}{name}/{path}"
+
+
+class _InTime:
+    """A file that is read until the time is over."""
+
+    def __init__(self, file: BinaryIO, end: float, late: StoreError) -> None:
+        self._file, self._end, self._late = file, end, late
+
+    def read(self, size: int = -1) -> bytes:
+        if time.monotonic() > self._end:
+            raise self._late
+        return self._file.read(size)
+
+
+def sweep(root: S3Address, spared: str, seconds: float) -> None:
+    """Removes the mirrors below `root` to which nothing has been added for `seconds`, but for the one named `spared`.
+
+    It takes half a minute at most, and where the store does not let it, that is told and does no harm.
+    """
+    prefix = f"{root.path.strip('/')}/".lstrip("/")
+    try:
+        bucket = Bucket(root.bucket, f"what trainings have left in '{root}'", PATIENCE)
+        end = time.monotonic() + SECONDS_TO_SWEEP
+        for name, keys in _old(bucket, prefix, seconds):
+            if name == spared or not _NAME.fullmatch(name):
+                continue
+            note(
+                f"removing what an earlier training has left for {seconds / 86400:.0f} days: s3://{bucket.name}/{prefix}{name}"
+            )
+            for key in sorted(keys, key=lambda key: not key.endswith(f"/{SEAL_NAME}")):
+                if time.monotonic() > end:
+                    return
+                bucket.remove(key)
+    except StoreError as error:
+        note(f"what earlier trainings have left stays: {error}")
+
+
+def _old(bucket: Bucket, prefix: str, seconds: float) -> Iterator[tuple[str, list[str]]]:
+    """The folders below `prefix` of which nothing is younger, and the keys in each."""
+    now, folders = datetime.now(UTC), dict[str, list[Stored]]()
+    for item in bucket.listing(prefix):
+        folders.setdefault(item.key.removeprefix(prefix).partition("/")[0], []).append(item)
+    for name, items in folders.items():
+        ages = [(now - item.modified).total_seconds() if item.modified else 0.0 for item in items]
+        if min(ages) > seconds:
+            yield name, [item.key for item in items]

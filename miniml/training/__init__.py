@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,13 +22,15 @@ from miniml import __version__, calibration, data, engines, manifest, probes
 from miniml.classifier import logits_of
 from miniml.folders import disk_errors_explained, written_whole
 from miniml.learnt_texts import LearntTexts
+from miniml.manifest import digest_of
 from miniml.pins import UNPINNED, Pins
 from miniml.progress import note
-from miniml.settings import TrainingSettings
+from miniml.seals import SEAL_NAME
+from miniml.settings import NO_CHECKPOINTS, TrainingSettings
 from miniml.task import Task
 from miniml.training import card
 from miniml.training.batches import EncodedTexts, encode_split
-from miniml.training.checkpoints import kept, key_of
+from miniml.training.checkpoints import IDENTITY_NAME, kept, key_of
 from miniml.training.course import Course, train
 from miniml.training.device import choose_device, threads_within_quota
 from miniml.training.export import export
@@ -63,13 +66,17 @@ def fine_tune(
     minutes: float | None = None,
     watchers: Sequence[TrainerCallback] = (),
     pins: Pins = UNPINNED,
+    contest: str = "",
+    split: int = 1,
 ) -> TrainingResult:
     """Trains on the split "train", watches "validation", never opens "test", and writes `model_dir`.
 
-    A training that was killed goes on from its last checkpoint, to the same end. `model_uri` is the address under which
+    A training that was killed goes on from its last checkpoint, to the same end; of one that was finished within the
+    last month the model is taken as it was written. `model_uri` is the address under which
     somebody else will keep the model, if that is known: in an S3 store the checkpoints go beside it. `minutes` stand in
     for the settings' time limit, which decides no less which checkpoints are this training's; `watchers` hear of its
-    steps and may end it. `pins` say at which commit or digest the pretrained model is read.
+    steps and may end it, in a `contest` whose digest this is. `pins` say at which commit or digest the pretrained model
+    is read. Each batch is computed in `split` parts, as where it does not fit into memory: a step has as many texts.
 
     The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json`,
     `learnt_texts.safetensors`, a model card and the signed `miniml.json`. Validation rows that a model of miniml's has
@@ -102,52 +109,78 @@ def fine_tune(
     key: str = processes.told_by_the_first(
         key_of(folder, summary, settings, processes) if processes.first else None
     )
-    run = RunDescription.of(settings, key, summary)
+    record: dict[str, Any] = {
+        "data": {key: value for key, value in asdict(summary).items() if key != "settings"},
+        "arguments": {"data": summary.settings, "training": asdict(settings), "pretrained": source},
+        "versions": _versions(),
+    }
+    identity = _identity(record, contest)
     with (
         tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
         threads_within_quota(),
-        tracked(settings.log_to if processes.first else "", run) as trackers,
         kept(key, settings, model_uri, processes) as checkpoints,
     ):
-        encoded = _encode(splits, target, pretrained.tokenizer, Path(scratch))
-        course = train(
-            pretrained,
-            target,
-            encoded,
-            device,
-            model_dir,
-            checkpoints,
-            [*trackers, *watchers],
-            limit,
-            settings,
-        )
+        finished = _taken(checkpoints.finished(identity), model_dir) if processes.first else None
+        [finished] = processes.told_by_the_first([finished])
+        if finished:
+            return finished
+        run = RunDescription.of(settings, key, summary)
         result = None
-        if processes.first:
-            with written_whole(model_dir) as folder:
-                temperature = _save(folder, course, target, pretrained.tokenizer, encoded["validation"])
-                learnt_before.followed_by(splits["train"], splits["validation"]).write(folder)
-                metrics = dict(course.metrics)
-                if temperature is not None:
-                    metrics["temperature"] = temperature
-                record: dict[str, Any] = {
-                    "data": {key: value for key, value in asdict(summary).items() if key != "settings"},
-                    "arguments": {
-                        "data": summary.settings,
-                        "training": asdict(settings),
-                        "pretrained": source,
-                        "used": course.used,
-                    },
-                    "versions": _versions(),
-                    "metrics": metrics,
-                }
-                card.write(folder, manifest.Manifest(files={}, **record))
-                result = TrainingResult(manifest.sign(folder, **record).digest, metrics)
-            for tracker in trackers:
-                tracker.finish(result.digest, metrics)
-            note(_told(summary.task, result))
-            if remark := calibration.remark_on(metrics.get("temperature", 1.0)):
-                note(f"temperature {metrics['temperature']:.3g} is {remark}")
+        with tracked(settings.log_to if processes.first else "", run) as trackers:
+            encoded = _encode(splits, target, pretrained.tokenizer, Path(scratch))
+            course = train(
+                pretrained,
+                target,
+                encoded,
+                device,
+                model_dir,
+                checkpoints,
+                [*trackers, *watchers],
+                limit,
+                settings,
+                split,
+            )
+            if processes.first:
+                with written_whole(model_dir) as folder:
+                    temperature = _save(folder, course, target, pretrained.tokenizer, encoded["validation"])
+                    learnt_before.followed_by(splits["train"], splits["validation"]).write(folder)
+                    metrics = dict(course.metrics)
+                    if temperature is not None:
+                        metrics["temperature"] = temperature
+                    record["arguments"]["used"] = course.used
+                    record["metrics"] = metrics
+                    card.write(folder, manifest.Manifest(files={}, **record))
+                    result = TrainingResult(manifest.sign(folder, **record).digest, metrics)
+                for tracker in trackers:
+                    tracker.finish(result.digest, metrics)
+                note(_told(summary.task, result))
+                if remark := calibration.remark_on(metrics.get("temperature", 1.0)):
+                    note(f"temperature {metrics['temperature']:.3g} is {remark}")
+        if result:
+            checkpoints.finish(model_dir, identity)
     return processes.told_by_the_first(result)
+
+
+def _identity(record: dict[str, Any], contest: str) -> str:
+    """A digest of what a model's manifest will say of its training, apart from where its checkpoints were."""
+    arguments = record["arguments"]
+    training = {**arguments["training"], "checkpoints": "", "checkpoint_interval": 0}
+    return digest_of({**record, "arguments": {**arguments, "training": training}, "contest": contest})
+
+
+def _taken(finished: Path | None, model_dir: Path) -> TrainingResult | None:
+    """What came of the training that has made the model in `finished`, which is written to `model_dir`."""
+    if finished is None:
+        return None
+    with written_whole(model_dir) as folder:
+        ours = shutil.ignore_patterns(SEAL_NAME, IDENTITY_NAME)
+        shutil.copytree(finished, folder, dirs_exist_ok=True, ignore=ours)
+    model = manifest.verify(model_dir)
+    note(
+        f"this very training is finished already: its model is taken from {finished} (digest {model.digest[:12]}; "
+        f"to train all the same, set checkpoints to {NO_CHECKPOINTS!r})"
+    )
+    return TrainingResult(model.digest, model.metrics)
 
 
 def _learnt_before(folder: Path, fingerprint: str, settings: TrainingSettings) -> LearntTexts:

@@ -17,13 +17,16 @@ from pathlib import Path
 
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
-from miniml.exit_status import ExitStatus, status_of
+from miniml.exit_status import ExitStatus, status_of, write_last_words
 from miniml.options import add_options, settings_of
 from miniml.pins import Pins
 from miniml.settings import TrainingSettings
+from miniml.signals import end_when_closed
 from miniml.sources import S3_SCHEME, s3_address
 from miniml.training import fine_tune
 from miniml.training.processes import Processes
+from miniml.training.trial import fine_tune_trial
+from miniml.training_report import write_trial_report
 from miniml.wording import plain
 
 
@@ -31,18 +34,23 @@ def main(words: list[str] | None = None) -> None:
     """Trains as the command line says; an error ends it with its message, said by one process, and an `ExitStatus`."""
     options = _parser().parse_args(words)
     processes = Processes.started()
-    with _only_one_speaks(processes):
+    if options.lifeline is not None:
+        end_when_closed(options.lifeline)
+    with _only_one_speaks(processes, options.last_words):
         settings, pins = settings_of(TrainingSettings, options), Pins.read(options.pins)
-        dataset = _dataset(options.dataset)
+        dataset, split = _dataset(options.dataset), options.split
         if not options.model.startswith(S3_SCHEME):
-            fine_tune(dataset, Path(options.model), settings, pins=pins)
+            model = Path(options.model)
+            fine_tune_trial(dataset, model, settings, options.trial, options.model_uri, pins, split)
+            if options.report:
+                write_trial_report(model, options.report)
             return
         from miniml import store  # Only here: a model on this disk needs no S3 client.
 
         address = s3_address("MODEL", options.model)
         with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
             folder = Path(scratch) / "model"
-            fine_tune(dataset, folder, settings, model_uri=options.model, pins=pins)
+            fine_tune(dataset, folder, settings, model_uri=options.model, pins=pins, split=split)
             if processes.first:
                 store.put(folder, address)
 
@@ -56,6 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("dataset", metavar="DATASET", help="a folder, or its s3:// address")
     parser.add_argument("model", metavar="MODEL", help="the folder to write, or its s3:// address")
     parser.add_argument("--pins", default="", help="what preflight found the model to be, as JSON")
+    parser.add_argument("--split", type=int, default=1, help="compute each batch in so many parts")
+    watched = parser.add_argument_group("what the train step asks of it")
+    watched.add_argument(
+        "--trial", default="", help="in a search, what to try and what to know of it, as JSON"
+    )
+    watched.add_argument("--model-uri", default="", help="where the model will be kept, if not in MODEL")
+    watched.add_argument("--report", type=Path, help="a page on the training to write")
+    watched.add_argument("--last-words", type=Path, help="write the error that ends it to this file, as JSON")
+    watched.add_argument("--lifeline", type=int, help="end, as by SIGTERM, when this pipe is closed")
     add_options(parser, TrainingSettings)
     return parser
 
@@ -70,7 +87,7 @@ def _dataset(source: str) -> Path:
 
 
 @contextmanager
-def _only_one_speaks(processes: Processes) -> Iterator[None]:
+def _only_one_speaks(processes: Processes, last_words: Path | None) -> Iterator[None]:
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         try:
             with redirect_stdout(sys.stdout if processes.first else nowhere):
@@ -80,8 +97,11 @@ def _only_one_speaks(processes: Processes) -> Iterator[None]:
             reason = plain(str(error) if explained else f"{type(error).__name__}: {error}")
             processes.record_failure(reason)
             if processes.may_speak():
-                told = f"error: {reason}" if explained else plain(traceback.format_exc())
-                print(told, file=sys.stderr, flush=True)
+                if last_words:
+                    write_last_words(last_words, error)
+                if not (last_words and explained):
+                    told = f"error: {reason}" if explained else plain(traceback.format_exc())
+                    print(told, file=sys.stderr, flush=True)
             status = status_of(error)
             lost_another = status is ExitStatus.FAILED and not explained and processes.count > 1
             sys.exit(ExitStatus.UNFORESEEN if lost_another else status)

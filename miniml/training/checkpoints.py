@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -41,7 +42,16 @@ FORGOTTEN = 30 * 24 * 3600
 PATIENCE = 10.0
 """Seconds that another process may take to give the checkpoints up: one that lost its terminal is still ending."""
 
+FINISHED = "finished"
+"""The name of the folder in a training's place that holds the model that it has made."""
+FINISHED_BYTES = 4 * 2**30
+"""Of all finished models in this machine's cache; beyond that the oldest go."""
+SECONDS_TO_SEND = 300.0
+"""For a finished model to get to the store: it is a precaution, and others wait for the step that takes it."""
+
 ABOUT_NAME = "checkpoint.json"
+IDENTITY_NAME = "identity.txt"
+"""Beside a finished model: for what it may be taken (see `Checkpoints.finished`)."""
 _STEP = re.compile(r"step-[0-9]{1,18}")
 """The name of a checkpoint's folder."""
 
@@ -93,7 +103,8 @@ def beside(model_uri: str) -> str:
 def kept(
     key: str, settings: TrainingSettings, model_uri: str = "", processes: Processes = ALONE
 ) -> Iterator[Checkpoints]:
-    """Keeps the checkpoints of the training `key` while it runs, and removes them once the block has ended well.
+    """Keeps the checkpoints of the training `key` while it runs, and removes them once the block has ended well; the
+    finished model may stay in their place (`Checkpoints.finish`).
 
     On an error they stay, and it is said where; a training that comes to nothing is the same again from any of them.
     Of several processes the first keeps them for all.
@@ -127,7 +138,8 @@ def kept(
             if (last := shelf.last_good) not in str(error):
                 note(last)
             raise
-        shelf.clear()
+        if not shelf.holds_finished:
+            shelf.clear()
 
 
 @dataclass(frozen=True)
@@ -201,6 +213,22 @@ class Checkpoints:
         with on_sigterm(saving.stop), saving.full_disk_explained():
             trainer.train(resume_from_checkpoint=str(self._newest) if self._newest else None)
 
+    def finished(self, identity: str) -> Path | None:
+        """The folder of the model that this very training has made already; None where there is none.
+
+        Args:
+            identity: A digest of all that the model is to tell of how it came about: of two trainings that come to
+                the same weights, one may have read them from elsewhere.
+        """
+        found = self._shelf.finished() if self._shelf else None
+        return found if found and (found / IDENTITY_NAME).read_text(encoding="utf-8") == identity else None
+
+    def finish(self, model_dir: Path, identity: str) -> None:
+        """Keeps the finished model in the checkpoints' place: should what comes after the training fail, the next try
+        need not train. Where it cannot be kept, that is told, and does no harm."""
+        if self._shelf:
+            self._shelf.finish(model_dir, identity)
+
     def discard(self) -> None:
         """Forgets what there is, as it leads nowhere."""
         self._newest = None
@@ -215,6 +243,8 @@ class Shelf:
         self.folder, self._mirror = folder, mirror
         self._mirrored = ""
         """The name of the last one that the store has."""
+        self.holds_finished = False
+        """Whether the training's model is kept here, which is to stay."""
 
     @property
     def last_good(self) -> str:
@@ -262,6 +292,49 @@ class Shelf:
         if self._mirror and folder.name not in self._mirror.names():
             self._mirror.send(folder)
 
+    def finished(self) -> Path | None:
+        """The finished model that is as it was written, brought from the store if this machine has none."""
+        folder = self.folder / FINISHED
+        try:
+            if not folder.exists() and self._mirror and FINISHED in self._mirror.names():
+                self._mirror.bring(FINISHED, folder)
+        except (StoreError, StorageError) as error:
+            note(f"the finished model of this training did not come from the store: {error}")
+        if not folder.exists():
+            return None
+        if fault := broken_seal(folder):
+            note(f"the finished model {folder} is damaged ({fault}): it is not taken")
+            shutil.rmtree(folder)
+            return None
+        self.holds_finished = True
+        return folder
+
+    def finish(self, model_dir: Path, identity: str) -> None:
+        """Takes a copy of the finished model in, and sends it to the store, in place of the checkpoints."""
+        folder, writing = self.folder / FINISHED, self.folder / "writing"
+        try:
+            shutil.rmtree(writing, ignore_errors=True)
+            shutil.copytree(model_dir, writing, copy_function=_linked)
+            (writing / IDENTITY_NAME).write_text(identity, encoding="utf-8")
+            seal(writing)
+            shutil.rmtree(folder, ignore_errors=True)
+            writing.rename(folder)
+        except OSError as error:
+            note(f"the finished model is not kept for another try: {error}")
+            return
+        self.holds_finished = True
+        for checkpoint in self._there():
+            shutil.rmtree(checkpoint)
+        where = f"{folder}" if not self._mirror else f"{folder} and {self._mirror}"
+        size = _bytes_in(folder)
+        note(f"keeping the finished model ({size / 1e6:,.0f} MB) for another try: {where}")
+        if self._mirror:
+            try:
+                self._mirror.send(folder, SECONDS_TO_SEND)
+                self._mirror.keep([FINISHED])
+            except StoreError as error:
+                note(f"the finished model is kept on this machine only: {error}")
+
     def clear(self) -> None:
         for folder in self.folder.iterdir():
             shutil.rmtree(folder)
@@ -292,6 +365,18 @@ class Shelf:
                 note(f"the checkpoint {name} did not come from the store: {error}")
             else:
                 return
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _linked(source: str, copy: str) -> None:
+    """Another name for the same bytes, where both are on one disk, and else a copy."""
+    try:
+        os.link(source, copy)
+    except OSError:
+        shutil.copyfile(source, copy)
 
 
 def _step(folder: Path) -> int:
@@ -445,7 +530,7 @@ def _shelf(
     with ExitStack() as stack:
         with disk_errors_explained(folder):
             if not own:
-                _sweep(root)
+                _sweep(root, key)
             try:
                 stack.enter_context(held(folder, PATIENCE))
             except TimeoutError:
@@ -474,11 +559,12 @@ def _mirror(key: str, where: str, model_uri: str) -> Mirror | None:
     try:
         if not (address := where or beside(model_uri)):
             return None
-        from miniml.store.mirror import Mirror  # Only here: a local training needs no S3 client.
+        from miniml.store.mirror import Mirror, sweep  # Only here: a local training needs no S3 client.
 
         root = s3_address("checkpoints", address)
         mirror = Mirror("checkpoints", S3Address(root.bucket, f"{root.path.strip('/')}/{key}".lstrip("/")))
         mirror.names()  # Where nobody has asked for the store, what it refuses is no error.
+        sweep(root, spared=key, seconds=FORGOTTEN)
     except StoreError as error:
         if where:
             raise
@@ -487,10 +573,19 @@ def _mirror(key: str, where: str, model_uri: str) -> Mirror | None:
     return mirror
 
 
-def _sweep(root: Path) -> None:
-    """Removes checkpoints that nobody has come back for."""
-    for folder in root.glob("*/"):
-        if time.time() - folder.stat().st_mtime > FORGOTTEN:
+def _sweep(root: Path, own: str) -> None:
+    """Removes what nobody has come back for, and of finished models the oldest, where they take too much room."""
+    left = FINISHED_BYTES
+    others = [(folder.stat().st_mtime, folder) for folder in root.glob("*/") if folder.name != own]
+    for modified, folder in sorted(others, reverse=True):
+        left -= _bytes_in(folder / FINISHED)
+        old = time.time() - modified > FORGOTTEN
+        if old or (left < 0 and (folder / FINISHED).exists()):
+            why = (
+                f"has lain for {FORGOTTEN / 86400:.0f} days"
+                if old
+                else "leaves too little room for newer ones"
+            )
             with suppress(TimeoutError), held(folder, patience=0):
-                note(f"removing checkpoints that have lain for {FORGOTTEN / 86400:.0f} days: {folder}")
+                note(f"removing what an earlier training has left, as it {why}: {folder}")
                 shutil.rmtree(folder)

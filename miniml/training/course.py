@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from miniml.folders import require_room
 from miniml.progress import note
@@ -30,7 +30,13 @@ from miniml.training.selection import Selection
 from miniml.training.targets import Target
 from miniml.training.time_limit import Plan, TimeLimit, plan
 from miniml.training.trainable import choose_trainable, merged
-from miniml.training.trainer import ClassifierTrainer, DivergedError, texts_in_step, training_arguments
+from miniml.training.trainer import (
+    ClassifierTrainer,
+    DivergedError,
+    OneDevice,
+    texts_in_step,
+    training_arguments,
+)
 from miniml.training_history import Points
 
 # On the disk: four of the weights as they are trained, four of their export: in float16 it would serve them less
@@ -62,8 +68,11 @@ def train(
     watchers: Sequence[TrainerCallback],
     limit: TimeLimit,
     settings: TrainingSettings,
+    split: int = 1,
 ) -> Course:
     """Trains on the split "train"; what comes of it will be saved in `model_dir`, before `limit` is over.
+
+    Each batch, and each pass over tokens, is computed in `split` parts.
 
     Raises:
         StorageError: there will be no room for it, or there is none for a checkpoint.
@@ -77,7 +86,7 @@ def train(
         limit.resume(checkpoints.newest)
     try:
         return _attempt(
-            pretrained, target, splits, device, bf16, model_dir, checkpoints, watchers, limit, settings
+            pretrained, target, splits, device, bf16, model_dir, checkpoints, watchers, limit, settings, split
         )
     except DivergedError as error:
         if not bf16 or settings.precision != "auto":
@@ -86,7 +95,7 @@ def train(
         checkpoints.discard()
         limit.plan = None  # Another one for the time that is left, of slower steps.
     return _attempt(
-        pretrained, target, splits, device, False, model_dir, checkpoints, watchers, limit, settings
+        pretrained, target, splits, device, False, model_dir, checkpoints, watchers, limit, settings, split
     )
 
 
@@ -101,7 +110,9 @@ def _attempt(
     watchers: Sequence[TrainerCallback],
     limit: TimeLimit,
     settings: TrainingSettings,
+    split: int,
 ) -> Course:
+    asked, settings = settings, in_parts(settings, split)
     torch.manual_seed(settings.seed)  # A new head's weights are drawn when the model is made.
     model, new, drawn = pretrained.classifier()
     require_room(model_dir, int(model.num_parameters() * BYTES_PER_PARAMETER * 1.2), "saving the model")
@@ -113,12 +124,12 @@ def _attempt(
     objective = target.objective(splits["train"].labels, settings)
     if limit:
         if limit.plan is None:
-            rehearsed = training_arguments(settings, rows, device, bf16, checkpoints.folder)
+            rehearsed = training_arguments(settings, rows, device, bf16, checkpoints.folder, split)
             limit.keep_to(
                 _fitting(model, rehearsed, splits, pretrained.tokenizer, target, objective, limit, settings)
             )
         settings = limit.applied_to(settings)
-    arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder)
+    arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder, split)
     if settings.linear_probe and not settings.from_scratch and not checkpoints.newest:
         seen = arguments.max_steps * texts_in_step(arguments)
         fit_head(model, drawn, splits["train"], seen, objective, pretrained.tokenizer, device, bf16)
@@ -152,12 +163,26 @@ def _attempt(
     used = what_was_used(arguments, device, max_length) | limit.record(
         trainer.state.global_step, arguments.max_steps
     )
+    if settings.batch_size != asked.batch_size:
+        used |= {
+            "batch_size": settings.batch_size,
+            "gradient_accumulation": settings.gradient_accumulation,
+        }
     return Course(model, metrics, used, history.points)
+
+
+def in_parts(settings: TrainingSettings, split: int) -> TrainingSettings:
+    """The settings of the same optimizer steps, in batches that are `split` times smaller."""
+    return replace(
+        settings,
+        batch_size=settings.batch_size // split,
+        gradient_accumulation=settings.gradient_accumulation * split,
+    )
 
 
 def _fitting(
     model: Any,
-    arguments: TrainingArguments,
+    arguments: OneDevice,
     splits: dict[str, EncodedTexts],
     tokenizer: Any,
     target: Target,

@@ -21,7 +21,7 @@ from miniml.training.objective import Objective
 from miniml.training.processes import Processes
 from miniml.training.targets import Target
 from miniml.training.time_limit import Measured, Tokens
-from miniml.training.trainer import TEXTS_IN_EVALUATION, ClassifierTrainer, texts_in_step
+from miniml.training.trainer import TEXTS_IN_EVALUATION, ClassifierTrainer, OneDevice, texts_in_step
 
 # Which steps of an epoch, of all by their padded tokens: the middle of each fifth, that of the third first, so that a
 # rehearsal which has to be short has seen a step like most.
@@ -39,7 +39,7 @@ SECONDS_OF_SAVING, SECONDS_PER_MILLION = 3.0, 0.13
 
 def rehearse(
     model: Any,
-    arguments: TrainingArguments,
+    arguments: OneDevice,
     splits: dict[str, EncodedTexts],
     tokenizer: Any,
     target: Target,

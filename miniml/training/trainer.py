@@ -56,6 +56,8 @@ class OneDevice(TrainingArguments):
     """Takes the GPU that was chosen, where transformers takes the first, or all of them by threads (DataParallel)."""
 
     chosen: str = "cpu"
+    split: int = 1
+    """By which a pass has fewer tokens than the device is thought to take."""
 
     @property
     def device(self) -> torch.device:
@@ -75,7 +77,7 @@ class ClassifierTrainer(Trainer):
     def __init__(
         self,
         model: Any,
-        arguments: TrainingArguments,
+        arguments: OneDevice,
         splits: dict[str, EncodedTexts],
         tokenizer: Any,
         target: Target,
@@ -94,7 +96,7 @@ class ClassifierTrainer(Trainer):
         )
         # The loss below is of a whole step: transformers must not divide it by the step's batches once more.
         self.loss_is_scaled_for_ga = True
-        self.tokens_in_pass = tokens_in_pass(arguments.device)
+        self.tokens_in_pass = tokens_in_pass(arguments.device) // arguments.split
         self._padding_side = tokenizer.padding_side
         self._config = model.config
         self._objective, self._plain = objective, target.plain
@@ -205,8 +207,8 @@ class _NextEpoch(TrainerCallback):
 
 
 def training_arguments(
-    settings: TrainingSettings, rows: int, device: torch.device, bf16: bool, scratch: Path
-) -> TrainingArguments:
+    settings: TrainingSettings, rows: int, device: torch.device, bf16: bool, scratch: Path, split: int = 1
+) -> OneDevice:
     """What transformers is told, of a training on `rows` texts."""
     steps = settings.iterations or settings.epochs * math.ceil(
         rows / (settings.batch_size * settings.gradient_accumulation)
@@ -215,6 +217,7 @@ def training_arguments(
         torch.cuda.set_device(device)  # Accelerate computes on the current one.
     return OneDevice(
         chosen=str(device),
+        split=split,
         output_dir=str(scratch),
         max_steps=steps,
         per_device_train_batch_size=Processes.started().share_of(settings),

@@ -27,6 +27,7 @@ def fine_tune_trial(
     trial: str,
     model_uri: str = "",
     pins: Pins = UNPINNED,
+    split: int = 1,
 ) -> TrainingResult:
     """Trains with the values of `trial`, a JSON object, in place of the settings' own; where it is empty, as any other.
 
@@ -37,7 +38,7 @@ def fine_tune_trial(
         MinimlError: as `fine_tune`; of a trial, only what may go better another time.
     """
     if not trial:
-        return fine_tune(dataset_dir, model_dir, settings, model_uri, pins=pins)
+        return fine_tune(dataset_dir, model_dir, settings, model_uri, pins=pins, split=split)
     begun = time.monotonic()
     values, contest = read(trial)
     tried = with_trial(settings, trial)
@@ -45,7 +46,7 @@ def fine_tune_trial(
     competitor = _competitor(dataset_dir, settings, values, contest, model_uri) if contest else None
     try:
         if competitor is None:
-            return fine_tune(dataset_dir, model_dir, tried, model_uri, pins=pins)
+            return fine_tune(dataset_dir, model_dir, tried, model_uri, pins=pins, split=split)
         return fine_tune(
             dataset_dir,
             model_dir,
@@ -54,6 +55,8 @@ def fine_tune_trial(
             minutes=competitor.minutes(),
             watchers=[competitor],
             pins=pins,
+            contest=digest_of(asdict(contest)) if contest else "",
+            split=split,
         )
     except TrainingError as error:
         write_failure(model_dir, tried, str(error))

@@ -1,0 +1,256 @@
+"""The train step watches over its training: a child that dies is started again, and what would fail again is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from miniml import manifest, memory_events
+from miniml.errors import InputError, StoreError, TrainingProcessError
+from miniml.memory_events import killed_in_time, oom_kills
+from miniml.settings import TrainingSettings
+from miniml.watched_training import Request, Retries, Trained, fine_tune_watched
+from tests import patience
+from tests.command import ROOT
+from tests.killed import children_that_end
+
+STEPS, KILLED = 12, "os.kill(os.getpid(), signal.SIGKILL)"
+AT_ONCE = Retries(wait=0.0)
+
+Watched = Callable[..., Trained]
+
+
+def request(folder: Path, dataset_dir: Path, encoder: Path, **settings: Any) -> Request:
+    values: dict[str, Any] = {
+        "model_id": str(encoder),
+        "batch_size": 12,
+        "iterations": STEPS,
+        "max_length": 32,
+        "precision": "fp32",
+        "checkpoints": str(folder / "kept"),
+        "checkpoint_interval": 0,
+        **settings,
+    }
+    report = folder / "report.html"
+    return Request(dataset_dir, folder / "model", TrainingSettings(**values), report=report)
+
+
+@pytest.fixture
+def watched(tmp_path: Path, dataset_dir: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """Trains in children that end in these ways after the sixth step."""
+
+    def train(*ways: str, **settings: Any) -> Trained:
+        (tmp_path / "ways").mkdir()
+        for name, value in children_that_end(*ways, at_step=6, folder=tmp_path / "ways").items():
+            monkeypatch.setenv(name, value)
+        return fine_tune_watched(request(tmp_path, dataset_dir, encoder, **settings), AT_ONCE)
+
+    return train
+
+
+def children(folder: Path) -> int:
+    """How many were started."""
+    return len(list((folder / "ways" / "begun").iterdir()))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset_dir: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return fine_tune_watched(request(folder, dataset_dir, encoder, checkpoints="none"))
+
+
+def test_a_child_that_is_killed_is_started_again_and_makes_the_same_model(
+    watched: Watched, undisturbed: Trained, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    half_written = tmp_path / "model.partial"
+    crashed = f"os.makedirs({str(half_written)!r}); os.kill(os.getpid(), signal.SIGSEGV)"
+    assert watched(KILLED, crashed).digest == undisturbed.digest
+    told = capfd.readouterr().out
+    assert "miniml: the training died (killed by SIGKILL): try 2 of 3, from its last checkpoint\n" in told
+    assert "miniml: the training died (killed by SIGSEGV): try 3 of 3, from its last checkpoint\n" in told
+    assert told.count(f"continuing from step 5 of {STEPS}") == 2
+    assert not half_written.exists()
+    assert manifest.verify(tmp_path / "model").digest == undisturbed.digest
+
+
+def test_one_that_is_killed_again_and_again_ends_the_step(watched: Watched, tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingProcessError, match=r"^the training died 3 times, the last time: killed by SIG"
+    ):
+        watched(*[KILLED] * 4)
+    assert children(tmp_path) == 3
+
+
+def test_for_want_of_memory_it_goes_on_with_half_the_batch_and_twice_the_accumulation(
+    watched: Watched, undisturbed: Trained, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trained = watched("raise torch.OutOfMemoryError('CUDA out of memory.')")
+    told = capfd.readouterr().out
+    assert "try 2 of 3, from its last checkpoint, with batches of 6 × 2 for as many texts in a step\n" in told
+    assert f"continuing from step 5 of {STEPS}" in told
+    # The same steps of the same texts: what differs is how sums were rounded.
+    for figure in ("train_loss", "validation_loss"):
+        assert trained.metrics[figure] == pytest.approx(undisturbed.metrics[figure], abs=1e-4)
+    model = manifest.verify(tmp_path / "model")
+    assert model.arguments["training"]["batch_size"] == 12
+    assert (model.arguments["used"]["batch_size"], model.arguments["used"]["gradient_accumulation"]) == (6, 2)
+    page = (tmp_path / "report.html").read_text()
+    assert "6, 2 of them in a step, as 12 did not fit into memory" in page
+    assert r"| batch\_size | 6 |" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_so_it_does_where_the_kernel_killed_it_for_want_of_memory(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    counter = tmp_path / "memory.events"
+    counter.write_text("oom 0\noom_kill 3\n")
+    monkeypatch.setattr(memory_events.oom_kills, "__defaults__", (tmp_path, tmp_path / "no-such-file"))
+    watched(rf"Path({str(counter)!r}).write_text('oom 1\noom_kill 4\n'); {KILLED}", iterations=7)
+    told = capfd.readouterr().out
+    assert "died (killed by SIGKILL for want of memory): try 2 of 3" in told
+    assert "with batches of 6 × 2" in told
+
+
+def test_where_no_batch_is_small_enough_the_remedy_is_told(watched: Watched, tmp_path: Path) -> None:
+    with pytest.raises(TrainingProcessError, match=r"Lower max_length \(now 32\)"):
+        watched(*["raise MemoryError"] * 3, batch_size=3)
+    assert children(tmp_path) == 2
+
+
+def test_a_store_that_fails_is_tried_again_and_an_error_that_would_come_again_is_not(
+    watched: Watched, undisturbed: Trained, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    away, wrong = "errors.StoreUnavailableError('the store is away')", "errors.StoreError('no such bucket')"
+    with pytest.raises(StoreError, match=r"^no such bucket$"):
+        watched(f"raise {away}", f"raise {wrong}")
+    assert "the training died (the store is away): try 2 of 3" in capfd.readouterr().out
+    assert children(tmp_path) == 2
+
+
+def test_an_argument_that_cannot_be_used_is_told_once_and_not_tried_again(
+    watched: Watched, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match=r"^model_id './no-such-folder'"):
+        watched(model_id="./no-such-folder")
+    told = capfd.readouterr()
+    assert "Traceback" not in told.err
+    assert children(tmp_path) == 1
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(
+    watched: Watched, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(TrainingProcessError, match=r"^ZeroDivisionError: division by zero$"):
+        watched("1 / 0")
+    assert "Traceback (most recent call last)" in capfd.readouterr().err
+    assert children(tmp_path) == 1
+
+
+WATCHED = """
+import sys, json
+from pathlib import Path
+from miniml.settings import TrainingSettings
+from miniml.watched_training import Request, Retries, fine_tune_watched
+dataset, model, settings = sys.argv[1:]
+fine_tune_watched(Request(Path(dataset), Path(model), TrainingSettings(**json.loads(settings))), Retries())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_the_child_saves_and_ends_with_its_parent(
+    number: signal.Signals, tmp_path: Path, dataset_dir: Path, encoder: Path
+) -> None:
+    """However the parent ends: told to, killed, or by Ctrl-C, which reaches both."""
+    asked = request(tmp_path, dataset_dir, encoder, iterations=100_000, checkpoint_interval=3600)
+    words = [str(asked.dataset_dir), str(asked.model_dir), json.dumps(vars(asked.settings))]
+    environment = {**os.environ, "MINIML_PROGRESS_SECONDS": "0"}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", WATCHED, *words],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout and parent.stderr
+    for line in parent.stdout:
+        if line.startswith("miniml~ ") and "steps" in line:
+            break
+    [child] = psutil.Process(parent.pid).children()
+    if number == signal.SIGINT:
+        os.killpg(parent.pid, number)
+    else:
+        parent.send_signal(number)
+    out, err = parent.communicate(timeout=patience.SECONDS)
+    patience.wait_until(lambda: not child.is_running())
+    kept = [path.name.partition("-")[0] for path in (tmp_path / "kept").glob("*/*")]
+    assert kept == ([] if number == signal.SIGINT else ["step"])
+    assert not (tmp_path / "model").exists()
+    if number == signal.SIGTERM:
+        assert "StoppedError: stopped by SIGTERM after step " in err
+    assert "the training died" not in out
+
+
+def test_the_parent_imports_nothing_of_the_training_s() -> None:
+    script = (
+        "import sys, miniml.watched_training; "
+        "print({'torch', 'transformers', 'datasets', 'matplotlib', 'minio'} & sys.modules.keys() or '')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "file", "content"),
+    [
+        ("0::/\n", "memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0\n"),
+        ("0::/kubepods/pod1/main\n", "kubepods/pod1/main/memory.events", "oom_kill 2\n"),
+        ("0::/not/seen/here\n", "memory.events", "oom_kill 2\n"),
+        ("4:cpu:/a\n9:memory:/a\n", "memory/a/memory.oom_control", "under_oom 0\noom_kill 2\n"),
+        ("9:memory:/a\n", "memory/memory.oom_control", "oom_kill_disable 0\noom_kill 2\n"),
+        ("", "nothing", ""),
+        ("9:memory:/\n", "memory/memory.oom_control", "of an old kernel\n"),
+    ],
+)
+def test_what_the_kernel_has_killed_is_counted(own: str, file: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(content)
+    (tmp_path / "own").write_text(own)
+    assert oom_kills(tmp_path, tmp_path / "own") == content.count("oom_kill 2") * 2
+
+
+def test_where_the_kernel_would_kill_the_one_that_watches_too_the_child_is_ended_before(
+    tmp_path: Path,
+) -> None:
+    """As in a pod of Kubernetes, whose memory.oom.group is 1."""
+    (tmp_path / "memory.oom.group").write_text("1\n")
+    (tmp_path / "memory.max").write_text("1000000\n")
+    stat = tmp_path / "memory.stat"
+    for kept, ended in (("anon 900000\nfile 90000\nshmem 0\n", False), ("anon 900000\nshmem 90000\n", True)):
+        stat.write_text(kept)
+        script = "input()" if ended else "pass"
+        child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
+        assert killed_in_time(child, tmp_path, tmp_path / "no-such-file") is ended
+        assert child.returncode == (-signal.SIGKILL if ended else 0)
+        assert child.stdin
+        child.stdin.close()
+
+
+def test_elsewhere_memory_is_the_kernel_s_business(tmp_path: Path) -> None:
+    (tmp_path / "memory.oom.group").write_text("0\n")
+    (tmp_path / "memory.max").write_text("10\n")
+    (tmp_path / "memory.stat").write_text("anon 10\n")
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    assert not killed_in_time(child, tmp_path, tmp_path / "no-such-file")
