@@ -14,6 +14,7 @@ from miniml.errors import InputError
 from miniml.inference_service import inference_service
 from miniml.settings import DeploymentSettings
 from pipelines import sdk
+from pipelines.step_log import BUCKET
 from pipelines.submission import SubmissionError
 from tests.argo_workflow import pod_name
 from tests.kfp_server import FAILED_LOG, KfpServer
@@ -50,11 +51,11 @@ def store(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
     client = s3_server.client()
-    if not client.bucket_exists(sdk.BUCKET):
-        client.make_bucket(sdk.BUCKET)
+    if not client.bucket_exists(BUCKET):
+        client.make_bucket(BUCKET)
     left = {"metrics": json.dumps({"figures": {"accuracy": {"value": 0.9}}}), "report": "<h1>Report</h1>"}
     for name, content in left.items():
-        client.put_object(sdk.BUCKET, f"{ARTIFACTS}/{name}", io.BytesIO(content.encode()), len(content))
+        client.put_object(BUCKET, f"{ARTIFACTS}/{name}", io.BytesIO(content.encode()), len(content))
 
 
 def test_a_run_on_a_cluster_gives_figures_report_and_answers(
