@@ -130,9 +130,13 @@ def _as_log(text: str) -> str:
 
 
 def _pod_log(cluster: Cluster | None, run_id: str, turn: Turn, pod: str) -> str:
-    """The log of a step's pod, which is found by what Argo writes onto it where its name is not known."""
+    """The log of a step's pod, which is found by what Argo writes onto it where its name is not known.
+
+    Raises:
+        MinimlError: there is no cluster to ask.
+    """
     if cluster is None:
-        return ""
+        raise MinimlError("no kube configuration here leads to one")
     if not pod:
         own = pods_of(turn.stage, turn.number, cluster.pods_with(NAMESPACE, f"pipeline/runid={run_id}"))
         pod = own[-1]["metadata"]["name"] if own else ""
@@ -140,10 +144,16 @@ def _pod_log(cluster: Cluster | None, run_id: str, turn: Turn, pod: str) -> str:
 
 
 def _stored_log(pipeline: str, run: RunState, stage: str) -> str:
-    """What KFP's launcher has put into the store beside a step's outputs: of the last attempt."""
+    """What KFP's launcher has put into the store beside a step's outputs: of the last attempt.
+
+    Raises:
+        MinimlError: there are several, and their addresses do not tell which trial of a loop is whose.
+    """
     from miniml.store.connection import PATIENCE, Bucket  # Only here: nobody else needs an S3 client.
 
     bucket = Bucket(BUCKET, f"the log of {stage}", PATIENCE)
     listed = bucket.listing(f"v2/artifacts/{pipeline}/{run.run_id}/{stage}/")
     keys = [stored.key for stored in listed if Path(stored.key).name.startswith("executor-logs")]
+    if len({Path(key).parent for key in keys}) > 1:
+        raise MinimlError(f"{stage} ran several times, and the logs do not tell which is whose")
     return (bucket.read(max(keys)) or b"").decode("utf-8", errors="replace") if keys else ""

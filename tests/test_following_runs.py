@@ -396,6 +396,9 @@ def test_the_log_that_the_launcher_has_stored_is_had_when_all_pods_are_gone(
         client.put_object(BUCKET, key, io.BytesIO(attempt), 1)
     server.looks = [{"evaluate": "SUCCEEDED"}]
     assert Server.connect(server.url).step_log(RUN_ID, "evaluate") == "1"
+    client.put_object(BUCKET, key.replace("5c1f", "6d2e"), io.BytesIO(b"of another trial"), 16)
+    with pytest.raises(SubmissionError, match="do not tell which is whose"):
+        Server.connect(server.url).step_log(RUN_ID, "evaluate")
 
 
 def test_a_log_that_nobody_has_is_said_with_who_was_asked(server: KfpServer) -> None:
