@@ -22,3 +22,8 @@ MLFLOW_ENVIRONMENT = {name: name for name in CREDENTIALS}
 """Its keys, and the variables in which MLflow's client reads them."""
 FIELD_MANAGER = "miniml"
 """In whose name deploy applies objects (server-side apply)."""
+
+
+def make_serving_namespace(namespace: str) -> str:
+    """The command that makes a namespace serve models: the namespace, its accounts and rights, policies and secret."""
+    return f"manifests/serving-namespace.sh {namespace}"
