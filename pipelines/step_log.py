@@ -32,6 +32,8 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _TRACEBACK = "Traceback (most recent call last):"
 # What KFP's launcher (klog) and Argo's executor print around the step's own lines.
 _NOT_THE_STEPS = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d|time=\S+ level=|Error: exit status \d+")
+# With this the launcher or the driver gives up. Where the step itself has failed it only repeats the exit status.
+_GAVE_UP = re.compile(r"F\d{4} [\d:.]+ +\d+ \S+\] (?P<text>.*?)(?P<status>exit status \d+)?$")
 _OURS = re.compile(r"^miniml\.errors\.\w+: ")
 # What Argo says of a container that ended with a status, and no more.
 _BARE_EXIT = re.compile(r"(main: )?Error \(exit code \d+\)")
@@ -70,9 +72,13 @@ def failure_of(server: Server, run: RunState, turn: Turn) -> str:
 def error_of(log: str) -> str:
     """The error that a step's log ends with, as `run` shows it; empty where there is none.
 
-    It is what was raised last, behind its traceback, or begins with a line `error: …`.
+    It is what KFP's launcher or driver failed at, around the step; or what the step raised last, behind its traceback;
+    or begins with a line `error: …`.
     """
     lines = [plain(_COLOUR.sub("", line)) for line in log.splitlines()]
+    for gave_up in filter(None, map(_GAVE_UP.match, lines)):
+        if not gave_up["status"]:
+            return clipped(gave_up["text"], LONGEST_ERROR)
     own: list[str] = []
     for line in lines[_beginning(lines) :][:_MOST_LINES]:
         if _NOT_THE_STEPS.match(line):
@@ -124,9 +130,13 @@ def _as_log(text: str) -> str:
 
 
 def _pod_log(cluster: Cluster | None, run_id: str, turn: Turn, pod: str) -> str:
-    """The log of a step's pod, which is found by what Argo writes onto it where its name is not known."""
+    """The log of a step's pod, which is found by what Argo writes onto it where its name is not known.
+
+    Raises:
+        MinimlError: there is no cluster to ask.
+    """
     if cluster is None:
-        return ""
+        raise MinimlError("no kube configuration here leads to one")
     if not pod:
         own = pods_of(turn.stage, turn.number, cluster.pods_with(NAMESPACE, f"pipeline/runid={run_id}"))
         pod = own[-1]["metadata"]["name"] if own else ""
@@ -134,10 +144,16 @@ def _pod_log(cluster: Cluster | None, run_id: str, turn: Turn, pod: str) -> str:
 
 
 def _stored_log(pipeline: str, run: RunState, stage: str) -> str:
-    """What KFP's launcher has put into the store beside a step's outputs: of the last attempt."""
+    """What KFP's launcher has put into the store beside a step's outputs: of the last attempt.
+
+    Raises:
+        MinimlError: there are several, and their addresses do not tell which trial of a loop is whose.
+    """
     from miniml.store.connection import PATIENCE, Bucket  # Only here: nobody else needs an S3 client.
 
     bucket = Bucket(BUCKET, f"the log of {stage}", PATIENCE)
     listed = bucket.listing(f"v2/artifacts/{pipeline}/{run.run_id}/{stage}/")
     keys = [stored.key for stored in listed if Path(stored.key).name.startswith("executor-logs")]
+    if len({Path(key).parent for key in keys}) > 1:
+        raise MinimlError(f"{stage} ran several times, and the logs do not tell which is whose")
     return (bucket.read(max(keys)) or b"").decode("utf-8", errors="replace") if keys else ""

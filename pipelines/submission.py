@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "miniml"
 HOW_TO_START = (
-    f"Runs need the service account {PIPELINE_ACCOUNT}: write it into Create run's field Service Account, which a clone "
-    f"of a run has empty."
+    f"Runs need the service account {PIPELINE_ACCOUNT}: write it into Create run's field Service Account, which a "
+    f"clone of a run has empty."
 )
 """Shown with a pipeline's version in the UI: a run under another account fails at its first step."""
 # Seconds for one look at a run. A forwarded port may take the request and never answer.

@@ -321,11 +321,16 @@ def test_a_driver_that_fails_is_told_by_the_tasks_too(server: KfpServer, driver:
         ("", "one\ntwo\n", "one\ntwo"),
         (
             "",
+            FAILED_LOG.replace("component: exit status 1", "component: failed to upload the model: 404"),
+            "failed to execute component: failed to upload the model: 404",
+        ),
+        (
+            "",
             f"{FAILED_LOG}\n{'x' * 9000}\n",
             "column 'label' not in train.csv; it has: text, target.\nSet label",
         ),
     ],
-    ids=["raised", "killed", "printed", "without a word", "much after it"],
+    ids=["raised", "killed", "printed", "without a word", "launcher", "much after it"],
 )
 def test_a_failing_steps_own_error_reaches_the_user(
     server: KfpServer, message: str, log: str, explained: str
@@ -391,6 +396,9 @@ def test_the_log_that_the_launcher_has_stored_is_had_when_all_pods_are_gone(
         client.put_object(BUCKET, key, io.BytesIO(attempt), 1)
     server.looks = [{"champion": "SUCCEEDED"}]
     assert Server.connect(server.url).step_log(RUN_ID, "champion") == "1"
+    client.put_object(BUCKET, key.replace("5c1f", "6d2e"), io.BytesIO(b"of another trial"), 16)
+    with pytest.raises(SubmissionError, match="do not tell which is whose"):
+        Server.connect(server.url).step_log(RUN_ID, "champion")
 
 
 def test_a_log_that_nobody_has_is_said_with_who_was_asked(server: KfpServer) -> None:

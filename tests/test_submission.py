@@ -104,6 +104,28 @@ def test_a_failed_stage_ends_it_with_status_1_and_its_own_error(server: KfpServe
     assert "to follow it again" not in ended.err
 
 
+@pytest.mark.parametrize(
+    ("options", "gate", "deploy", "told"),
+    [
+        ((), {"gate": "REJECTED"}, "skipped", "succeeded: rejected by the gate, nothing was deployed"),
+        (
+            ("--dry-run",),
+            {"deploy": "SUCCEEDED"},
+            "succeeded",
+            "succeeded: rendered, not deployed (a dry run)",
+        ),
+    ],
+)
+def test_what_became_of_the_model_is_told_last(
+    server: KfpServer, options: tuple[str, ...], gate: dict[str, str], deploy: str, told: str
+) -> None:
+    server.looks = [{**dict.fromkeys(STAGES[:-1], "SUCCEEDED"), **gate}]
+    ended = submit(server, *options)
+    assert ended.status == 0
+    assert f"[7/7] deploy · {deploy}" in ended.out
+    assert ended.out.rstrip().endswith(told)
+
+
 def test_a_dropped_connection_while_following_is_survived(server: KfpServer) -> None:
     server.drops = 1
     assert submit(server).status == 0
