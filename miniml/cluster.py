@@ -285,6 +285,15 @@ class Cluster:
         answer = self._call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=review)
         return bool(answer["status"]["allowed"])
 
+    def user(self) -> str:
+        """Whom the API server takes us for (system:serviceaccount:kubeflow:miniml-pipeline); "" if it does not tell."""
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            answer = self._call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
+        except (NotFoundError, ForbiddenError):
+            return ""
+        return str(answer["status"]["userInfo"]["username"])
+
     def ask_through_proxy(self, namespace: str, service: str, path: str, body: dict[str, Any]) -> Any:
         """Posts to a Service through the API server, for callers that stand outside the cluster's network."""
         proxy = f"/api/v1/namespaces/{namespace}/services/http:{service}:80/proxy{path}"

@@ -88,18 +88,21 @@ def nothing_to_deploy_to() -> Findings:
 
 
 def inspect(cluster: Cluster, namespace: str, service_account: str) -> Findings:
-    """Looks for each thing, those after a missing one too: all is told at once.
+    """Looks for each thing, and tells at once all that is missing, but for what is missing because something else is.
 
     Raises:
         ClusterError: the API server does not answer, or does not know us.
     """
-    entries = [
-        _api(cluster),
-        _runtime(cluster),
-        _namespace(cluster, namespace),
-        *_account_and_secret(cluster, namespace, service_account),
-        *_permissions(cluster, namespace, DEPLOY_PERMISSIONS),
-    ]
+    entries = [_api(cluster), _namespace(cluster, namespace)]
+    kserve, serving = entries
+    if not kserve.missing:
+        entries.append(_runtime(cluster))
+    if not serving.missing:
+        entries += _account_and_secret(cluster, namespace, service_account)
+    account = _account_of_steps(cluster)
+    # What makes the namespace gives our account its rights there; to another account it gives none.
+    if not serving.missing or not _is_ours(account):
+        entries.append(_rights(cluster, account, namespace, DEPLOY_PERMISSIONS))
     return _noted(entries, f"deploying to {namespace} needs")
 
 
@@ -113,12 +116,10 @@ def inspect_training(
     Raises:
         ClusterError: the API server does not answer, or does not know us.
     """
-    entries = [
-        _trainer(cluster),
-        _jobset(cluster),
-        _training_runtime(cluster, namespace, runtime),
-        *_permissions(cluster, namespace, TRAIN_PERMISSIONS),
-    ]
+    entries = [_trainer(cluster), _jobset(cluster)]
+    if not any(entry.missing for entry in entries):
+        entries.append(_training_runtime(cluster, namespace, runtime))
+    entries.append(_rights(cluster, _account_of_steps(cluster), namespace, TRAIN_PERMISSIONS))
     if not any(entry.missing for entry in entries):
         entries.append(_trainer_answers(cluster, namespace, runtime, ready_within))
     return _noted(entries, "training on several nodes needs")
@@ -284,20 +285,34 @@ def _store(address: str) -> Finding:
     return Finding(what)
 
 
-def _permissions(cluster: Cluster, namespace: str, permissions: tuple[Permission, ...]) -> list[Finding]:
-    return [
-        Finding(
-            f"may {permission} in {namespace}",
-            *(() if cluster.allows(permission, namespace) else ("not allowed", _grant(namespace))),
-        )
-        for permission in permissions
-    ]
+def _account_of_steps(cluster: Cluster) -> str:
+    """The account that this runs under, as namespace/name; or words for it, where the cluster does not tell."""
+    return cluster.user().removeprefix("system:serviceaccount:").replace(":", "/") or "the steps' account"
 
 
-def _grant(namespace: str) -> str:
+def _is_ours(account: str) -> bool:
+    return account.rpartition("/")[2] == PIPELINE_ACCOUNT
+
+
+def _rights(cluster: Cluster, account: str, namespace: str, permissions: tuple[Permission, ...]) -> Finding:
+    """What the account may do, in one entry: one remedy gives it all."""
+    refused = [str(each) for each in permissions if not cluster.allows(each, namespace)]
+    what = f"rights of {account} in {namespace}"
     return (
-        f"Run with service account {PIPELINE_ACCOUNT}; for namespace {namespace}: kubectl create rolebinding "
-        f"{PIPELINE_ACCOUNT} -n {namespace} --clusterrole={PIPELINE_ACCOUNT} "
+        Finding(what, f"it may not {', '.join(refused)}", _grant(account, namespace))
+        if refused
+        else Finding(what)
+    )
+
+
+def _grant(account: str, namespace: str) -> str:
+    if not _is_ours(account):
+        return (
+            f"Start the run with service account {PIPELINE_ACCOUNT}: `submit` does; in the UI, Create run has a field "
+            f"Service Account, which is to be filled, after Clone run too"
+        )
+    return (
+        f"kubectl create rolebinding {PIPELINE_ACCOUNT} -n {namespace} --clusterrole={PIPELINE_ACCOUNT} "
         f"--serviceaccount={NAMESPACE}:{PIPELINE_ACCOUNT}"
     )
 

@@ -23,7 +23,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from miniml import __version__
 from miniml.errors import InputError, MinimlError
-from miniml.installation import NAMESPACE
+from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
 from miniml.progress import duration
 from miniml.sources import PACKAGE_SCHEME, locate
 from pipelines import server_address
@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     from miniml.cluster import Cluster
 
 EXPERIMENT = "miniml"
+HOW_TO_START = (
+    f"Runs need the service account {PIPELINE_ACCOUNT}: write it into Create run's field Service Account, which a "
+    f"clone of a run has empty."
+)
+"""Shown with a pipeline's version in the UI: a run under another account fails at its first step."""
 # Seconds for one look at a run. A forwarded port may take the request and never answer.
 _SECONDS_TO_ANSWER = 30
 # Looks at a run that has ended while its stages are said to go on: KFP writes the run's state first.
@@ -132,7 +137,11 @@ class Server:
                 pipeline_id = made.pipeline_id
             elif found := self._version_named(pipeline_id, name):
                 return Version(pipeline_id, found, name, stages)
-            version = self._call(lambda: self._client.upload_pipeline_version(str(path), name, pipeline_id))
+            version = self._call(
+                lambda: self._client.upload_pipeline_version(
+                    str(path), name, pipeline_id, description=HOW_TO_START
+                )
+            )
             return Version(pipeline_id, version.pipeline_version_id, name, stages)
 
     def start(

@@ -230,7 +230,9 @@ def _handler(server: KfpServer) -> type[JsonHandler]:
                 return self.send_answer(200, {"pipeline_id": "pipeline-0", "display_name": query["name"]})
             if parts.path == f"{API}/pipelines/upload_version":
                 server.uploads.append(body)
-                return self.send_answer(200, server.add_version(query["pipelineid"], query["name"]))
+                made = server.add_version(query["pipelineid"], query["name"])
+                made["description"] = query.get("description", "")
+                return self.send_answer(200, made)
             given = json.loads(body)
             if parts.path == f"{API}/experiments":
                 server.experiments.append({"experiment_id": "experiment-0", **given})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -178,6 +179,56 @@ def test_kfps_cache_goes_by_what_an_uncached_preflight_has_found(module: str) ->
     outputs = [value["taskOutputParameter"] for value in loop["inputs"]["parameters"].values()
                if "taskOutputParameter" in value]  # fmt: skip
     assert outputs == [{"outputParameterKey": "Output", "producerTask": "trials"}]
+
+
+def cached_stages(cache: dict[str, str], pins: str) -> list[str]:
+    """The stages that a run of the pipeline takes from KFP's cache, which it fills with those that it does not.
+
+    A key is made of a task's parameters, its image and command, and the ids of the artifacts that it reads, which a
+    cache hit hands on as they are (kubeflow/pipelines 2.17.0: GenerateCacheKey in backend/src/v2/cacheutils/cache.go,
+    reuseCachedOutputs in backend/src/v2/driver/cache.go, toRuntimeArtifact in backend/src/v2/metadata/converter.go).
+    """
+    spec = next(
+        yaml.safe_load_all((ROOT / "pipelines" / "compiled" / "text_classification.yaml").read_text())
+    )
+    hits: list[str] = []
+    ids: dict[str, str] = {}
+    for stage in ("transform", "train", "evaluate"):
+        task = spec["root"]["dag"]["tasks"][stage]
+        assert task["cachingOptions"] == {"enableCache": True}
+        read = [
+            each["taskOutputArtifact"]["producerTask"]
+            for each in task["inputs"].get("artifacts", {}).values()
+        ]
+        outputs = [each.get("taskOutputParameter", {}) for each in task["inputs"]["parameters"].values()]
+        values = [pins if each.get("outputParameterKey") == "pins" else "" for each in outputs]
+        key = json.dumps([stage, values, [ids[producer] for producer in read]])
+        hits += [stage] if key in cache else []
+        ids[stage] = cache.setdefault(key, f"artifact {len(cache)}")
+    return hits
+
+
+@pytest.mark.parametrize("argument", ["dataset_id", "model_id"])
+@pytest.mark.parametrize("path", ["reviews@latest", "raw/reviews.csv"])
+def test_a_schedule_takes_nothing_from_the_cache_once_a_source_has_changed(
+    bucket: str, s3_server: S3Server, tmp_path: Path, path: str, argument: str
+) -> None:
+    address, file = f"s3://{bucket}/{path}", tmp_path / "reviews.csv"
+    cache: dict[str, str] = {}
+
+    def published_and_run(version: str) -> list[str]:
+        file.write_text(version)
+        s3_server.client().fput_object(bucket, "raw/reviews.csv", str(file))
+        store.publish(file, s3_address("to", f"s3://{bucket}/reviews@{version}"))
+        return cached_stages(cache, look_up([(argument, address)]).written())
+
+    assert published_and_run("v1") == []
+    assert cached_stages(cache, look_up([(argument, address)]).written()) == [
+        "transform",
+        "train",
+        "evaluate",
+    ]
+    assert published_and_run("v2") == []
 
 
 def test_a_trial_reads_what_its_plan_says_that_the_sources_are() -> None:

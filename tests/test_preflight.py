@@ -11,7 +11,13 @@ import pytest
 from miniml import __version__
 from miniml.cluster import Cluster
 from miniml.errors import ClusterError
-from miniml.installation import PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET, SERVING_LABEL
+from miniml.installation import (
+    PIPELINE_ACCOUNT,
+    PREDICTOR_ACCOUNT,
+    RUNTIME,
+    S3_SECRET,
+    SERVING_LABEL,
+)
 from miniml.preflight import inspect, inspect_training, nothing_to_deploy_to
 from miniml.trainer_sdk import API_VERSION
 from tests.kubernetes_server import KubernetesServer
@@ -98,10 +104,53 @@ def test_a_namespace_that_is_not_for_serving_is_named_with_the_command_that_make
 def test_all_that_is_missing_is_told_at_once(server: KubernetesServer, cluster: Cluster) -> None:
     del server.objects[RUNTIME_PATH]
     server.denied = {"patch inferenceservices", "list events"}
-    with pytest.raises(ClusterError, match="lacks 3 of") as refused:
+    with pytest.raises(ClusterError, match="lacks 2 of") as refused:
         inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
-    assert "may patch inferenceservices.serving.kserve.io in models: not allowed" in str(refused.value)
-    assert "kubectl create rolebinding" in str(refused.value)
+    assert "may not patch inferenceservices.serving.kserve.io, list events." in str(refused.value)
+    assert str(refused.value).count("kubectl create rolebinding") == 1
+
+
+RIGHTS = {f"{verb} inferenceservices" for verb in ("get", "create", "patch", "delete")}
+
+
+def test_of_a_namespace_that_is_missing_one_line_tells_the_one_command_that_makes_it(
+    server: KubernetesServer, cluster: Cluster
+) -> None:
+    for path in (NAMESPACE, ACCOUNT, SECRET):
+        del server.objects[path]
+    server.denied = {*RIGHTS, "list pods", "get pods", "list events"}
+    with pytest.raises(ClusterError) as refused:
+        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+    assert str(refused.value).splitlines()[1:] == [
+        "  namespace models: missing. manifests/serving-namespace.sh models"
+    ]
+
+
+def test_steps_under_the_ui_s_own_account_are_told_which_one_to_run_under(
+    server: KubernetesServer, cluster: Cluster
+) -> None:
+    server.user, server.denied = "system:serviceaccount:kubeflow:pipeline-runner", RIGHTS
+    server.hidden = {NAMESPACE, ACCOUNT, RUNTIME_PATH}
+    with pytest.raises(ClusterError, match="lacks 1 of") as refused:
+        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+    assert "rights of kubeflow/pipeline-runner in models" in str(refused.value)
+    assert f"Start the run with service account {PIPELINE_ACCOUNT}" in str(refused.value)
+    assert "rolebinding" not in str(refused.value)
+
+
+def test_an_account_that_is_wrong_is_told_beside_a_namespace_that_is_missing(
+    server: KubernetesServer, cluster: Cluster
+) -> None:
+    del server.objects[NAMESPACE]
+    server.user, server.denied = "system:serviceaccount:kubeflow:pipeline-runner", RIGHTS
+    with pytest.raises(ClusterError, match="lacks 2 of"):
+        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+
+
+def test_without_kserve_its_runtime_is_not_looked_for(server: KubernetesServer, cluster: Cluster) -> None:
+    del server.objects[DISCOVERY], server.objects[RUNTIME_PATH]
+    with pytest.raises(ClusterError, match="lacks 1 of"):
+        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
 
 
 def test_an_account_without_a_secret_is_told(server: KubernetesServer, cluster: Cluster) -> None:
@@ -210,6 +259,6 @@ def test_a_right_that_training_on_several_nodes_lacks_is_told(
     server.denied = {"create trainjobs"}
     findings = inspect_training(cluster, "kubeflow", "torch-distributed")
     with pytest.raises(
-        ClusterError, match=r"may create trainjobs\.trainer\.kubeflow\.org in kubeflow: not allowed"
+        ClusterError, match=r"in kubeflow: it may not create trainjobs\.trainer\.kubeflow\.org\."
     ):
         findings.require_all()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from miniml.installation import PIPELINE_ACCOUNT
 from pipelines import cli
 from pipelines.text_classification import STAGES, text_classification
 from tests.argo_workflow import pod_name
@@ -190,6 +191,13 @@ def test_a_changed_schedule_takes_the_old_ones_place_and_keeps_what_was_not_chan
     assert (arguments["iterations"], arguments["service_name"]) == (9, "other")
     assert arguments["max_length"] == old["runtime_config"]["parameters"]["max_length"]
     assert new["trigger"]["cron_schedule"]["cron"] == "@daily"
+
+
+def test_a_version_s_page_in_the_ui_says_which_account_its_runs_need(
+    server: KfpServer, command: Command
+) -> None:
+    scheduled(command, "weekly")
+    assert f"service account {PIPELINE_ACCOUNT}" in server.versions[-1]["description"]
 
 
 def test_where_the_old_schedule_stays_both_are_named(server: KfpServer, command: Command) -> None:
