@@ -319,7 +319,8 @@ def test_a_job_that_is_given_up_because_nodes_were_taken_away_is_made_again(
             yield from completes(model)(server, job)
         pods = server.start(job)
         if replaced:
-            yield
+            for _ in range(2):  # When it is made, and when it is followed.
+                yield
             server.log_of(pods[0]).end()
             server.log_of(server.replace(pods[0])).end()
         else:
