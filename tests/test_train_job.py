@@ -617,6 +617,7 @@ from dataclasses import asdict
 from pathlib import Path
 from kfp import dsl
 from components.train import train
+from miniml.arguments import as_inputs
 from miniml.cluster import Cluster
 from miniml.errors import InputError
 from miniml.settings import NodeSettings, TrainingSettings
@@ -628,7 +629,7 @@ dataset_uri, model_uri, folder = sys.argv[1:]
 settings, nodes = TrainingSettings(batch_size=16, num_nodes=2), NodeSettings()
 artifacts = {name: dsl.Artifact(uri=f"{folder}/{name}") for name in ("dataset", "model", "metrics", "report")}
 try:
-    train.python_func(**artifacts, **asdict(settings), **asdict(nodes))
+    train.python_func(**artifacts, **as_inputs(asdict(settings) | asdict(nodes)))
 except InputError as error:
     assert "no pod of a cluster" in str(error)
 model = Path(folder) / "trained"
