@@ -25,7 +25,7 @@ _KILLED = 128 + signal.SIGKILL
 _WORDS = {
     ExitStatus.STOPPED: "was stopped by SIGTERM",
     ExitStatus.UNAVAILABLE: "lost the store or the hub",
-    ExitStatus.UNFORESEEN: "failed, perhaps because another one was gone",
+    ExitStatus.UNFORESEEN: "failed (another node may be gone)",
     _KILLED: "was killed",
 }
 """Of the ends after which a node is started again."""
@@ -104,7 +104,7 @@ class _News:
         self.awaited = num_nodes
         """How many of them neither run nor are done."""
         self.taken_away = False
-        """Whether one of them was ever stopped by SIGTERM."""
+        """Whether one of them was ever replaced, or stopped by SIGTERM."""
         self._job, self._num_nodes = job, num_nodes
         self._told = ""
         self._pods: dict[int, str] = {}
@@ -114,6 +114,7 @@ class _News:
             rank, name = _rank(pod), pod["metadata"]["name"]
             if (before := self._pods.get(rank, name)) != name:
                 note(f"node {rank} was replaced: pod {name} in place of {before}")
+                self.taken_away = True
             self._pods[rank] = name
             self.taken_away |= any(end["exitCode"] == ExitStatus.STOPPED for end in _ends(pod))
         state = self._state(job, pods)

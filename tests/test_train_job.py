@@ -278,7 +278,7 @@ def test_an_end_that_names_no_error_is_told_with_the_last_lines(server: TrainerS
     [
         (ExitStatus.STOPPED, "was stopped by SIGTERM"),
         (ExitStatus.UNAVAILABLE, "lost the store or the hub"),
-        (ExitStatus.UNFORESEEN, "failed, perhaps because another one was gone"),
+        (ExitStatus.UNFORESEEN, "failed (another node may be gone)"),
         (128 + signal.SIGKILL, "was killed"),
         (128, "ended with status 128"),
     ],
@@ -306,17 +306,28 @@ def test_a_node_that_will_do_better_the_next_time_is_waited_for(
     assert f"-node-0-0-x7x7x {how} and is started again (1 times so far)" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("replaced", [False, True])
 def test_a_job_that_is_given_up_because_nodes_were_taken_away_is_made_again(
-    server: TrainerServer, train: Train, model: Path, capfd: pytest.CaptureFixture[str]
+    server: TrainerServer,
+    train: Train,
+    model: Path,
+    replaced: bool,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     def fate(server: TrainerServer, job: Job) -> Iterator[None]:
         if len(server.made) == 2:
             yield from completes(model)(server, job)
         pods = server.start(job)
-        server.end(pods[0], ExitStatus.STOPPED)
-        yield
-        server.start_again(pods[0])
-        server.log_of(pods[0]).end()
+        if replaced:
+            for _ in range(2):  # When it is made, and when it is followed.
+                yield
+            server.log_of(pods[0]).end()
+            server.log_of(server.replace(pods[0])).end()
+        else:
+            server.end(pods[0], ExitStatus.STOPPED)
+            yield
+            server.start_again(pods[0])
+            server.log_of(pods[0]).end()
         yield
         server.pods = []  # The Job's controller deletes them once its backoffLimit is reached.
         server.set_condition(job, "Failed", "FailedJobs", "jobset failed due to one or more job failures")
