@@ -172,7 +172,7 @@ def _torch_options(installer: Installer, venv: Venv, root: Path, machine: Path) 
     if there or sys.platform != "linux" or has_nvidia_driver(machine) or installer.finds_cpu_torch(version):
         return []
     # The address of PyTorch's CPU builds stands in one place, where the images come by it.
-    dockerfile = (root / "components" / "Dockerfile").read_text()
+    dockerfile = (root / "components" / "foundation.Dockerfile").read_text()
     [index] = re.findall(r"^ARG TORCH_INDEX=(\S+)", dockerfile, re.MULTILINE)
     options = installer.from_index(index)
     if installer.finds_cpu_torch(version, options):

@@ -16,8 +16,10 @@ from miniml import __version__
 from miniml.images import SERVING, STAGES, image
 
 ROOT = Path(__file__).parents[1]
-FOUNDATION = "torch"
-"""The target of components/Dockerfile that serving's image stands on."""
+FOUNDATIONS = dict.fromkeys((*STAGES, SERVING), "plain") | dict.fromkeys(
+    ("train", "evaluate", SERVING), "torch"
+)
+"""The target of components/foundation.Dockerfile that each image stands on."""
 
 
 def main(wanted: list[str]) -> int:
@@ -29,7 +31,7 @@ def main(wanted: list[str]) -> int:
     names = wanted or [*STAGES, SERVING]
     for number, name in enumerate(names, 1):
         print(f"[{number}/{len(names)}] {image(name)}", flush=True)
-        for words in _builds(name):
+        for words in builds(name):
             try:
                 built = subprocess.run([*words, "."], cwd=ROOT)
             except FileNotFoundError:
@@ -44,22 +46,21 @@ def main(wanted: list[str]) -> int:
     return 0
 
 
-def _builds(name: str) -> list[list[str]]:
-    """The `docker build` commands that make one image."""
+def builds(name: str) -> list[list[str]]:
+    """The `docker build` commands that make one image: of what it stands on, and then of itself."""
+    target = FOUNDATIONS[name]
+    foundation = image(target)
+    given = {name: os.environ[name] for name in ("BASE_IMAGE", "TORCH_INDEX") if name in os.environ}
+    own = {"FOUNDATION": foundation, "VERSION": __version__, "REVISION": _revision()}
     if name != SERVING:
-        extras = os.environ.get("TRAIN_EXTRAS", "") if name == "train" else ""
-        return [_build(image(name), "components/Dockerfile", STAGE=name, EXTRAS=extras)]
-    foundation = image(FOUNDATION)
+        own |= {"STAGE": name, "EXTRAS": os.environ.get("TRAIN_EXTRAS", "") if name == "train" else ""}
     return [
-        # The stage only keeps the Dockerfile's last line readable: it is not reached.
-        [*_build(foundation, "components/Dockerfile", STAGE="gate"), f"--target={FOUNDATION}"],
-        _build(image(SERVING), "serving/Dockerfile", FOUNDATION=foundation),
+        [*_build(foundation, "components/foundation.Dockerfile", given), f"--target={target}"],
+        _build(image(name), "serving/Dockerfile" if name == SERVING else "components/Dockerfile", own),
     ]
 
 
-def _build(tag: str, dockerfile: str, **arguments: str) -> list[str]:
-    given = {name: os.environ[name] for name in ("BASE_IMAGE", "TORCH_INDEX") if name in os.environ}
-    arguments = {**given, **arguments, "VERSION": __version__, "REVISION": _revision()}
+def _build(tag: str, dockerfile: str, arguments: dict[str, str]) -> list[str]:
     flags = shlex.split(os.environ.get("DOCKER_BUILD_FLAGS", ""))
     words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     return ["docker", "build", *flags, f"--tag={tag}", f"--file={dockerfile}", *words]

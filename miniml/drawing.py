@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jinja2
 import matplotlib as mpl
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from miniml.sources import short_name
 from miniml.wording import clipped
 
 # matplotlib wants fixed colours, a page that is light or dark wants variables: figures are drawn with
 # these stand-ins, which then give way to the variables of the style sheet.
 INK, MUTED, ACCENT, SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
+
+_DIGEST = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-f]{64}|[0-9a-f]{40})(?![0-9A-Za-z])")
 
 _STYLE: Any = {
     "svg.fonttype": "none",  # Text stays text: it scales, and can be searched and copied.
@@ -59,7 +63,15 @@ def template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("miniml"), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters |= {"short_name": short_name, "digests_short": digests_short}
     return environment.get_template(name)
+
+
+def digests_short(text: str) -> Markup:
+    """The text for a page, where of every digest and commit only the beginning is seen; all of it is copied along."""
+    return Markup(  # noqa: S704 - what is put between our tags is escaped
+        _DIGEST.sub(r'<span class="digest" title="\g<0>">\g<0></span>', str(escape(text)))
+    )
 
 
 def shortened(label: str, longest: int = 24) -> str:

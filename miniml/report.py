@@ -30,6 +30,8 @@ from miniml.task import Task, more_is_better
 
 # More classes than this make the cells of a confusion matrix too small to hold their counts.
 MOST_CLASSES_WITH_COUNTS = 20
+# And than this, in a narrow frame, too small to read the names beside it.
+MOST_CLASSES_IN_A_FRAME = 12
 # A person reads the worst; metrics.json holds them all.
 MOST_SLICES, MOST_SMALL_SLICES = 20, 12
 # Of what the model read of a mistake's text; the rest is only counted.
@@ -143,6 +145,7 @@ def write_report(
         training_curve=svg(lambda axes: loss_curve(axes, history), HALF),
         confusion=confusion.counts
         and svg(lambda axes: _confusion_matrix(axes, confusion), _matrix_size(confusion)),
+        many_classes=len(confusion.labels) > MOST_CLASSES_IN_A_FRAME,
         most_confused=MOST_CONFUSED,
         scatter=scatter and svg(lambda axes: _scatter(axes, scatter), HALF),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from components.build import builds
 from miniml import __version__
 from miniml.classifier import Classifier
 from miniml.images import SERVING, STAGES, image
@@ -36,6 +38,21 @@ FOREIGN = {
     SERVING: ["datasets", "accelerate", "matplotlib"],
 }
 IMAGES = (*STAGES, SERVING)
+
+
+DOCKERFILES = ("components/foundation.Dockerfile", "components/Dockerfile", "serving/Dockerfile")
+
+
+def steps(command: list[str]) -> str:
+    """What a `docker build` without BuildKit does: all of the file, down to the end of its target."""
+    words = dict(word.split("=", 1) for word in command if word.startswith(("--file=", "--target=")))
+    stages = re.split(r"^(?=FROM )", (ROOT / words["--file"]).read_text(), flags=re.MULTILINE)
+    if target := words.get("--target"):
+        [last] = [
+            number for number, stage in enumerate(stages) if stage.splitlines()[0].endswith(f" AS {target}")
+        ]
+        stages = stages[: last + 1]
+    return "".join(stages)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +94,7 @@ def python(engine: Any, name: str, script: str) -> str:
 
 
 def test_the_dockerfiles_are_lint_clean() -> None:
-    words = [str(tool("hadolint")), "components/Dockerfile", "serving/Dockerfile"]
+    words = [str(tool("hadolint")), *DOCKERFILES]
     linted = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
@@ -92,6 +109,13 @@ def test_an_image_that_was_not_built_here_is_looked_for_in_no_public_registry(
         assert image(name).startswith("localhost/")
     monkeypatch.setenv("MINIML_REGISTRY", "registry.example.com/ml")
     assert image("train").startswith("registry.example.com/ml/miniml-train:")
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_torch_is_built_for_those_alone_that_need_it_by_any_builder(name: str) -> None:
+    built = "".join(steps(command) for command in builds(name))
+    assert ("--constraint requirements.lock torch" in built) is ("torch" not in FOREIGN[name])
+    assert ("torch" in FOREIGN[name]) is (name not in ("train", "evaluate", SERVING))
 
 
 def test_every_stage_of_the_pipeline_has_an_image_that_is_built() -> None:

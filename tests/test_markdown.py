@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
@@ -46,9 +47,9 @@ def told(page: str) -> Rendered:
     return found
 
 
-def with_examples(test: object) -> object:
+def with_examples(test: Callable[..., None]) -> Callable[..., None]:
     for name in NASTY:
-        test = example(name)(test)  # type: ignore[arg-type]
+        test = example(name)(test)
     return test
 
 

@@ -86,7 +86,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     shutil.copy(ROOT / "tests" / "wheels.py", project)
     (project / "pyproject.toml").write_text(PYPROJECT)
     (project / "requirements.lock").write_text(LOCK)
-    (project / "components" / "Dockerfile").write_text(f"ARG TORCH_INDEX=file://{project}/cpu\n")
+    (project / "components" / "foundation.Dockerfile").write_text(f"ARG TORCH_INDEX=file://{project}/cpu\n")
     for version in ("1.0", "2.0"):
         publish(project / "index", "tiny_dependency", version)
         publish(project / "index", "tiny_tool", version)
@@ -132,7 +132,7 @@ def test_nothing_but_torch_comes_from_torchs_index(installed: tuple[Path, Ended]
 
 
 def test_no_image_and_no_setup_mixes_two_indexes() -> None:
-    for file in ("components/Dockerfile", "serving/Dockerfile", ".ci/setup.py"):
+    for file in ("components/foundation.Dockerfile", "serving/Dockerfile", ".ci/setup.py"):
         assert "--extra-index-url" not in (ROOT / file).read_text()
 
 
@@ -220,7 +220,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has CU
 
 @on_linux
 def test_where_no_cpu_build_answers_it_says_what_comes_instead(project: Path) -> None:
-    (project / "components" / "Dockerfile").write_text("ARG TORCH_INDEX=http://127.0.0.1:9/cpu\n")
+    (project / "components" / "foundation.Dockerfile").write_text("ARG TORCH_INDEX=http://127.0.0.1:9/cpu\n")
     options, said = chosen_torch(project)
     assert options == []
     assert said.startswith("warning: no NVIDIA driver is here, and http://127.0.0.1:9/cpu gives no CPU build")
