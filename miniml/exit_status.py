@@ -69,7 +69,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def write_last_words(path: Path, error: BaseException) -> None:
     """Leaves the error with which a process ends to the one who started it, who has to tell it to people."""
-    ours = type(error).__name__ if isinstance(error, MinimlError) else ""
+    # One that is defined beside what raises it is told by its base.
+    kinds = (kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+    ours = next(kinds, "")
     told = str(error) if ours else f"{type(error).__name__}: {error}"
     path.write_text(json.dumps({"error": ours, "message": told}), encoding="utf-8")
 
@@ -80,6 +82,5 @@ def read_last_words(path: Path) -> MinimlError | None:
         words = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    kind = getattr(errors, words["error"], None) if words["error"] else TrainingProcessError
-    # One that is defined elsewhere, beside what raises it, is a kind of one that is defined there.
-    return (kind or MinimlError)(words["message"])
+    kind: type[MinimlError] = getattr(errors, words["error"] or TrainingProcessError.__name__)
+    return kind(words["message"])

@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from miniml.errors import InputError, MinimlError, StoppedError, StoreError
-from miniml.exit_status import ExitStatus, status_of
+from miniml.errors import (
+    InputError,
+    MinimlError,
+    StoppedError,
+    StoreError,
+    TrainingError,
+    TrainingProcessError,
+)
+from miniml.exit_status import ExitStatus, read_last_words, status_of, write_last_words
 from miniml.store.connection import Bucket, Patience
+from miniml.training.trainer import DivergedError
 from tests.command import ROOT
 from tests.ports import free_port
 
@@ -61,6 +69,19 @@ def test_a_store_out_of_reach_may_be_back(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(MinimlError) as error:
         bucket.listing("")
     assert status_of(error.value) is ExitStatus.UNAVAILABLE
+
+
+def test_its_error_is_told_by_its_kind(tmp_path: Path) -> None:
+    assert read_last_words(tmp_path / "words") is None  # A process that was killed has none.
+    for error, kind in (
+        (DivergedError("the loss is nan", "Lower it."), TrainingError),
+        (StoreError("absent"), StoreError),
+        (KeyError("rows"), TrainingProcessError),
+    ):
+        write_last_words(tmp_path / "words", error)
+        told = read_last_words(tmp_path / "words")
+        assert type(told) is kind
+        assert str(told) == (str(error) if isinstance(error, MinimlError) else "KeyError: 'rows'")
 
 
 def test_the_program_ends_with_it(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
