@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from miniml.errors import InputError
-from miniml.wording import quoted
+from miniml.wording import shown
 
 EXAMPLES = (
     "Give five fields (minute, hour, day of month, month, day of week: '0 3 * * 1' is Mondays at 3:00), six with the "
@@ -67,15 +67,15 @@ def with_seconds(cron: str) -> str:
     if written in _SHORTHANDS or _EVERY.fullmatch(written):
         return written
     if written.startswith("@"):
-        raise InputError(f"cron {quoted(cron)} is none of {', '.join(_SHORTHANDS)}, '@every 6h'.")
+        raise InputError(f"cron {shown(cron)} is none of {', '.join(_SHORTHANDS)}, '@every 6h'.")
     if len(fields) not in (5, 6):
-        raise InputError(f"cron {quoted(cron)} has {len(fields)} fields. {EXAMPLES}")
+        raise InputError(f"cron {shown(cron)} has {len(fields)} fields. {EXAMPLES}")
     if len(fields) == 5:
         fields = ["0", *fields]
     times = [_times(field, text, cron) for field, text in zip(_FIELDS, fields, strict=True)]
     any_weekday = fields[_WEEKDAY].startswith(("*", "?"))
     if any_weekday and min(times[_DAY]) > max(_LONGEST_MONTH.get(month, 31) for month in times[_MONTH]):
-        raise InputError(f"cron {quoted(cron)} would never run: no such month has a day {min(times[_DAY])}.")
+        raise InputError(f"cron {shown(cron)} would never run: no such month has a day {min(times[_DAY])}.")
     return " ".join(fields)
 
 
@@ -87,7 +87,7 @@ def _times(field: _Field, text: str, cron: str) -> set[int]:
         if not found:
             sunday = " Sunday is 0." if field.names == _DAYS and "7" in part else ""
             raise InputError(
-                f"cron {quoted(cron)}: {quoted(part)} is no time, for {field}; 'a-b' goes upwards, and '/n' steps by "
+                f"cron {shown(cron)}: {shown(part)} is no time, for {field}; 'a-b' goes upwards, and '/n' steps by "
                 f"1 or more.{sunday} {EXAMPLES}"
             )
         times |= set(found)

@@ -13,7 +13,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from miniml.arguments import OPTIONS, SETTINGS, as_inputs, flat
 from miniml.errors import InputError
-from miniml.wording import clipped, plain, quoted
+from miniml.wording import clipped, plain, printable, quoted
 from pipelines import runs, schedules
 from pipelines.arguments import add_arguments, check_values, defaults, preset_of
 from pipelines.cluster_commands import add_server
@@ -226,7 +226,7 @@ def _show(rows: list[dict[str, Any]], options: argparse.Namespace, otherwise: st
 def _cell(value: str | datetime | None) -> str:
     """A text, or how long ago a time was, in one unit."""
     if not isinstance(value, datetime):
-        return clipped(plain(value or ""), _LONGEST_CELL)
+        return clipped(printable(value or ""), _LONGEST_CELL)
     minutes = max(0, int((datetime.now(UTC) - value).total_seconds() // 60))
     if minutes < 60:
         return f"{minutes} min ago"

@@ -89,7 +89,7 @@ def submit(
     if unknown := sorted(arguments.keys() - known.keys()):
         told = ", ".join(f"{name!r}{nearest(name, known)}" for name in unknown)
         raise InputError(
-            f"the pipeline has no argument {told}. All there are: {program_of(pipeline)} submit --help"
+            f"the pipeline has no argument {told} (all there are: {program_of(pipeline)} submit --help)"
         )
     every = {**known, **arguments}
     check_values(every)

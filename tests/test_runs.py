@@ -129,6 +129,11 @@ def test_no_run_is_meant_by_nothing(server: KfpServer, command: Command) -> None
     assert server.listed[0]["state"] == "RUNNING"
 
 
+def test_a_name_stays_on_its_line_of_the_table(server: KfpServer, command: Command) -> None:
+    server.listed[2]["display_name"] = "two\nlines\x1b[31m"
+    assert r"two\x0alines\x1b[31m" in command("runs").splitlines()[1]
+
+
 def test_an_archived_run_is_not_listed(server: KfpServer, command: Command) -> None:
     server.listed[2]["storage_state"] = "ARCHIVED"
     assert NEW not in command("runs")
@@ -212,7 +217,7 @@ def test_where_the_old_schedule_stays_both_are_named(server: KfpServer, command:
     ("words", "told"),
     [
         (["schedules", "change", "weekly"], "nothing is to be changed"),
-        (["schedules", "change", "weekly", "--cron=61 * * * *"], '"61" is no time'),
+        (["schedules", "change", "weekly", "--cron=61 * * * *"], "'61' is no time"),
         (["schedules", "change", "weekly", "--batch-size=0"], "batch_size is 0"),
         (["schedules", "change", "weekly", "--dataset-id=s3://bucket"], "names a bucket, and nothing in it"),
         (["schedule", "--cron=0 3 * * 7"], "Sunday is 0"),
