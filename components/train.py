@@ -41,36 +41,15 @@ def train(
     """
     given = locals()
     import json
-    import os
     from pathlib import Path
 
-    from miniml.arguments import settings_given
-    from miniml.pins import Pins
-    from miniml.search.plan import options_of, pins_of
-    from miniml.settings import NodeSettings, TrainingSettings
-    from miniml.training.trial import fine_tune_trial, write_trial_report
+    from miniml.train_step import Place, train_as_told, write_trial_report
 
-    settings, nodes = settings_given(
-        given | {"options": options or options_of(trial)}, TrainingSettings, NodeSettings
-    )
-    pins = pins or pins_of(trial)
-    if num_nodes > 1:
-        from miniml.search.plan import on_its_own
-        from miniml.train_job import fine_tune_on_nodes
-        from miniml.trainer_sdk import Step
-
-        step = Step.in_this_pod(os.environ.get("KFP_POD_NAME", ""), container="main")
-        alone = on_its_own(settings, trial)
-        result: Any = fine_tune_on_nodes(
-            dataset.uri, Path(model.path), model.uri, alone, nodes, step, pins=pins
-        )
-    else:
-        result = fine_tune_trial(
-            Path(dataset.path), Path(model.path), settings, trial, model_uri=model.uri, pins=Pins.read(pins)
-        )
+    here = Path(model.path)
+    result = train_as_told(given, Place(Path(dataset.path), dataset.uri), Place(here, model.uri))
     model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)
     # An artifact that is not on disk is never found again by the local cache.
     Path(metrics.path).write_text(json.dumps(result.metrics, indent=2) + "\n")
-    write_trial_report(Path(model.path), Path(report.path))
+    write_trial_report(here, Path(report.path))
