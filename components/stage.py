@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +16,14 @@ from miniml import __version__
 from miniml.arguments import SETTINGS, arguments_of
 from miniml.images import TAG, image, tag
 
-_TOLD = (
-    "error: this Python has no kfp or no miniml. A stage of miniml installs nothing when it runs: its image has all of "
-    "it, and on a machine that has, run it with SubprocessRunner(use_venv=False), or with DockerRunner()."
-)
 # kfp puts its own interpreter in the place of python3, a new environment's by default.
-_LOOK = f"""python3 -c 'from importlib.util import find_spec
-if not (find_spec("kfp") and find_spec("miniml")): raise SystemExit("{_TOLD}")'
+_LOOK = """python3 -c 'from importlib.util import find_spec as f
+f("kfp") and f("miniml") or exit("error: this Python has no kfp or no miniml. Run the stage in its image, or here with \
+SubprocessRunner(use_venv=False).")'
 """
+
+
+_IMPORTS = "from kfp import dsl\nfrom typing import *\n"
 
 
 def stage(of_image: str) -> Callable[[Callable[..., Any]], BaseComponent]:
@@ -34,7 +38,8 @@ def stage(of_image: str) -> Callable[[Callable[..., Any]], BaseComponent]:
         )
         # sh -ec SCRIPT SOURCE ...
         container = component.component_spec.implementation.container
-        container.command[2] = _LOOK + container.command[2]
+        container.command[2] = _LOOK + re.sub(" {2,}", " ", container.command[2].strip())
+        container.command[3] = f"{_IMPORTS}{_source(function)}\n"
         if tag() != __version__:
             # What else is of this version has the same tag: deploy names the runtime.
             container.env = {TAG: tag()}
@@ -42,6 +47,15 @@ def stage(of_image: str) -> Callable[[Callable[..., Any]], BaseComponent]:
         return component
 
     return made
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """The function without what is only to be read: a cluster's record of a run has it eight times a task."""
+    [definition] = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    assert isinstance(definition, ast.FunctionDef)
+    definition.decorator_list.clear()
+    del definition.body[0]
+    return ast.unparse(definition)
 
 
 def _describe(component: BaseComponent) -> None:

@@ -41,35 +41,12 @@ def train(
     """
     given = locals()
     import json
-    import os
     from pathlib import Path
 
-    from miniml.arguments import settings_given
-    from miniml.search.plan import options_of, pins_of
-    from miniml.settings import NodeSettings, TrainingSettings
+    from miniml.train_step import Place, train_as_told
 
-    settings, nodes = settings_given(
-        given | {"options": options or options_of(trial)}, TrainingSettings, NodeSettings
-    )
-    pins = pins or pins_of(trial)
-    if num_nodes > 1:
-        from miniml.search.plan import on_its_own
-        from miniml.train_job import fine_tune_on_nodes
-        from miniml.trainer_sdk import Step
-        from miniml.training_report import write_trial_report
-
-        step = Step.in_this_pod(os.environ.get("KFP_POD_NAME", ""), container="main")
-        alone = on_its_own(settings, trial)
-        result: Any = fine_tune_on_nodes(
-            dataset.uri, Path(model.path), model.uri, alone, nodes, step, pins=pins
-        )
-        write_trial_report(Path(model.path), Path(report.path))
-    else:
-        from miniml.watched_training import Request, fine_tune_watched
-
-        result = fine_tune_watched(
-            Request(Path(dataset.path), Path(model.path), settings, trial, model.uri, pins, Path(report.path))
-        )
+    places = Place(Path(dataset.path), dataset.uri), Place(Path(model.path), model.uri)
+    result = train_as_told(given, *places, Path(report.path))
     model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)

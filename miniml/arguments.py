@@ -142,11 +142,16 @@ def as_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def options_among(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Those of `names` that are options, where the argument differs from its default."""
+    return changed(arguments, [name for name in names if name not in FIELDS])
+
+
+def changed(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Those of `names` whose argument differs from its default."""
     known = arguments_of(SETTINGS)
     return {
         name: arguments[name]
         for name in names
-        if name in arguments and name not in FIELDS and arguments[name] != known[name].default
+        if name in arguments and arguments[name] != known[name].default
     }
 
 

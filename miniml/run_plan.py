@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from miniml import pins
-from miniml.arguments import SETTINGS, TAKEN_BY, arguments_of, flat, options_among, settings_from
+from miniml.arguments import SETTINGS, TAKEN_BY, arguments_of, changed, flat, options_among, settings_from
 from miniml.champion import Champion
 from miniml.champion_search import find_champion
 from miniml.cluster import Cluster, in_pod, own_namespace
@@ -70,7 +70,7 @@ def plan_run(given: Mapping[str, Any], report: Path) -> RunPlan:
     report.write_text(
         "\n".join([findings.markdown(), sources.markdown(), champion.markdown()]), encoding="utf-8"
     )
-    trials = _told(search, arguments, int(given.get("trials_at_once", 1)), sources, options["train"])
+    trials = _told(search, arguments, int(given.get("trials_at_once", 1)), sources)
     return RunPlan(trials, sources.written(), champion, options)
 
 
@@ -94,9 +94,7 @@ def _planned(arguments: Mapping[str, Any]) -> list[Trial]:
     return trials
 
 
-def _told(
-    trials: list[Trial], arguments: Mapping[str, Any], at_once: int, sources: Pins, options: dict[str, Any]
-) -> list[str]:
+def _told(trials: list[Trial], arguments: Mapping[str, Any], at_once: int, sources: Pins) -> list[str]:
     """Each trial as `train` is given it."""
     if not trials:
         return []
@@ -104,4 +102,5 @@ def _told(
     # The same search gives each of its trials the minutes that it had before: so a cache can answer for it.
     run = digest_of({"minutes": minutes, "trials": len(trials), "at_once": at_once})[:16]
     contest = settings_from(SearchSettings, arguments).contest(minutes, at_once, run)
-    return [written(trial, contest, sources.written(), options) for trial in trials]
+    given = changed(arguments, arguments_of(TAKEN_BY["train"]))
+    return [written(trial, contest, sources.written(), given) for trial in trials]

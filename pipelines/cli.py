@@ -28,6 +28,7 @@ from pipelines.ask import serving_command, told
 from pipelines.children import ended_with_us
 from pipelines.names import module_of, program_of
 from pipelines.presets import PRESETS
+from pipelines.workflow_size import told as told_size
 
 COMPILED = Path(__file__).parent / "compiled"
 
@@ -97,7 +98,8 @@ def _compile(stages: Sequence[BaseComponent], pipeline: GraphComponent, options:
         path = options.folder / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         compiler.Compiler().compile(component, str(path))
-        print(os.path.relpath(path))
+        size = f" ({told_size(path.read_text(encoding='utf-8'))})" if component is pipeline else ""
+        print(f"{os.path.relpath(path)}{size}")
 
 
 def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:

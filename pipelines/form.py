@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from google.protobuf import struct_pb2
@@ -29,6 +30,7 @@ def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[[Argum
         component = dsl.pipeline(name=name)(_with_parameters(function, fields))
         assert isinstance(component, GraphComponent)
         _offer_choices(component)
+        _leave_out_descriptions(component)
         return component
 
     return made
@@ -37,6 +39,17 @@ def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[[Argum
 def taken_by(stage: BaseComponent, arguments: Mapping[str, Any]) -> Arguments:
     """Those of the arguments that the stage takes."""
     return {name: arguments[name] for name in stage.component_spec.inputs if name in arguments}
+
+
+def narrowed(stage: BaseComponent, inputs: Collection[str]) -> BaseComponent:
+    """The stage with these inputs alone; for the others its source has the defaults.
+
+    For a loop: of each turn a cluster's record has all inputs of its tasks, eight times.
+    """
+    narrow = copy.deepcopy(stage)
+    for name in narrow.component_spec.inputs.keys() - set(inputs):
+        del narrow.component_spec.inputs[name]
+    return narrow
 
 
 def _with_parameters(function: Callable[[Arguments], Any], fields: list[Argument]) -> Callable[..., Any]:
@@ -63,3 +76,14 @@ def _offer_choices(component: GraphComponent) -> None:
     for name in CHOICES.keys() & parameters.keys():
         values = [struct_pb2.Value(string_value=choice) for choice in CHOICES[name]]
         parameters[name].literals.extend(values)
+
+
+def _leave_out_descriptions(component: GraphComponent) -> None:
+    """Nobody is shown those of the components' inputs and outputs, which a cluster's record has eight times a task.
+
+    The components' own files keep them.
+    """
+    for each in component.component_spec.implementation.graph.components.values():
+        for definitions in (each.input_definitions, each.output_definitions):
+            for described in (*definitions.parameters.values(), *definitions.artifacts.values()):
+                described.ClearField("description")

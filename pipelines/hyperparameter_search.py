@@ -19,7 +19,7 @@ from components.train import train
 from components.transform import transform
 from miniml.arguments import SETTINGS
 from miniml.errors import InputError
-from pipelines.form import Arguments, pipeline, taken_by
+from pipelines.form import Arguments, narrowed, pipeline
 from pipelines.stages import given_to, judged_and_deployed, looked_before, prepared, trained
 
 STAGES = (preflight, transform, train, pick, evaluate, gate, deploy)
@@ -54,9 +54,9 @@ def hyperparameter_search(given: Arguments) -> Outputs:
     checked = looked_before(given, trials_at_once=_trials_at_once())
     data = prepared(given, checked)
     with dsl.ParallelFor(checked.outputs["Output"], name="trials", parallelism=_trials_at_once()) as trial:
-        # A trial has its options and pins with it: to a task in a loop, kfp.local gives the loop's item for any other
-        # task's output.
-        training = trained(data, taken_by(train, given | {"options": {}, "trial": trial}))
+        # A trial has its arguments and pins with it: whatever else a task in a loop is given, a cluster's record has
+        # once more for each turn; and kfp.local gives it the loop's item for any other task's output.
+        training = trained(data, {"trial": trial}, narrowed(train, ("dataset", "trial")))
     winner = pick(**given_to(pick, given, checked), models=dsl.Collected(training.outputs["model"]))
     evaluation, verdict = judged_and_deployed(data, winner.outputs["model"], given, checked)
     return Outputs(

@@ -42,9 +42,9 @@ def prepared(given: Arguments, checked: dsl.PipelineTask) -> dsl.PipelineTask:
     return data
 
 
-def trained(data: dsl.PipelineTask, given: Arguments) -> dsl.PipelineTask:
+def trained(data: dsl.PipelineTask, given: Arguments, stage: BaseComponent = train) -> dsl.PipelineTask:
     """Trains on the dataset."""
-    training = train(**given, dataset=data.outputs["dataset"])
+    training = stage(**given, dataset=data.outputs["dataset"])
     survives_its_pod(training)
     may_use_the_store(training)
     may_log_to_mlflow(training)

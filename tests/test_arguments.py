@@ -24,7 +24,7 @@ from miniml.arguments import (
 )
 from miniml.errors import InputError
 from miniml.run_plan import plan_run
-from miniml.search.plan import SearchSettings, options_of, pins_of
+from miniml.search.plan import SearchSettings, given_of, pins_of
 from miniml.settings import CHOICES, GateSettings, NodeSettings, TrainingSettings
 from pipelines import hyperparameter_search, text_classification
 from pipelines.arguments import defaults
@@ -163,12 +163,14 @@ def test_a_search_is_planned_with_what_its_trials_need(reviews: Path, encoder: P
     given = sources(reviews, encoder) | {
         "space": '{"learning_rate": [1e-4, 1e-3]}',
         "trials": 2,
+        "batch_size": 4,
         "options": {"sampling": "grid", "dropout": 0.1},
     }
     plan = plan_run(given, tmp_path / "report.md")
     assert len(plan.trials) == 2
     for trial in plan.trials:
-        assert (options_of(trial), pins_of(trial)) == ({"dropout": 0.1}, plan.pins)
+        assert given_of(trial) == {"model_id": str(encoder), "batch_size": 4, "dropout": 0.1}
+        assert pins_of(trial) == plan.pins
     assert plan.options["pick"] == {"sampling": "grid"}
     # A second run is answered by the caches: also one that shares out minutes.
     timed = given | {"time_limit": 5.0}

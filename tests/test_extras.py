@@ -16,7 +16,7 @@ from tests.command import ROOT
 MODULES = {
     "transform": ["miniml.data.preparation", "miniml.data.report", "miniml.tables", "minio", "kfp"],
     "train": [
-        *("miniml.training", "miniml.training_report", "miniml.training.trial"),
+        *("miniml.training", "miniml.training_report", "miniml.training.trial", "miniml.train_step"),
         *("miniml.train_job", "miniml.node", "kubeflow.trainer", "minio", "kfp"),
     ],
     "evaluate": [

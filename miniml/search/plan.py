@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Any
@@ -34,8 +34,8 @@ SEARCH = "search"
 """Under which a trial's JSON object has its contest, beside the arguments to try."""
 PINS = "pins"
 """And the pins of its sources."""
-OPTIONS = "options"
-"""And what the run's struct of that name says of the training."""
+GIVEN = "given"
+"""And the run's own arguments of the training, where they differ from their default."""
 LOOKS = 4
 """Points of the validation curve, at least, of a trial that may be stopped: at each quarter of its steps."""
 
@@ -130,7 +130,7 @@ class SearchSettings:
 
 
 def written(
-    trial: Trial, contest: Contest | None, pins: str = "", options: dict[str, Any] | None = None
+    trial: Trial, contest: Contest | None, pins: str = "", given: Mapping[str, Any] | None = None
 ) -> str:
     """The trial as `train` is given it: a JSON object, with what else it has to know.
 
@@ -138,9 +138,9 @@ def written(
         trial: The values to try.
         contest: What it is told of the search; None where it trains as if it were alone.
         pins: What its sources are (see `miniml.pins`).
-        options: What `train` would be given under that name (see `miniml.arguments`).
+        given: What the run says of all trainings, where it differs from their default.
     """
-    more = {SEARCH: asdict(contest) if contest else None, PINS: pins, OPTIONS: options}
+    more = {SEARCH: asdict(contest) if contest else None, PINS: pins, GIVEN: given}
     return json.dumps(trial | {name: value for name, value in more.items() if value})
 
 
@@ -148,7 +148,7 @@ def read(trial: str) -> tuple[Trial, Contest | None]:
     """What `written` wrote; "" is a training that is no trial."""
     values: Trial = json.loads(trial) if trial else {}
     contest = values.pop(SEARCH, None)
-    for name in (PINS, OPTIONS):
+    for name in (PINS, GIVEN):
         values.pop(name, None)
     return values, Contest(**contest) if contest else None
 
@@ -158,9 +158,9 @@ def pins_of(trial: str) -> str:
     return str(json.loads(trial).get(PINS, "")) if trial else ""
 
 
-def options_of(trial: str) -> dict[str, Any]:
-    """The options that `written` was given; {} where there are none."""
-    return dict(json.loads(trial).get(OPTIONS, {})) if trial else {}
+def given_of(trial: str) -> dict[str, Any]:
+    """The run's arguments that `written` was given; {} where there are none."""
+    return dict(json.loads(trial).get(GIVEN, {})) if trial else {}
 
 
 def told(trial: Trial) -> str:

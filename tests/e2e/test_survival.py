@@ -86,7 +86,9 @@ def test_a_deployment_waits_for_kserve_s_webhook(first: Classifier) -> None:
     run = trains(submission)
     kubectl("scale", controller, "--replicas=0", namespace="kserve")
     try:
-        wait_until(lambda: "waiting for up to" in log_of(run, "deploy"), "deploy to meet a webhook that is away")
+        wait_until(
+            lambda: "waiting for up to" in log_of(run, "deploy"), "deploy to meet a webhook that is away"
+        )
     finally:
         kubectl("scale", controller, "--replicas=1", namespace="kserve")
     assert submission.finish().status == 0

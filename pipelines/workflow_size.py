@@ -1,0 +1,253 @@
+"""How large a run's record on the cluster gets: of more than 1 MiB Argo compresses it, and KFP then loses sight.
+
+KFP's API server makes an Argo workflow of a pipeline, and reads a run's state from the workflow's nodes. Of a workflow
+whose JSON is longer than 1 MiB Argo writes the nodes compressed, and `task_details` stay as they were at that moment.
+Most of the JSON is a few long strings, which stand in it several times. Read in the sources of Kubeflow Pipelines
+2.17.0 (backend/src/v2/compiler/argocompiler: container.go and dag.go; backend/src/v2/driver/driver.go:
+initPodSpecPatch) and Argo Workflows 4.0 (workflow/controller/operator.go: initializeExecutableNode;
+workflow/packer/packer.go):
+
+- Each component and each executor's container stand in the workflow's arguments, once.
+- A task is three nodes: its driver, a DAG, and in it the executor. KFP's defaults for all templates let each of them be
+  tried again, and what can be tried again is two nodes, both with the template's inputs and outputs.
+- A driver has as inputs the component, the task, the container and what Kubernetes is told of it, and gives the pod's
+  patch, which the DAG and the executor have as input: the patch stands in six nodes, the driver's inputs in two.
+- The patch holds the component's source, the component, and the executor's input: every argument and artifact.
+- A DAG (the pipeline, a condition, a loop, each turn of a loop) has a driver too, with the DAG's component and task.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+LIMIT = 1024 * 1024
+"""Bytes: what Argo allows a workflow (MAX_WORKFLOW_SIZE), and etcd about the same."""
+
+_TRIES = 2
+"""Nodes of each template's instance: what is tried again, and its one try."""
+_NODE = 510
+"""Bytes of a node beside its inputs and outputs: names, times, children. With it the two workflows that were measured
+on a cluster come out within 0.3 % (issue 18: 713 KB in 52 nodes, and 1,061,967 bytes in 87)."""
+_OUTPUT = 300
+"""Characters of a string that an earlier step gives: the pins of the sources, a trial."""
+_STORE = "minio://mlpipeline/v2/artifacts/{pipeline}/" + 36 * "0" + "/{task}/" + 36 * "0" + "/{output}"
+_OUTPUTS = "/tmp/kfp/outputs"  # noqa: S108  # in a pod
+_SERVER = ["--ml_pipeline_server_address", "ml-pipeline.kubeflow", "--mlmd_server_address"]
+
+
+@dataclass(frozen=True)
+class WorkflowSize:
+    """Bytes of a run's workflow."""
+
+    nodes: int
+    """How many there are."""
+    by_task: dict[str, int]
+    """Of each task's nodes; of one in a loop, of all its turns together."""
+    arguments: int
+    """Of the workflow's own."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_task.values()) + self.arguments
+
+
+def workflow_size(compiled: str, arguments: Mapping[str, Any] | None = None, turns: int = 1) -> WorkflowSize:
+    """What a run's workflow comes to when it has ended well.
+
+    Args:
+        compiled: The pipeline as YAML.
+        arguments: The run's, as the pipeline takes them; where they say nothing, its defaults.
+        turns: Of each loop.
+    """
+    spec, *others = yaml.safe_load_all(compiled)
+    workflow = _Workflow(spec, others[0] if others else {}, dict(arguments or {}), turns)
+    nodes = list(workflow.nodes())
+    by_task: dict[str, int] = {}
+    for task, node in nodes:
+        by_task[task] = by_task.get(task, 0) + node
+    return WorkflowSize(len(nodes), by_task, workflow.arguments())
+
+
+def turns_that_fit(compiled: str, arguments: Mapping[str, Any] | None = None) -> int:
+    """How many turns of its loop a run may have within the limit."""
+    one, two = (workflow_size(compiled, arguments, turns).total for turns in (1, 2))
+    return 1 + (LIMIT - one) // (two - one)
+
+
+def told(compiled: str) -> str:
+    """In a line, against the limit."""
+    size = workflow_size(compiled)
+    line = f"{size.total:,} bytes on a cluster in {size.nodes} nodes, {size.total / LIMIT:.0%} of the limit"
+    return line + (f"; {turns_that_fit(compiled)} trials fit" if "parameterIterator" in compiled else "")
+
+
+class _Workflow:
+    """A workflow as Argo has it, of which the nodes are made here."""
+
+    def __init__(
+        self, spec: dict[str, Any], platform: dict[str, Any], arguments: dict[str, Any], turns: int
+    ) -> None:
+        self._spec, self._components, self._turns = spec, spec["components"], turns
+        self._executors = spec["deploymentSpec"]["executors"]
+        kubernetes = platform.get("platforms", {}).get("kubernetes", {})
+        self._kubernetes = kubernetes.get("deploymentSpec", {}).get("executors", {})
+        inputs = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+        self._values = {name: given.get("defaultValue") for name, given in inputs.items()} | arguments
+
+    def arguments(self) -> int:
+        """Bytes of what stands in the workflow's own arguments."""
+        every = [*self._components.values(), self._spec["root"], *self._executors.values(), self._kubernetes]
+        return sum(_written(json.dumps(each)) for each in every)
+
+    def nodes(self) -> Iterator[tuple[str, int]]:
+        """The task and the bytes of each node."""
+        yield from self._instance("root", 0)  # the entry point
+        yield from self._instance("root", _written(_json(self._spec["root"]), _json(self._values)))
+        yield from self._dag("root", self._spec["root"])
+
+    def _dag(self, name: str, component: dict[str, Any]) -> Iterator[tuple[str, int]]:
+        yield from self._instance(name, 0)
+        for task_name, task in component["dag"]["tasks"].items():
+            inner = self._components[task["componentRef"]["name"]]
+            if "parameterIterator" in task:
+                yield from self._loop(task_name, task, inner)
+            elif "dag" in inner:
+                yield from self._instance(task_name, _written(_json(inner), _json(task)))
+                yield from self._dag(task_name, inner)
+            else:
+                yield from self._container(task_name, task, inner)
+
+    def _loop(self, name: str, task: dict[str, Any], inner: dict[str, Any]) -> Iterator[tuple[str, int]]:
+        driver = _written(_json(inner), _json(task))
+        yield from self._instance(name, 0)
+        yield from self._instance(name, driver)
+        yield name, _NODE  # the group of all turns
+        for _ in range(self._turns):
+            yield from self._instance(name, 0)
+            yield from self._instance(name, driver)
+            yield from self._dag(name, inner)
+
+    def _container(
+        self, name: str, task: dict[str, Any], component: dict[str, Any]
+    ) -> Iterator[tuple[str, int]]:
+        label = component["executorLabel"]
+        container, kubernetes = self._executors[label]["container"], self._kubernetes.get(label, {})
+        patch = _written(self._patch(name, task, component, container, kubernetes))
+        driver = _written(_json(component), _json(task), _json(container), _json(kubernetes))
+        yield from self._instance(name, driver + patch)
+        yield from self._instance(name, patch)
+        yield from self._instance(name, patch)
+
+    def _instance(self, task: str, given: int) -> Iterator[tuple[str, int]]:
+        """The nodes of a template that is carried out, with so many bytes of inputs and outputs."""
+        for _ in range(_TRIES):
+            yield task, _NODE + given
+
+    def _patch(
+        self,
+        name: str,
+        task: dict[str, Any],
+        component: dict[str, Any],
+        container: dict[str, Any],
+        kubernetes: dict[str, Any],
+    ) -> str:
+        """What the driver says of the pod: its words, its environment, its resources."""
+        executor_input = _json(self._executor_input(name, task, component))
+        command = [
+            "/kfp-launcher/launch",
+            "--executor_input",
+            executor_input,
+            "--component_spec",
+            _json(component),
+        ]
+        environment = [
+            {
+                "name": key["envVar"],
+                "valueFrom": {"secretKeyRef": {"name": secret["secretName"], "key": key["secretKey"]}},
+            }
+            for secret in kubernetes.get("secretAsEnv", [])
+            for key in secret["keyToEnv"]
+        ]
+        main = {
+            "name": "main",
+            "image": container["image"],
+            "command": [*command, *_SERVER],
+            "args": [*container["command"], *container["args"]],
+            "env": environment,
+            "resources": container.get("resources", {}),
+        }
+        return _escaped(_json({"containers": [main]}))
+
+    def _executor_input(self, name: str, task: dict[str, Any], component: dict[str, Any]) -> dict[str, Any]:
+        inputs, outputs = component.get("inputDefinitions", {}), component.get("outputDefinitions", {})
+        given = task.get("inputs", {}).get("parameters", {})
+        values = {
+            parameter: self._value(given[parameter]) if parameter in given else spec.get("defaultValue", "")
+            for parameter, spec in inputs.get("parameters", {}).items()
+        }
+        return {
+            "inputs": {
+                "parameterValues": values,
+                "artifacts": {each: self._artifact(name, each) for each in inputs.get("artifacts", {})},
+            },
+            "outputs": {
+                "parameters": {
+                    each: {"outputFile": f"{_OUTPUTS}/{each}"} for each in outputs.get("parameters", {})
+                },
+                "artifacts": {
+                    each: self._artifact(name, each)
+                    for each in [*outputs.get("artifacts", {}), "executor-logs"]
+                },
+                "outputFile": self._address(name, "output_metadata.json"),
+            },
+        }
+
+    def _value(self, given: dict[str, Any]) -> Any:
+        """What a task's input comes to; of what an earlier step gives, only the length is known, and roughly."""
+        if "runtimeValue" in given:
+            return given["runtimeValue"]["constant"]
+        if "componentInputParameter" in given:
+            name = given["componentInputParameter"].removeprefix("pipelinechannel--")
+            return self._values.get(name, _OUTPUT * "x")
+        produced = given["taskOutputParameter"]
+        kinds = self._components[self._component_of(produced["producerTask"])]["outputDefinitions"][
+            "parameters"
+        ]
+        is_struct = kinds[produced["outputParameterKey"]]["parameterType"] == "STRUCT"
+        return {} if is_struct else _OUTPUT * "x"
+
+    def _component_of(self, task: str) -> str:
+        dags = [
+            self._spec["root"]["dag"],
+            *(each["dag"] for each in self._components.values() if "dag" in each),
+        ]
+        return next(str(dag["tasks"][task]["componentRef"]["name"]) for dag in dags if task in dag["tasks"])
+
+    def _artifact(self, task: str, name: str) -> dict[str, Any]:
+        kind = {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
+        artifact = {"name": name, "uri": self._address(task, name), "type": kind}
+        return {"artifacts": [artifact]}
+
+    def _address(self, task: str, output: str) -> str:
+        return _STORE.format(pipeline=self._spec["pipelineInfo"]["name"], task=task, output=output)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _escaped(text: str) -> str:
+    """As Go's own encoder writes a string, which that of messages does not."""
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _written(*texts: str) -> int:
+    """Bytes of strings as the nodes' JSON holds them."""
+    return sum(len(_escaped(_json(text)).encode()) + len('{"name":"component","value":},') for text in texts)
