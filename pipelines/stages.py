@@ -14,13 +14,14 @@ from components.preflight import preflight
 from components.train import train
 from components.transform import transform
 from pipelines.form import Arguments, taken_by
-from pipelines.tasks import may_log_to_mlflow, may_use_the_store, survives_its_pod
+from pipelines.tasks import may_log_to_mlflow, may_use_the_store, runs_as_nobody, survives_its_pod
 
 
 def looked_before(given: Arguments, **more: Any) -> dsl.PipelineTask:
     """Looks, before any work, at the arguments, the cluster, the sources and what serves now."""
     # Never taken from a cache: it looks at what may change from run to run.
     checked = preflight(**taken_by(preflight, given), **more).set_caching_options(False)
+    runs_as_nobody(checked)
     may_use_the_store(checked)
     return checked
 
@@ -38,6 +39,7 @@ def given_to(stage: BaseComponent, given: Arguments, checked: dsl.PipelineTask) 
 def prepared(given: Arguments, checked: dsl.PipelineTask) -> dsl.PipelineTask:
     """Makes the dataset."""
     data = transform(**given_to(transform, given, checked))
+    runs_as_nobody(data)
     may_use_the_store(data)
     return data
 
@@ -45,6 +47,7 @@ def prepared(given: Arguments, checked: dsl.PipelineTask) -> dsl.PipelineTask:
 def trained(data: dsl.PipelineTask, given: Arguments, stage: BaseComponent = train) -> dsl.PipelineTask:
     """Trains on the dataset."""
     training = stage(**given, dataset=data.outputs["dataset"])
+    runs_as_nobody(training)
     survives_its_pod(training)
     may_use_the_store(training)
     may_log_to_mlflow(training)
@@ -65,17 +68,20 @@ def judged_and_deployed(
         champion_source=checked.outputs["champion_source"],
         champion_digest=checked.outputs["champion_digest"],
     )
+    runs_as_nobody(evaluation)
     may_use_the_store(evaluation)
     judged = {"metrics": evaluation.outputs["metrics"], "champion": checked.outputs["record"]}
     verdict = gate(**given_to(gate, given, checked) | judged)
+    runs_as_nobody(verdict)
     # On a bool, never on a string: kfp.local splices strings into the expression that it evaluates.
     with dsl.If(verdict.outputs["Output"] == True, name="approved"):  # noqa: E712
         # Deploy judges again, so that nobody gets past the gate by this bool.
-        deploy(
+        deployment = deploy(
             **given_to(deploy, given, checked) | judged,
             model=model,
             verdict=verdict.outputs["verdict"],
             approved=verdict.outputs["Output"],
             run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         ).set_caching_options(False)
+        runs_as_nobody(deployment)
     return evaluation, verdict

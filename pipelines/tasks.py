@@ -7,6 +7,11 @@ from kfp import dsl, kubernetes
 from miniml.installation import MLFLOW_ENVIRONMENT, MLFLOW_SECRET, S3_ENVIRONMENT, S3_SECRET
 
 
+def runs_as_nobody(task: dsl.PipelineTask) -> None:
+    """Asks that the step's user is not root, which our images' is not: Pod Security `restricted` wants it asked for."""
+    kubernetes.set_security_context(task, run_as_non_root=True)
+
+
 def may_use_the_store(task: dsl.PipelineTask) -> None:
     """Gives a pod where s3:// is and the keys to it; on a laptop, the person's own environment says so."""
     kubernetes.use_secret_as_env(task, S3_SECRET, S3_ENVIRONMENT, optional=True)

@@ -104,6 +104,15 @@ def test_on_a_laptop_nothing_is_retried(module: str) -> None:
     assert stages_in_order(without_retries(compiled)) == stages_in_order(compiled)
 
 
+@pytest.mark.parametrize("module", PIPELINES)
+def test_every_step_asks_to_run_as_somebody_who_is_not_root(module: str) -> None:
+    """Pod Security `restricted` refuses a step of KFP 2.17 only for want of runAsNonRoot (issue 18, section 4)."""
+    [spec, platform] = yaml.safe_load_all((ROOT / "pipelines" / "compiled" / f"{module}.yaml").read_text())
+    asked = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert asked.keys() == spec["deploymentSpec"]["executors"].keys()
+    assert all(executor["securityContext"] == {"runAsNonRoot": True} for executor in asked.values())
+
+
 def test_no_test_bounds_the_clock_by_itself() -> None:
     """How long anything may take is for tests/patience.py to say: not less than ten times what the slowest needs."""
     clocks = ("time.monotonic", "time.perf_counter", "time.time")
