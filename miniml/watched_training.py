@@ -15,6 +15,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import NoReturn
 
 from miniml import manifest
@@ -114,6 +115,8 @@ class _End:
     """The exit status; a signal's is negative."""
     error: MinimlError | None
     killed_for_memory: bool
+    asked: bool
+    """Whether SIGTERM had come: whatever the child ended by, nobody waits for another."""
 
     @property
     def of_memory(self) -> bool:
@@ -121,6 +124,8 @@ class _End:
 
     @property
     def may_go_better(self) -> bool:
+        if self.asked:
+            return False
         killed = self.status < 0 and -self.status not in _ASKED_TO_END
         return killed or self.of_memory or self.status == ExitStatus.UNAVAILABLE
 
@@ -132,10 +137,9 @@ class _End:
 
     def explain(self, settings: TrainingSettings, tries: int) -> NoReturn:
         """Raises the error that the step ends with."""
-        if -self.status in _ASKED_TO_END:
-            raise StoppedError(
-                f"stopped by {_name(-self.status)}; run again with the same arguments to go on."
-            )
+        if self.status < 0 and (self.asked or -self.status in _ASKED_TO_END):
+            by = _name(signal.SIGTERM if self.asked else -self.status)
+            raise StoppedError(f"stopped by {by}; run again with the same arguments to go on.")
         if self.error and not self.of_memory:
             raise self.error
         told = f"the training died {f'{tries} times' if tries > 1 else 'at once'}, the last time: {self}."
@@ -151,15 +155,20 @@ class _End:
 
 def _tried(request: Request, split: int) -> _End:
     """One child, from its start to its end."""
-    before = oom_kills()
+    before, asked = oom_kills(), Event()
     reading, holding = os.pipe()  # Our end of it is closed with us.
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         last_words = Path(scratch) / "last-words.json"
         words = [*request.words(), f"--split={split}", f"--last-words={last_words}", f"--lifeline={reading}"]
         child = subprocess.Popen([sys.executable, "-m", "miniml.training", *words], pass_fds=(reading,))
         os.close(reading)
+
+        def end() -> None:
+            asked.set()
+            child.terminate()
+
         try:
-            with on_sigterm(child.terminate):
+            with on_sigterm(end):
                 in_time = killed_in_time(child)
         except BaseException:  # Ctrl-C, which the child has heard too.
             os.close(holding)
@@ -170,7 +179,7 @@ def _tried(request: Request, split: int) -> _End:
             if holding >= 0:
                 os.close(holding)
         killed_for_memory = child.returncode == -signal.SIGKILL and (in_time or oom_kills() > before)
-        return _End(child.returncode, read_last_words(last_words), killed_for_memory)
+        return _End(child.returncode, read_last_words(last_words), killed_for_memory, asked.is_set())
 
 
 def _next_split(batch_size: int, split: int) -> int:

@@ -212,6 +212,23 @@ def test_the_parent_imports_nothing_of_the_training_s() -> None:
     assert done.stdout == "\n"
 
 
+def test_a_child_that_is_killed_once_the_parent_was_told_to_end_is_not_started_again(
+    tmp_path: Path, dataset_dir: Path, encoder: Path
+) -> None:
+    killed_by_the_next = f"signal.signal(signal.SIGTERM, lambda *_: {KILLED})"
+    way = f"{killed_by_the_next}; os.kill(os.getppid(), signal.SIGTERM); signal.pause()"
+    asked = request(tmp_path, dataset_dir, encoder)
+    words = [str(asked.dataset_dir), str(asked.model_dir), json.dumps(vars(asked.settings))]
+    (tmp_path / "ways").mkdir()
+    environment = {**os.environ, **children_that_end(way, at_step=6, folder=tmp_path / "ways")}
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *words], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert "StoppedError: stopped by SIGTERM; run again with the same arguments to go on." in done.stderr
+    assert "the training died" not in done.stdout
+    assert children(tmp_path) == 1
+
+
 @pytest.mark.parametrize(
     ("own", "file", "content"),
     [
