@@ -26,7 +26,7 @@ from miniml.options import words_of
 from miniml.progress import duration, note
 from miniml.search.failure import read_failure
 from miniml.search.plan import with_trial
-from miniml.settings import TrainingSettings
+from miniml.settings import NO_CHECKPOINTS, TrainingSettings
 from miniml.signals import on_sigterm
 
 _ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -196,7 +196,8 @@ def _tell(end: _End, settings: TrainingSettings, split: int, which: str, wait: f
             f", with batches of {settings.batch_size // split} × {accumulated} for as many texts in a step"
         )
     when = f" in {duration(wait)}" if wait else ""
-    note(f"the training died ({end}): {which}{when}, from its last checkpoint{batches}")
+    whence = "from the beginning" if settings.checkpoints == NO_CHECKPOINTS else "from its last checkpoint"
+    note(f"the training died ({end}): {which}{when}, {whence}{batches}")
 
 
 def _result(model_dir: Path) -> Trained:

@@ -120,9 +120,12 @@ def test_so_it_does_where_the_kernel_killed_it_for_want_of_memory(
     assert "with batches of 6 × 2" in told
 
 
-def test_where_no_batch_is_small_enough_the_remedy_is_told(watched: Watched, tmp_path: Path) -> None:
+def test_where_no_batch_is_small_enough_the_remedy_is_told(
+    watched: Watched, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(TrainingProcessError, match=r"Lower max_length \(now 32\)"):
-        watched(*["raise MemoryError"] * 3, batch_size=3)
+        watched(*["raise MemoryError"] * 3, batch_size=3, checkpoints="none")
+    assert "try 2 of 3, from the beginning, with batches of 1 × 3" in capfd.readouterr().out
     assert children(tmp_path) == 2
 
 
