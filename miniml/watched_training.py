@@ -13,14 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import NoReturn
 
 from miniml import manifest
-from miniml.errors import MinimlError, StoppedError, TrainingProcessError
+from miniml.errors import MinimlError, StoppedError, StorageError, TrainingProcessError
 from miniml.exit_status import ExitStatus, read_last_words
+from miniml.folders import user_cache
 from miniml.memory_events import killed_in_time, oom_kills
 from miniml.options import words_of
 from miniml.progress import duration, note
@@ -160,7 +162,11 @@ def _tried(request: Request, split: int) -> _End:
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         last_words = Path(scratch) / "last-words.json"
         words = [*request.words(), f"--split={split}", f"--last-words={last_words}", f"--lifeline={reading}"]
-        child = subprocess.Popen([sys.executable, "-m", "miniml.training", *words], pass_fds=(reading,))
+        child = subprocess.Popen(
+            [sys.executable, "-m", "miniml.training", *words],
+            env={**os.environ, **_places(scratch)},
+            pass_fds=(reading,),
+        )
         os.close(reading)
 
         def end() -> None:
@@ -180,6 +186,13 @@ def _tried(request: Request, split: int) -> _End:
                 os.close(holding)
         killed_for_memory = child.returncode == -signal.SIGKILL and (in_time or oom_kills() > before)
         return _End(child.returncode, read_last_words(last_words), killed_for_memory, asked.is_set())
+
+
+def _places(scratch: str) -> dict[str, str]:
+    """Variables by which a child's temporary files go with it, however it ends, and what is to be kept does not."""
+    with suppress(StorageError):  # Of the cache, which a training may need no more than its parent does.
+        return {"TMPDIR": scratch, "MINIML_CACHE": str(user_cache())}
+    return {"TMPDIR": scratch}
 
 
 def _next_split(batch_size: int, split: int) -> int:

@@ -69,8 +69,15 @@ def undisturbed(dataset_dir: Path, encoder: Path, tmp_path_factory: pytest.TempP
 
 
 def test_a_child_that_is_killed_is_started_again_and_makes_the_same_model(
-    watched: Watched, undisturbed: Trained, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    watched: Watched,
+    undisturbed: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     half_written = tmp_path / "model.partial"
     crashed = f"os.makedirs({str(half_written)!r}); os.kill(os.getpid(), signal.SIGSEGV)"
     assert watched(KILLED, crashed).digest == undisturbed.digest
@@ -79,6 +86,7 @@ def test_a_child_that_is_killed_is_started_again_and_makes_the_same_model(
     assert "miniml: the training died (killed by SIGSEGV): try 3 of 3, from its last checkpoint\n" in told
     assert told.count(f"continuing from step 5 of {STEPS}") == 2
     assert not half_written.exists()
+    assert not list(temporary.iterdir())
     assert manifest.verify(tmp_path / "model").digest == undisturbed.digest
 
 
@@ -204,17 +212,6 @@ def test_the_child_saves_and_ends_with_its_parent(
     assert "the training died" not in out
 
 
-def test_the_parent_imports_nothing_of_the_training_s() -> None:
-    script = (
-        "import sys, miniml.watched_training; "
-        "print({'torch', 'transformers', 'datasets', 'matplotlib', 'minio'} & sys.modules.keys() or '')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "\n"
-
-
 def test_a_child_that_is_killed_once_the_parent_was_told_to_end_is_not_started_again(
     tmp_path: Path, dataset_dir: Path, encoder: Path
 ) -> None:
@@ -230,6 +227,17 @@ def test_a_child_that_is_killed_once_the_parent_was_told_to_end_is_not_started_a
     assert "StoppedError: stopped by SIGTERM; run again with the same arguments to go on." in done.stderr
     assert "the training died" not in done.stdout
     assert children(tmp_path) == 1
+
+
+def test_the_parent_imports_nothing_of_the_training_s() -> None:
+    script = (
+        "import sys, miniml.watched_training; "
+        "print({'torch', 'transformers', 'datasets', 'matplotlib', 'minio'} & sys.modules.keys() or '')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "\n"
 
 
 @pytest.mark.parametrize(
