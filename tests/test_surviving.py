@@ -404,6 +404,17 @@ def test_so_they_do_in_a_folder_of_one_s_own_where_all_else_stays(
     assert all(folder.exists() for folder in theirs)
 
 
+def test_a_finished_model_that_no_disk_has_room_for_is_told_in_a_line(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runs.folder / "kept").mkdir()
+    with small_disk(runs.folder / "kept", "64k"):
+        manifest.verify(runs.run(iterations=1, checkpoint_interval=3600))
+    [told] = [line for line in capsys.readouterr().out.splitlines() if "is not kept" in line]
+    assert "is not kept for another try: [Errno 28] No space left on device: " in told
+    assert told.count("Errno") == 1  # Of several files.
+
+
 def test_where_the_finished_model_cannot_be_kept_the_training_ends_well(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -322,7 +322,7 @@ class Shelf:
             shutil.rmtree(folder, ignore_errors=True)
             writing.rename(folder)
         except OSError as error:
-            note(f"the finished model is not kept for another try: {error}")
+            note(f"the finished model is not kept for another try: {_first(error)}")
             return
         self.holds_finished = True
         for checkpoint in self._there():
@@ -367,6 +367,11 @@ class Shelf:
                 note(f"the checkpoint {name} did not come from the store: {error}")
             else:
                 return
+
+
+def _first(error: OSError) -> str:
+    """Of the errors that copying a folder ends with, one a file, the first."""
+    return str(error.args[0][0][-1]) if isinstance(error, shutil.Error) else str(error)
 
 
 def _bytes_in(folder: Path) -> int:
