@@ -30,7 +30,7 @@ from tests.kubernetes_server import KubernetesServer
 from tests.s3_server import READER, WRITER, S3Server
 
 SETTINGS = ChampionSettings(service_name="stars", namespace="models")
-BUCKET, FOLDER = "mlpipeline", "v2/artifacts/text-classification/run-1/train/model"
+BUCKET, FOLDER = "champions", "v2/artifacts/text-classification/run-1/train/model"
 SOURCE = f"s3://{BUCKET}/{FOLDER}"
 TEST = "e" * 64
 TEXTS = ["the food was great", "awful cold food", "we loved it", "dirty and rude"]
