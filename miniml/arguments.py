@@ -25,6 +25,7 @@ from miniml.settings import (
     EvaluationSettings,
     GateSettings,
     NodeSettings,
+    StepSettings,
     TrainingSettings,
 )
 from miniml.wording import clipped, quoted
@@ -33,6 +34,7 @@ FIELDS = (
     "dataset_id", "text_column", "label_column", "label_names", "task", "max_rows",
     "space", "trials",
     "model_id", "max_length", "batch_size", "iterations", "epochs", "learning_rate", "time_limit", "num_nodes", "seed",
+    "train_cpu", "train_memory", "train_gpus",
     "min_accuracy", "min_metrics", "beat_baseline",
     "champion", "service_name", "namespace", "dry_run",
 )  # fmt: skip
@@ -54,6 +56,7 @@ SETTINGS = (
     SearchSettings,
     TrainingSettings,
     NodeSettings,
+    StepSettings,
     EvaluationSettings,
     GateSettings,
     ChampionSettings,

@@ -21,6 +21,7 @@ from miniml.evaluation_result import EvaluationResult, Sample, Speed
 from miniml.examination import Examination, examination_of, ranks_of
 from miniml.learnt_texts import LearntTexts
 from miniml.predictions import Predictions
+from miniml.processor import threads_within_quota
 from miniml.progress import Progress, note
 from miniml.settings import EvaluationSettings
 from miniml.slices import slices_of
@@ -31,6 +32,7 @@ __all__ = ["evaluate_model", "ranks_of"]
 TIMED, WARMING = 60, 3
 
 
+@threads_within_quota()
 def evaluate_model(
     model_dir: Path,
     dataset_dir: Path,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,6 +27,17 @@ def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
     if quota == "max":
         return processors
     return max(1, min(processors, int(quota) // int(period)))
+
+
+@contextmanager
+def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
+    """Has torch compute on no more threads than the container's processor quota pays for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(usable_processors(before, cpu_quota))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -21,7 +21,7 @@ from miniml.preflight import Findings, inspect, inspect_training, nothing_to_dep
 from miniml.progress import note
 from miniml.search.plan import SearchSettings, Trial, told, written
 from miniml.search.space import models_of
-from miniml.settings import ChampionSettings, DeploymentSettings, NodeSettings, TrainingSettings
+from miniml.settings import ChampionSettings, DeploymentSettings, NodeSettings, StepSettings, TrainingSettings
 from miniml.trainer_sdk import require_pod
 
 
@@ -55,6 +55,7 @@ def plan_run(given: Mapping[str, Any], report: Path) -> RunPlan:
     arguments = flat(given, kinds)
     for kind in kinds:
         settings_from(kind, arguments)
+    settings_from(StepSettings, arguments).require_use_of_gpus(settings_from(TrainingSettings, arguments))
     options = {stage: options_among(arguments, arguments_of(taken)) for stage, taken in TAKEN_BY.items()}
     search = _planned(arguments) if given.get("space") else []
     findings = _found_on_the_cluster(arguments)

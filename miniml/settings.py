@@ -34,6 +34,11 @@ SERVED = "served"
 NO_CHAMPION = "none"
 NO_CHECKPOINTS = "none"
 
+LEAST_CPU, LEAST_MEMORY = "250m", "1Gi"
+"""Of `train_cpu` and `train_memory`: what the steps ask their node for. It is little, so that they find a place on one
+of 8 GiB, of which Kubeflow Pipelines asks for 3.1, and a model that is served for 2. Kubernetes takes no limit below it,
+and it catches 4 for 4Gi, and 512m, which are thousandths of a byte."""
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "task": (AUTO, *Task),
     "conflicting_labels": CONFLICT_RULES,
@@ -358,6 +363,51 @@ class NodeSettings:
 
 
 @dataclass(frozen=True)
+class StepSettings:
+    """What the train step gets of a cluster; a laptop gives what it has. Evaluation gets the same, but for GPUs.
+
+    Kubeflow Pipelines fills them into the pod, and takes no whole number there, as of 2.17: so GPUs are a string too.
+    """
+
+    train_cpu: str = "2"
+    """The most processors that training and evaluation may use, as Kubernetes writes them: 1500m, 2."""
+    train_memory: str = "4Gi"
+    """The most memory that training and evaluation may take, as Kubernetes writes it: 4Gi, 16Gi."""
+    train_gpus: str = ""
+    """GPUs (nvidia.com/gpu) for training: 1; "" asks for none."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("train_cpu", LEAST_CPU), ("train_memory", LEAST_MEMORY)):
+            value = getattr(self, name)
+            require_quantity(name, value)
+            if _amount(value) < _amount(least):
+                raise InputError(f"{name} is {shown(value)}; it must be {least} or more.")
+        if not re.fullmatch(r"|0|[1-9]\d{0,2}", self.train_gpus):
+            raise InputError(
+                f"train_gpus is {shown(self.train_gpus)}; it is a whole number, 1 say, or empty for none."
+            )
+
+    def require_use_of_gpus(self, training: TrainingSettings) -> None:
+        """Refuses GPUs that nobody would compute on.
+
+        Raises:
+            InputError: the training is on the processor, or on other machines.
+        """
+        if self.train_gpus in ("", "0"):
+            return
+        if training.num_nodes > 1:
+            raise InputError(
+                f"train_gpus is {self.train_gpus}, but num_nodes is {training.num_nodes}, and the step only waits for "
+                f"the nodes. Leave train_gpus empty, and give each node its own by node_resources."
+            )
+        if training.device == "cpu":
+            raise InputError(
+                f"train_gpus is {self.train_gpus}, but device is 'cpu', so that they would stand idle. Set device to "
+                f"'cuda'."
+            )
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """How to look at the test."""
 
@@ -547,5 +597,16 @@ def require_dns_label(name: str, value: str, longest: int) -> None:
 
 
 def require_quantity(name: str, value: str) -> None:
-    if not re.fullmatch(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", value):
+    if not re.fullmatch(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", value, re.ASCII):
         raise InputError(f"{name} {shown(value)} is not a Kubernetes quantity. Write it as 500m, 2 or 2Gi.")
+
+
+_UNITS = {
+    "": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+}  # fmt: skip
+
+
+def _amount(quantity: str) -> float:
+    """What a Kubernetes quantity comes to: processors, or bytes."""
+    number = quantity.rstrip("".join(_UNITS))
+    return float(number) * _UNITS[quantity.removeprefix(number)]

@@ -9,7 +9,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from miniml.arguments import SETTINGS, Argument, arguments_of, flat, settings_from
 from miniml.search.plan import SearchSettings, Trial
-from miniml.settings import NO_CHAMPION, SERVED, TrainingSettings
+from miniml.settings import NO_CHAMPION, SERVED, StepSettings, TrainingSettings
 from miniml.sources import locate
 from pipelines.presets import PRESETS, Preset
 
@@ -103,6 +103,7 @@ def check_values(arguments: dict[str, Any]) -> None:
     typed = flat(arguments, SETTINGS)
     for settings in SETTINGS:
         settings_from(settings, typed)
+    settings_from(StepSettings, typed).require_use_of_gpus(settings_from(TrainingSettings, typed))
     trials_of(arguments)
 
 

@@ -17,6 +17,7 @@ from miniml.arguments import FIELDS, OPTIONS, Argument, arguments_of
 from miniml.settings import CHOICES
 
 Arguments = dict[str, Any]
+_RESOURCES = {"cpu_limit", "memory_request", "memory_limit", "accelerator_count"}
 
 
 def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[[Arguments], Any]], GraphComponent]:
@@ -31,6 +32,7 @@ def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[[Argum
         assert isinstance(component, GraphComponent)
         _offer_choices(component)
         _leave_out_descriptions(component)
+        _leave_out_copies_of_resources(component)
         return component
 
     return made
@@ -87,3 +89,15 @@ def _leave_out_descriptions(component: GraphComponent) -> None:
         for definitions in (each.input_definitions, each.output_definitions):
             for described in (*definitions.parameters.values(), *definitions.artifacts.values()):
                 described.ClearField("description")
+
+
+def _leave_out_copies_of_resources(component: GraphComponent) -> None:
+    """The SDK gives a task, beside the arguments that its resources are read from, their placeholders as inputs.
+
+    Nothing reads those (kubeflow/pipelines 2.17.0, backend/src/v2/driver/driver.go, getPodResource).
+    """
+    graph = component.component_spec.implementation.graph
+    for dag in (graph.root.dag, *(each.dag for each in graph.components.values())):
+        for task in dag.tasks.values():
+            for name in _RESOURCES & task.inputs.parameters.keys():
+                del task.inputs.parameters[name]

@@ -21,7 +21,7 @@ from miniml.arguments import SETTINGS
 from miniml.errors import InputError
 from pipelines.form import Arguments, narrowed, pipeline
 from pipelines.stages import given_to, judged_and_deployed, looked_before, prepared, trained
-from pipelines.tasks import runs_as_nobody
+from pipelines.tasks import SMALL, has, runs_as_nobody
 
 STAGES = (preflight, transform, train, pick, evaluate, gate, deploy)
 TRIALS_AT_ONCE = "MINIML_TRIALS_AT_ONCE"
@@ -57,9 +57,10 @@ def hyperparameter_search(given: Arguments) -> Outputs:
     with dsl.ParallelFor(checked.outputs["Output"], name="trials", parallelism=_trials_at_once()) as trial:
         # A trial has its arguments and pins with it: whatever else a task in a loop is given, a cluster's record has
         # once more for each turn; and kfp.local gives it the loop's item for any other task's output.
-        training = trained(data, {"trial": trial}, narrowed(train, ("dataset", "trial")))
+        training = trained(data, given, {"trial": trial}, narrowed(train, ("dataset", "trial")))
     winner = pick(**given_to(pick, given, checked), models=dsl.Collected(training.outputs["model"]))
     runs_as_nobody(winner)
+    has(winner, SMALL)
     evaluation, verdict = judged_and_deployed(data, winner.outputs["model"], given, checked)
     return Outputs(
         dataset=data.outputs["dataset"],

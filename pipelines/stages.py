@@ -14,7 +14,16 @@ from components.preflight import preflight
 from components.train import train
 from components.transform import transform
 from pipelines.form import Arguments, taken_by
-from pipelines.tasks import may_log_to_mlflow, may_use_the_store, runs_as_nobody, survives_its_pod
+from pipelines.tasks import (
+    DATA,
+    SMALL,
+    has,
+    has_as_told,
+    may_log_to_mlflow,
+    may_use_the_store,
+    runs_as_nobody,
+    survives_its_pod,
+)
 
 
 def looked_before(given: Arguments, **more: Any) -> dsl.PipelineTask:
@@ -22,6 +31,7 @@ def looked_before(given: Arguments, **more: Any) -> dsl.PipelineTask:
     # Never taken from a cache: it looks at what may change from run to run.
     checked = preflight(**taken_by(preflight, given), **more).set_caching_options(False)
     runs_as_nobody(checked)
+    has(checked, SMALL)
     may_use_the_store(checked)
     return checked
 
@@ -40,14 +50,25 @@ def prepared(given: Arguments, checked: dsl.PipelineTask) -> dsl.PipelineTask:
     """Makes the dataset."""
     data = transform(**given_to(transform, given, checked))
     runs_as_nobody(data)
+    has(data, DATA)
     may_use_the_store(data)
     return data
 
 
-def trained(data: dsl.PipelineTask, given: Arguments, stage: BaseComponent = train) -> dsl.PipelineTask:
-    """Trains on the dataset."""
-    training = stage(**given, dataset=data.outputs["dataset"])
+def trained(
+    data: dsl.PipelineTask, given: Arguments, told: Arguments, stage: BaseComponent = train
+) -> dsl.PipelineTask:
+    """Trains on the dataset.
+
+    Args:
+        data: The step that made it.
+        given: The run's arguments, which say what the step may have of a cluster.
+        told: What the stage is told of them.
+        stage: train, or some of its inputs.
+    """
+    training = stage(**told, dataset=data.outputs["dataset"])
     runs_as_nobody(training)
+    has_as_told(training, given, gpus=True)
     survives_its_pod(training)
     may_use_the_store(training)
     may_log_to_mlflow(training)
@@ -69,10 +90,12 @@ def judged_and_deployed(
         champion_digest=checked.outputs["champion_digest"],
     )
     runs_as_nobody(evaluation)
+    has_as_told(evaluation, given)
     may_use_the_store(evaluation)
     judged = {"metrics": evaluation.outputs["metrics"], "champion": checked.outputs["record"]}
     verdict = gate(**given_to(gate, given, checked) | judged)
     runs_as_nobody(verdict)
+    has(verdict, SMALL)
     # On a bool, never on a string: kfp.local splices strings into the expression that it evaluates.
     with dsl.If(verdict.outputs["Output"] == True, name="approved"):  # noqa: E712
         # Deploy judges again, so that nobody gets past the gate by this bool.
@@ -84,4 +107,5 @@ def judged_and_deployed(
             run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         ).set_caching_options(False)
         runs_as_nobody(deployment)
+        has(deployment, SMALL)
     return evaluation, verdict

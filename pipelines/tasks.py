@@ -2,9 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from kfp import dsl, kubernetes
 
 from miniml.installation import MLFLOW_ENVIRONMENT, MLFLOW_SECRET, S3_ENVIRONMENT, S3_SECRET
+from miniml.settings import LEAST_CPU, LEAST_MEMORY
+from pipelines.form import Arguments
+
+GPU = "nvidia.com/gpu"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a step asks a node for, and the most that it gets: so a quota takes its pod, and a LimitRange adds nothing.
+
+    Processors are asked for sparingly, for a node of four has those of Kubeflow Pipelines to share out too: a step that
+    is alone has as many as its limit allows.
+    """
+
+    cpu_request: str
+    cpu_limit: str
+    memory_request: str
+    memory_limit: str
+
+
+SMALL = Resources("100m", "1", "256Mi", "1Gi")
+"""Of steps that ask a cluster or a store, or compare figures: they begin with 80 to 90 MiB."""
+DATA = Resources("250m", "4", "1Gi", "4Gi")
+"""Of transform: 700,000 reviews take 0.4 to 1 GiB (docs/benchmarks.md); there may be more of them, and longer ones."""
+
+
+def has(task: dsl.PipelineTask, resources: Resources) -> None:
+    """Gives a step's pod its resources; on a laptop it has what there is."""
+    task.set_cpu_request(resources.cpu_request)
+    task.set_cpu_limit(resources.cpu_limit)
+    task.set_memory_request(resources.memory_request)
+    task.set_memory_limit(resources.memory_limit)
+
+
+def has_as_told(task: dsl.PipelineTask, given: Arguments, *, gpus: bool = False) -> None:
+    """Gives a step's pod what the run's arguments say (`miniml.settings.StepSettings`).
+
+    Args:
+        task: A step that computes with a model.
+        given: The run's arguments, as the pipeline has them.
+        gpus: Whether it may have GPUs. Where the argument is empty, the pod is told nothing of them (kubeflow/pipelines
+            2.17.0, backend/src/v2/driver/driver.go, initPodSpecPatch). A whole number would always come to nothing
+            there (resolve.go, resolvePodSpecInputRuntimeParameter).
+    """
+    cpu, memory = told = [given["train_cpu"], given["train_memory"]]
+    has(task, Resources(LEAST_CPU, cpu, LEAST_MEMORY, memory))
+    if gpus:
+        task.set_accelerator_type(GPU)
+        task.set_accelerator_limit(given["train_gpus"])
+        told.append(given["train_gpus"])
+    # Else a loop around the task has no such inputs, and its driver fails: the SDK counts, as of 2.17, only what the
+    # component is given.
+    task.register_pipeline_channels(told)
 
 
 def runs_as_nobody(task: dsl.PipelineTask) -> None:

@@ -41,7 +41,7 @@ def text_classification(given: Arguments) -> Outputs:
     """From a dataset and a model name to a served text classifier."""
     checked = looked_before(given)
     data = prepared(given, checked)
-    training = trained(data, given_to(train, given, checked))
+    training = trained(data, given, given_to(train, given, checked))
     evaluation, verdict = judged_and_deployed(data, training.outputs["model"], given, checked)
     return Outputs(
         dataset=data.outputs["dataset"],

@@ -19,6 +19,7 @@ workflow/packer/packer.go):
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -157,11 +158,11 @@ class _Workflow:
         kubernetes: dict[str, Any],
     ) -> str:
         """What the driver says of the pod: its words, its environment, its resources."""
-        executor_input = _json(self._executor_input(name, task, component))
+        executor_input = self._executor_input(name, task, component)
         command = [
             "/kfp-launcher/launch",
             "--executor_input",
-            executor_input,
+            _json(executor_input),
             "--component_spec",
             _json(component),
         ]
@@ -179,17 +180,17 @@ class _Workflow:
             "command": [*command, *_SERVER],
             "args": [*container["command"], *container["args"]],
             "env": environment,
-            "resources": container.get("resources", {}),
+            "resources": _resources(container, executor_input["inputs"]["parameterValues"]),
         }
         return _escaped(_json({"containers": [main]}))
 
     def _executor_input(self, name: str, task: dict[str, Any], component: dict[str, Any]) -> dict[str, Any]:
         inputs, outputs = component.get("inputDefinitions", {}), component.get("outputDefinitions", {})
         given = task.get("inputs", {}).get("parameters", {})
+        # A task has inputs that its component has not: what its resources are read from.
         values = {
-            parameter: self._value(given[parameter]) if parameter in given else spec.get("defaultValue", "")
-            for parameter, spec in inputs.get("parameters", {}).items()
-        }
+            name: spec.get("defaultValue", "") for name, spec in inputs.get("parameters", {}).items()
+        } | {name: self._value(value) for name, value in given.items()}
         return {
             "inputs": {
                 "parameterValues": values,
@@ -235,6 +236,27 @@ class _Workflow:
 
     def _address(self, task: str, output: str) -> str:
         return _STORE.format(pipeline=self._spec["pipelineInfo"]["name"], task=task, output=output)
+
+
+def _resources(container: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """What the pod is given, as Kubernetes has it."""
+    told = container.get("resources", {})
+    given = {
+        kind: {
+            name: _filled_in(told.get(f"resource{name.title()}{kind.title()}", ""), values)
+            for name in ("cpu", "memory")
+        }
+        for kind in ("limit", "request")
+    }
+    gpu = told.get("accelerator", {})
+    given["limit"][gpu.get("resourceType", "")] = _filled_in(gpu.get("resourceCount", ""), values)
+    return {f"{kind}s": {name: each for name, each in of.items() if each} for kind, of in given.items()}
+
+
+def _filled_in(text: str, values: dict[str, Any]) -> str:
+    """The text, or the input that it names."""
+    named = re.fullmatch(r"{{\$\.inputs\.parameters\['(.+)'\]}}", text)
+    return str(values[named[1]]) if named else text
 
 
 def _json(value: Any) -> str:

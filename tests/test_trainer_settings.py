@@ -18,10 +18,9 @@ from miniml.classifier import Classifier
 from miniml.data import preparation
 from miniml.errors import InputError
 from miniml.heads import OneClass
-from miniml.processor import has_bf16
+from miniml.processor import has_bf16, threads_within_quota
 from miniml.settings import DataSettings, TrainingSettings
 from miniml.training.batches import LengthGrouped, passes
-from miniml.training.device import threads_within_quota
 from miniml.training.objective import (
     BinaryCrossEntropy,
     CrossEntropy,

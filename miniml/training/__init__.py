@@ -24,6 +24,7 @@ from miniml.folders import disk_errors_explained, written_whole
 from miniml.learnt_texts import LearntTexts
 from miniml.manifest import digest_of
 from miniml.pins import UNPINNED, Pins
+from miniml.processor import threads_within_quota
 from miniml.progress import note
 from miniml.seals import SEAL_NAME
 from miniml.settings import NO_CHECKPOINTS, TrainingSettings
@@ -32,7 +33,7 @@ from miniml.training import card
 from miniml.training.batches import EncodedTexts, encode_split
 from miniml.training.checkpoints import IDENTITY_NAME, kept, key_of
 from miniml.training.course import Course, train
-from miniml.training.device import choose_device, threads_within_quota
+from miniml.training.device import choose_device
 from miniml.training.export import export
 from miniml.training.pretrained import Pretrained, find_pretrained
 from miniml.training.processes import Processes

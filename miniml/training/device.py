@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import torch
 
 from miniml.errors import InputError
-from miniml.processor import CPU_QUOTA, has_bf16, usable_processors
+from miniml.processor import has_bf16
 
 
 def choose_device(device: str) -> torch.device:
@@ -35,14 +31,3 @@ def choose_device(device: str) -> torch.device:
 def computes_in_bf16(device: torch.device, precision: str) -> bool:
     """Whether that `precision` means bfloat16 on this device; "auto" does where the hardware multiplies it."""
     return precision == "bf16" or (precision == "auto" and has_bf16(device))
-
-
-@contextmanager
-def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
-    """Has torch compute on no more threads than the container's processor quota pays for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(usable_processors(before, cpu_quota))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

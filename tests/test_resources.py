@@ -1,0 +1,173 @@
+"""What a cluster gives each step: every pod has requests and limits, and train's are the run's arguments.
+
+How Kubeflow Pipelines fills them in is played here as its driver does it (kubeflow/pipelines 2.17.0,
+backend/src/v2/driver: driver.go, initPodSpecPatch and getPodResource; resolve.go, resolveInputParameter and
+resolvePodSpecInputRuntimeParameter).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from miniml.arguments import SETTINGS, arguments_of
+from miniml.errors import InputError
+from miniml.run_plan import plan_run
+from miniml.settings import StepSettings, TrainingSettings
+from tests.command import ROOT
+
+PIPELINES = ("text_classification", "hyperparameter_search")
+AMOUNTS = {"": 1.0, "m": 1e-3, "Mi": 2.0**20, "Gi": 2.0**30}
+
+
+def pods(compiled: str, **arguments: str) -> dict[str, dict[str, dict[str, str]]]:
+    """The requests and limits of each stage's pod, in a run with these arguments."""
+    spec = next(yaml.safe_load_all((ROOT / "pipelines" / "compiled" / f"{compiled}.yaml").read_text()))
+    given = {
+        name: of.get("defaultValue") for name, of in spec["root"]["inputDefinitions"]["parameters"].items()
+    }
+    return dict(_pods(spec, spec["root"], given | arguments))
+
+
+def _pods(
+    spec: dict[str, Any], dag: dict[str, Any], given: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, dict[str, str]]]]:
+    for name, task in dag["dag"]["tasks"].items():
+        component = spec["components"][task["componentRef"]["name"]]
+        inputs = {
+            each: resolved(of, given) for each, of in task.get("inputs", {}).get("parameters", {}).items()
+        }
+        if "parameterIterator" in task:
+            inputs[task["parameterIterator"]["itemInput"]] = "an item"
+        if "dag" in component:
+            yield from _pods(spec, component, inputs)
+        else:
+            container = spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
+            yield name, resources(container.get("resources", {}), inputs)
+
+
+def resolved(of: dict[str, Any], given: dict[str, Any]) -> Any:
+    if "componentInputParameter" in of:
+        assert of["componentInputParameter"] in given, f"parent DAG does not have input parameter {of}"
+        return given[of["componentInputParameter"]]
+    return of["runtimeValue"]["constant"] if "runtimeValue" in of else "an earlier step's"
+
+
+def resources(told: dict[str, Any], inputs: dict[str, Any]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {"requests": {}, "limits": {}}
+    for kind, name in ((kind, name) for kind in found for name in ("cpu", "memory")):
+        key = f"resource{name.title()}{kind.title().removesuffix('s')}"
+        if key in told:
+            found[kind][name] = filled_in(told[key], inputs)
+            assert found[kind][name], f"{key}: quantities must match the regular expression"
+    accelerator = told.get("accelerator", {})
+    if count := filled_in(accelerator.get("resourceCount", ""), inputs):
+        found["limits"][accelerator["resourceType"]] = count
+    return found
+
+
+def filled_in(text: str, inputs: dict[str, Any]) -> str:
+    named = re.search(r"\$.inputs.parameters\['(.+?)'\]", text)
+    if not named:
+        return text
+    value = inputs[named[1]]
+    return value if isinstance(value, str) else ""  # GetStringValue of a number
+
+
+def amount(quantity: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)(.*)", quantity).groups()  # type: ignore[union-attr]
+    return float(number) * AMOUNTS[unit]
+
+
+@pytest.mark.parametrize("compiled", PIPELINES)
+def test_every_steps_pod_has_requests_and_limits_so_that_a_quota_takes_it(compiled: str) -> None:
+    found = pods(compiled)
+    assert {"preflight", "transform", "train", "evaluate", "gate", "deploy"} <= found.keys()
+    for stage, given in found.items():
+        for name in ("cpu", "memory"):
+            assert 0 < amount(given["requests"][name]) <= amount(given["limits"][name]), stage
+
+
+@pytest.mark.parametrize("compiled", PIPELINES)
+def test_train_has_what_the_run_says_in_a_searchs_loop_too(compiled: str) -> None:
+    found = pods(compiled, train_cpu="8", train_memory="24Gi", train_gpus="1")
+    assert found["train"] == {
+        "requests": {"cpu": "250m", "memory": "1Gi"},
+        "limits": {"cpu": "8", "memory": "24Gi", "nvidia.com/gpu": "1"},
+    }
+    # It answers with the model, and with the champion, so it wants as much; it computes on the processor.
+    assert found["evaluate"]["limits"] == {"cpu": "8", "memory": "24Gi"}
+
+
+@pytest.mark.parametrize("compiled", PIPELINES)
+def test_who_wants_no_gpu_gets_a_pod_that_knows_of_none(compiled: str) -> None:
+    assert pods(compiled)["train"] == {
+        "requests": {"cpu": "250m", "memory": "1Gi"},
+        "limits": {"cpu": "2", "memory": "4Gi"},
+    }
+
+
+def test_what_becomes_a_pods_resources_is_a_string_for_a_number_comes_to_nothing() -> None:
+    assert {argument.kind for argument in arguments_of((StepSettings,)).values()} == {str}
+
+
+def test_the_defaults_fit_beside_kubeflow_on_the_node_of_make_cluster() -> None:
+    """Of its 8 GiB, KFP 2.17.0 asks for 3.1 (its manifests/kustomize), Kubernetes for 0.6, a served model for 2."""
+    for given in pods("hyperparameter_search").values():
+        assert amount(given["requests"]["cpu"]) <= 0.5
+        assert amount(given["requests"]["memory"]) <= 2 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"train_cpu": ""}, "train_cpu '' is not a Kubernetes quantity. Write it as 500m, 2 or 2Gi"),
+        ({"train_memory": ""}, "train_memory '' is not a Kubernetes quantity"),
+        ({"train_memory": "16GB"}, "train_memory '16GB' is not a Kubernetes quantity"),
+        ({"train_cpu": "\u0662"}, "is not a Kubernetes quantity"),  # a digit, and none of Kubernetes'
+        ({"train_cpu": "100m"}, "train_cpu is '100m'; it must be 250m or more"),
+        ({"train_memory": "4"}, "train_memory is '4'; it must be 1Gi or more"),
+        ({"train_memory": "512m"}, "train_memory is '512m'; it must be 1Gi or more"),
+        ({"train_gpus": "-1"}, "train_gpus is '-1'; it is a whole number, 1 say, or empty for none"),
+        ({"train_gpus": "0.5"}, "train_gpus is '0.5'; it is a whole number"),
+        ({"train_gpus": "1" * 5000}, "train_gpus is '111"),
+    ],
+)
+def test_what_no_pod_could_have_is_refused_by_name_and_value(wrong: dict[str, str], told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)) as refused:
+        StepSettings(**wrong)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("memory", ["1024Mi", "1.5Gi", "4G", "4294967296", "1.5Ti"])
+def test_memory_is_written_as_kubernetes_writes_it(memory: str) -> None:
+    assert StepSettings(train_memory=memory).train_memory == memory
+
+
+def test_gpus_that_would_stand_idle_are_refused() -> None:
+    steps = StepSettings(train_gpus="1")
+    steps.require_use_of_gpus(TrainingSettings(device="cuda"))
+    with pytest.raises(InputError, match=r"train_gpus is 1, but device is 'cpu'.*Set device to 'cuda'"):
+        steps.require_use_of_gpus(TrainingSettings())
+    with pytest.raises(InputError, match=r"num_nodes is 2, .*only waits for .*node_resources"):
+        steps.require_use_of_gpus(TrainingSettings(device="cuda", num_nodes=2))
+    for none in ("", "0"):
+        StepSettings(train_gpus=none).require_use_of_gpus(TrainingSettings())
+
+
+def test_preflight_refuses_them_before_the_training(reviews: Path, encoder: Path, tmp_path: Path) -> None:
+    sources = {"dataset_id": str(reviews), "model_id": str(encoder)}
+    for wrong, told in (({"train_memory": ""}, "train_memory ''"), ({"train_gpus": "1"}, "device is 'cpu'")):
+        with pytest.raises(InputError, match=told):
+            plan_run(sources | wrong, tmp_path / "report.md")
+
+
+def test_what_a_step_is_given_is_no_setting_of_its_training() -> None:
+    """So a checkpoint goes on, and a model has the same digest, with more memory."""
+    assert not arguments_of((StepSettings,)).keys() & arguments_of((TrainingSettings,)).keys()
+    assert StepSettings in SETTINGS
