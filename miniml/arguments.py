@@ -12,6 +12,7 @@ import difflib
 import functools
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar, get_type_hints
 
 from miniml.errors import InputError
@@ -63,6 +64,8 @@ SETTINGS = (
 )
 """Of every stage that a pipeline may have, in the order in which a person reads them."""
 
+LONGEST = 4_000
+"""Characters of an argument. Linux takes 128 KiB in one word of a command line, and all of a task's are in one."""
 _LONGEST = 60
 """Characters of a wrong value that are shown."""
 _WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
@@ -103,11 +106,15 @@ def flat(given: Mapping[str, Any], kinds: tuple[type, ...]) -> dict[str, Any]:
         kinds: The dataclasses whose settings the stage takes.
 
     Raises:
-        InputError: `options` names what the stage does not take, or a value is of another type; the message names the
-            argument, its value and the remedy.
+        InputError: `options` names what the stage does not take, or a value is of another type, or would not reach a
+            stage as it is; the message names the argument, its value and the remedy.
     """
     known = arguments_of(kinds)
     options = given.get(OPTIONS) or {}
+    if not isinstance(options, Mapping):
+        raise InputError(
+            f'{OPTIONS} is {_written(options)}; it takes an object: {{"weight_decay": 0.01}}, say, or {{}}.'
+        )
     for name, value in options.items():
         _require_option(name, value, known)
     fields = {name: value for name, value in given.items() if name in known}
@@ -159,27 +166,45 @@ def changed(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any
 
 
 def _require_option(name: str, value: Any, known: Mapping[str, Argument]) -> None:
-    if name in FIELDS:
+    if name in FIELDS and name in known:
         raise InputError(
             f"options names {name!r} ({_written(value)}), which has a field of its own. Give it there."
         )
     if name not in known:
         names = [other for other in known if other not in FIELDS]
-        near = difflib.get_close_matches(name, names, n=1)
-        remedy = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names) or 'none'}."
+        near = next(iter(difflib.get_close_matches(name, known, n=1)), "")
+        remedy = f"Did you mean {near!r}?" if near else f"There are: {', '.join(names) or 'none'}."
+        if near in FIELDS:
+            remedy += " That has a field of its own."
         raise InputError(f"options names {quoted(name)} ({_written(value)}), which is none of them. {remedy}")
 
 
 def _typed(argument: Argument, value: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and argument.kind is float:
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     # One that is infinite, or no number, is no whole one either.
     if is_number and argument.kind is int and abs(value) < float("inf") and value == int(value):
         return int(value)
     if argument.kind in (str, bool) and isinstance(value, argument.kind):
+        if isinstance(value, str):
+            _require_plain(argument.name, value)
         return value
     raise InputError(f"{argument.name} is {_written(value)}; it takes {_WORDS[argument.kind]}.")
+
+
+def _require_plain(name: str, value: str) -> None:
+    """Refuses what would not reach a stage as it is: KFP splices arguments into a command line, unescaped."""
+    if "{{" in value:
+        raise InputError(
+            f"{name} {quoted(value)} holds {quoted('{{')}, which Kubeflow Pipelines takes for a placeholder and "
+            f"replaces. Write it without."
+        )
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"{name} {quoted(value)} holds NUL or half a character. Write it without.")
+    if len(value) > LONGEST:
+        raise InputError(f"{name} has {len(value):,} characters; at most {LONGEST:,} are passed on.")
 
 
 def _written(value: Any) -> str:

@@ -8,15 +8,10 @@ from typing import Any
 from kfp.dsl.graph_component import GraphComponent
 
 from miniml.arguments import SETTINGS, Argument, arguments_of, flat, settings_from
-from miniml.errors import InputError
 from miniml.search.plan import SearchSettings, Trial
 from miniml.settings import NO_CHAMPION, SERVED, StepSettings, TrainingSettings
 from miniml.sources import locate
-from miniml.wording import quoted
 from pipelines.presets import PRESETS, Preset
-
-LONGEST = 4_000
-"""Characters of an argument. Linux takes 128 KiB in one word of a command line, and all of a task's are in one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, pipeline: GraphComponent) -> None:
@@ -105,9 +100,6 @@ def check_values(arguments: dict[str, Any]) -> None:
     Raises:
         InputError: the message names the argument, its value and the remedy.
     """
-    for name, value in arguments.items():
-        if isinstance(value, str):
-            _require_plain(name, value)
     typed = flat(arguments, SETTINGS)
     for settings in SETTINGS:
         settings_from(settings, typed)
@@ -123,16 +115,3 @@ def check_sources(arguments: dict[str, Any]) -> None:
     """
     for argument, source in sources_of(arguments):
         locate(argument, source)
-
-
-def _require_plain(name: str, value: str) -> None:
-    """Refuses what would not reach a stage as it is: KFP splices arguments into a command line, unescaped."""
-    if "{{" in value:
-        raise InputError(
-            f"{name} {quoted(value)} holds {quoted('{{')}, which Kubeflow Pipelines takes for a placeholder and "
-            f"replaces. Write it without."
-        )
-    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
-        raise InputError(f"{name} {quoted(value)} holds NUL or half a character. Write it without.")
-    if len(value) > LONGEST:
-        raise InputError(f"{name} has {len(value):,} characters; at most {LONGEST:,} are passed on.")

@@ -90,9 +90,12 @@ def of_pipeline(
         pipeline: The pipeline's name.
         ask: Gives a page, by the token of it; "" is the first one's.
         kind: The page's attribute that holds the list.
+
+    Raises:
+        SubmissionError: the server does not answer, or its list has no end.
     """
     pipeline_id = server.ask(lambda client: client.get_pipeline_id(pipeline))
-    token = ""
+    token, told = "", {""}
     while pipeline_id:
         page = server.ask(lambda client, token=token: ask(client, token))  # type: ignore[misc]
         for one in getattr(page, kind) or []:
@@ -102,6 +105,11 @@ def of_pipeline(
         token = page.next_page_token
         if not token:
             return
+        if token in told:
+            raise SubmissionError(
+                f"{server.host} lists the same page again and again. Is it Kubeflow Pipelines?"
+            )
+        told.add(token)
 
 
 def the_only_one(found: list[tuple[str, str]], given: str, kind: str) -> str:

@@ -40,7 +40,7 @@ class Schedule:
 
     def when(self) -> str:
         """In a few words, for a table."""
-        return self.cron or f"every {self.interval} s"
+        return self.cron or (f"every {self.interval} s" if self.interval else "")
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,13 @@ def _page_of_schedules(client: kfp.Client, token: str) -> Any:
 
 
 def _read(one: Any) -> Schedule:
-    cron, periodic = one.trigger.cron_schedule, one.trigger.periodic_schedule
+    cron = one.trigger and one.trigger.cron_schedule
+    periodic = one.trigger and one.trigger.periodic_schedule
     return Schedule(
         one.recurring_run_id,
         one.display_name or "",
         str(cron.cron) if cron else "",
-        int(periodic.interval_second) if periodic else 0,
+        int(periodic.interval_second or 0) if periodic else 0,
         one.status == "ENABLED",
         one.created_at,
         (one.runtime_config and one.runtime_config.parameters) or {},

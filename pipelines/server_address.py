@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 
 from miniml.errors import InputError, MinimlError
 from miniml.installation import NAMESPACE
@@ -91,20 +92,20 @@ def url_of(host: str, *, named: str = "--host") -> str:
         InputError: it cannot be an address.
     """
     given = host.strip()
+    if "@" in re.split(r"[?#]", given)[0]:
+        raise InputError(
+            f"{named} holds an '@', as before it a name or password would be; it is not repeated here. Leave all "
+            f"before it out, and set KFP_TOKEN to a token."
+        )
     if "://" not in given and _WITHOUT_SCHEME.fullmatch(given):
         given = f"{'http' if _is_this_machine(given) else 'https'}://{given}"
     try:
         parts = urlsplit(given)
-        port = f":{parts.port}" if parts.port else ""
+        port = "" if parts.port is None else f":{parts.port}"
     except ValueError as error:
         raise InputError(
             f"{named} {quoted(host)} is no address: {error}. Give one like {_EXAMPLE}."
         ) from error
-    if parts.username is not None or parts.password is not None:
-        raise InputError(
-            f"{named} holds a name or password before its '@'; it is not repeated here. Leave it out, and set "
-            f"KFP_TOKEN to a token."
-        )
     name = parts.hostname or ""
     if parts.scheme not in ("http", "https") or " " in given or not re.fullmatch(r"[\w.:-]+", name, re.ASCII):
         raise InputError(
@@ -130,7 +131,7 @@ def _health(url: str, host: str, token: str) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         answer = requests.get(address, headers=headers, timeout=_SECONDS_TO_ANSWER)
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         guessed = (
             "" if "://" in host else f" It was taken for {url}: write the http:// or https:// that it needs."
         )

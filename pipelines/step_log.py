@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -125,7 +126,8 @@ def _as_log(text: str) -> str:
     if text.lstrip()[:15].lower().startswith(("<!doctype", "<html")):
         return ""
     if text.startswith('{"error_message"'):
-        raise MinimlError(str(json.loads(text)["error_message"]))
+        with contextlib.suppress(ValueError):  # A log may begin so, too.
+            raise MinimlError(str(json.loads(text)["error_message"]))
     return text
 
 

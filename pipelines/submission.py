@@ -26,7 +26,9 @@ from miniml.errors import InputError, MinimlError
 from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
 from miniml.progress import duration
 from miniml.sources import PACKAGE_SCHEME, locate
+from miniml.wording import clipped, printable
 from pipelines import server_address
+from pipelines.api_answers import UnreadableAnswerError, check_requests
 from pipelines.arguments import sources_of
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.cron import with_seconds
@@ -47,8 +49,6 @@ HOW_TO_START = (
     f"clone of a run has empty."
 )
 """Shown with a pipeline's version in the UI: a run under another account fails at its first step."""
-# Seconds for one look at a run. A forwarded port may take the request and never answer.
-_SECONDS_TO_ANSWER = 30
 # Looks at a run that has ended while its stages are said to go on: KFP writes the run's state first.
 _LOOKS_AFTER_THE_END = 12
 # Bytes of workflows a second at most: one may have a megabyte, and is wanted every few seconds.
@@ -59,7 +59,12 @@ _REMEDIES = {
     401: " Set KFP_TOKEN to a token of yours that has not expired.",
     403: " Set KFP_TOKEN to a token that may do this, or have the right granted.",
     404: " Check --host and the id: it may have been deleted.",
+    **dict.fromkeys(
+        (301, 302, 303, 307, 308),
+        " It sends us elsewhere: give that address as --host, or log in: KFP_TOKEN.",
+    ),
 }
+_LONGEST_MESSAGE = 500
 _Answer = TypeVar("_Answer")
 
 
@@ -119,7 +124,9 @@ class Server:
         with _quiet(), warnings.catch_warnings():
             # It says that it does not speak to version 1; this is version 2's.
             warnings.filterwarnings("ignore", "This client only works with", FutureWarning)
-            return cls(kfp.Client(host=address.url, existing_token=token or None), address, **options)
+            client = kfp.Client(host=address.url, existing_token=token or None)
+        check_requests(client.runs.api_client)
+        return cls(client, address, **options)
 
     def upload(self, pipeline: GraphComponent) -> Version:
         """Uploads the pipeline as a version, named by miniml's version and its own content, unless it is there."""
@@ -246,9 +253,7 @@ class Server:
         Raises:
             SubmissionError: there is no such run, or the server does not answer.
         """
-        run = self._call(
-            lambda: self._client.runs.run_service_get_run(run_id, _request_timeout=_SECONDS_TO_ANSWER)
-        )
+        run = self._call(lambda: self._client.runs.run_service_get_run(run_id))
         state = RunState(
             run_id,
             run.state or "",
@@ -343,13 +348,16 @@ class Server:
             return seen.workflow
         try:
             answer = self.text(f"/apis/v1beta1/runs/{run_id}")
-            workflow: dict[str, Any] = json.loads(json.loads(answer)["pipeline_runtime"]["workflow_manifest"])
+            workflow = json.loads(json.loads(answer)["pipeline_runtime"]["workflow_manifest"])
         except (
             SubmissionError,
             ValueError,
             KeyError,
             TypeError,
+            RecursionError,
         ):  # An older or newer server, or a run just begun.
+            workflow = None
+        if not isinstance(workflow, dict):
             return self._workflow_on_the_cluster(run_id)
         until = time.monotonic() + len(answer) / _BYTES_A_SECOND
         self._workflows[run_id] = _Seen(workflow, details, until)
@@ -385,7 +393,6 @@ class Server:
                 auth_settings=["Bearer"],
                 _preload_content=False,
                 _return_http_data_only=True,
-                _request_timeout=_SECONDS_TO_ANSWER,
             )
             return bytes(response.data).decode("utf-8", errors="replace")
 
@@ -422,6 +429,19 @@ class Server:
             remedy = _REMEDIES.get(error.status, "")
             raise kind(
                 f"Kubeflow Pipelines at {self.host} answers {error.status}: {_message(error).rstrip('.')}.{remedy}"
+            ) from error
+        except UnreadableAnswerError as error:
+            raise SubmissionError(
+                f"{self.host} answers what Kubeflow Pipelines would not: {error}. If that is a page to log in at, set "
+                f"KFP_TOKEN to a token of yours that has not expired."
+            ) from error
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+        ) as error:  # The client's, of an object that it does not know.
+            raise SubmissionError(
+                f"Kubeflow Pipelines at {self.host} answers what its client cannot read: {clipped(str(error), 200)}"
             ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _DroppedError(
@@ -496,6 +516,8 @@ def _quiet() -> Iterator[None]:
 def _message(error: kfp_server_api.ApiException) -> str:
     try:
         body = json.loads(error.body)
-    except (TypeError, ValueError):
-        return str(error.body or error.reason)
-    return str(body.get("message") or body.get("error_message") or error.reason)
+        told = body.get("message") or body.get("error_message") or error.reason
+    except (TypeError, ValueError, AttributeError):  # A page, or nothing.
+        body = error.body
+        told = (body.decode(errors="replace") if isinstance(body, bytes) else body) or error.reason
+    return clipped(printable(" ".join(str(told).split())), _LONGEST_MESSAGE)

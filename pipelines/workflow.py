@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.run_state import OVER, Attempt, Stages, Turn, is_condition
@@ -22,6 +22,9 @@ _STATES = {
     "Error": "FAILED",
 }
 _GOING_ON = frozenset({"PENDING", "RUNNING"})
+_MOST_UNPACKED = 2**26
+"""Bytes of nodes; those of 20 trials are 8 MB."""
+_GZIP = 16 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Node:
     @property
     def loop_index(self) -> int:
         """The place in its loop, from 0; 0 outside of loops. An iteration's name ends with (index:item)."""
-        found = re.search(r"\((\d+):", self.name)
+        found = re.search(r"\((\d{1,9}):", self.name)
         return int(found[1]) if found else 0
 
     @property
@@ -61,25 +64,35 @@ def nodes_of(workflow: dict[str, Any]) -> list[Node]:
 
 
 def raw_nodes(workflow: dict[str, Any]) -> list[dict[str, Any]]:
-    """The workflow's nodes as Argo writes them."""
-    status = workflow.get("status") or {}
-    nodes = status.get("nodes") or {}
-    if packed := status.get("compressedNodes"):
-        nodes = json.loads(gzip.decompress(base64.b64decode(packed)))
-    return list(nodes.values())
+    """The workflow's nodes as Argo writes them; whatever is written otherwise is left out."""
+    status = _mapping(workflow.get("status"))
+    packed = _text(status.get("compressedNodes"))
+    nodes = _unpacked(packed) if packed else status.get("nodes")
+    return [node for node in _mapping(nodes).values() if isinstance(node, dict)]
+
+
+def _unpacked(packed: str) -> Any:
+    """What was compressed; None where it cannot be read, or is far larger than any run of ours."""
+    unzip = zlib.decompressobj(_GZIP)
+    try:
+        text = unzip.decompress(base64.b64decode(packed), _MOST_UNPACKED)
+        return json.loads(text) if unzip.eof else None
+    except (ValueError, zlib.error, RecursionError):
+        return None
 
 
 def was_terminated(workflow: dict[str, Any]) -> bool:
     """Whether KFP was asked to end the run: it then gives the workflow no time any more."""
-    return bool((workflow.get("spec") or {}).get("activeDeadlineSeconds") == 0)
+    return bool(_mapping(workflow.get("spec")).get("activeDeadlineSeconds") == 0)
 
 
 def stages_from_workflow(workflow: dict[str, Any], stages: list[str]) -> Stages | None:
     """Reads the stages from the workflow of a run; None where it tells nothing of them."""
     nodes = nodes_of(workflow)
-    status = workflow.get("status") or {}
-    if not nodes and status.get("phase") in ("Failed", "Error") and status.get("message"):
-        return Stages(troubles={"the workflow": Attempt("", "FAILED", status["message"])})
+    status = _mapping(workflow.get("status"))
+    message = _text(status.get("message"))
+    if not nodes and status.get("phase") in ("Failed", "Error") and message:
+        return Stages(troubles={"the workflow": Attempt("", "FAILED", message)})
     if not nodes:
         return None
     turns = [turn for stage in stages for turn in _turns(stage, nodes)]
@@ -147,10 +160,10 @@ def _attempts(nodes: Iterable[Node]) -> tuple[Attempt, ...]:
 def _node(workflow: dict[str, Any], node: dict[str, Any]) -> Node:
     begun, ended = _time(node.get("startedAt")), _time(node.get("finishedAt"))
     return Node(
-        name=node["name"],
-        display_name=node.get("displayName", ""),
-        state=_STATES.get(node.get("phase", ""), ""),
-        message=node.get("message", ""),
+        name=_text(node.get("name")),
+        display_name=_text(node.get("displayName")),
+        state=_STATES.get(_text(node.get("phase")), ""),
+        message=_text(node.get("message")),
         pod=_pod_name(workflow, node) if node.get("type") == "Pod" else "",
         seconds=(ended - begun).total_seconds() if begun and ended else None,
     )
@@ -161,16 +174,30 @@ def _pod_name(workflow: dict[str, Any], node: dict[str, Any]) -> str:
 
     (kubeflow/pipelines 2.17.0, backend/src/common/util/workflow.go, RetrievePodName)
     """
-    metadata = workflow.get("metadata") or {}
-    annotations = metadata.get("annotations") or {}
+    metadata, own_id = _mapping(workflow.get("metadata")), _text(node.get("id"))
+    annotations = _mapping(metadata.get("annotations"))
     if annotations.get("workflows.argoproj.io/pod-name-format") == "v1":
-        return str(node["id"])
-    return f"{metadata.get('name', '')}-{node.get('templateName', '')}-{node['id'].rpartition('-')[2]}"
+        return own_id
+    return f"{metadata.get('name', '')}-{node.get('templateName', '')}-{own_id.rpartition('-')[2]}"
 
 
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def _time(value: Any) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(_text(value))
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
+    """The longer of two numbers is the larger; Python makes no number of more than 4,300 digits."""
+    parts = re.split(r"(\d+)", name)
+    return [(len(digits := part.lstrip("0")), digits) if part.isdecimal() else (0, part) for part in parts]
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -119,11 +119,18 @@ def test_options_come_in_their_own_types_though_kfp_makes_every_number_a_float()
         ({"lora_rank": None}, "lora_rank is null; it takes a whole number"),
         ({"dropout": [0.1]}, r"dropout is \[0.1\]; it takes a number"),
         ({"linear_probe": 1.0}, "linear_probe is 1.0; it takes true or false"),
-        ({"schedule": "x" * 5000}, "schedule '?x+"),
+        ({"schedule": "x" * 3000}, "schedule '?x+"),
         ({"xyz": {"a": "b" * 5000}}, r'options names "xyz" .*There are: '),
         ({"x\nerror: done": 1}, r'options names "x\\x0aerror: done"'),
         ({"min_gain": 0.1}, r'options names "min_gain" \(0.1\), which is none'),
         ({"dropout": 1.5}, "dropout is 1.5; it must be at least 0 and below 1"),
+        ({"dropout": 10**400}, "dropout is 1000+…; it takes a number"),
+        ({"epoch": 2}, r"Did you mean 'epochs'\? That has a field of its own"),
+        ({"namespace": "models"}, r"options names \"namespace\" .*, which is none of them"),
+        ({"checkpoints": "{{workflow.name}}"}, r"checkpoints .* holds .*takes for a placeholder"),
+        ({"checkpoints": "a\0b"}, "checkpoints .* holds NUL"),
+        ({"checkpoints": "\ud800"}, "checkpoints .* holds NUL or half a character"),
+        ({"checkpoints": "x" * 5000}, "checkpoints has 5,000 characters; at most 4,000"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_by_name_and_value(options: dict[str, Any], told: str) -> None:
@@ -131,6 +138,12 @@ def test_an_option_that_cannot_be_is_refused_by_name_and_value(options: dict[str
         settings_given({"options": options}, TrainingSettings, NodeSettings)
     assert len(str(refused.value)) < 1200
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("options", [[1], "{}", 5, True], ids=str)
+def test_options_that_are_no_object_are_refused(options: Any) -> None:
+    with pytest.raises(InputError, match=r'options is .*; it takes an object: {"weight_decay": 0.01}'):
+        settings_given({"options": options}, TrainingSettings)
 
 
 def sources(reviews: Path, encoder: Path) -> dict[str, Any]:

@@ -51,10 +51,25 @@ def test_what_cannot_be_an_address_is_refused_with_one_that_could(written: str) 
     assert len(str(refused.value)) < 300
 
 
-def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+@pytest.mark.parametrize(
+    "written",
+    [
+        "https://me:s3cret@kubeflow.example.com",
+        "me:s3cret@kubeflow.example.com:80",
+        "https://me:/s3cret@localhost",
+        "http://me:s3cret@[::1",
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(written: str) -> None:
     with pytest.raises(InputError, match="KFP_TOKEN") as refused:
-        url_of("https://me:s3cret@kubeflow.example.com")
+        url_of(written)
     assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["http://localhost..x", "http://" + "a" * 300, "localhost:0"])
+def test_a_host_that_cannot_be_asked_is_told(host: str) -> None:
+    with pytest.raises(AddressError, match="no Kubeflow Pipelines answers at"):
+        find(host)
 
 
 def test_the_uis_address_links_to_its_own_pages(server: KfpServer) -> None:

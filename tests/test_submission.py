@@ -124,7 +124,7 @@ def test_what_became_of_the_model_is_told_last(
     server.looks = [{**dict.fromkeys(STAGES[:-1], "SUCCEEDED"), **gate}]
     ended = submit(server, *options)
     assert ended.status == 0
-    assert f"[7/7] deploy · {deploy}" in ended.out
+    assert f"[6/6] deploy · {deploy}" in ended.out
     assert ended.out.rstrip().endswith(told)
 
 

@@ -16,6 +16,7 @@ from miniml import data, manifest, training
 from miniml.classifier import Classifier
 from miniml.errors import InputError, StorageError
 from miniml.settings import TrainingSettings
+from miniml.training.history import evaluation_steps
 from tests import tiny
 from tests.conftest import TRAINING
 from tests.disks import small_disk
@@ -193,3 +194,8 @@ def test_a_model_of_any_number_of_positions_is_cut_where_it_was_asked_for(
     tiny.write_tokenizer(tmp_path / "xlnet")
     train(dataset_dir, tmp_path / "model", tmp_path / "xlnet", iterations=2)
     assert manifest.read(tmp_path / "model").arguments["used"]["max_length"] == TRAINING["max_length"]
+
+
+def test_validation_is_looked_at_after_each_step_at_most() -> None:
+    assert all(evaluation_steps(7, evaluations) == set(range(1, 8)) for evaluations in (7, 8, 10, 10**18))
+    assert evaluation_steps(7, 2) == {4, 7}

@@ -130,4 +130,5 @@ class History(TrainerCallback):
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:
     """The steps after which validation is looked at: evenly apart, and the last of them always."""
-    return {max(1, round(steps * number / evaluations)) for number in range(1, evaluations + 1)}
+    most = min(evaluations, steps)
+    return {max(1, round(steps * number / most)) for number in range(1, most + 1)}
