@@ -49,6 +49,9 @@ def test_the_first_submission_uploads_and_starts_a_run_under_our_account(server:
     assert arguments["options"] == {"dropout": 0.1}  # and no word of all that is as it is by default
     assert arguments["dataset_id"] == "Yelp/yelp_review_full"
     assert b"pipelineInfo" in server.uploads[-1]
+    described = server.versions[-1]["description"]
+    assert described.startswith(f"Runs need the service account {PIPELINE_ACCOUNT}")
+    assert "`label_smoothing`" in described
     assert f"{server.url}/#/runs/details/run-0" in ended.out
 
 
