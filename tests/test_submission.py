@@ -216,6 +216,22 @@ def test_a_search_that_the_cluster_could_not_make_is_refused_before_anything_is_
     assert server.uploads == []
 
 
+def test_a_search_that_outgrows_kubeflows_page_is_told_and_goes_on(server: KfpServer) -> None:
+    words = [
+        "--host",
+        server.url,
+        "--no-wait",
+        "--trials=40",
+        "--space",
+        '{"seed": {"low": 1, "high": 1000}}',
+    ]
+    ended = pipeline("submit", *words, module="hyperparameter_search")
+    assert ended.status == 0, ended.err
+    assert "note: with 40 trials Kubeflow's own page stops showing states at about trial 1" in ended.out
+    assert "`follow` goes on telling them" in ended.out
+    assert len(server.runs) == 1
+
+
 def test_wrong_arguments_are_refused_before_anything_is_sent(server: KfpServer) -> None:
     ended = submit(server, "--batch-size=0")
     assert ended.status == 1
