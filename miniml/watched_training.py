@@ -13,19 +13,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import NoReturn
 
 from miniml import manifest
-from miniml.errors import MinimlError, StoppedError, TrainingProcessError
+from miniml.errors import MinimlError, StoppedError, StorageError, TrainingProcessError
 from miniml.exit_status import ExitStatus, read_last_words
+from miniml.folders import user_cache
 from miniml.memory_events import killed_in_time, oom_kills
 from miniml.options import words_of
 from miniml.progress import duration, note
 from miniml.search.failure import read_failure
 from miniml.search.plan import with_trial
-from miniml.settings import TrainingSettings
+from miniml.settings import NO_CHECKPOINTS, TrainingSettings
 from miniml.signals import on_sigterm
 
 _ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -114,6 +117,8 @@ class _End:
     """The exit status; a signal's is negative."""
     error: MinimlError | None
     killed_for_memory: bool
+    asked: bool
+    """Whether SIGTERM had come: whatever the child ended by, nobody waits for another."""
 
     @property
     def of_memory(self) -> bool:
@@ -121,6 +126,8 @@ class _End:
 
     @property
     def may_go_better(self) -> bool:
+        if self.asked:
+            return False
         killed = self.status < 0 and -self.status not in _ASKED_TO_END
         return killed or self.of_memory or self.status == ExitStatus.UNAVAILABLE
 
@@ -132,10 +139,9 @@ class _End:
 
     def explain(self, settings: TrainingSettings, tries: int) -> NoReturn:
         """Raises the error that the step ends with."""
-        if -self.status in _ASKED_TO_END:
-            raise StoppedError(
-                f"stopped by {_name(-self.status)}; run again with the same arguments to go on."
-            )
+        if self.status < 0 and (self.asked or -self.status in _ASKED_TO_END):
+            by = _name(signal.SIGTERM if self.asked else -self.status)
+            raise StoppedError(f"stopped by {by}; run again with the same arguments to go on.")
         if self.error and not self.of_memory:
             raise self.error
         told = f"the training died {f'{tries} times' if tries > 1 else 'at once'}, the last time: {self}."
@@ -151,15 +157,24 @@ class _End:
 
 def _tried(request: Request, split: int) -> _End:
     """One child, from its start to its end."""
-    before = oom_kills()
+    before, asked = oom_kills(), Event()
     reading, holding = os.pipe()  # Our end of it is closed with us.
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         last_words = Path(scratch) / "last-words.json"
         words = [*request.words(), f"--split={split}", f"--last-words={last_words}", f"--lifeline={reading}"]
-        child = subprocess.Popen([sys.executable, "-m", "miniml.training", *words], pass_fds=(reading,))
+        child = subprocess.Popen(
+            [sys.executable, "-m", "miniml.training", *words],
+            env={**os.environ, **_places(scratch)},
+            pass_fds=(reading,),
+        )
         os.close(reading)
+
+        def end() -> None:
+            asked.set()
+            child.terminate()
+
         try:
-            with on_sigterm(child.terminate):
+            with on_sigterm(end):
                 in_time = killed_in_time(child)
         except BaseException:  # Ctrl-C, which the child has heard too.
             os.close(holding)
@@ -170,7 +185,14 @@ def _tried(request: Request, split: int) -> _End:
             if holding >= 0:
                 os.close(holding)
         killed_for_memory = child.returncode == -signal.SIGKILL and (in_time or oom_kills() > before)
-        return _End(child.returncode, read_last_words(last_words), killed_for_memory)
+        return _End(child.returncode, read_last_words(last_words), killed_for_memory, asked.is_set())
+
+
+def _places(scratch: str) -> dict[str, str]:
+    """Variables by which a child's temporary files go with it, however it ends, and what is to be kept does not."""
+    with suppress(StorageError):  # Of the cache, which a training may need no more than its parent does.
+        return {"TMPDIR": scratch, "MINIML_CACHE": str(user_cache())}
+    return {"TMPDIR": scratch}
 
 
 def _next_split(batch_size: int, split: int) -> int:
@@ -187,7 +209,8 @@ def _tell(end: _End, settings: TrainingSettings, split: int, which: str, wait: f
             f", with batches of {settings.batch_size // split} × {accumulated} for as many texts in a step"
         )
     when = f" in {duration(wait)}" if wait else ""
-    note(f"the training died ({end}): {which}{when}, from its last checkpoint{batches}")
+    whence = "from the beginning" if settings.checkpoints == NO_CHECKPOINTS else "from its last checkpoint"
+    note(f"the training died ({end}): {which}{when}, {whence}{batches}")
 
 
 def _result(model_dir: Path) -> Trained:

@@ -57,6 +57,24 @@ def test_a_run_that_is_told_to_end_leaves_no_stage_training(
     assert at_work(tmp_path) == []
 
 
+def test_what_threads_start_after_the_signal_ends_too() -> None:
+    """As kfp.local starts the trials of a search, one after another, and waits for all of them."""
+    script = (
+        "import subprocess, sys; from concurrent.futures import ThreadPoolExecutor\n"
+        "from pipelines.children import ended_with_us\n"
+        "words = [sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(10_000)']\n"
+        "with ended_with_us(), ThreadPoolExecutor(1) as pool:\n"
+        "    for started in [pool.submit(subprocess.run, words) for _ in range(3)]:\n"
+        "        started.result()\n"
+    )
+    with started("-c", script) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "1\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=patience.SECONDS)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
 def test_the_predictor_that_a_run_asks_ends_with_it(model_dir: Path) -> None:
     script = (
         "import time; from pathlib import Path; from pipelines.children import ended_with_us; "

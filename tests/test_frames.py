@@ -20,8 +20,8 @@ from miniml.manifest import Manifest, read
 from miniml.report import write_report as write_evaluation
 from miniml.search.failure import Failure, write_failure_report
 from miniml.settings import TrainingSettings
-from miniml.training.report import write_report as write_training
 from miniml.training_history import read_history
+from miniml.training_report import write_report as write_training
 from tests import test_search_report
 from tests.browser import Browser
 from tests.test_gate import RESULT

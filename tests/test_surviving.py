@@ -315,14 +315,15 @@ def test_what_nobody_came_back_for_is_removed_in_the_end(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
-    for name, age in (("old", checkpoints.FORGOTTEN + 60), ("young", 60)):
+    old, young = 64 * "a", 64 * "b"
+    for name, age in ((old, checkpoints.FORGOTTEN + 60), (young, 60)):
         folder = tmp_path / "cache" / "checkpoints" / name
         (folder / "step-1").mkdir(parents=True)
         long_ago = folder.stat().st_mtime - age
         os.utime(folder, (long_ago, long_ago))
     runs.run(iterations=1, checkpoints="")
     left = [path.name for path in (tmp_path / "cache" / "checkpoints").iterdir()]
-    assert "old" not in left
+    assert old not in left
     assert len(left) == 2  # The young one, and the model of this training.
 
 
@@ -387,6 +388,31 @@ def test_of_finished_models_the_oldest_go_where_they_take_too_much_room(
     for seed in (1, 2, 3):
         runs.run(iterations=1, checkpoints="", seed=seed)
     assert len(list((Path(os.environ["MINIML_CACHE"]) / "checkpoints").iterdir())) == 1
+
+
+def test_so_they_do_in_a_folder_of_one_s_own_where_all_else_stays(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "FINISHED_BYTES", 1)
+    kept = runs.folder / "kept"
+    theirs = [kept / "reviews" / FINISHED, kept / (64 * "a") / "step-5"]
+    for folder in theirs:
+        folder.mkdir(parents=True)
+    for seed in (1, 2, 3):
+        runs.run(iterations=1, seed=seed)
+    assert len(list(kept.iterdir())) == 3
+    assert all(folder.exists() for folder in theirs)
+
+
+def test_a_finished_model_that_no_disk_has_room_for_is_told_in_a_line(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runs.folder / "kept").mkdir()
+    with small_disk(runs.folder / "kept", "64k"):
+        manifest.verify(runs.run(iterations=1, checkpoint_interval=3600))
+    [told] = [line for line in capsys.readouterr().out.splitlines() if "is not kept" in line]
+    assert "is not kept for another try: [Errno 28] No space left on device: " in told
+    assert told.count("Errno") == 1  # Of several files.
 
 
 def test_where_the_finished_model_cannot_be_kept_the_training_ends_well(

@@ -69,8 +69,15 @@ def undisturbed(dataset_dir: Path, encoder: Path, tmp_path_factory: pytest.TempP
 
 
 def test_a_child_that_is_killed_is_started_again_and_makes_the_same_model(
-    watched: Watched, undisturbed: Trained, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    watched: Watched,
+    undisturbed: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     half_written = tmp_path / "model.partial"
     crashed = f"os.makedirs({str(half_written)!r}); os.kill(os.getpid(), signal.SIGSEGV)"
     assert watched(KILLED, crashed).digest == undisturbed.digest
@@ -79,6 +86,7 @@ def test_a_child_that_is_killed_is_started_again_and_makes_the_same_model(
     assert "miniml: the training died (killed by SIGSEGV): try 3 of 3, from its last checkpoint\n" in told
     assert told.count(f"continuing from step 5 of {STEPS}") == 2
     assert not half_written.exists()
+    assert not list(temporary.iterdir())
     assert manifest.verify(tmp_path / "model").digest == undisturbed.digest
 
 
@@ -120,9 +128,12 @@ def test_so_it_does_where_the_kernel_killed_it_for_want_of_memory(
     assert "with batches of 6 × 2" in told
 
 
-def test_where_no_batch_is_small_enough_the_remedy_is_told(watched: Watched, tmp_path: Path) -> None:
+def test_where_no_batch_is_small_enough_the_remedy_is_told(
+    watched: Watched, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(TrainingProcessError, match=r"Lower max_length \(now 32\)"):
-        watched(*["raise MemoryError"] * 3, batch_size=3)
+        watched(*["raise MemoryError"] * 3, batch_size=3, checkpoints="none")
+    assert "try 2 of 3, from the beginning, with batches of 1 × 3" in capfd.readouterr().out
     assert children(tmp_path) == 2
 
 
@@ -199,6 +210,23 @@ def test_the_child_saves_and_ends_with_its_parent(
     if number == signal.SIGTERM:
         assert "StoppedError: stopped by SIGTERM after step " in err
     assert "the training died" not in out
+
+
+def test_a_child_that_is_killed_once_the_parent_was_told_to_end_is_not_started_again(
+    tmp_path: Path, dataset_dir: Path, encoder: Path
+) -> None:
+    killed_by_the_next = f"signal.signal(signal.SIGTERM, lambda *_: {KILLED})"
+    way = f"{killed_by_the_next}; os.kill(os.getppid(), signal.SIGTERM); signal.pause()"
+    asked = request(tmp_path, dataset_dir, encoder)
+    words = [str(asked.dataset_dir), str(asked.model_dir), json.dumps(vars(asked.settings))]
+    (tmp_path / "ways").mkdir()
+    environment = {**os.environ, **children_that_end(way, at_step=6, folder=tmp_path / "ways")}
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *words], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert "StoppedError: stopped by SIGTERM; run again with the same arguments to go on." in done.stderr
+    assert "the training died" not in done.stdout
+    assert children(tmp_path) == 1
 
 
 def test_the_parent_imports_nothing_of_the_training_s() -> None:

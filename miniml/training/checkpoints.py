@@ -54,6 +54,8 @@ IDENTITY_NAME = "identity.txt"
 """Beside a finished model: for what it may be taken (see `Checkpoints.finished`)."""
 _STEP = re.compile(r"step-[0-9]{1,18}")
 """The name of a checkpoint's folder."""
+_KEY = re.compile(r"[0-9a-f]{64}")
+"""The name of a training's: nothing else is removed from a folder that may hold anything."""
 
 # Of the settings, those that change nothing of what is learnt.
 IRRELEVANT = ("model_id", *SETTINGS_OF_A_RUN)
@@ -320,7 +322,7 @@ class Shelf:
             shutil.rmtree(folder, ignore_errors=True)
             writing.rename(folder)
         except OSError as error:
-            note(f"the finished model is not kept for another try: {error}")
+            note(f"the finished model is not kept for another try: {_first(error)}")
             return
         self.holds_finished = True
         for checkpoint in self._there():
@@ -365,6 +367,11 @@ class Shelf:
                 note(f"the checkpoint {name} did not come from the store: {error}")
             else:
                 return
+
+
+def _first(error: OSError) -> str:
+    """Of the errors that copying a folder ends with, one a file, the first."""
+    return str(error.args[0][0][-1]) if isinstance(error, shutil.Error) else str(error)
 
 
 def _bytes_in(folder: Path) -> int:
@@ -529,8 +536,7 @@ def _shelf(
     folder = root / key
     with ExitStack() as stack:
         with disk_errors_explained(folder):
-            if not own:
-                _sweep(root, key)
+            _sweep(root, key, only_finished=bool(own))
             try:
                 stack.enter_context(held(folder, PATIENCE))
             except TimeoutError:
@@ -573,19 +579,31 @@ def _mirror(key: str, where: str, model_uri: str) -> Mirror | None:
     return mirror
 
 
-def _sweep(root: Path, own: str) -> None:
-    """Removes what nobody has come back for, and of finished models the oldest, where they take too much room."""
+def _sweep(root: Path, own: str, *, only_finished: bool) -> None:
+    """Removes what nobody has come back for, and of finished models the oldest, where they take too much room.
+
+    With `only_finished` it leaves checkpoints alone: whoever named the folder may come back for them. What cannot be
+    removed is left to the next training, as where another process is at it.
+    """
     left = FINISHED_BYTES
-    others = [(folder.stat().st_mtime, folder) for folder in root.glob("*/") if folder.name != own]
-    for modified, folder in sorted(others, reverse=True):
-        left -= _bytes_in(folder / FINISHED)
-        old = time.time() - modified > FORGOTTEN
-        if old or (left < 0 and (folder / FINISHED).exists()):
-            why = (
-                f"has lain for {FORGOTTEN / 86400:.0f} days"
-                if old
-                else "leaves too little room for newer ones"
-            )
-            with suppress(TimeoutError), held(folder, patience=0):
-                note(f"removing what an earlier training has left, as it {why}: {folder}")
-                shutil.rmtree(folder)
+    with suppress(OSError):
+        others = [
+            (folder.stat().st_mtime, folder)
+            for folder in root.glob("*/")
+            if _KEY.fullmatch(folder.name) and folder.name != own
+        ]
+        for modified, folder in sorted(others, reverse=True):
+            finished = (folder / FINISHED).exists()
+            if only_finished and not finished:
+                continue
+            left -= _bytes_in(folder / FINISHED)
+            old = time.time() - modified > FORGOTTEN
+            if old or (left < 0 and finished):
+                why = (
+                    f"has lain for {FORGOTTEN / 86400:.0f} days"
+                    if old
+                    else "leaves too little room for newer ones"
+                )
+                with suppress(OSError), held(folder, patience=0):
+                    note(f"removing what an earlier training has left, as it {why}: {folder}")
+                    shutil.rmtree(folder)

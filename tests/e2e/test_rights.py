@@ -7,12 +7,14 @@ import subprocess
 from typing import Any
 
 import pytest
+import requests
 
 from miniml.cluster import SERVING_GROUP
 from miniml.inference_service import inference_service
 from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
 from miniml.settings import DeploymentSettings
-from tests.e2e.cluster import SETTINGS, kubectl
+from tests.command import ROOT
+from tests.e2e.cluster import PATIENCE, SETTINGS, forwarded, kubectl
 
 pytestmark = pytest.mark.cluster
 
@@ -87,3 +89,21 @@ def test_what_deploy_itself_applies_is_taken() -> None:
         inference_service("s3://mlpipeline/model", "0" * 64, settings, "run"), SETTINGS.namespace
     )
     assert taken.returncode == 0, taken.stderr
+
+
+def test_one_command_makes_another_namespace_serve() -> None:
+    namespace = f"{SETTINGS.service}-team"
+    subprocess.run([ROOT / "manifests/serving-namespace.sh", namespace], cwd=ROOT, check=True)
+    try:
+        settings = DeploymentSettings(service_name="tried", namespace=namespace)
+        taken = as_a_step(inference_service("s3://mlpipeline/model", "0" * 64, settings, "run"), namespace)
+        assert taken.returncode == 0, taken.stderr
+    finally:
+        kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def test_the_gateway_says_in_json_that_there_is_no_such_service() -> None:
+    with forwarded("service/miniml-gateway", 80, NAMESPACE) as address:
+        answer = requests.post(f"http://{address}/{SETTINGS.namespace}/nowhere/predict", timeout=PATIENCE)
+    assert answer.status_code == 404
+    assert answer.json().keys() == {"error"}

@@ -7,12 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from miniml.classifier import Classifier
+from miniml.inference_service import RUN
+from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
+from pipelines.compiled_pipeline import compiled_text
+from pipelines.submission import Server
+from pipelines.text_classification import text_classification
+from pipelines.workflow_size import workflow_size
 from tests.e2e.cluster import (
     BUCKET,
     SETTINGS,
     Submission,
+    inference_service,
     kubectl,
     log_of,
+    looked_up,
     miniml,
     publish,
     submit,
@@ -38,6 +47,31 @@ def test_a_step_that_finds_no_node_is_told_while_it_waits_and_can_be_cancelled()
     ended = submission.finish()
     assert ended.status != 0
     assert "cancelled" in ended.output.lower()
+
+
+def test_a_misspelt_option_is_refused_with_the_name_that_was_meant() -> None:
+    """As the form of the UI sends it, which looks at no name."""
+    server = Server.connect(SETTINGS.host)
+    given = {"options": {"dropuot": 0.1}, "service_name": SETTINGS.service, "dry_run": True}
+    version = server.upload(text_classification)
+    run_id = server.start(version, given, name="a misspelt option", service_account=PIPELINE_ACCOUNT)
+    ended = miniml("follow", run_id)
+    assert ended.status != 0
+    assert "Did you mean 'dropout'?" in ended.output
+
+
+def test_only_what_a_changed_argument_touches_is_done_again(first: Classifier) -> None:
+    ended = submit("--seed", str(SETTINGS.seed), "--min-gain", "0.01", "--dry-run")
+    assert ended.status == 0
+    for stage in ("transform", "train"):
+        assert f"{stage} · unchanged, taken from the cache" in ended.output
+
+
+def test_the_record_of_a_run_is_as_large_as_make_compile_says(first: Classifier) -> None:
+    run_id = inference_service()["metadata"]["labels"][RUN]
+    [workflow] = looked_up("workflows", "-l", f"pipeline/runid={run_id}", namespace=NAMESPACE)["items"]
+    expected = workflow_size(compiled_text(text_classification)).total
+    assert len(json.dumps(workflow)) == pytest.approx(expected, rel=0.25)
 
 
 def test_a_search_is_told_trial_by_trial_and_as_it_ended() -> None:
@@ -82,4 +116,4 @@ def _log(run_id: str) -> str:
 
 
 def test_nothing_of_the_tests_is_scheduled_any_more() -> None:
-    assert SETTINGS.service not in kubectl("get", "scheduledworkflows", "-o", "name", namespace="kubeflow")
+    assert SETTINGS.service not in kubectl("get", "scheduledworkflows", "-o", "name", namespace=NAMESPACE)

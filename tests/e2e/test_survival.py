@@ -64,6 +64,16 @@ def test_a_training_that_is_killed_goes_on_from_its_checkpoint() -> None:
     assert len(steps_of(run, "train")) == 1, "the step itself goes on, for KFP would not run it again"
 
 
+def test_a_training_that_wants_more_memory_than_it_gets_goes_on_with_smaller_batches() -> None:
+    heavy = ("--batch-size", "256", "--max-length", "256", "--iterations", "6", "--train-memory", "1800Mi")
+    submission = Submission("--dry-run", *heavy, "--seed", str(SETTINGS.seed + 34))
+    ended = submission.finish()
+    log = log_of(ended.run_id, "train")
+    assert "for want of memory" in log
+    assert "with batches of 128" in log
+    assert ended.status == 0
+
+
 def test_a_training_that_is_done_is_not_done_again_where_the_store_was_away() -> None:
     """The launcher gives up within milliseconds where the store does not take the model; the next run finds it."""
     words = (*LONG, "--iterations", "60", "--seed", str(SETTINGS.seed + 31))
@@ -93,6 +103,21 @@ def test_a_deployment_waits_for_kserve_s_webhook(first: Classifier) -> None:
         kubectl("scale", controller, "--replicas=1", namespace="kserve")
     assert submission.finish().status == 0
     assert inference_service()["metadata"]["annotations"][MODEL_DIGEST] != before
+
+
+def test_what_kserve_once_could_not_do_is_not_held_against_the_next_version(first: Classifier) -> None:
+    """A runtime that is not there leaves a lastFailureInfo, which KServe never clears."""
+    name = SETTINGS.service
+    runtime = inference_service()["spec"]["predictor"]["model"]["runtime"]
+    patch = '{"spec": {"predictor": {"model": {"runtime": "%s"}}}}'
+    kubectl("patch", "inferenceservice", name, "--type=merge", "-p", patch % "miniml-nowhere")
+    failure = "{.status.modelStatus.lastFailureInfo.reason}"
+    wait_until(
+        lambda: kubectl("get", "inferenceservice", name, "-o", f"jsonpath={failure}"),
+        "KServe's refusal of it",
+    )
+    kubectl("patch", "inferenceservice", name, "--type=merge", "-p", patch % runtime)
+    assert submit("--seed", str(SETTINGS.seed + 35)).status == 0
 
 
 def test_a_service_has_a_budget_of_its_own_which_goes_with_it(first: Classifier) -> None:
