@@ -36,8 +36,8 @@ NO_CHECKPOINTS = "none"
 
 LEAST_CPU, LEAST_MEMORY = "250m", "1Gi"
 """Of `train_cpu` and `train_memory`: what the steps ask their node for. It is little, so that they find a place on one
-of 8 GiB, of which Kubeflow Pipelines asks for 3.1, and a model that is served for 2. Kubernetes takes no limit below
-it, and it catches 4 for 4Gi, and 512m, which are thousandths of a byte."""
+of 8 GiB, where Kubeflow Pipelines asks for 3.1, and a served model for 2. Kubernetes takes no limit below it; and so 4
+is not taken for 4Gi, nor 512m, which are thousandths of a byte."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "task": (AUTO, *Task),

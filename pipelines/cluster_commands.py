@@ -15,9 +15,10 @@ from miniml.arguments import as_inputs
 from miniml.errors import InputError
 from miniml.inference_service import RUN
 from miniml.installation import PIPELINE_ACCOUNT
+from miniml.search.plan import SearchSettings
 from miniml.wording import plain, quoted
 from pipelines import runs
-from pipelines.arguments import add_arguments, check_values, given_arguments
+from pipelines.arguments import add_arguments, check_values, given_arguments, trials_of
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.cron import with_seconds
 from pipelines.names import program_of
@@ -30,6 +31,7 @@ from pipelines.submission import (
     Version,
     require_reachable_from_pods,
 )
+from pipelines.workflow_size import turns_that_fit
 
 LONGEST_NAME = 128
 """Characters of an experiment's name, as in KFP's backend/src/apiserver/validation/length.go; plenty for a run's."""
@@ -95,11 +97,26 @@ def _uploaded(
     _check_names(options)
     check_values(arguments)
     require_reachable_from_pods(arguments)
+    _tell_of_too_many_trials(pipeline, arguments)
     server = Server.connect(options.host)
     version = server.upload(pipeline)
     print(f"pipeline {pipeline.name}, version {version.name}", flush=True)
     name = options.name or f"{arguments['service_name']} {datetime.now():%Y-%m-%d %H:%M:%S}"
     return server, version, as_inputs(arguments), name
+
+
+def _tell_of_too_many_trials(pipeline: GraphComponent, arguments: dict[str, Any]) -> None:
+    """Says of a search from when on Kubeflow's own page loses sight of it (`pipelines.workflow_size`)."""
+    trials = len(trials_of(arguments))
+    if trials <= SearchSettings().trials:  # As many always fit.
+        return
+    shown = turns_that_fit(compiled_text(pipeline), as_inputs(arguments))
+    if trials > shown:
+        print(
+            f"note: with {trials} trials Kubeflow's own page stops showing states at about trial {shown}; `follow` "
+            f"goes on telling them",
+            flush=True,
+        )
 
 
 def _check_names(options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from miniml.arguments import FIELDS, OPTIONS, Argument, arguments_of
 from miniml.settings import CHOICES
+from pipelines.description import table
 
 Arguments = dict[str, Any]
 _RESOURCES = {"cpu_limit", "memory_request", "memory_limit", "accelerator_count"}
@@ -25,12 +26,14 @@ def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[[Argum
 
     The function takes them as one dictionary, by name.
     """
-    fields = [argument for name, argument in arguments_of(settings).items() if name in FIELDS]
+    arguments = arguments_of(settings)
+    fields = [argument for name, argument in arguments.items() if name in FIELDS]
 
     def made(function: Callable[[Arguments], Any]) -> GraphComponent:
         component = dsl.pipeline(name=name)(_with_parameters(function, fields))
         assert isinstance(component, GraphComponent)
         _offer_choices(component)
+        _describe(component, table(arguments))
         _leave_out_descriptions(component)
         _leave_out_copies_of_resources(component)
         return component
@@ -78,6 +81,12 @@ def _offer_choices(component: GraphComponent) -> None:
     for name in CHOICES.keys() & parameters.keys():
         values = [struct_pb2.Value(string_value=choice) for choice in CHOICES[name]]
         parameters[name].literals.extend(values)
+
+
+def _describe(component: GraphComponent, arguments: str) -> None:
+    """Tells of the arguments below the pipeline's own sentence, which is all that a command line says of it."""
+    info = component.component_spec.implementation.graph.pipeline_info
+    info.description = f"{component.description}\n\n{arguments}"
 
 
 def _leave_out_descriptions(component: GraphComponent) -> None:

@@ -29,9 +29,10 @@ from miniml.sources import PACKAGE_SCHEME, locate
 from miniml.wording import clipped, printable
 from pipelines import server_address
 from pipelines.api_answers import UnreadableAnswerError, check_requests
-from pipelines.arguments import sources_of
+from pipelines.arguments import sources_of, taken_by
 from pipelines.compiled_pipeline import compiled_text, stages_in_order
 from pipelines.cron import with_seconds
+from pipelines.description import options_by_stage
 from pipelines.outcome import Outcome, outcome_of
 from pipelines.run_pods import with_pods
 from pipelines.run_reporter import RunReporter
@@ -146,7 +147,7 @@ class Server:
                 return Version(pipeline_id, found, name, stages)
             version = self._call(
                 lambda: self._client.upload_pipeline_version(
-                    str(path), name, pipeline_id, description=HOW_TO_START
+                    str(path), name, pipeline_id, description=_description(pipeline)
                 )
             )
             return Version(pipeline_id, version.pipeline_version_id, name, stages)
@@ -458,6 +459,11 @@ class _DroppedError(SubmissionError):
 
 
 _REFUSALS = {401: SubmissionError, 403: SubmissionError}
+
+
+def _description(pipeline: GraphComponent) -> str:
+    """What the UI shows of a version: first what a run cannot do without."""
+    return f"{HOW_TO_START}\n\n{options_by_stage(taken_by(pipeline))}"
 
 
 def require_reachable_from_pods(arguments: dict[str, Any]) -> None:

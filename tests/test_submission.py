@@ -49,6 +49,9 @@ def test_the_first_submission_uploads_and_starts_a_run_under_our_account(server:
     assert arguments["options"] == {"dropout": 0.1}  # and no word of all that is as it is by default
     assert arguments["dataset_id"] == "Yelp/yelp_review_full"
     assert b"pipelineInfo" in server.uploads[-1]
+    described = server.versions[-1]["description"]
+    assert described.startswith(f"Runs need the service account {PIPELINE_ACCOUNT}")
+    assert "`label_smoothing`" in described
     assert f"{server.url}/#/runs/details/run-0" in ended.out
 
 
@@ -211,6 +214,22 @@ def test_a_search_that_the_cluster_could_not_make_is_refused_before_anything_is_
     assert ended.status == 1
     assert told in ended.err
     assert server.uploads == []
+
+
+def test_a_search_that_outgrows_kubeflows_page_is_told_and_goes_on(server: KfpServer) -> None:
+    words = [
+        "--host",
+        server.url,
+        "--no-wait",
+        "--trials=40",
+        "--space",
+        '{"seed": {"low": 1, "high": 1000}}',
+    ]
+    ended = pipeline("submit", *words, module="hyperparameter_search")
+    assert ended.status == 0, ended.err
+    assert "note: with 40 trials Kubeflow's own page stops showing states at about trial 1" in ended.out
+    assert "`follow` goes on telling them" in ended.out
+    assert len(server.runs) == 1
 
 
 def test_wrong_arguments_are_refused_before_anything_is_sent(server: KfpServer) -> None:

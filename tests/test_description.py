@@ -1,0 +1,64 @@
+"""What a pipeline tells of its arguments in the UI, where its form says name and type alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import quote
+
+import pytest
+import yaml
+from kfp.dsl.graph_component import GraphComponent
+
+from miniml.arguments import FIELDS, SETTINGS
+from pipelines.arguments import taken_by
+from pipelines.description import STAGES, options_by_stage
+from pipelines.hyperparameter_search import hyperparameter_search
+from pipelines.names import module_of
+from pipelines.text_classification import text_classification
+from tests.command import ROOT
+
+PIPELINES = (text_classification, hyperparameter_search)
+
+
+def compiled(pipeline: GraphComponent) -> str:
+    return (ROOT / "pipelines" / "compiled" / f"{module_of(pipeline)}.yaml").read_text(encoding="utf-8")
+
+
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=module_of)
+def test_every_argument_is_told_once_with_its_default_and_where_it_is_given(pipeline: GraphComponent) -> None:
+    described = next(yaml.safe_load_all(compiled(pipeline)))["pipelineInfo"]["description"]
+    assert described.startswith(pipeline.description)
+    told = [cells(line) for line in described.splitlines() if line.startswith("| `")]
+    assert all(len(row) == 4 and row[3] for row in told)
+    arguments = taken_by(pipeline)
+    assert sorted(row[0] for row in told) == sorted(f"`{name}`" for name in arguments)
+    by_name = {row[0].strip("`"): row for row in told}
+    assert by_name["batch_size"][1:3] == ["field", "`2`"]
+    assert by_name["dropout"][1:3] == ["options", "`0.0`"]
+    assert by_name["beat_majority"][1:3] == ["options", "`true`"]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=module_of)
+def test_it_stands_in_a_pipeline_once_and_in_no_component(pipeline: GraphComponent) -> None:
+    spec = next(yaml.safe_load_all(compiled(pipeline)))
+    assert "given as" in spec.pop("pipelineInfo")["description"]
+    assert "given as" not in json.dumps(spec)
+
+
+def test_each_kind_of_settings_has_its_stage() -> None:
+    kinds = [kind for kinds in STAGES.values() for kind in kinds]
+    assert sorted(kinds, key=str) == sorted(SETTINGS, key=str)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=module_of)
+def test_a_version_names_every_option_and_fits_its_card_and_an_address(pipeline: GraphComponent) -> None:
+    described = options_by_stage(taken_by(pipeline))
+    assert set(re.findall(r"`(\w+)`", described)) == taken_by(pipeline).keys() - set(FIELDS)
+    # 34 rem take some 75 characters a line, and a page some 25 lines beside what else the card tells.
+    assert sum(1 + len(paragraph) // 75 for paragraph in described.split("\n\n")) <= 25
+    assert len(quote(described)) < 4_000  # nginx takes 8 KiB of an address, Node.js 16
