@@ -126,7 +126,7 @@ def test_a_cached_stage_that_left_nothing_is_run_again(job: list[str], summary: 
         entry.write_text("{}")
     again = pipeline(*job, "--min-accuracy=0.9")
     assert again.status == 0, again.err
-    assert "cache" not in again.out
+    assert "taken from the cache" not in again.out
 
 
 def test_a_changed_file_is_read_again(job: list[str], tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_changed_file_is_read_again(job: list[str], tmp_path: Path) -> None:
     tiny.write_reviews(source, rows=80)
     shown = pipeline(*words).out
     assert "16 test rows" in shown
-    assert "cache" not in shown
+    assert "taken from the cache" not in shown
 
 
 def test_a_model_below_the_threshold_is_rejected_and_the_run_succeeds(job: list[str], outputs: Path) -> None:

@@ -67,7 +67,6 @@ def test_the_same_seed_gives_the_same_weights_and_another_another_digest(
     one, two, three = (manifest.verify(tmp_path / name) for name in ("one", "two", "three"))
     assert one.files["model.safetensors"] == two.files["model.safetensors"]
     # How long it took, and where it kept what, is told and is not the model.
-    assert one.metrics["train_seconds"] != two.metrics["train_seconds"]
     assert one.digest == two.digest != three.digest
 
 
