@@ -173,7 +173,7 @@ def test_kfps_cache_goes_by_what_an_uncached_preflight_has_found(module: str) ->
     if module == "text_classification":
         assert root["train"]["inputs"]["parameters"]["pins"] == {"taskOutputParameter": found}
         return
-    # Its trials have them in their own argument: in a loop kfp.local gives the loop's item for every other task's output.
+    # A trial has them in its own argument: in a loop kfp.local gives the loop's item for every other task's output.
     [loop] = [task for task in root.values() if "parameterIterator" in task]
     outputs = [value["taskOutputParameter"] for value in loop["inputs"]["parameters"].values()
                if "taskOutputParameter" in value]  # fmt: skip
