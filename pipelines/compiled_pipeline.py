@@ -19,12 +19,18 @@ def compiled_text(component: BaseComponent) -> str:
         return path.read_text(encoding="utf-8")
 
 
-def without_retries(compiled: str) -> str:
-    """The compiled pipeline with every stage tried once: on a laptop a person is told at once, and tries again."""
+def as_run_here(compiled: str) -> str:
+    """The compiled pipeline without what is meant for a cluster.
+
+    Every stage is tried once: a person is told at once, and tries again. No process has a pod's requests and limits, of
+    which kfp.local would warn at each step that it goes by none.
+    """
     spec, *others = yaml.safe_load_all(compiled)
     for dag in _dags(spec):
         for task in dag["tasks"].values():
             task.pop("retryPolicy", None)
+    for executor in spec["deploymentSpec"]["executors"].values():
+        executor["container"].pop("resources", None)
     return str(yaml.safe_dump_all([spec, *others], sort_keys=False))
 
 

@@ -25,7 +25,7 @@ from kfp import components
 from miniml import environment, manifest
 from miniml.errors import MinimlError
 from miniml.evaluation_result import EvaluationResult
-from pipelines.compiled_pipeline import stages_in_order, without_retries
+from pipelines.compiled_pipeline import as_run_here, stages_in_order
 from pipelines.console import Console
 
 OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
@@ -108,7 +108,7 @@ def run(
     folder = runs_of(outputs) / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     folder.mkdir(parents=True)
     text = compiled.read_text(encoding="utf-8")
-    pipeline = components.load_component_from_text(without_retries(text))
+    pipeline = components.load_component_from_text(as_run_here(text))
     cache = outputs / "cache" / _cache_key(machine.images)
     _forget_false_successes(cache)
     kfp.local.init(

@@ -13,7 +13,7 @@ import yaml
 
 from miniml import __version__
 from miniml.images import STAGES
-from pipelines.compiled_pipeline import stages_in_order, without_retries
+from pipelines.compiled_pipeline import as_run_here, stages_in_order
 from tests.command import ROOT, pipeline
 
 PIPELINES = ("text_classification", "hyperparameter_search")
@@ -100,8 +100,8 @@ def test_a_pod_that_trains_is_retried_for_as_long_as_a_training_lasts(module: st
 @pytest.mark.parametrize("module", PIPELINES)
 def test_on_a_laptop_nothing_is_retried(module: str) -> None:
     compiled = (ROOT / "pipelines" / "compiled" / f"{module}.yaml").read_text()
-    assert "retryPolicy" not in without_retries(compiled)
-    assert stages_in_order(without_retries(compiled)) == stages_in_order(compiled)
+    assert "retryPolicy" not in as_run_here(compiled)
+    assert stages_in_order(as_run_here(compiled)) == stages_in_order(compiled)
 
 
 @pytest.mark.parametrize("module", PIPELINES)

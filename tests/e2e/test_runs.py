@@ -43,7 +43,9 @@ def test_a_step_that_finds_no_node_is_told_while_it_waits_and_can_be_cancelled()
     # More of them than any node has.
     gpus = ("--train-gpus", "900", "--device", "cuda")
     submission = Submission("--dry-run", *gpus, "--seed", str(SETTINGS.seed + 21))
-    wait_until(lambda: "Insufficient nvidia.com/gpu" in submission.output, "the reason why train finds no node")
+    wait_until(
+        lambda: "Insufficient nvidia.com/gpu" in submission.output, "the reason why train finds no node"
+    )
     run = Path(next(line for line in submission.lines if "runs/details/" in line).split()[-1]).name
     assert miniml("cancel", run).status == 0
     ended = submission.finish()
