@@ -55,11 +55,6 @@ def summary(first_run: Path) -> Any:
     return json.loads((first_run / "summary.json").read_text())
 
 
-def test_nothing_but_the_run_is_told(finished: Ended) -> None:
-    """Libraries warn of what a person cannot change."""
-    assert "Warning" not in finished.out + finished.err
-
-
 def test_the_summary_tells_the_run_in_figures(summary: Any) -> None:
     assert 0.9 <= summary["accuracy"] <= 1
     low, high = summary["accuracy_interval"]
