@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from miniml.pods import Pod, containers, unschedulable
-from pipelines.run_state import Attempt, Stages, Turn
+from pipelines.run_state import Attempt, Stages, Turn, loop_index
 
 _PHASES = {"Pending": "PENDING", "Running": "RUNNING", "Succeeded": "SUCCEEDED", "Failed": "FAILED"}
 _NODE = "workflows.argoproj.io/node-name"
@@ -27,7 +27,7 @@ def pods_of(stage: str, number: int, pods: list[Pod]) -> list[Pod]:
     """The pods of a stage's turn: its containers, or else the drivers that prepare them."""
     containers_of = rf"\.{re.escape(stage)}(\(\d+\))?\.executor(\(\d+\))?$"
     drivers_of = rf"\.{re.escape(stage)}-driver(\(\d+\))?$"
-    own = [pod for pod in pods if _loop_index(pod) == number - 1]
+    own = [pod for pod in pods if loop_index(_node(pod)) == number - 1]
     return [pod for pod in own if re.search(containers_of, _node(pod))] or [
         pod for pod in own if re.search(drivers_of, _node(pod))
     ]
@@ -69,8 +69,3 @@ def _name(pod: Pod) -> str:
 def _node(pod: Pod) -> str:
     annotations: dict[str, Any] = pod["metadata"].get("annotations") or {}
     return str(annotations.get(_NODE, ""))
-
-
-def _loop_index(pod: Pod) -> int:
-    found = re.search(r"\((\d+):", _node(pod))
-    return int(found[1]) if found else 0

@@ -33,10 +33,9 @@ class RunReporter:
             self._tell_new((name, 0), f"{name} · {said}: {_short(pod.message)}", pod.message)
         for position, stage in enumerate(self._stages, 1):
             for turn in run.turns_of(stage):
-                again = f" ({turn.number})" if turn.number > 1 else ""
                 words = self._after_the_end(turn, run) if final else self._words(turn, run)
                 self._tell_new(
-                    (stage, turn.number), f"[{position}/{len(self._stages)}] {stage}{again} · {words}", words
+                    (stage, turn.number), f"[{position}/{len(self._stages)}] {turn} · {words}", words
                 )
 
     def _tell_new(self, key: tuple[str, int], line: str, words: str) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "CACHED"})
-_GOING_ON = frozenset({"RUNNING", "PENDING"})
+GOING_ON = frozenset({"RUNNING", "PENDING"})
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _DRIVER_FAILED = (
     "what prepares a step failed, and Kubeflow Pipelines does not say why. Does the account of the run's steps exist "
@@ -19,6 +19,12 @@ _DRIVER_FAILED = (
 )
 _CONDITION = "condition-"
 """Begins the name that KFP's compiler gives to the tasks below a dsl.If."""
+
+
+def loop_index(node: str) -> int:
+    """The place in its loop of a workflow's node, from 0; 0 outside of loops. An iteration's name ends (index:item)."""
+    found = re.search(r"\((\d{1,9}):", node)
+    return int(found[1]) if found else 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,10 @@ class Turn:
     """How long it took, once it has ended."""
     attempts: tuple[Attempt, ...] = ()
     """In their order; a step that came from the cache has none."""
+
+    def __str__(self) -> str:
+        """As a person reads it: train, and train (2) for its second turn."""
+        return f"{self.stage} ({self.number})" if self.number > 1 else self.stage
 
     @property
     def message(self) -> str:
@@ -106,7 +116,7 @@ def stages_from_tasks(tasks: list[Any], stages: list[str]) -> Stages:
         turns += [_turn(stage, number, task, named) for number, task in enumerate(own, 1)]
     return Stages(
         turns,
-        complete=bool(named) and not any(task.state in _GOING_ON for task in named),
+        complete=bool(named) and not any(task.state in GOING_ON for task in named),
         condition_was_false=any(
             is_condition(task.display_name) and task.state == "SKIPPED" for task in named
         ),

@@ -297,7 +297,7 @@ class Server:
         if outcome.state == "CANCELED":
             return f"the run was cancelled: {self.address(run_id)}"
         lines = [f"{name}: {message}{_remedy(message)}" for name, message in outcome.troubles.items()]
-        lines += [f"{_name_of(turn)}: {failure_of(self, outcome.run, turn)}" for turn in outcome.failed]
+        lines += [f"{turn}: {failure_of(self, outcome.run, turn)}" for turn in outcome.failed]
         lines.append(
             f"the run ended as {outcome.state}. Its steps and their logs: {self.address(run_id)}, "
             f"or: {logs_command(run_id)}"
@@ -506,10 +506,6 @@ def _remedy(message: str) -> str:
     return (
         ". Install it (kubectl apply -k manifests/overlays/<yours>), or name another one: --pipeline-account."
     )
-
-
-def _name_of(turn: Turn) -> str:
-    return f"{turn.stage} ({turn.number})" if turn.number > 1 else turn.stage
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.run_state import OVER, Attempt, Stages, Turn, is_condition
+from pipelines.run_state import GOING_ON, OVER, Attempt, Stages, Turn, is_condition, loop_index
 
 _STATES = {
     "Pending": "PENDING",
@@ -21,7 +21,6 @@ _STATES = {
     "Failed": "FAILED",
     "Error": "FAILED",
 }
-_GOING_ON = frozenset({"PENDING", "RUNNING"})
 _MOST_UNPACKED = 2**26
 """Bytes of nodes; those of 20 trials are 8 MB."""
 _GZIP = 16 + zlib.MAX_WBITS
@@ -43,9 +42,7 @@ class Node:
 
     @property
     def loop_index(self) -> int:
-        """The place in its loop, from 0; 0 outside of loops. An iteration's name ends with (index:item)."""
-        found = re.search(r"\((\d{1,9}):", self.name)
-        return int(found[1]) if found else 0
+        return loop_index(self.name)
 
     @property
     def own_name(self) -> str:
@@ -105,7 +102,7 @@ def stages_from_workflow(workflow: dict[str, Any], stages: list[str]) -> Stages 
     }
     return Stages(
         turns,
-        complete=not any(node.state in _GOING_ON for node in nodes),
+        complete=not any(node.state in GOING_ON for node in nodes),
         condition_was_false=any(
             is_condition(node.display_name) and node.state == "SKIPPED" for node in nodes
         ),
