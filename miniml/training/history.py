@@ -11,9 +11,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from miniml.model.history import Points, is_figure
 from miniml.progress import Progress
 from miniml.training.trainer import texts_in_step
-from miniml.training_history import Points, is_figure
 
 
 class Pace:
