@@ -19,7 +19,12 @@ class MeanLoss:
     _NAME = "losses.json"
 
     def __init__(self, device: torch.device, processes: Processes) -> None:
-        """`device` is where the losses are computed; reading a sum from a GPU at each step would slow it down."""
+        """Begins with no step.
+
+        Args:
+            device: Where the losses are computed, and added up: reading from a GPU at each step would slow it down.
+            processes: Those that train together, each with losses of its own texts.
+        """
         self._device, self._processes = device, processes
         self._since_point = torch.zeros((), device=device)
         self._until_point, self._point = 0.0, 0
@@ -29,7 +34,14 @@ class MeanLoss:
         self._since_point += loss
 
     def of_point(self, step: int) -> float:
-        """Returns the mean loss of a step since the last such call, over all processes, and begins the next point."""
+        """Closes a point of the curve.
+
+        Args:
+            step: The number of the step that has just been done.
+
+        Returns:
+            The mean loss of the steps since the last point, over all processes.
+        """
         total = self._sum_since_point()
         mean = total / (step - self._point)
         self._since_point.zero_()
@@ -38,7 +50,7 @@ class MeanLoss:
         return mean
 
     def of_training(self, steps: int) -> float:
-        """Returns the mean loss of all `steps` of the training."""
+        """Returns the mean loss of all `steps` of the training, over all processes."""
         return (self._until_point + self._sum_since_point()) / max(steps, 1)
 
     def save(self, folder: Path) -> None:

@@ -179,7 +179,15 @@ class ClassifierTrainer(Trainer):
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Looks at the gradient of each step, and passes on the points that `logging_steps` asks for."""
+        """Checks the gradient of each step, and passes on only the points that `logging_steps` asks for.
+
+        Args:
+            logs: What the Trainer tells of a step, of a validation, or of the training at its end.
+            start_time: When the training began, in seconds since the epoch.
+
+        Raises:
+            DivergedError: The length of the gradient is no finite number.
+        """
         step = self.state.global_step
         if "grad_norm" in logs:
             self._require_number("length of the gradient", logs["grad_norm"], step)
@@ -219,7 +227,7 @@ class _NextEpoch(TrainerCallback):
 
 
 class _LogEachStep(TrainerCallback):
-    """Has the Trainer tell the length of each step's gradient, which it does in what it logs alone."""
+    """Has the Trainer log each step, for the length of the gradient is in its logs and nowhere else."""
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
