@@ -69,4 +69,4 @@ class MeanLoss:
         self._until_point, self._point = sums["logged"], sums["logged_at"]
 
     def _sum_since_point(self) -> float:
-        return self._processes.mean(self._since_point.item())
+        return self._processes.all_reduce_mean(self._since_point.item())
