@@ -112,9 +112,6 @@ def _revision(predictor: dict[str, Any], digest: str) -> str:
 
 def _predictor(storage: str, digest: str, settings: DeploymentSettings) -> dict[str, Any]:
     resources = {"cpu": settings.cpu, "memory": settings.memory}
-    # Not /v2/health/ready: that one says yes even when no model is loaded.
-    ready = {"httpGet": {"path": f"/v2/models/{settings.service_name}/ready", "port": PORT}}
-    alive = {"httpGet": {"path": "/v2/health/live", "port": PORT}}
     return {
         "minReplicas": settings.min_replicas,
         "maxReplicas": settings.max_replicas,
@@ -139,9 +136,5 @@ def _predictor(storage: str, digest: str, settings: DeploymentSettings) -> dict[
             # it must find the model that the gate let through, or not start.
             "args": [f"--expected_digest={digest}"],
             "resources": {"requests": resources, "limits": resources},
-            # 60 tries, 5 s apart: a large model has five minutes to load.
-            "startupProbe": {**ready, "periodSeconds": 5, "failureThreshold": 60},
-            "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 2},
-            "livenessProbe": {**alive, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
         },
     }

@@ -43,6 +43,7 @@ MANIFESTS = ROOT / "manifests"
 KUBERNETES = "1.33"
 """The oldest that we install on: kind-config.yaml."""
 KFP_SECRET = "mlpipeline-minio-artifact"
+PROBES = {"startupProbe", "readinessProbe", "livenessProbe"}
 
 Objects = list[dict[str, Any]]
 
@@ -225,17 +226,45 @@ def test_the_runtime_is_what_our_inference_services_name(overlays: dict[str, Obj
     assert not any(entry["autoSelect"] for entry in spec["supportedModelFormats"])
 
 
-def test_the_runtime_listens_and_is_probed_as_deploy_says(overlays: dict[str, Objects]) -> None:
-    # KServe fills in the name as Go's templates do.
-    container = json.loads(json.dumps(_runtime_container(overlays)).replace("{{.Name}}", "stars"))
+def _served_container(overlays: dict[str, Objects], name: str) -> dict[str, Any]:
+    """The container that KServe makes of the runtime and of the InferenceService `name`.
+
+    As pkg/controller/v1beta1/inferenceservice/utils/utils.go of KServe does it (MergeRuntimeContainers, then
+    ReplacePlaceholders): the model's fields go over the runtime's, its arguments behind them, and last the name is
+    filled in. A probe that the model does not have stays the runtime's.
+    """
+    runtime, model = _runtime_container(overlays), _inference_service(name)["spec"]["predictor"]["model"]
+    of_the_container = {field: model[field] for field in ("resources", *PROBES) if field in model}
+    merged = {**runtime, **of_the_container, "args": [*runtime["args"], *model["args"]]}
+    filled: dict[str, Any] = json.loads(json.dumps(merged).replace("{{.Name}}", name))
+    return filled
+
+
+def test_a_predictor_listens_at_the_ports_that_the_code_means(overlays: dict[str, Objects]) -> None:
+    container = _served_container(overlays, "stars")
     # KServe's Service leads its port 80 to the first, and has the second by its number.
     assert [port["containerPort"] for port in container["ports"]] == [PORT, GRPC_PORT]
     assert f"--http_port={PORT}" in container["args"]
     assert f"--grpc_port={GRPC_PORT}" in container["args"]
     assert "--model_name=stars" in container["args"]
-    model = _inference_service("stars")["spec"]["predictor"]["model"]
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe] == model[probe]
+
+
+def test_a_predictor_is_ready_when_its_own_model_is_and_probed_at_its_http_port(
+    overlays: dict[str, Objects],
+) -> None:
+    container = _served_container(overlays, "stars")
+    paths = {probe: container[probe]["httpGet"]["path"] for probe in PROBES}
+    # Not /v2/health/ready, which says yes even where no model is loaded.
+    assert paths == {
+        "startupProbe": "/v2/models/stars/ready",
+        "readinessProbe": "/v2/models/stars/ready",
+        "livenessProbe": "/v2/health/live",
+    }
+    assert {container[probe]["httpGet"]["port"] for probe in PROBES} == {container["ports"][0]["name"]}
+
+
+def test_the_probes_are_said_in_the_runtime_alone() -> None:
+    assert not PROBES & _inference_service()["spec"]["predictor"]["model"].keys()
 
 
 def test_the_server_understands_the_runtimes_arguments(overlays: dict[str, Objects]) -> None:
