@@ -64,9 +64,10 @@ format: setup-dev  ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-compile: setup  ## Write the pipelines and their components as YAML to pipelines/compiled
+compile: setup  ## Write what follows from the code: the pipelines and components as YAML, the images' tag in manifests
 	@$(PIPELINE) compile
 	@$(SEARCH) compile
+	@PYTHON=$(BIN)/python manifests/install.sh tag
 
 submit: setup  ## Run it on the cluster at KFP_HOST and follow it; ARGS='--dataset-id s3://bucket/reviews@v1'
 	@$(PIPELINE) submit $(ARGS)

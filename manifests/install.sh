@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes a cluster on this machine that runs our pipeline and serves its models (`make cluster`), or deletes it:
-#   manifests/install.sh up|down|render
-# render only prints what it would apply of ours. Run it again whenever something was in the way: what is there already stays.
+#   manifests/install.sh up|down|render|tag
+# render only prints what it would apply of ours, and tag writes the tag of our images into base/runtime.yaml. Run it
+# again whenever something was in the way: what is there already stays.
 #
 # PYTHON is the interpreter that knows the images' names; MINIML_REGISTRY and MINIML_IMAGE_TAG change them.
 set -euo pipefail
@@ -24,7 +25,8 @@ main() {
     up) up ;;
     down) down ;;
     render) render ;;
-    *) fail "'${1:-}' is no command" "manifests/install.sh up|down|render" ;;
+    tag) write_tag ;;
+    *) fail "'${1:-}' is no command" "manifests/install.sh up|down|render|tag" ;;
   esac
 }
 
@@ -198,11 +200,20 @@ load_images() {
 
 runtime_name() { "$PYTHON" -c 'from miniml.resource_names import RUNTIME; print(RUNTIME)'; }
 
-# The overlay names the image of this version, and the runtime by its tag; the environment may name others.
-render() {
-  kubectl kustomize manifests/overlays/kind |
-    sed -E -e "s|image: .*/miniml-serving:.*|image: $(image_names | tail -n 1)|" \
-      -e "/^kind: ClusterServingRuntime/,/^spec:/ s|^  name: .*|  name: $(runtime_name)|"
+# IMAGE; standard input with that image of the predictor, and its runtime named by the tag.
+with_image() {
+  sed -E -e "s|image: (.*/)?miniml-serving:[^ ]*|image: $1|" \
+    -e "/^kind: ClusterServingRuntime/,/^spec:/ s|^  name: .*|  name: $(runtime_name)|"
+}
+
+# The overlay names the image of this version; the environment may name another.
+render() { kubectl kustomize manifests/overlays/kind | with_image "$(image_names | tail -n 1)"; }
+
+write_tag() {
+  local runtime=manifests/base/runtime.yaml image content
+  image=$(image_names | tail -n 1)
+  content=$(with_image "${image##*/}" <$runtime) # from where, the overlays say
+  printf '%s\n' "$content" >$runtime
 }
 
 install_miniml() {

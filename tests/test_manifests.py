@@ -170,6 +170,28 @@ def test_the_runtime_is_named_by_the_tag_of_its_image(
     assert runtime["spec"]["containers"][0]["image"] == "localhost/miniml-serving:Mine_2"
 
 
+def test_compiling_writes_the_tag_of_our_images_into_the_manifests(tmp_path: Path) -> None:
+    written = (MANIFESTS / "base" / "runtime.yaml").read_text()
+    copy = tmp_path / "manifests"
+    shutil.copytree(MANIFESTS, copy)
+
+    def compiled(**environment: str) -> str:
+        done = subprocess.run(
+            [copy / "install.sh", "tag"],
+            env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return (copy / "base" / "runtime.yaml").read_text()
+
+    # A registry is no matter of the base's: an overlay says it.
+    other = compiled(MINIML_IMAGE_TAG="Mine_2", MINIML_REGISTRY="registry:5000/ml")
+    assert f"name: miniml-{__version__}\n" not in other
+    assert "  name: miniml-mine-2\n" in other and "image: miniml-serving:Mine_2 #" in other
+    assert compiled(MINIML_IMAGE_TAG="", MINIML_REGISTRY="") == written
+
+
 def test_a_stage_of_another_tag_deploys_to_the_runtime_of_that_tag() -> None:
     script = (
         "from components.deploy import deploy; from miniml.resource_names import RUNTIME; "
