@@ -8,6 +8,8 @@ from miniml.images import tag
 
 NAMESPACE = "kubeflow"
 """Where Kubeflow Pipelines runs its steps."""
+KIND_HOST = "http://localhost:8880"
+"""Where Kubeflow Pipelines' UI answers in the cluster of `make cluster`, as kind-config.yaml has it."""
 SERVING_NAMESPACE = "models"
 """Where models are served, unless said otherwise."""
 SERVING_LABEL = "miniml/serving"

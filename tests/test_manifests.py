@@ -22,9 +22,11 @@ import yaml
 
 from miniml import __version__
 from miniml.cluster.api import DEPLOY_PERMISSIONS, TRAIN_PERMISSIONS
-from miniml.cluster.inference_service import GRPC_PORT, PORT, disruption_budget, inference_service
-from miniml.images import SERVING, image
+from miniml.cluster.inference_service import disruption_budget, inference_service
+from miniml.images import MODEL_FOLDER, SERVING, image
+from miniml.ports import GRPC_PORT, HTTP_PORT
 from miniml.resource_names import (
+    KIND_HOST,
     NAMESPACE,
     PIPELINE_ACCOUNT,
     PREDICTOR_ACCOUNT,
@@ -262,15 +264,6 @@ def _served_container(overlays: dict[str, Objects], name: str) -> dict[str, Any]
     return filled
 
 
-def test_a_predictor_listens_at_the_ports_that_the_code_means(overlays: dict[str, Objects]) -> None:
-    container = _served_container(overlays, "stars")
-    # KServe's Service leads its port 80 to the first, and has the second by its number.
-    assert [port["containerPort"] for port in container["ports"]] == [PORT, GRPC_PORT]
-    assert f"--http_port={PORT}" in container["args"]
-    assert f"--grpc_port={GRPC_PORT}" in container["args"]
-    assert "--model_name=stars" in container["args"]
-
-
 def test_a_predictor_is_ready_when_its_own_model_is_and_probed_at_its_http_port(
     overlays: dict[str, Objects],
 ) -> None:
@@ -289,19 +282,26 @@ def test_the_probes_are_said_in_the_runtime_alone() -> None:
     assert not PROBES & _inference_service()["spec"]["predictor"]["model"].keys()
 
 
-def test_the_server_understands_the_runtimes_arguments(overlays: dict[str, Objects]) -> None:
-    # KServe puts the arguments of an InferenceService behind the runtime's.
-    model = _inference_service("stars")["spec"]["predictor"]["model"]
-    words = json.dumps([*_runtime_container(overlays)["args"], *model["args"]]).replace("{{.Name}}", "stars")
+def test_the_server_understands_the_runtimes_arguments_and_listens_at_its_ports(
+    overlays: dict[str, Objects],
+) -> None:
+    container = _served_container(overlays, "stars")
+    # KServe's Service leads its port 80 to the first, and has the second by its number.
+    ports = [port["containerPort"] for port in container["ports"]]
+    assert ports == [HTTP_PORT, GRPC_PORT]
     script = (
         "import json, sys; sys.argv = ['serving', *json.loads(sys.argv[1])]; "
         "from serving.options import parsed; found = parsed(); "
-        "print(found.model_name, found.model_dir, found.http_port, found.expected_digest)"
+        "print(found.model_name, found.model_dir, found.http_port, found.grpc_port, found.expected_digest)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, words], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, json.dumps(container["args"])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.split() == ["stars", "/mnt/models", str(PORT), model["args"][0].partition("=")[2]]
+    assert done.stdout.split() == ["stars", MODEL_FOLDER, *map(str, ports), "d" * 64]
 
 
 def test_a_predictor_is_locked_in_and_may_write_only_to_tmp(overlays: dict[str, Objects]) -> None:
@@ -343,11 +343,14 @@ def test_selectors_meet_the_pods_that_kserve_makes(overlays: dict[str, Objects])
 def test_ports_agree(overlays: dict[str, Objects]) -> None:
     objects = overlays["monitored"]
     policy = one(objects, "NetworkPolicy", "miniml-predictor")["spec"]
-    assert [entry["port"] for entry in policy["ingress"][0]["ports"]] == [PORT, GRPC_PORT]
+    assert [entry["port"] for entry in policy["ingress"][0]["ports"]] == [HTTP_PORT, GRPC_PORT]
     (endpoint,) = one(objects, "PodMonitor", "miniml-predictor")["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] == _runtime_container(overlays)["ports"][0]["name"]
     annotations = one(objects, "ClusterServingRuntime", RUNTIME)["spec"]["annotations"]
-    assert annotations["prometheus.kserve.io/port"] == str(PORT)
+    assert annotations["prometheus.kserve.io/port"] == str(HTTP_PORT)
+    gateway = one(overlays["kind"], "Deployment", "miniml-gateway")["spec"]["template"]["spec"]
+    nginx = (MANIFESTS / "components" / "gateway" / "nginx.conf").read_text()
+    assert f"listen {gateway['containers'][0]['ports'][0]['containerPort']};" in nginx
 
 
 @pytest.mark.parametrize(("name", "namespace"), [("kind", SERVING_NAMESPACE), ("elsewhere", "team-a")])
@@ -491,6 +494,7 @@ def test_kinds_ports_lead_to_the_overlays_services(overlays: dict[str, Objects])
     mappings = _kind_node()["extraPortMappings"]
     assert {mapping["containerPort"] for mapping in mappings} == node_ports
     assert {mapping["listenAddress"] for mapping in mappings} == {"127.0.0.1"}
+    assert f"http://localhost:{mappings[0]['hostPort']}" == KIND_HOST
     told = set(re.findall(r"localhost:(\d+)", (MANIFESTS / "install.sh").read_text()))
     assert told == {str(mapping["hostPort"]) for mapping in mappings}
 

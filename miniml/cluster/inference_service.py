@@ -12,8 +12,6 @@ from miniml.resource_names import RUNTIME
 from miniml.settings.deployment import DeploymentSettings
 
 API_VERSION = "serving.kserve.io/v1beta1"
-PORT = 8080
-GRPC_PORT = 8081
 
 MODEL_DIGEST = "miniml/model-digest"
 """Annotation: the digest that the served model folder is signed with."""
