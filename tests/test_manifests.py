@@ -40,10 +40,9 @@ from miniml.resource_names import (
 from miniml.settings.deployment import DeploymentSettings
 from tests import crds
 from tests.command import ROOT, tool
+from tests.versions import KUBERNETES
 
 MANIFESTS = ROOT / "manifests"
-KUBERNETES = "1.33"
-"""The oldest that we install on: kind-config.yaml."""
 KFP_SECRET = "mlpipeline-minio-artifact"
 PROBES = {"startupProbe", "readinessProbe", "livenessProbe"}
 

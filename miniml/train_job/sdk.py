@@ -32,11 +32,12 @@ from miniml.settings.nodes import NodeSettings
 API_VERSION = f"{TRAINER_GROUP}/v1alpha1"
 OLDEST = (2, 3)
 """The first version of Trainer that has runtimePatches."""
+OLDEST_VERSION = ".".join(map(str, OLDEST))
 _MANIFESTS = "kubectl apply --server-side -k 'https://github.com/kubeflow/trainer.git/manifests/overlays"
-INSTALL = f"Install Kubeflow Trainer 2.3 or newer: {_MANIFESTS}/manager?ref=v2.3.0'"
+INSTALL = f"Install Kubeflow Trainer {OLDEST_VERSION} or newer: {_MANIFESTS}/manager?ref=v{OLDEST_VERSION}.0'"
 LOOK_FOR_RUNTIMES = (
     f"Take one that there is: kubectl get clustertrainingruntimes. torch-distributed comes by: "
-    f"{_MANIFESTS}/runtimes?ref=v2.3.0'"
+    f"{_MANIFESTS}/runtimes?ref=v{OLDEST_VERSION}.0'"
 )
 MODEL = "miniml/model"
 """Annotation: where the nodes put the model. A retried step may itself have been told another place."""
@@ -45,7 +46,7 @@ NODE = "node"
 
 _NO_WEBHOOK = "failed calling webhook"
 """What the API server says then, with status 500 (k8s.io/apiserver, admission/plugin/webhook/errors)."""
-_SECRET = "/run/secrets/miniml-s3"  # noqa: S105  # a folder's name
+_SECRET = f"/run/secrets/{S3_SECRET}"
 _TERMINATION_LOG = "/dev/termination-log"
 """What Kubernetes calls it, if nobody says otherwise (terminationMessagePath), and shows in the pod's status."""
 _HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION")
