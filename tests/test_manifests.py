@@ -23,10 +23,12 @@ import yaml
 from miniml import __version__
 from miniml.cluster.api import DEPLOY_PERMISSIONS, TRAIN_PERMISSIONS
 from miniml.cluster.inference_service import disruption_budget, inference_service
-from miniml.images import MODEL_FOLDER, SERVING, image
+from miniml.images import MODEL_FOLDER, SERVING, STAGES, image
 from miniml.ports import GRPC_PORT, HTTP_PORT
 from miniml.resource_names import (
     KIND_HOST,
+    MANAGED_BY,
+    MLFLOW_SECRET,
     NAMESPACE,
     PIPELINE_ACCOUNT,
     PREDICTOR_ACCOUNT,
@@ -38,6 +40,7 @@ from miniml.resource_names import (
     make_serving_namespace,
 )
 from miniml.settings.deployment import DeploymentSettings
+from serving.settings import Limits
 from tests import crds
 from tests.command import ROOT, tool
 from tests.versions import KUBERNETES
@@ -336,7 +339,7 @@ def test_selectors_meet_the_pods_that_kserve_makes(overlays: dict[str, Objects])
     assert budget["matchLabels"].items() <= labels.items()
     for selector in (policy, monitor, source["podSelector"]):
         assert selector["matchLabels"].items() <= labels.items()
-        assert {"app.kubernetes.io/managed-by", "component"} <= selector["matchLabels"].keys()
+        assert {*MANAGED_BY, "component"} <= selector["matchLabels"].keys()
 
 
 def test_ports_agree(overlays: dict[str, Objects]) -> None:
@@ -350,6 +353,13 @@ def test_ports_agree(overlays: dict[str, Objects]) -> None:
     gateway = one(overlays["kind"], "Deployment", "miniml-gateway")["spec"]["template"]["spec"]
     nginx = (MANIFESTS / "components" / "gateway" / "nginx.conf").read_text()
     assert f"listen {gateway['containers'][0]['ports'][0]['containerPort']};" in nginx
+
+
+def test_the_gateway_takes_what_a_predictor_takes() -> None:
+    nginx = (MANIFESTS / "components" / "gateway" / "nginx.conf").read_text()
+    mebibytes = Limits().body_bytes // 2**20
+    assert f"client_max_body_size {mebibytes}m;" in nginx
+    assert f"larger than {mebibytes} MiB" in nginx
 
 
 @pytest.mark.parametrize(("name", "namespace"), [("kind", SERVING_NAMESPACE), ("elsewhere", "team-a")])
@@ -400,6 +410,14 @@ def test_accounts_have_the_names_that_the_code_uses(overlays: dict[str, Objects]
     }  # the steps read it, and KServe for the predictors
     for secret in secrets.values():
         assert secret["data"].keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
+def test_the_documents_name_what_there_is(overlays: dict[str, Objects]) -> None:
+    installed = {thing["metadata"]["name"] for thing in (*overlays["kind"], *overlays["production"])}
+    known = installed | {MLFLOW_SECRET, *(f"miniml-{name}" for name in (*STAGES, SERVING))}
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        named = set(re.findall(r"\bminiml-[a-z][a-z0-9]*(?:-[a-z0-9]+)*", path.read_text()))
+        assert named <= known, path
 
 
 @pytest.mark.parametrize("name", ["kind", "production", "elsewhere"])

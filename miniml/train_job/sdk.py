@@ -26,7 +26,7 @@ from miniml.cluster.pods import Pod
 from miniml.errors import ClusterError, InputError
 from miniml.exit_status import TERMINATION_LOG
 from miniml.progress import note
-from miniml.resource_names import S3_SECRET
+from miniml.resource_names import MANAGED_BY, S3_SECRET
 from miniml.settings.nodes import NodeSettings
 
 API_VERSION = f"{TRAINER_GROUP}/v1alpha1"
@@ -39,6 +39,8 @@ LOOK_FOR_RUNTIMES = (
     f"Take one that there is: kubectl get clustertrainingruntimes. torch-distributed comes by: "
     f"{_MANIFESTS}/runtimes?ref=v{OLDEST_VERSION}.0'"
 )
+SYSTEM_NAMESPACE = "kubeflow-system"
+"""Where these manifests put Trainer and JobSet."""
 MODEL = "miniml/model"
 """Annotation: where the nodes put the model. A retried step may itself have been told another place."""
 NODE = "node"
@@ -182,7 +184,7 @@ def _train(cluster: Cluster, request: Request, pod: Pod, image: str) -> None:
         logging.ERROR
     )  # It warns where Trainer is in a namespace of another name.
     nodes = request.nodes
-    labels = {"app.kubernetes.io/managed-by": "miniml", "app.kubernetes.io/version": __version__}
+    labels = {**MANAGED_BY, "app.kubernetes.io/version": __version__}
     # Said here, for the SDK cannot set numProcPerNode, and Trainer's own guess is one for each processor.
     command = ["python", "-m", "miniml.train_job.node", str(nodes.processes_per_node)]
     backend = KubernetesBackendConfig(
