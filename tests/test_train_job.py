@@ -620,13 +620,14 @@ from dataclasses import asdict
 from pathlib import Path
 from kfp import dsl
 from components.train import train
-from miniml.arguments import as_inputs
-from miniml.cluster import Cluster
+from miniml.cluster.api import Cluster
 from miniml.errors import InputError
-from miniml.settings import NodeSettings, TrainingSettings
-from miniml.train_job import fine_tune_on_nodes
-from miniml.training_report import write_trial_report
-from miniml.trainer_sdk import Step
+from miniml.settings.arguments import as_inputs
+from miniml.settings.nodes import NodeSettings
+from miniml.settings.training import TrainingSettings
+from miniml.train_job.sdk import Step
+from miniml.train_job.train_on_nodes import fine_tune_on_nodes
+from miniml.train_step.report import write_trial_report
 
 dataset_uri, model_uri, folder = sys.argv[1:]
 settings, nodes = TrainingSettings(batch_size=16, num_nodes=2), NodeSettings()
