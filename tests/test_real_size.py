@@ -76,7 +76,7 @@ import sys
 from pathlib import Path
 from benchmarks.machine import peak_mib
 from miniml.data import preparation
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 
 preparation.prepare(DataSettings(dataset_id=sys.argv[1]), Path(sys.argv[2]))
 print(peak_mib())
