@@ -23,7 +23,8 @@ def main() -> int:
     gc.disable()  # most of what the imports make stays: looking through it is a tenth of the start
     # Imported late: torch and KServe take seconds, in which a signal should already end this quietly.
     from miniml.errors import MinimlError
-    from serving import options, startup
+
+    from . import options, startup
 
     try:
         startup.serve(options.parsed())

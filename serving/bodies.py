@@ -12,8 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.dataplane import BINARY_HEADER
-from serving.settings import Limits
+from .dataplane import BINARY_HEADER
+from .settings import Limits
 
 # zlib's own numbers for what it may find: gzip or zlib by their heads, and deflate without one, which HTTP's
 # "deflate" should not be, and often is.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from cachetools import TTLCache
 
 from miniml.classifier import Probabilities
-from serving.metrics import CACHE
-from serving.settings import CacheSettings
+
+from .metrics import CACHE
+from .settings import CacheSettings
 
 if TYPE_CHECKING:
     Entries = TTLCache[bytes, Probabilities]

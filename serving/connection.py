@@ -13,7 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.settings import ConnectionSettings
+from .settings import ConnectionSettings
 
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from miniml.classifier import Classifier, Span
 from miniml.engines import TokenIds
-from serving.health import Worker
+
+from .health import Worker
 
 # Of a turn; some milliseconds. A text that is longer has a turn by itself.
 CHARACTERS_OF_A_TURN = 16_384

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.inference import OverloadedError
+from .inference import OverloadedError
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from miniml.evaluation_result import Piece
 from miniml.occlusion import Occlusion
-from serving.inference import Inference
-from serving.limits import require_within
+
+from .inference import Inference
+from .limits import require_within
 
 # Texts that one explanation may cost. Beyond as many words, neighbours are left out together.
 MOST_RUNS = 48

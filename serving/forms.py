@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from miniml.evaluation_result import Piece
 from miniml.task import Task
-from serving import schemas
+
+from . import schemas
 
 # More labels than these are counted rather than named at the head of the page.
 MOST_LABELS = 8

@@ -23,18 +23,18 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServi
 from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
-from serving import deadline
-from serving.authentication import GrpcAuthentication, Token
-from serving.dataplane import REPOSITORY_REMEDY, UnknownModel
-from serving.errors import places
-from serving.grpc_services import Health, Streams
-from serving.inference import OverloadedError
-from serving.interceptors import Arrivals, Continuation, OfOneMessage
-from serving.limits import require_few
-from serving.observation import GrpcObservation
-from serving.predictor import V2_REMEDY
-from serving.settings import ConnectionSettings, Limits
-from serving.v2 import binary_texts
+from . import deadline
+from .authentication import GrpcAuthentication, Token
+from .dataplane import REPOSITORY_REMEDY, UnknownModel
+from .errors import places
+from .grpc_services import Health, Streams
+from .inference import OverloadedError
+from .interceptors import Arrivals, Continuation, OfOneMessage
+from .limits import require_few
+from .observation import GrpcObservation
+from .predictor import V2_REMEDY
+from .settings import ConnectionSettings, Limits
+from .v2 import binary_texts
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type:
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from kserve.protocol.dataplane import DataPlane
 
-from serving.interceptors import Continuation
+from .interceptors import Continuation
 
 INFERENCE = "inference.GRPCInferenceService"
 HEALTHY = (health.OVERALL_HEALTH, INFERENCE)

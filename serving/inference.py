@@ -24,16 +24,17 @@ from kserve.errors import InvalidInput
 from miniml.classifier import Classifier, Probabilities, Span
 from miniml.errors import MinimlError
 from miniml.processor import usable_processors
-from serving import observation
-from serving.cache import PredictionCache
-from serving.encoding import Encoding
-from serving.engine_choice import AUTO, Choice, choose
-from serving.forms import FORMS
-from serving.health import Worker
-from serving.limits import require_within
-from serving.metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
-from serving.settings import CacheSettings, Limits, QueueSettings
-from serving.waiting import Request, Text, Waiting
+
+from . import observation
+from .cache import PredictionCache
+from .encoding import Encoding
+from .engine_choice import AUTO, Choice, choose
+from .forms import FORMS
+from .health import Worker
+from .limits import require_within
+from .metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
+from .settings import CacheSettings, Limits, QueueSettings
+from .waiting import Request, Text, Waiting
 
 # Padded tokens in all forward passes at a time: as fast as larger batches, and what comes meanwhile waits less.
 TOKENS_AT_A_TIME = 2048

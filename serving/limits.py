@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kserve.errors import InvalidInput
 
-from serving.settings import Limits
+from .settings import Limits
 
 
 def require_within(limits: Limits, texts: Sequence[str]) -> None:

@@ -25,8 +25,8 @@ from grpc import StatusCode, aio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving import deadline
-from serving.metrics import LATENCY, REQUESTS
+from . import deadline
+from .metrics import LATENCY, REQUESTS
 
 ID_HEADER = "x-request-id"
 TIMEOUT_HEADER = "x-request-timeout"
@@ -55,7 +55,7 @@ OUTCOMES = {
     StatusCode.CANCELLED: "hung_up",
 }
 
-requests = logging.getLogger("serving.requests")
+requests = logging.getLogger(f"{__package__}.requests")
 
 
 @dataclass

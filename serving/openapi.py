@@ -24,11 +24,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from miniml import __version__
-from serving.explanation import Explanation, explain
-from serving.inference import Inference
-from serving.observation import ID_HEADER, TIMEOUT_HEADER, USABLE_ID
-from serving.schemas import Protocols, Question, Refusal, V1Models, V1Ready, V1Request
-from serving.settings import Limits
+
+from .explanation import Explanation, explain
+from .inference import Inference
+from .observation import ID_HEADER, TIMEOUT_HEADER, USABLE_ID
+from .schemas import Protocols, Question, Refusal, V1Models, V1Ready, V1Request
+from .settings import Limits
 
 EXAMPLE = "The staff were friendly, but we waited an hour for cold food."
 ABOUT = """\

@@ -11,9 +11,10 @@ from kserve.model_server import parser as kserve_parser
 
 from miniml.command_line import CommandParser
 from miniml.errors import InputError
-from serving.authentication import Token
-from serving.engine_choice import AUTO
-from serving.settings import (
+
+from .authentication import Token
+from .engine_choice import AUTO
+from .settings import (
     BODIES_AT_ONCE,
     CacheSettings,
     ConnectionSettings,
@@ -29,7 +30,7 @@ HOST = "MINIML_HOST"
 def parsed() -> argparse.Namespace:
     """The command line's options: KServe's, with defaults of ours, and our own."""
     parser = CommandParser(
-        "python -m serving",
+        f"python -m {__package__}",
         description="Serves a model folder over KServe's protocols.",
         parents=[kserve_parser],
     )

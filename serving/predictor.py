@@ -12,9 +12,10 @@ from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 
 from miniml.task import Task
-from serving import deadline
-from serving.forms import FORMS, Form
-from serving.inference import Inference
+
+from . import deadline
+from .forms import FORMS, Form
+from .inference import Inference
 
 INPUT_NAME = "text"
 V1_REMEDY = 'Send {"instances": ["a text", …]} or {"instances": [{"text": "a text"}, …]}.'

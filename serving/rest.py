@@ -22,9 +22,9 @@ from kserve.protocol.rest.server import RESTServer, _RefreshingServer
 from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.requests import Request
 
-from serving.connection import Arrivals, Connection
-from serving.settings import ServingSettings
-from serving.v2 import inference_route
+from .connection import Arrivals, Connection
+from .settings import ServingSettings
+from .v2 import inference_route
 
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_SAY_GOODBYE = 1.0

@@ -15,11 +15,12 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from miniml import __version__
-from serving import deadline
-from serving.explanation import explain
-from serving.inference import Inference
-from serving.predictor import checked_text
-from serving.schemas import Question
+
+from . import deadline
+from .explanation import explain
+from .inference import Inference
+from .predictor import checked_text
+from .schemas import Question
 
 PAGE = Path(__file__).parent / "page"
 SWAGGER = Path(fastapi_offline.__file__).parent / "static"

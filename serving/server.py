@@ -11,11 +11,11 @@ from kserve import Model, ModelServer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.dataplane import BINARY_HEADER, CarefulDataPlane, ClosedRepository
-from serving.grpc import GrpcServer, Servicer
-from serving.grpc_services import Health
-from serving.rest import RestServer
-from serving.settings import ServingSettings
+from .dataplane import BINARY_HEADER, CarefulDataPlane, ClosedRepository
+from .grpc import GrpcServer, Servicer
+from .grpc_services import Health
+from .rest import RestServer
+from .settings import ServingSettings
 
 
 class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types

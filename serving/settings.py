@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.authentication import Token
+from .authentication import Token
 
 BODIES_AT_ONCE = 16
 """Of the largest size, that may be on their way."""

@@ -21,20 +21,21 @@ from miniml.engines import REFERENCE
 from miniml.errors import InputError
 from miniml.manifest import require_digest
 from miniml.wording import printable
-from serving import errors
-from serving.authentication import Authentication
-from serving.bodies import WholeBodies
-from serving.grpc import Certificate, GrpcServer, interceptors
-from serving.inference import Inference
-from serving.logs import keep_readable
-from serving.methods import HeadAndOptions
-from serving.observation import Observation, access_log
-from serving.openapi import document_of
-from serving.options import settings_of
-from serving.predictor import Predictor
-from serving.routes import add_pages, questions
-from serving.server import JsonBodies, Server
-from serving.settings import ServingSettings
+
+from . import errors
+from .authentication import Authentication
+from .bodies import WholeBodies
+from .grpc import Certificate, GrpcServer, interceptors
+from .inference import Inference
+from .logs import keep_readable
+from .methods import HeadAndOptions
+from .observation import Observation, access_log
+from .openapi import document_of
+from .options import settings_of
+from .predictor import Predictor
+from .routes import add_pages, questions
+from .server import JsonBodies, Server
+from .settings import ServingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def _keep_quiet() -> None:
     """Only what someone should look at is logged; KServe leaves logging alone that is configured already."""
     logging.basicConfig(level=logging.WARNING)
     keep_readable(logging.getLogger())
-    logging.getLogger("serving").setLevel(logging.INFO)
+    logging.getLogger(__package__).setLevel(logging.INFO)
     # What is no HTTP is the sender's to mend, who could fill the log with it.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # converting a model makes it wonder about its loss

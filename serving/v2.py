@@ -13,11 +13,11 @@ from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.bodies import is_length
-from serving.dataplane import BINARY_HEADER
-from serving.limits import require_few
-from serving.predictor import V2_REMEDY, kind
-from serving.settings import Limits
+from .bodies import is_length
+from .dataplane import BINARY_HEADER
+from .limits import require_few
+from .predictor import V2_REMEDY, kind
+from .settings import Limits
 
 BINARY_REMEDY = (
     f"Send JSON without the header {BINARY_HEADER}, or that many bytes of JSON and then the tensor, as long as its "
