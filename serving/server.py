@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .dataplane import BINARY_HEADER, CarefulDataPlane, ClosedRepository
-from .grpc import GrpcServer, Servicer
+from .grpc_server import GrpcServer, Servicer
 from .grpc_services import Health
 from .rest import RestServer
 from .settings import ServingSettings

@@ -25,7 +25,7 @@ from miniml.wording import printable
 from . import errors
 from .authentication import Authentication
 from .bodies import WholeBodies
-from .grpc import Certificate, GrpcServer, interceptors
+from .grpc_server import Certificate, GrpcServer, interceptors
 from .inference import Inference
 from .logs import keep_readable
 from .methods import HeadAndOptions

@@ -25,7 +25,7 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceSt
 
 from miniml.classifier import Classifier, Prediction
 from serving.dataplane import CarefulDataPlane, ClosedRepository
-from serving.grpc import Certificate, GrpcServer, Servicer, interceptors
+from serving.grpc_server import Certificate, GrpcServer, Servicer, interceptors
 from serving.grpc_services import STREAMS, Health
 from serving.inference import OverloadedError
 from serving.predictor import Predictor
