@@ -27,7 +27,7 @@ def main() -> int:
     from . import options, startup
 
     try:
-        startup.serve(options.parsed())
+        startup.serve(options.parse_arguments())
     except MinimlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

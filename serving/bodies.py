@@ -17,12 +17,12 @@ from .settings import Limits
 
 # zlib's own numbers for what it may find: gzip or zlib by their heads, and deflate without one, which HTTP's
 # "deflate" should not be, and often is.
-ANY_HEAD, NO_HEAD = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
-MOST_DIGITS = 18
-UNPACKED = ("gzip", "x-gzip", "deflate")
-VALUES_OF_A_TEXT = 16
+ANY_HEADER, RAW_DEFLATE = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
+MAX_DIGITS = 18
+ENCODINGS = ("gzip", "x-gzip", "deflate")
+VALUES_PER_TEXT = 16
 """That JSON may spend on one text: its own, and what a client sends beside it."""
-VALUES_OF_A_REQUEST = 1_000
+EXTRA_VALUES = 1_000
 """Beside those of its texts."""
 
 
@@ -34,7 +34,7 @@ class BodyError(Exception):
         self.status = status
 
 
-class WholeBodies:
+class BodyReader:
     """Reads a body before the application sees it, up to a limit, and drops the work of a client that hangs up.
 
     Read to the end, a request has nothing more to say than that its client has gone; uvicorn by itself
@@ -80,7 +80,7 @@ class WholeBodies:
 
 def is_length(header: str) -> bool:
     """Whether a header's value is a number of bytes that some body may have. Python reads none of many digits."""
-    return header.isdecimal() and len(header) <= MOST_DIGITS
+    return header.isdecimal() and len(header) <= MAX_DIGITS
 
 
 async def _body(headers: Headers, receive: Receive, most: int) -> bytes:
@@ -112,7 +112,7 @@ def readable(body: bytes, headers: Headers, limits: Limits) -> bytes:
     Raises:
         BodyError: it cannot be unpacked, or its JSON holds far more values than a request needs.
     """
-    body = unpacked(body, headers.get("content-encoding", ""), limits.body_bytes)
+    body = decompressed(body, headers.get("content-encoding", ""), limits.body_bytes)
     if BINARY_HEADER in headers:
         _require_few_values(_json_part(body, headers[BINARY_HEADER]), limits)
         return body
@@ -126,7 +126,7 @@ def readable(body: bytes, headers: Headers, limits: Limits) -> bytes:
     return body
 
 
-def unpacked(body: bytes, encoding: str, most: int) -> bytes:
+def decompressed(body: bytes, encoding: str, most: int) -> bytes:
     """The body without the compression that its header tells of, at most `most` bytes.
 
     Raises:
@@ -135,17 +135,17 @@ def unpacked(body: bytes, encoding: str, most: int) -> bytes:
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
-    if encoding not in UNPACKED:
+    if encoding not in ENCODINGS:
         raise BodyError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "the body's Content-Encoding is not read here. Send it as it is, or with gzip or deflate.",
         )
     try:
-        return _inflated(body, ANY_HEAD, most)
+        return _inflated(body, ANY_HEADER, most)
     except zlib.error:
         pass
     try:
-        return _inflated(body, NO_HEAD, most)
+        return _inflated(body, RAW_DEFLATE, most)
     except zlib.error as error:
         raise BodyError(
             HTTPStatus.BAD_REQUEST,
@@ -169,7 +169,7 @@ def _json_part(body: bytes, length: str) -> bytes:
 
 
 def _require_few_values(body: bytes, limits: Limits) -> None:
-    most = VALUES_OF_A_TEXT * limits.texts + VALUES_OF_A_REQUEST
+    most = VALUES_PER_TEXT * limits.texts + EXTRA_VALUES
     if has_more_values(body, most):
         raise BodyError(
             HTTPStatus.BAD_REQUEST,
@@ -184,16 +184,16 @@ def has_more_values(body: bytes, most: int) -> bool:
     A value is the first of its list or object, or stands behind a comma; brackets and commas within texts do not
     count. Making a million values, and finding a mistake in each, takes seconds and a gigabyte.
     """
-    if _marks(body) <= most:
+    if _count_delimiters(body) <= most:
         return False
     # Without what is escaped, quotation marks begin and end strings, so that every other part lies outside of them.
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     strings = plain.count(b'"') // 2
     # Each is a value, or the name of one.
-    return strings > 2 * most + 1 or _marks(b"".join(plain.split(b'"')[::2])) > most
+    return strings > 2 * most + 1 or _count_delimiters(b"".join(plain.split(b'"')[::2])) > most
 
 
-def _marks(body: bytes) -> int:
+def _count_delimiters(body: bytes) -> int:
     return sum(map(body.count, (b",", b"[", b"{")))
 
 

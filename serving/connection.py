@@ -22,7 +22,7 @@ class HeadError(Exception):
     """The head of a request is larger than one may be."""
 
 
-class Arrivals:
+class PendingConnections:
     """The connections whose client has the next word, the one that has had it longest first."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
@@ -44,9 +44,9 @@ class Arrivals:
         self._bytes[connection] += size
         self._in_all += size
         while self._in_all > self.settings.unfinished_bytes:
-            self.drop_the_first(holding=True)
+            self.evict_oldest(holding=True)
 
-    def drop_the_first(self, *, holding: bool = False) -> bool:
+    def evict_oldest(self, *, holding: bool = False) -> bool:
         """Makes room: closes the connection that has had the word longest, and says whether there was one.
 
         Args:
@@ -63,12 +63,12 @@ class Arrivals:
 class Connection(HttpToolsProtocol):
     """Uvicorn's, whose client has to send a request of a certain size, and take its answer, within a certain time."""
 
-    def __init__(self, *arguments: Any, arrivals: Arrivals, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, pending: PendingConnections, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._arrivals = arrivals
-        self._settings = arrivals.settings
-        self._arriving: asyncio.TimerHandle | None = None
-        self._leaving: asyncio.TimerHandle | None = None
+        self._pending = pending
+        self._settings = pending.settings
+        self._receive_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
         self._beside_body = 0
         """Bytes of the request at hand that are no body, less as many as its body has."""
         self._before_head = True
@@ -78,7 +78,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         full = len(self.connections) > self._settings.connections
-        if full and not self._arrivals.drop_the_first():
+        if full and not self._pending.evict_oldest():
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections are open. Try again in 1 s.")
             return
         self._await_request()
@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if not self._arriving and (self.cycle is None or self.cycle.response_complete):
+        if not self._receive_timer and (self.cycle is None or self.cycle.response_complete):
             self._await_request()
         if not self.transport.get_write_buffer_size():
             self._answer_is_taken()
@@ -116,7 +116,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if not self._arriving:
+        if not self._receive_timer:
             self._await_request()
 
     def on_headers_complete(self) -> None:
@@ -129,7 +129,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._beside_body -= 2 * len(body)
-        self._arrivals.count(self, len(body))
+        self._pending.count(self, len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -142,7 +142,7 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
             self._await_taking()
-        self._arrivals.add(self)
+        self._pending.add(self)
 
     def pause_writing(self) -> None:
         self._await_taking()
@@ -157,31 +157,31 @@ class Connection(HttpToolsProtocol):
         self._refuse(*self._refusal)
 
     def _await_request(self) -> None:
-        self._arrivals.add(self)
-        self._arriving = self.loop.call_later(self._settings.transfer_s, self._is_late)
+        self._pending.add(self)
+        self._receive_timer = self.loop.call_later(self._settings.transfer_s, self._is_late)
 
     def _request_is_here(self) -> None:
-        self._arrivals.discard(self)
-        if self._arriving:
-            self._arriving.cancel()
-            self._arriving = None
+        self._pending.discard(self)
+        if self._receive_timer:
+            self._receive_timer.cancel()
+            self._receive_timer = None
 
     def _await_taking(self) -> None:
-        if not self._leaving:
-            self._leaving = self.loop.call_later(self._settings.transfer_s, self._is_not_taken)
+        if not self._send_timer:
+            self._send_timer = self.loop.call_later(self._settings.transfer_s, self._is_not_taken)
 
     def _answer_is_taken(self) -> None:
-        if self._leaving:
-            self._leaving.cancel()
-            self._leaving = None
+        if self._send_timer:
+            self._send_timer.cancel()
+            self._send_timer = None
 
     def _is_not_taken(self) -> None:
-        self._leaving = None
+        self._send_timer = None
         if self.transport.get_write_buffer_size():
             self.transport.abort()
 
     def _is_late(self) -> None:
-        self._arriving = None
+        self._receive_timer = None
         if self.flow.read_paused:
             self._await_request()  # it is this side that is late
             return

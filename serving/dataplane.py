@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 BINARY_HEADER = "inference-header-content-length"
 REPOSITORY_REMEDY = "The model is chosen when the server starts: --model_dir."
 # What KServe raises over bodies that it cannot read. Its messages quote them, so that each gets one of ours.
-MISREADINGS = (
+DECODING_ERRORS = (
     AttributeError,
     InferenceError,
     LookupError,
@@ -29,7 +29,7 @@ MISREADINGS = (
 )
 
 
-class Unreadable(InvalidInput):  # type: ignore[misc]  # as KServe names its own
+class UnreadableBody(InvalidInput):  # type: ignore[misc]  # as KServe names its own
     """The body is not what its headers say."""
 
 
@@ -40,7 +40,7 @@ class UnknownModel(ModelNotFound):  # type: ignore[misc]  # as KServe names its 
         self.reason = reason
 
 
-class CarefulDataPlane(DataPlane):  # type: ignore[misc]  # KServe ships no types
+class StrictDataPlane(DataPlane):  # type: ignore[misc]  # KServe ships no types
     """Takes what cannot be read, or is not there, for what it is: a mistake of the client's."""
 
     def metadata(self) -> dict[str, Any]:
@@ -72,19 +72,21 @@ class CarefulDataPlane(DataPlane):  # type: ignore[misc]  # KServe ships no type
     ) -> tuple[Any, dict[str, Any]]:
         try:
             decoded: tuple[Any, dict[str, Any]] = super().decode(body, headers, *which, **more)
-        except Unreadable:
+        except UnreadableBody:
             raise
-        except MISREADINGS as error:
-            raise Unreadable(_unreadable(error)) from error
+        except DECODING_ERRORS as error:
+            raise UnreadableBody(_unreadable(error)) from error
         return decoded
 
     def decode_inference_request(self, body: Any, headers: dict[str, str], model_name: str) -> InferRequest:
         try:
             return super().decode_inference_request(body, headers, model_name)
-        except MISREADINGS as error:
+        except DECODING_ERRORS as error:
             if not isinstance(body, bytes):  # KServe reads all of JSON's tensors but those of FP16
-                raise Unreadable("an input has a datatype other than BYTES. Send texts as BYTES.") from error
-            raise Unreadable(
+                raise UnreadableBody(
+                    "an input has a datatype other than BYTES. Send texts as BYTES."
+                ) from error
+            raise UnreadableBody(
                 f"the body is not a binary V2 request. Send JSON without the header {BINARY_HEADER}, or that many "
                 f"bytes of JSON and then the tensors, each as long as its binary_data_size says."
             ) from error

@@ -27,19 +27,19 @@ SHORT = 2
 # Lengths of the batch that is timed where the model folder brings no probes.
 BATCH = (128, 118, 108, 98, 88, 78)
 # Of each shape at least, but for the slowest by far, the reference's batch; short ones get more, for as long as this.
-PASSES, MOST_PASSES = 2, 10
-SECONDS_OF_PASSES = 0.02
+MIN_PASSES, MAX_PASSES = 2, 10
+MEASURING_S = 0.02
 # Batches at the same time under load. Threads of one batch wait for each other after every layer, and all of them for
 # one that the event loop or a client holds up; those of another batch do not.
-LANES = 2
+STREAMS = 2
 # Tokens of two texts of which the short one is asked alone and then beside the long one, and how far the answers may
 # lie apart, as TOLERANCE says it: rounding comes to a hundredth of it, padding that is not masked to much more.
-PADDED = (8, 64)
-TOLERANCE_OF_PADDING = 1e-4
+PADDING_PROBE = (8, 64)
+PADDING_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Trial:
+class Measurement:
     """How one engine did."""
 
     engine: str
@@ -71,7 +71,7 @@ class Choice:
 
     classifier: Classifier
     """On all threads."""
-    lanes: list[Classifier]
+    streams: list[Classifier]
     """For batches that run beside each other, each on its share of the threads; or the one above."""
     table: str
     tokens_per_second: float
@@ -101,22 +101,22 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
     pads = _pads(classifier)
     shapes = _shapes(classifier, model_dir, pads)
     engines: dict[str, Engine] = {}
-    trials, failures = [], {}
+    measurements, failures = [], {}
     engine: Engine
     # The reference is what the others are held against, so it runs whether it is wanted or not.
-    expected, reference_seconds = _tried(classifier, shapes, passes_of_batch=1)
+    expected, reference_seconds = _measure(classifier, shapes, passes_of_batch=1)
     for name in names:
         engine, found, seconds = classifier.engine, expected, reference_seconds
         if name != REFERENCE:
             try:
                 engine = available[name]()
-                found, seconds = _tried(classifier.on(engine), shapes)
+                found, seconds = _measure(classifier.on(engine), shapes)
             except Exception as error:  # whatever a converter of any architecture stumbles over
                 failures[name] = in_a_line(error)
                 continue
-        trial = Trial(name, seconds, _difference(classifier.head, found, expected))
-        trials.append(trial)
-        if trial.admitted:
+        measurement = Measurement(name, seconds, _difference(classifier.head, found, expected))
+        measurements.append(measurement)
+        if measurement.admitted:
             engines[name] = engine
     if not engines and failures:
         raise InputError(
@@ -124,19 +124,19 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
         )
     if not engines:
         raise InputError(
-            f"engine {wanted!r} differs from {REFERENCE} by {trials[0].difference:.3f} {classifier.head.differs_in}, "
-            f"more than {TOLERANCE}. Choose {AUTO} or {REFERENCE}."
+            f"engine {wanted!r} differs from {REFERENCE} by {measurements[0].difference:.3f} "
+            f"{classifier.head.differs_in}, more than {TOLERANCE}. Choose {AUTO} or {REFERENCE}."
         )
-    admitted = [trial for trial in trials if trial.engine in engines]
-    single = min(admitted, key=lambda trial: sum(trial.seconds[:-1][:SHORT]))
-    batched = min(admitted, key=lambda trial: trial.seconds[-1])
+    admitted = [measurement for measurement in measurements if measurement.engine in engines]
+    single = min(admitted, key=lambda measurement: sum(measurement.seconds[:-1][:SHORT]))
+    batched = min(admitted, key=lambda measurement: measurement.seconds[-1])
     fastest = classifier.on(EngineByShape(engines[single.engine], engines[batched.engine]))
     return Choice(
         fastest,
-        _lanes(classifier, engines[batched.engine], threads, shapes[0]) or [fastest],
+        _streams(classifier, engines[batched.engine], threads, shapes[0]) or [fastest],
         "\n".join(
             [
-                _table(trials, shapes, single.engine, batched.engine),
+                _table(measurements, shapes, single.engine, batched.engine),
                 *(f"{name:<16} cannot run this model: {said}" for name, said in failures.items()),
             ]
         ),
@@ -147,19 +147,21 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
 
 def _pads(classifier: Classifier) -> bool:
     """Of the reference; the others were found to agree with it."""
-    short, long = classifier.made_up(*PADDED)
+    short, long = classifier.made_up(*PADDING_PROBE)
     alone, beside = classifier.scaled([short]), classifier.scaled([short, long])[:1]
-    return classifier.head.disagreement(beside, alone) <= TOLERANCE_OF_PADDING
+    return classifier.head.disagreement(beside, alone) <= PADDING_TOLERANCE
 
 
-def _lanes(classifier: Classifier, engine: Engine, threads: int, warming: list[TokenIds]) -> list[Classifier]:
+def _streams(
+    classifier: Classifier, engine: Engine, threads: int, warming: list[TokenIds]
+) -> list[Classifier]:
     """The classifier on engines that run beside each other, where that engine can, and has threads for it."""
-    if threads < LANES or not isinstance(engine, OpenVinoEngine):
+    if threads < STREAMS or not isinstance(engine, OpenVinoEngine):
         return []
-    lanes = [classifier.on(beside) for beside in engine.beside(LANES)]
-    for lane in lanes:
-        lane.run(warming)
-    return lanes
+    streams = [classifier.on(beside) for beside in engine.beside(STREAMS)]
+    for stream in streams:
+        stream.run(warming)
+    return streams
 
 
 def _shapes(classifier: Classifier, model_dir: Path, pads: bool) -> list[list[TokenIds]]:
@@ -174,15 +176,15 @@ def _shapes(classifier: Classifier, model_dir: Path, pads: bool) -> list[list[To
     return [*([single] for single in singles.values()), batch]
 
 
-def _tried(
-    classifier: Classifier, shapes: Sequence[list[TokenIds]], passes_of_batch: int = PASSES
+def _measure(
+    classifier: Classifier, shapes: Sequence[list[TokenIds]], passes_of_batch: int = MIN_PASSES
 ) -> tuple[list[Logits], tuple[float, ...]]:
     """Each shape's logits over the temperature, and the seconds of the quickest pass: the first warms the engine."""
     answers, seconds = [], []
     for shape in shapes:
-        least = passes_of_batch if len(shape) > 1 else PASSES
+        least = passes_of_batch if len(shape) > 1 else MIN_PASSES
         passes: list[float] = []
-        while len(passes) < least or (len(passes) < MOST_PASSES and sum(passes) < SECONDS_OF_PASSES):
+        while len(passes) < least or (len(passes) < MAX_PASSES and sum(passes) < MEASURING_S):
             began = time.perf_counter()
             rows = classifier.scaled(shape)
             passes.append(time.perf_counter() - began)
@@ -197,12 +199,20 @@ def _difference(head: Head, found: Sequence[Logits], expected: Sequence[Logits])
     return max(differences) if all(map(math.isfinite, differences)) else math.inf
 
 
-def _table(trials: Sequence[Trial], shapes: Sequence[list[TokenIds]], single: str, batched: str) -> str:
+def _table(
+    measurements: Sequence[Measurement], shapes: Sequence[list[TokenIds]], single: str, batched: str
+) -> str:
     heads = [f"{len(shape)}×{max(map(len, shape))}" for shape in shapes]
     lines = [f"{'engine':<16}" + "".join(f"{head + ' ms':>11}" for head in heads) + f"{'max Δ':>9}"]
-    for trial in trials:
-        figures = "".join(f"{seconds * 1000:>11.1f}" for seconds in trial.seconds)
-        uses = [use for use, name in (("single texts", single), ("batches", batched)) if name == trial.engine]
-        verdict = "  ".join([f"for {' and '.join(uses)}"] if uses else [] if trial.admitted else ["refused"])
-        lines.append(f"{trial.engine:<16}{figures}{trial.difference:>9.4f}  {verdict}".rstrip())
+    for measurement in measurements:
+        figures = "".join(f"{seconds * 1000:>11.1f}" for seconds in measurement.seconds)
+        uses = [
+            use
+            for use, name in (("single texts", single), ("batches", batched))
+            if name == measurement.engine
+        ]
+        verdict = "  ".join(
+            [f"for {' and '.join(uses)}"] if uses else [] if measurement.admitted else ["refused"]
+        )
+        lines.append(f"{measurement.engine:<16}{figures}{measurement.difference:>9.4f}  {verdict}".rstrip())
     return "\n".join(lines)

@@ -22,20 +22,27 @@ logger = logging.getLogger(__name__)
 PHRASES = frozenset(status.phrase for status in HTTPStatus)
 # In place of the phrases that Starlette has for them. The path stays out: whoever made it up knows it, and who looks
 # at a log or a page of errors should not have to read what a stranger wrote.
-OF_ROUTES = {
+ROUTING_ERRORS = {
     HTTPStatus.NOT_FOUND.value: "there is no such path. GET /openapi.json lists those that there are.",
     HTTPStatus.METHOD_NOT_ALLOWED.value: "this path takes other methods; the header Allow lists them.",
 }
 
 UNREADABLE = "There was an error parsing the body"
 """FastAPI's words for a body that Python's parser fails on for another reason than its JSON."""
-MISTAKES = 10
+MAX_REPORTED = 10
 """That one answer tells of; who mends them hears of the next."""
 # Names of fields that a protocol has; a message names no others.
 FIELDS = ("id", "parameters", "inputs", "outputs", "name", "shape", "datatype", "data", "text")
 
 # Mistakes of a client, and what probes are told, of which the log has the reason once.
-NOT_OURS = (InvalidInput, ModelNotFound, NotImplementedError, ModelNotReady, ServerNotLive, ServerNotReady)
+CLIENT_ERRORS = (
+    InvalidInput,
+    ModelNotFound,
+    NotImplementedError,
+    ModelNotReady,
+    ServerNotLive,
+    ServerNotReady,
+)
 
 
 def install(app: FastAPI) -> None:
@@ -44,7 +51,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _refuse_request)
     app.add_exception_handler(OverloadedError, _refuse_for_now)
     app.add_middleware(UnexpectedErrors)
-    logging.getLogger("kserve").addFilter(is_ours_to_mend)
+    logging.getLogger("kserve").addFilter(is_server_fault)
 
 
 class UnexpectedErrors:
@@ -56,23 +63,23 @@ class UnexpectedErrors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answering = False
 
-        async def noting_send(message: Message) -> None:
+        async def tracking_send(message: Message) -> None:
             nonlocal answering
             answering = True
             await send(message)
 
         try:
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, receive, tracking_send)
         except Exception as error:
             if scope["type"] != "http":
                 raise
-            logger.error("%s", places(error))
+            logger.error("%s", error_trace(error))
             if answering:
                 return  # uvicorn sees that the answer is not whole, and closes; of the error it would log the text
             await _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")(scope, receive, send)
 
 
-def places(error: BaseException) -> str:
+def error_trace(error: BaseException) -> str:
     """What kind of error it was, and where in the code, down to its first cause; its text may hold a review."""
     told = []
     cause: BaseException | None = error
@@ -84,10 +91,10 @@ def places(error: BaseException) -> str:
     return "\ncaused by ".join(told)
 
 
-def is_ours_to_mend(record: logging.LogRecord) -> bool:
+def is_server_fault(record: logging.LogRecord) -> bool:
     """Whether to keep a line of KServe's log: it writes a traceback for each mistake of a client, and each probe."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, NOT_OURS)
+    return not isinstance(error, CLIENT_ERRORS)
 
 
 def _refusal(status: int, error: str) -> JSONResponse:
@@ -96,7 +103,7 @@ def _refusal(status: int, error: str) -> JSONResponse:
 
 async def _refuse_body(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    told = [_sentence(mistake) for mistake in error.errors()[:MISTAKES]]
+    told = [_sentence(mistake) for mistake in error.errors()[:MAX_REPORTED]]
     return _refusal(HTTPStatus.BAD_REQUEST, "; ".join(told))
 
 
@@ -110,7 +117,7 @@ def _sentence(mistake: dict[str, Any]) -> str:
 
 async def _refuse_request(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    told = OF_ROUTES.get(error.status_code) if error.detail in PHRASES else None
+    told = ROUTING_ERRORS.get(error.status_code) if error.detail in PHRASES else None
     if error.detail == UNREADABLE:
         told = "the body is no JSON in UTF-8 that can be read. A compressed one needs the header Content-Encoding."
     return JSONResponse({"error": told or error.detail}, error.status_code, error.headers)

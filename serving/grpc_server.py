@@ -26,37 +26,37 @@ from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from . import deadline
 from .authentication import GrpcAuthentication, Token
 from .dataplane import REPOSITORY_REMEDY, UnknownModel
-from .errors import places
-from .grpc_services import Health, Streams
+from .errors import error_trace
+from .grpc_services import HealthService, StreamLimit
 from .inference import OverloadedError
-from .interceptors import Arrivals, Continuation, OfOneMessage
+from .interceptors import Continuation, ReceiveTimeout, UnaryInterceptor
 from .limits import require_few
-from .observation import GrpcObservation
 from .predictor import V2_REMEDY
+from .request_log import GrpcRequestLogging
 from .settings import ConnectionSettings, Limits
 from .v2 import binary_texts
 
 logger = logging.getLogger(__name__)
 
-SECONDS_OF_QUIET = 0.1
+QUIET_PERIOD_S = 0.1
 """In which a call that a client had sent already has come in, and a message of ours has reached it."""
-SECONDS_TO_QUIET = 1.0
+QUIET_TIMEOUT_S = 1.0
 """How long to wait for that quiet: a client that asks without waiting for answers never grants it."""
-SECONDS_TO_PART = 1.0
+CLOSE_TIMEOUT_S = 1.0
 """How long connections stay that have had every answer, for their clients to say that they know of the end."""
-SECONDS_OF_A_RACE = 0.05
+DEADLINE_SLACK_S = 0.05
 """By how much an answer that the deadline has passed may come before the deadline, as clocks are."""
 
-EXTRAS = 100
+MAX_ENTRIES = 100
 """Entries that a request may have in any of its lists and maps, beside its texts."""
-STREAMS_OF_A_CONNECTION = 100
+CALLS_PER_CONNECTION = 100
 """Calls that may be under way on one; a client's further calls wait for them."""
 
 
 def interceptors(token: Token | None = None) -> list[aio.ServerInterceptor]:
     """What every call passes on its way in, outermost first."""
     asking = [GrpcAuthentication(token)] if token else []
-    return [GrpcObservation(), *asking, Statuses(), Deadlines()]
+    return [GrpcRequestLogging(), *asking, ErrorStatuses(), Deadlines()]
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ class GrpcServer:
         self._message_bytes = message_bytes
         self._connections = connections
         self._certificate = certificate
-        self._calls = Calls()
+        self._calls = CallTracker()
         self._server: aio.Server | None = None
-        self._health: Health | None = None
+        self._health: HealthService | None = None
 
-    async def start(self, servicer: InferenceServicer, health: Health) -> None:
+    async def start(self, servicer: InferenceServicer, health: HealthService) -> None:
         """Listens.
 
         Raises:
@@ -98,8 +98,8 @@ class GrpcServer:
         """
         self._server = aio.server(
             interceptors=[
-                Arrivals(self._connections.transfer_s),
-                Streams(),
+                ReceiveTimeout(self._connections.transfer_s),
+                StreamLimit(),
                 *self._interceptors,
                 self._calls,
             ],
@@ -114,7 +114,7 @@ class GrpcServer:
                 ("grpc.server_handshake_timeout_ms", round(1_000 * self._connections.transfer_s)),
                 # A connection without a call is told to come again.
                 ("grpc.max_connection_idle_ms", round(1_000 * self._connections.transfer_s)),
-                ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
+                ("grpc.max_concurrent_streams", CALLS_PER_CONNECTION),
             ],
         )
         add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
@@ -140,15 +140,16 @@ class GrpcServer:
         if self._health:
             await self._health.stop()
         self._calls.hold()
-        await self._calls.quiet()
+        await self._calls.wait_until_quiet()
         stopping = asyncio.create_task(self._server.stop(grace_s))
-        await asyncio.sleep(SECONDS_OF_QUIET)
+        await asyncio.sleep(QUIET_PERIOD_S)
         self._calls.release()
         await asyncio.wait(
-            [stopping, asyncio.create_task(self._calls.over())], return_when=asyncio.FIRST_COMPLETED
+            [stopping, asyncio.create_task(self._calls.wait_until_idle())],
+            return_when=asyncio.FIRST_COMPLETED,
         )
         # A peer that is gone does not say that it knows; gRPC by itself would wait 20 s for it.
-        await asyncio.wait([stopping], timeout=SECONDS_TO_PART)
+        await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT_S)
         await self._server.stop(None)
 
 
@@ -180,7 +181,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no type
         require_few(self._limits, len(request.inputs[0].contents.bytes_contents))
         for tensor in request.raw_input_contents:
             binary_texts(tensor, self._limits)
-        _require_few_extras(request)
+        _require_few_entries(request)
 
     async def RepositoryModelLoad(self, request: Any, context: aio.ServicerContext) -> None:  # noqa: N802
         await context.abort(StatusCode.PERMISSION_DENIED, f"no client may load a model. {REPOSITORY_REMEDY}")
@@ -191,26 +192,29 @@ class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no type
         )
 
 
-def _require_few_extras(request: messages.ModelInferRequest) -> None:
+def _require_few_entries(request: messages.ModelInferRequest) -> None:
     (tensor,) = request.inputs
     for place, values in (
         ("outputs", request.outputs),
         ("parameters", request.parameters),
         ("inputs[0].shape", tensor.shape),
         ("inputs[0].parameters", tensor.parameters),
-        *((f"outputs[{at}].parameters", one.parameters) for at, one in enumerate(request.outputs[:EXTRAS])),
+        *(
+            (f"outputs[{at}].parameters", one.parameters)
+            for at, one in enumerate(request.outputs[:MAX_ENTRIES])
+        ),
     ):
-        if len(values) > EXTRAS:
-            raise InvalidInput(f"{place} has {len(values)} entries, of {EXTRAS} that it may have.")
+        if len(values) > MAX_ENTRIES:
+            raise InvalidInput(f"{place} has {len(values)} entries, of {MAX_ENTRIES} that it may have.")
 
 
-class Statuses(OfOneMessage):
+class ErrorStatuses(UnaryInterceptor):
     """Gives each failure its status and a text of ours; gRPC's own texts quote the exception.
 
     It reads the request itself, because what is no message at all fails before any interceptor is asked.
     """
 
-    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+    def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """The same handler, whose failures are told in our words."""
 
         async def answer(message: bytes, context: aio.ServicerContext) -> bytes:
@@ -237,26 +241,26 @@ async def _abort(context: aio.ServicerContext, error: Exception) -> None:
             await context.abort(StatusCode.NOT_FOUND, error.reason)
         case ModelNotReady():
             await context.abort(StatusCode.UNAVAILABLE, "the model is not ready.")
-        case OverloadedError() if _too_late(context):
+        case OverloadedError() if _deadline_passed(context):
             await context.abort(StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer.")
         case OverloadedError():
             # gRPC's own Retry-After, which clients with a retry policy keep to.
             pushback = ("grpc-retry-pushback-ms", str(1_000 * error.retry_after_s))
             await context.abort(StatusCode.UNAVAILABLE, str(error), (pushback,))
-    logger.error("%s", places(error))
+    logger.error("%s", error_trace(error))
     await context.abort(StatusCode.INTERNAL, "internal error")
 
 
-def _too_late(context: aio.ServicerContext) -> bool:
+def _deadline_passed(context: aio.ServicerContext) -> bool:
     """Whether the client's own deadline has passed."""
     remaining = context.time_remaining()
-    return remaining is not None and remaining < SECONDS_OF_A_RACE
+    return remaining is not None and remaining < DEADLINE_SLACK_S
 
 
-class Deadlines(OfOneMessage):
+class Deadlines(UnaryInterceptor):
     """Tells the predictor how long the client still waits. gRPC itself cancels a call that it no longer waits for."""
 
-    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+    def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """The same handler, within the client's deadline."""
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
@@ -268,7 +272,7 @@ class Deadlines(OfOneMessage):
         )
 
 
-class Calls(OfOneMessage):
+class CallTracker(UnaryInterceptor):
     """Can hold back every answer, and knows whether calls still come, and whether one is under way."""
 
     def __init__(self) -> None:
@@ -276,8 +280,8 @@ class Calls(OfOneMessage):
         self._released.set()
         self._came = asyncio.Event()
         self._under_way = 0
-        self._over = asyncio.Event()
-        self._over.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def intercept_service(
         self, continuation: Continuation, call: grpc.HandlerCallDetails
@@ -285,7 +289,7 @@ class Calls(OfOneMessage):
         self._came.set()
         return await super().intercept_service(continuation, call)
 
-    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+    def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """The same handler, counted while it is at work, its answer held back where that is asked for."""
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
@@ -304,13 +308,13 @@ class Calls(OfOneMessage):
 
     def _begin(self, context: aio.ServicerContext) -> None:
         self._under_way += 1
-        self._over.clear()
+        self._idle.clear()
         context.add_done_callback(self._end)
 
     def _end(self, _: aio.ServicerContext) -> None:
         self._under_way -= 1
         if not self._under_way:
-            self._over.set()
+            self._idle.set()
 
     def hold(self) -> None:
         self._released.clear()
@@ -318,14 +322,14 @@ class Calls(OfOneMessage):
     def release(self) -> None:
         self._released.set()
 
-    async def quiet(self) -> None:
+    async def wait_until_quiet(self) -> None:
         """Returns when no call has come for a moment, or none of these moments came."""
-        for _ in range(round(SECONDS_TO_QUIET / SECONDS_OF_QUIET)):
+        for _ in range(round(QUIET_TIMEOUT_S / QUIET_PERIOD_S)):
             self._came.clear()
-            await asyncio.sleep(SECONDS_OF_QUIET)
+            await asyncio.sleep(QUIET_PERIOD_S)
             if not self._came.is_set():
                 return
 
-    async def over(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Returns when every call has had its answer."""
-        await self._over.wait()
+        await self._idle.wait()

@@ -25,7 +25,7 @@ class Worker:
     """When the piece at hand is to be done, on the clock of `time.monotonic`, in seconds; infinite between two."""
 
     @contextmanager
-    def at(self, longest_s: float) -> Iterator[None]:
+    def working(self, longest_s: float) -> Iterator[None]:
         """Does a piece of work that takes no longer than `longest_s`, or than any piece may."""
         self._due = time.monotonic() + max(SECONDS_UNTIL_HUNG, longest_s)
         try:
@@ -34,7 +34,7 @@ class Worker:
             self._due = math.inf
 
     @property
-    def trouble(self) -> str:
+    def failure(self) -> str:
         """What is wrong with it; empty while it waits or works."""
         if self.thread and not self.thread.is_alive():
             return f"the thread of {self.name} has ended"

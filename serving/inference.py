@@ -25,23 +25,23 @@ from miniml.classifier import Classifier, Probabilities, Span
 from miniml.errors import MinimlError
 from miniml.processor import usable_processors
 
-from . import observation
+from . import request_log
+from .batch_queue import BatchQueue, QueuedRequest, QueuedText
 from .cache import PredictionCache
-from .encoding import Encoding
 from .engine_choice import AUTO, Choice, choose
-from .forms import FORMS
 from .health import Worker
 from .limits import require_within
 from .metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
+from .output_adapters import OUTPUT_ADAPTERS
 from .settings import CacheSettings, Limits, QueueSettings
-from .waiting import Request, Text, Waiting
+from .tokenizer import TokenizerThread
 
 # Padded tokens in all forward passes at a time: as fast as larger batches, and what comes meanwhile waits less.
-TOKENS_AT_A_TIME = 2048
+TOKEN_BUDGET = 2048
 # How much the newest batch tells of the engine's speed, against all those before.
-WEIGHT_OF_THE_NEWEST = 0.1
+SPEED_SMOOTHING = 0.1
 # As many times what a batch should take, it may: other programs and a container's quota slow it down.
-SLOWER = 20
+HANG_FACTOR = 20
 
 logger = logging.getLogger(__name__)
 
@@ -69,17 +69,17 @@ class Inference:
         limits: Limits = Limits(),
     ) -> None:
         self.labels = classifier.labels
-        self.form = FORMS[classifier.head.task]
+        self.output_adapter = OUTPUT_ADAPTERS[classifier.head.task]
         self.digest = classifier.manifest.digest
         self.classifier = classifier
-        self._queue = queue
+        self._queue_settings = queue
         self.limits = limits
         self._cache = PredictionCache(cache)
-        self._waiting = Waiting(TOKENS_AT_A_TIME)
+        self._batch_queue = BatchQueue(TOKEN_BUDGET)
         self.queued = 0
         self.tokens_per_second = float("inf")
-        self.encoding = Encoding(classifier)
-        self._workers = [self.encoding.worker]
+        self.tokenizer = TokenizerThread(classifier)
+        self._workers = [self.tokenizer.worker]
         self._trouble = ""
 
     def start(self, model_dir: Path, engine: str = AUTO) -> Choice:
@@ -126,7 +126,7 @@ class Inference:
         """
         rows = [self._cache.get(text) for text in texts]
         unknown = {place: texts[place] for place, row in enumerate(rows) if row is None}
-        if record := observation.current.get():
+        if record := request_log.current_record.get():
             record.texts += len(texts)
             record.cached += len(texts) - len(unknown)
         if unknown:
@@ -136,14 +136,14 @@ class Inference:
         return [row for row in rows if row is not None]
 
     @property
-    def most_texts(self) -> int:
+    def max_texts(self) -> int:
         """That can be answered together."""
-        return min(self.limits.texts, self._queue.texts)
+        return min(self.limits.texts, self._queue_settings.texts)
 
     @property
     def healthy(self) -> bool:
         """Whether every thread that answers still does; the log says once what is wrong."""
-        trouble = next((worker.trouble for worker in self._workers if worker.trouble), "")
+        trouble = next((worker.failure for worker in self._workers if worker.failure), "")
         if trouble and trouble != self._trouble:
             logger.error("%s. This server should be started anew.", trouble)
         self._trouble = trouble
@@ -151,7 +151,7 @@ class Inference:
 
     async def words(self, text: str) -> list[Span]:
         """The words of `text` that the model reads; see `Classifier.words`."""
-        return await self.encoding.words(text)
+        return await self.tokenizer.words(text)
 
     @asynccontextmanager
     async def within(self, timeout_s: float | None) -> AsyncIterator[None]:
@@ -168,7 +168,11 @@ class Inference:
             raise self._late(seconds) from error
 
     def _at_most(self, timeout_s: float | None) -> float:
-        return self._queue.timeout_s if timeout_s is None else max(0.0, min(self._queue.timeout_s, timeout_s))
+        return (
+            self._queue_settings.timeout_s
+            if timeout_s is None
+            else max(0.0, min(self._queue_settings.timeout_s, timeout_s))
+        )
 
     async def _ask(self, texts: Mapping[int, str], timeout_s: float) -> Probabilities:
         """The rows of `texts`, which have their places in the request."""
@@ -176,14 +180,14 @@ class Inference:
         self._admit(len(texts))
         try:
             async with asyncio.timeout(timeout_s):
-                self._require_in_time(self.encoding.seconds(texts.values()), deadline)
+                self._require_in_time(self.tokenizer.seconds(texts.values()), deadline)
                 request = await self._encoded(texts)
                 self._require_in_time(self._seconds(request), deadline)
-                self._waiting.add(request)
+                self._batch_queue.add(request)
                 try:
                     return await request.answer
                 finally:
-                    self._waiting.drop(request)  # what is left of it where it ends without an answer
+                    self._batch_queue.drop(request)  # what is left of it where it ends without an answer
         except TimeoutError as error:
             raise self._late(timeout_s) from error
         except (InvalidInput, OverloadedError):
@@ -193,8 +197,8 @@ class Inference:
         finally:
             self._count(-len(texts))
 
-    async def _encoded(self, texts: Mapping[int, str]) -> Request:
-        token_ids = await self.encoding.tokens(list(texts.values()))
+    async def _encoded(self, texts: Mapping[int, str]) -> QueuedRequest:
+        token_ids = await self.tokenizer.tokens(list(texts.values()))
         for place, ids in zip(texts, token_ids, strict=True):
             # An engine that is given nothing fails, or answers with what it still holds of another batch.
             if not len(ids):
@@ -202,22 +206,24 @@ class Inference:
                     f"text {place} is empty, or has nothing that this model reads. Send a text with a word in it."
                 )
         answer = asyncio.get_running_loop().create_future()
-        return Request.of(token_ids, self.classifier.head.width, answer)
+        return QueuedRequest.of(token_ids, self.classifier.head.width, answer)
 
     def _admit(self, texts: int) -> None:
         if not self.healthy:
             raise self._overloaded("The model does not answer.")
-        if self.queued + texts > self._queue.texts:
-            raise self._overloaded(f"{self.queued} texts wait already, of the {self._queue.texts} that may.")
+        if self.queued + texts > self._queue_settings.texts:
+            raise self._overloaded(
+                f"{self.queued} texts wait already, of the {self._queue_settings.texts} that may."
+            )
         self._count(texts)
 
     def _count(self, texts: int) -> None:
         self.queued += texts
         QUEUED.set(self.queued)
 
-    def _seconds(self, request: Request) -> float:
+    def _seconds(self, request: QueuedRequest) -> float:
         """How long the engine would take to answer `request` now."""
-        return (self._waiting.tokens_before(request) + request.tokens) / self.tokens_per_second
+        return (self._batch_queue.tokens_before(request) + request.tokens) / self.tokens_per_second
 
     def _require_in_time(self, seconds: float, deadline: float) -> None:
         remaining = deadline - time.monotonic()
@@ -230,7 +236,9 @@ class Inference:
         return self._overloaded(f"The answer was not ready within {timeout_s:.3g} s.")
 
     def _overloaded(self, reason: str) -> OverloadedError:
-        return OverloadedError(reason, max(1, math.ceil(self._waiting.tokens / self.tokens_per_second)))
+        return OverloadedError(
+            reason, max(1, math.ceil(self._batch_queue.pending_tokens / self.tokens_per_second))
+        )
 
     def _spawn(self, work: Callable[..., None], *more: Any) -> None:
         """Runs `work` on a thread that is watched; it gets its `Worker` first."""
@@ -246,28 +254,28 @@ class Inference:
             torch.set_num_threads(threads)
             choice = choose(self.classifier, model_dir, engine, threads)
             self.classifier, self.tokens_per_second = choice.classifier, choice.tokens_per_second
-            self._waiting.budget = TOKENS_AT_A_TIME // len(choice.lanes)
+            self._batch_queue.token_budget = TOKEN_BUDGET // len(choice.streams)
             if not choice.pads:
-                self._waiting.padding = 0
+                self._batch_queue.max_padding = 0
             chosen.set_result(choice)
         except BaseException as error:  # it is start's to raise
             chosen.set_exception(error)
             return
-        for lane in choice.lanes[1:]:
-            self._spawn(self._work, lane)
-        self._work(worker, choice.lanes[0])
+        for stream in choice.streams[1:]:
+            self._spawn(self._work, stream)
+        self._work(worker, choice.streams[0])
 
-    def _work(self, worker: Worker, lane: Classifier) -> None:
+    def _work(self, worker: Worker, stream: Classifier) -> None:
         """Runs batches: on all threads one that is alone, and else on the lane's."""
         while True:
-            batch = self._waiting.take()
-            self._run_batch(worker, batch, self.classifier if self._waiting.all_taken else lane)
-            self._waiting.done()
+            batch = self._batch_queue.take()
+            self._run_batch(worker, batch, self.classifier if self._batch_queue.runs_alone else stream)
+            self._batch_queue.done()
 
-    def _run_batch(self, worker: Worker, batch: list[Text], classifier: Classifier) -> None:
+    def _run_batch(self, worker: Worker, batch: list[QueuedText], classifier: Classifier) -> None:
         began = time.monotonic()
         try:
-            with worker.at(SLOWER * _padded_tokens(batch) / self.tokens_per_second):
+            with worker.working(HANG_FACTOR * _padded_tokens(batch) / self.tokens_per_second):
                 rows = _answers(classifier, batch)
         except Exception as error:  # it belongs to the requests, and the thread goes on
             requests = _by_request(batch)
@@ -284,48 +292,48 @@ class Inference:
         self._measure(batch, began)
         _tell(batch, partial(_deliver, batch, rows))
 
-    def _measure(self, batch: list[Text], began: float) -> None:
+    def _measure(self, batch: list[QueuedText], began: float) -> None:
         tokens = sum(len(text.token_ids) for text in batch)
         # What runs beside it is about as fast.
-        speed = self._waiting.running * tokens / max(time.monotonic() - began, 1e-6)
-        self.tokens_per_second += WEIGHT_OF_THE_NEWEST * (speed - self.tokens_per_second)
+        speed = self._batch_queue.running_batches * tokens / max(time.monotonic() - began, 1e-6)
+        self.tokens_per_second += SPEED_SMOOTHING * (speed - self.tokens_per_second)
         BATCH_TEXTS.observe(len(batch))
         BATCH_TOKENS.observe(_padded_tokens(batch))
         for text in batch:
             WAIT.observe(began - text.queued)
 
 
-def _by_request(batch: Sequence[Text]) -> list[list[Text]]:
-    parts: dict[Request, list[Text]] = {}
+def _by_request(batch: Sequence[QueuedText]) -> list[list[QueuedText]]:
+    parts: dict[QueuedRequest, list[QueuedText]] = {}
     for text in batch:
         parts.setdefault(text.request, []).append(text)
     return list(parts.values())
 
 
-def _padded_tokens(batch: Sequence[Text]) -> int:
+def _padded_tokens(batch: Sequence[QueuedText]) -> int:
     return len(batch) * max(len(text.token_ids) for text in batch)
 
 
-def _answers(classifier: Classifier, batch: Sequence[Text]) -> Probabilities:
+def _answers(classifier: Classifier, batch: Sequence[QueuedText]) -> Probabilities:
     rows = classifier.run([text.token_ids for text in batch])
     if rows.shape != (len(batch), classifier.head.width):
         raise InferenceError(f"the engine answered {len(batch)} text(s) with an array of shape {rows.shape}")
     return rows
 
 
-def _tell(batch: Sequence[Text], outcome: Callable[[], None]) -> None:
+def _tell(batch: Sequence[QueuedText], outcome: Callable[[], None]) -> None:
     """Has the event loop that the batch came from hand the outcome to its requests."""
     for loop in {text.request.answer.get_loop() for text in batch}:
         with suppress(RuntimeError):  # it is closed, and nobody waits there
             loop.call_soon_threadsafe(outcome)
 
 
-def _fail(batch: Sequence[Text], error: Exception) -> None:
+def _fail(batch: Sequence[QueuedText], error: Exception) -> None:
     for text in batch:
         text.request.fail(error)
 
 
-def _deliver(batch: Sequence[Text], rows: Probabilities) -> None:
+def _deliver(batch: Sequence[QueuedText], rows: Probabilities) -> None:
     for text, row in zip(batch, rows, strict=True):
         if np.isfinite(row).all():
             text.request.put(text.place, row)

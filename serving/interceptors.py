@@ -17,27 +17,27 @@ def is_stream(handler: grpc.RpcMethodHandler) -> bool:
     return bool(handler.request_streaming or handler.response_streaming)
 
 
-class OfOneMessage(aio.ServerInterceptor):  # type: ignore[misc]
+class UnaryInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
     """Stands around calls of one message each way, which are V2's; streams, and methods that are not there, pass."""
 
     async def intercept_service(
         self, continuation: Continuation, call: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler | None:
         handler = await continuation(call)
-        return handler if handler is None or is_stream(handler) else self.around(handler)
+        return handler if handler is None or is_stream(handler) else self.wrap(handler)
 
-    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+    def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """What answers in place of `handler`."""
         raise NotImplementedError
 
 
-class Arrivals(OfOneMessage):
+class ReceiveTimeout(UnaryInterceptor):
     """Ends a call whose request does not come: gRPC by itself waits for as long as the client says."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+    def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """The same handler, given its request within the time."""
 
         # As a stream of one, since a call of one message is not handed over before it is there.

@@ -6,16 +6,16 @@ import logging
 
 from miniml.wording import printable
 
-FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def keep_readable(logger: logging.Logger) -> None:
+def escape_output(logger: logging.Logger) -> None:
     """Gives each of the logger's handlers a form that shows what does not print by its number."""
     for handler in logger.handlers:
-        handler.setFormatter(Readable(FORM))
+        handler.setFormatter(EscapingFormatter(FORMAT))
 
 
-class Readable(logging.Formatter):
+class EscapingFormatter(logging.Formatter):
     """Escapes what could move the cursor, colour the screen, or ring; a line may still hold line feeds of ours."""
 
     def format(self, record: logging.LogRecord) -> str:

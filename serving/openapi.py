@@ -27,8 +27,8 @@ from miniml import __version__
 
 from .explanation import Explanation, explain
 from .inference import Inference
-from .observation import ID_HEADER, TIMEOUT_HEADER, USABLE_ID
-from .schemas import Protocols, Question, Refusal, V1Models, V1Ready, V1Request
+from .request_log import ID_HEADER, TIMEOUT_HEADER, VALID_ID
+from .schemas import ErrorResponse, Protocols, TextRequest, V1Models, V1Ready, V1Request
 from .settings import Limits
 
 EXAMPLE = "The staff were friendly, but we waited an hour for cold food."
@@ -104,22 +104,22 @@ def document_of(
 
 
 def _routes(model_name: str, inference: Inference, explanation: Explanation) -> list[Route]:
-    form, labels = inference.form, inference.labels
-    tensors = form.tensors([explanation.prediction], labels)
-    protocols = Protocols.of(form.answer, {name: tensor.datatype for name, tensor in tensors.items()})
+    adapter, labels = inference.output_adapter, inference.labels
+    tensors = adapter.tensors([explanation.prediction], labels)
+    protocols = Protocols.of(adapter.answer, {name: tensor.datatype for name, tensor in tensors.items()})
     question = {"a text": {"text": EXAMPLE}}
     answer = asdict(explanation.prediction)
-    why = form.explanation(explanation.prediction, explanation.of, explanation.pieces).model_dump()
+    why = adapter.explanation(explanation.prediction, explanation.of, explanation.pieces).model_dump()
     v1_requests = {"texts": {"instances": [EXAMPLE]}, "objects": {"instances": [{"text": EXAMPLE}]}}
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}
     v2_requests = {
         "all outputs": {"id": "7", "inputs": [tensor]},
-        f"{form.outputs[0]} only": {"inputs": [tensor], "outputs": [{"name": form.outputs[0]}]},
+        f"{adapter.outputs[0]} only": {"inputs": [tensor], "outputs": [{"name": adapter.outputs[0]}]},
     }
     v2_answer = {
         "model_name": model_name,
         "id": "7",
-        "parameters": form.parameters(labels),
+        "parameters": adapter.parameters(labels),
         "outputs": [{"name": name, **asdict(tensor)} for name, tensor in tensors.items()],
     }
     models = {"models": [model_name]}
@@ -128,17 +128,17 @@ def _routes(model_name: str, inference: Inference, explanation: Explanation) -> 
     ask = partial(Route, "post")
     look = partial(Route, "get")
     look_freely = partial(Route, "get", is_open=True)
-    classify = f"{form.verb} texts"
+    classify = f"{adapter.verb} texts"
     is_ready = "Tell whether the model is ready"
     return [
-        ask("/predict", "miniml", f"{form.verb} one text", form.answer, answer, Question, question),
+        ask("/predict", "miniml", f"{adapter.verb} one text", adapter.answer, answer, TextRequest, question),
         ask(
             "/explain",
             "miniml",
             "Tell which words pushed the answer",
-            form.explained,
+            adapter.explained,
             why,
-            Question,
+            TextRequest,
             question,
         ),
         ask(
@@ -167,7 +167,7 @@ def _document(
     routes: Sequence[Route], model_name: str, limits: Limits, *, token_needed: bool
 ) -> dict[str, Any]:
     models = dict.fromkeys(
-        model for route in routes for model in (route.answers, route.takes, Refusal) if model
+        model for route in routes for model in (route.answers, route.takes, ErrorResponse) if model
     )
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=REF)
     schemas = definitions["$defs"]
@@ -212,7 +212,7 @@ def _operation(route: Route, model_name: str, *, token_needed: bool) -> dict[str
             **{
                 str(int(status)): {
                     "description": REASONS[status],
-                    "content": {JSON: {"schema": _ref(Refusal)}},
+                    "content": {JSON: {"schema": _ref(ErrorResponse)}},
                 }
                 for status in route.errors
                 if token_needed or status != HTTPStatus.UNAUTHORIZED
@@ -241,7 +241,7 @@ def _parameters(route: Route, model_name: str) -> list[dict[str, Any]]:
                 "name": ID_HEADER,
                 "in": "header",
                 "description": "Comes back, and stands in the log.",
-                "schema": {"type": "string", "pattern": f"^{USABLE_ID.pattern}$"},
+                "schema": {"type": "string", "pattern": f"^{VALID_ID.pattern}$"},
             },
             {
                 "name": TIMEOUT_HEADER,

@@ -15,7 +15,7 @@ from miniml.errors import InputError
 from .authentication import Token
 from .engine_choice import AUTO
 from .settings import (
-    BODIES_AT_ONCE,
+    CONCURRENT_BODIES,
     CacheSettings,
     ConnectionSettings,
     Limits,
@@ -27,7 +27,7 @@ HOST = "MINIML_HOST"
 """Where to listen, unless the command line says."""
 
 
-def parsed() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     """The command line's options: KServe's, with defaults of ours, and our own."""
     parser = CommandParser(
         f"python -m {__package__}",
@@ -88,7 +88,7 @@ def _with_underscores(word: str) -> str:
     return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word
 
 
-def settings_of(options: argparse.Namespace) -> ServingSettings:
+def settings_from(options: argparse.Namespace) -> ServingSettings:
     """What the options come to.
 
     Raises:
@@ -122,7 +122,7 @@ def settings_of(options: argparse.Namespace) -> ServingSettings:
             options.max_connections,
             options.max_head_bytes,
             options.transfer_timeout,
-            unfinished_bytes=BODIES_AT_ONCE * options.max_body_bytes,
+            unfinished_bytes=CONCURRENT_BODIES * options.max_body_bytes,
         ),
         queue=QueueSettings(options.queue_texts, options.request_timeout),
         cache=CacheSettings(options.cache_entries, options.cache_ttl),

@@ -14,8 +14,8 @@ from kserve.errors import InvalidInput
 from miniml.task import Task
 
 from . import deadline
-from .forms import FORMS, Form
 from .inference import Inference
+from .output_adapters import OUTPUT_ADAPTERS, OutputAdapter
 
 INPUT_NAME = "text"
 V1_REMEDY = 'Send {"instances": ["a text", …]} or {"instances": [{"text": "a text"}, …]}.'
@@ -25,11 +25,13 @@ V2_REMEDY = "Send one BYTES tensor of texts, of shape [n] or [n, 1]."
 class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
     """Takes texts out of a request and puts the answers into the form of the task."""
 
-    def __init__(self, name: str, inference: Inference, form: Form = FORMS[Task.SINGLE_LABEL]) -> None:
+    def __init__(
+        self, name: str, inference: Inference, form: OutputAdapter = OUTPUT_ADAPTERS[Task.SINGLE_LABEL]
+    ) -> None:
         super().__init__(name)
         self.ready = True  # its classifier was loaded before
         self._inference = inference
-        self._form = form
+        self._adapter = form
 
     async def healthy(self) -> bool:
         """Whether the model still answers, for KServe's probes."""
@@ -49,16 +51,18 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
         """
         timeout_s = deadline.remaining()
         if isinstance(payload, InferRequest):
-            texts = v2_texts(payload, self._form.outputs)
+            texts = v2_texts(payload, self._adapter.outputs)
             return self._v2_answer(payload, await self._inference.predict(texts, timeout_s=timeout_s))
         predictions = await self._inference.predict(v1_texts(payload), timeout_s=timeout_s)
         return {"predictions": [asdict(prediction) for prediction in predictions]}
 
     def _v2_answer(self, request: InferRequest, predictions: list[Any]) -> InferResponse:
         labels = self._inference.labels
-        outputs = self._form.tensors(predictions, labels)
+        outputs = self._adapter.tensors(predictions, labels)
         # KServe picks the requested ones over REST, and forgets to over gRPC.
-        names = dict.fromkeys(output.name for output in request.request_outputs or ()) or self._form.outputs
+        names = (
+            dict.fromkeys(output.name for output in request.request_outputs or ()) or self._adapter.outputs
+        )
         return InferResponse(
             response_id=request.id
             if request.id is not None
@@ -69,7 +73,7 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
                 for name in names
                 for tensor in [outputs[name]]
             ],
-            parameters=self._form.parameters(labels),
+            parameters=self._adapter.parameters(labels),
             use_binary_outputs=request.use_binary_outputs,
             requested_outputs=request.request_outputs,
         )
@@ -80,7 +84,7 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """What `GET /v2/models/{name}` tells of the outputs."""
-        return self._form.types(self._inference.labels)
+        return self._adapter.types(self._inference.labels)
 
 
 # The messages name the place, the type and the remedy, and never a value, a name or a key that a client sent: each
@@ -90,12 +94,12 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
 def v1_texts(body: Any) -> list[str]:
     """The texts of a V1 body: strings, or objects with a text."""
     if not isinstance(body, dict):
-        raise InvalidInput(f"the body is {kind(body)}, not an object. {V1_REMEDY}")
+        raise InvalidInput(f"the body is {json_type(body)}, not an object. {V1_REMEDY}")
     if "instances" not in body:
         raise InvalidInput(f"'instances' is missing in the body. {V1_REMEDY}")
     instances = body["instances"]
     if not isinstance(instances, list):
-        raise InvalidInput(f"instances is {kind(instances)}, not a list. {V1_REMEDY}")
+        raise InvalidInput(f"instances is {json_type(instances)}, not a list. {V1_REMEDY}")
     if not instances:
         raise InvalidInput(f"instances is empty. {V1_REMEDY}")
     return [_v1_text(f"instances[{place}]", instance) for place, instance in enumerate(instances)]
@@ -148,7 +152,7 @@ def _values(tensor: InferInput) -> list[Any]:
 def _require_object(place: str, value: Any) -> None:
     """V2's binary form reaches us unchecked, and a gRPC map is like a dict without being one."""
     if not isinstance(value, Mapping | None):
-        raise InvalidInput(f"{place} is {kind(value)}. Send an object, or leave it out.")
+        raise InvalidInput(f"{place} is {json_type(value)}. Send an object, or leave it out.")
 
 
 def checked_text(place: str, value: Any) -> str:
@@ -160,10 +164,10 @@ def checked_text(place: str, value: Any) -> str:
             return text
     except UnicodeError as error:
         raise InvalidInput(f"{place} is not valid UTF-8. Send whole characters.") from error
-    raise InvalidInput(f"{place} is {kind(value)}. Send a string.")
+    raise InvalidInput(f"{place} is {json_type(value)}. Send a string.")
 
 
-def kind(value: Any) -> str:
+def json_type(value: Any) -> str:
     """What JSON calls a value, and Python, without the value."""
     match value:
         case None:

@@ -22,7 +22,7 @@ from kserve.protocol.rest.server import RESTServer, _RefreshingServer
 from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.requests import Request
 
-from .connection import Arrivals, Connection
+from .connection import Connection, PendingConnections
 from .settings import ServingSettings
 from .v2 import inference_route
 
@@ -57,7 +57,7 @@ class RestServer(RESTServer):  # type: ignore[misc]  # KServe ships no types
     ) -> None:
         super().__init__(FASTAPI_APP_IMPORT_STRING, data_plane, repository, port, **more)
         self._limits = settings.limits
-        self.config.http = partial(Connection, arrivals=Arrivals(settings.connections))
+        self.config.http = partial(Connection, pending=PendingConnections(settings.connections))
         self.config.host = (
             settings.host
         )  # KServe takes all of the machine's addresses, and no argument for it

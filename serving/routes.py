@@ -20,9 +20,9 @@ from . import deadline
 from .explanation import explain
 from .inference import Inference
 from .predictor import checked_text
-from .schemas import Question
+from .schemas import TextRequest
 
-PAGE = Path(__file__).parent / "page"
+PAGE_DIR = Path(__file__).parent / "page"
 SWAGGER = Path(fastapi_offline.__file__).parent / "static"
 DIGITS_OF_DIGEST = 12
 
@@ -35,7 +35,7 @@ HEADERS = {
     "content-security-policy": POLICY.format(more="script-src 'self'; style-src 'self'; img-src 'self'; "),
 }
 # Swagger styles its elements one by one, and draws from data.
-SWAGGERS_HEADERS = {
+SWAGGER_HEADERS = {
     **HEADERS,
     "content-security-policy": POLICY.format(
         more="script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -43,21 +43,21 @@ SWAGGERS_HEADERS = {
 }
 
 
-def questions(inference: Inference) -> APIRouter:
+def text_routes(inference: Inference) -> APIRouter:
     """`POST /predict` and `POST /explain`, for one text and without a protocol's ceremony."""
-    router, form = APIRouter(), inference.form
+    router, adapter = APIRouter(), inference.output_adapter
 
-    @router.post("/predict", response_model=form.answer)
-    async def predict(question: Question) -> Any:
+    @router.post("/predict", response_model=adapter.answer)
+    async def predict(question: TextRequest) -> Any:
         texts = [checked_text("text", question.text)]
         (prediction,) = await inference.predict(texts, timeout_s=deadline.remaining())
-        return form.answer(**asdict(prediction))
+        return adapter.answer(**asdict(prediction))
 
-    @router.post("/explain", response_model=form.explained)
-    async def why(question: Question) -> Any:
+    @router.post("/explain", response_model=adapter.explained)
+    async def explain_text(question: TextRequest) -> Any:
         text = checked_text("text", question.text)
         explanation = await explain(inference, text, timeout_s=deadline.remaining())
-        return form.explanation(explanation.prediction, explanation.of, explanation.pieces)
+        return adapter.explanation(explanation.prediction, explanation.of, explanation.pieces)
 
     return router
 
@@ -78,13 +78,13 @@ def add_pages(
         for route in app.router.routes
         if not str(getattr(route, "path", "")).startswith(("/docs", "/openapi.json"))
     ]
-    app.mount("/page", StaticFiles(directory=PAGE / "static"))
+    app.mount("/page", StaticFiles(directory=PAGE_DIR / "static"))
     words = {
         "model_name": model_name,
-        "classes": inference.form.told(inference.labels),
-        "verb": inference.form.verb,
-        "act": inference.form.verb.lower(),
-        "bars": inference.form.bars,
+        "classes": inference.output_adapter.told(inference.labels),
+        "verb": inference.output_adapter.verb,
+        "act": inference.output_adapter.verb.lower(),
+        "bars": inference.output_adapter.bars,
         "characters": str(inference.limits.characters),
         "max_length": str(inference.classifier.max_length),
         "digest": inference.digest[:DIGITS_OF_DIGEST],
@@ -96,12 +96,12 @@ def add_pages(
     if document:
         app.mount("/swagger", StaticFiles(directory=SWAGGER))
         app.add_api_route("/openapi.json", document, include_in_schema=False)
-        _add_page(app, "/docs", "docs.html", words, SWAGGERS_HEADERS)
+        _add_page(app, "/docs", "docs.html", words, SWAGGER_HEADERS)
 
 
 def _add_page(app: FastAPI, path: str, file: str, words: dict[str, str], headers: dict[str, str]) -> None:
     filled = {name: escape(word) for name, word in words.items()}
-    page = Template((PAGE / file).read_text(encoding="utf-8")).substitute(filled)
+    page = Template((PAGE_DIR / file).read_text(encoding="utf-8")).substitute(filled)
 
     async def answer() -> HTMLResponse:
         return HTMLResponse(page, headers=headers)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, create_model
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class Question(BaseModel):
+class TextRequest(BaseModel):
     """One text to classify."""
 
     text: str
@@ -88,7 +88,7 @@ class ExplainedNumberAnswer(NumberAnswer):
     pieces: list[NumberPiece] = Field(description="One after the other they make up the text.")
 
 
-class Refusal(BaseModel):
+class ErrorResponse(BaseModel):
     """What every error answers, whatever the route."""
 
     error: str
@@ -97,7 +97,7 @@ class Refusal(BaseModel):
 class V1Request(BaseModel):
     """Texts, each by itself or as an object."""
 
-    instances: list[str | Question] = Field(min_length=1)
+    instances: list[str | TextRequest] = Field(min_length=1)
 
 
 class V1Models(BaseModel):

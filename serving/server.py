@@ -11,9 +11,9 @@ from kserve import Model, ModelServer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .dataplane import BINARY_HEADER, CarefulDataPlane, ClosedRepository
+from .dataplane import BINARY_HEADER, ClosedRepository, StrictDataPlane
 from .grpc_server import GrpcServer, Servicer
-from .grpc_services import Health
+from .grpc_services import HealthService
 from .rest import RestServer
 from .settings import ServingSettings
 
@@ -25,12 +25,12 @@ class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
     """
 
     def __init__(
-        self, greeting: str, grpc: GrpcServer | None, settings: ServingSettings, **more: Any
+        self, startup_message: str, grpc: GrpcServer | None, settings: ServingSettings, **more: Any
     ) -> None:
         super().__init__(enable_grpc=False, **more)  # KServe's gRPC server cannot be furnished
-        self.dataplane = CarefulDataPlane(self.registered_models)
+        self.dataplane = StrictDataPlane(self.registered_models)
         self.model_repository_extension = ClosedRepository(self.registered_models)
-        self._greeting = greeting
+        self._startup_message = startup_message
         self._grpc = grpc
         self._settings = settings
 
@@ -54,17 +54,17 @@ class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
         )
         if self._grpc:
             servicer = Servicer(self.dataplane, self.model_repository_extension, self._settings.limits)
-            await self._grpc.start(servicer, Health(self.dataplane))
+            await self._grpc.start(servicer, HealthService(self.dataplane))
         serving = asyncio.create_task(rest.start())
         await rest.listens()
-        told_to_stop = _signals()
-        print(self._greeting, flush=True)
-        await told_to_stop.wait()
+        stop_requested = _stop_event()
+        print(self._startup_message, flush=True)
+        await stop_requested.wait()
         rest.stop()
         await asyncio.gather(serving, *([self._grpc.stop(self.grace_period)] if self._grpc else []))
 
 
-def _signals() -> asyncio.Event:
+def _stop_event() -> asyncio.Event:
     """Is set by SIGTERM and Ctrl-C; a second Ctrl-C ends the process at once, answers or not."""
     told = asyncio.Event()
 
@@ -79,7 +79,7 @@ def _signals() -> asyncio.Event:
     return told
 
 
-class JsonBodies:
+class JsonContentType:
     """Calls a body JSON whatever its sender called it: a bare `curl -d` says that it is a form.
 
     KServe would hand it on as bytes, as it does with "application/json; charset=utf-8". What is

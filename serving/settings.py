@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .authentication import Token
 
-BODIES_AT_ONCE = 16
+CONCURRENT_BODIES = 16
 """Of the largest size, that may be on their way."""
 
 
@@ -35,7 +35,7 @@ class ConnectionSettings:
     transfer_s: float = 30.0
     """In which a request has to come, to the end of its body, and its answer to be taken. The largest takes it at
     2 Mbit/s."""
-    unfinished_bytes: int = BODIES_AT_ONCE * Limits.body_bytes
+    unfinished_bytes: int = CONCURRENT_BODIES * Limits.body_bytes
     """Of bodies that have not come to their end; beyond it, those that began first are dropped."""
 
 

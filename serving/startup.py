@@ -24,17 +24,17 @@ from miniml.wording import printable
 
 from . import errors
 from .authentication import Authentication
-from .bodies import WholeBodies
+from .bodies import BodyReader
 from .grpc_server import Certificate, GrpcServer, interceptors
 from .inference import Inference
-from .logs import keep_readable
+from .logs import escape_output
 from .methods import HeadAndOptions
-from .observation import Observation, access_log
 from .openapi import document_of
-from .options import settings_of
+from .options import settings_from
 from .predictor import Predictor
-from .routes import add_pages, questions
-from .server import JsonBodies, Server
+from .request_log import RequestLogging, access_log
+from .routes import add_pages, text_routes
+from .server import JsonContentType, Server
 from .settings import ServingSettings
 
 logger = logging.getLogger(__name__)
@@ -47,9 +47,9 @@ def serve(options: argparse.Namespace) -> None:
         InputError: an option cannot be used; the message names it.
         ModelFolderError: the model folder is refused.
     """
-    _keep_quiet()
-    _require_usable(options)
-    settings = settings_of(options)
+    _configure_logging()
+    _require_valid(options)
+    settings = settings_from(options)
     if settings.expected_digest:
         require_digest(settings.model_dir, settings.expected_digest)
     inference = Inference(
@@ -57,7 +57,7 @@ def serve(options: argparse.Namespace) -> None:
     )
     choice = inference.start(settings.model_dir, settings.engine)
     logger.info("measured at load, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.table)
-    furnish(app, inference, settings, docs=options.enable_docs_url)
+    configure_app(app, inference, settings, docs=options.enable_docs_url)
     url = f"http{'s' if options.ssl_certfile else ''}://{options.host}:{options.http_port}"
     also = f" and gRPC at {options.host}:{options.grpc_port}" if options.enable_grpc else ""
     told = f"labels: {', '.join(inference.labels)}" if inference.labels else "a number for each text"
@@ -72,7 +72,7 @@ def serve(options: argparse.Namespace) -> None:
     gc.freeze()  # what is loaded stays, so no collection need look at it again
     gc.enable()
     with access_log(settings.access_log):
-        server.start([Predictor(options.model_name, inference, inference.form)])
+        server.start([Predictor(options.model_name, inference, inference.output_adapter)])
 
 
 def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer | None:
@@ -93,29 +93,29 @@ def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer 
     )
 
 
-def furnish(app: FastAPI, inference: Inference, settings: ServingSettings, *, docs: bool) -> None:
+def configure_app(app: FastAPI, inference: Inference, settings: ServingSettings, *, docs: bool) -> None:
     """Puts what is ours on KServe's application, before KServe adds its own.
 
     A request passes what is added last first: it is observed, then it has to bring the token, then its body
     is read, and what goes wrong from there on is answered in one form.
     """
-    app.include_router(questions(inference))
+    app.include_router(text_routes(inference))
     document = document_of(inference, settings.model_name, token_needed=settings.token is not None)
     add_pages(app, inference, settings.model_name, document if docs else None)
     app.add_middleware(HeadAndOptions)
-    app.add_middleware(JsonBodies)
+    app.add_middleware(JsonContentType)
     errors.install(app)
-    app.add_middleware(WholeBodies, limits=settings.limits)
+    app.add_middleware(BodyReader, limits=settings.limits)
     if settings.token:
         app.add_middleware(Authentication, token=settings.token)
-    app.add_middleware(Observation)
+    app.add_middleware(RequestLogging)
     app.add_middleware(errors.UnexpectedErrors)  # of those before it too
 
 
-def _keep_quiet() -> None:
+def _configure_logging() -> None:
     """Only what someone should look at is logged; KServe leaves logging alone that is configured already."""
     logging.basicConfig(level=logging.WARNING)
-    keep_readable(logging.getLogger())
+    escape_output(logging.getLogger())
     logging.getLogger(__package__).setLevel(logging.INFO)
     # What is no HTTP is the sender's to mend, who could fill the log with it.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
@@ -124,7 +124,7 @@ def _keep_quiet() -> None:
     warnings.filterwarnings("ignore", category=FastAPIDeprecationWarning)
 
 
-def _require_usable(options: argparse.Namespace) -> None:
+def _require_valid(options: argparse.Namespace) -> None:
     if not re.fullmatch(r"[\w.-]+", options.model_name, re.ASCII):
         raise InputError(
             f"model_name {options.model_name!r} cannot be part of an address. Use letters, digits, '.', '_' and '-'."

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from .bodies import is_length
 from .dataplane import BINARY_HEADER
 from .limits import require_few
-from .predictor import V2_REMEDY, kind
+from .predictor import V2_REMEDY, json_type
 from .settings import Limits
 
 BINARY_REMEDY = (
@@ -34,13 +34,13 @@ def inference_route(endpoints: V2Endpoints, limits: Limits) -> APIRouter:
     async def infer(
         request: Request, response: Response, model_name: str, model_version: str | None = None
     ) -> Any:
-        asked = request_of(await request.body(), request.headers.get(BINARY_HEADER), model_name, limits)
+        asked = parse_request(await request.body(), request.headers.get(BINARY_HEADER), model_name, limits)
         return await endpoints.infer(request, response, model_name, asked, model_version)
 
     return router
 
 
-def request_of(body: bytes, json_length: str | None, model_name: str, limits: Limits) -> InferRequest:
+def parse_request(body: bytes, json_length: str | None, model_name: str, limits: Limits) -> InferRequest:
     """The request that `body` holds.
 
     Args:
@@ -108,7 +108,7 @@ def _parsed(body: bytes) -> Any:
 def _tensor(given: dict[str, Any]) -> dict[str, Any]:
     inputs = given.get("inputs")
     if not isinstance(inputs, list):
-        raise InvalidInput(f"inputs is {kind(inputs)}, not a list. {V2_REMEDY}")
+        raise InvalidInput(f"inputs is {json_type(inputs)}, not a list. {V2_REMEDY}")
     if len(inputs) != 1:
         raise InvalidInput(f"the request has {len(inputs)} inputs. {V2_REMEDY}")
     tensor = _object("inputs[0]", inputs[0])
@@ -129,7 +129,7 @@ def _data(tensor: dict[str, Any], binary: bytes, limits: Limits) -> list[Any]:
         require_few(limits, len(data))
         return data
     if data is not None:
-        raise InvalidInput(f"inputs[0].data is {kind(data)}, not a list. {V2_REMEDY}")
+        raise InvalidInput(f"inputs[0].data is {json_type(data)}, not a list. {V2_REMEDY}")
     size = _object("inputs[0].parameters", tensor.get("parameters")).get("binary_data_size")
     if size is None:
         raise InvalidInput(f"inputs[0] has no 'data'. {V2_REMEDY}")
@@ -142,7 +142,7 @@ def _outputs(outputs: Any) -> list[RequestedOutput] | None:
     if outputs is None:
         return None
     if not isinstance(outputs, list):
-        raise InvalidInput(f"outputs is {kind(outputs)}, not a list. Leave it out for all outputs.")
+        raise InvalidInput(f"outputs is {json_type(outputs)}, not a list. Leave it out for all outputs.")
     return [_output(place, output) for place, output in enumerate(outputs)]
 
 
@@ -155,7 +155,7 @@ def _output(place: int, output: Any) -> RequestedOutput:
 
 def _object(place: str, value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
-        raise InvalidInput(f"{place} is {kind(value)}. Send an object.")
+        raise InvalidInput(f"{place} is {json_type(value)}. Send an object.")
     return value or {}
 
 
@@ -163,11 +163,11 @@ def _scalars(place: str, value: Any) -> dict[str, Any]:
     parameters = _object(place, value)
     for parameter in parameters.values():
         if not isinstance(parameter, str | int | float):
-            raise InvalidInput(f"{place} holds {kind(parameter)}. Send strings, numbers and booleans.")
+            raise InvalidInput(f"{place} holds {json_type(parameter)}. Send strings, numbers and booleans.")
     return parameters
 
 
 def _string_or_none(place: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise InvalidInput(f"{place} is {kind(value)}. Send a string.")
+        raise InvalidInput(f"{place} is {json_type(value)}. Send a string.")
     return value

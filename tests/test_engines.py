@@ -17,7 +17,7 @@ from miniml.classifier import Classifier
 from miniml.engines import REFERENCE, TorchEngine
 from miniml.errors import InputError
 from miniml.predictions import Predictions
-from serving.engine_choice import AUTO, LANES, EngineByShape, choose
+from serving.engine_choice import AUTO, STREAMS, EngineByShape, choose
 from tests import families, tiny
 from tests.command import ROOT
 
@@ -66,11 +66,11 @@ def test_two_lanes_run_at_the_same_time_and_answer_as_one_engine_does(
     classifier: Classifier, model_dir: Path
 ) -> None:
     choice = choose(classifier, model_dir, "openvino-fp32", threads=2)
-    assert len(choice.lanes) == LANES
+    assert len(choice.streams) == STREAMS
     texts = [tiny.review(number % 2, number) for number in range(200)]
     expected = classifier.predict_probabilities(texts)
-    with ThreadPoolExecutor(LANES) as threads:
-        found = list(threads.map(lambda lane: lane.predict_probabilities(texts), choice.lanes))
+    with ThreadPoolExecutor(STREAMS) as threads:
+        found = list(threads.map(lambda stream: stream.predict_probabilities(texts), choice.streams))
     for probabilities in found:
         assert np.abs(probabilities - expected).max() <= 1e-4
 
@@ -80,7 +80,7 @@ def test_one_thread_or_an_engine_that_cannot_be_halved_has_one_lane(
     classifier: Classifier, model_dir: Path, engine: str, threads: int
 ) -> None:
     choice = choose(classifier, model_dir, engine, threads=threads)
-    assert choice.lanes == [choice.classifier]
+    assert choice.streams == [choice.classifier]
 
 
 def test_a_processor_that_is_told_to_do_with_less_has_no_bf16() -> None:

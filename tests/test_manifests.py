@@ -244,7 +244,7 @@ def test_the_server_understands_the_runtimes_arguments(overlays: dict[str, Objec
     words = json.dumps([*_runtime_container(overlays)["args"], *model["args"]]).replace("{{.Name}}", "stars")
     script = (
         "import json, sys; sys.argv = ['serving', *json.loads(sys.argv[1])]; "
-        "from serving.options import parsed; found = parsed(); "
+        "from serving.options import parse_arguments; found = parse_arguments(); "
         "print(found.model_name, found.model_dir, found.http_port, found.expected_digest)"
     )
     done = subprocess.run(

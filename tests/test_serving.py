@@ -28,8 +28,8 @@ from miniml.classifier import Classifier, Prediction
 from miniml.processor import usable_processors
 from serving import errors
 from serving.bodies import has_more_values
-from serving.dataplane import CarefulDataPlane
-from serving.logs import Readable
+from serving.dataplane import StrictDataPlane
+from serving.logs import EscapingFormatter
 from tests import patience, tiny
 from tests.command import ROOT
 from tests.ports import free_port
@@ -427,9 +427,9 @@ def test_the_server_is_ready_only_while_its_model_is() -> None:
     models = ModelRepository()
     model = Model(NAME)
     models.update(model)
-    assert not asyncio.run(CarefulDataPlane(models).ready())
+    assert not asyncio.run(StrictDataPlane(models).ready())
     model.ready = True
-    assert asyncio.run(CarefulDataPlane(models).ready())
+    assert asyncio.run(StrictDataPlane(models).ready())
 
 
 def test_a_label_moves_no_cursor(tmp_path: Path) -> None:
@@ -440,7 +440,7 @@ def test_a_label_moves_no_cursor(tmp_path: Path) -> None:
 
 def test_a_log_line_moves_no_cursor() -> None:
     record = logging.LogRecord("a", logging.ERROR, "", 1, "%s", ("\x1b[2J\r\x07 schön\nnext",), None)
-    assert Readable("%(message)s").format(record) == "\\x1b[2J\\x0d\\x07 schön\nnext"
+    assert EscapingFormatter("%(message)s").format(record) == "\\x1b[2J\\x0d\\x07 schön\nnext"
 
 
 def test_nobody_can_unload_the_model(server: Server) -> None:

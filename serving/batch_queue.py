@@ -22,14 +22,14 @@ from miniml.engines import TokenIds
 # time under the lock that the event loop takes too.
 WINDOW = 128
 # Padding that is worth one forward pass less, in tokens: what its fixed cost comes to on a small model.
-TOKENS_OF_A_PASS = 64
+PADDING_PER_PASS = 64
 
 
 @dataclass(eq=False)
-class Text:
+class QueuedText:
     """One text of a request."""
 
-    request: Request
+    request: QueuedRequest
     place: int
     """Among the texts that its request came with."""
     token_ids: TokenIds
@@ -38,23 +38,25 @@ class Text:
 
 
 @dataclass(eq=False)
-class Request:
-    """Texts that came together, and their answer. All but `waiting` belongs to the event loop."""
+class QueuedRequest:
+    """Texts that came together, and their answer. All but `pending` belongs to the event loop."""
 
     answer: asyncio.Future[Probabilities]
     """In the end the probabilities, or numbers, shape [texts, width]."""
     rows: Probabilities
     unanswered: int
     tokens: int
-    waiting: list[Text] = field(default_factory=list)
+    pending: list[QueuedText] = field(default_factory=list)
     """Those that no batch has taken yet."""
 
     @classmethod
-    def of(cls, token_ids: Sequence[TokenIds], width: int, answer: asyncio.Future[Probabilities]) -> Request:
+    def of(
+        cls, token_ids: Sequence[TokenIds], width: int, answer: asyncio.Future[Probabilities]
+    ) -> QueuedRequest:
         rows = np.empty((len(token_ids), width), dtype=np.float32)
         request = cls(answer, rows, len(token_ids), sum(map(len, token_ids)))
         now = time.monotonic()
-        request.waiting = [Text(request, place, ids, now) for place, ids in enumerate(token_ids)]
+        request.pending = [QueuedText(request, place, ids, now) for place, ids in enumerate(token_ids)]
         return request
 
     def put(self, place: int, row: Probabilities) -> None:
@@ -70,40 +72,42 @@ class Request:
             self.answer.set_exception(error)
 
 
-class Waiting:
+class BatchQueue:
     """The requests that wait; the event loop adds, the engines' threads take."""
 
     def __init__(self, token_budget: int) -> None:
-        self.tokens = 0
+        self.pending_tokens = 0
         """That wait, without padding."""
-        self.running = 0
+        self.running_batches = 0
         """Batches that were taken and are not done."""
-        self.budget = token_budget
+        self.token_budget = token_budget
         """Of a batch, in tokens once it is padded."""
-        self.padding = TOKENS_OF_A_PASS
+        self.max_padding = PADDING_PER_PASS
         """That one more text may cost a batch, in tokens; 0 keeps to texts of one length."""
-        self._requests: list[Request] = []
+        self._requests: list[QueuedRequest] = []
         self._changed = threading.Condition()
 
-    def add(self, request: Request) -> None:
+    def add(self, request: QueuedRequest) -> None:
         """Puts all texts of `request` in line."""
         with self._changed:
             self._requests.append(request)
-            self.tokens += request.tokens
+            self.pending_tokens += request.tokens
             self._changed.notify()
 
-    def drop(self, request: Request) -> None:
+    def drop(self, request: QueuedRequest) -> None:
         """Takes out what still waits of `request`."""
         with self._changed:
-            self._remove(request, request.waiting)
+            self._remove(request, request.pending)
 
-    def tokens_before(self, request: Request) -> float:
+    def tokens_before(self, request: QueuedRequest) -> float:
         """Tokens that will be run before the last of `request`, were it added now; requests take turns."""
-        turns = len(request.waiting)
+        rounds = len(request.pending)
         with self._changed:
-            return sum(sum(len(text.token_ids) for text in other.waiting[:turns]) for other in self._requests)
+            return sum(
+                sum(len(text.token_ids) for text in other.pending[:rounds]) for other in self._requests
+            )
 
-    def take(self) -> list[Text]:
+    def take(self) -> list[QueuedText]:
         """The next batch; waits until there is one.
 
         It holds the text that is first in line, so that none starves, and of those after it the ones of
@@ -112,40 +116,40 @@ class Waiting:
         with self._changed:
             while not self._requests:
                 self._changed.wait()
-            window = list(islice(_in_turns([request.waiting for request in self._requests]), WINDOW))
-            batch = of_like_length(window, self.budget, self.padding)
+            window = list(islice(_round_robin([request.pending for request in self._requests]), WINDOW))
+            batch = select_similar_lengths(window, self.token_budget, self.max_padding)
             for request in {id(text.request): text.request for text in batch}.values():
                 self._remove(request, [text for text in batch if text.request is request])
-            self.running += 1
+            self.running_batches += 1
             return batch
 
     @property
-    def all_taken(self) -> bool:
+    def runs_alone(self) -> bool:
         """Whether one batch runs, and nothing waits to run beside it."""
         with self._changed:
-            return self.running == 1 and not self._requests
+            return self.running_batches == 1 and not self._requests
 
     def done(self) -> None:
         """Says that a batch, once taken, runs no more."""
         with self._changed:
-            self.running -= 1
+            self.running_batches -= 1
 
-    def _remove(self, request: Request, texts: Sequence[Text]) -> None:
+    def _remove(self, request: QueuedRequest, texts: Sequence[QueuedText]) -> None:
         if not texts:
             return
         gone = {text.place for text in texts}
-        self.tokens -= sum(len(text.token_ids) for text in texts)
-        request.waiting = [text for text in request.waiting if text.place not in gone]
-        if not request.waiting:
+        self.pending_tokens -= sum(len(text.token_ids) for text in texts)
+        request.pending = [text for text in request.pending if text.place not in gone]
+        if not request.pending:
             self._requests.remove(request)
 
 
-def _in_turns(lines: Sequence[Sequence[Text]]) -> Iterator[Text]:
+def _round_robin(lines: Sequence[Sequence[QueuedText]]) -> Iterator[QueuedText]:
     """The first of each line, then the second of each, and so on."""
     return (text for turn in zip_longest(*lines) for text in turn if text is not None)
 
 
-def of_like_length(window: Sequence[Text], budget: int, padding: int) -> list[Text]:
+def select_similar_lengths(window: Sequence[QueuedText], budget: int, padding: int) -> list[QueuedText]:
     """The first of `window` and those nearest to it in length, within `budget` tokens once they are padded.
 
     None of them adds more than `padding` tokens that are no text's.

@@ -16,20 +16,20 @@ from miniml.engines import TokenIds
 from .health import Worker
 
 # Of a turn; some milliseconds. A text that is longer has a turn by itself.
-CHARACTERS_OF_A_TURN = 16_384
+CHUNK_CHARACTERS = 16_384
 # English has 4 or 5. A text is first cut to so many times the maximal length, which mostly is enough to fill it.
-CHARACTERS_OF_A_TOKEN = 8
+CHARACTERS_PER_TOKEN = 8
 # Where every tokenizer that knows words parts them; some take other white space for nothing, and join what it parts.
 BLANK = " "
 # Far below what any tokenizer does: a turn that takes longer than this allows for is taken for hung.
 SLOWEST_CHARACTERS_PER_SECOND = 1_000
 # How much the newest turn tells of the tokenizer's speed, against all those before.
-WEIGHT_OF_THE_NEWEST = 0.1
+SPEED_SMOOTHING = 0.1
 
 Result = TypeVar("Result")
 
 
-class Encoding:
+class TokenizerThread:
     """The tokenizer's thread. There is one: a tokenizer is not made to be called by two.
 
     A request has one turn of bounded size in the thread's line at a time, and gets in line for the next when that is
@@ -40,7 +40,7 @@ class Encoding:
         self.worker = Worker("the tokenizer")
         self.characters_per_second = math.inf
         self._classifier = classifier
-        self._left: dict[object, int] = {}  # characters of each request that no turn has taken
+        self._remaining: dict[object, int] = {}  # characters of each request that no turn has taken
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
 
     def seconds(self, texts: Iterable[str]) -> float:
@@ -48,19 +48,19 @@ class Encoding:
         if math.isinf(self.characters_per_second):
             return 0.0
         own = sum(map(len, texts))
-        return (own + sum(min(own, left) for left in self._left.values())) / self.characters_per_second
+        return (own + sum(min(own, left) for left in self._remaining.values())) / self.characters_per_second
 
     async def tokens(self, texts: Sequence[str]) -> list[TokenIds]:
         """What `Classifier.encode` gives for `texts`. Cancelling the call drops the turns that have not begun."""
         request, found = object(), list[TokenIds]()
-        self._left[request] = sum(map(len, texts))
+        self._remaining[request] = sum(map(len, texts))
         try:
-            for turn in turns(texts):
-                characters = sum(map(len, turn))
-                found += await self._run(partial(encode, self._classifier, turn), characters)
-                self._left[request] -= characters
+            for chunk in chunks(texts):
+                characters = sum(map(len, chunk))
+                found += await self._run(partial(encode, self._classifier, chunk), characters)
+                self._remaining[request] -= characters
         finally:
-            del self._left[request]
+            del self._remaining[request]
         return found
 
     async def words(self, text: str) -> list[Span]:
@@ -69,13 +69,13 @@ class Encoding:
 
     async def _run(self, work: Callable[[], Result], characters: int) -> Result:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._turn, work, characters)
+        return await loop.run_in_executor(self._thread, self._timed, work, characters)
 
-    def _turn(self, work: Callable[[], Result], characters: int) -> Result:
+    def _timed(self, work: Callable[[], Result], characters: int) -> Result:
         began = time.monotonic()
-        with self.worker.at(characters / SLOWEST_CHARACTERS_PER_SECOND):
+        with self.worker.working(characters / SLOWEST_CHARACTERS_PER_SECOND):
             result = work()
-        if characters >= CHARACTERS_OF_A_TURN:  # less tells of what a call costs, however short its texts
+        if characters >= CHUNK_CHARACTERS:  # less tells of what a call costs, however short its texts
             self._measure(characters / max(time.monotonic() - began, 1e-6))
         return result
 
@@ -83,27 +83,27 @@ class Encoding:
         if math.isinf(self.characters_per_second):
             self.characters_per_second = speed
         else:
-            self.characters_per_second += WEIGHT_OF_THE_NEWEST * (speed - self.characters_per_second)
+            self.characters_per_second += SPEED_SMOOTHING * (speed - self.characters_per_second)
 
 
-def turns(texts: Sequence[str]) -> Iterator[list[str]]:
+def chunks(texts: Sequence[str]) -> Iterator[list[str]]:
     """The texts in their order, in parts of so many characters as a turn may have, or of one text that has more."""
-    turn: list[str] = []
+    chunk: list[str] = []
     characters = 0
     for text in texts:
-        if turn and characters + len(text) > CHARACTERS_OF_A_TURN:
-            yield turn
-            turn, characters = [], 0
-        turn.append(text)
+        if chunk and characters + len(text) > CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+        chunk.append(text)
         characters += len(text)
-    if turn:
-        yield turn
+    if chunk:
+        yield chunk
 
 
 def encode(classifier: Classifier, texts: Sequence[str]) -> list[TokenIds]:
     """`Classifier.encode`, to the same result, without reading long texts as a whole."""
-    characters = CHARACTERS_OF_A_TOKEN * classifier.max_length
-    parts = [_part(classifier, text, characters) for text in texts]
+    characters = CHARACTERS_PER_TOKEN * classifier.max_length
+    parts = [_excerpt(classifier, text, characters) for text in texts]
     encoded = classifier.encode(parts)
     for place, (text, part) in enumerate(zip(texts, parts, strict=True)):
         if len(part) < len(text) and len(encoded[place]) < classifier.max_length:
@@ -113,14 +113,14 @@ def encode(classifier: Classifier, texts: Sequence[str]) -> list[TokenIds]:
 
 def words(classifier: Classifier, text: str) -> list[Span]:
     """`Classifier.words`, likewise."""
-    part = _part(classifier, text, CHARACTERS_OF_A_TOKEN * classifier.max_length)
+    part = _excerpt(classifier, text, CHARACTERS_PER_TOKEN * classifier.max_length)
     if len(part) < len(text) and len(classifier.encode([part])[0]) < classifier.max_length:
         part = text
     begin = len(text) - len(part) if classifier.reads_the_end else 0
     return [(begin + first, begin + beyond) for first, beyond in classifier.words(part)]
 
 
-def _part(classifier: Classifier, text: str, characters: int) -> str:
+def _excerpt(classifier: Classifier, text: str, characters: int) -> str:
     """What of `text` the model reads, in at most so many characters, if those come to as many tokens as it reads.
 
     It ends between two words (or begins there, where the end is what is read): what a tokenizer makes of a word does

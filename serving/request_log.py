@@ -37,9 +37,9 @@ PROTOCOLS = {
     "explain": re.compile(r"/explain"),
 }
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-USABLE_ID = re.compile(r"[!-~]{1,128}")
+VALID_ID = re.compile(r"[!-~]{1,128}")
 # Lines that may wait for a slow reader of standard output; further ones are lost rather than waited for.
-LINES = 10_000
+MAX_BUFFERED_LINES = 10_000
 
 OUTCOMES = {
     HTTPStatus.UNAUTHORIZED: "unauthorized",
@@ -55,11 +55,11 @@ OUTCOMES = {
     StatusCode.CANCELLED: "hung_up",
 }
 
-requests = logging.getLogger(f"{__package__}.requests")
+request_logger = logging.getLogger(f"{__package__}.requests")
 
 
 @dataclass
-class Record:
+class RequestRecord:
     """One request, as it is told of."""
 
     protocol: str
@@ -73,7 +73,7 @@ class Record:
         seconds = time.perf_counter() - self.began
         REQUESTS.labels(self.protocol, outcome).inc()
         LATENCY.labels(self.protocol).observe(seconds)
-        if requests.isEnabledFor(logging.INFO):
+        if request_logger.isEnabledFor(logging.INFO):
             line = {
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "request_id": self.request_id,
@@ -83,19 +83,19 @@ class Record:
                 "cached": self.cached,
                 "ms": round(seconds * 1_000, 1),
             }
-            requests.info(json.dumps(line))
+            request_logger.info(json.dumps(line))
 
 
-current: ContextVar[Record | None] = ContextVar("current", default=None)
+current_record: ContextVar[RequestRecord | None] = ContextVar("current", default=None)
 """The record of the request at hand; inference fills in what it did."""
 
 
 def request_id(given: str | None) -> str:
     """The client's own id for the request, where it is fit for a header and a log; else a new one."""
-    return given if given and USABLE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if given and VALID_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-class Observation:
+class RequestLogging:
     """Observes requests over REST that ask the model, and tells the model how long their clients wait."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -107,24 +107,24 @@ class Observation:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        record = Record(protocol, request_id(headers.get(ID_HEADER)))
+        record = RequestRecord(protocol, request_id(headers.get(ID_HEADER)))
         status = 0
 
-        async def noting_send(message: Message) -> None:
+        async def tracking_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[ID_HEADER] = record.request_id
             await send(message)
 
-        current.set(record)
+        current_record.set(record)
         try:
             seconds = _seconds(headers.get(TIMEOUT_HEADER))
             if seconds is None:
-                await _bad_timeout(scope, receive, noting_send)
+                await _bad_timeout(scope, receive, tracking_send)
                 return
             deadline.begin(seconds if math.isfinite(seconds) else None)
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, receive, tracking_send)
         finally:
             record.end(_outcome(status))
 
@@ -160,7 +160,7 @@ _bad_timeout = JSONResponse(
 )
 
 
-class GrpcObservation(aio.ServerInterceptor):  # type: ignore[misc]
+class GrpcRequestLogging(aio.ServerInterceptor):  # type: ignore[misc]
     """Observes V2 over gRPC; the id is the metadata `x-request-id`."""
 
     async def intercept_service(
@@ -174,8 +174,8 @@ class GrpcObservation(aio.ServerInterceptor):  # type: ignore[misc]
         given = dict(call.invocation_metadata or ()).get(ID_HEADER)
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
-            record = Record("grpc", request_id(str(given) if given else None))
-            current.set(record)
+            record = RequestRecord("grpc", request_id(str(given) if given else None))
+            current_record.set(record)
             await context.send_initial_metadata(((ID_HEADER, record.request_id),))
             outcome = "hung_up"
             try:
@@ -193,7 +193,7 @@ class GrpcObservation(aio.ServerInterceptor):  # type: ignore[misc]
         )
 
 
-class _Lines(QueueHandler):
+class _DroppingQueueHandler(QueueHandler):
     """Hands lines to a thread that writes them: a slow pipe is not to hold up the event loop."""
 
     def enqueue(self, record: logging.LogRecord) -> None:
@@ -204,15 +204,15 @@ class _Lines(QueueHandler):
 @contextmanager
 def access_log(wanted: bool) -> Iterator[None]:
     """Writes the requests' lines to standard output meanwhile, if they are wanted."""
-    requests.propagate = False
-    requests.setLevel(logging.INFO if wanted else logging.CRITICAL)
-    lines: queue.Queue[Any] = queue.Queue(LINES)
-    handler = _Lines(lines)
+    request_logger.propagate = False
+    request_logger.setLevel(logging.INFO if wanted else logging.CRITICAL)
+    lines: queue.Queue[Any] = queue.Queue(MAX_BUFFERED_LINES)
+    handler = _DroppingQueueHandler(lines)
     listener = QueueListener(lines, logging.StreamHandler(sys.stdout))
-    requests.addHandler(handler)
+    request_logger.addHandler(handler)
     listener.start()
     try:
         yield
     finally:
-        requests.removeHandler(handler)
+        request_logger.removeHandler(handler)
         listener.stop()

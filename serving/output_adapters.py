@@ -16,7 +16,7 @@ from miniml.task import Task
 from . import schemas
 
 # More labels than these are counted rather than named at the head of the page.
-MOST_LABELS = 8
+MAX_LABELS = 8
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Tensor:
     data: list[Any]
 
 
-class Form(ABC):
+class OutputAdapter(ABC):
     """Of one task's answers. Labels are the model's, predictions those of `miniml.heads`."""
 
     outputs: tuple[str, ...]
@@ -62,13 +62,13 @@ class Form(ABC):
 
     def told(self, labels: Sequence[str]) -> str:
         """What the model tells of a text, in words."""
-        more = [f"{len(labels) - MOST_LABELS} more"] if len(labels) > MOST_LABELS else []
-        return f"{len(labels)} {self.kind}: {', '.join([*labels[:MOST_LABELS], *more])}"
+        more = [f"{len(labels) - MAX_LABELS} more"] if len(labels) > MAX_LABELS else []
+        return f"{len(labels)} {self.kind}: {', '.join([*labels[:MAX_LABELS], *more])}"
 
     kind: str = "classes"
 
 
-class ClassForm(Form):
+class SingleLabelAdapter(OutputAdapter):
     """A text has one class."""
 
     outputs = ("label", "score", "probabilities")
@@ -86,7 +86,7 @@ class ClassForm(Form):
         }
 
 
-class LabelsForm(Form):
+class MultiLabelAdapter(OutputAdapter):
     """A text may have several labels, or none."""
 
     outputs = ("selected", "probabilities")
@@ -107,7 +107,7 @@ class LabelsForm(Form):
         return self.explained(**asdict(prediction), explained=of, pieces=_as_dicts(pieces))
 
 
-class NumberForm(Form):
+class RegressionAdapter(OutputAdapter):
     """A text has a number."""
 
     outputs = ("value",)
@@ -126,10 +126,10 @@ class NumberForm(Form):
         return "a number for each text"
 
 
-FORMS: dict[Task, Form] = {
-    Task.SINGLE_LABEL: ClassForm(),
-    Task.MULTI_LABEL: LabelsForm(),
-    Task.REGRESSION: NumberForm(),
+OUTPUT_ADAPTERS: dict[Task, OutputAdapter] = {
+    Task.SINGLE_LABEL: SingleLabelAdapter(),
+    Task.MULTI_LABEL: MultiLabelAdapter(),
+    Task.REGRESSION: RegressionAdapter(),
 }
 
 
