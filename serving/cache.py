@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 
-from miniml.classifier import Probabilities
+from miniml.model.classifier import Probabilities
 
 from .metrics import CACHE
 from .settings import CacheSettings

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from miniml import probes
-from miniml.classifier import Classifier
-from miniml.engines import REFERENCE, Engine, Logits, OpenVinoEngine, TokenIds, TorchEngine, builders
 from miniml.errors import InputError
-from miniml.heads import Head
-from miniml.model_files import in_a_line
+from miniml.model import probes
+from miniml.model.classifier import Classifier
+from miniml.model.engines import REFERENCE, Engine, Logits, OpenVinoEngine, TokenIds, TorchEngine, builders
+from miniml.model.heads import Head
+from miniml.model.model_files import in_a_line
 
 AUTO = "auto"
 # It takes half a minute to compile, so it is used where it is asked for.

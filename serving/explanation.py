@@ -1,12 +1,12 @@
-"""Which words pushed an answer: `miniml.occlusion`, asked through the queue as any other request."""
+"""Which words pushed an answer: `miniml.model.occlusion`, asked through the queue as any other request."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from miniml.evaluation_result import Piece
-from miniml.occlusion import Occlusion
+from miniml.model.attribution import Piece
+from miniml.model.occlusion import Occlusion
 
 from .inference import Inference
 from .limits import require_within

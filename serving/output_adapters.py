@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from miniml.evaluation_result import Piece
-from miniml.task import Task
+from miniml.model.attribution import Piece
+from miniml.tasks.task import Task
 
 from . import schemas
 
@@ -29,7 +29,7 @@ class Tensor:
 
 
 class OutputAdapter(ABC):
-    """Of one task's answers. Labels are the model's, predictions those of `miniml.heads`."""
+    """Of one task's answers. Labels are the model's, predictions those of `miniml.model.heads`."""
 
     outputs: tuple[str, ...]
     """The names of V2's tensors."""

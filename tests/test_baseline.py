@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from miniml import baseline
-from miniml.baseline import Baseline
+from miniml.evaluation import baseline
+from miniml.evaluation.baseline import Baseline
 from tests import tiny
 
 

@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 from minio import Minio
 
-from miniml import manifest
-from miniml.challenge import challenge
-from miniml.challenges import counted, digest_of_test
-from miniml.champion import NOBODY, Champion
-from miniml.champion_search import find_champion
-from miniml.classifier import Classifier
-from miniml.cluster import Cluster
+from miniml.champion.challengers import counted, digest_of_test
+from miniml.champion.find import find_champion
+from miniml.champion.record import NOBODY, Champion
+from miniml.cluster.api import Cluster
+from miniml.cluster.inference_service import MODEL_DIGEST, inference_service
 from miniml.errors import ChampionError, ClusterError, InputError, ModelFolderError
-from miniml.inference_service import MODEL_DIGEST, inference_service
-from miniml.predictions import Predictions
-from miniml.settings import ChampionSettings, DeploymentSettings
-from miniml.sources import s3_address
-from miniml.store import publish
+from miniml.evaluation.champion_comparison import challenge
+from miniml.evaluation.predictions import Predictions
+from miniml.model import manifest
+from miniml.model.classifier import Classifier
+from miniml.settings.champion import ChampionSettings
+from miniml.settings.deployment import DeploymentSettings
+from miniml.sources.address import s3_address
+from miniml.store.repository import publish
 from tests import tiny
 from tests.kubernetes_server import KubernetesServer
 from tests.s3_server import READER, WRITER, S3Server

@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from miniml.classifier import Classifier
-from miniml.engines import REFERENCE
+from miniml.model.classifier import Classifier
+from miniml.model.engines import REFERENCE
 from serving.explanation import MAX_RUNS, explain
 from serving.inference import Inference
 from serving.settings import Limits, QueueSettings

@@ -15,16 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TrainerControl, TrainerState
 
-from miniml import manifest
 from miniml.errors import InputError
+from miniml.model import manifest
 from miniml.search.contest import RUNGS, Competitor, is_promising, share_of_time
 from miniml.search.failure import read_failure
 from miniml.search.outcome import choose, read_outcome
-from miniml.search.plan import Contest, SearchSettings, on_its_own, read, with_trial, written
+from miniml.search.plan import Contest, contest_of, on_its_own, read, with_trial, written
 from miniml.search.scoreboard import Entry, scoreboard_of
-from miniml.settings import TrainingSettings
-from miniml.training import fine_tune
-from miniml.training.trial import fine_tune_trial
+from miniml.search.trial import fine_tune_trial
+from miniml.settings.search import SearchSettings
+from miniml.settings.training import TrainingSettings
+from miniml.training.fine_tune import fine_tune
 from tests.conftest import TRAINING
 from tests.s3_server import WRITER, S3Server
 
@@ -188,11 +189,11 @@ def test_a_trial_that_is_part_of_a_search_looks_at_validation_at_each_quarter() 
 
 def test_more_trials_begin_with_the_very_same_ones_unless_they_share_out_minutes() -> None:
     def contests(minutes: float) -> list[Contest | None]:
-        return [SearchSettings(trials=trials).contest(minutes, 1, "run") for trials in (4, 8)]
+        return [contest_of(SearchSettings(trials=trials), minutes, 1, "run") for trials in (4, 8)]
 
     assert contests(0.0)[0] == contests(0.0)[1] is not None
     assert [one and one.trials for one in contests(10.0)] == [4, 8]
-    assert SearchSettings(stop_early=False).contest(0.0, 1, "run") is None
+    assert contest_of(SearchSettings(stop_early=False), 0.0, 1, "run") is None
 
 
 def test_the_limit_is_the_searchs_and_no_trials() -> None:

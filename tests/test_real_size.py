@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from benchmarks import reviews
-from miniml import data
+from miniml.data import prepared
 from tests import patience
 from tests.command import ROOT
 from tests.hub_server import HubServer, write_bert
@@ -113,7 +113,7 @@ def test_a_thousand_rows_are_drawn_from_all_over_a_source_of_that_size_in_little
         room / "dataset",
         environment={**hub, "MINIML_PROGRESS_SECONDS": "0.1"},
     )
-    splits, summary = data.load(room / "dataset")
+    splits, summary = prepared.load(room / "dataset")
     assert summary.rows_read == 700_000
     assert summary.dropped == {}
     assert summary.labels == list(classes)

@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miniml.comparison import compare
-from miniml.evaluation import evaluate_model
-from miniml.evaluation_result import (
+from miniml.evaluation.comparison import compare
+from miniml.evaluation.evaluate import evaluate_model
+from miniml.evaluation.report import write_report
+from miniml.evaluation.result import (
     MOST_CONFUSED,
     OTHER_CLASSES,
     ClassScores,
     EvaluationResult,
     Figure,
     Mistake,
-    Piece,
     Slice,
 )
-from miniml.manifest import read
-from miniml.report import write_report
-from miniml.training_history import read_history
+from miniml.model.attribution import Piece
+from miniml.model.history import read_history
+from miniml.model.manifest import read
 from tests.browser import WEAKEST_CONTRAST, Browser, require_whole
 from tests.page import Page
 

@@ -14,19 +14,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miniml import manifest
 from miniml.errors import InputError, ModelFolderError, TrainingError
-from miniml.evaluation import evaluate_model
-from miniml.search.doubt import doubt_of, expected_best
+from miniml.evaluation.evaluate import evaluate_model
+from miniml.model import manifest
 from miniml.search.failure import read_failure, write_failure
 from miniml.search.outcome import Outcome, choose, read_outcome
 from miniml.search.picking import pick
-from miniml.search.plan import MOST_TRIALS, SearchSettings, with_trial
-from miniml.search.space import KINDS
-from miniml.settings import TrainingSettings
-from miniml.training import fine_tune
-from miniml.training.trial import fine_tune_trial
-from miniml.training_report import write_trial_report
+from miniml.search.plan import with_trial
+from miniml.search.selection_uncertainty import doubt_of, expected_best
+from miniml.search.trial import fine_tune_trial
+from miniml.settings.search import MOST_TRIALS, SearchSettings
+from miniml.settings.space import KINDS
+from miniml.settings.training import TrainingSettings
+from miniml.train_step.report import write_trial_report
+from miniml.training.fine_tune import fine_tune
 from tests.conftest import TRAINING
 from tests.page import Page
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from miniml.search.doubt import doubt_of
 from miniml.search.outcome import Outcome, SearchResult, choose
-from miniml.search.plan import SearchSettings
 from miniml.search.report import write_report
-from miniml.settings import TrainingSettings
+from miniml.search.selection_uncertainty import doubt_of
+from miniml.settings.search import SearchSettings
+from miniml.settings.training import TrainingSettings
 from tests.browser import Browser, require_whole
 from tests.page import Page
 

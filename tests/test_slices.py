@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miniml.evaluation_result import Slice
-from miniml.predictions import Predictions
-from miniml.slices import MISSING, MOST_VALUES, OTHERS, slices_of
+from miniml.evaluation.predictions import Predictions
+from miniml.evaluation.result import Slice
+from miniml.evaluation.slices import MISSING, MOST_VALUES, OTHERS, slices_of
 
 
 def predictions(right: list[bool], tokens: list[int] | None = None, **columns: list[Any]) -> Predictions:

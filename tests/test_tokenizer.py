@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miniml.classifier import Classifier
-from miniml.engines import REFERENCE, TokenIds
+from miniml.model.classifier import Classifier
+from miniml.model.engines import REFERENCE, TokenIds
 from serving.inference import Inference, OverloadedError
 from serving.settings import QueueSettings
 from serving.tokenizer import CHARACTERS_PER_TOKEN, CHUNK_CHARACTERS, TokenizerThread, chunks, encode, words

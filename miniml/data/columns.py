@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 
 # More values than this are no classes: free text, ids or prices.
 MOST_CLASSES = 10_000

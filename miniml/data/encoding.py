@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from miniml.data.columns import MOST_CLASSES, RowFilter, dictionary, named
-from miniml.data.summary import SPLITS
+from miniml.data.prepared import SPLITS
+from miniml.data.tables import Table
 from miniml.errors import InputError
+from miniml.escaping import shown
 from miniml.progress import note
-from miniml.settings import DataSettings
-from miniml.tables import Table
-from miniml.task import AUTO, Task
-from miniml.wording import shown
+from miniml.settings.data import DataSettings
+from miniml.tasks.task import AUTO, Task
 
 Codes = np.ndarray[Any, Any]
 _NUMBER = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*")

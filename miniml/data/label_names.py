@@ -20,9 +20,9 @@ from miniml.data.spelling import (
     spelled,
     whole,
 )
+from miniml.escaping import MOST, shown
 from miniml.progress import note
-from miniml.task import Task
-from miniml.wording import MOST, shown
+from miniml.tasks.task import Task
 
 # Of a kind, in the log.
 MOST_TOLD = 3

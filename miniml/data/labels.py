@@ -18,9 +18,9 @@ from miniml.data.findings import Findings, Passage
 from miniml.data.label_names import alike, tell_doubtful
 from miniml.data.pool import Ints, Pool
 from miniml.errors import InputError
-from miniml.settings import DataSettings
-from miniml.task import Task
-from miniml.wording import listed, shown
+from miniml.escaping import listed, shown
+from miniml.settings.data import DataSettings
+from miniml.tasks.task import Task
 
 # Parts of the range of a regression's numbers, each of which every split is to have its share of.
 MOST_RANGES, ROWS_PER_RANGE = 10, 20

@@ -15,7 +15,7 @@ from miniml.data.near_duplicates import Pairs, find_pairs
 from miniml.data.pool import Ints, Pool
 from miniml.data.splitting import OUT, Assignment, first_lack
 from miniml.errors import InputError
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 
 
 def drop_leaks(

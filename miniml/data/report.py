@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from miniml import __version__
 from miniml.data.encoding import Codes
 from miniml.data.findings import CHECKS, Example, Findings
-from miniml.data.preparation import ReportRequest
-from miniml.data.summary import SPLITS, DatasetSummary
+from miniml.data.prepared import SPLITS, DatasetSummary
+from miniml.data.report_request import ReportRequest
 from miniml.data.texts import CLEANING
 from miniml.data.tokens import Lengths
-from miniml.drawing import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.task import Task
+from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
+from miniml.tasks.task import Task
 
 _LABELS: dict[Task, tuple[str, Callable[[DatasetSummary], str]]] = {
     Task.SINGLE_LABEL: ("Classes", lambda summary: str(len(summary.labels))),

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 
 from miniml.data.labels import Labels
 from miniml.data.pool import Ints, Pool
+from miniml.data.prepared import GROUP, SPLITS
 from miniml.data.randomness import Hashes, shuffled
 from miniml.data.splitting import Assignment
-from miniml.data.summary import GROUP, SPLITS
 from miniml.data.texts import string_buffers
-from miniml.task import Task
+from miniml.tasks.task import Task
 
 # What is shuffled in memory at a time.
 BUCKET_BYTES = 16 << 20

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from miniml.progress import duration, note
 from miniml.search.plan import Contest
 from miniml.search.scoreboard import Entry, Scoreboard
-from miniml.task import more_is_better
+from miniml.tasks.task import more_is_better
 
 RUNGS = (0.25, 0.5)
 """Shares of a trial's steps after which it has to be among the better half."""

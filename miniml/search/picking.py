@@ -7,14 +7,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from miniml import manifest
-from miniml.folders import require_room, written_whole
+from miniml.files.folders import require_room, written_whole
+from miniml.model import manifest
 from miniml.progress import note
-from miniml.search.doubt import doubt_of
 from miniml.search.outcome import Outcome, SearchResult, choose, read_outcome
-from miniml.search.plan import SearchSettings, told
 from miniml.search.report import write_report
-from miniml.task import Task
+from miniml.search.selection_uncertainty import doubt_of
+from miniml.settings.search import SearchSettings, told
+from miniml.tasks.task import Task
 
 
 def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, report: Path) -> SearchResult:

@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
 from miniml import __version__
-from miniml.drawing import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.evaluation_result import Figure
+from miniml.evaluation.report import HALF, Scale
+from miniml.evaluation.result import Figure
 from miniml.progress import duration
-from miniml.report import HALF, Scale
-from miniml.search.doubt import figure_of
+from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
 from miniml.search.outcome import SHARES, Outcome, SearchResult, rank
-from miniml.search.plan import SearchSettings, told
-from miniml.search.space import Choices, Range, parse
+from miniml.search.selection_uncertainty import figure_of
+from miniml.settings.search import SearchSettings, told
+from miniml.settings.space import Choices, Range, parse
 
 # More numbers would cover each other, and the dots.
 MOST_NUMBERED = 16

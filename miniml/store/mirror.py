@@ -1,4 +1,4 @@
-"""Sealed folders (see `miniml.seals`), copied to a bucket as they come about, and brought back on another machine.
+"""Sealed folders (see `miniml.files.checksums`), copied to a bucket as they come about, and brought back elsewhere.
 
 <prefix>/<name>/<path>          a file of the folder
 <prefix>/<name>/sealed.json     its seal: sent last and removed first, so that what bears one is whole
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from miniml.errors import StoreError
-from miniml.folders import written_whole
-from miniml.listed_files import is_inside
+from miniml.files.checksums import SEAL_NAME, read_seal
+from miniml.files.folders import written_whole
+from miniml.files.listed_files import is_inside
 from miniml.progress import note
-from miniml.seals import SEAL_NAME, read_seal
-from miniml.sources import S3Address
+from miniml.sources.address import S3Address
 from miniml.store.connection import Bucket, Patience, Stored
 from miniml.store.parts import Part, bring
 

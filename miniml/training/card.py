@@ -11,13 +11,13 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from miniml import __version__
 from miniml.data.findings import CHECKS
-from miniml.data.summary import SPLITS
-from miniml.manifest import Manifest
-from miniml.markdown import escaped
-from miniml.settings import LAST
-from miniml.sources import HubId, locate, short_name
-from miniml.task import Task
-from miniml.training_history import chance_points
+from miniml.data.prepared import SPLITS
+from miniml.model.history import chance_points
+from miniml.model.manifest import Manifest
+from miniml.reports.markdown import escaped
+from miniml.settings.choices import LAST
+from miniml.sources.address import HubId, locate, short_name
+from miniml.tasks.task import Task
 
 CARD_NAME = "README.md"
 VALIDATION = "validation_"
@@ -90,7 +90,7 @@ def _front_matter(record: Manifest) -> ModelCardData:
 
 def _body(record: Manifest) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("miniml"),
+        loader=jinja2.PackageLoader("miniml.reports"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

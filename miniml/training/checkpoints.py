@@ -19,15 +19,16 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml import environment
-from miniml.data import DatasetSummary
+from miniml.data.prepared import DatasetSummary
 from miniml.errors import StoppedError, StorageError, StoreError, TrainingError
-from miniml.folders import disk_errors_explained, held, is_full, user_cache
-from miniml.manifest import SETTINGS_OF_A_RUN, digest_of, sha256
+from miniml.files.checksums import broken_seal, seal
+from miniml.files.digests import digest_of, sha256
+from miniml.files.folders import disk_errors_explained, held, is_full, user_cache
+from miniml.model.manifest import SETTINGS_OF_A_RUN
 from miniml.progress import note
-from miniml.seals import broken_seal, seal
-from miniml.settings import NO_CHECKPOINTS, TrainingSettings
+from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
 from miniml.signals import on_sigterm
-from miniml.sources import S3_SCHEME, S3Address, s3_address
+from miniml.sources.address import S3_SCHEME, S3Address, s3_address
 from miniml.training.processes import ALONE, Processes
 
 if TYPE_CHECKING:

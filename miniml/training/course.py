@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from miniml.folders import require_room
+from miniml.files.folders import require_room
+from miniml.model.history import Points
 from miniml.progress import note
-from miniml.settings import TrainingSettings
+from miniml.settings.training import TrainingSettings
 from miniml.training.attention import attend_text_by_text
 from miniml.training.batches import EncodedTexts
+from miniml.training.best_model import Selection
 from miniml.training.checkpoints import Checkpoints
 from miniml.training.device import computes_in_bf16
 from miniml.training.ending import Ending
-from miniml.training.facts import texts_cut, what_was_used
 from miniml.training.history import History
 from miniml.training.linear_probe import fit_head, texts_fitted_to
 from miniml.training.memory import memory_for, require_memory
@@ -26,7 +27,7 @@ from miniml.training.objective import Objective
 from miniml.training.pretrained import Pretrained
 from miniml.training.processes import Processes
 from miniml.training.rehearsal import rehearse
-from miniml.training.selection import Selection
+from miniml.training.run_info import texts_cut, what_was_used
 from miniml.training.targets import Target
 from miniml.training.time_limit import Plan, TimeLimit, plan
 from miniml.training.trainable import choose_trainable, merged
@@ -37,7 +38,6 @@ from miniml.training.trainer import (
     texts_in_step,
     training_arguments,
 )
-from miniml.training_history import Points
 
 # On the disk: four of the weights as they are trained, four of their export: in float16 it would serve them less
 # exactly.

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from miniml.classifier import TOKENS_PER_BATCH, batches_of_like_length, padded
+from miniml.model.classifier import TOKENS_PER_BATCH, batches_of_like_length, padded
+from miniml.model.rows_apart import logits_of_rows
 from miniml.progress import note
-from miniml.rows_apart import logits_of_rows
 from miniml.training.batches import EncodedTexts
 from miniml.training.objective import Objective
 

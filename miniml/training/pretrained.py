@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from miniml import heads, hub
 from miniml.errors import InputError, MinimlError
-from miniml.heads import Head
-from miniml.model_files import WEIGHTS, in_a_line, trouble_with, trouble_with_tokenizer
+from miniml.model import heads
+from miniml.model.heads import Head
+from miniml.model.model_files import WEIGHTS, in_a_line, trouble_with, trouble_with_tokenizer
+from miniml.model.rows_apart import ONE_LENGTH
 from miniml.progress import note
-from miniml.rows_apart import ONE_LENGTH
-from miniml.settings import TrainingSettings
-from miniml.sources import HubId, S3Address, locate
+from miniml.settings.training import TrainingSettings
+from miniml.sources import hub
+from miniml.sources.address import HubId, S3Address, locate
 from miniml.training.trained_head import adopt_head, of_other_classes
 from miniml.training.tryout import UnfitError, try_out
 
@@ -54,9 +55,9 @@ def find_pretrained(model_id: str, from_scratch: bool = False) -> tuple[Path, st
     if isinstance(source, HubId):
         folder = hub.fetch_model(source, weights=not from_scratch)
     elif isinstance(source, S3Address):
-        from miniml import store  # Only here: a model from elsewhere needs no S3 client.
+        from miniml.store import repository  # Only here: a model from elsewhere needs no S3 client.
 
-        fetched = store.cached("model_id", source)
+        fetched = repository.cached("model_id", source)
         folder, told = fetched.path, fetched.source
     else:
         folder = source

@@ -17,7 +17,7 @@ from accelerate import PartialState
 
 from miniml.errors import InputError
 from miniml.processor import usable_processors
-from miniml.settings import TrainingSettings
+from miniml.settings.training import TrainingSettings
 
 Thing = TypeVar("Thing")
 

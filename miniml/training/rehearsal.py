@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from miniml import calibration, engines, probes
-from miniml.classifier import batches_of_like_length, logits_of
+from miniml.model import calibration, engines, probes
+from miniml.model.classifier import batches_of_like_length, logits_of
 from miniml.training import time_limit
 from miniml.training.batches import EncodedTexts, LengthGrouped, tokens_in_pass
 from miniml.training.objective import Objective

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from miniml.errors import TrainingError
 from miniml.progress import duration, note
-from miniml.settings import TrainingSettings
+from miniml.settings.training import TrainingSettings
 
 MARGIN = 0.1
 """By which steps and validations may take longer than they were measured, before the end comes too late: a processor

@@ -1,4 +1,4 @@
-"""Sends what the trainer logs to TensorBoard or MLflow (`miniml.tracking` has their URIs).
+"""Sends what the trainer logs to TensorBoard or MLflow (`miniml.settings.log_targets` has their URIs).
 
 A place that cannot be logged to is refused before the training. One that fails later costs no training: it is said
 once, and training goes on.
@@ -19,12 +19,12 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml import __version__
-from miniml.data import DatasetSummary
+from miniml.data.prepared import DatasetSummary
 from miniml.errors import InputError
 from miniml.progress import note
-from miniml.settings import TrainingSettings
-from miniml.sources import short_name
-from miniml.tracking import MlflowExperiment, TensorBoardFolder, targets
+from miniml.settings.log_targets import MlflowExperiment, TensorBoardFolder, targets
+from miniml.settings.training import TrainingSettings
+from miniml.sources.address import short_name
 
 # A server that is away is asked again so often, and each time holds the training up by MLflow's timeout at most.
 SECONDS_BETWEEN_TRIES = 60.0

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from miniml.classifier import made_up, padded
-from miniml.engines import Logits, TokenIds
 from miniml.errors import InputError
-from miniml.model_files import in_a_line
+from miniml.model.classifier import made_up, padded
+from miniml.model.engines import Logits, TokenIds
+from miniml.model.model_files import in_a_line
+from miniml.model.rows_apart import ONE_LENGTH, logits_of_rows
 from miniml.progress import note
-from miniml.rows_apart import ONE_LENGTH, logits_of_rows
 
 # Tokens of the texts that are run together; the first is empty.
 LENGTHS = (0, 5, 12)
