@@ -1,7 +1,7 @@
-"""What waits for the engine, and which of it makes the next batch.
+"""A queue of requests, out of which the next batch is made.
 
-No timer collects a batch: it is what came while the engine was busy. An idle engine therefore answers a
-lone request at once, and a busy one fills its batches by itself.
+No timer collects a batch: a batch is what arrived while the engine was busy. So an idle engine answers a single request
+at once, and a busy one fills its batches by itself.
 """
 
 from __future__ import annotations
@@ -18,41 +18,51 @@ import numpy as np
 from miniml.model.classifier import Probabilities
 from miniml.model.engines import TokenIds
 
-# Texts that are sorted by length to choose a batch among. More would find closer lengths, and cost more
-# time under the lock that the event loop takes too.
+# The number of texts that are sorted by length to select a batch. More would give closer lengths, but would hold the
+# lock, which the event loop needs too, for longer.
 WINDOW = 128
-# Padding that is worth one forward pass less, in tokens: what its fixed cost comes to on a small model.
+# The padding, in tokens, that costs as much as a forward pass does whatever its size, on a small model.
 PADDING_PER_PASS = 64
 
 
 @dataclass(eq=False)
 class QueuedText:
-    """One text of a request."""
+    """One text of a request, tokenized."""
 
     request: QueuedRequest
     place: int
-    """Among the texts that its request came with."""
+    """Its index among the texts of its request."""
     token_ids: TokenIds
     queued: float
-    """When, on the clock of `time.monotonic`, in seconds."""
+    """When the text was queued, in seconds of `time.monotonic`."""
 
 
 @dataclass(eq=False)
 class QueuedRequest:
-    """Texts that came together, and their answer. All but `pending` belongs to the event loop."""
+    """The texts of one request, and their answer. All but `pending` belongs to the event loop's thread."""
 
     answer: asyncio.Future[Probabilities]
-    """In the end the probabilities, or numbers, shape [texts, width]."""
+    """Becomes the probabilities, or values, shape [texts, width]."""
     rows: Probabilities
+    """The rows of the answer as far as they are known, shape [texts, width]."""
     unanswered: int
+    """The number of texts without a row."""
     tokens: int
+    """The number of tokens of all texts, without padding."""
     pending: list[QueuedText] = field(default_factory=list)
-    """Those that no batch has taken yet."""
+    """The texts that no batch has taken yet."""
 
     @classmethod
     def of(
         cls, token_ids: Sequence[TokenIds], width: int, answer: asyncio.Future[Probabilities]
     ) -> QueuedRequest:
+        """Makes a request of tokenized texts.
+
+        Args:
+            token_ids: The tokens of each text.
+            width: The number of columns of the answer.
+            answer: The future to complete.
+        """
         rows = np.empty((len(token_ids), width), dtype=np.float32)
         request = cls(answer, rows, len(token_ids), sum(map(len, token_ids)))
         now = time.monotonic()
@@ -60,47 +70,47 @@ class QueuedRequest:
         return request
 
     def put(self, place: int, row: Probabilities) -> None:
-        """Takes one text's probabilities, or number, shape [width]; the last of them completes the answer."""
+        """Stores one text's probabilities, or value, shape [width]; the last row completes the answer."""
         self.rows[place] = row
         self.unanswered -= 1
         if not self.unanswered and not self.answer.done():
             self.answer.set_result(self.rows)
 
     def fail(self, error: Exception) -> None:
-        """Ends the request with what the engine raised."""
+        """Fails the answer with what the engine raised."""
         if not self.answer.done():
             self.answer.set_exception(error)
 
 
 class BatchQueue:
-    """The requests that wait; the event loop adds, the engines' threads take."""
+    """The requests that wait: the event loop adds them, and the engine's threads take their texts in batches."""
 
     def __init__(self, token_budget: int) -> None:
         self.pending_tokens = 0
-        """That wait, without padding."""
+        """The number of tokens in the queue, without padding."""
         self.running_batches = 0
-        """Batches that were taken and are not done."""
+        """The number of batches that were taken and are not done."""
         self.token_budget = token_budget
-        """Of a batch, in tokens once it is padded."""
+        """The size that a batch may have, in tokens with padding."""
         self.max_padding = PADDING_PER_PASS
-        """That one more text may cost a batch, in tokens; 0 keeps to texts of one length."""
+        """The padding that one more text may add to a batch, in tokens; 0 makes batches of one length."""
         self._requests: list[QueuedRequest] = []
         self._changed = threading.Condition()
 
     def add(self, request: QueuedRequest) -> None:
-        """Puts all texts of `request` in line."""
+        """Queues all texts of `request`."""
         with self._changed:
             self._requests.append(request)
             self.pending_tokens += request.tokens
             self._changed.notify()
 
     def drop(self, request: QueuedRequest) -> None:
-        """Takes out what still waits of `request`."""
+        """Removes the texts of `request` that no batch has taken."""
         with self._changed:
             self._remove(request, request.pending)
 
     def tokens_before(self, request: QueuedRequest) -> float:
-        """Tokens that will be run before the last of `request`, were it added now; requests take turns."""
+        """Returns the number of tokens that would run before the last of `request`, were it added now."""
         rounds = len(request.pending)
         with self._changed:
             return sum(
@@ -108,10 +118,10 @@ class BatchQueue:
             )
 
     def take(self) -> list[QueuedText]:
-        """The next batch; waits until there is one.
+        """Waits for texts, and returns the next batch.
 
-        It holds the text that is first in line, so that none starves, and of those after it the ones of
-        like length. A request of many texts and one of few take turns.
+        The batch holds the first text in line, so that none starves, and texts of similar length after it. Requests
+        take turns, text by text, so that a large one does not hold up a small one.
         """
         with self._changed:
             while not self._requests:
@@ -125,12 +135,12 @@ class BatchQueue:
 
     @property
     def runs_alone(self) -> bool:
-        """Whether one batch runs, and nothing waits to run beside it."""
+        """Whether a single batch runs, and no text waits."""
         with self._changed:
             return self.running_batches == 1 and not self._requests
 
     def done(self) -> None:
-        """Says that a batch, once taken, runs no more."""
+        """Notes that a batch has run."""
         with self._changed:
             self.running_batches -= 1
 
@@ -145,21 +155,28 @@ class BatchQueue:
 
 
 def _round_robin(lines: Sequence[Sequence[QueuedText]]) -> Iterator[QueuedText]:
-    """The first of each line, then the second of each, and so on."""
+    """Yields the first of each line, then the second of each, and so on."""
     return (text for turn in zip_longest(*lines) for text in turn if text is not None)
 
 
 def select_similar_lengths(window: Sequence[QueuedText], budget: int, padding: int) -> list[QueuedText]:
-    """The first of `window` and those nearest to it in length, within `budget` tokens once they are padded.
+    """Selects the first of `window`, and texts nearest to it in length.
 
-    None of them adds more than `padding` tokens that are no text's.
+    Args:
+        window: Texts in the order of their turns.
+        budget: The size that the batch may have, in tokens with padding.
+        padding: The padding that each further text may add, in tokens.
+
+    Returns:
+        The batch, from the shortest text to the longest.
     """
     line = sorted(window, key=lambda text: len(text.token_ids))
     lengths = [len(text.token_ids) for text in line]
     low = high = next(place for place, text in enumerate(line) if text is window[0])
     while True:
         count, longest = high - low + 1, lengths[high]
-        wider = []  # (padding that it adds, low, high)
+        # Each candidate: the padding that it adds, and its bounds.
+        wider = []
         if low > 0 and (count + 1) * longest <= budget:
             wider.append((longest - lengths[low - 1], low - 1, high))
         if high + 1 < len(line) and (count + 1) * lengths[high + 1] <= budget:

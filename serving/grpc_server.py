@@ -1,7 +1,7 @@
-"""V2 over gRPC: KServe's servicer behind interceptors, limits and errors of ours.
+"""V2 over gRPC: KServe's servicer behind our own interceptors, limits and errors.
 
-KServe's own server has its interceptors and options wired in, cannot encrypt, shares its port with whoever asks
-for it too, and its errors repeat what a client sent.
+KServe's own server has fixed interceptors and options, cannot encrypt, shares its port with any other process that asks
+for it, and repeats in its errors what a client sent.
 """
 
 from __future__ import annotations
@@ -39,36 +39,36 @@ from .v2 import binary_texts
 logger = logging.getLogger(__name__)
 
 QUIET_PERIOD_S = 0.1
-"""In which a call that a client had sent already has come in, and a message of ours has reached it."""
+"""The time in which a call that is on its way arrives, and in which a message of ours reaches the client."""
 QUIET_TIMEOUT_S = 1.0
-"""How long to wait for that quiet: a client that asks without waiting for answers never grants it."""
+"""How long to wait for such a period without calls: clients that do not wait for answers never leave one."""
 CLOSE_TIMEOUT_S = 1.0
-"""How long connections stay that have had every answer, for their clients to say that they know of the end."""
+"""How long answered connections stay open for their clients to acknowledge the end."""
 DEADLINE_SLACK_S = 0.05
-"""By how much an answer that the deadline has passed may come before the deadline, as clocks are."""
+"""By how much the client's clock and ours may differ on whether its deadline has passed."""
 
 MAX_ENTRIES = 100
-"""Entries that a request may have in any of its lists and maps, beside its texts."""
+"""The number of entries that each list and map of a request may have, other than its texts."""
 CALLS_PER_CONNECTION = 100
-"""Calls that may be under way on one; a client's further calls wait for them."""
+"""The number of calls that may run on one connection; its further calls wait."""
 
 
 def interceptors(token: Token | None = None) -> list[aio.ServerInterceptor]:
-    """What every call passes on its way in, outermost first."""
+    """Returns the interceptors of every call, outermost first."""
     asking = [GrpcAuthentication(token)] if token else []
     return [GrpcRequestLogging(), *asking, ErrorStatuses(), Deadlines()]
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the server proves with who it is; both files are PEM."""
+    """The files of the server's TLS certificate, both PEM."""
 
     chain: Path
     key: Path
 
 
 class GrpcServer:
-    """One port that speaks V2 over gRPC."""
+    """The server of V2 over gRPC."""
 
     def __init__(
         self,
@@ -91,10 +91,14 @@ class GrpcServer:
         self._health: HealthService | None = None
 
     async def start(self, servicer: InferenceServicer, health: HealthService) -> None:
-        """Listens.
+        """Starts to listen.
+
+        Args:
+            servicer: Answers V2's methods.
+            health: Answers gRPC's health protocol.
 
         Raises:
-            RuntimeError: the port is taken.
+            RuntimeError: The port is taken.
         """
         self._server = aio.server(
             interceptors=[
@@ -106,13 +110,13 @@ class GrpcServer:
             maximum_concurrent_rpcs=self._connections.connections,
             options=[
                 ("grpc.max_receive_message_length", self._message_bytes),
-                # Two servers at one port would each answer some of the calls, and nobody would be told.
+                # Two servers on one port would each answer some of the calls, without any warning.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_allowed_incoming_connections", self._connections.connections),
                 ("grpc.max_metadata_size", self._connections.head_bytes),
                 ("grpc.absolute_max_metadata_size", self._connections.head_bytes),
                 ("grpc.server_handshake_timeout_ms", round(1_000 * self._connections.transfer_s)),
-                # A connection without a call is told to come again.
+                # Closes connections without calls; their clients reconnect.
                 ("grpc.max_connection_idle_ms", round(1_000 * self._connections.transfer_s)),
                 ("grpc.max_concurrent_streams", CALLS_PER_CONNECTION),
             ],
@@ -129,11 +133,14 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Takes no further calls, and returns once those under way are answered, or cut off after `grace_s`.
+        """Takes no further calls, and returns once the running ones are answered.
 
-        gRPC refuses what reaches it from the moment that it is told to stop, even on connections that do not know of
-        it yet. Therefore answers are held back first: a client that waits for one sends no further call. When what
-        was on its way has come, gRPC tells every connection, and then the answers are let go.
+        From the moment it is told to stop, gRPC refuses every call that reaches it, even from clients that do not know
+        of the end yet. So answers are held back first, because a client that waits for one sends no further call. Once
+        the calls on their way have arrived, gRPC tells every connection of the end, and then the answers are released.
+
+        Args:
+            grace_s: The seconds after which running calls are cancelled.
         """
         if not self._server:
             return
@@ -148,24 +155,24 @@ class GrpcServer:
             [stopping, asyncio.create_task(self._calls.wait_until_idle())],
             return_when=asyncio.FIRST_COMPLETED,
         )
-        # A peer that is gone does not say that it knows; gRPC by itself would wait 20 s for it.
+        # A client that is gone does not acknowledge the end; gRPC by itself would wait 20 s for it.
         await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT_S)
         await self._server.stop(None)
 
 
 class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no types
-    """KServe's, strict where it lets a wrong request through, and without its doors to the model repository."""
+    """KServe's servicer, with stricter checks, and without the methods that load and unload models."""
 
     def __init__(self, data_plane: DataPlane, repository: ModelRepositoryExtension, limits: Limits) -> None:
         super().__init__(data_plane, repository)
         self._limits = limits
 
     def validate_grpc_request(self, request: messages.ModelInferRequest) -> None:
-        """Refuses what KServe would fail on, or copy a million of; its own refusals repeat names of the client's.
+        """Refuses requests that KServe would fail on, or copy at great cost; its own errors repeat what clients sent.
 
         Raises:
-            UnknownModel: a version of the model was asked for.
-            InvalidInput: the request is not one tensor of BYTES.
+            UnknownModel: The request asks for a version of the model.
+            InvalidInput: The request is not one tensor of BYTES, or has too many entries.
         """
         if request.model_version:
             raise UnknownModel("models have no versions here. Leave model_version out.")
@@ -184,9 +191,11 @@ class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no type
         _require_few_entries(request)
 
     async def RepositoryModelLoad(self, request: Any, context: aio.ServicerContext) -> None:  # noqa: N802
+        """Refuses to load a model."""
         await context.abort(StatusCode.PERMISSION_DENIED, f"no client may load a model. {REPOSITORY_REMEDY}")
 
     async def RepositoryModelUnload(self, request: Any, context: aio.ServicerContext) -> None:  # noqa: N802
+        """Refuses to unload a model."""
         await context.abort(
             StatusCode.PERMISSION_DENIED, f"no client may unload a model. {REPOSITORY_REMEDY}"
         )
@@ -209,13 +218,13 @@ def _require_few_entries(request: messages.ModelInferRequest) -> None:
 
 
 class ErrorStatuses(UnaryInterceptor):
-    """Gives each failure its status and a text of ours; gRPC's own texts quote the exception.
+    """Gives each error its status and our own message; gRPC's own messages quote the exception.
 
-    It reads the request itself, because what is no message at all fails before any interceptor is asked.
+    It decodes the request itself, because one that cannot be decoded would otherwise fail before any interceptor.
     """
 
     def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-        """The same handler, whose failures are told in our words."""
+        """Returns `handler` with our own errors."""
 
         async def answer(message: bytes, context: aio.ServicerContext) -> bytes:
             try:
@@ -225,7 +234,8 @@ class ErrorStatuses(UnaryInterceptor):
                 raise
             except Exception as error:
                 await _abort(context, error)
-                raise  # abort has raised already
+                # Not reached, for abort raises, but type checkers do not know that.
+                raise
             return reply
 
         return grpc.unary_unary_rpc_method_handler(answer)
@@ -244,7 +254,7 @@ async def _abort(context: aio.ServicerContext, error: Exception) -> None:
         case OverloadedError() if _deadline_passed(context):
             await context.abort(StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer.")
         case OverloadedError():
-            # gRPC's own Retry-After, which clients with a retry policy keep to.
+            # gRPC's equivalent of Retry-After, which clients with a retry policy follow.
             pushback = ("grpc-retry-pushback-ms", str(1_000 * error.retry_after_s))
             await context.abort(StatusCode.UNAVAILABLE, str(error), (pushback,))
     logger.error("%s", error_trace(error))
@@ -252,16 +262,16 @@ async def _abort(context: aio.ServicerContext, error: Exception) -> None:
 
 
 def _deadline_passed(context: aio.ServicerContext) -> bool:
-    """Whether the client's own deadline has passed."""
+    """Tells whether the client's own deadline has passed."""
     remaining = context.time_remaining()
     return remaining is not None and remaining < DEADLINE_SLACK_S
 
 
 class Deadlines(UnaryInterceptor):
-    """Tells the predictor how long the client still waits. gRPC itself cancels a call that it no longer waits for."""
+    """Passes the client's deadline on to the predictor; gRPC itself cancels the call when it has passed."""
 
     def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-        """The same handler, within the client's deadline."""
+        """Returns `handler` with the client's deadline set."""
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
             deadline.begin(context.time_remaining())
@@ -273,13 +283,13 @@ class Deadlines(UnaryInterceptor):
 
 
 class CallTracker(UnaryInterceptor):
-    """Can hold back every answer, and knows whether calls still come, and whether one is under way."""
+    """Tracks running and arriving calls, and can hold back their answers."""
 
     def __init__(self) -> None:
         self._released = asyncio.Event()
         self._released.set()
         self._came = asyncio.Event()
-        self._under_way = 0
+        self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -290,7 +300,7 @@ class CallTracker(UnaryInterceptor):
         return await super().intercept_service(continuation, call)
 
     def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-        """The same handler, counted while it is at work, its answer held back where that is asked for."""
+        """Returns `handler` with its calls counted, and its answers held back while that is asked for."""
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
             self._begin(context)
@@ -307,23 +317,25 @@ class CallTracker(UnaryInterceptor):
         )
 
     def _begin(self, context: aio.ServicerContext) -> None:
-        self._under_way += 1
+        self._running += 1
         self._idle.clear()
         context.add_done_callback(self._end)
 
     def _end(self, _: aio.ServicerContext) -> None:
-        self._under_way -= 1
-        if not self._under_way:
+        self._running -= 1
+        if not self._running:
             self._idle.set()
 
     def hold(self) -> None:
+        """Holds back all answers from now on."""
         self._released.clear()
 
     def release(self) -> None:
+        """Releases the answers."""
         self._released.set()
 
     async def wait_until_quiet(self) -> None:
-        """Returns when no call has come for a moment, or none of these moments came."""
+        """Waits until no call has arrived for `QUIET_PERIOD_S`, or for `QUIET_TIMEOUT_S` at most."""
         for _ in range(round(QUIET_TIMEOUT_S / QUIET_PERIOD_S)):
             self._came.clear()
             await asyncio.sleep(QUIET_PERIOD_S)
@@ -331,5 +343,5 @@ class CallTracker(UnaryInterceptor):
                 return
 
     async def wait_until_idle(self) -> None:
-        """Returns when every call has had its answer."""
+        """Waits until every call is answered."""
         await self._idle.wait()

@@ -1,4 +1,4 @@
-"""What gRPC's own tools ask any server: whether it is healthy, and which services it has."""
+"""The services that gRPC's own tools expect of any server: health and reflection."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ INFERENCE = "inference.GRPCInferenceService"
 HEALTH_NAMES = (health.OVERALL_HEALTH, INFERENCE)
 SECONDS_BETWEEN_LOOKS = 1.0
 MAX_STREAMS = 16
-"""Watches and reflections that may be open at a time: they last for as long as their client likes."""
+"""The number of streams that may be open at a time: each lasts for as long as its client likes."""
 
 
 class HealthService:
-    """Tells over gRPC's health protocol whether every model is ready, in step with the probes over HTTP."""
+    """gRPC's health protocol, which reports whether every model is ready, as the probes over HTTP do."""
 
     def __init__(self, data_plane: DataPlane) -> None:
         self._data_plane = data_plane
@@ -31,7 +31,7 @@ class HealthService:
         self._polling: asyncio.Task[None] | None = None
 
     async def start(self, server: aio.Server) -> None:
-        """Puts the service, and reflection, on `server`, before it listens."""
+        """Adds health and reflection to `server`, before it listens."""
         add_HealthServicer_to_server(self._servicer, server)
         names = (INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
@@ -39,7 +39,7 @@ class HealthService:
         self._polling = asyncio.create_task(self._poll())
 
     async def stop(self) -> None:
-        """Says from now on that this server takes no calls."""
+        """Reports from now on that the server takes no calls."""
         if self._polling:
             self._polling.cancel()
         await self._servicer.enter_graceful_shutdown()
@@ -57,7 +57,7 @@ class HealthService:
 
 
 class StreamLimit(aio.ServerInterceptor):  # type: ignore[misc]
-    """Lets few calls at a time be streams."""
+    """Limits the number of streams that are open at a time."""
 
     def __init__(self) -> None:
         self._open = 0
@@ -82,12 +82,12 @@ class StreamLimit(aio.ServerInterceptor):  # type: ignore[misc]
             else:
                 await replies
 
-        kind = (
+        make_handler = (
             grpc.stream_stream_rpc_method_handler
             if handler.request_streaming
             else grpc.unary_stream_rpc_method_handler
         )
-        return kind(answer, handler.request_deserializer, handler.response_serializer)
+        return make_handler(answer, handler.request_deserializer, handler.response_serializer)
 
     def _end(self, _: aio.ServicerContext) -> None:
         self._open -= 1

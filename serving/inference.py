@@ -1,6 +1,6 @@
-"""Batches across requests, on threads of the engine's own: the event loop stays free for probes and clients.
+"""Inference in batches across requests, on the engine's own threads: the event loop stays free for probes and clients.
 
-Every request of every protocol comes through here.
+Requests of all protocols come through here.
 """
 
 from __future__ import annotations
@@ -36,22 +36,27 @@ from .output_adapters import OUTPUT_ADAPTERS
 from .settings import CacheSettings, Limits, QueueSettings
 from .tokenizer import TokenizerThread
 
-# Padded tokens in all forward passes at a time: as fast as larger batches, and what comes meanwhile waits less.
+# The tokens, with padding, in all forward passes at a time. Larger batches are no faster, and make later requests wait.
 TOKEN_BUDGET = 2048
-# How much the newest batch tells of the engine's speed, against all those before.
+# The weight of the newest batch in the moving average of the engine's speed.
 SPEED_SMOOTHING = 0.1
-# As many times what a batch should take, it may: other programs and a container's quota slow it down.
+# A batch hangs when it takes so many times as long as it should; other programs and a container's quota slow it down.
 HANG_FACTOR = 20
 
 logger = logging.getLogger(__name__)
 
 
 class InferenceError(MinimlError):
-    """The model failed on texts that it should have answered; the cause says how."""
+    """The model failed on valid texts; the cause says how."""
 
 
 class OverloadedError(MinimlError):
-    """The request cannot be answered in time: too much waits before it."""
+    """The request cannot be answered in time.
+
+    Args:
+        reason: Why, as a sentence.
+        retry_after_s: The seconds after which the client should try again.
+    """
 
     def __init__(self, reason: str, retry_after_s: int) -> None:
         super().__init__(f"{reason} Try again in {retry_after_s} s.")
@@ -59,7 +64,14 @@ class OverloadedError(MinimlError):
 
 
 class Inference:
-    """Answers texts, many requests in one batch."""
+    """Answers texts, those of many requests in one batch.
+
+    Args:
+        classifier: The model, on the reference engine.
+        queue: How much may wait, and for how long.
+        cache: How many answers to keep.
+        limits: The size that a request may have.
+    """
 
     def __init__(
         self,
@@ -80,10 +92,17 @@ class Inference:
         self.tokens_per_second = float("inf")
         self.tokenizer = TokenizerThread(classifier)
         self._workers = [self.tokenizer.worker]
-        self._trouble = ""
+        self._failure = ""
 
     def start(self, model_dir: Path, engine: str = AUTO) -> Choice:
-        """Chooses the engine and warms it; texts are answered from then on.
+        """Chooses and warms the engine; from then on texts are answered.
+
+        Args:
+            model_dir: The model folder.
+            engine: An engine's name, or "auto".
+
+        Returns:
+            The chosen engine, with the measurements.
 
         Raises:
             InputError: `engine` cannot be used; see `engine_choice.choose`.
@@ -95,16 +114,22 @@ class Inference:
         return choice
 
     async def predict(self, texts: Sequence[str], *, timeout_s: float | None = None) -> list[Any]:
-        """Answers `texts`, in their order, without blocking the event loop.
+        """Answers `texts` without blocking the event loop.
 
-        Cancelling the call (its client hung up) drops what has not begun. `timeout_s` is the time that the
-        client has left for the answer.
+        Cancelling the call, as a disconnected client does, drops the texts that no batch has taken.
+
+        Args:
+            texts: The texts of one request.
+            timeout_s: The seconds that the client has left, or None where it set no deadline.
+
+        Returns:
+            The predictions, in the order of the texts.
 
         Raises:
-            InvalidInput: more, or longer, texts than a request may have, or one that has no token.
-            OverloadedError: the queue is full, or the answer would come too late.
-            InferenceError: whatever the model raised. A fixed text, because KServe's own handlers put the
-                text of some exceptions (torch's NotImplementedError is one) into the client's answer.
+            InvalidInput: There are too many texts, one is too long, or one has no token.
+            OverloadedError: The queue is full, or the answer would come too late.
+            InferenceError: The model failed. Its message is fixed, because KServe's handlers send the message of some
+                exceptions (torch's NotImplementedError is one) to the client.
         """
         require_within(self.limits, texts)
         rows = await self.probabilities(texts, timeout_s=timeout_s)
@@ -117,12 +142,19 @@ class Inference:
     async def probabilities(
         self, texts: Sequence[str], *, timeout_s: float | None = None
     ) -> list[Probabilities]:
-        """Each text's probabilities, or number, shape [width], for texts that nobody sent: without limits or count.
+        """Answers `texts` without checking the limits or counting labels, for texts that no client sent.
+
+        Args:
+            texts: The texts.
+            timeout_s: The seconds that the client has left, or None where it set no deadline.
+
+        Returns:
+            Each text's probabilities, or its value, shape [width], in the order of the texts.
 
         Raises:
-            InvalidInput: a text has no token.
-            OverloadedError: as `predict` does.
-            InferenceError: likewise.
+            InvalidInput: A text has no token.
+            OverloadedError: The queue is full, or the answer would come too late.
+            InferenceError: The model failed.
         """
         rows = [self._cache.get(text) for text in texts]
         unknown = {place: texts[place] for place, row in enumerate(rows) if row is None}
@@ -137,28 +169,28 @@ class Inference:
 
     @property
     def max_texts(self) -> int:
-        """That can be answered together."""
+        """The number of texts that can be answered together."""
         return min(self.limits.texts, self._queue_settings.texts)
 
     @property
     def healthy(self) -> bool:
-        """Whether every thread that answers still does; the log says once what is wrong."""
-        trouble = next((worker.failure for worker in self._workers if worker.failure), "")
-        if trouble and trouble != self._trouble:
-            logger.error("%s. This server should be started anew.", trouble)
-        self._trouble = trouble
-        return not trouble
+        """Whether all threads still work; the log says once what is wrong."""
+        failure = next((worker.failure for worker in self._workers if worker.failure), "")
+        if failure and failure != self._failure:
+            logger.error("%s. Restart this server.", failure)
+        self._failure = failure
+        return not failure
 
     async def words(self, text: str) -> list[Span]:
-        """The words of `text` that the model reads; see `Classifier.words`."""
+        """Returns the words of `text` that the model reads; see `Classifier.words`."""
         return await self.tokenizer.words(text)
 
     @asynccontextmanager
     async def within(self, timeout_s: float | None) -> AsyncIterator[None]:
-        """Ends what is done in it after `timeout_s`, or the server's own time if that is less.
+        """Surrounds work that has to end within `timeout_s`, or within the server's own limit if that is less.
 
         Raises:
-            OverloadedError: the time was over.
+            OverloadedError: The time was over.
         """
         seconds = self._at_most(timeout_s)
         try:
@@ -175,7 +207,7 @@ class Inference:
         )
 
     async def _ask(self, texts: Mapping[int, str], timeout_s: float) -> Probabilities:
-        """The rows of `texts`, which have their places in the request."""
+        """Returns the rows of `texts`, whose keys are their places in the request."""
         deadline = time.monotonic() + timeout_s
         self._admit(len(texts))
         try:
@@ -187,7 +219,8 @@ class Inference:
                 try:
                     return await request.answer
                 finally:
-                    self._batch_queue.drop(request)  # what is left of it where it ends without an answer
+                    # Does nothing unless the request ends without an answer.
+                    self._batch_queue.drop(request)
         except TimeoutError as error:
             raise self._late(timeout_s) from error
         except (InvalidInput, OverloadedError):
@@ -200,7 +233,7 @@ class Inference:
     async def _encoded(self, texts: Mapping[int, str]) -> QueuedRequest:
         token_ids = await self.tokenizer.tokens(list(texts.values()))
         for place, ids in zip(texts, token_ids, strict=True):
-            # An engine that is given nothing fails, or answers with what it still holds of another batch.
+            # Without tokens an engine fails, or answers with what another batch left behind.
             if not len(ids):
                 raise InvalidInput(
                     f"text {place} is empty, or has nothing that this model reads. Send a text with a word in it."
@@ -222,7 +255,7 @@ class Inference:
         QUEUED.set(self.queued)
 
     def _seconds(self, request: QueuedRequest) -> float:
-        """How long the engine would take to answer `request` now."""
+        """Estimates the seconds that the engine would take to answer `request` now."""
         return (self._batch_queue.tokens_before(request) + request.tokens) / self.tokens_per_second
 
     def _require_in_time(self, seconds: float, deadline: float) -> None:
@@ -241,14 +274,17 @@ class Inference:
         )
 
     def _spawn(self, work: Callable[..., None], *more: Any) -> None:
-        """Runs `work` on a thread that is watched; it gets its `Worker` first."""
+        """Runs `work` on a watched thread, with the thread's `Worker` as its first argument."""
         worker = Worker("the engine")
         worker.thread = threading.Thread(target=work, args=(worker, *more), name="engine", daemon=True)
         worker.thread.start()
         self._workers.append(worker)
 
     def _run(self, worker: Worker, model_dir: Path, engine: str, chosen: Future[Choice]) -> None:
-        """The engine's thread. Its number of threads is set here because OpenMP keeps it by thread."""
+        """Chooses the engine and runs batches on it; the engine's first thread.
+
+        The number of OpenMP's threads is set here because OpenMP keeps it for each calling thread.
+        """
         try:
             threads = usable_processors(torch.get_num_threads())
             torch.set_num_threads(threads)
@@ -258,7 +294,8 @@ class Inference:
             if not choice.pads:
                 self._batch_queue.max_padding = 0
             chosen.set_result(choice)
-        except BaseException as error:  # it is start's to raise
+        except BaseException as error:
+            # `start` raises it.
             chosen.set_exception(error)
             return
         for stream in choice.streams[1:]:
@@ -266,7 +303,7 @@ class Inference:
         self._work(worker, choice.streams[0])
 
     def _work(self, worker: Worker, stream: Classifier) -> None:
-        """Runs batches: on all threads one that is alone, and else on the lane's."""
+        """Runs batches for ever: one that is alone with all threads, and others with the stream's threads."""
         while True:
             batch = self._batch_queue.take()
             self._run_batch(worker, batch, self.classifier if self._batch_queue.runs_alone else stream)
@@ -277,12 +314,13 @@ class Inference:
         try:
             with worker.working(HANG_FACTOR * _padded_tokens(batch) / self.tokens_per_second):
                 rows = _answers(classifier, batch)
-        except Exception as error:  # it belongs to the requests, and the thread goes on
+        except Exception as error:
+            # The error is the requests', and the thread goes on.
             requests = _by_request(batch)
             if len(requests) == 1:
                 _tell(batch, partial(_fail, batch, error))
                 return
-            # One of them may be to blame, and the others are not to share it.
+            # One of them may be to blame, and should not fail the others.
             logger.warning(
                 "%s in a batch of %d requests; now one by one", type(error).__name__, len(requests)
             )
@@ -294,7 +332,7 @@ class Inference:
 
     def _measure(self, batch: list[QueuedText], began: float) -> None:
         tokens = sum(len(text.token_ids) for text in batch)
-        # What runs beside it is about as fast.
+        # Batches that run at the same time are about as fast.
         speed = self._batch_queue.running_batches * tokens / max(time.monotonic() - began, 1e-6)
         self.tokens_per_second += SPEED_SMOOTHING * (speed - self.tokens_per_second)
         BATCH_TEXTS.observe(len(batch))
@@ -322,9 +360,10 @@ def _answers(classifier: Classifier, batch: Sequence[QueuedText]) -> Probabiliti
 
 
 def _tell(batch: Sequence[QueuedText], outcome: Callable[[], None]) -> None:
-    """Has the event loop that the batch came from hand the outcome to its requests."""
+    """Has the event loops of the batch's requests call `outcome`."""
     for loop in {text.request.answer.get_loop() for text in batch}:
-        with suppress(RuntimeError):  # it is closed, and nobody waits there
+        # A closed loop raises; nobody waits there.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(outcome)
 
 

@@ -1,4 +1,4 @@
-"""The command line's options: KServe's, with defaults of ours, and our own."""
+"""The command line: KServe's options, with our defaults, and our own options."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .settings import (
 )
 
 HOST = "MINIML_HOST"
-"""Where to listen, unless the command line says."""
+"""The environment variable that gives the address to listen on, where the command line does not."""
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line's options: KServe's, with defaults of ours, and our own."""
+    """Parses the command line; exits with status 2 where it is wrong."""
     parser = CommandParser(
         f"python -m {__package__}",
         description="Serves a model folder over KServe's protocols.",
@@ -76,23 +76,24 @@ def parse_arguments() -> argparse.Namespace:
         model_name="miniml",
         enable_docs_url=True,
         enable_grpc=True,
-        enable_latency_logging=False,  # three lines a request
+        # It would log three lines for each request.
+        enable_latency_logging=False,
     )
     options: argparse.Namespace = parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
     return options
 
 
 def _with_underscores(word: str) -> str:
-    """KServe spells its options with underscores; ours and its are good with dashes too."""
+    """Lets every option be written with dashes too; KServe spells its own with underscores."""
     name, equals, value = word.partition("=")
     return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word
 
 
 def settings_from(options: argparse.Namespace) -> ServingSettings:
-    """What the options come to.
+    """Returns the settings that the options stand for.
 
     Raises:
-        InputError: an option cannot be used; the message names it.
+        InputError: An option has an unusable value; the message names it.
     """
     for name in (
         "max_body_bytes",

@@ -1,4 +1,4 @@
-"""How the answers of each task look: V2's tensors, the schemas of the rest, and the words of the page."""
+"""Output adapters: for each task, V2's tensors, the schemas of its answers, and the words of the page."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from miniml.tasks.task import Task
 
 from . import schemas
 
-# More labels than these are counted rather than named at the head of the page.
+# The page names so many labels, and counts the others.
 MAX_LABELS = 8
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An output of V2. Its data are a list, not an array: KServe 0.21 cannot put arrays into a gRPC answer."""
+    """An output of V2. The data are a list because KServe 0.21 cannot put arrays into a gRPC answer."""
 
     datatype: str
     shape: list[int]
@@ -29,53 +29,63 @@ class Tensor:
 
 
 class OutputAdapter(ABC):
-    """Of one task's answers. Labels are the model's, predictions those of `miniml.model.heads`."""
+    """Puts one task's predictions into the forms of the protocols and the page.
 
-    outputs: tuple[str, ...]
-    """The names of V2's tensors."""
-    answer: type[BaseModel]
-    explained: type[BaseModel]
-    """The answer, and which words pushed it."""
+    Labels are the model's, in its order; predictions are those of `miniml.model.heads`.
+    """
+
+    output_names: tuple[str, ...]
+    """The names of V2's output tensors."""
+    answer_schema: type[BaseModel]
+    """The schema of an answer."""
+    explanation_schema: type[BaseModel]
+    """The schema of an answer with its explanation."""
     verb: str
-    """What is done with a text, on the page and in the OpenAPI document."""
-    bars: str = ""
-    """What the bars on the page are, for those who do not see them."""
+    """The verb for answering a text, on the page and in the OpenAPI document."""
+    bars_description: str = ""
+    """The description of the page's bars, for screen readers."""
+    label_noun: str = "classes"
+    """The noun for the labels on the page."""
 
     @abstractmethod
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Tensor]:
-        """V2's outputs by name."""
+        """Returns V2's outputs for `predictions`, by name."""
 
     def parameters(self, labels: Sequence[str]) -> dict[str, str] | None:
-        """What V2 tells of all outputs: the order of the columns. A parameter can be a string, but no list."""
+        """Returns V2's parameters of an answer: the labels, as JSON, because a parameter cannot be a list."""
         return {"labels": json.dumps(labels, ensure_ascii=False)}
 
-    def types(self, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """What `GET /v2/models/{name}` tells of the outputs; -1 is any number of texts."""
+    def metadata(self, labels: Sequence[str]) -> list[dict[str, Any]]:
+        """Returns the outputs as `GET /v2/models/{name}` describes them; -1 is any number of texts."""
         return [
             {"name": name, "datatype": tensor.datatype, "shape": [-1, *tensor.shape[1:]]}
             for name, tensor in self.tensors([], labels).items()
         ]
 
-    def explanation(self, prediction: Any, of: str, pieces: Sequence[Piece]) -> BaseModel:
-        """The answer of `POST /explain`. The pieces are `of` this label; of a number, of none."""
-        return self.explained(**asdict(prediction), pieces=_as_dicts(pieces))
+    def explanation(self, prediction: Any, label: str, pieces: Sequence[Piece]) -> BaseModel:
+        """Returns the answer of `POST /explain`.
 
-    def told(self, labels: Sequence[str]) -> str:
-        """What the model tells of a text, in words."""
+        Args:
+            prediction: The answer to the whole text.
+            label: The label that the pieces speak for or against; "" where the answer is a number.
+            pieces: The pieces that together make up the text.
+        """
+        return self.explanation_schema(**asdict(prediction), pieces=_as_dicts(pieces))
+
+    def summary(self, labels: Sequence[str]) -> str:
+        """Describes what the model predicts, for the page."""
         more = [f"{len(labels) - MAX_LABELS} more"] if len(labels) > MAX_LABELS else []
-        return f"{len(labels)} {self.kind}: {', '.join([*labels[:MAX_LABELS], *more])}"
-
-    kind: str = "classes"
+        return f"{len(labels)} {self.label_noun}: {', '.join([*labels[:MAX_LABELS], *more])}"
 
 
 class SingleLabelAdapter(OutputAdapter):
-    """A text has one class."""
+    """The adapter for texts with one class."""
 
-    outputs = ("label", "score", "probabilities")
-    answer = schemas.Answer
-    explained = schemas.ExplainedAnswer
+    output_names = ("label", "score", "probabilities")
+    answer_schema = schemas.Answer
+    explanation_schema = schemas.ExplainedAnswer
     verb = "Classify"
-    bars = "Probability of each class"
+    bars_description = "Probability of each class"
 
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Tensor]:
         count = len(predictions)
@@ -87,14 +97,14 @@ class SingleLabelAdapter(OutputAdapter):
 
 
 class MultiLabelAdapter(OutputAdapter):
-    """A text may have several labels, or none."""
+    """The adapter for texts with any number of labels."""
 
-    outputs = ("selected", "probabilities")
-    answer = schemas.LabelsAnswer
-    explained = schemas.ExplainedLabelsAnswer
+    output_names = ("selected", "probabilities")
+    answer_schema = schemas.LabelsAnswer
+    explanation_schema = schemas.ExplainedLabelsAnswer
     verb = "Label"
-    bars = "Probability of each label"
-    kind = "labels, of which a text may have several"
+    bars_description = "Probability of each label"
+    label_noun = "labels, of which a text may have several"
 
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Tensor]:
         selected = [label in prediction.labels for prediction in predictions for label in labels]
@@ -103,16 +113,16 @@ class MultiLabelAdapter(OutputAdapter):
             "probabilities": _probabilities(predictions, labels),
         }
 
-    def explanation(self, prediction: Any, of: str, pieces: Sequence[Piece]) -> BaseModel:
-        return self.explained(**asdict(prediction), explained=of, pieces=_as_dicts(pieces))
+    def explanation(self, prediction: Any, label: str, pieces: Sequence[Piece]) -> BaseModel:
+        return self.explanation_schema(**asdict(prediction), explained=label, pieces=_as_dicts(pieces))
 
 
 class RegressionAdapter(OutputAdapter):
-    """A text has a number."""
+    """The adapter for texts with a number."""
 
-    outputs = ("value",)
-    answer = schemas.NumberAnswer
-    explained = schemas.ExplainedNumberAnswer
+    output_names = ("value",)
+    answer_schema = schemas.NumberAnswer
+    explanation_schema = schemas.ExplainedNumberAnswer
     verb = "Rate"
 
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Tensor]:
@@ -122,7 +132,7 @@ class RegressionAdapter(OutputAdapter):
     def parameters(self, labels: Sequence[str]) -> dict[str, str] | None:
         return None
 
-    def told(self, labels: Sequence[str]) -> str:
+    def summary(self, labels: Sequence[str]) -> str:
         return "a number for each text"
 
 
@@ -138,5 +148,5 @@ def _as_dicts(pieces: Sequence[Piece]) -> list[Any]:
 
 
 def _probabilities(predictions: Sequence[Any], labels: Sequence[str]) -> Tensor:
-    shares = [share for prediction in predictions for share in prediction.probabilities.values()]
-    return Tensor("FP32", [len(predictions), len(labels)], shares)
+    values = [value for prediction in predictions for value in prediction.probabilities.values()]
+    return Tensor("FP32", [len(predictions), len(labels)], values)

@@ -1,4 +1,4 @@
-"""What is told of each request that asks the model: metrics, and one line of JSON with its id, never its text."""
+"""Request logging: metrics, and one line of JSON, for each request to the model; never its text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PROTOCOLS = {
 }
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 VALID_ID = re.compile(r"[!-~]{1,128}")
-# Lines that may wait for a slow reader of standard output; further ones are lost rather than waited for.
+# The number of lines that may wait for a slow reader of standard output; further lines are dropped.
 MAX_BUFFERED_LINES = 10_000
 
 OUTCOMES = {
@@ -60,16 +60,18 @@ request_logger = logging.getLogger(f"{__package__}.requests")
 
 @dataclass
 class RequestRecord:
-    """One request, as it is told of."""
+    """What is logged of one request."""
 
     protocol: str
     request_id: str
     texts: int = 0
+    """The number of its texts."""
     cached: int = 0
+    """The number of its texts that the cache answered."""
     began: float = field(default_factory=time.perf_counter)
 
     def end(self, outcome: str) -> None:
-        """Counts the request, and writes its line."""
+        """Counts the request and logs its line."""
         seconds = time.perf_counter() - self.began
         REQUESTS.labels(self.protocol, outcome).inc()
         LATENCY.labels(self.protocol).observe(seconds)
@@ -87,16 +89,16 @@ class RequestRecord:
 
 
 current_record: ContextVar[RequestRecord | None] = ContextVar("current", default=None)
-"""The record of the request at hand; inference fills in what it did."""
+"""The record of the current request, to which inference adds."""
 
 
 def request_id(given: str | None) -> str:
-    """The client's own id for the request, where it is fit for a header and a log; else a new one."""
+    """Returns the client's id for the request where it is valid in a header and a log, or else a new one."""
     return given if given and VALID_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 class RequestLogging:
-    """Observes requests over REST that ask the model, and tells the model how long their clients wait."""
+    """Middleware that logs REST requests to the model, and sets their deadlines."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -142,7 +144,7 @@ def _outcome(status: int) -> str:
 
 
 def _seconds(header: str | None) -> float | None:
-    """What the header asks for, infinite where it is absent, None where it is no time."""
+    """Returns the seconds that the header gives, infinite where it is absent, None where it is invalid."""
     if header is None:
         return math.inf
     try:
@@ -161,7 +163,7 @@ _bad_timeout = JSONResponse(
 
 
 class GrpcRequestLogging(aio.ServerInterceptor):  # type: ignore[misc]
-    """Observes V2 over gRPC; the id is the metadata `x-request-id`."""
+    """Logs V2 requests over gRPC, where the id is the metadata `x-request-id`."""
 
     async def intercept_service(
         self,
@@ -194,7 +196,7 @@ class GrpcRequestLogging(aio.ServerInterceptor):  # type: ignore[misc]
 
 
 class _DroppingQueueHandler(QueueHandler):
-    """Hands lines to a thread that writes them: a slow pipe is not to hold up the event loop."""
+    """Hands lines to a thread that writes them, so that a slow pipe does not block the event loop."""
 
     def enqueue(self, record: logging.LogRecord) -> None:
         with suppress(queue.Full):
@@ -203,7 +205,7 @@ class _DroppingQueueHandler(QueueHandler):
 
 @contextmanager
 def access_log(wanted: bool) -> Iterator[None]:
-    """Writes the requests' lines to standard output meanwhile, if they are wanted."""
+    """Writes the lines of requests to standard output until the context ends, if they are wanted."""
     request_logger.propagate = False
     request_logger.setLevel(logging.INFO if wanted else logging.CRITICAL)
     lines: queue.Queue[Any] = queue.Queue(MAX_BUFFERED_LINES)

@@ -1,4 +1,4 @@
-"""KServe's model server on two ports, REST and gRPC, which open together and close together."""
+"""KServe's model server with its two ports, REST and gRPC, which open and close together."""
 
 from __future__ import annotations
 
@@ -19,15 +19,22 @@ from .settings import ServingSettings
 
 
 class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
-    """Serves, says so once both ports answer, and on SIGTERM finishes what it has taken on.
+    """Serves until SIGTERM, and then answers the requests that it has accepted.
 
-    KServe's own end unloads the model first, so that whatever still waits for it is told that there is none.
+    KServe's own stop unloads the model first, and answers the waiting requests that there is no model.
+
+    Args:
+        startup_message: Printed once both ports answer.
+        grpc: The gRPC server; None leaves that port closed.
+        settings: The server's settings.
+        more: Arguments of KServe's ModelServer.
     """
 
     def __init__(
         self, startup_message: str, grpc: GrpcServer | None, settings: ServingSettings, **more: Any
     ) -> None:
-        super().__init__(enable_grpc=False, **more)  # KServe's gRPC server cannot be furnished
+        # Ours replaces KServe's gRPC server, which takes no interceptors.
+        super().__init__(enable_grpc=False, **more)
         self.dataplane = StrictDataPlane(self.registered_models)
         self.model_repository_extension = ClosedRepository(self.registered_models)
         self._startup_message = startup_message
@@ -35,7 +42,7 @@ class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
         self._settings = settings
 
     def start(self, models: list[Model]) -> None:
-        """Serves `models` until SIGTERM or SIGINT, and returns when every request is answered."""
+        """Serves `models` until SIGTERM or SIGINT, and returns once every request is answered."""
         self._register_and_check_atleast_one_model_is_ready(models)
         asyncio.run(self._serve())
 
@@ -65,25 +72,25 @@ class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
 
 
 def _stop_event() -> asyncio.Event:
-    """Is set by SIGTERM and Ctrl-C; a second Ctrl-C ends the process at once, answers or not."""
-    told = asyncio.Event()
+    """Returns an event that SIGTERM and Ctrl-C set; a second Ctrl-C ends the process at once."""
+    stop = asyncio.Event()
 
     def interrupt() -> None:
-        if told.is_set():
+        if stop.is_set():
             os._exit(1)
-        told.set()
+        stop.set()
 
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, told.set)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupt)
-    return told
+    return stop
 
 
 class JsonContentType:
-    """Calls a body JSON whatever its sender called it: a bare `curl -d` says that it is a form.
+    """Middleware that sets the content type of every POST to JSON, because a bare `curl -d` calls its body a form.
 
-    KServe would hand it on as bytes, as it does with "application/json; charset=utf-8". What is
-    truly not JSON to its end keeps its name: V2's binary form, and cloud events.
+    KServe would pass such a body on as bytes, and one of "application/json; charset=utf-8" as well. V2's binary form
+    and cloud events keep their content type.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,7 @@
-"""Texts become tokens on a thread of their own, where requests take turns, and of a long text only what is read."""
+"""The tokenizer on a thread of its own, where requests take turns.
+
+Of a long text, it tokenizes only the part that the model reads.
+"""
 
 from __future__ import annotations
 
@@ -15,43 +18,47 @@ from miniml.model.engines import TokenIds
 
 from .health import Worker
 
-# Of a turn; some milliseconds. A text that is longer has a turn by itself.
+# The size of a chunk, which takes some milliseconds. A longer text is a chunk by itself.
 CHUNK_CHARACTERS = 16_384
-# English has 4 or 5. A text is first cut to so many times the maximal length, which mostly is enough to fill it.
+# English has 4 or 5. A text is first cut to the maximal length times this, which is nearly always enough to fill it.
 CHARACTERS_PER_TOKEN = 8
-# Where every tokenizer that knows words parts them; some take other white space for nothing, and join what it parts.
+# Every tokenizer that knows words splits them here. Some drop other white space, and join the words around it.
 BLANK = " "
-# Far below what any tokenizer does: a turn that takes longer than this allows for is taken for hung.
+# Far below any tokenizer's speed: a chunk that takes longer than this means that the thread hangs.
 SLOWEST_CHARACTERS_PER_SECOND = 1_000
-# How much the newest turn tells of the tokenizer's speed, against all those before.
+# The weight of the newest chunk in the moving average of the tokenizer's speed.
 SPEED_SMOOTHING = 0.1
 
 Result = TypeVar("Result")
 
 
 class TokenizerThread:
-    """The tokenizer's thread. There is one: a tokenizer is not made to be called by two.
+    """The tokenizer's thread. There is one, because a tokenizer is not safe to call from several threads.
 
-    A request has one turn of bounded size in the thread's line at a time, and gets in line for the next when that is
-    done. So what a request waits for depends on how many others there are, and not on how large they are.
+    A request has one chunk of bounded size in the thread's queue at a time, and queues the next when that is done. So
+    its waiting time depends on how many other requests there are, and not on how large they are.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         self.worker = Worker("the tokenizer")
         self.characters_per_second = math.inf
         self._classifier = classifier
-        self._remaining: dict[object, int] = {}  # characters of each request that no turn has taken
+        # The characters of each request that are not tokenized yet.
+        self._remaining: dict[object, int] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
 
     def seconds(self, texts: Iterable[str]) -> float:
-        """How long it would take to encode `texts` now, as far as is known."""
+        """Estimates how long it would take to tokenize `texts` now, in seconds; 0 before any measurement."""
         if math.isinf(self.characters_per_second):
             return 0.0
         own = sum(map(len, texts))
         return (own + sum(min(own, left) for left in self._remaining.values())) / self.characters_per_second
 
     async def tokens(self, texts: Sequence[str]) -> list[TokenIds]:
-        """What `Classifier.encode` gives for `texts`. Cancelling the call drops the turns that have not begun."""
+        """Returns what `Classifier.encode` returns for `texts`.
+
+        Cancelling the call drops the chunks that have not begun.
+        """
         request, found = object(), list[TokenIds]()
         self._remaining[request] = sum(map(len, texts))
         try:
@@ -64,7 +71,7 @@ class TokenizerThread:
         return found
 
     async def words(self, text: str) -> list[Span]:
-        """The words of `text` that the model reads; see `Classifier.words`."""
+        """Returns the words of `text` that the model reads; see `Classifier.words`."""
         return await self._run(partial(words, self._classifier, text), len(text))
 
     async def _run(self, work: Callable[[], Result], characters: int) -> Result:
@@ -75,7 +82,8 @@ class TokenizerThread:
         began = time.monotonic()
         with self.worker.working(characters / SLOWEST_CHARACTERS_PER_SECOND):
             result = work()
-        if characters >= CHUNK_CHARACTERS:  # less tells of what a call costs, however short its texts
+        if characters >= CHUNK_CHARACTERS:
+            # Smaller chunks would measure the fixed cost of a call.
             self._measure(characters / max(time.monotonic() - began, 1e-6))
         return result
 
@@ -87,7 +95,11 @@ class TokenizerThread:
 
 
 def chunks(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts in their order, in parts of so many characters as a turn may have, or of one text that has more."""
+    """Splits `texts` into chunks, in their order.
+
+    Returns:
+        Lists of texts of at most `CHUNK_CHARACTERS` characters together, or of a single longer text.
+    """
     chunk: list[str] = []
     characters = 0
     for text in texts:
@@ -101,7 +113,7 @@ def chunks(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def encode(classifier: Classifier, texts: Sequence[str]) -> list[TokenIds]:
-    """`Classifier.encode`, to the same result, without reading long texts as a whole."""
+    """Returns what `Classifier.encode` returns, without tokenizing long texts as a whole."""
     characters = CHARACTERS_PER_TOKEN * classifier.max_length
     parts = [_excerpt(classifier, text, characters) for text in texts]
     encoded = classifier.encode(parts)
@@ -112,7 +124,7 @@ def encode(classifier: Classifier, texts: Sequence[str]) -> list[TokenIds]:
 
 
 def words(classifier: Classifier, text: str) -> list[Span]:
-    """`Classifier.words`, likewise."""
+    """Returns what `Classifier.words` returns, without tokenizing a long text as a whole."""
     part = _excerpt(classifier, text, CHARACTERS_PER_TOKEN * classifier.max_length)
     if len(part) < len(text) and len(classifier.encode([part])[0]) < classifier.max_length:
         part = text
@@ -121,10 +133,10 @@ def words(classifier: Classifier, text: str) -> list[Span]:
 
 
 def _excerpt(classifier: Classifier, text: str, characters: int) -> str:
-    """What of `text` the model reads, in at most so many characters, if those come to as many tokens as it reads.
+    """Returns the part of `text` that the model reads, provided that `characters` make as many tokens as it reads.
 
-    It ends between two words (or begins there, where the end is what is read): what a tokenizer makes of a word does
-    not depend on the words around it. A text without a blank at that place is left whole.
+    The part ends between two words, or begins there where the model reads the end, because the tokens of a word do not
+    depend on the words around it. A text without a blank in that place stays whole.
     """
     if len(text) <= characters:
         return text

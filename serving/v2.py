@@ -1,4 +1,4 @@
-"""V2 over HTTP: a request is checked from its outside to its texts, and the first thing that is wrong is told."""
+"""V2 over HTTP: parses and checks a request, and reports the first mistake."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BINARY_REMEDY = (
 
 
 def inference_route(endpoints: V2Endpoints, limits: Limits) -> APIRouter:
-    """`POST /v2/models/{model_name}/infer`, which hands a request that is in order to KServe's."""
+    """Returns the route `POST /v2/models/{model_name}/infer`, which passes a valid request on to KServe's endpoint."""
     router = APIRouter()
 
     @router.post("/v2/models/{model_name}/infer", response_model=None)
@@ -41,16 +41,16 @@ def inference_route(endpoints: V2Endpoints, limits: Limits) -> APIRouter:
 
 
 def parse_request(body: bytes, json_length: str | None, model_name: str, limits: Limits) -> InferRequest:
-    """The request that `body` holds.
+    """Parses a request.
 
     Args:
-        body: JSON, and behind it a tensor in V2's binary form, where there is one.
-        json_length: as the header tells it, how many bytes are JSON; all are where there is no header.
-        model_name: of the model that is asked.
-        limits: the most texts that a request may have.
+        body: JSON, followed by a tensor in V2's binary form where there is one.
+        json_length: The header's number of bytes that are JSON; None without the header, when all are.
+        model_name: The name of the model in the request's path.
+        limits: The size that a request may have.
 
     Raises:
-        InvalidInput: the body is not a request for one tensor of texts; the message names the place, and no value.
+        InvalidInput: The body is not a request with one tensor of texts; the message names the place, but no value.
     """
     size = len(body) if json_length is None else _length(json_length, len(body))
     given = _object("the body", _parsed(body[:size]))
@@ -67,10 +67,10 @@ def parse_request(body: bytes, json_length: str | None, model_name: str, limits:
 
 
 def binary_texts(raw: bytes, limits: Limits) -> list[bytes]:
-    """The texts of V2's binary form, in which each stands behind its length, as 4 bytes, least first.
+    """Splits V2's binary form, where each text follows its length in 4 bytes, little-endian.
 
     Raises:
-        InvalidInput: the last is not whole, or there are more than one request may have.
+        InvalidInput: The last text is incomplete, or there are too many.
     """
     texts: list[bytes] = []
     start = 0
@@ -98,10 +98,8 @@ def _parsed(body: bytes) -> Any:
         return json.loads(body)
     except json.JSONDecodeError as error:
         raise InvalidInput(f"the body is not JSON: {error.msg} at character {error.pos}") from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # no UTF-8, numbers of thousands of digits, lists in lists in lists
+    except (ValueError, RecursionError) as error:
+        # Invalid UTF-8, a number of thousands of digits, or too many nested lists.
         raise InvalidInput("the body is not JSON that can be read.") from error
 
 

@@ -62,7 +62,7 @@ def test_auto_tries_every_engine_that_starts_quickly_and_shows_what_it_decided_f
     assert choice.tokens_per_second > 0
 
 
-def test_two_lanes_run_at_the_same_time_and_answer_as_one_engine_does(
+def test_two_streams_run_at_the_same_time_and_answer_as_one_engine_does(
     classifier: Classifier, model_dir: Path
 ) -> None:
     choice = choose(classifier, model_dir, "openvino-fp32", threads=2)
@@ -76,7 +76,7 @@ def test_two_lanes_run_at_the_same_time_and_answer_as_one_engine_does(
 
 
 @pytest.mark.parametrize(("engine", "threads"), [("openvino-fp32", 1), (REFERENCE, 2)])
-def test_one_thread_or_an_engine_that_cannot_be_halved_has_one_lane(
+def test_one_thread_or_an_engine_that_cannot_be_halved_has_one_stream(
     classifier: Classifier, model_dir: Path, engine: str, threads: int
 ) -> None:
     choice = choose(classifier, model_dir, engine, threads=threads)

@@ -114,7 +114,7 @@ def test_an_engine_that_hangs_fails_every_probe_until_it_goes_on(
     asked(inference, engine)
     assert probed(inference) == (False, False)
     assert [record.getMessage() for record in caplog.records] == [
-        "the engine hangs: one piece of work should long be done. This server should be started anew."
+        "the engine hangs: one piece of work should long be done. Restart this server."
     ]
     with pytest.raises(OverloadedError, match="does not answer"):
         asyncio.run(inference.predict(["good"]))
@@ -175,5 +175,5 @@ def test_a_server_tells_over_every_protocol_that_its_engine_has_ended(server: Se
     patience.wait_until(is_told)
     assert told_over_grpc() == [False] * 3
     log = server.log.read_text()
-    assert log.count("the thread of the engine has ended. This server should be started anew.") == 1
+    assert log.count("the thread of the engine has ended. Restart this server.") == 1
     assert "Traceback" not in log

@@ -348,8 +348,8 @@ def test_a_body_may_be_compressed_and_begin_with_a_mark(
             415,
             "Content-Encoding is not read here",
         ),
-        ("gzip", gzipped(b" " * 2**24), 413, "as it comes and unpacked"),
-        ("deflate", zlib.compress(b" " * 2**24, wbits=-15), 413, "as it comes and unpacked"),
+        ("gzip", gzipped(b" " * 2**24), 413, "compressed or not"),
+        ("deflate", zlib.compress(b" " * 2**24, wbits=-15), 413, "compressed or not"),
         ("", b"\xef\xbb\xbf" + b"\xff", 400, "not JSON in UTF-8"),
     ],
 )
@@ -600,6 +600,18 @@ def test_it_listens_on_this_machine_alone_unless_it_is_told_otherwise(server: Se
     assert len(listening) == 2
     assert {each.laddr.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}
     assert "ENV MINIML_HOST=0.0.0.0" in (ROOT / "serving" / "Dockerfile").read_text()
+
+
+def test_it_serves_and_logs_as_a_part_of_any_package(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "serving", tmp_path / "theirs" / "predictor")
+    program = (
+        f"import runpy, sys; sys.path.insert(0, {str(tmp_path)!r}); "
+        "sys.modules['serving'] = None; runpy.run_module('theirs.predictor', run_name='__main__')"
+    )
+    with running(tiny_model, tmp_path / "log", program=("-c", program)) as server:
+        assert server.v1(["great"]).ok
+        patience.wait_until(lambda: '"outcome": "ok"' in server.log.read_text())
+        assert "measured at load" in server.log.read_text()
 
 
 def test_who_offers_another_protocol_is_answered_in_the_one_that_is_spoken(server: Server) -> None:
