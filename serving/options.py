@@ -26,8 +26,8 @@ HOST = "MINIML_HOST"
 """Where to listen, unless the command line says."""
 
 
-def parsed() -> argparse.Namespace:
-    """The command line's options: KServe's, with defaults of ours, and our own."""
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line's options: KServe's, with defaults of ours, and our own."""
     parser = CommandParser(
         "python -m serving",
         description="Serves a model folder over KServe's protocols.",
@@ -77,7 +77,12 @@ def parsed() -> argparse.Namespace:
         enable_grpc=True,
         enable_latency_logging=False,  # three lines a request
     )
-    options: argparse.Namespace = parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
+    return parser
+
+
+def parsed() -> argparse.Namespace:
+    """The command line's options."""
+    options: argparse.Namespace = parser().parse_args([_with_underscores(word) for word in sys.argv[1:]])
     return options
 
 
