@@ -22,9 +22,8 @@ import pyarrow.parquet
 from benchmarks import results, reviews
 from benchmarks.data_page import write_data_page
 from benchmarks.machine import described, in_a_process, peak_mib
-from miniml import data
-from miniml.data import preparation
-from miniml.settings import DataSettings
+from miniml.data import preparation, prepared
+from miniml.settings.data import DataSettings
 
 # Yelp's reviews have 650,000 rows of training, five classes, and some 130 words in the mean.
 SIZES = (10_000, 100_000, 650_000)
@@ -122,7 +121,7 @@ def find_leaks(source: Path, folder: Path, planted: dict[str, int]) -> dict[str,
     """Recall by edit and in all, and precision, of what transform takes out of training."""
     settings = DataSettings(dataset_id=str(source), slice_columns="kind", max_rows=0)
     summary = preparation.prepare(settings, folder)
-    splits, _ = data.load(folder, ("train", "validation"))
+    splits, _ = prepared.load(folder, ("train", "validation"))
     left = Counter(kind for split in splits.values() for kind in split["kind"])
     found = {kind: count - left[kind] for kind, count in planted.items()}
     # Two copies of one text under two labels are left out as conflicting.

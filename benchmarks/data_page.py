@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.page import DOCS, PAGE, aims_table, measured_on, put_section
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 
 CHART = "benchmarks-data.svg"
 _COLOURS = {"csv": "#2f7fb5", "parquet": "#c2274b"}

@@ -18,8 +18,8 @@ from benchmarks import results
 from benchmarks.levers_page import write_levers_page
 from benchmarks.machine import described, in_a_process, peak_mib
 from benchmarks.training import MAX_LENGTH, MINILM, TEST_ROWS, accuracy, prepare_reviews
-from miniml.settings import TrainingSettings
-from miniml.training import fine_tune
+from miniml.settings.training import TrainingSettings
+from miniml.training.fine_tune import fine_tune
 
 MODULE = "benchmarks.levers"
 SEEDS = (1, 2, 3)

@@ -24,12 +24,14 @@ from benchmarks import results
 from benchmarks.machine import described, in_a_process
 from benchmarks.recipes_page import write_recipes_page
 from benchmarks.training import MINILM, REVIEWS
-from miniml import data, engines
-from miniml.classifier import logits_of
-from miniml.data import preparation
+from miniml.data import preparation, prepared
+from miniml.model import engines
+from miniml.model.classifier import logits_of
 from miniml.processor import has_bf16
-from miniml.settings import LAST, DataSettings, TrainingSettings
-from miniml.sources import locate
+from miniml.settings.choices import LAST
+from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
+from miniml.sources.address import locate
 from miniml.training import checkpoints, course
 from miniml.training.batches import encode_split
 from miniml.training.pretrained import Pretrained, find_pretrained
@@ -247,7 +249,7 @@ def measure_here(
             DataSettings(dataset_id=str(rows), max_rows=0, near_duplicates="report", seed=seed),
             scratch / "dataset",
         )
-        splits, summary = data.load(scratch / "dataset", ("train", "validation", "test"))
+        splits, summary = prepared.load(scratch / "dataset", ("train", "validation", "test"))
         target = target_of(summary, splits["train"]["label"][:], training)
         pretrained = Pretrained.load(find_pretrained(model_id)[0], target.head, training)
         encoded = {
@@ -255,7 +257,7 @@ def measure_here(
             for split, table in splits.items()
         }
         begin = time.perf_counter()
-        with checkpoints.kept("", training) as kept:
+        with checkpoints.checkpointing("", training) as kept:
             finished = course.train(
                 pretrained, target, encoded, ON, scratch / "model", kept, (), TimeLimit(0), training
             )

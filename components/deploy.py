@@ -38,7 +38,7 @@ def deploy(
         summary: What serves now, where, and since which run.
         approved: The gate's verdict.
         min_accuracy: This and the next two are the gate's rules, held against the figures once more.
-        options: Other settings of miniml.settings.GateSettings and DeploymentSettings, by name.
+        options: Other settings of miniml.settings.gate.GateSettings and DeploymentSettings, by name.
         run: The id of the run, for a label.
 
     Returns:
@@ -48,11 +48,12 @@ def deploy(
     given = locals()
     from pathlib import Path
 
-    from miniml import deployment
-    from miniml.arguments import settings_given
-    from miniml.champion import Champion
-    from miniml.evaluation_result import EvaluationResult
-    from miniml.settings import DeploymentSettings, GateSettings
+    from miniml.champion.record import Champion
+    from miniml.deployment import deploy as deployment
+    from miniml.evaluation.result import EvaluationResult
+    from miniml.settings.arguments import settings_given
+    from miniml.settings.deployment import DeploymentSettings
+    from miniml.settings.gate import GateSettings
 
     rules, settings = settings_given(given, GateSettings, DeploymentSettings)
     deployed = deployment.deploy(

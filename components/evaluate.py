@@ -29,8 +29,8 @@ def evaluate(
             the ROC curve of all classes pooled; what there is of it where a text has several labels (the curve), or a
             number (neither). The file behind it holds the matrix of all classes.
         report: One page to look at.
-        predictions: Every test row with the model's answer, as Parquet (see miniml.predictions).
-        options: Settings of miniml.settings.EvaluationSettings, by name.
+        predictions: Every test row with the model's answer, as Parquet (see miniml.evaluation.predictions).
+        options: Settings of miniml.settings.evaluation.EvaluationSettings, by name.
         champion_source: Where the model is that this one has to beat; it answers the same rows.
         champion_digest: What it is signed with; empty where there is none.
     """
@@ -38,13 +38,13 @@ def evaluate(
     import json
     from pathlib import Path
 
-    from miniml.arguments import settings_given
-    from miniml.champion import Champion
-    from miniml.evaluation import evaluate_model
-    from miniml.manifest import read
-    from miniml.report import write_report
-    from miniml.settings import EvaluationSettings
-    from miniml.training_history import read_history
+    from miniml.champion.record import Champion
+    from miniml.evaluation.evaluate import evaluate_model
+    from miniml.evaluation.report import write_report
+    from miniml.model.history import read_history
+    from miniml.model.manifest import read
+    from miniml.settings.arguments import settings_given
+    from miniml.settings.evaluation import EvaluationSettings
 
     [settings] = settings_given(given, EvaluationSettings)
     champion = Champion(champion_digest, champion_source)

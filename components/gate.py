@@ -23,7 +23,7 @@ def gate(
         metrics: What evaluate wrote.
         champion: The record that preflight wrote.
         verdict: The decision, each rule with its figure and threshold, and the digest of the model it is about.
-        options: Other settings of miniml.settings.GateSettings, by name.
+        options: Other settings of miniml.settings.gate.GateSettings, by name.
 
     Returns:
         Whether every rule is kept. It is unnamed on purpose: kfp.local cannot read a named output in
@@ -32,10 +32,10 @@ def gate(
     given = locals()
     from pathlib import Path
 
-    from miniml.arguments import settings_given
-    from miniml.champion import Champion
-    from miniml.gate import decide
-    from miniml.settings import GateSettings
+    from miniml.champion.record import Champion
+    from miniml.gate.rules import decide
+    from miniml.settings.arguments import settings_given
+    from miniml.settings.gate import GateSettings
 
     [rules] = settings_given(given, GateSettings)
     decision = decide(Path(metrics.path), Path(verdict.path), rules, Champion.read(Path(champion.path)))

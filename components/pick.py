@@ -26,14 +26,14 @@ def pick(
         report: One page on all trials.
         metrics: The winner's figures on validation; the file behind it holds every trial's, as JSON.
         space: What the search tried. It tells, with the next three, which trial a model is of.
-        options: Other settings of miniml.search.plan.SearchSettings, by name.
+        options: Other settings of miniml.settings.search.SearchSettings, by name.
     """
     given = locals()
     from pathlib import Path
 
-    from miniml.arguments import settings_given
     from miniml.search.picking import pick as pick_winner
-    from miniml.search.plan import SearchSettings
+    from miniml.settings.arguments import settings_given
+    from miniml.settings.search import SearchSettings
 
     [settings] = settings_given(given, SearchSettings)
     result = pick_winner(

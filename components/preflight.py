@@ -82,7 +82,7 @@ def preflight(
     given = locals()
     from pathlib import Path
 
-    from miniml.run_plan import plan_run
+    from miniml.preflight.run_plan import plan_run
 
     plan = plan_run(given, Path(report.path))
     plan.champion.save(Path(record.path))

@@ -14,8 +14,8 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from miniml import __version__
-from miniml.arguments import SETTINGS, arguments_of
 from miniml.images import TAG, image, tag
+from miniml.settings.arguments import SETTINGS, arguments_of
 
 # kfp puts its own interpreter in the place of python3, a new environment's by default.
 _LOOK = """python3 -c 'from importlib.util import find_spec as f

@@ -33,7 +33,7 @@ def train(
         model: A folder: safetensors, tokenizer, config, model card, and miniml.json, which signs them.
         metrics: Losses, validation's figures, speed and size.
         report: One page with the curves, the settings and the machine.
-        options: Other settings of miniml.settings.TrainingSettings and NodeSettings, by name.
+        options: Other settings of miniml.settings.training.TrainingSettings and NodeSettings, by name.
         trial: In a search, a JSON object of the arguments above with the values to try in their place, and what to know
             of the search. Where they come to nothing (the training diverges), model is a folder that says so, and the
             search goes on.
@@ -43,10 +43,10 @@ def train(
     import json
     from pathlib import Path
 
-    from miniml.train_step import Place, train_as_told
+    from miniml.train_step.step import Place, run_train_step
 
     places = Place(Path(dataset.path), dataset.uri), Place(Path(model.path), model.uri)
-    result = train_as_told(given, *places, Path(report.path))
+    result = run_train_step(given, *places, Path(report.path))
     model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)

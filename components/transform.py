@@ -31,16 +31,17 @@ def transform(
         report: One page on what is in the data: classes, lengths, and everything that the checks found.
         model_id: The model in whose tokens the report measures lengths.
         max_length: The tokens of a text that it will see.
-        options: Other settings of miniml.settings.DataSettings, by name.
+        options: Other settings of miniml.settings.data.DataSettings, by name.
         pins: What preflight found dataset and model to be, so that this run reads that, and a cache goes by it.
     """
     given = locals()
     from pathlib import Path
 
-    from miniml.arguments import settings_given
-    from miniml.data.preparation import ReportRequest, prepare
-    from miniml.pins import Pins
-    from miniml.settings import DataSettings
+    from miniml.data.preparation import prepare
+    from miniml.data.report_request import ReportRequest
+    from miniml.settings.arguments import settings_given
+    from miniml.settings.data import DataSettings
+    from miniml.sources.pins import Pins
 
     [settings] = settings_given(given, DataSettings)
     shown = ReportRequest(Path(report.path), model_id, max_length)

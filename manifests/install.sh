@@ -196,7 +196,7 @@ load_images() {
   done
 }
 
-runtime_name() { "$PYTHON" -c 'from miniml.installation import RUNTIME; print(RUNTIME)'; }
+runtime_name() { "$PYTHON" -c 'from miniml.resource_names import RUNTIME; print(RUNTIME)'; }
 
 # The overlay names the image of this version, and the runtime by its tag; the environment may name others.
 render() {

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from miniml.wording import clipped, quoted
+from miniml.escaping import clipped, quoted
 
 _NO_CHOICE = re.compile(
     r"argument (?P<what>[^:]+): invalid choice: '?(?P<word>.*?)'? \(choose from (?P<of>.+)\)"

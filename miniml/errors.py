@@ -6,7 +6,7 @@ to a person as it is: no traceback needed.
 
 from __future__ import annotations
 
-from miniml.wording import plain
+from miniml.escaping import plain
 
 
 class MinimlError(Exception):

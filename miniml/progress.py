@@ -1,6 +1,6 @@
 """How a stage says what it is doing: plain lines on standard output, wherever it runs.
 
-In a pod they are the log. On a laptop the runner (`pipelines/console.py`) picks them out of everything
+In a pod they are the log. On a laptop the runner (`miniml/local/console.py`) picks them out of everything
 else that a stage prints, and draws passing ones in place.
 """
 

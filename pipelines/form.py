@@ -13,9 +13,9 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 
-from miniml.arguments import FIELDS, OPTIONS, Argument, arguments_of
-from miniml.settings import CHOICES
-from pipelines.description import table
+from miniml.pipeline.description import table
+from miniml.settings.arguments import FIELDS, OPTIONS, Argument, arguments_of
+from miniml.settings.choices import CHOICES
 
 Arguments = dict[str, Any]
 _RESOURCES = {"cpu_limit", "memory_request", "memory_limit", "accelerator_count"}

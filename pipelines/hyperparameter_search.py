@@ -17,8 +17,8 @@ from components.pick import pick
 from components.preflight import preflight
 from components.train import train
 from components.transform import transform
-from miniml.arguments import SETTINGS
 from miniml.errors import InputError
+from miniml.settings.arguments import SETTINGS
 from pipelines.form import Arguments, narrowed, pipeline
 from pipelines.stages import given_to, judged_and_deployed, looked_before, prepared, trained
 from pipelines.tasks import SMALL, has, runs_as_nobody
@@ -77,6 +77,6 @@ def hyperparameter_search(given: Arguments) -> Outputs:
 
 
 if __name__ == "__main__":
-    from pipelines.cli import main
+    from miniml.cli.main import main
 
     main(hyperparameter_search, STAGES)

@@ -15,8 +15,8 @@ from components.gate import gate
 from components.preflight import preflight
 from components.train import train
 from components.transform import transform
-from miniml.arguments import SETTINGS
-from miniml.search.plan import SearchSettings
+from miniml.settings.arguments import SETTINGS
+from miniml.settings.search import SearchSettings
 from pipelines.form import Arguments, pipeline
 from pipelines.stages import given_to, judged_and_deployed, looked_before, prepared, trained
 
@@ -58,6 +58,6 @@ def text_classification(given: Arguments) -> Outputs:
 
 
 if __name__ == "__main__":
-    from pipelines.cli import main
+    from miniml.cli.main import main
 
     main(text_classification, STAGES)

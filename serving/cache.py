@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 
-from miniml.classifier import Probabilities
+from miniml.model.classifier import Probabilities
 from serving.metrics import CACHE
 from serving.settings import CacheSettings
 

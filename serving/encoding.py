@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from miniml.classifier import Classifier, Span
-from miniml.engines import TokenIds
+from miniml.model.classifier import Classifier, Span
+from miniml.model.engines import TokenIds
 from serving.health import Worker
 
 # Of a turn; some milliseconds. A text that is longer has a turn by itself.

@@ -1,17 +1,17 @@
-"""Which words pushed an answer: `miniml.occlusion`, asked through the queue as any other request."""
+"""Which words pushed an answer: `miniml.model.occlusion`, asked through the queue as any other request."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from miniml.evaluation_result import Piece
-from miniml.occlusion import Occlusion
+from miniml.model.attribution import Piece
+from miniml.model.occlusion import Occlusion
 from serving.inference import Inference
 from serving.limits import require_within
 
 # Texts that one explanation may cost. Beyond as many words, neighbours are left out together.
-MOST_RUNS = 48
+MAX_RUNS = 48
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ async def explain(inference: Inference, text: str, *, timeout_s: float | None = 
         InferenceError: likewise.
     """
     require_within(inference.limits, [text])
-    most = min(MOST_RUNS, inference.most_texts - 1)
+    most = min(MAX_RUNS, inference.most_texts - 1)
     async with inference.within(timeout_s):
         occlusion = Occlusion(text, await inference.words(text), most)
         whole, *rows = await inference.probabilities([text, *occlusion.shortened], timeout_s=timeout_s)

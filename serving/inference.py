@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from kserve.errors import InvalidInput
 
-from miniml.classifier import Classifier, Probabilities, Span
 from miniml.errors import MinimlError
+from miniml.model.classifier import Classifier, Probabilities, Span
 from miniml.processor import usable_processors
 from serving import observation
 from serving.cache import PredictionCache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from miniml.wording import printable
+from miniml.escaping import printable
 
 FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

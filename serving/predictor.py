@@ -11,7 +11,7 @@ from typing import Any
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 
-from miniml.task import Task
+from miniml.tasks.task import Task
 from serving import deadline
 from serving.forms import FORMS, Form
 from serving.inference import Inference

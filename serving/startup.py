@@ -16,11 +16,11 @@ from fastapi.exceptions import FastAPIDeprecationWarning
 from kserve.model_server import app
 from transformers.utils import logging as transformers_logging
 
-from miniml.classifier import Classifier
-from miniml.engines import REFERENCE
 from miniml.errors import InputError
-from miniml.manifest import require_digest
-from miniml.wording import printable
+from miniml.escaping import printable
+from miniml.model.classifier import Classifier
+from miniml.model.engines import REFERENCE
+from miniml.model.manifest import require_digest
 from serving import errors
 from serving.authentication import Authentication
 from serving.bodies import WholeBodies

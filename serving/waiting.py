@@ -15,8 +15,8 @@ from itertools import islice, zip_longest
 
 import numpy as np
 
-from miniml.classifier import Probabilities
-from miniml.engines import TokenIds
+from miniml.model.classifier import Probabilities
+from miniml.model.engines import TokenIds
 
 # Texts that are sorted by length to choose a batch among. More would find closer lengths, and cost more
 # time under the lock that the event loop takes too.

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
-from miniml import training
 from miniml.data import preparation
-from miniml.settings import DataSettings, TrainingSettings
+from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
+from miniml.training.fine_tune import fine_tune
 from tests import tiny
 from tests.s3_server import S3Server
 
@@ -66,7 +67,7 @@ def dataset_dir(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def model_dir(dataset_dir: Path, encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "model"
-    training.fine_tune(dataset_dir, folder, TrainingSettings(model_id=str(encoder), **TRAINING))
+    fine_tune(dataset_dir, folder, TrainingSettings(model_id=str(encoder), **TRAINING))
     return folder
 
 

@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from miniml import manifest
+from miniml.model import manifest
 from tests.tiny import BAD, GOOD, NEUTRAL
 
 # By size, the names that configs have for it: two layers of 16 numbers.

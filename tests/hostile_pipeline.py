@@ -34,7 +34,7 @@ def evaluated(
     import shutil
     from pathlib import Path
 
-    from miniml.wording import without_placeholders
+    from miniml.escaping import without_placeholders
 
     given = Path(folder)
     shutil.copytree(given / "model", model.path)

@@ -15,8 +15,8 @@ import torch
 import transformers.trainer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from miniml import training
 from miniml.errors import StoppedError
+from miniml.training.fine_tune import fine_tune
 from tests.command import ROOT
 
 # From a process that has imported everything once, a child is there in a moment.
@@ -48,7 +48,7 @@ def happening(step: int, action: Any, event: str = "on_step_end") -> Iterator[No
 
 
 def children_that_end(*ways: str, at_step: int, folder: Path) -> dict[str, str]:
-    """The environment in which each further process of `python -m miniml.training` ends in one of these ways.
+    """The environment in which each further process of `python -m miniml.train_step` ends in one of these ways.
 
     Args:
         ways: Statements, of the first process, the second, and so on; what comes after trains to its end.
@@ -60,7 +60,7 @@ def children_that_end(*ways: str, at_step: int, folder: Path) -> dict[str, str]:
 import os, sys
 from pathlib import Path
 
-if "miniml.training" in sys.orig_argv:
+if "miniml.train_step" in sys.orig_argv:
     begun = Path({str(folder)!r}, "begun")
     begun.mkdir(exist_ok=True)
     number, ways = len(list(begun.iterdir())), {list(ways)!r}
@@ -114,7 +114,7 @@ def _train(
         happening(step, lambda: os.kill(os.getpid(), number), event),
     ):
         try:
-            training.fine_tune(*arguments)
+            fine_tune(*arguments)
         except StoppedError as error:
             assert signal.getsignal(signal.SIGTERM) is before
             print(error)

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
-from miniml.inference_service import REVISION
+from miniml.cluster.inference_service import REVISION
 from tests.http_server import JsonHandler, LocalServer
 
 _SERVICE = re.compile(r"/apis/serving\.kserve\.io/v1beta1/namespaces/([\w-]+)/inferenceservices/([\w-]+)")

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from miniml.cluster import Cluster
-from miniml.inference_service import inference_service
-from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT, PREDICTOR_ACCOUNT, S3_SECRET, SERVING_LABEL
-from miniml.settings import DeploymentSettings, NodeSettings
-from miniml.trainer_sdk import Request, Step, own_pod, submit
+from miniml.cluster.api import Cluster
+from miniml.cluster.inference_service import inference_service
+from miniml.resource_names import NAMESPACE, PIPELINE_ACCOUNT, PREDICTOR_ACCOUNT, S3_SECRET, SERVING_LABEL
+from miniml.settings.deployment import DeploymentSettings
+from miniml.settings.nodes import NodeSettings
+from miniml.train_job.sdk import Request, Step, own_pod, submit
 from tests.admission import Thing, refusals
 from tests.command import ROOT
 from tests.trainer_server import TrainerServer

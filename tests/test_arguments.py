@@ -11,7 +11,11 @@ import yaml
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 
-from miniml.arguments import (
+from miniml.errors import InputError
+from miniml.pipeline.arguments import defaults
+from miniml.preflight.run_plan import plan_run
+from miniml.search.plan import given_of, pins_of
+from miniml.settings.arguments import (
     FIELDS,
     OPTIONS,
     SETTINGS,
@@ -22,12 +26,12 @@ from miniml.arguments import (
     settings_from,
     settings_given,
 )
-from miniml.errors import InputError
-from miniml.run_plan import plan_run
-from miniml.search.plan import SearchSettings, given_of, pins_of
-from miniml.settings import CHOICES, GateSettings, NodeSettings, TrainingSettings
+from miniml.settings.choices import CHOICES
+from miniml.settings.gate import GateSettings
+from miniml.settings.nodes import NodeSettings
+from miniml.settings.search import SearchSettings
+from miniml.settings.training import TrainingSettings
 from pipelines import hyperparameter_search, text_classification
-from pipelines.arguments import defaults
 from tests.command import ROOT, pipeline
 
 KNOWN = arguments_of(SETTINGS)

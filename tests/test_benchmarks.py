@@ -14,7 +14,7 @@ import requests
 from benchmarks import page
 from benchmarks.load import Load, Outcome, probe
 from benchmarks.serving import Point, running, servers
-from miniml.classifier import Classifier
+from miniml.model.classifier import Classifier
 from tests import patience, tiny
 from tests.http_server import JsonHandler, LocalServer
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from miniml import calibration, manifest
-from miniml.classifier import Classifier
-from miniml.engines import Logits
 from miniml.errors import ModelFolderError
+from miniml.model import calibration, manifest
+from miniml.model.classifier import Classifier
+from miniml.model.engines import Logits
 from tests import tiny
 
 

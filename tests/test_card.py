@@ -12,10 +12,11 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from miniml import manifest, training
 from miniml.errors import ModelFolderError
-from miniml.settings import TrainingSettings
+from miniml.model import manifest
+from miniml.settings.training import TrainingSettings
 from miniml.training import card
+from miniml.training.fine_tune import fine_tune
 from tests.conftest import TRAINING
 from tests.rendered import Rendered
 
@@ -114,7 +115,7 @@ def test_its_examples_work_as_they_stand(
 
 def test_its_limits_follow_from_the_run(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
     settings = TrainingSettings(**{"model_id": str(encoder), **TRAINING, "iterations": 1, "max_length": 8})
-    training.fine_tune(dataset_dir, tmp_path / "model", settings)
+    fine_tune(dataset_dir, tmp_path / "model", settings)
     told = loaded(tmp_path / "model").text
     assert "It reads 8 tokens of a text, from its beginning. 100.0 % of the training texts" in told
     assert "The figures above are of 24 rows: chance alone moves a share by up to 20.0 points" in told

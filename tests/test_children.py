@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.ask import ask, serving_in_a_process
+from miniml.local.ask import ask, serving_in_a_process
 from tests import patience
 from tests.command import ROOT
 
@@ -61,7 +61,7 @@ def test_what_threads_start_after_the_signal_ends_too() -> None:
     """As kfp.local starts the trials of a search, one after another, and waits for all of them."""
     script = (
         "import subprocess, sys; from concurrent.futures import ThreadPoolExecutor\n"
-        "from pipelines.children import ended_with_us\n"
+        "from miniml.local.children import ended_with_us\n"
         "words = [sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(10_000)']\n"
         "with ended_with_us(), ThreadPoolExecutor(1) as pool:\n"
         "    for started in [pool.submit(subprocess.run, words) for _ in range(3)]:\n"
@@ -77,8 +77,8 @@ def test_what_threads_start_after_the_signal_ends_too() -> None:
 
 def test_the_predictor_that_a_run_asks_ends_with_it(model_dir: Path) -> None:
     script = (
-        "import time; from pathlib import Path; from pipelines.children import ended_with_us; "
-        "from pipelines.ask import serving_in_a_process\n"
+        "import time; from pathlib import Path; from miniml.local.children import ended_with_us; "
+        "from miniml.local.ask import serving_in_a_process\n"
         f"with ended_with_us(), serving_in_a_process(Path({str(model_dir)!r}), 'food') as url:\n"
         "    print(url, flush=True)\n"
         "    time.sleep(10_000)\n"

@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from miniml import calibration, manifest
-from miniml.classifier import TOKENS_PER_BATCH, Classifier, batches_of_like_length
 from miniml.errors import InputError, ModelFolderError
+from miniml.model import calibration, manifest
+from miniml.model.classifier import TOKENS_PER_BATCH, Classifier, batches_of_like_length
 from tests import families, tiny
 
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from pipelines.arguments import add_arguments, defaults, given_arguments, preset_of
-from pipelines.presets import PRESETS
+from miniml.pipeline.arguments import add_arguments, defaults, given_arguments, preset_of
+from miniml.pipeline.presets import PRESETS
 from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
 
@@ -44,7 +44,7 @@ def test_a_wrong_word_is_named_with_its_nearest_neighbour(words: list[str], told
 
 def test_other_commands_of_ours_say_it_likewise() -> None:
     assert "did you mean publish?" in refused("pblish", "folder", "s3://a/b@1", module="miniml.store")
-    assert "did you mean --epochs?" in refused("data", "model", "--epoks=1", module="miniml.training")
+    assert "did you mean --epochs?" in refused("data", "model", "--epoks=1", module="miniml.train_step")
 
 
 def test_a_word_cannot_reach_the_terminal_as_a_control_sequence() -> None:

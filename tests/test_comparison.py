@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from miniml.comparison import compare, compare_errors
+from miniml.evaluation.comparison import compare, compare_errors
 
 
 def _rightness(both: int, challenger: int, champion: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

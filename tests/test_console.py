@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from pipelines.console import LONGEST_ERROR, Console
+from miniml.local.console import LONGEST_ERROR, Console
 
 # As Python prints it, and kfp.local hands it on.
 TRACEBACK = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    read()\n    ^^^^^^\n{raised}\n'

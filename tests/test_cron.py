@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from miniml.errors import InputError
-from pipelines.cron import with_seconds
+from miniml.kubeflow.cron import with_seconds
 
 
 @pytest.mark.parametrize(

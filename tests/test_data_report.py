@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from miniml import data
-from miniml.data import preparation
-from miniml.settings import DataSettings
+from miniml.data import preparation, prepared
+from miniml.data.report_request import ReportRequest
+from miniml.settings.data import DataSettings
 from tests import tiny
 from tests.browser import Browser, require_whole
 
 HOSTILE = "<script>document.title = 'broken'</script> & <b>\x07"
 
 
-def report(folder: Path, model_id: Path | str, **settings: object) -> tuple[data.DatasetSummary, str]:
+def report(folder: Path, model_id: Path | str, **settings: object) -> tuple[prepared.DatasetSummary, str]:
     source = tiny.write_reviews(folder / "reviews.csv", rows=80)
     with source.open("a") as file:
         file.write(f'"{HOSTILE}",1\n{tiny.review(0, 0)},0\n')
-    request = preparation.ReportRequest(folder / "report.html", str(model_id), max_length=12)
+    request = ReportRequest(folder / "report.html", str(model_id), max_length=12)
     settings = {"dataset_id": str(source), **settings}
     summary = preparation.prepare(DataSettings(**settings), folder / "dataset", request)  # type: ignore[arg-type]
     return summary, request.path.read_text(encoding="utf-8")
@@ -33,7 +33,7 @@ def test_it_tells_lengths_in_the_models_tokens_and_what_is_cut(encoder: Path, tm
     assert summary.lengths["texts_cut"] > 0.5
     assert "max_length 12" in page
     assert summary.fingerprint in page
-    assert data.load(tmp_path / "dataset")[1] == summary
+    assert prepared.load(tmp_path / "dataset")[1] == summary
 
 
 def test_it_shows_what_was_found_and_what_became_of_it(encoder: Path, tmp_path: Path) -> None:

@@ -12,17 +12,18 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from miniml import manifest
-from miniml.champion import Champion
-from miniml.classifier import Classifier
-from miniml.cluster import BRIEFLY, RETRY_AFTER, Cluster
-from miniml.deployment import Deployed, deploy
+from miniml.champion.record import Champion
+from miniml.cluster.api import BRIEFLY, RETRY_AFTER, Cluster
+from miniml.cluster.inference_service import MODEL_DIGEST, RUN, inference_service
+from miniml.deployment.deploy import Deployed, deploy
+from miniml.deployment.rollout import RolloutTimeouts, SupersededError
 from miniml.errors import ClusterError, DeploymentError, GateError, ModelFolderError
-from miniml.evaluation import evaluate_model
-from miniml.evaluation_result import Comparison, EvaluationResult, Figure
-from miniml.inference_service import MODEL_DIGEST, RUN, inference_service
-from miniml.rollout import Patience, SupersededError
-from miniml.settings import DeploymentSettings, GateSettings
+from miniml.evaluation.evaluate import evaluate_model
+from miniml.evaluation.result import Comparison, EvaluationResult, Figure
+from miniml.model import manifest
+from miniml.model.classifier import Classifier
+from miniml.settings.deployment import DeploymentSettings
+from miniml.settings.gate import GateSettings
 from tests import kubernetes_server, patience, tiny
 from tests.kubernetes_server import (
     WEBHOOK_AWAY,
@@ -36,7 +37,7 @@ from tests.kubernetes_server import (
 from tests.rendered import Rendered
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
-PATIENCE = Patience(
+PATIENCE = RolloutTimeouts(
     timeout=patience.SECONDS,
     between_looks=0.01,
     unschedulable=0.0,

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from kfp.dsl.graph_component import GraphComponent
 
-from miniml.arguments import FIELDS, SETTINGS
-from pipelines.arguments import taken_by
-from pipelines.description import STAGES, options_by_stage
+from miniml.pipeline.arguments import taken_by
+from miniml.pipeline.description import STAGES, options_by_stage
+from miniml.pipeline.names import module_of
+from miniml.settings.arguments import FIELDS, SETTINGS
 from pipelines.hyperparameter_search import hyperparameter_search
-from pipelines.names import module_of
 from pipelines.text_classification import text_classification
 from tests.command import ROOT
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miniml.classifier import Classifier
-from miniml.engines import REFERENCE, TokenIds
+from miniml.model.classifier import Classifier
+from miniml.model.engines import REFERENCE, TokenIds
 from serving.encoding import CHARACTERS_OF_A_TOKEN, CHARACTERS_OF_A_TURN, Encoding, encode, turns, words
 from serving.inference import Inference, OverloadedError
 from serving.settings import QueueSettings

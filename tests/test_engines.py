@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miniml import engines, manifest, probes
-from miniml.classifier import Classifier
-from miniml.engines import REFERENCE, TorchEngine
 from miniml.errors import InputError
-from miniml.predictions import Predictions
+from miniml.evaluation.predictions import Predictions
+from miniml.model import engines, manifest, probes
+from miniml.model.classifier import Classifier
+from miniml.model.engines import REFERENCE, TorchEngine
 from serving.engine_choice import AUTO, LANES, EngineByShape, choose
 from tests import families, tiny
 from tests.command import ROOT

@@ -10,14 +10,16 @@ import datasets
 import numpy as np
 import pytest
 
-from miniml import data, training
-from miniml.classifier import Classifier
-from miniml.data import preparation
+from miniml.data import preparation, prepared
 from miniml.errors import InputError
-from miniml.evaluation import evaluate_model, ranks_of
-from miniml.evaluation_result import EvaluationResult
-from miniml.predictions import Predictions
-from miniml.settings import DataSettings, EvaluationSettings, TrainingSettings
+from miniml.evaluation.evaluate import evaluate_model, ranks_of
+from miniml.evaluation.predictions import Predictions
+from miniml.evaluation.result import EvaluationResult
+from miniml.model.classifier import Classifier
+from miniml.settings.data import DataSettings
+from miniml.settings.evaluation import EvaluationSettings
+from miniml.settings.training import TrainingSettings
+from miniml.training.fine_tune import fine_tune
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def result(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
 def test_the_accuracy_is_that_of_the_classifier_on_the_test(
     result: EvaluationResult, model_dir: Path, dataset_dir: Path
 ) -> None:
-    test = data.load(dataset_dir, ("test",))[0]["test"]
+    test = prepared.load(dataset_dir, ("test",))[0]["test"]
     answers = Classifier.load(model_dir).predict(list(test["text"]))
     names = test.features["label"].names
     right = sum(answer.label == names[label] for answer, label in zip(answers, test["label"], strict=True))
@@ -166,7 +168,7 @@ def test_the_surest_mistakes_come_first_and_their_words_say_why(
 ) -> None:
     # Of three words that say the same, one who has learned long is as sure without any one of them.
     barely = TrainingSettings(model_id=str(encoder), iterations=4, batch_size=16, max_length=32)
-    training.fine_tune(with_columns, tmp_path / "model", barely)
+    fine_tune(with_columns, tmp_path / "model", barely)
     result = evaluate_model(tmp_path / "model", with_columns)
     assert result.mistakes
     surest = [mistake.score for mistake in result.mistakes]

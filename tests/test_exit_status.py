@@ -85,7 +85,7 @@ def test_its_error_is_told_by_its_kind(tmp_path: Path) -> None:
 
 
 def test_the_program_ends_with_it(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [sys.executable, "-m", "miniml.training", str(dataset_dir), str(tmp_path / "model")]
+    words = [sys.executable, "-m", "miniml.train_step", str(dataset_dir), str(tmp_path / "model")]
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     for given, status in (

@@ -14,22 +14,27 @@ from miniml.images import SERVING, STAGES
 from tests.command import ROOT
 
 MODULES = {
-    "transform": ["miniml.data.preparation", "miniml.data.report", "miniml.tables", "minio", "kfp"],
+    "transform": ["miniml.data.preparation", "miniml.data.report", "miniml.data.tables", "minio", "kfp"],
     "train": [
-        *("miniml.training", "miniml.training_report", "miniml.training.trial", "miniml.train_step"),
-        *("miniml.train_job", "miniml.node", "kubeflow.trainer", "minio", "kfp"),
+        *(
+            "miniml.training.fine_tune",
+            "miniml.training.report",
+            "miniml.search.trial",
+            "miniml.train_step.step",
+        ),
+        *("miniml.train_job.train_on_nodes", "miniml.train_job.node", "kubeflow.trainer", "minio", "kfp"),
     ],
     "evaluate": [
-        "miniml.evaluation",
-        "miniml.report",
-        "miniml.challenge",
+        "miniml.evaluation.evaluate",
+        "miniml.evaluation.report",
+        "miniml.evaluation.champion_comparison",
         "miniml.search.picking",
         "minio",
         "kfp",
     ],
-    "gate": ["miniml.gate", "miniml.arguments", "kfp"],
-    "deploy": ["miniml.deployment", "miniml.run_plan", "minio", "kfp"],
-    SERVING: ["serving.startup", "miniml.classifier"],
+    "gate": ["miniml.gate.rules", "miniml.settings.arguments", "kfp"],
+    "deploy": ["miniml.deployment.deploy", "miniml.preflight.run_plan", "minio", "kfp"],
+    SERVING: ["serving.startup", "miniml.model.classifier"],
 }
 """What each image must be able to import."""
 

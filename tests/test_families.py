@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers.utils import logging as transformers_logging
 
-from miniml import manifest
-from miniml.classifier import Classifier
-from miniml.engines import REFERENCE, TorchEngine
 from miniml.errors import InputError
-from miniml.settings import TrainingSettings
+from miniml.model import manifest
+from miniml.model.classifier import Classifier
+from miniml.model.engines import REFERENCE, TorchEngine
+from miniml.settings.training import TrainingSettings
 from miniml.training.batches import EncodedTexts
 from miniml.training.pretrained import Pretrained
 from miniml.training.targets import ClassTarget

@@ -15,11 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from miniml import tables
-from miniml.data import preparation
+from miniml.data import preparation, tables
+from miniml.data.formats import archives, quotes
 from miniml.errors import InputError, StorageError
-from miniml.files import archives, quotes
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 from tests.disks import small_disk
 
 ROWS = [(f"the {word} place, number {n}", "np"[n % 2]) for n, word in enumerate(["dirty", "tasty"] * 10)]
@@ -353,7 +352,7 @@ def test_labels_in_json_are_what_is_written_there(
     source = write(tmp_path / "r.jsonl", "\n".join(lines))
     expected = [labels[n % len(labels)] for n in range(20)]
     for rows_at_a_time in (8192, 20, 3, 1):
-        monkeypatch.setattr("miniml.files.json_file.ROWS_AT_A_TIME", rows_at_a_time)
+        monkeypatch.setattr("miniml.data.formats.json_file.ROWS_AT_A_TIME", rows_at_a_time)
         assert [label for _, label in read(source, tmp_path / "scratch")["train"]] == expected
 
 
@@ -382,7 +381,7 @@ def test_json_that_cannot_be_read_is_named_with_the_place_and_a_remedy(
 def test_a_large_array_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write(tmp_path / "r.json", json.dumps(OBJECTS))
     for characters in (1, 10, 70):
-        monkeypatch.setattr("miniml.files.json_rows.BYTES_AT_A_TIME", characters)
+        monkeypatch.setattr("miniml.data.formats.json_rows.BYTES_AT_A_TIME", characters)
         assert read(source, tmp_path / "scratch") == {"train": ROWS}
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from miniml.errors import StorageError
-from miniml.folders import caches_of_libraries, user_cache
-from pipelines import local
+from miniml.files.folders import caches_of_libraries, user_cache
+from miniml.local import runner
 from tests.command import ROOT, pipeline
 
 NO_HOME = os.devnull
@@ -70,7 +70,8 @@ def test_libraries_keep_their_caches_with_ours_where_they_have_no_home(
 
 def test_figures_are_computed_without_a_home(tmp_path: Path) -> None:
     script = (
-        "from miniml import metrics; scores = metrics.ClassificationScores(**metrics.in_memory()); "
+        "from miniml.evaluation.metrics.classification import ClassificationScores, in_memory; "
+        "scores = ClassificationScores(**in_memory()); "
         "print(scores.compute(predictions=[[0.9, 0.1], [0.2, 0.8]], references=[0, 1])['figures']['accuracy'])"
     )
     done = subprocess.run(
@@ -91,4 +92,4 @@ def test_a_folder_in_the_place_of_latest_is_told_before_any_work(
     assert ended.status == 1
     assert f"{tmp_path}/latest is a folder, where the link to the newest run has its place" in ended.err
     assert "preflight" not in ended.out
-    assert not local.runs_of(tmp_path).exists()
+    assert not runner.runs_of(tmp_path).exists()

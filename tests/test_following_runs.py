@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from miniml.inference_service import RUN, inference_service
-from miniml.settings import DeploymentSettings
-from pipelines.outcome import Outcome
-from pipelines.step_log import BUCKET
-from pipelines.submission import Server, SubmissionError
+from miniml.cluster.inference_service import RUN, inference_service
+from miniml.kubeflow.outcome import Outcome
+from miniml.kubeflow.step_log import BUCKET
+from miniml.kubeflow.submission import Server, SubmissionError
+from miniml.settings.deployment import DeploymentSettings
 from tests import patience
 from tests.argo_workflow import RUN_ID, Moment, pod_name, workflow
 from tests.kfp_server import FAILED_LOG, KfpServer

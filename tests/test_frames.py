@@ -10,18 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miniml import data
+from miniml.data import prepared
 from miniml.data import report as data_report
 from miniml.data.findings import CHECKS, Example, Findings, Passage
-from miniml.data.preparation import ReportRequest
+from miniml.data.report_request import ReportRequest
 from miniml.data.tokens import measure
-from miniml.evaluation_result import ClassScores, Figure, Mistake, Piece, Slice
-from miniml.manifest import Manifest, read
-from miniml.report import write_report as write_evaluation
+from miniml.evaluation.report import write_report as write_evaluation
+from miniml.evaluation.result import ClassScores, Figure, Mistake, Slice
+from miniml.model.attribution import Piece
+from miniml.model.history import read_history
+from miniml.model.manifest import Manifest, read
 from miniml.search.failure import Failure, write_failure_report
-from miniml.settings import TrainingSettings
-from miniml.training_history import read_history
-from miniml.training_report import write_report as write_training
+from miniml.settings.training import TrainingSettings
+from miniml.training.report import write_report as write_training
 from tests import test_search_report
 from tests.browser import Browser
 from tests.test_gate import RESULT
@@ -56,7 +57,7 @@ def model(model_dir: Path) -> Manifest:
 
 
 def write_data(model: Manifest, model_dir: Path, dataset_dir: Path, path: Path) -> None:
-    splits, summary = data.load(dataset_dir)
+    splits, summary = prepared.load(dataset_dir)
     settings = {**summary.settings, **model.arguments["data"], "row_filter": "a_column=" + "x" * 200}
     counts = model.data["rows_per_class"]
     summary = replace(summary, source=DATASET, settings=settings, labels=LABELS, rows_per_class=counts)

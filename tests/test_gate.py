@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from miniml.champion import NOBODY, Champion
-from miniml.comparison import compare
+from miniml.champion.record import NOBODY, Champion
 from miniml.errors import GateError, InputError
-from miniml.evaluation_result import ClassScores, Comparison, EvaluationResult, Figure, Slice
-from miniml.gate import CALIBRATION_ERROR, judge, require_approved
-from miniml.settings import GateSettings
+from miniml.evaluation.comparison import compare
+from miniml.evaluation.result import ClassScores, Comparison, EvaluationResult, Figure, Slice
+from miniml.gate.rules import CALIBRATION_ERROR, judge, require_approved
+from miniml.settings.gate import GateSettings
 from tests.rendered import Rendered
 
 RESULT = EvaluationResult(

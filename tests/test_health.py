@@ -12,8 +12,8 @@ import requests
 from kserve.model_repository import ModelRepository
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 
-from miniml.classifier import Classifier
-from miniml.engines import REFERENCE, Logits, TokenIds
+from miniml.model.classifier import Classifier
+from miniml.model.engines import REFERENCE, Logits, TokenIds
 from serving import health
 from serving.dataplane import CarefulDataPlane
 from serving.inference import Inference, OverloadedError

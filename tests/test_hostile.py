@@ -21,14 +21,14 @@ import pytest
 import yaml
 from kfp import components
 
-from miniml import manifest
-from miniml.champion import Champion
+from miniml.champion.record import Champion
 from miniml.errors import InputError
-from miniml.evaluation_result import ClassScores, Figure, Slice
-from miniml.gate import judge
-from miniml.settings import GateSettings
-from miniml.wording import quoted, without_placeholders
-from pipelines.arguments import check_values, defaults
+from miniml.escaping import quoted, without_placeholders
+from miniml.evaluation.result import ClassScores, Figure, Slice
+from miniml.gate.rules import judge
+from miniml.model import manifest
+from miniml.pipeline.arguments import check_values, defaults
+from miniml.settings.gate import GateSettings
 from pipelines.text_classification import text_classification
 from tests import tiny
 from tests.command import ROOT

@@ -20,9 +20,9 @@ from docker.models.containers import Container
 
 from components.build import builds
 from miniml import __version__
-from miniml.classifier import Classifier
 from miniml.images import SERVING, STAGES, image
-from pipelines.containers import LABEL
+from miniml.local.containers import LABEL
+from miniml.model.classifier import Classifier
 from tests import patience, tiny
 from tests.command import ROOT, pipeline, tool
 from tests.hub_server import HubServer, write_bert, write_yelp

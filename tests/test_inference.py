@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from miniml.classifier import Classifier
-from miniml.engines import REFERENCE, Engine, Logits, TokenIds
+from miniml.model.classifier import Classifier
+from miniml.model.engines import REFERENCE, Engine, Logits, TokenIds
 from serving.inference import Inference, InferenceError, OverloadedError
 from serving.settings import CacheSettings, QueueSettings
 from tests import patience, tiny

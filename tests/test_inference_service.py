@@ -8,10 +8,10 @@ import jsonschema
 import pytest
 import yaml
 
+from miniml.cluster.inference_service import REVISION, RUN, inference_service, storage_uri
 from miniml.errors import InputError
-from miniml.inference_service import REVISION, RUN, inference_service, storage_uri
-from miniml.installation import RUNTIME
-from miniml.settings import DeploymentSettings
+from miniml.resource_names import RUNTIME
+from miniml.settings.deployment import DeploymentSettings
 from tests import crds
 
 SETTINGS = DeploymentSettings(

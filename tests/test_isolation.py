@@ -19,9 +19,9 @@ from kserve.errors import InvalidInput
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTokenizerFast
 
-from miniml import manifest
-from miniml.classifier import Classifier
-from miniml.engines import REFERENCE, Engine, Logits, TokenIds
+from miniml.model import manifest
+from miniml.model.classifier import Classifier
+from miniml.model.engines import REFERENCE, Engine, Logits, TokenIds
 from serving import engine_choice, inference
 from serving.engine_choice import Choice
 from serving.inference import Inference, InferenceError

@@ -8,15 +8,15 @@ from typing import Any
 import datasets
 import pytest
 
-from miniml import data
-from miniml.data import preparation
+from miniml.data import preparation, prepared
+from miniml.data.report_request import ReportRequest
 from miniml.errors import InputError
-from miniml.settings import DataSettings
-from miniml.task import Task
+from miniml.settings.data import DataSettings
+from miniml.tasks.task import Task
 from tests import tiny
 
 
-def prepare(source: Path, folder: Path, **settings: Any) -> data.DatasetSummary:
+def prepare(source: Path, folder: Path, **settings: Any) -> prepared.DatasetSummary:
     settings = {"dataset_id": str(source), **settings}
     return preparation.prepare(DataSettings(**settings), folder / "dataset")
 
@@ -31,7 +31,7 @@ def write(folder: Path, labels: list[Any], texts: list[str] | None = None) -> Pa
 def test_a_column_of_lists_is_several_labels_a_text(tmp_path: Path) -> None:
     summary = prepare(write(tmp_path, [["b"], ["a", "b"], [], ["a"]] * 10), tmp_path)
     assert (summary.task, summary.labels) == (Task.MULTI_LABEL, ["a", "b"])
-    splits, read_back = data.load(tmp_path / "dataset")
+    splits, read_back = prepared.load(tmp_path / "dataset")
     assert read_back == summary
     assert isinstance(read_back.task, Task)
     assert splits["train"].features["label"] == datasets.List(datasets.ClassLabel(names=["a", "b"]))
@@ -53,7 +53,7 @@ def test_labels_in_one_string_are_parted_where_the_separator_is_told(tmp_path: P
     for split, rows in summary.rows.items():
         shares = {label: count / rows for label, count in summary.rows_per_class[split].items()}
         assert shares == pytest.approx({"complaint": 1 / 3, "praise": 2 / 3}, abs=0.05)
-    for row in data.load(tmp_path / "dataset")[0]["test"]:
+    for row in prepared.load(tmp_path / "dataset")[0]["test"]:
         words = set(row["text"].split())
         assert row["label"] == [0] * bool(words & set(tiny.BAD)) + [1] * bool(words & set(tiny.GOOD))
 
@@ -96,7 +96,7 @@ def test_stars_are_numbers_where_one_says_so_and_fractions_classes(tmp_path: Pat
 def test_every_split_has_its_share_of_small_and_large_numbers(tmp_path: Path) -> None:
     summary = prepare(write(tmp_path, [n + 0.5 for n in range(400)]), tmp_path)
     assert summary.rows == {"train": 290, "validation": 30, "test": 80}
-    splits, _ = data.load(tmp_path / "dataset")
+    splits, _ = prepared.load(tmp_path / "dataset")
     assert splits["test"].features["label"] == datasets.Value("float32")
     for split in splits.values():
         values = sorted(split["label"])
@@ -145,7 +145,7 @@ def test_groups_stay_together_whatever_the_labels_are(tmp_path: Path) -> None:
         )
         table.to_parquet(tmp_path / "rows.parquet")
         prepare(tmp_path / "rows.parquet", tmp_path, group_column="who")
-        splits, _ = data.load(tmp_path / "dataset")
+        splits, _ = prepared.load(tmp_path / "dataset")
         groups = [{int(text.split()[0][1:]) // 5 for text in split["text"]} for split in splits.values()]
         assert sum(map(len, groups)) == len(set.union(*groups)) == 20
 
@@ -215,7 +215,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, str
 def test_the_report_shows_labels_and_numbers_as_what_they_are(
     labels: list[Any], told: tuple[str, ...], encoder: Path, tmp_path: Path
 ) -> None:
-    request = preparation.ReportRequest(tmp_path / "report.html", str(encoder), max_length=12)
+    request = ReportRequest(tmp_path / "report.html", str(encoder), max_length=12)
     preparation.prepare(
         DataSettings(dataset_id=str(write(tmp_path, labels * 20))), tmp_path / "dataset", request
     )
@@ -337,7 +337,7 @@ def test_ordinary_labels_are_not_taken_for_slips(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_slips_of_labels_by_name(encoder: Path, tmp_path: Path) -> None:
-    request = preparation.ReportRequest(tmp_path / "report.html", str(encoder), max_length=12)
+    request = ReportRequest(tmp_path / "report.html", str(encoder), max_length=12)
     source = write(tmp_path, ["Neg", "neg", "pos", "nan", "pos "] * 20)
     preparation.prepare(DataSettings(dataset_id=str(source)), tmp_path / "dataset", request)
     page = request.path.read_text()

@@ -8,22 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from miniml import data, manifest, training
-from miniml.data import preparation
+from miniml.data import preparation, prepared
 from miniml.errors import InputError, ModelFolderError
-from miniml.evaluation import evaluate_model
-from miniml.learnt_texts import LEARNT_NAME, LearntTexts, digests_of
-from miniml.manifest import read
-from miniml.predictions import Predictions
-from miniml.report import write_report
-from miniml.settings import DataSettings, TrainingSettings
+from miniml.evaluation.evaluate import evaluate_model
+from miniml.evaluation.predictions import Predictions
+from miniml.evaluation.report import write_report
+from miniml.model import manifest
+from miniml.model.learnt_texts import LEARNT_NAME, LearntTexts, digests_of
+from miniml.model.manifest import read
+from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
+from miniml.training.fine_tune import fine_tune
 from tests import tiny
 
 QUICK: dict[str, Any] = {"batch_size": 16, "iterations": 2, "max_length": 32, "linear_probe": False}
 
 
 def texts(dataset_dir: Path, *splits: str) -> set[str]:
-    loaded, _ = data.load(dataset_dir, splits)
+    loaded, _ = prepared.load(dataset_dir, splits)
     return {text for split in loaded.values() for text in split["text"]}
 
 
@@ -37,7 +39,7 @@ def other_splits(reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def trained_further(model_dir: Path, other_splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("further") / "model"
-    training.fine_tune(other_splits, folder, TrainingSettings(model_id=str(model_dir), **QUICK))
+    fine_tune(other_splits, folder, TrainingSettings(model_id=str(model_dir), **QUICK))
     return folder
 
 
@@ -46,7 +48,7 @@ def test_the_test_is_what_no_training_has_seen_and_the_report_says_so(
 ) -> None:
     result = evaluate_model(trained_further, other_splits, predictions_path=tmp_path / "predictions")
     seen = texts(dataset_dir, "train", "validation")
-    test = data.load(other_splits, ("test",))[0]["test"]
+    test = prepared.load(other_splits, ("test",))[0]["test"]
     told = Predictions.read(tmp_path / "predictions")
     assert set(told.texts) == set(test["text"]) - seen
     assert result.test_rows + result.learnt_rows == len(test)
@@ -61,7 +63,7 @@ def test_a_chain_of_trainings_remembers_its_beginning(
     trained_further: Path, dataset_dir: Path, other_splits: Path, tmp_path: Path
 ) -> None:
     again = tmp_path / "again"
-    training.fine_tune(dataset_dir, again, TrainingSettings(model_id=str(trained_further), **QUICK))
+    fine_tune(dataset_dir, again, TrainingSettings(model_id=str(trained_further), **QUICK))
     result = evaluate_model(again, dataset_dir, predictions_path=tmp_path / "predictions")
     told = Predictions.read(tmp_path / "predictions")
     assert not set(told.texts) & texts(other_splits, "train", "validation")
@@ -75,7 +77,7 @@ def test_a_chain_of_trainings_remembers_its_beginning(
 def test_going_on_with_the_same_dataset_costs_it_no_row(
     model_dir: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    training.fine_tune(dataset_dir, tmp_path / "model", TrainingSettings(model_id=str(model_dir), **QUICK))
+    fine_tune(dataset_dir, tmp_path / "model", TrainingSettings(model_id=str(model_dir), **QUICK))
     result = evaluate_model(tmp_path / "model", dataset_dir)
     assert result.learnt_rows == 0
     assert LearntTexts.read(tmp_path / "model").learnt_before.size == 0
@@ -83,14 +85,14 @@ def test_going_on_with_the_same_dataset_costs_it_no_row(
 
 def test_from_scratch_nothing_is_inherited(model_dir: Path, other_splits: Path, tmp_path: Path) -> None:
     settings = TrainingSettings(model_id=str(model_dir), from_scratch=True, **QUICK)
-    training.fine_tune(other_splits, tmp_path / "model", settings)
+    fine_tune(other_splits, tmp_path / "model", settings)
     assert evaluate_model(tmp_path / "model", other_splits).learnt_rows == 0
 
 
 def test_a_validation_that_was_learnt_as_a_whole_ends_the_training_before_it_begins(
     model_dir: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    splits, _ = data.load(dataset_dir)
+    splits, _ = prepared.load(dataset_dir)
     known = LearntTexts.read(model_dir)
     with pytest.raises(InputError, match=r"has been trained on all 216 texts of validation"):
         known.unlearnt(splits["train"], str(model_dir))

@@ -17,10 +17,11 @@ from transformers import (
     GPT2Model,
 )
 
-from miniml import data, training
-from miniml.data import preparation
-from miniml.settings import DataSettings, TrainingSettings
+from miniml.data import preparation, prepared
+from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
 from miniml.training.batches import EncodedTexts, collate, encode_split
+from miniml.training.fine_tune import fine_tune
 from miniml.training.linear_probe import WEIGHT_DECAY, fit_head
 from miniml.training.pretrained import Pretrained
 from miniml.training.targets import Target, target_of
@@ -35,7 +36,7 @@ class Beginning:
 
     def __init__(self, dataset_dir: Path, model_id: Path, scratch: Path, **settings: Any) -> None:
         given = TrainingSettings(model_id=str(model_id), **TRAINING, **settings)
-        splits, summary = data.load(dataset_dir, ("train",))
+        splits, summary = prepared.load(dataset_dir, ("train",))
         self.target: Target = target_of(summary, splits["train"]["label"][:], given)
         pretrained = Pretrained.load(model_id, self.target.head, given)
         self.tokenizer = pretrained.tokenizer
@@ -193,7 +194,7 @@ def test_an_encoder_that_hardly_tells_texts_apart_gets_no_head_of_huge_weights(
 def test_it_can_be_left_out(dataset_dir: Path, telling: Path, tmp_path: Path) -> None:
     def head(name: str, **settings: Any) -> torch.Tensor:
         given = {"model_id": str(telling), **TRAINING, "iterations": 10, "learning_rate": 1e-9, **settings}
-        training.fine_tune(dataset_dir, tmp_path / name, TrainingSettings(**given))
+        fine_tune(dataset_dir, tmp_path / name, TrainingSettings(**given))
         model = AutoModelForSequenceClassification.from_pretrained(tmp_path / name)
         shutil.rmtree(tmp_path / name)
         return torch.as_tensor(model.classifier.weight).detach()

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from miniml import manifest
 from miniml.errors import ModelFolderError
+from miniml.files.digests import digest_of
+from miniml.model import manifest
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_whatever_is_no_regular_file_is_refused(
 )
 def test_a_manifest_lists_files_of_its_own_folder(signed: Path, files: Any, told: str) -> None:
     stored = json.loads((signed / "miniml.json").read_text()) | {"files": files}
-    stored["digest"] = stored["record"] = manifest.digest_of(
+    stored["digest"] = stored["record"] = digest_of(
         {name: value for name, value in stored.items() if name not in ("digest", "record")}
     )
     (signed / "miniml.json").write_text(json.dumps(stored))
@@ -151,7 +152,7 @@ def test_a_folder_of_an_older_miniml_keeps_the_digest_that_it_was_signed_with(si
     stored = json.loads((signed / "miniml.json").read_text()) | {"format": 1}
     stored["metrics"]["train_seconds"] = 5.0
     content = {name: value for name, value in stored.items() if name not in ("digest", "record")}
-    digest = manifest.digest_of(content)
+    digest = digest_of(content)
     (signed / "miniml.json").write_text(json.dumps({"digest": digest, **content}))
     old = manifest.verify(signed)
     assert old.digest == digest

@@ -21,10 +21,10 @@ import pytest
 import yaml
 
 from miniml import __version__
-from miniml.cluster import DEPLOY_PERMISSIONS, TRAIN_PERMISSIONS
+from miniml.cluster.api import DEPLOY_PERMISSIONS, TRAIN_PERMISSIONS
+from miniml.cluster.inference_service import GRPC_PORT, PORT, disruption_budget, inference_service
 from miniml.images import SERVING, image
-from miniml.inference_service import GRPC_PORT, PORT, disruption_budget, inference_service
-from miniml.installation import (
+from miniml.resource_names import (
     NAMESPACE,
     PIPELINE_ACCOUNT,
     PREDICTOR_ACCOUNT,
@@ -35,7 +35,7 @@ from miniml.installation import (
     SERVING_NAMESPACE,
     make_serving_namespace,
 )
-from miniml.settings import DeploymentSettings
+from miniml.settings.deployment import DeploymentSettings
 from tests import crds
 from tests.command import ROOT, tool
 
@@ -171,7 +171,7 @@ def test_the_runtime_is_named_by_the_tag_of_its_image(
 
 def test_a_stage_of_another_tag_deploys_to_the_runtime_of_that_tag() -> None:
     script = (
-        "from components.deploy import deploy; from miniml.installation import RUNTIME; "
+        "from components.deploy import deploy; from miniml.resource_names import RUNTIME; "
         "container = deploy.component_spec.implementation.container; print(RUNTIME, container.image, container.env)"
     )
     for tag, told in (

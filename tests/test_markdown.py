@@ -9,15 +9,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from miniml.champion import Champion
-from miniml.deployment import Deployed
-from miniml.gate import Ruling, Verdict
-from miniml.inference_service import inference_service
-from miniml.markdown import bullets, code, escaped, heading, strong, table
-from miniml.pins import Pins
-from miniml.preflight import Finding, Findings
-from miniml.settings import DeploymentSettings
-from miniml.wording import clipped, printable
+from miniml.champion.record import Champion
+from miniml.cluster.inference_service import inference_service
+from miniml.deployment.deploy import Deployed
+from miniml.escaping import clipped, printable
+from miniml.gate.rules import Ruling, Verdict
+from miniml.preflight.cluster_checks import Finding, Findings
+from miniml.preflight.pinning import markdown_of
+from miniml.reports.markdown import bullets, code, escaped, heading, strong, table
+from miniml.settings.deployment import DeploymentSettings
+from miniml.sources.pins import Pins
 from tests.command import ROOT
 from tests.hostile import PAYLOADS
 from tests.rendered import Rendered
@@ -93,7 +94,7 @@ def test_what_preflight_found_reads_as_the_cluster_said_it(name: str) -> None:
 @with_examples
 @given(NAMES)
 def test_the_sources_of_a_run_read_as_they_were_named(name: str) -> None:
-    page = told(Pins({name: name}, {name: name}).markdown())
+    page = told(markdown_of(Pins({name: name}, {name: name})))
     assert page.rows[1:] == [[read(name)] * 3]
     assert page.tags == {"h1", "table", "thead", "tbody", "tr", "th", "td"}
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 import sklearn.metrics as theirs
 
-from miniml import bootstrap, metrics
-from miniml.metrics import ClassificationScores
+from miniml.evaluation import bootstrap
+from miniml.evaluation.metrics import classification
+from miniml.evaluation.metrics.classification import ClassificationScores
 
 Case = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -74,7 +75,7 @@ def test_figures_equal_scikit_learns(labels: int, digits: int) -> None:
 
 def test_a_resample_gives_what_scikit_learn_gives_on_the_rows_drawn() -> None:
     shares, references = made_up(200, 3, digits=2)
-    rows = metrics._Rows(shares.astype(np.float64), references)
+    rows = classification._Rows(shares.astype(np.float64), references)
     drawn = np.random.default_rng(1).integers(200, size=200)
     found = rows.scores(np.bincount(drawn, minlength=200)[None].astype(np.float64))
     again, truths = shares[drawn], np.eye(3)[references[drawn]]
@@ -102,6 +103,6 @@ def test_fifty_thousand_rows_of_five_classes_have_every_figure() -> None:
 
 def test_of_a_thousand_classes_few_confusion_matrices_are_held_at_once() -> None:
     shares, references = made_up(50, 1000)
-    rows = metrics._Rows(shares, references)
+    rows = classification._Rows(shares, references)
     drawn = next(bootstrap._draws(np.arange(50), rows))
     assert len(drawn) * rows.labels**2 <= bootstrap.BYTES_AT_ONCE / 4

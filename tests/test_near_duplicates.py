@@ -8,11 +8,10 @@ import datasets
 import pytest
 
 from benchmarks.data import Writer, find_leaks, plant_leaks
-from miniml import data
-from miniml.data import preparation
+from miniml.data import preparation, prepared
 from miniml.data.near_duplicates import PERMUTATIONS, rows_per_band
 from miniml.errors import InputError
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 
 
 def write(folder: Path, **splits: list[str]) -> Path:
@@ -31,7 +30,7 @@ def reviews() -> list[str]:
     return [writer.review() for _ in range(60)]
 
 
-def prepare(source: Path, folder: Path, **settings: object) -> data.DatasetSummary:
+def prepare(source: Path, folder: Path, **settings: object) -> prepared.DatasetSummary:
     return preparation.prepare(DataSettings(dataset_id=str(source), **settings), folder / "dataset")  # type: ignore[arg-type]
 
 
@@ -49,7 +48,7 @@ def test_training_gives_way_to_the_test_which_loses_nothing(reviews: list[str], 
     summary = prepare(source, tmp_path)
     assert summary.dropped == {"near_duplicate": 1}
     assert summary.rows["test"] == 20
-    splits, _ = data.load(tmp_path / "dataset")
+    splits, _ = prepared.load(tmp_path / "dataset")
     assert copy not in [*splits["train"]["text"], *splits["validation"]["text"]]
 
 

@@ -10,8 +10,8 @@ import pytest
 import sklearn.metrics as theirs
 from scipy.stats import spearmanr
 
-from miniml.multi_label_metrics import MultiLabelScores
-from miniml.regression_metrics import RegressionScores
+from miniml.evaluation.metrics.multi_label import MultiLabelScores
+from miniml.evaluation.metrics.regression import RegressionScores
 
 
 def values(scores: Any) -> dict[str, float]:

@@ -16,9 +16,9 @@ import pytest
 import requests
 from transformers import pipeline
 
-from miniml import calibration
-from miniml.classifier import Classifier
-from miniml.sources import locate
+from miniml.model import calibration
+from miniml.model.classifier import Classifier
+from miniml.sources.address import locate
 from tests import patience, tiny
 from tests.predictor import Server, infer_message, running
 

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from miniml import environment, store
-from miniml.manifest import read
-from miniml.pins import Pins, look_up
+from miniml import environment
+from miniml.model.manifest import read
+from miniml.preflight.pinning import look_up
 from miniml.search import plan
-from miniml.search.space import models_of
-from miniml.sources import locate, s3_address
+from miniml.settings.space import models_of
+from miniml.sources.address import locate, s3_address
+from miniml.sources.pins import Pins
+from miniml.store import repository
 from tests.command import ROOT, pipeline
 from tests.hub_server import COMMIT, HubServer, write_bert, write_yelp
 from tests.s3_server import WRITER, S3Server
@@ -99,12 +101,12 @@ def test_latest_is_pinned_to_what_it_names_now_and_read_so_later(bucket: str, tm
     address, file = f"s3://{bucket}/reviews@latest", tmp_path / "reviews.csv"
     for version, text in (("v1", "old"), ("v2", "new")):
         file.write_text(text)
-        store.publish(file, s3_address("to", f"s3://{bucket}/reviews@{version}"))
+        repository.publish(file, s3_address("to", f"s3://{bucket}/reviews@{version}"))
         if version == "v1":
             first = look_up([("dataset_id", address)])
     assert look_up([("dataset_id", address)]).of(address) != first.of(address)
     pinned = s3_address("dataset_id", first.of(address))
-    assert (store.cached("dataset_id", pinned).path / "reviews.csv").read_text() == "old"
+    assert (repository.cached("dataset_id", pinned).path / "reviews.csv").read_text() == "old"
 
 
 def test_an_object_that_was_overwritten_is_another_state(
@@ -218,7 +220,7 @@ def test_a_schedule_takes_nothing_from_the_cache_once_a_source_has_changed(
     def published_and_run(version: str) -> list[str]:
         file.write_text(version)
         s3_server.client().fput_object(bucket, "raw/reviews.csv", str(file))
-        store.publish(file, s3_address("to", f"s3://{bucket}/reviews@{version}"))
+        repository.publish(file, s3_address("to", f"s3://{bucket}/reviews@{version}"))
         return cached_stages(cache, look_up([(argument, address)]).written())
 
     assert published_and_run("v1") == []
@@ -268,9 +270,10 @@ def test_a_run_sees_the_dataset_that_the_hub_has_now_and_records_which(
 def test_what_was_fetched_by_its_commit_is_found_by_its_name_offline(hub: HubServer) -> None:
     name = "google-bert/bert-base-cased"
     script = f"""
-from miniml import hub, hub_access, pins
-from miniml.sources import locate
-found = pins.look_up([("model_id", "{name}")])
+from miniml.preflight import pinning
+from miniml.sources import hub, hub_access
+from miniml.sources.address import locate
+found = pinning.look_up([("model_id", "{name}")])
 print(hub_access.offline(), found.states["{name}"].split()[-1])
 print(hub.fetch_model(locate("model_id", found.of("{name}"))))
 """

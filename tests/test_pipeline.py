@@ -13,8 +13,8 @@ import pytest
 import yaml
 from datasets import load_from_disk
 
-from miniml import manifest
-from miniml.classifier import Classifier
+from miniml.model import manifest
+from miniml.model.classifier import Classifier
 from tests import tiny
 from tests.command import ROOT, Ended, pipeline
 from tests.conftest import TRAINING
@@ -205,7 +205,7 @@ def test_serving_before_any_run_says_what_to_do(tmp_path: Path) -> None:
 def test_a_stage_has_nobody_to_ask() -> None:
     """transformers asks on standard input whether a model's own code may run; a script's may say y to anything."""
     script = (
-        "import subprocess, sys; from pipelines.local import stdin_closed\n"
+        "import subprocess, sys; from miniml.local.runner import stdin_closed\n"
         "ask = [sys.executable, '-c', 'import sys; print([sys.stdin.readline()], flush=True)']\n"
         "with stdin_closed(): subprocess.run(ask)\n"
         "subprocess.run(ask)"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.ask import ask, becomes_ready, serving_in_a_process
-from pipelines.predict import LocalService
+from miniml.cli.predict import LocalService
+from miniml.local.ask import ask, becomes_ready, serving_in_a_process
 from tests.command import ROOT, pipeline
 from tests.http_server import JsonHandler, LocalServer
 from tests.ports import free_port

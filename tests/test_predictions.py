@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from miniml.errors import InputError
-from miniml.predictions import Predictions
+from miniml.evaluation.predictions import Predictions
 
 
 @pytest.fixture

@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 
 from miniml import __version__
-from miniml.cluster import Cluster
+from miniml.cluster.api import Cluster
 from miniml.errors import ClusterError
-from miniml.installation import (
-    PIPELINE_ACCOUNT,
-    PREDICTOR_ACCOUNT,
-    RUNTIME,
-    S3_SECRET,
-    SERVING_LABEL,
-)
-from miniml.preflight import inspect, inspect_training, nothing_to_deploy_to
-from miniml.trainer_sdk import API_VERSION
+from miniml.preflight.cluster_checks import inspect, inspect_training, nothing_to_deploy_to
+from miniml.resource_names import PIPELINE_ACCOUNT, PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET, SERVING_LABEL
+from miniml.train_job.sdk import API_VERSION
 from tests.kubernetes_server import KubernetesServer
 from tests.rendered import Rendered
 from tests.trainer_server import TrainerServer

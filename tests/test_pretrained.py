@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from miniml.errors import InputError
-from miniml.heads import Head, OneClass, OneNumber, SeveralLabels
-from miniml.settings import TrainingSettings
+from miniml.model.heads import Head, OneClass, OneNumber, SeveralLabels
+from miniml.settings.training import TrainingSettings
 from miniml.training.pretrained import Pretrained, find_pretrained
 from tests import families, tiny
 

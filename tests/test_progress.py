@@ -10,10 +10,10 @@ import pytest
 
 from miniml import progress
 from miniml.errors import InputError
+from miniml.escaping import plain
+from miniml.local.ask import told
+from miniml.local.console import Console
 from miniml.progress import INTERVAL, NOTE, PASSING, Progress, watched
-from miniml.wording import plain
-from pipelines.ask import told
-from pipelines.console import Console
 
 
 def test_where_the_total_is_not_known_it_tells_what_is_done_and_since_when(

@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miniml.comparison import compare
-from miniml.evaluation import evaluate_model
-from miniml.evaluation_result import (
-    MOST_CONFUSED,
+from miniml.evaluation.comparison import compare
+from miniml.evaluation.evaluate import evaluate_model
+from miniml.evaluation.report import write_report
+from miniml.evaluation.result import (
+    MAX_CONFUSED,
     OTHER_CLASSES,
     ClassScores,
     EvaluationResult,
     Figure,
     Mistake,
-    Piece,
     Slice,
 )
-from miniml.manifest import read
-from miniml.report import write_report
-from miniml.training_history import read_history
+from miniml.model.attribution import Piece
+from miniml.model.history import read_history
+from miniml.model.manifest import read
 from tests.browser import WEAKEST_CONTRAST, Browser, require_whole
 from tests.page import Page
 
@@ -159,7 +159,7 @@ def test_of_a_thousand_classes_those_that_are_confused_most_are_shown(
         confusion_matrix=matrix,
     )
     shown = many.confusion()
-    assert len(shown.labels) == len(shown.counts) == MOST_CONFUSED
+    assert len(shown.labels) == len(shown.counts) == MAX_CONFUSED
     assert shown.labels[-1] == OTHER_CLASSES
     assert shown.counts[shown.labels.index("class 700")][shown.labels.index("class 3")] == 9
     assert sum(map(sum, shown.counts)) == sum(map(sum, matrix))

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from miniml.arguments import SETTINGS, arguments_of
 from miniml.errors import InputError
-from miniml.run_plan import plan_run
-from miniml.settings import StepSettings, TrainingSettings
+from miniml.preflight.run_plan import plan_run
+from miniml.settings.arguments import SETTINGS, arguments_of
+from miniml.settings.steps import StepSettings
+from miniml.settings.training import TrainingSettings
 from tests.command import ROOT
 
 PIPELINES = ("text_classification", "hyperparameter_search")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from miniml.installation import PIPELINE_ACCOUNT
-from pipelines import cli
+from miniml.cli import main
+from miniml.resource_names import PIPELINE_ACCOUNT
 from pipelines.text_classification import STAGES, text_classification
 from tests.argo_workflow import pod_name
 from tests.kfp_runs import uuid_of
@@ -56,7 +56,7 @@ def command(
         monkeypatch.setattr(sys, "argv", ["pipelines", *words])
         ended = 0
         try:
-            cli.main(text_classification, STAGES)
+            main.main(text_classification, STAGES)
         except SystemExit as error:
             ended = int(error.code or 0)
         told = capsys.readouterr()

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from miniml import sdk
+from miniml.cluster.inference_service import inference_service
 from miniml.errors import InputError
-from miniml.inference_service import inference_service
-from miniml.settings import DeploymentSettings
-from pipelines import sdk
-from pipelines.step_log import BUCKET
-from pipelines.submission import SubmissionError
+from miniml.kubeflow.step_log import BUCKET
+from miniml.kubeflow.submission import SubmissionError
+from miniml.settings.deployment import DeploymentSettings
 from tests.argo_workflow import Moment, pod_name
 from tests.kfp_server import FAILED_LOG, KfpServer
 from tests.kubernetes_server import KubernetesServer, becomes_ready

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from miniml import manifest
-from miniml.evaluation_result import EvaluationResult
-from pipelines.arguments import check_values, defaults
+from miniml.evaluation.result import EvaluationResult
+from miniml.model import manifest
+from miniml.pipeline.arguments import check_values, defaults
+from miniml.pipeline.presets import PRESETS
 from pipelines.hyperparameter_search import hyperparameter_search
-from pipelines.presets import PRESETS
 from tests.command import ROOT, Ended, pipeline
 from tests.conftest import TRAINING
 

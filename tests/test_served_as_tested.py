@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miniml import training
 from miniml.data import preparation
-from miniml.evaluation import evaluate_model
-from miniml.predictions import Predictions
-from miniml.settings import DataSettings, TrainingSettings
+from miniml.evaluation.evaluate import evaluate_model
+from miniml.evaluation.predictions import Predictions
+from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
+from miniml.training.fine_tune import fine_tune
 from tests import tiny
 from tests.conftest import TRAINING
 from tests.predictor import Server, running
@@ -30,7 +31,7 @@ def cold_model(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         DataSettings(dataset_id=str(folder / "reviews.csv"), label_names="bad,good"), folder / "dataset"
     )
     settings = TrainingSettings(model_id=str(encoder), **{**TRAINING, "iterations": 20})
-    training.fine_tune(folder / "dataset", folder / "model", settings)
+    fine_tune(folder / "dataset", folder / "model", settings)
     return folder / "model"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from miniml.errors import InputError
-from pipelines.server_address import AddressError, ServerAddress, find, url_of
+from miniml.kubeflow.server_address import AddressError, ServerAddress, find, url_of
 from tests.kfp_server import KfpServer
 
 

@@ -23,8 +23,8 @@ import requests
 from fastapi.exceptions import RequestValidationError
 from kserve import Model, ModelRepository
 
-from miniml import manifest
-from miniml.classifier import Classifier, Prediction
+from miniml.model import manifest
+from miniml.model.classifier import Classifier, Prediction
 from miniml.processor import usable_processors
 from serving import errors
 from serving.bodies import has_more_values

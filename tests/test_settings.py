@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 
 from miniml.errors import InputError
-from miniml.settings import (
-    ChampionSettings,
-    DataSettings,
-    DeploymentSettings,
-    GateSettings,
-    NodeSettings,
-    TrainingSettings,
-)
+from miniml.settings.champion import ChampionSettings
+from miniml.settings.data import DataSettings
+from miniml.settings.deployment import DeploymentSettings
+from miniml.settings.gate import GateSettings
+from miniml.settings.nodes import NodeSettings
+from miniml.settings.training import TrainingSettings
 
 
 def test_the_defaults_are_those_of_the_prototype() -> None:

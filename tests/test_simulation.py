@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from miniml.champion import Champion
-from miniml.comparison import compare
+from miniml.champion.record import Champion
 from miniml.errors import InputError
-from miniml.gate import Rate, judge
-from miniml.predictions import Predictions
-from miniml.settings import GateSettings
-from miniml.simulation import Trials, ever_promoted, grouped, main, p_values, promoted
+from miniml.evaluation.comparison import compare
+from miniml.evaluation.predictions import Predictions
+from miniml.gate.rules import Rate, judge
+from miniml.gate.simulation import Trials, ever_promoted, grouped, main, p_values, promoted
+from miniml.settings.gate import GateSettings
 from tests.command import ROOT
 from tests.test_gate import RESULT
 
@@ -101,7 +101,7 @@ def test_two_real_models_say_how_far_models_differ(tmp_path: Path) -> None:
 
 
 def test_the_command_runs_and_refuses_what_cannot_be() -> None:
-    words = [sys.executable, "-m", "miniml.gate", "--simulate-aa", "1000"]
+    words = [sys.executable, "-m", "miniml.gate.simulation", "--simulate-aa", "1000"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "no gain (A/A)" in done.stdout
     refused = subprocess.run([*words, "--differ=0.9"], cwd=ROOT, capture_output=True, text=True)

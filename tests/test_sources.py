@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from miniml.errors import InputError
-from miniml.sources import HubId, S3Address, locate
+from miniml.sources.address import HubId, S3Address, locate
 
 
 def test_an_existing_path_is_taken_as_it_is(tmp_path: Path) -> None:

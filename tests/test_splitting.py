@@ -11,10 +11,9 @@ import datasets
 import numpy as np
 import pytest
 
-from miniml import data
-from miniml.data import preparation
+from miniml.data import preparation, prepared
 from miniml.errors import InputError
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 
 Row = dict[str, Any]
 
@@ -27,7 +26,7 @@ def rows(first: int, count: int, **more: Any) -> list[Row]:
 
 def prepare(
     folder: Path, train: list[Row], others: dict[str, list[Row]] | None = None, **settings: Any
-) -> data.DatasetSummary:
+) -> prepared.DatasetSummary:
     """Prepares rows as the folder `dataset`, every one of them unless `max_rows` is given."""
     source = {
         name: datasets.Dataset.from_list(part) for name, part in {"train": train, **(others or {})}.items()
@@ -38,7 +37,7 @@ def prepare(
 
 
 def texts(folder: Path) -> dict[str, set[str]]:
-    return {split: set(table["text"]) for split, table in data.load(folder / "dataset")[0].items()}
+    return {split: set(table["text"]) for split, table in prepared.load(folder / "dataset")[0].items()}
 
 
 def anywhere(old: list[Row], new: list[Row], seed: int) -> list[Row]:
@@ -126,7 +125,7 @@ def test_rows_without_a_group_are_each_their_own(missing: Any, tmp_path: Path) -
     kind = 7.0 if isinstance(missing, float) else "ann"
     source += rows(300, 20, who=kind)
     prepare(tmp_path, source, group_column="who")
-    splits, _ = data.load(tmp_path / "dataset")
+    splits, _ = prepared.load(tmp_path / "dataset")
     groups = {split: Counter(table["group"]) for split, table in splits.items()}
     assert splits["test"].features["group"] == datasets.Value("int64")
     sizes = sorted(size for counted in groups.values() for size in counted.values())
@@ -138,11 +137,11 @@ def test_rows_without_a_group_are_each_their_own(missing: Any, tmp_path: Path) -
 def test_a_dataset_has_the_groups_only_where_they_were_asked_for(tmp_path: Path) -> None:
     prepare(tmp_path / "with", grouped(0, 40), group_column="who", slice_columns="who")
     prepare(tmp_path / "without", grouped(0, 40))
-    splits, _ = data.load(tmp_path / "with" / "dataset")
+    splits, _ = prepared.load(tmp_path / "with" / "dataset")
     assert splits["test"].column_names == ["text", "label", "group", "who"]
     numbers = {(row["who"], row["group"]) for table in splits.values() for row in table}
     assert len(numbers) == len(dict(numbers)) == len({number for _, number in numbers}) == 40
-    assert data.load(tmp_path / "without" / "dataset")[0]["test"].column_names == ["text", "label"]
+    assert prepared.load(tmp_path / "without" / "dataset")[0]["test"].column_names == ["text", "label"]
     with pytest.raises(InputError, match="names 'group', which is taken"):
         DataSettings(slice_columns="group")
 

@@ -23,16 +23,20 @@ import datasets
 import pytest
 from minio import Minio
 
-from miniml import data, manifest, store, training
-from miniml.data import preparation
+from miniml.data import preparation, prepared
 from miniml.data.tokens import measure
 from miniml.errors import InputError, MinimlError, ModelFolderError, StorageError, StoreError
-from miniml.pins import look_up
-from miniml.settings import DataSettings, TrainingSettings
-from miniml.sources import S3Address, s3_address
-from miniml.store import Patience, connection
+from miniml.files.digests import digest_of, sha256
+from miniml.model import manifest
+from miniml.preflight.pinning import look_up
+from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
+from miniml.sources.address import S3Address, s3_address
+from miniml.store import connection, repository
 from miniml.store.connection import Bucket
 from miniml.store.mirror import Mirror
+from miniml.store.repository import Patience
+from miniml.training.fine_tune import fine_tune
 from tests import patience, tiny
 from tests.command import ROOT, pipeline
 from tests.conftest import TRAINING
@@ -128,9 +132,9 @@ def test_a_model_comes_back_byte_for_byte_under_the_digest_that_signs_it(bucket:
     model = tmp_path / "model"
     model.mkdir()
     tiny.write_classifier(model)
-    digest = store.publish(model, at(f"s3://{bucket}/movies@v1"))
+    digest = repository.publish(model, at(f"s3://{bucket}/movies@v1"))
     assert digest == manifest.read(model).digest
-    fetched = store.fetch(at(f"s3://{bucket}/movies@v1"), tmp_path / "fetched")
+    fetched = repository.fetch(at(f"s3://{bucket}/movies@v1"), tmp_path / "fetched")
     assert contents(fetched.path) == contents(model)
     assert manifest.verify(fetched.path).digest == digest
     assert fetched.source == f"s3://{bucket}/movies@v1#sha256={digest}"
@@ -141,16 +145,16 @@ def test_a_model_that_was_tampered_with_is_not_published(bucket: str, tmp_path: 
     model.mkdir()
     tiny.write_classifier(model)
     (model / "config.json").write_text("{}")
-    told = refused(lambda: store.publish(model, at(f"s3://{bucket}/movies@v1")), ModelFolderError)
+    told = refused(lambda: repository.publish(model, at(f"s3://{bucket}/movies@v1")), ModelFolderError)
     assert "config.json" in told
-    assert store.versions(bucket) == []
+    assert repository.versions(bucket) == []
 
 
 def test_any_folder_comes_back_as_it_was(bucket: str, tmp_path: Path) -> None:
     files = {"train.csv": b"a,b\n", "more/ä name.csv": b"x", "empty": b"", "twice/a": b"same", "b": b"same"}
     folder = write(tmp_path / "folder", files)
-    store.publish(folder, at(f"s3://{bucket}/team/reviews@v1"))
-    fetched = store.fetch(at(f"s3://{bucket}/team/reviews@v1"), tmp_path / "fetched")
+    repository.publish(folder, at(f"s3://{bucket}/team/reviews@v1"))
+    fetched = repository.fetch(at(f"s3://{bucket}/team/reviews@v1"), tmp_path / "fetched")
     assert contents(fetched.path) == files
     fetched.path.joinpath("b").write_bytes(b"changed")
     assert fetched.path.joinpath("twice/a").read_bytes() == b"same"
@@ -158,8 +162,8 @@ def test_any_folder_comes_back_as_it_was(bucket: str, tmp_path: Path) -> None:
 
 
 def test_a_single_file_is_published_as_a_folder_of_one(bucket: str, reviews: Path, tmp_path: Path) -> None:
-    store.publish(reviews, at(f"s3://{bucket}/reviews@v1"))
-    fetched = store.fetch(at(f"s3://{bucket}/reviews@v1"), tmp_path / "fetched")
+    repository.publish(reviews, at(f"s3://{bucket}/reviews@v1"))
+    fetched = repository.fetch(at(f"s3://{bucket}/reviews@v1"), tmp_path / "fetched")
     assert contents(fetched.path) == {"reviews.csv": reviews.read_bytes()}
 
 
@@ -167,27 +171,27 @@ def test_the_same_content_is_kept_once_and_publishing_it_again_changes_nothing(
     bucket: str, client: Minio, tmp_path: Path
 ) -> None:
     folder = write(tmp_path / "folder", {"a": b"1", "b": b"2", "c": b"1"})
-    first = store.publish(folder, at(f"s3://{bucket}/one@v1"))
+    first = repository.publish(folder, at(f"s3://{bucket}/one@v1"))
     assert len(keys(client, bucket, "blobs")) == 2
     write(folder, {"b": b"3"})
-    second = store.publish(folder, at(f"s3://{bucket}/one@v2"))
+    second = repository.publish(folder, at(f"s3://{bucket}/one@v2"))
     assert second != first
     assert len(keys(client, bucket, "blobs")) == 3
     before = {item.object_name: item.last_modified for item in client.list_objects(bucket, recursive=True)}
-    assert store.publish(folder, at(f"s3://{bucket}/one@v2")) == second
+    assert repository.publish(folder, at(f"s3://{bucket}/one@v2")) == second
     assert before.keys() == {item.object_name for item in client.list_objects(bucket, recursive=True)}
     assert len(keys(client, bucket, "manifests")) == 2
 
 
 def test_a_version_never_changes(bucket: str, tmp_path: Path) -> None:
     folder = write(tmp_path / "folder", {"a": b"1"})
-    first = store.publish(folder, at(f"s3://{bucket}/one@v1"))
+    first = repository.publish(folder, at(f"s3://{bucket}/one@v1"))
     write(folder, {"a": b"2"})
-    told = refused(lambda: store.publish(folder, at(f"s3://{bucket}/one@v1")))
-    second = store.publish(folder, at(f"s3://{bucket}/one@v2"))
+    told = refused(lambda: repository.publish(folder, at(f"s3://{bucket}/one@v1")))
+    second = repository.publish(folder, at(f"s3://{bucket}/one@v2"))
     assert first in told
     assert second in told
-    assert store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out").source.endswith(first)
+    assert repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out").source.endswith(first)
 
 
 def test_of_many_publishers_of_a_version_one_wins_and_the_others_are_told(
@@ -199,7 +203,7 @@ def test_of_many_publishers_of_a_version_one_wins_and_the_others_are_told(
     def publish(folder: Path) -> str:
         together.wait()
         try:
-            return store.publish(folder, at(f"s3://{bucket}/one@v1"))
+            return repository.publish(folder, at(f"s3://{bucket}/one@v1"))
         except StoreError as error:
             return str(error)
 
@@ -208,7 +212,7 @@ def test_of_many_publishers_of_a_version_one_wins_and_the_others_are_told(
     winners = [answer for answer in answers if len(answer) == 64]
     assert len(winners) == 1
     assert all(winners[0] in answer for answer in answers)
-    assert {found.digest for found in store.versions(bucket)} == {winners[0]}
+    assert {found.digest for found in repository.versions(bucket)} == {winners[0]}
 
 
 def test_latest_is_what_was_published_last_and_an_old_version_published_again_does_not_bring_it_back(
@@ -217,30 +221,30 @@ def test_latest_is_what_was_published_last_and_an_old_version_published_again_do
     digests = {}
     for version in ("v1", "v2"):
         folder = write(tmp_path / version, {"a": version.encode()})
-        digests[version] = store.publish(folder, at(f"s3://{bucket}/one@{version}"))
+        digests[version] = repository.publish(folder, at(f"s3://{bucket}/one@{version}"))
 
     def latest() -> str:
-        return next(found.digest for found in store.versions(bucket, "one") if found.version == "latest")
+        return next(found.digest for found in repository.versions(bucket, "one") if found.version == "latest")
 
     assert latest() == digests["v2"]
-    store.publish(tmp_path / "v1", at(f"s3://{bucket}/one@v1"))
+    repository.publish(tmp_path / "v1", at(f"s3://{bucket}/one@v1"))
     assert latest() == digests["v2"]
-    store.publish(tmp_path / "v1", at(f"s3://{bucket}/one@latest"))
+    repository.publish(tmp_path / "v1", at(f"s3://{bucket}/one@latest"))
     assert latest() == digests["v1"]
 
 
 def test_a_digest_or_enough_of_it_finds_the_entry(bucket: str, client: Minio, tmp_path: Path) -> None:
     folder = write(tmp_path / "folder", {"a": b"1"})
-    digest = store.publish(folder, at(f"s3://{bucket}/one@v1"))
+    digest = repository.publish(folder, at(f"s3://{bucket}/one@v1"))
     for number, length in enumerate((64, 8)):
-        fetched = store.fetch(at(f"s3://{bucket}/one@sha256:{digest[:length]}"), tmp_path / str(number))
+        fetched = repository.fetch(at(f"s3://{bucket}/one@sha256:{digest[:length]}"), tmp_path / str(number))
         assert contents(fetched.path) == {"a": b"1"}
     other = digest[:10] + "0" * 54
     put(client, bucket, f"miniml/manifests/{other}.json", b"{}")
-    told = refused(lambda: store.fetch(at(f"s3://{bucket}/one@sha256:{digest[:8]}"), tmp_path / "out"))
+    told = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@sha256:{digest[:8]}"), tmp_path / "out"))
     assert digest in told
     assert other in told
-    told = refused(lambda: store.fetch(at(f"s3://{bucket}/one@sha256:aaaaaaaa"), tmp_path / "out"))
+    told = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@sha256:aaaaaaaa"), tmp_path / "out"))
     assert "no digest in the bucket begins with aaaaaaaa" in told
 
 
@@ -251,8 +255,8 @@ def test_datasets_come_from_the_store_and_say_which_content_they_were(
     bucket: str, client: Minio, reviews: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     put(client, bucket, "raw/reviews.csv", reviews.read_bytes())
-    store.publish(reviews, at(f"s3://{bucket}/reviews@v1"))
-    local = data.load(dataset_dir)[1]
+    repository.publish(reviews, at(f"s3://{bucket}/reviews@v1"))
+    local = prepared.load(dataset_dir)[1]
     sources = []
     for number, path in enumerate(("raw/reviews.csv", "raw", "raw/", "reviews@latest")):
         asked = DataSettings(dataset_id=f"s3://{bucket}/{path}", label_names="bad,good")
@@ -260,7 +264,7 @@ def test_datasets_come_from_the_store_and_say_which_content_they_were(
         assert summary.fingerprint == local.fingerprint
         assert summary.source.startswith(f"s3://{bucket}/{path}#sha256=")
         sources.append(summary.source)
-    assert sources[0].endswith(manifest.sha256(reviews))
+    assert sources[0].endswith(sha256(reviews))
     # A folder has the digest that it would be published under.
     assert sources[1].partition("#")[2] == sources[3].partition("#")[2]
     again = DataSettings(dataset_id=sources[0], label_names="bad,good")
@@ -269,16 +273,16 @@ def test_datasets_come_from_the_store_and_say_which_content_they_were(
 
 def test_a_recorded_source_brings_what_it_was_or_an_error(bucket: str, client: Minio, tmp_path: Path) -> None:
     put(client, bucket, "raw/a.csv", b"text,label\n")
-    pinned = store.cached("dataset_id", at(f"s3://{bucket}/raw/a.csv")).source
+    pinned = repository.cached("dataset_id", at(f"s3://{bucket}/raw/a.csv")).source
     put(client, bucket, "raw/a.csv", b"text,label\nother,1\n")
-    assert "what lies there now is" in refused(lambda: store.cached("dataset_id", at(pinned)))
-    assert "what lies there now is" in refused(lambda: store.fetch(at(pinned), tmp_path / "out"))
+    assert "what lies there now is" in refused(lambda: repository.cached("dataset_id", at(pinned)))
+    assert "what lies there now is" in refused(lambda: repository.fetch(at(pinned), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
     write(tmp_path / "one", {"a": b"1"})
     write(tmp_path / "two", {"a": b"2"})
-    first = store.publish(tmp_path / "one", at(f"s3://{bucket}/one@v1"))
-    second = store.publish(tmp_path / "two", at(f"s3://{bucket}/one@v2"))
-    told = refused(lambda: store.cached("model_id", at(f"s3://{bucket}/one@latest#sha256={first}")))
+    first = repository.publish(tmp_path / "one", at(f"s3://{bucket}/one@v1"))
+    second = repository.publish(tmp_path / "two", at(f"s3://{bucket}/one@v2"))
+    told = refused(lambda: repository.cached("model_id", at(f"s3://{bucket}/one@latest#sha256={first}")))
     assert f"has digest {second}" in told
     assert f"Take @sha256:{first} instead" in told
 
@@ -286,9 +290,9 @@ def test_a_recorded_source_brings_what_it_was_or_an_error(bucket: str, client: M
 def test_a_pretrained_model_comes_from_the_store_and_the_result_says_which(
     bucket: str, encoder: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
-    digest = store.publish(encoder, at(f"s3://{bucket}/encoder@v1"))
+    digest = repository.publish(encoder, at(f"s3://{bucket}/encoder@v1"))
     settings = TrainingSettings(**{**TRAINING, "model_id": f"s3://{bucket}/encoder@latest", "iterations": 2})
-    training.fine_tune(dataset_dir, tmp_path / "model", settings)
+    fine_tune(dataset_dir, tmp_path / "model", settings)
     signed = manifest.verify(tmp_path / "model")
     assert signed.arguments["pretrained"] == f"s3://{bucket}/encoder@latest#sha256={digest}"
 
@@ -303,7 +307,7 @@ def test_tokens_are_counted_with_the_tokenizer_alone_and_the_weights_are_not_ask
 ) -> None:
     model = shutil.copytree(encoder, tmp_path / "model")
     (model / "model.safetensors").write_bytes(os.urandom(LARGE))
-    digest = store.publish(model, at(f"s3://{bucket}/models/encoder@v1"))
+    digest = repository.publish(model, at(f"s3://{bucket}/models/encoder@v1"))
     for path in model.iterdir():
         put(client, bucket, f"plain/encoder/{path.name}", path.read_bytes())
     published, plain = f"s3://{bucket}/models/encoder", f"s3://{bucket}/plain/encoder"
@@ -327,11 +331,11 @@ def test_tokens_are_counted_with_the_tokenizer_alone_and_the_weights_are_not_ask
 def test_a_folder_without_the_one_file_that_is_wanted_says_so(
     bucket: str, client: Minio, tmp_path: Path
 ) -> None:
-    store.publish(write(tmp_path / "one", {"config.json": b"{}"}), at(f"s3://{bucket}/one@v1"))
+    repository.publish(write(tmp_path / "one", {"config.json": b"{}"}), at(f"s3://{bucket}/one@v1"))
     put(client, bucket, "plain/config.json", b"{}")
-    told = refused(lambda: store.cached_file("model_id", at(f"s3://{bucket}/one@v1"), "tokenizer.json"))
+    told = refused(lambda: repository.cached_file("model_id", at(f"s3://{bucket}/one@v1"), "tokenizer.json"))
     assert "one@v1': the entry has no file tokenizer.json" in told
-    told = refused(lambda: store.cached_file("model_id", at(f"s3://{bucket}/plain"), "tokenizer.json"))
+    told = refused(lambda: repository.cached_file("model_id", at(f"s3://{bucket}/plain"), "tokenizer.json"))
     assert "no object or folder 'plain/tokenizer.json'; beside it there are: plain/config.json" in told
 
 
@@ -339,14 +343,14 @@ def test_what_was_fetched_once_is_not_fetched_again_unless_it_was_damaged(
     server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = os.urandom(LARGE)
-    store.publish(write(tmp_path / "folder", {"a": content}), at(f"s3://{bucket}/one@v1"))
+    repository.publish(write(tmp_path / "folder", {"a": content}), at(f"s3://{bucket}/one@v1"))
     address = at(f"s3://{bucket}/one@v1")
     for damage, sent_at_least in ((False, LARGE), (False, 0), (True, LARGE)):
         if damage:
-            (store.cached("model_id", address).path / "a").write_bytes(b"x" * LARGE)
+            (repository.cached("model_id", address).path / "a").write_bytes(b"x" * LARGE)
         with Wire(server.port) as wire:
             monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-            assert contents(store.cached("model_id", address).path) == {"a": content}
+            assert contents(repository.cached("model_id", address).path) == {"a": content}
             assert sent_at_least <= wire.passed < sent_at_least + 100_000
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
 
@@ -358,10 +362,10 @@ def test_what_identifies_an_address_changes_with_what_lies_there_and_only_then(
     seen: dict[S3Address, set[str]] = {entry: set(), plain: set()}
     for content in (b"1", b"1", b"2"):
         version = f"v{content.decode()}"
-        store.publish(write(tmp_path / "folder", {"a": content}), at(f"s3://{bucket}/one@{version}"))
+        repository.publish(write(tmp_path / "folder", {"a": content}), at(f"s3://{bucket}/one@{version}"))
         put(client, bucket, "raw/a.csv", content)
         for address, identities in seen.items():
-            identities.add(store.identify("dataset_id", address))
+            identities.add(repository.identify("dataset_id", address))
     assert [len(identities) for identities in seen.values()] == [2, 2]
 
 
@@ -369,12 +373,12 @@ def test_two_that_want_the_same_at_once_fetch_it_once(
     server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = os.urandom(LARGE)
-    store.publish(write(tmp_path / "folder", {"a": content}), at(f"s3://{bucket}/one@v1"))
+    repository.publish(write(tmp_path / "folder", {"a": content}), at(f"s3://{bucket}/one@v1"))
     with Wire(server.port, stop_at=2_000_000) as wire, ThreadPoolExecutor(2) as pool:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        first = pool.submit(store.cached, "model_id", at(f"s3://{bucket}/one@v1"))
+        first = pool.submit(repository.cached, "model_id", at(f"s3://{bucket}/one@v1"))
         assert wire.reached.wait(patience.SECONDS)
-        second = pool.submit(store.cached, "model_id", at(f"s3://{bucket}/one@v1"))
+        second = pool.submit(repository.cached, "model_id", at(f"s3://{bucket}/one@v1"))
         wire.released.set()
         assert first.result(patience.SECONDS) == second.result(patience.SECONDS)
         assert wire.passed < LARGE + 100_000
@@ -396,8 +400,8 @@ def test_a_run_with_a_model_that_the_store_lacks_ends_before_any_work(
 
 def test_without_the_client_everything_but_s3_works() -> None:
     script = (
-        "import sys; sys.modules['minio'] = None; import miniml.data, pipelines.local; "
-        "from miniml.sources import locate; print(locate('model_id', 's3://bucket/encoder@v1'))"
+        "import sys; sys.modules['minio'] = None; import miniml.data, miniml.local.runner; "
+        "from miniml.sources.address import locate; print(locate('model_id', 's3://bucket/encoder@v1'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
@@ -412,10 +416,10 @@ def test_a_connection_cut_in_mid_file_goes_on_where_it_broke(
     server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write(tmp_path / "folder", {"a": os.urandom(LARGE)})
-    store.publish(folder, at(f"s3://{bucket}/one@v1"))
+    repository.publish(folder, at(f"s3://{bucket}/one@v1"))
     with Wire(server.port, cut_after=[2_000_000, 1_500_000]) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out")
+        repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out")
         assert wire.cuts == 2
         # Neither cut made it begin anew: what was sent is the file, and what a cut loses on the way.
         assert wire.passed < LARGE + 300_000
@@ -426,7 +430,7 @@ def test_a_fetch_that_was_given_up_leaves_no_folder_and_the_next_one_goes_on_fro
     server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write(tmp_path / "folder", {"a": os.urandom(1_000_000), "b": os.urandom(LARGE)})
-    store.publish(folder, at(f"s3://{bucket}/one@v1"))
+    repository.publish(folder, at(f"s3://{bucket}/one@v1"))
     with Wire(server.port, stop_at=4_000_000) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
         # The process that fetches is killed, as a pod is that is moved.
@@ -444,7 +448,7 @@ def test_a_fetch_that_was_given_up_leaves_no_folder_and_the_next_one_goes_on_fro
     kept = sum(path.stat().st_size for path in partial.iterdir())
     with Wire(server.port) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out")
+        repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out")
         assert wire.passed < LARGE + 1_100_000 - kept
     assert contents(tmp_path / "out") == contents(folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out"]
@@ -454,10 +458,10 @@ def test_a_server_killed_in_mid_transfer_and_started_again_is_waited_for(
     server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write(tmp_path / "folder", {"a": os.urandom(LARGE), "b": os.urandom(1000)})
-    store.publish(folder, at(f"s3://{bucket}/one@v1"))
+    repository.publish(folder, at(f"s3://{bucket}/one@v1"))
     with Wire(server.port, stop_at=2_000_000) as wire, ThreadPoolExecutor(1) as pool:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        fetching = pool.submit(store.fetch, at(f"s3://{bucket}/one@v1"), tmp_path / "out")
+        fetching = pool.submit(repository.fetch, at(f"s3://{bucket}/one@v1"), tmp_path / "out")
         assert wire.reached.wait(patience.SECONDS)
         server.kill()
         try:
@@ -504,10 +508,10 @@ def test_a_bucket_that_was_there_and_is_not_found_for_a_moment_is_waited_for(
 def test_a_server_that_does_not_come_back_is_given_up_and_named(
     server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.publish(write(tmp_path / "folder", {"a": os.urandom(LARGE)}), at(f"s3://{bucket}/one@v1"))
+    repository.publish(write(tmp_path / "folder", {"a": os.urandom(LARGE)}), at(f"s3://{bucket}/one@v1"))
     with Wire(server.port, cut_after=[2_000_000] + [0] * 1000) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        told = refused(lambda: store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out", SHORT))
+        told = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out", SHORT))
     assert f"the store at {wire.url} cannot be reached" in told
     assert not (tmp_path / "out").exists()
 
@@ -522,14 +526,14 @@ def test_an_answer_that_is_lost_while_publishing_is_asked_for_again(
     folder = write(tmp_path / "folder", {"a": os.urandom(LARGE)})
     with Wire(server.port, lose_answer_to=request_part) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        digest = store.publish(folder, at(f"s3://{bucket}/one@v1"))
+        digest = repository.publish(folder, at(f"s3://{bucket}/one@v1"))
         assert wire.lose_answer_to == b""
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    assert {(found.version, found.digest) for found in store.versions(bucket)} == {
+    assert {(found.version, found.digest) for found in repository.versions(bucket)} == {
         ("v1", digest),
         ("latest", digest),
     }
-    assert contents(store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out").path) == contents(folder)
+    assert contents(repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out").path) == contents(folder)
 
 
 def test_a_file_that_changes_while_it_is_published_is_not_published_as_what_it_was(
@@ -538,7 +542,7 @@ def test_a_file_that_changes_while_it_is_published_is_not_published_as_what_it_w
     folder = write(tmp_path / "folder", {"a": b"1"})
     with Wire(server.port, stop_at=1) as wire, ThreadPoolExecutor(1) as pool:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        publishing = pool.submit(store.publish, folder, at(f"s3://{bucket}/one@v1"))
+        publishing = pool.submit(repository.publish, folder, at(f"s3://{bucket}/one@v1"))
         assert wire.reached.wait(
             patience.SECONDS
         )  # It asks whether the version is free, and so has hashed the file.
@@ -554,7 +558,7 @@ def test_an_object_that_changes_while_it_is_read_is_not_sewn_together(
     put(client, bucket, "raw/a.csv", os.urandom(LARGE))
     with Wire(server.port, cut_after=[2_000_000], stop_at=2_000_000) as wire, ThreadPoolExecutor(1) as pool:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        fetching = pool.submit(store.fetch, at(f"s3://{bucket}/raw/a.csv"), tmp_path / "out")
+        fetching = pool.submit(repository.fetch, at(f"s3://{bucket}/raw/a.csv"), tmp_path / "out")
         assert wire.reached.wait(patience.SECONDS)
         put(client, bucket, "raw/a.csv", os.urandom(LARGE))
         wire.released.set()
@@ -592,12 +596,12 @@ def test_what_cannot_be_had_is_said_with_the_remedy(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    store.publish(write(tmp_path / "folder", {"a": b"1"}), at(f"s3://{bucket}/one@v1"))
+    repository.publish(write(tmp_path / "folder", {"a": b"1"}), at(f"s3://{bucket}/one@v1"))
     put(client, bucket, "raw/a.csv", b"text,label\n")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     limit = SHORT if "cannot be reached" in told else Patience()
-    said = refused(lambda: store.fetch(at(f"s3://{bucket}/{address}"), tmp_path / "out", limit))
+    said = refused(lambda: repository.fetch(at(f"s3://{bucket}/{address}"), tmp_path / "out", limit))
     assert told in said
     assert "wrong" not in said
     assert not (tmp_path / "out").exists()
@@ -610,7 +614,7 @@ def test_a_server_that_fails_or_is_no_store_is_told_by_its_answer(
     with HubServer(tmp_path, status=status) as other:
         monkeypatch.setenv("AWS_ENDPOINT_URL", other.url)
         enough_for_two = Patience(first=5.0)
-        said = refused(lambda: store.fetch(at("s3://bucket/one@v1"), tmp_path / "out", enough_for_two))
+        said = refused(lambda: repository.fetch(at("s3://bucket/one@v1"), tmp_path / "out", enough_for_two))
         asked = len(other.asked)
     assert told in said
     assert (asked > 1) is (status == 503)  # Only what may pass is asked for again.
@@ -621,16 +625,16 @@ def test_a_server_that_accepts_and_never_answers_is_given_up(
 ) -> None:
     with HubServer(tmp_path, hang_on="/") as other:
         monkeypatch.setenv("AWS_ENDPOINT_URL", other.url)
-        said = refused(lambda: store.fetch(at("s3://bucket/one@v1"), tmp_path / "out", SHORT))
+        said = refused(lambda: repository.fetch(at("s3://bucket/one@v1"), tmp_path / "out", SHORT))
     assert f"the store at {other.url} cannot be reached (ReadTimeoutError" in said
 
 
 def test_a_missing_bucket_is_named_beside_those_that_there_are(bucket: str, tmp_path: Path) -> None:
     write(tmp_path / "folder", {"a": b"1"})
     for action in (
-        lambda: store.fetch(at("s3://no-such/one@v1"), tmp_path / "out"),
-        lambda: store.fetch(at("s3://no-such/a.csv"), tmp_path / "out"),
-        lambda: store.publish(tmp_path / "folder", at("s3://no-such/one@v1")),
+        lambda: repository.fetch(at("s3://no-such/one@v1"), tmp_path / "out"),
+        lambda: repository.fetch(at("s3://no-such/a.csv"), tmp_path / "out"),
+        lambda: repository.publish(tmp_path / "folder", at("s3://no-such/one@v1")),
     ):
         told = refused(action)
         assert "has no bucket 'no-such'; it has: " in told
@@ -642,7 +646,7 @@ def test_who_may_only_read_cannot_publish_and_leaves_nothing_that_looks_publishe
 ) -> None:
     use(monkeypatch, READER)
     write(tmp_path / "folder", {"a": b"1"})
-    told = refused(lambda: store.publish(tmp_path / "folder", at(f"s3://{bucket}/one@v1")))
+    told = refused(lambda: repository.publish(tmp_path / "folder", at(f"s3://{bucket}/one@v1")))
     assert "do not have the right to write to it" in told
     assert "come from the environment" in told
     assert keys(client, bucket, "names") == []
@@ -652,26 +656,28 @@ def test_corruption_in_the_store_is_told_by_file_and_digests_and_nothing_is_left
     bucket: str, client: Minio, tmp_path: Path
 ) -> None:
     folder = write(tmp_path / "folder", {"sound": b"1", "weights": b"right"})
-    digest = store.publish(folder, at(f"s3://{bucket}/one@v1"))
+    digest = repository.publish(folder, at(f"s3://{bucket}/one@v1"))
     right, wrong = (
-        manifest.sha256(folder / "weights"),
-        manifest.sha256(write(tmp_path, {"w": b"wrong"}) / "w"),
+        sha256(folder / "weights"),
+        sha256(write(tmp_path, {"w": b"wrong"}) / "w"),
     )
     address = at(f"s3://{bucket}/one@v1")
     put(client, bucket, f"miniml/blobs/{right}", b"wrong")
-    told = refused(lambda: store.fetch(address, tmp_path / "out"))
+    told = refused(lambda: repository.fetch(address, tmp_path / "out"))
     assert "weights is corrupted in the store" in told
     assert right in told
     assert wrong in told
-    assert refused(lambda: store.cached("model_id", address)).startswith(f"model_id '{address}': weights")
+    assert refused(lambda: repository.cached("model_id", address)).startswith(
+        f"model_id '{address}': weights"
+    )
     client.remove_object(bucket, f"miniml/blobs/{right}")
-    assert "has lost miniml/blobs/" in refused(lambda: store.fetch(address, tmp_path / "out"))
-    store.publish(folder, address)  # The remedy.
-    assert contents(store.fetch(address, tmp_path / "good").path) == contents(folder)
+    assert "has lost miniml/blobs/" in refused(lambda: repository.fetch(address, tmp_path / "out"))
+    repository.publish(folder, address)  # The remedy.
+    assert contents(repository.fetch(address, tmp_path / "good").path) == contents(folder)
     put(client, bucket, f"miniml/manifests/{digest}.json", b'{"content": {"files": {}}, "sizes": {}}')
-    assert f"expected digest {digest}, found" in refused(lambda: store.fetch(address, tmp_path / "out"))
+    assert f"expected digest {digest}, found" in refused(lambda: repository.fetch(address, tmp_path / "out"))
     put(client, bucket, "miniml/names/one@v1", b"[" * 100_000)
-    assert "miniml/names/one@v1 is corrupted" in refused(lambda: store.fetch(address, tmp_path / "out"))
+    assert "miniml/names/one@v1 is corrupted" in refused(lambda: repository.fetch(address, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -703,14 +709,14 @@ def test_a_manifest_that_a_stranger_wrote_is_refused_where_it_is_read(
     files: Any, sizes: Any, told: str, bucket: str, client: Minio, tmp_path: Path
 ) -> None:
     content = {"files": files, "format": 1}
-    digest = manifest.digest_of(content)
+    digest = digest_of(content)
     stored = json.dumps({"content": content, "sizes": sizes}).encode()
     put(client, bucket, f"miniml/manifests/{digest}.json", stored)
     put(client, bucket, f"miniml/blobs/{SHA}", b"1")
     address = at(f"s3://{bucket}/one@sha256:{digest}")
     for action in (
-        lambda: store.fetch(address, tmp_path / "out" / "in"),
-        lambda: store.cached("model_id", address),
+        lambda: repository.fetch(address, tmp_path / "out" / "in"),
+        lambda: repository.cached("model_id", address),
     ):
         said = refused(action)
         assert told in said
@@ -724,13 +730,13 @@ def test_a_store_cannot_have_the_victims_own_files_taken_for_its_own(
 ) -> None:
     mine = write(tmp_path / "home", {"key": b"1"}) / "key"
     content = {"files": {"a": str(mine)}, "format": 1}
-    digest = manifest.digest_of(content)
+    digest = digest_of(content)
     stored = {"content": content, "sizes": {"a": 1}}
     put(client, bucket, f"miniml/manifests/{digest}.json", json.dumps(stored).encode())
     put(client, bucket, "miniml/names/one@v1", json.dumps({"digest": digest}).encode())
     address = at(f"s3://{bucket}/one@v1")
-    refused(lambda: store.fetch(address, tmp_path / "out"))
-    refused(lambda: store.cached("model_id", address))
+    refused(lambda: repository.fetch(address, tmp_path / "out"))
+    refused(lambda: repository.cached("model_id", address))
     # The checkpoints of a training come by another list.
     sealed = json.dumps({"trainer_state.json": [1, str(mine)]}).encode()
     put(client, bucket, "miniml/checkpoints/step-1/sealed.json", sealed)
@@ -745,35 +751,37 @@ def test_a_store_cannot_have_the_victims_own_files_taken_for_its_own(
 
 
 def test_what_lies_about_is_not_trusted_to_be_what_the_store_has(bucket: str, tmp_path: Path) -> None:
-    digest = store.publish(write(tmp_path / "folder", {"a": b"1", "b": b"2"}), at(f"s3://{bucket}/one@v1"))
+    digest = repository.publish(
+        write(tmp_path / "folder", {"a": b"1", "b": b"2"}), at(f"s3://{bucket}/one@v1")
+    )
     other = write(tmp_path / "other", {"x": b"1"}) / "x"
     staging = tmp_path / f".out.{digest[:16]}.fetching"
     write(staging, {SHA: b"9"})
     (staging / hashlib.sha256(b"2").hexdigest()).symlink_to(other)
-    store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out")
+    repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out")
     assert contents(tmp_path / "out") == {"a": b"1", "b": b"2"}
     assert other.read_bytes() == b"1"
     # Nor what lies in the cache: a link leads to whatever somebody puts there.
-    cached = store.cached("model_id", at(f"s3://{bucket}/one@v1")).path
+    cached = repository.cached("model_id", at(f"s3://{bucket}/one@v1")).path
     (cached / "a").unlink()
     (cached / "a").symlink_to(other)
-    assert not (store.cached("model_id", at(f"s3://{bucket}/one@v1")).path / "a").is_symlink()
+    assert not (repository.cached("model_id", at(f"s3://{bucket}/one@v1")).path / "a").is_symlink()
 
 
 def test_of_a_file_that_is_longer_than_announced_no_more_is_taken(
     server: S3Server, bucket: str, client: Minio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.publish(write(tmp_path / "folder", {"a": b"1"}), at(f"s3://{bucket}/one@v1"))
+    repository.publish(write(tmp_path / "folder", {"a": b"1"}), at(f"s3://{bucket}/one@v1"))
     put(client, bucket, f"miniml/blobs/{SHA}", b"1" * 4 * LARGE)
     with Wire(server.port) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        told = refused(lambda: store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out"))
+        told = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out"))
         assert wire.passed < 4 * LARGE
     assert "expected SHA-256" in told and "and more" in told
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     put(client, bucket, "miniml/names/one@v1", b" " * (connection.BYTES_READ_WHOLE + 1))
     assert "is none of miniml's" in refused(
-        lambda: store.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out")
+        lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out")
     )
 
 
@@ -788,7 +796,7 @@ ANSWER = (
 def test_a_listing_without_an_end_is_given_up(
     objects: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "MOST_LISTED", 5_000)
+    monkeypatch.setattr(connection, "MAX_LISTED", 5_000)
 
     class Endless(BaseHTTPRequestHandler):
         protocol_version, wbufsize = "HTTP/1.1", -1  # headers and body go together
@@ -807,8 +815,8 @@ def test_a_listing_without_an_end_is_given_up(
         threading.Thread(target=endless.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{endless.server_port}")
         for action in (
-            lambda: store.versions("bucket"),
-            lambda: store.fetch(at("s3://bucket/raw"), tmp_path / "out"),
+            lambda: repository.versions("bucket"),
+            lambda: repository.fetch(at("s3://bucket/raw"), tmp_path / "out"),
         ):
             assert "without an end" in refused(action)
         endless.shutdown()
@@ -831,9 +839,9 @@ def test_an_answer_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytes
         threading.Thread(target=endless.serve_forever, daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{endless.server_port}")
         for action in (
-            lambda: store.versions("bucket"),
-            lambda: store.fetch(at("s3://bucket/raw"), tmp_path / "out"),
-            lambda: store.fetch(at("s3://bucket/one@v1"), tmp_path / "out"),
+            lambda: repository.versions("bucket"),
+            lambda: repository.fetch(at("s3://bucket/raw"), tmp_path / "out"),
+            lambda: repository.fetch(at("s3://bucket/one@v1"), tmp_path / "out"),
         ):
             assert "without an end" in refused(action)
         endless.shutdown()
@@ -844,29 +852,33 @@ def test_what_is_no_regular_file_is_not_published(bucket: str, tmp_path: Path) -
     for name, target in (("file", "elsewhere/x"), ("folder", "elsewhere"), ("nowhere", "no-such")):
         folder = write(tmp_path / f"with-{name}", {"a": b"1"})
         (folder / name).symlink_to(tmp_path / target)
-        told = refused(lambda: store.publish(folder, at(f"s3://{bucket}/one@v1")), InputError)  # noqa: B023
+        told = refused(lambda: repository.publish(folder, at(f"s3://{bucket}/one@v1")), InputError)  # noqa: B023
         assert f'"{name}" is a link' in told and "cp -rL" in told
     os.mkfifo(write(tmp_path / "with-pipe", {"a": b"1"}) / "pipe")
-    told = refused(lambda: store.publish(tmp_path / "with-pipe", at(f"s3://{bucket}/one@v1")), InputError)
+    told = refused(
+        lambda: repository.publish(tmp_path / "with-pipe", at(f"s3://{bucket}/one@v1")), InputError
+    )
     assert '"pipe" is no regular file' in told
     # A folder may well be named by a link.
     (tmp_path / "latest").symlink_to(tmp_path / "elsewhere")
-    store.publish(tmp_path / "latest", at(f"s3://{bucket}/one@v1"))
+    repository.publish(tmp_path / "latest", at(f"s3://{bucket}/one@v1"))
 
 
 def test_a_folder_with_something_in_it_is_not_overwritten(bucket: str, tmp_path: Path) -> None:
-    store.publish(write(tmp_path / "folder", {"a": b"1"}), at(f"s3://{bucket}/one@v1"))
+    repository.publish(write(tmp_path / "folder", {"a": b"1"}), at(f"s3://{bucket}/one@v1"))
     there = write(tmp_path / "there", {"mine": b"2"})
-    assert "exists already" in refused(lambda: store.fetch(at(f"s3://{bucket}/one@v1"), there), InputError)
+    assert "exists already" in refused(
+        lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), there), InputError
+    )
     assert contents(there) == {"mine": b"2"}
 
 
 def test_a_disk_without_room_is_named_before_the_transfer(bucket: str, tmp_path: Path) -> None:
-    store.publish(write(tmp_path / "folder", {"a": os.urandom(2_000_000)}), at(f"s3://{bucket}/one@v1"))
+    repository.publish(write(tmp_path / "folder", {"a": os.urandom(2_000_000)}), at(f"s3://{bucket}/one@v1"))
     disk = tmp_path / "disk"
     disk.mkdir()
     with small_disk(disk, "1m"):
-        told = refused(lambda: store.fetch(at(f"s3://{bucket}/one@v1"), disk / "out"), StorageError)
+        told = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), disk / "out"), StorageError)
         assert "needs 2 MB, but the disk of" in told
         assert list(disk.iterdir()) == []
 
@@ -883,23 +895,23 @@ def test_credentials_come_from_a_mounted_secret_or_a_file_and_the_source_is_name
     file = tmp_path / "home" / ".aws" / "credentials"
     file.parent.mkdir(parents=True)
     file.write_text(f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n")
-    assert store.versions(bucket) == []
+    assert repository.versions(bucket) == []
     file.write_text(f"[work]\naws_access_key_id = {access}\naws_secret_access_key = not-it\n")
-    assert "none were found" in refused(lambda: store.versions(bucket))
+    assert "none were found" in refused(lambda: repository.versions(bucket))
     monkeypatch.setenv("AWS_PROFILE", "work")
-    assert f"come from profile 'work' of {file}" in refused(lambda: store.versions(bucket))
+    assert f"come from profile 'work' of {file}" in refused(lambda: repository.versions(bucket))
     monkeypatch.setenv("AWS_PROFILE", "home")
-    assert "has no profile 'home'" in refused(lambda: store.versions(bucket))
+    assert "has no profile 'home'" in refused(lambda: repository.versions(bucket))
     file.write_text(f"aws_secret_access_key = {secret}\n")
-    assert "cannot be read as a credentials file" in refused(lambda: store.versions(bucket))
+    assert "cannot be read as a credentials file" in refused(lambda: repository.versions(bucket))
     for names in (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("accesskey", "secretkey")):
         mounted = write(tmp_path / names[0], {names[0]: access.encode(), names[1]: secret.encode() + b"\n"})
         monkeypatch.setenv("MINIML_S3_SECRET", str(mounted))
-        assert store.versions(bucket) == []
+        assert repository.versions(bucket) == []
     write(mounted, {"secretkey": b"not-it"})
-    assert f"come from the secret in {mounted}" in refused(lambda: store.versions(bucket))
+    assert f"come from the secret in {mounted}" in refused(lambda: repository.versions(bucket))
     shutil.rmtree(mounted)
-    assert "has no readable files" in refused(lambda: store.versions(bucket))
+    assert "has no readable files" in refused(lambda: repository.versions(bucket))
 
 
 def test_credentials_come_from_the_platform_where_it_gives_them(
@@ -923,7 +935,7 @@ def test_credentials_come_from_the_platform_where_it_gives_them(
         threading.Thread(target=agent.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{agent.server_port}/role"
         monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", address)
-        assert store.versions(bucket) == []
+        assert repository.versions(bucket) == []
         agent.shutdown()
 
 
@@ -937,10 +949,10 @@ def test_no_secret_gets_into_logs_output_or_what_is_kept(
 ) -> None:
     # urllib3's level by name, for the Kubernetes client, where it was used before, has raised it.
     with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "urllib3"):
-        store.publish(write(tmp_path / "folder", {"a": b"1"}), at(f"s3://{bucket}/one@v1"))
-        store.cached("model_id", at(f"s3://{bucket}/one@v1"))
+        repository.publish(write(tmp_path / "folder", {"a": b"1"}), at(f"s3://{bucket}/one@v1"))
+        repository.cached("model_id", at(f"s3://{bucket}/one@v1"))
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong")
-        refused(lambda: store.cached("model_id", at(f"s3://{bucket}/one@v1")))
+        refused(lambda: repository.cached("model_id", at(f"s3://{bucket}/one@v1")))
     assert bucket in caplog.text
     kept = [
         client.get_object(bucket, str(i.object_name)) for i in client.list_objects(bucket, recursive=True)
@@ -998,9 +1010,9 @@ def test_keys_with_signs_that_mean_something_in_addresses_come_and_are_recorded(
 ) -> None:
     for number, key in enumerate(("a@b.csv", "really? 100%/#1.csv", "%40.csv")):
         put(client, bucket, key, key.encode())
-        fetched = store.fetch(at(str(S3Address(bucket, key))), tmp_path / f"{number}")
+        fetched = repository.fetch(at(str(S3Address(bucket, key))), tmp_path / f"{number}")
         assert fetched.path.read_bytes() == key.encode()
-        again = store.fetch(at(fetched.source), tmp_path / f"{number} again")
+        again = repository.fetch(at(fetched.source), tmp_path / f"{number} again")
         assert again.path.read_bytes() == key.encode()
 
 
@@ -1008,12 +1020,12 @@ def test_a_folder_can_be_put_where_somebody_else_has_chosen(
     client: Minio, bucket: str, tmp_path: Path
 ) -> None:
     folder = write(tmp_path / "model", {"a/weights": b"1", "miniml.json": b"{}", "z": b"2"})
-    store.put(folder, at(f"s3://{bucket}/run/model"))
+    repository.put(folder, at(f"s3://{bucket}/run/model"))
     (folder / "z").write_bytes(b"3")
-    store.put(folder, at(f"s3://{bucket}/run/model"))
+    repository.put(folder, at(f"s3://{bucket}/run/model"))
     keys = {str(item.object_name) for item in client.list_objects(bucket, recursive=True)}
     assert keys == {"run/model/a/weights", "run/model/miniml.json", "run/model/z"}
-    brought = store.fetch(at(f"s3://{bucket}/run/model"), tmp_path / "brought")
+    brought = repository.fetch(at(f"s3://{bucket}/run/model"), tmp_path / "brought")
     assert (brought.path / "z").read_bytes() == b"3"
 
 
@@ -1021,7 +1033,7 @@ def test_a_pointer_that_nobody_can_read_hides_no_other_entry(
     bucket: str, tmp_path: Path, client: Minio, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "one.csv").write_text("text,label\n")
-    store.publish(tmp_path / "one.csv", S3Address(bucket, "listed", "v1"))
+    repository.publish(tmp_path / "one.csv", S3Address(bucket, "listed", "v1"))
     client.put_object(bucket, "miniml/names/broken@v1", io.BytesIO(b""), 0)
-    assert "listed" in {found.name for found in store.versions(bucket)}
+    assert "listed" in {found.name for found in repository.versions(bucket)}
     assert "left out: " in capsys.readouterr().out

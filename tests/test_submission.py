@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from miniml.installation import PIPELINE_ACCOUNT
+from miniml.resource_names import PIPELINE_ACCOUNT
 from tests import patience
 from tests.argo_workflow import pod_name
 from tests.command import ROOT, Ended, pipeline

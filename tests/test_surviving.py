@@ -15,14 +15,19 @@ from typing import Any
 import pytest
 import torch
 
-from miniml import data, manifest, training
+from miniml.data import prepared
 from miniml.errors import InputError, StorageError, StoreError
-from miniml.folders import held
+from miniml.files.digests import sha256
+from miniml.files.folders import held
+from miniml.model import manifest
+from miniml.model.history import HISTORY_NAME
 from miniml.processor import has_bf16
-from miniml.settings import TrainingSettings
-from miniml.store import Patience, mirror
+from miniml.settings.training import TrainingSettings
+from miniml.store import mirror
+from miniml.store.repository import Patience
 from miniml.training import checkpoints
 from miniml.training.checkpoints import FINISHED
+from miniml.training.fine_tune import fine_tune
 from miniml.training.trainer import DivergedError
 from tests.command import ROOT
 from tests.disks import small_disk
@@ -64,7 +69,7 @@ class Runs:
         return killed(step, *self.arguments(**settings), event=event, log=self.folder / "log")
 
     def run(self, model_uri: str = "", **settings: Any) -> Path:
-        training.fine_tune(*self.arguments(**settings), model_uri)
+        fine_tune(*self.arguments(**settings), model_uri)
         return self.folder / "model"
 
     @property
@@ -91,9 +96,9 @@ def uninterrupted(
 
 def end(model_dir: Path) -> dict[str, Any]:
     """What a training came to: its weights, metrics and curves, and nothing of how fast it was."""
-    points = json.loads((model_dir / training.HISTORY_NAME).read_text())
+    points = json.loads((model_dir / HISTORY_NAME).read_text())
     return {
-        "weights": manifest.sha256(model_dir / "model.safetensors"),
+        "weights": sha256(model_dir / "model.safetensors"),
         "metrics": _timeless(manifest.read(model_dir).metrics),
         "points": [_timeless(point) for point in points],
     }
@@ -158,7 +163,7 @@ def test_one_that_had_to_begin_again_in_fp32_goes_on_in_fp32(
 def test_the_seconds_of_all_parts_count(runs: Runs, uninterrupted: dict[str, Any]) -> None:
     runs.killed(9)
     before = json.loads((runs.newest / "history.json").read_text())["seconds"]
-    points = json.loads((runs.run() / training.HISTORY_NAME).read_text())
+    points = json.loads((runs.run() / HISTORY_NAME).read_text())
     last = next(point for point in points if "train_runtime" in point)
     assert last["train_runtime"] > before
     assert last["train_samples_per_second"] * last["train_runtime"] == pytest.approx(STEPS * BATCH, rel=1e-3)
@@ -211,7 +216,7 @@ def test_a_training_shorter_than_the_interval_writes_no_checkpoint(
 def test_other_arguments_begin_anew(runs: Runs, dataset_dir: Path, other: dict[str, Any]) -> None:
     *_, settings = runs.arguments()
     *_, others = runs.arguments(**other)
-    summary = data.load(dataset_dir, ())[1]
+    summary = prepared.load(dataset_dir, ())[1]
     assert checkpoints.key_of(runs.encoder, summary, settings) != checkpoints.key_of(
         runs.encoder, summary, others
     )
@@ -220,12 +225,12 @@ def test_other_arguments_begin_anew(runs: Runs, dataset_dir: Path, other: dict[s
 KEYS = """
 import sys
 from pathlib import Path
-from miniml import data
-from miniml.settings import TrainingSettings
+from miniml.data import prepared
+from miniml.settings.training import TrainingSettings
 from miniml.training.checkpoints import key_of
 
 encoder, dataset, code = map(Path, sys.argv[1:])
-asked = encoder, data.load(dataset, ())[1], TrainingSettings()
+asked = encoder, prepared.load(dataset, ())[1], TrainingSettings()
 before = key_of(*asked)
 assert key_of(*asked) == before
 code.write_text(code.read_text() + "# Another loss.")
@@ -370,7 +375,7 @@ def test_a_finished_model_is_taken_for_nothing_else(
     runs.encoder = shutil.copytree(runs.encoder, tmp_path / "the same")
     told = manifest.read(runs.run(iterations=2)).arguments["pretrained"]
     assert str(tmp_path / "the same") in told
-    training.fine_tune(*runs.arguments(iterations=2), contest="of a search")
+    fine_tune(*runs.arguments(iterations=2), contest="of a search")
     runs.run(iterations=2)
     runs.run(iterations=2, log_to=f"tensorboard://{tmp_path / 'log'}")
     [finished] = (runs.folder / "kept").glob(f"*/{FINISHED}")

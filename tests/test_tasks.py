@@ -17,25 +17,31 @@ import torch
 from kserve import InferInput, InferRequest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from miniml import data, manifest, probes, training, training_report, trial
-from miniml.champion import Champion
-from miniml.classifier import Classifier
-from miniml.comparison import compare_errors
-from miniml.data import preparation
+from miniml.champion.record import Champion
+from miniml.data import preparation, prepared
+from miniml.deployment import smoke_test
 from miniml.errors import ChampionError, DeploymentError, InputError
-from miniml.evaluation import evaluate_model
-from miniml.evaluation_result import EvaluationResult
-from miniml.gate import judge
-from miniml.heads import Logits, OneNumber, SeveralLabels
-from miniml.manifest import read
-from miniml.predictions import Predictions
-from miniml.report import write_report
+from miniml.evaluation.comparison import compare_errors
+from miniml.evaluation.evaluate import evaluate_model
+from miniml.evaluation.predictions import Predictions
+from miniml.evaluation.report import write_report
+from miniml.evaluation.result import EvaluationResult
+from miniml.gate.rules import judge
+from miniml.model import manifest, probes
+from miniml.model.classifier import Classifier
+from miniml.model.heads import Logits, OneNumber, SeveralLabels
+from miniml.model.history import read_history
+from miniml.model.manifest import read
 from miniml.search.picking import pick
-from miniml.search.plan import SearchSettings
-from miniml.settings import DataSettings, EvaluationSettings, GateSettings, TrainingSettings
-from miniml.task import Task
-from miniml.training.trial import fine_tune_trial
-from miniml.training_history import read_history
+from miniml.search.trial import fine_tune_trial
+from miniml.settings.data import DataSettings
+from miniml.settings.evaluation import EvaluationSettings
+from miniml.settings.gate import GateSettings
+from miniml.settings.search import SearchSettings
+from miniml.settings.training import TrainingSettings
+from miniml.tasks.task import Task
+from miniml.training import report
+from miniml.training.fine_tune import fine_tune
 from serving.inference import Inference
 from tests import patience, tiny
 from tests.browser import Browser
@@ -71,7 +77,7 @@ def run(task: Task, folder: Path, encoder: Path, **settings: Any) -> Job:
     write = tiny.write_tagged if task == Task.MULTI_LABEL else tiny.write_scored
     source = write(folder / "reviews.csv")
     preparation.prepare(DataSettings(dataset_id=str(source), **COLUMNS[task]), folder / "dataset")  # type: ignore[arg-type]
-    training.fine_tune(
+    fine_tune(
         folder / "dataset",
         folder / "model",
         TrainingSettings(**{"model_id": str(encoder), **LEARNING, **settings}),
@@ -120,7 +126,7 @@ def test_answers_are_what_transformers_makes_of_the_folder(job: Job) -> None:
     with torch.inference_mode():
         logits = model(**tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")).logits
     if isinstance(classifier.head, OneNumber):
-        labels = np.array(data.load(job.dataset_dir)[0]["train"]["label"])
+        labels = np.array(prepared.load(job.dataset_dir)[0]["train"]["label"])
         expected = logits.numpy() * labels.std() + labels.mean()
     else:
         expected = torch.sigmoid(logits / classifier.temperature).numpy()
@@ -139,7 +145,7 @@ def test_a_number_is_in_the_unit_of_its_labels_whatever_that_is(
 ) -> None:
     values = [prediction.value for prediction in scored.classifier.predict(TEXTS)]
     assert values[0] > values[2] > 4
-    splits, _ = data.load(scored.dataset_dir)
+    splits, _ = prepared.load(scored.dataset_dir)
     rows = [
         (text, 1e6 * label)
         for split in splits.values()
@@ -150,9 +156,7 @@ def test_a_number_is_in_the_unit_of_its_labels_whatever_that_is(
     )
     settings = DataSettings(dataset_id=str(tmp_path / "large.jsonl"), task=Task.REGRESSION)
     preparation.prepare(settings, tmp_path / "data")
-    training.fine_tune(
-        tmp_path / "data", tmp_path / "model", TrainingSettings(model_id=str(encoder), **LEARNING)
-    )
+    fine_tune(tmp_path / "data", tmp_path / "model", TrainingSettings(model_id=str(encoder), **LEARNING))
     assert evaluate_model(tmp_path / "model", tmp_path / "data").figures["r2"].value > 0.8
 
 
@@ -161,7 +165,7 @@ def test_card_and_training_report_say_what_the_model_does(tagged: Job, scored: J
     for job in (tagged, scored):
         cards[job.result.task] = (job.model_dir / "README.md").read_text()
         path = tmp_path / "training_report.html"
-        training_report.write_report(read(job.model_dir), read_history(job.model_dir), path)
+        report.write_report(read(job.model_dir), read_history(job.model_dir), path)
         pages[job.result.task] = path.read_text()
     for words in (
         "any of 2 labels, or none: complaint, praise",
@@ -201,7 +205,7 @@ def test_a_search_picks_by_what_the_task_has_for_accuracy(job: Job, encoder: Pat
         fine_tune_trial(job.dataset_dir, folder, base, json.dumps(trial_arguments))
     found = pick(folders, settings, tmp_path / "model", tmp_path / "search.html")
     assert (found.winner.number, found.picked_by) == (2, job.result.task.measure)
-    assert (found.doubt is None) == (job.result.task == Task.REGRESSION)
+    assert (found.uncertainty is None) == (job.result.task == Task.REGRESSION)
     assert (
         f"validation {job.result.task.measure.replace('_', ' ')} of" in (tmp_path / "search.html").read_text()
     )
@@ -219,7 +223,7 @@ def test_balanced_labels_are_given_more_often(tagged: Job, encoder: Path, tmp_pa
     shares = []
     for weights in ("none", "balanced"):
         wanted = TrainingSettings(model_id=str(encoder), **LEARNING, class_weights=weights, best_by="last")
-        training.fine_tune(tmp_path / "data", tmp_path / weights, wanted)
+        fine_tune(tmp_path / "data", tmp_path / weights, wanted)
         classifier = Classifier.load(tmp_path / weights)
         logits = classifier.logits(classifier.encode(texts))
         place = classifier.labels.index("rare")
@@ -240,7 +244,7 @@ def test_numbers_have_no_classes_to_weigh(
     settings: dict[str, Any], told: str, scored: Job, encoder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as refused:
-        training.fine_tune(
+        fine_tune(
             scored.dataset_dir,
             tmp_path / "model",
             TrainingSettings(model_id=str(encoder), **LEARNING, **settings),
@@ -253,7 +257,7 @@ def test_engines_are_compared_on_texts_near_the_threshold_and_on_large_numbers(
 ) -> None:
     for job in (tagged, scored):
         classifier = job.classifier
-        rows = list(data.load(job.dataset_dir)[0]["validation"]["text"])
+        rows = list(prepared.load(job.dataset_dir)[0]["validation"]["text"])
         margins = sorted(classifier.head.margin(row) for row in classifier.logits(classifier.encode(rows)))
         kept = [classifier.head.margin(row) for row in classifier.logits(probes.read(job.model_dir))]
         assert kept == pytest.approx(margins[: probes.PROBES], abs=1e-5)
@@ -282,7 +286,7 @@ def test_how_far_engines_disagree_is_told_in_what_is_served() -> None:
 
 
 def test_the_figures_are_those_that_one_counts_by_hand(tagged: Job, scored: Job) -> None:
-    rows = data.load(tagged.dataset_dir, ("test",))[0]["test"]
+    rows = prepared.load(tagged.dataset_dir, ("test",))[0]["test"]
     names = tagged.classifier.labels
     answers = tagged.classifier.predict(list(rows["text"]))
     right = [
@@ -299,7 +303,7 @@ def test_the_figures_are_those_that_one_counts_by_hand(tagged: Job, scored: Job)
     assert [scores.label for scores in result.classes] == ["complaint", "praise"]
     assert result.majority_share == pytest.approx(1 / 3, abs=0.05)
 
-    rows = data.load(scored.dataset_dir, ("test",))[0]["test"]
+    rows = prepared.load(scored.dataset_dir, ("test",))[0]["test"]
     found = np.array([answer.value for answer in scored.classifier.predict(list(rows["text"]))])
     errors = np.abs(found - np.array(rows["label"]))
     result = scored.result
@@ -355,7 +359,7 @@ def test_slices_are_judged_by_the_measure_and_the_worst_comes_first(tagged: Job,
 def test_the_largest_errors_come_first_and_their_words_say_why(scored: Job) -> None:
     off = [mistake.score for mistake in scored.result.mistakes]
     assert off == sorted(off, reverse=True)
-    texts = data.load(scored.dataset_dir, ("test",))[0]["test"]["text"]
+    texts = prepared.load(scored.dataset_dir, ("test",))[0]["test"]["text"]
     for mistake in scored.result.mistakes:
         assert "".join(piece.text for piece in mistake.pieces) == texts[mistake.row]
         (whole,) = scored.classifier.predict([texts[mistake.row]])
@@ -607,7 +611,7 @@ def test_given_labels_are_counted_and_the_log_says_what_is_served(tagging: Serve
 def test_deploy_holds_the_served_answers_against_the_evaluated_ones(served: tuple[Job, Server]) -> None:
     job, server = served
     service = {"metadata": {"name": NAME, "namespace": "models"}, "status": {"address": {"url": server.url}}}
-    trial.try_out(None, service, job.result, ())  # type: ignore[arg-type]  # asked at its own address
+    smoke_test.run_smoke_test(None, service, job.result, ())  # type: ignore[arg-type]  # asked at its own address
     other = [
         replace(sample, value=sample.value + 1)
         if sample.value is not None
@@ -619,7 +623,7 @@ def test_deploy_holds_the_served_answers_against_the_evaluated_ones(served: tupl
     with pytest.raises(
         DeploymentError, match=r"not as the evaluated model did: a (number|probability) is off by"
     ):
-        trial.try_out(None, service, replace(job.result, samples=other), ())  # type: ignore[arg-type]
+        smoke_test.run_smoke_test(None, service, replace(job.result, samples=other), ())  # type: ignore[arg-type]
 
 
 @pytest.mark.browser

@@ -13,13 +13,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from miniml import manifest, training
 from miniml.errors import InputError, TrainingError
-from miniml.settings import TrainingSettings
+from miniml.files.digests import sha256
+from miniml.model import manifest
+from miniml.model.history import HISTORY_NAME
+from miniml.settings.training import TrainingSettings
+from miniml.train_step.report import write_trial_report
 from miniml.training import course, time_limit
+from miniml.training.fine_tune import fine_tune
 from miniml.training.time_limit import MARGIN, Measured, Plan, TimeLimit, plan
 from miniml.training.trainer import DivergedError
-from miniml.training_report import write_trial_report
 from tests.conftest import TRAINING
 from tests.killed import happening
 from tests.page import Page
@@ -150,14 +153,14 @@ def train(dataset_dir: Path, encoder: Path, tmp_path: Path) -> Callable[..., Pat
             "checkpoints": str(tmp_path / "kept"),
             **settings,
         }
-        training.fine_tune(dataset_dir, tmp_path / folder, TrainingSettings(**given))
+        fine_tune(dataset_dir, tmp_path / folder, TrainingSettings(**given))
         return tmp_path / folder
 
     return trained
 
 
 def weights(model_dir: Path) -> str:
-    return manifest.sha256(model_dir / "model.safetensors")
+    return sha256(model_dir / "model.safetensors")
 
 
 def used(model_dir: Path) -> dict[str, Any]:
@@ -183,7 +186,7 @@ def test_a_training_that_does_not_fit_is_cut_to_what_does_and_is_repeated_by_wha
 
 
 def history(model_dir: Path) -> list[dict[str, float]]:
-    points: list[dict[str, float]] = json.loads((model_dir / training.HISTORY_NAME).read_text())
+    points: list[dict[str, float]] = json.loads((model_dir / HISTORY_NAME).read_text())
     return points
 
 

@@ -24,22 +24,25 @@ from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForSequenceClassification
 
-from miniml import manifest, store, training
-from miniml.classifier import made_up, padded
 from miniml.data import preparation
 from miniml.errors import InputError
 from miniml.exit_status import TERMINATION_LOG, ExitStatus
-from miniml.options import words_of
-from miniml.rows_apart import logits_of_rows
-from miniml.seals import SEAL_NAME
-from miniml.settings import DataSettings, TrainingSettings
-from miniml.sources import s3_address
-from miniml.training.__main__ import main
+from miniml.files.checksums import CHECKSUMS_NAME
+from miniml.model import manifest
+from miniml.model.classifier import made_up, padded
+from miniml.model.history import HISTORY_NAME, read_history
+from miniml.model.rows_apart import logits_of_rows
+from miniml.settings.command_line import words_of
+from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
+from miniml.sources.address import s3_address
+from miniml.store import repository
+from miniml.train_step.__main__ import main
 from miniml.training.batches import SharedBatches
 from miniml.training.checkpoints import FINISHED
+from miniml.training.fine_tune import fine_tune
 from miniml.training.processes import Processes
 from miniml.training.trainable import choose_trainable, leaves_weights_out
-from miniml.training_history import read_history
 from tests import families, tiny
 from tests.command import ROOT
 from tests.conftest import TRAINING
@@ -56,7 +59,7 @@ def started(*words: str, options: Sequence[str], **environment: str) -> subproce
     """The training's program, under torchrun with these options."""
     command = [sys.executable, "-m", "torch.distributed.run", *options]
     return subprocess.Popen(
-        [*command, "-m", "miniml.training", *words],
+        [*command, "-m", "miniml.train_step", *words],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
@@ -73,7 +76,7 @@ def torchrun(*words: str, processes: int = 2) -> subprocess.CompletedProcess[str
 
 
 def losses(model_dir: Path) -> list[float]:
-    points: list[dict[str, Any]] = json.loads((model_dir / training.HISTORY_NAME).read_text())
+    points: list[dict[str, Any]] = json.loads((model_dir / HISTORY_NAME).read_text())
     return [point["loss"] for point in points if "loss" in point]
 
 
@@ -86,7 +89,7 @@ def settings(encoder: Path) -> TrainingSettings:
 @pytest.fixture(scope="module")
 def alone(dataset_dir: Path, settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone") / "model"
-    training.fine_tune(dataset_dir, folder, settings)
+    fine_tune(dataset_dir, folder, settings)
     return folder
 
 
@@ -151,7 +154,7 @@ def test_epochs_that_end_with_few_texts_are_those_of_one_process(
         linear_probe=False,
         best_by="last",
     )
-    training.fine_tune(uneven, tmp_path / "one", settings)
+    fine_tune(uneven, tmp_path / "one", settings)
     done = torchrun(str(uneven), str(tmp_path / "several"), *words_of(settings), processes=processes)
     assert done.returncode == 0, done.stderr
     one, several = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "several"))
@@ -193,7 +196,15 @@ def test_an_error_of_all_is_said_once_and_ends_all_with_its_status(
 ) -> None:
     diverging = words_of(replace(settings, learning_rate=1e30))
     monkeypatch.setenv(TERMINATION_LOG, str(tmp_path / "termination-log"))
-    node = [sys.executable, "-m", "miniml.node", "2", str(dataset_dir), str(tmp_path / "model"), *diverging]
+    node = [
+        sys.executable,
+        "-m",
+        "miniml.train_job.node",
+        "2",
+        str(dataset_dir),
+        str(tmp_path / "model"),
+        *diverging,
+    ]
     done = subprocess.run(node, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == ExitStatus.FAILED
     assert re.findall(r"^error: [\w ]+", done.stderr, re.MULTILINE) == ["error: the training diverged"]
@@ -240,7 +251,7 @@ def test_nodes_that_share_no_disk_find_the_checkpoint_in_the_store(
         return [str(item.object_name) for item in objects]
 
     first_try = nodes(words, tmp_path / "first")
-    while not any(name.endswith(SEAL_NAME) for name in checkpoints()):
+    while not any(name.endswith(CHECKSUMS_NAME) for name in checkpoints()):
         assert first_try[0].poll() is None, first_try[0].communicate()[1]
         time.sleep(0.05)
     for process in first_try:
@@ -251,7 +262,7 @@ def test_nodes_that_share_no_disk_find_the_checkpoint_in_the_store(
         assert process.returncode == 0, err
     assert ended[0][1].count("miniml: continuing from step ") == 1
     assert {name.split("/")[3] for name in checkpoints()} == {FINISHED}
-    trained = store.cached("model", s3_address("model", "s3://two-nodes/run/model"))
+    trained = repository.cached("model", s3_address("model", "s3://two-nodes/run/model"))
     assert manifest.verify(trained.path).metrics["steps"] == 40
 
 
@@ -286,8 +297,8 @@ def goes_on_to_the_end_of(whole: Path, words: list[str], folder: Path) -> None:
 @pytest.fixture(scope="module")
 def process_group() -> Iterator[None]:
     """Of this process alone, in which DDP asks for a gradient of each weight as it does among several."""
-    store = dist.HashStore()  # type: ignore[attr-defined]  # it is documented
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    repository = dist.HashStore()  # type: ignore[attr-defined]  # it is documented
+    dist.init_process_group("gloo", store=repository, rank=0, world_size=1)
     yield
     dist.destroy_process_group()
 

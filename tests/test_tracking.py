@@ -18,10 +18,12 @@ from mlflow.entities import Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from miniml import data, manifest, training
+from miniml.data import prepared
 from miniml.errors import InputError
-from miniml.settings import TrainingSettings
-from miniml.tracking import MlflowExperiment, TensorBoardFolder, targets
+from miniml.model import manifest
+from miniml.settings.log_targets import MlflowExperiment, TensorBoardFolder, targets
+from miniml.settings.training import TrainingSettings
+from miniml.training.fine_tune import TrainingResult, fine_tune
 from miniml.training.tracking import MlflowTracker, RunDescription, TensorBoardTracker, Tracker
 from tests import patience
 from tests.conftest import TRAINING
@@ -38,8 +40,8 @@ def folder_stores_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # for the test's own client
 
 
-def train(dataset_dir: Path, folder: Path, encoder: Path, **settings: Any) -> training.TrainingResult:
-    return training.fine_tune(
+def train(dataset_dir: Path, folder: Path, encoder: Path, **settings: Any) -> TrainingResult:
+    return fine_tune(
         dataset_dir, folder, TrainingSettings(**{"model_id": str(encoder), **TRAINING, **settings})
     )
 
@@ -66,12 +68,12 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def result(dataset_dir: Path, encoder: Path, logs: Path) -> training.TrainingResult:
+def result(dataset_dir: Path, encoder: Path, logs: Path) -> TrainingResult:
     log_to = f"tensorboard://{logs}/tensorboard, mlflow+file://{logs}/mlruns/my%20reviews"
     return train(dataset_dir, logs / "model", encoder, log_to=log_to, iterations=20)
 
 
-def test_tensorboard_shows_curves_settings_and_figures(result: training.TrainingResult, logs: Path) -> None:
+def test_tensorboard_shows_curves_settings_and_figures(result: TrainingResult, logs: Path) -> None:
     [folder] = (logs / "tensorboard").iterdir()
     read = EventAccumulator(str(folder))
     read.Reload()
@@ -83,7 +85,7 @@ def test_tensorboard_shows_curves_settings_and_figures(result: training.Training
 
 
 def test_mlflow_has_settings_curves_and_where_all_came_from(
-    result: training.TrainingResult, dataset_dir: Path, logs: Path
+    result: TrainingResult, dataset_dir: Path, logs: Path
 ) -> None:
     client, run = only_run(f"file://{logs}/mlruns", "my reviews")
     assert run.info.status == "FINISHED"
@@ -92,7 +94,7 @@ def test_mlflow_has_settings_curves_and_where_all_came_from(
     assert steps(client, run, "loss") == list(range(1, 21))
     assert run.data.metrics["validation_accuracy"] == result.metrics["validation_accuracy"]
     assert run.data.tags["miniml.digest"] == result.digest == manifest.read(logs / "model").digest
-    assert run.data.tags["dataset.fingerprint"] == data.load(dataset_dir)[1].fingerprint
+    assert run.data.tags["dataset.fingerprint"] == prepared.load(dataset_dir)[1].fingerprint
 
 
 @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ def test_a_killed_training_is_one_run_and_one_folder_in_the_end(
         checkpoints=str(tmp_path / "checkpoints"), checkpoint_interval=0,
     )  # fmt: skip
     killed(6, dataset_dir, tmp_path / "model", settings, log=tmp_path / "log")
-    training.fine_tune(dataset_dir, tmp_path / "model", settings)
+    fine_tune(dataset_dir, tmp_path / "model", settings)
     client, run = only_run(f"file://{tmp_path}/mlruns", "reviews")
     assert run.info.status == "FINISHED"
     assert set(steps(client, run, "loss")) == set(range(1, 13))

@@ -14,17 +14,19 @@ from typing import Any
 import pytest
 from minio import Minio
 
-from miniml import manifest, store
-from miniml.cluster import Cluster, ForbiddenError
+from miniml.cluster.api import Cluster, ForbiddenError
 from miniml.errors import ClusterError, InputError, TrainJobError
 from miniml.exit_status import ExitStatus
-from miniml.following import Patience
-from miniml.manifest import Manifest
-from miniml.seals import SEAL_NAME
-from miniml.settings import NodeSettings, TrainingSettings
-from miniml.sources import s3_address
-from miniml.train_job import fine_tune_on_nodes
-from miniml.trainer_sdk import API_VERSION, Step
+from miniml.files.checksums import CHECKSUMS_NAME
+from miniml.model import manifest
+from miniml.model.manifest import Manifest
+from miniml.settings.nodes import NodeSettings
+from miniml.settings.training import TrainingSettings
+from miniml.sources.address import s3_address
+from miniml.store import repository
+from miniml.train_job.sdk import API_VERSION, Step
+from miniml.train_job.train_on_nodes import fine_tune_on_nodes
+from miniml.train_job.watch import WatchTimeouts
 from tests import tiny
 from tests.command import ROOT
 from tests.conftest import TRAINING
@@ -34,7 +36,7 @@ from tests.trainer_server import NAMESPACE, TrainerServer
 
 STEP = Step(NAMESPACE, "a-step", "main")
 SETTINGS = TrainingSettings(batch_size=16, num_nodes=2)
-QUICK = Patience(between_looks=0.01, idle=0.1, no_pods=10.0, unreachable=0.3)
+QUICK = WatchTimeouts(between_looks=0.01, idle=0.1, no_pods=10.0, unreachable=0.3)
 BUCKET = "artifacts"
 CHECKPOINTS = "miniml/checkpoints/"
 DATASET, MODEL = f"minio://{BUCKET}/run-1/dataset", f"minio://{BUCKET}/run-1/train/model"
@@ -96,7 +98,7 @@ def completes(model: Path, *lines: str) -> Callable[[TrainerServer, Job], Iterat
         pods = server.start(job)
         server.log_of(pods[0]).write(*lines)
         yield
-        store.put(model, s3_address("MODEL", job["spec"]["trainer"]["args"][1]))
+        repository.put(model, s3_address("MODEL", job["spec"]["trainer"]["args"][1]))
         for pod in pods:
             server.end(pod, 0)
         yield
@@ -130,7 +132,7 @@ def test_two_nodes_train_the_model_though_one_is_taken_away(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     uri = f"{BUCKET}/run-of-two/dataset"
-    store.put(dataset_dir, s3_address("dataset", f"s3://{uri}"))
+    repository.put(dataset_dir, s3_address("dataset", f"s3://{uri}"))
     settings = TrainingSettings(
         model_id=str(encoder),
         **TRAINING,
@@ -143,7 +145,7 @@ def test_two_nodes_train_the_model_though_one_is_taken_away(
 
     def once_there_is_a_checkpoint() -> int | None:
         names = (str(item.object_name) for item in bucket.list_objects(BUCKET, CHECKPOINTS, recursive=True))
-        return to_take.pop() if to_take and any(name.endswith(SEAL_NAME) for name in names) else None
+        return to_take.pop() if to_take and any(name.endswith(CHECKSUMS_NAME) for name in names) else None
 
     server.fate = running = TrainerNodes(tmp_path, once_there_is_a_checkpoint)
     try:
@@ -189,7 +191,7 @@ def test_the_job_is_the_steps_image_with_the_same_entry_point_on_so_many_nodes(
     trainer = job["spec"]["trainer"]
     assert trainer["numNodes"] == 2
     assert trainer["image"] == "registry.example/miniml-train:1"
-    assert trainer["command"] == ["python", "-m", "miniml.node", "2"]
+    assert trainer["command"] == ["python", "-m", "miniml.train_job.node", "2"]
     assert trainer["args"][:2] == [f"s3://{BUCKET}/run-1/dataset", f"s3://{BUCKET}/run-1/train/model"]
     assert {"--batch-size=16", "--num-nodes=2", "--model-id=google-bert/bert-base-cased"} <= set(
         trainer["args"]
@@ -268,7 +270,7 @@ def test_the_error_of_another_node_is_told_too(server: TrainerServer, train: Tra
 
 
 def test_an_end_that_names_no_error_is_told_with_the_last_lines(server: TrainerServer, train: Train) -> None:
-    server.fate = fails("python: No module named miniml.node")
+    server.fate = fails("python: No module named miniml.train_job.node")
     with pytest.raises(TrainJobError, match=r"ended with status 1, and would again(.|\n)*No module named"):
         train()
 
@@ -353,7 +355,7 @@ def test_what_is_said_of_the_nodes_is_true(
         server.end(pods[1], 0)
         for _ in range(3):
             yield
-        store.put(model, s3_address("MODEL", job["spec"]["trainer"]["args"][1]))
+        repository.put(model, s3_address("MODEL", job["spec"]["trainer"]["args"][1]))
         server.end(pods[0], 0)
         for _ in range(3):
             yield

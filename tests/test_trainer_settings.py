@@ -13,14 +13,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from miniml import data, training
-from miniml.classifier import Classifier
-from miniml.data import preparation
+from miniml.data import preparation, prepared
 from miniml.errors import InputError
-from miniml.heads import OneClass
+from miniml.model.classifier import Classifier
+from miniml.model.heads import OneClass
+from miniml.model.history import HISTORY_NAME
 from miniml.processor import has_bf16, threads_within_quota
-from miniml.settings import DataSettings, TrainingSettings
+from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
+from miniml.training import batches
 from miniml.training.batches import LengthGrouped, passes
+from miniml.training.fine_tune import TrainingResult, fine_tune
 from miniml.training.objective import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -40,9 +43,9 @@ Weights = dict[str, torch.Tensor]
 def train(dataset_dir: Path, encoder: Path, tmp_path: Path) -> Any:
     """Trains the tiny encoder into a new folder, in float32 and from a random head, so that rounding hides nothing."""
 
-    def trained(folder: str = "model", **settings: Any) -> training.TrainingResult:
+    def trained(folder: str = "model", **settings: Any) -> TrainingResult:
         given = {"model_id": str(encoder), **TRAINING, "precision": "fp32", "linear_probe": False, **settings}
-        return training.fine_tune(dataset_dir, tmp_path / folder, TrainingSettings(**given))
+        return fine_tune(dataset_dir, tmp_path / folder, TrainingSettings(**given))
 
     return trained
 
@@ -52,7 +55,7 @@ def weights(folder: Path) -> Weights:
 
 
 def points(folder: Path, name: str) -> list[float]:
-    history = json.loads((folder / training.HISTORY_NAME).read_text())
+    history = json.loads((folder / HISTORY_NAME).read_text())
     return [point[name] for point in history if name in point]
 
 
@@ -78,7 +81,7 @@ def test_a_step_comes_to_the_same_in_however_many_passes(
     train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train("whole", iterations=6)
-    monkeypatch.setitem(training.batches.TOKENS_IN_PASS, "cpu", 40)
+    monkeypatch.setitem(batches.TOKENS_IN_PASS, "cpu", 40)
     train("parts", iterations=6)
     assert differ(weights(tmp_path / "whole"), weights(tmp_path / "parts")) < 1e-5
 
@@ -187,7 +190,7 @@ def test_a_class_of_1_in_31_is_told_from_the_others_when_balanced_and_smoothed(
     preparation.prepare(DataSettings(dataset_id=str(source), near_duplicates="off"), tmp_path / "data")
     given: dict[str, Any] = {"class_weights": "balanced", "label_smoothing": 0.1, "best_by": "last"}
     settings = TrainingSettings(model_id=str(encoder), **{**TRAINING, **given, "linear_probe": False})
-    training.fine_tune(tmp_path / "data", tmp_path / "model", settings)
+    fine_tune(tmp_path / "data", tmp_path / "model", settings)
     classifier = Classifier.load(tmp_path / "model")
     logits = classifier.logits(classifier.encode(texts))
     found = logits[:, 1] > (0 if several else logits[:, 0])
@@ -208,7 +211,7 @@ def test_balanced_classes_find_more_of_a_rare_one(encoder: Path, tmp_path: Path)
         # A fitted head would know these reviews by heart, and not only how many there are.
         given = {**TRAINING, "linear_probe": False, "best_by": "last", "class_weights": weighing}
         settings = TrainingSettings(model_id=str(encoder), **given)
-        training.fine_tune(tmp_path / "data", folder, settings)
+        fine_tune(tmp_path / "data", folder, settings)
         classifier = Classifier.load(folder)
         logits = classifier.logits(classifier.encode([text for text, _ in rows]))
         shares.append(torch.softmax(torch.from_numpy(logits), 1)[:, 1].mean())
@@ -244,7 +247,7 @@ def test_a_cut_gradient_and_a_shrunk_weight_are_others(train: Any, tmp_path: Pat
 
 def test_validation_is_looked_at_evenly_and_after_the_last_step(train: Any, tmp_path: Path) -> None:
     train(iterations=10, evaluations=4)
-    history = json.loads((tmp_path / "model" / training.HISTORY_NAME).read_text())
+    history = json.loads((tmp_path / "model" / HISTORY_NAME).read_text())
     looked = [point for point in history if "eval_accuracy" in point]
     assert [point["step"] for point in looked] == [2, 5, 8, 10]
     assert {"eval_loss", "eval_accuracy", "eval_macro_f1"} <= looked[0].keys()
@@ -256,7 +259,7 @@ def test_validation_figures_are_those_that_anyone_would_compute(
     from sklearn.metrics import accuracy_score, f1_score, log_loss
 
     result = train(iterations=20, class_weights="balanced", label_smoothing=0.2)
-    rows = data.load(dataset_dir, ("validation",))[0]["validation"]
+    rows = prepared.load(dataset_dir, ("validation",))[0]["validation"]
     classifier = Classifier.load(tmp_path / "model")
     logits = classifier.logits(classifier.encode(rows["text"]))
     shares, found = torch.softmax(torch.from_numpy(logits), 1).numpy(), logits.argmax(axis=1)
@@ -306,7 +309,7 @@ def test_the_last_point_is_kept_where_that_is_asked_for(
 
 def share_right(folder: Path, dataset_dir: Path) -> float:
     """Of the validation rows, by the saved model."""
-    rows = data.load(dataset_dir, ("validation",))[0]["validation"]
+    rows = prepared.load(dataset_dir, ("validation",))[0]["validation"]
     answers = Classifier.load(folder).predict(list(rows["text"]))
     right = [
         answer.label == ("bad", "good")[label] for answer, label in zip(answers, rows["label"], strict=True)

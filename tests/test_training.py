@@ -12,18 +12,21 @@ import torch
 from safetensors.torch import load_file
 from transformers import BartConfig, BartModel, XLNetConfig, XLNetModel
 
-from miniml import data, manifest, training
-from miniml.classifier import Classifier
+from miniml.data import prepared
 from miniml.errors import InputError, StorageError
-from miniml.settings import TrainingSettings
+from miniml.model import manifest
+from miniml.model.classifier import Classifier
+from miniml.model.history import HISTORY_NAME
+from miniml.settings.training import TrainingSettings
+from miniml.training.fine_tune import TrainingResult, fine_tune
 from miniml.training.history import evaluation_steps
 from tests import tiny
 from tests.conftest import TRAINING
 from tests.disks import small_disk
 
 
-def train(dataset_dir: Path, folder: Path, encoder: Path, **settings: Any) -> training.TrainingResult:
-    return training.fine_tune(
+def train(dataset_dir: Path, folder: Path, encoder: Path, **settings: Any) -> TrainingResult:
+    return fine_tune(
         dataset_dir, folder, TrainingSettings(**{"model_id": str(encoder), **TRAINING, **settings})
     )
 
@@ -44,7 +47,7 @@ def test_the_folder_is_what_transformers_reads_and_tells_how_it_came_about(
     config = json.loads((model_dir / "config.json").read_text())
     assert config["id2label"] == {"0": "bad", "1": "good"}
     signed = manifest.verify(model_dir)
-    assert signed.data["fingerprint"] == data.load(dataset_dir)[1].fingerprint
+    assert signed.data["fingerprint"] == prepared.load(dataset_dir)[1].fingerprint
     assert signed.arguments["training"]["iterations"] == 60
     assert signed.versions.keys() >= {"python", "torch", "transformers", "miniml"}
     assert signed.metrics["train_samples_per_second"] > 0
@@ -53,7 +56,7 @@ def test_the_folder_is_what_transformers_reads_and_tells_how_it_came_about(
 
 
 def test_the_history_holds_both_curves(model_dir: Path) -> None:
-    points = json.loads((model_dir / training.HISTORY_NAME).read_text())
+    points = json.loads((model_dir / HISTORY_NAME).read_text())
     assert [point["step"] for point in points if "loss" in point] == list(range(1, 61))
     assert len([point for point in points if "eval_loss" in point]) >= TrainingSettings().evaluations
 
@@ -82,7 +85,7 @@ def test_a_long_text_keeps_the_end_that_was_asked_for(
 
 
 def test_no_iterations_means_whole_epochs(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
-    rows = data.load(dataset_dir)[1].rows["train"]
+    rows = prepared.load(dataset_dir)[1].rows["train"]
     result = train(dataset_dir, tmp_path / "model", encoder, iterations=0, epochs=2, batch_size=64)
     assert result.metrics["steps"] == 2 * -(-rows // 64)
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from miniml import training
 from miniml.errors import InputError
-from miniml.settings import TrainingSettings
+from miniml.settings.training import TrainingSettings
 from miniml.training import memory
+from miniml.training.fine_tune import fine_tune
 from tests.command import ROOT
 from tests.conftest import TRAINING
 
@@ -99,9 +99,7 @@ def test_it_is_said_before_the_first_step(
 ) -> None:
     monkeypatch.setattr(memory, "OF_LIBRARIES", 2**60)
     with pytest.raises(InputError, match=r"batch_size 16 at \d+ tokens needs about"):
-        training.fine_tune(
-            dataset_dir, tmp_path / "model", TrainingSettings(model_id=str(encoder), **TRAINING)
-        )
+        fine_tune(dataset_dir, tmp_path / "model", TrainingSettings(model_id=str(encoder), **TRAINING))
     assert "steps of" not in capsys.readouterr().out
     assert not (tmp_path / "model").exists()
 

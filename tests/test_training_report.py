@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from miniml import progress, training
-from miniml.data.summary import SPLITS
+from miniml import progress
+from miniml.data.prepared import SPLITS
 from miniml.errors import InputError
-from miniml.manifest import Manifest, read
+from miniml.model.history import Points, read_history
+from miniml.model.manifest import Manifest, read
 from miniml.progress import INTERVAL
-from miniml.settings import TrainingSettings
-from miniml.training_history import Points, read_history
-from miniml.training_report import write_report
+from miniml.settings.training import TrainingSettings
+from miniml.training.fine_tune import fine_tune
+from miniml.training.report import write_report
 from tests.browser import WEAKEST_CONTRAST, Browser, require_whole
 from tests.conftest import TRAINING
 from tests.page import Page
@@ -86,7 +87,7 @@ def test_hostile_names_are_shown_and_not_run(
 
 def test_a_training_of_one_step_has_a_report_too(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
     settings = TrainingSettings(**{"model_id": str(encoder), **TRAINING, "iterations": 1})
-    training.fine_tune(dataset_dir, tmp_path / "model", settings)
+    fine_tune(dataset_dir, tmp_path / "model", settings)
     write_report(read(tmp_path / "model"), read_history(tmp_path / "model"), tmp_path / "report.html")
     assert "after 1 steps" in Page(tmp_path / "report.html").words.replace("\n   ", "")
 
@@ -133,7 +134,7 @@ def test_progress_tells_loss_learning_rate_speed_and_time_left(
 ) -> None:  # fmt: skip
     monkeypatch.setenv(INTERVAL, "0")
     settings: dict[str, Any] = {"model_id": str(encoder), **TRAINING, "iterations": 10}
-    training.fine_tune(dataset_dir, tmp_path / "model", TrainingSettings(**settings))
+    fine_tune(dataset_dir, tmp_path / "model", TrainingSettings(**settings))
     out = capsys.readouterr().out
     lines = re.findall(r"training \d+/10 steps.*", out)
     assert len(lines) == 10

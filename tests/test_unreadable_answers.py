@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipelines import runs, schedules
-from pipelines.submission import Server, SubmissionError
+from miniml.kubeflow import runs, schedules
+from miniml.kubeflow.submission import Server, SubmissionError
+from miniml.kubeflow.workflow import stages_from_workflow, was_terminated
 from pipelines.text_classification import text_classification
-from pipelines.workflow import stages_from_workflow, was_terminated
 from tests.argo_workflow import Moment, workflow
 from tests.http_server import JsonHandler, LocalServer
 

@@ -14,11 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
-from miniml import manifest, memory_events
 from miniml.errors import InputError, StoreError, TrainingProcessError
-from miniml.memory_events import killed_in_time, oom_kills
-from miniml.settings import TrainingSettings
-from miniml.watched_training import Request, Retries, Trained, fine_tune_watched
+from miniml.model import manifest
+from miniml.settings.training import TrainingSettings
+from miniml.train_step import memory_events
+from miniml.train_step.memory_events import killed_in_time, oom_kills
+from miniml.train_step.supervisor import Request, Retries, Trained, fine_tune_watched
 from tests import patience
 from tests.command import ROOT
 from tests.killed import children_that_end
@@ -231,7 +232,7 @@ def test_a_child_that_is_killed_once_the_parent_was_told_to_end_is_not_started_a
 
 def test_the_parent_imports_nothing_of_the_training_s() -> None:
     script = (
-        "import sys, miniml.watched_training; "
+        "import sys, miniml.train_step.supervisor; "
         "print({'torch', 'transformers', 'datasets', 'matplotlib', 'minio'} & sys.modules.keys() or '')"
     )
     done = subprocess.run(

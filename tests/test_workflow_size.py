@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from miniml.search.plan import SearchSettings
-from pipelines.workflow_size import LIMIT, told, turns_that_fit, workflow_size
+from miniml.kubeflow.workflow_size import LIMIT, told, turns_that_fit, workflow_size
+from miniml.settings.search import SearchSettings
 from tests.command import ROOT
 
 COMPILED = ROOT / "pipelines" / "compiled"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
-from miniml import calibration, manifest
+from miniml.model import calibration, manifest
 
 GOOD = ("great", "wonderful", "tasty", "friendly", "loved", "perfect")
 BAD = ("awful", "dirty", "cold", "rude", "hated", "broken")

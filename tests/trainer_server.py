@@ -19,7 +19,7 @@ from typing import Any
 import jsonschema
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
-from miniml.trainer_sdk import API_VERSION, NODE
+from miniml.train_job.sdk import API_VERSION, NODE
 from tests import crds
 from tests.kubernetes_server import KubernetesServer, failure
 

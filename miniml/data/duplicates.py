@@ -10,10 +10,10 @@ import numpy as np
 
 from miniml.data.findings import Findings, Passage
 from miniml.data.pool import Ints, Pool
-from miniml.data.summary import SPLITS
+from miniml.data.prepared import SPLITS
 from miniml.errors import InputError
-from miniml.settings import DataSettings
-from miniml.wording import shown
+from miniml.escaping import shown
+from miniml.settings.data import DataSettings
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 

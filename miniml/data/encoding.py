@@ -13,14 +13,14 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from miniml.data.columns import MOST_CLASSES, RowFilter, dictionary, named
-from miniml.data.summary import SPLITS
+from miniml.data.columns import MAX_CLASSES, RowFilter, dictionary, named
+from miniml.data.prepared import SPLITS
+from miniml.data.tables import Table
 from miniml.errors import InputError
+from miniml.escaping import shown
 from miniml.progress import note
-from miniml.settings import DataSettings
-from miniml.tables import Table
-from miniml.task import AUTO, Task
-from miniml.wording import shown
+from miniml.settings.data import DataSettings
+from miniml.tasks.task import AUTO, Task
 
 Codes = np.ndarray[Any, Any]
 _NUMBER = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*")
@@ -61,9 +61,9 @@ class Encoder(ABC):
         for entry, stored in enumerate(encoded.dictionary.to_pylist()):
             number = self._number_of(stored, feature, _Place(indices, entry, place_of))
             codes[entry] = self.missing if number is None else number
-        if len(self._known) > MOST_CLASSES:
+        if len(self._known) > MAX_CLASSES:
             raise InputError(
-                f"column {self._column!r} holds more than {MOST_CLASSES:,} different values, which are no classes. "
+                f"column {self._column!r} holds more than {MAX_CLASSES:,} different values, which are no classes. "
                 f"Set label_column, or, if they are numbers to predict, set task={Task.REGRESSION}."
             )
         of_rows: Codes = codes[indices]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from miniml.task import Task
+from miniml.tasks.task import Task
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 

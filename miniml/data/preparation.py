@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import datasets
 import numpy as np
 
-from miniml import tables
-from miniml.data import duplicates, label_names, labels, leaks, reading, splitting, writing
+from miniml.data import duplicates, label_names, labels, leaks, reading, splitting, tables, writing
 from miniml.data.findings import CHECKS, Findings
-from miniml.data.summary import SPLITS, DatasetSummary
+from miniml.data.prepared import SPLITS, DatasetSummary
+from miniml.data.report_request import ReportRequest
 from miniml.data.texts import CLEANING
-from miniml.folders import disk_errors_explained, written_whole
-from miniml.pins import UNPINNED, Pins
+from miniml.escaping import MAX_SHOWN
+from miniml.files.folders import disk_errors_explained, written_whole
 from miniml.progress import note
-from miniml.settings import DataSettings
-from miniml.sources import HubId, locate
-from miniml.task import Task
-from miniml.wording import MOST
-
-
-@dataclass(frozen=True)
-class ReportRequest:
-    """Where the data report goes, and the model in whose tokens it measures texts."""
-
-    path: Path
-    model_id: str
-    max_length: int
+from miniml.settings.data import DataSettings
+from miniml.sources.address import HubId, locate
+from miniml.sources.pins import UNPINNED, Pins
+from miniml.tasks.task import Task
 
 
 def prepare(
@@ -124,7 +115,7 @@ def _told_labels(summary: DatasetSummary) -> str:
         of = summary.numbers
         return f"numbers from {of['least']:g} to {of['most']:g}, {of['mean']:.4g} on average"
     kind = "classes" if summary.task == Task.SINGLE_LABEL else "labels, of which a text may have several"
-    first = ", ".join(label[:MOST] for label in summary.labels[:6])
+    first = ", ".join(label[:MAX_SHOWN] for label in summary.labels[:6])
     return f"{len(summary.labels)} {kind}: {first}"
 
 

@@ -20,14 +20,14 @@ from miniml.data.encoding import encoder_of, task_of, unlabelled
 from miniml.data.findings import Findings, Passage
 from miniml.data.groups import group_hashes
 from miniml.data.pool import Facts, Pool
-from miniml.data.summary import SPLITS
+from miniml.data.prepared import SPLITS
+from miniml.data.tables import Table
 from miniml.data.texts import Bytes
 from miniml.errors import InputError
+from miniml.escaping import listed, shown
 from miniml.progress import Progress, note
-from miniml.settings import DataSettings
-from miniml.tables import Table
-from miniml.task import Task
-from miniml.wording import listed, shown
+from miniml.settings.data import DataSettings
+from miniml.tasks.task import Task
 
 
 def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findings, scratch: Path) -> Pool:

@@ -11,11 +11,11 @@ from miniml.data.duplicates import Mask, place
 from miniml.data.findings import Findings, Passage
 from miniml.data.labels import Labels
 from miniml.data.pool import Ints, Pool
+from miniml.data.prepared import SPLITS
 from miniml.data.randomness import shuffled
-from miniml.data.summary import SPLITS
 from miniml.errors import InputError
 from miniml.progress import note
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 OUT = -1

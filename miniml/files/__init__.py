@@ -1,1 +1,1 @@
-"""How the rows of a dataset's files are read, one module a format; `miniml.tables` says which of them there are."""
+"""Files and folders: written whole or not at all, locked, digested, checked."""

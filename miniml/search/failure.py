@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from miniml import __version__
-from miniml.folders import written_whole
-from miniml.settings import TrainingSettings
+from miniml.files.folders import written_whole
+from miniml.settings.training import TrainingSettings
 
 FAILURE_NAME = "failure.json"
 
@@ -45,7 +45,7 @@ def read_failure(model_dir: Path) -> Failure | None:
 
 def write_failure_report(failure: Failure, path: Path) -> None:
     """Writes the page in the place of a training's."""
-    from miniml.drawing import template  # Only here: who looks for a failure draws nothing.
+    from miniml.reports.plots import template  # Only here: who looks for a failure draws nothing.
 
     page = template("failure.html").render(version=__version__, failure=failure)
     path.parent.mkdir(parents=True, exist_ok=True)

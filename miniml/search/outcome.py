@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from miniml import manifest
 from miniml.errors import InputError, ModelFolderError
-from miniml.search.doubt import Doubt
+from miniml.model import manifest
 from miniml.search.failure import read_failure
-from miniml.search.plan import Trial, told
-from miniml.task import Task, more_is_better
+from miniml.search.selection_uncertainty import SelectionUncertainty
+from miniml.settings.search import Trial, told
+from miniml.tasks.task import Task, more_is_better
 
 SHARES = (Task.SINGLE_LABEL.measure, Task.MULTI_LABEL.measure)
 """The measures that tell how many rows are answered rightly."""
@@ -30,7 +30,7 @@ class Outcome:
     folder: Path
     """The model's, or the one that says why there is none."""
     metrics: dict[str, float]
-    """Of the training (see `miniml.training.TrainingResult`); empty where it came to nothing."""
+    """Of the training (see `miniml.training.fine_tune.TrainingResult`); empty where it came to nothing."""
     failure: str = ""
     """Why there is no model; empty where there is one."""
     steps: int = 0
@@ -74,11 +74,11 @@ class SearchResult:
     picked_by: str
     """The figure on validation: accuracy, say, or loss."""
     digest: str
-    """Of the winner's folder (see `miniml.manifest`)."""
+    """Of the winner's folder (see `miniml.model.manifest`)."""
     source: str
     """Of the dataset."""
     validation_rows: int
-    doubt: Doubt | None
+    uncertainty: SelectionUncertainty | None
     """How far chance may have picked; None where the trials have no accuracy."""
 
     def scalars(self) -> dict[str, float]:
@@ -90,7 +90,7 @@ class SearchResult:
             "stopped_trials": sum(bool(outcome.stopped) for outcome in self.outcomes),
             "validation_rows": self.validation_rows,
             **{name: value for name, value in self.winner.metrics.items() if name.startswith("validation_")},
-            **({"standard_error": self.doubt.standard_error} if self.doubt else {}),
+            **({"standard_error": self.uncertainty.standard_error} if self.uncertainty else {}),
         }
 
     def save(self, path: Path) -> None:

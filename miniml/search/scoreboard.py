@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from miniml.errors import StoreError
-from miniml.folders import disk_errors_explained, user_cache
+from miniml.files.folders import disk_errors_explained, user_cache
 from miniml.progress import note
-from miniml.sources import S3_SCHEME, S3Address, s3_address
+from miniml.sources.address import S3_SCHEME, S3Address, s3_address
 from miniml.training.checkpoints import FORGOTTEN, beside
 
 Entry = dict[str, Any]

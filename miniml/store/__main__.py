@@ -9,11 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from miniml import store
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
-from miniml.sources import s3_address
-from miniml.wording import plain
+from miniml.escaping import plain
+from miniml.sources.address import s3_address
+from miniml.store import repository
 
 _ENVIRONMENT = """\
 Where the store is: AWS_ENDPOINT_URL (or S3_ENDPOINT), and otherwise Amazon S3; AWS_REGION.
@@ -65,17 +65,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _publish(options: argparse.Namespace) -> None:
     address = s3_address("address", options.address)
-    digest = store.publish(options.source, address)
+    digest = repository.publish(options.source, address)
     print(f"s3://{address.bucket}/{address.path}@sha256:{digest}")
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    print(store.fetch(s3_address("address", options.address), options.folder).path)
+    print(repository.fetch(s3_address("address", options.address), options.folder).path)
 
 
 def _list(options: argparse.Namespace) -> None:
     address = s3_address("address", options.address)
-    versions = store.versions(address.bucket, address.path)
+    versions = repository.versions(address.bucket, address.path)
     if not versions:
         print(f"nothing has been published at {address}", file=sys.stderr)
     for found in versions:

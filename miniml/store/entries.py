@@ -19,12 +19,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from miniml import manifest
 from miniml.errors import InputError, StoreError
-from miniml.listed_files import is_regular, regular_files, require_paths, require_sha256, require_size
-from miniml.manifest import MANIFEST_NAME, Manifest
+from miniml.files.digests import digest_of, sha256
+from miniml.files.listed_files import is_regular, regular_files, require_paths, require_sha256, require_size
+from miniml.model import manifest
+from miniml.model.manifest import MANIFEST_NAME, Manifest
 from miniml.progress import Progress, note
-from miniml.sources import S3Address, is_entry
+from miniml.sources.address import S3Address, is_entry
 from miniml.store.connection import Bucket
 from miniml.store.parts import Part
 
@@ -44,7 +45,7 @@ class Entry:
 
     @property
     def digest(self) -> str:
-        return self.signed.digest if self.signed else manifest.digest_of(self.content)
+        return self.signed.digest if self.signed else digest_of(self.content)
 
     @property
     def parts(self) -> list[Part]:
@@ -70,7 +71,7 @@ class Version:
 
 def folder_digest(files: dict[str, str]) -> str:
     """The digest that a folder of these files (SHA-256 by path) has in the store, unless it is a model's."""
-    return manifest.digest_of({"files": files, "format": FORMAT})
+    return digest_of({"files": files, "format": FORMAT})
 
 
 def describe(source: Path) -> tuple[Entry, dict[str, Path]]:
@@ -98,7 +99,7 @@ def describe(source: Path) -> tuple[Entry, dict[str, Path]]:
             ) from error
     if not paths:
         raise InputError(f"{source} holds no file to publish. Give a file, or a folder with files.")
-    files = {path: manifest.sha256(file) for path, file in paths.items()}
+    files = {path: sha256(file) for path, file in paths.items()}
     return Entry(
         {"files": files, "format": FORMAT}, {path: file.stat().st_size for path, file in paths.items()}
     ), paths

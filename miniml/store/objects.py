@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from miniml.errors import InputError
-from miniml.listed_files import is_inside, regular_files, require_paths, require_size
-from miniml.manifest import MANIFEST_NAME
-from miniml.sources import S3Address
+from miniml.files.listed_files import is_inside, regular_files, require_paths, require_size
+from miniml.model.manifest import MANIFEST_NAME
+from miniml.sources.address import S3Address
 from miniml.store.connection import Bucket, Stored
 from miniml.store.parts import Part
 

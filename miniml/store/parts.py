@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from miniml.folders import require_room
-from miniml.listed_files import is_regular
-from miniml.manifest import sha256
+from miniml.files.digests import sha256
+from miniml.files.folders import require_room
+from miniml.files.listed_files import is_regular
 from miniml.progress import Progress, note
 from miniml.store.connection import LOST, Attempts, Bucket
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from miniml.classifier import batches_of_like_length, encode, padded
-from miniml.engines import TokenIds
+from miniml.model.classifier import batches_of_like_length, encode, padded
+from miniml.model.engines import TokenIds
 from miniml.progress import Progress
 from miniml.training.targets import Target
 

@@ -11,13 +11,13 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from miniml import __version__
 from miniml.data.findings import CHECKS
-from miniml.data.summary import SPLITS
-from miniml.manifest import Manifest
-from miniml.markdown import escaped
-from miniml.settings import LAST
-from miniml.sources import HubId, locate, short_name
-from miniml.task import Task
-from miniml.training_history import chance_points
+from miniml.data.prepared import SPLITS
+from miniml.model.history import chance_points
+from miniml.model.manifest import Manifest
+from miniml.reports.markdown import escaped
+from miniml.settings.choices import LAST
+from miniml.sources.address import HubId, locate, short_name
+from miniml.tasks.task import Task
 
 CARD_NAME = "README.md"
 VALIDATION = "validation_"
@@ -28,7 +28,7 @@ FEW_ROWS = 100
 # From this ratio of the largest class to the smallest on, accuracy alone hides what happens to the small ones.
 IMBALANCED = 3
 # A table of hundreds of classes helps nobody; dataset.json and miniml.json have them all.
-MOST_CLASSES, MOST_NAMES = 50, 8
+MAX_CLASSES, MAX_NAMES = 50, 8
 
 # The hub has no name for the loss.
 HUB_METRICS = {
@@ -90,7 +90,7 @@ def _front_matter(record: Manifest) -> ModelCardData:
 
 def _body(record: Manifest) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("miniml"),
+        loader=jinja2.PackageLoader("miniml.reports"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -106,7 +106,7 @@ def _body(record: Manifest) -> str:
         name=_name(record),
         several=_task(record) == Task.MULTI_LABEL,
         classes=classes,
-        most_classes=MOST_CLASSES,
+        most_classes=MAX_CLASSES,
         splits=[split for split in SPLITS if split in data["rows"]],
         data_settings=_given(record.arguments["data"]),
         settings=_given(training),
@@ -154,8 +154,8 @@ def _limits_of_classes(in_training: dict[str, int], task: Task) -> Iterator[str]
     one, kind = ("label", "labels") if task == Task.MULTI_LABEL else ("class", "classes")
     few = sorted((rows, label) for label, rows in in_training.items() if rows < FEW_ROWS)
     if few:
-        names = ", ".join(f"{label} ({rows})" for rows, label in few[:MOST_NAMES])
-        more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
+        names = ", ".join(f"{label} ({rows})" for rows, label in few[:MAX_NAMES])
+        more = f" and {len(few) - MAX_NAMES} more" if len(few) > MAX_NAMES else ""
         yield f"It learnt from fewer than {FEW_ROWS} rows of these {kind}: {names}{more}."
     least, most = min(in_training.values()), max(in_training.values())
     if least and most >= IMBALANCED * least:

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from miniml import engines
+from miniml.model import engines
 
 _NET = re.compile(r'(<net name=")[^"]*"')
 _LAYER = re.compile(r'(<layer id="(\d+)" name=")[^"]*(" type="(?!Parameter)(\w+)")')
 
 
 def export(model: Any, model_dir: Path) -> None:
-    """Writes the model as `miniml.engines` exports it, if it can be."""
+    """Writes the model as `miniml.model.engines` exports it, if it can be."""
     if engines.export(model, model_dir):
         path = model_dir / engines.EXPORTED
         path.write_text(with_steady_names(path.read_text(encoding="utf-8")), encoding="utf-8")

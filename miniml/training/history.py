@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from miniml.model.history import Points, is_figure
 from miniml.progress import Progress
-from miniml.training_history import Points, is_figure
 
 
 class Pace:

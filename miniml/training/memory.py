@@ -39,7 +39,8 @@ import psutil
 import torch
 
 from miniml.errors import InputError
-from miniml.settings import LAST, TrainingSettings
+from miniml.settings.choices import LAST
+from miniml.settings.training import TrainingSettings
 from miniml.training.batches import tokens_in_pass
 from miniml.training.trainable import encoder_layers
 

@@ -13,16 +13,17 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from miniml import heads, hub
 from miniml.errors import InputError, MinimlError
-from miniml.heads import Head
-from miniml.model_files import WEIGHTS, in_a_line, trouble_with, trouble_with_tokenizer
+from miniml.model import heads
+from miniml.model.heads import Head
+from miniml.model.model_files import WEIGHTS, in_a_line, trouble_with, trouble_with_tokenizer
+from miniml.model.rows_apart import ONE_LENGTH
 from miniml.progress import note
-from miniml.rows_apart import ONE_LENGTH
-from miniml.settings import TrainingSettings
-from miniml.sources import HubId, S3Address, locate
+from miniml.settings.training import TrainingSettings
+from miniml.sources import hub
+from miniml.sources.address import HubId, S3Address, locate
+from miniml.training.model_check import UnusableModelError, check_model
 from miniml.training.trained_head import adopt_head, of_other_classes
-from miniml.training.tryout import UnfitError, try_out
 
 # What BERT's kin put between the encoder and the head: a model that was pretrained without a head often lacks it.
 POOLER = "pooler"
@@ -54,9 +55,9 @@ def find_pretrained(model_id: str, from_scratch: bool = False) -> tuple[Path, st
     if isinstance(source, HubId):
         folder = hub.fetch_model(source, weights=not from_scratch)
     elif isinstance(source, S3Address):
-        from miniml import store  # Only here: a model from elsewhere needs no S3 client.
+        from miniml.store import repository  # Only here: a model from elsewhere needs no S3 client.
 
-        fetched = store.cached("model_id", source)
+        fetched = repository.cached("model_id", source)
         folder, told = fetched.path, fetched.source
     else:
         folder = source
@@ -121,8 +122,8 @@ class Pretrained:
         self.tokenizer.model_max_length = _max_length(self.tokenizer, model, self.settings)
         self.tokenizer("", truncation=True)  # A fast one keeps from this where to cut.
         try:
-            try_out(model, self.tokenizer)
-        except UnfitError as error:
+            check_model(model, self.tokenizer)
+        except UnusableModelError as error:
             raise InputError(
                 f"model_id {self.settings.model_id!r}: a {self.config.model_type} model with this tokenizer {error}. "
                 f"Give another encoder, such as BERT's or MiniLM's."

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from miniml import calibration
-from miniml.data import DatasetSummary
+from miniml.data.prepared import DatasetSummary
 from miniml.errors import InputError
-from miniml.heads import Head, Logits, OneClass, OneNumber, SeveralLabels, several
-from miniml.settings import BALANCED, BEST_BY, TrainingSettings
-from miniml.task import Task
+from miniml.model import calibration
+from miniml.model.heads import Head, Logits, OneClass, OneNumber, SeveralLabels, several
+from miniml.settings.choices import BALANCED, BEST_BY
+from miniml.settings.training import TrainingSettings
+from miniml.tasks.task import Task
 from miniml.training.objective import (
     BinaryCrossEntropy,
     CrossEntropy,

@@ -1,4 +1,4 @@
-"""Sends what the trainer logs to TensorBoard or MLflow (`miniml.tracking` has their URIs).
+"""Sends what the trainer logs to TensorBoard or MLflow (`miniml.settings.log_targets` has their URIs).
 
 A place that cannot be logged to is refused before the training. One that fails later costs no training: it is said
 once, and training goes on.
@@ -19,19 +19,19 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml import __version__
-from miniml.data import DatasetSummary
+from miniml.data.prepared import DatasetSummary
 from miniml.errors import InputError
 from miniml.progress import note
-from miniml.settings import TrainingSettings
-from miniml.sources import short_name
-from miniml.tracking import MlflowExperiment, TensorBoardFolder, targets
+from miniml.settings.log_targets import MlflowExperiment, TensorBoardFolder, targets
+from miniml.settings.training import TrainingSettings
+from miniml.sources.address import short_name
 
 # A server that is away is asked again so often, and each time holds the training up by MLflow's timeout at most.
 SECONDS_BETWEEN_TRIES = 60.0
 # MLflow's client would by itself try for minutes, with the training waiting: once more will do.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 # MLflow takes so many at a time.
-MOST_METRICS = 1000
+MAX_METRICS = 1000
 RUN_TAG = "miniml.run"
 
 
@@ -220,8 +220,8 @@ class MlflowTracker(Tracker):
             self._run_id = run.info.run_id
             note(f"logging to {self._place}, run {self._run_id}")
         while self._unsent or self._params:
-            self._client.log_batch(self._run_id, metrics=self._unsent[:MOST_METRICS], params=self._params)
-            del self._unsent[:MOST_METRICS]
+            self._client.log_batch(self._run_id, metrics=self._unsent[:MAX_METRICS], params=self._params)
+            del self._unsent[:MAX_METRICS]
             self._params = []
         if self._has_failed:
             note(f"logging to {self._place} again, with what it had missed")

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from miniml.classifier import made_up, padded
 from miniml.errors import InputError, TrainingError
-from miniml.rows_apart import logits_of_rows
-from miniml.settings import TrainingSettings
+from miniml.model.classifier import made_up, padded
+from miniml.model.rows_apart import logits_of_rows
+from miniml.settings.training import TrainingSettings
 
 
 def choose_trainable(model: Any, new: set[str], settings: TrainingSettings) -> Any:

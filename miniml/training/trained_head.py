@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from miniml.heads import Head, OneNumber
-from miniml.task import Task
+from miniml.model.heads import Head, OneNumber
+from miniml.tasks.task import Task
 
 # The spread of a new layer's weights (a standard deviation), where the config names none.
 SPREAD = 0.02

@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from miniml.errors import TrainingError
-from miniml.rows_apart import logits_of_rows
-from miniml.settings import TrainingSettings
+from miniml.model.rows_apart import logits_of_rows
+from miniml.settings.training import TrainingSettings
 from miniml.training.batches import (
     EncodedTexts,
     LengthGrouped,

@@ -35,10 +35,10 @@ import requests
 from minio import Minio
 
 from miniml.images import image
-from miniml.installation import NAMESPACE, S3_SECRET
-from miniml.settings import DeploymentSettings
-from miniml.sources import package_folder
-from pipelines.ask import free_port
+from miniml.local.ask import free_port
+from miniml.resource_names import NAMESPACE, S3_SECRET
+from miniml.settings.deployment import DeploymentSettings
+from miniml.sources.address import package_folder
 from tests.command import ROOT
 
 PATIENCE = float(os.environ.get("E2E_PATIENCE", "1800"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from miniml.classifier import Classifier
+from miniml.model.classifier import Classifier
 from tests.e2e import cluster
 from tests.e2e.cluster import SETTINGS, Location, kubectl, submit
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import requests
 
-from miniml.cluster import SERVING_GROUP
-from miniml.inference_service import inference_service
-from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
-from miniml.settings import DeploymentSettings
+from miniml.cluster.api import SERVING_GROUP
+from miniml.cluster.inference_service import inference_service
+from miniml.resource_names import NAMESPACE, PIPELINE_ACCOUNT
+from miniml.settings.deployment import DeploymentSettings
 from tests.command import ROOT
 from tests.e2e.cluster import PATIENCE, SETTINGS, forwarded, kubectl
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from miniml.classifier import Classifier
-from miniml.inference_service import RUN
-from miniml.installation import NAMESPACE, PIPELINE_ACCOUNT
-from pipelines.compiled_pipeline import compiled_text
-from pipelines.submission import Server
+from miniml.cluster.inference_service import RUN
+from miniml.kubeflow.submission import Server
+from miniml.kubeflow.workflow_size import workflow_size
+from miniml.model.classifier import Classifier
+from miniml.pipeline.compiled import compiled_text
+from miniml.resource_names import NAMESPACE, PIPELINE_ACCOUNT
 from pipelines.text_classification import text_classification
-from pipelines.workflow_size import workflow_size
 from tests.e2e.cluster import (
     BUCKET,
     SETTINGS,

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import requests
 
-from miniml import manifest
-from miniml.classifier import Classifier, Prediction
-from miniml.inference_service import MODEL_DIGEST, RUN
-from miniml.installation import NAMESPACE
+from miniml.cluster.inference_service import MODEL_DIGEST, RUN
+from miniml.model import manifest
+from miniml.model.classifier import Classifier, Prediction
+from miniml.resource_names import NAMESPACE
 from pipelines.text_classification import text_classification
 from tests.e2e.cluster import (
     PATIENCE,

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from miniml.classifier import Classifier
-from miniml.inference_service import MODEL_DIGEST
-from miniml.installation import NAMESPACE
+from miniml.cluster.inference_service import MODEL_DIGEST
+from miniml.model.classifier import Classifier
+from miniml.resource_names import NAMESPACE
 from tests.e2e.cluster import (
     SETTINGS,
     Submission,

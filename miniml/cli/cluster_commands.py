@@ -1,0 +1,210 @@
+"""The commands that start runs on a cluster, and follow them: submit, follow, schedule."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from datetime import datetime
+from typing import Any
+
+from kfp.dsl.graph_component import GraphComponent
+
+from miniml.cluster.inference_service import RUN
+from miniml.errors import InputError
+from miniml.escaping import plain, quoted
+from miniml.kubeflow import runs
+from miniml.kubeflow.cron import with_seconds
+from miniml.kubeflow.outcome import Outcome
+from miniml.kubeflow.submission import (
+    EXPERIMENT,
+    RefusedError,
+    Server,
+    SubmissionError,
+    Version,
+    require_reachable_from_pods,
+)
+from miniml.kubeflow.workflow_size import turns_that_fit
+from miniml.pipeline.arguments import add_arguments, check_values, given_arguments, trials_of
+from miniml.pipeline.compiled import compiled_text, stages_in_order
+from miniml.pipeline.names import program_of
+from miniml.resource_names import PIPELINE_ACCOUNT
+from miniml.settings.arguments import as_inputs
+from miniml.settings.search import SearchSettings
+
+LONGEST_NAME = 128
+"""Characters of an experiment's name, as in KFP's backend/src/apiserver/validation/length.go; plenty for a run's."""
+_PLAIN = argparse.ArgumentDefaultsHelpFormatter
+
+
+def add(commands: Any, pipeline: GraphComponent) -> None:
+    """Adds them to a parser's commands."""
+    submitting = commands.add_parser(
+        "submit", help="run it on a cluster, and follow the run", formatter_class=_PLAIN
+    )
+    add_server(submitting)
+    _add_run(submitting)
+    _add_following(submitting)
+    submitting.add_argument(
+        "--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the run"
+    )
+    add_arguments(submitting, pipeline)
+    submitting.set_defaults(command=_submit)
+
+    following = commands.add_parser("follow", help="follow a run that was submitted", formatter_class=_PLAIN)
+    following.add_argument("run_id", metavar="RUN", help=runs.HELP)
+    add_server(following)
+    _add_following(following)
+    following.set_defaults(command=_follow)
+
+    scheduling = commands.add_parser("schedule", help="run it again and again", formatter_class=_PLAIN)
+    add_server(scheduling)
+    _add_run(scheduling)
+    scheduling.add_argument(
+        "--cron",
+        required=True,
+        metavar="'0 3 * * 1'",
+        help="minute, hour, day of month, month, day of week (UTC)",
+    )
+    add_arguments(scheduling, pipeline)
+    scheduling.set_defaults(command=_schedule)
+
+
+def add_server(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Adds the option that names Kubeflow Pipelines; `again` says that the parser above this one has it too."""
+    default = argparse.SUPPRESS if again else os.environ.get("KFP_HOST", "")
+    parser.add_argument("--host", default=default, help="of Kubeflow Pipelines, or KFP_HOST")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default="", help="of the run; the service and the time, if not given")
+    parser.add_argument("--experiment", default=EXPERIMENT, help="the experiment to keep the run in")
+    parser.add_argument(
+        "--pipeline-account", default=PIPELINE_ACCOUNT, help="the service account of the steps"
+    )
+
+
+def _add_following(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--timeout", type=float, default=24 * 3600.0, help="seconds to follow for")
+    parser.add_argument("--between-looks", type=float, default=5.0, help="seconds between looks")
+
+
+def _uploaded(
+    pipeline: GraphComponent, options: argparse.Namespace
+) -> tuple[Server, Version, dict[str, Any], str]:
+    arguments = given_arguments(pipeline, options)
+    _check_names(options)
+    check_values(arguments)
+    require_reachable_from_pods(arguments)
+    _tell_of_too_many_trials(pipeline, arguments)
+    server = Server.connect(options.host)
+    version = server.upload(pipeline)
+    print(f"pipeline {pipeline.name}, version {version.name}", flush=True)
+    name = options.name or f"{arguments['service_name']} {datetime.now():%Y-%m-%d %H:%M:%S}"
+    return server, version, as_inputs(arguments), name
+
+
+def _tell_of_too_many_trials(pipeline: GraphComponent, arguments: dict[str, Any]) -> None:
+    """Says of a search from when on Kubeflow's own page loses sight of it (`miniml.kubeflow.workflow_size`)."""
+    trials = len(trials_of(arguments))
+    if trials <= SearchSettings().trials:  # As many always fit.
+        return
+    shown = turns_that_fit(compiled_text(pipeline), as_inputs(arguments))
+    if trials > shown:
+        print(
+            f"note: with {trials} trials Kubeflow's own page stops showing states at about trial {shown}; `follow` "
+            f"goes on telling them",
+            flush=True,
+        )
+
+
+def _check_names(options: argparse.Namespace) -> None:
+    """Refuses what Kubeflow Pipelines or Kubernetes would not take for a name.
+
+    Raises:
+        InputError: it names the option, its value and what a name may be.
+    """
+    for option, value in (("--name", options.name or "unset"), ("--experiment", options.experiment)):
+        if not value.strip() or not value.isprintable() or len(value) > LONGEST_NAME:
+            raise InputError(
+                f"{option} {quoted(value)} is no name. Give 1 to {LONGEST_NAME} printing characters, not only blanks."
+            )
+    account = options.pipeline_account
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", account):
+        raise InputError(
+            f"--pipeline-account {quoted(account)} cannot name a service account: lower-case letters, digits and "
+            f"hyphens. The one that manifests/ installs is {PIPELINE_ACCOUNT}."
+        )
+
+
+def _submit(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    server, version, arguments, name = _uploaded(pipeline, options)
+    run_id = server.start(
+        version,
+        arguments,
+        name=name,
+        service_account=options.pipeline_account,
+        experiment_name=options.experiment,
+    )
+    print(f"run {name}: {server.address(run_id)}", flush=True)
+    if options.wait:
+        _watch(server, pipeline, run_id, version.stages, options)
+
+
+def _follow(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    server = Server.connect(options.host)
+    run_id = runs.find_run(server, pipeline.name, options.run_id)
+    _watch(server, pipeline, run_id, stages_in_order(compiled_text(pipeline)), options)
+
+
+def _watch(
+    server: Server, pipeline: GraphComponent, run_id: str, stages: list[str], options: argparse.Namespace
+) -> None:
+    def tell(line: str) -> None:
+        print(plain(line), flush=True)
+
+    again = f"{program_of(pipeline)} follow {run_id} --host {server.host}"
+    try:
+        outcome = server.follow(
+            run_id, stages, timeout=options.timeout, between_looks=options.between_looks, tell=tell
+        )
+    except KeyboardInterrupt:
+        print(f"\nstopped following; the run goes on. Again: {again}", file=sys.stderr)
+        raise SystemExit(130) from None
+    except RefusedError:  # There is nothing to follow.
+        raise
+    except SubmissionError as error:
+        raise SubmissionError(f"{error}\nThe run may go on. To follow it again: {again}") from error
+    if outcome.state != "SUCCEEDED":
+        raise SubmissionError(server.explanation(outcome))
+    tell(f"succeeded: {_deployment(outcome)}")
+
+
+def _deployment(outcome: Outcome) -> str:
+    match outcome.deployment:
+        case "deployed":
+            return "deployed"
+        case "rendered":
+            return "rendered, not deployed (a dry run)"
+        case "rejected":
+            return "rejected by the gate, nothing was deployed"
+    return (
+        f"whether the model was deployed is unknown: Kubeflow Pipelines does not say how deploy ended. The service is "
+        f"this run's if it is listed by: kubectl get inferenceservices -A -l {RUN}={outcome.run.run_id}"
+    )
+
+
+def _schedule(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    cron = with_seconds(options.cron)  # Before anything is sent.
+    server, version, arguments, name = _uploaded(pipeline, options)
+    schedule = server.schedule(
+        version,
+        arguments,
+        name=name,
+        service_account=options.pipeline_account,
+        cron=cron,
+        experiment_name=options.experiment,
+    )
+    said = f"{cron!r}, with its field for seconds" if cron != options.cron else repr(cron)
+    print(f"scheduled {name} at {said}: {server.schedule_address(schedule)}")

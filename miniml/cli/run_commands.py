@@ -1,0 +1,233 @@
+"""The commands that look after runs on a cluster: runs, logs, cancel, schedules."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from kfp.dsl.graph_component import GraphComponent
+
+from miniml.cli.cluster_commands import add_server
+from miniml.errors import InputError
+from miniml.escaping import clipped, plain, printable, quoted
+from miniml.kubeflow import runs, schedules
+from miniml.kubeflow.cron import with_seconds
+from miniml.kubeflow.run_state import RunState
+from miniml.kubeflow.schedules import Change, Schedule
+from miniml.kubeflow.submission import Server, SubmissionError, require_reachable_from_pods
+from miniml.pipeline.arguments import add_arguments, check_values, defaults, preset_of
+from miniml.pipeline.compiled import compiled_text, stages_in_order
+from miniml.pipeline.names import program_of
+from miniml.pipeline.presets import PRESETS
+from miniml.settings.arguments import OPTIONS, SETTINGS, as_inputs, flat
+
+_LONGEST_CELL = 44
+_SCHEDULE = "the schedule's name, or the beginning of its id"
+
+
+def add(commands: Any, pipeline: GraphComponent) -> None:
+    """Adds them to a parser's commands."""
+    listing = commands.add_parser("runs", help="list the runs on a cluster, newest first")
+    add_server(listing)
+    listing.add_argument("--limit", type=_count, default=20, help="the most runs to list (20)")
+    listing.add_argument("--json", action="store_true", help="as JSON, for programs")
+    listing.set_defaults(command=_list_runs)
+
+    reading = commands.add_parser("logs", help="print what a step of a run printed")
+    reading.add_argument("run_id", metavar="RUN", help=runs.HELP)
+    reading.add_argument(
+        "stage", nargs="?", help="without it the one that failed, or else the last that began"
+    )
+    reading.add_argument("--turn", type=_count, default=1, help="of a stage in a loop: 2 is its second")
+    add_server(reading)
+    reading.set_defaults(command=_logs)
+
+    cancelling = commands.add_parser("cancel", help="end a run on a cluster")
+    cancelling.add_argument("run_id", metavar="RUN", help=runs.HELP)
+    add_server(cancelling)
+    cancelling.set_defaults(command=_cancel)
+
+    scheduled = commands.add_parser("schedules", help="list, change, pause, resume or delete schedules")
+    _add_actions(scheduled.add_subparsers(metavar="ACTION", help="list, if none is given"), pipeline)
+    _as_list(scheduled)
+
+
+def _add_actions(actions: Any, pipeline: GraphComponent) -> None:
+    _as_list(actions.add_parser("list", help="all there are, newest first"), again=True)
+
+    changing = actions.add_parser(
+        "change", help="start runs at other times, or with other arguments: only what is given here changes"
+    )
+    changing.add_argument("which", metavar="SCHEDULE", help=_SCHEDULE)
+    add_server(changing, again=True)
+    changing.add_argument("--cron", help="minute, hour, day of month, month, day of week (UTC)")
+    changing.add_argument("--pipeline-account", help="the service account of the steps")
+    add_arguments(changing, pipeline)
+    changing.set_defaults(command=_change)
+
+    for name, does, told, act in (
+        ("pause", "start no runs until it is resumed", "paused", schedules.pause),
+        ("resume", "start runs again", "resumed", schedules.resume),
+        ("delete", "start no runs any more; those it has started stay", "deleted", schedules.delete),
+    ):
+        acting = actions.add_parser(name, help=does)
+        acting.add_argument("which", metavar="SCHEDULE", help=_SCHEDULE)
+        add_server(acting, again=True)
+        acting.set_defaults(command=_act, act=act, told=told)
+
+
+def _as_list(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    add_server(parser, again=again)
+    default = argparse.SUPPRESS if again else False
+    parser.add_argument("--json", action="store_true", default=default, help="as JSON, for programs")
+    parser.set_defaults(command=_list_schedules)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)
+
+
+def _list_runs(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    listed = list(islice(runs.runs_of(Server.connect(options.host), pipeline.name), options.limit))
+    rows = [
+        {
+            "id": run.run_id,
+            "state": run.state.lower(),
+            "created": run.created_at,
+            "service": run.service,
+            "name": run.name,
+        }
+        for run in listed
+    ]
+    _show(rows, options, f"no run of {pipeline.name} yet; start one: {program_of(pipeline)} submit")
+
+
+def _logs(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    stages = stages_in_order(compiled_text(pipeline))
+    stage, turn = options.stage, options.turn
+    if stage and stage not in stages:
+        raise InputError(f"{pipeline.name} has no stage {quoted(stage)}; it has: {', '.join(stages)}.")
+    server = Server.connect(options.host)
+    run_id = runs.find_run(server, pipeline.name, options.run_id)
+    if not stage:
+        stage, turn = _telling_step(server.look(run_id, stages))
+    print(plain(server.step_log(run_id, stage, turn).rstrip()))
+
+
+def _telling_step(run: RunState) -> tuple[str, int]:
+    """The stage that failed, or else the last one that began, and its turn.
+
+    Raises:
+        SubmissionError: none has begun.
+    """
+    begun = [turn for turn in run.stages.turns if turn.attempts]
+    told = [turn for turn in begun if turn.state == "FAILED"][:1] or begun[-1:]
+    if not told:
+        raise SubmissionError(f"no step of run {run.run_id} has begun.")
+    return told[0].stage, told[0].number
+
+
+def _cancel(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    server = Server.connect(options.host)
+    run_id = runs.find_run(server, pipeline.name, options.run_id)
+    runs.cancel(server, run_id)
+    print(f"cancelling run {run_id}; Kubeflow Pipelines will say that it FAILED: {server.address(run_id)}")
+
+
+def _list_schedules(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    rows = [
+        {
+            "id": one.schedule_id,
+            "state": "on" if one.on else "paused",
+            "when": one.when(),
+            "created": one.created_at,
+            "service": str(one.arguments.get("service_name", "")),
+            "name": one.name,
+        }
+        for one in schedules.schedules_of(Server.connect(options.host), pipeline.name)
+    ]
+    _show(
+        rows, options, f"no schedule of {pipeline.name}; make one: {program_of(pipeline)} schedule --cron …"
+    )
+
+
+def _act(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    server = Server.connect(options.host)
+    schedule = schedules.find_schedule(server, pipeline.name, options.which)
+    act: Callable[[Server, Schedule], None] = options.act
+    act(server, schedule)
+    print(plain(f"{options.told} {schedule.name!r} ({schedule.schedule_id})"))
+
+
+def _change(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+    preset = preset_of(options)
+    given = (dict(PRESETS[preset].arguments) if preset else {}) | {
+        name: getattr(options, name) for name in defaults(pipeline) if hasattr(options, name)
+    }
+    cron = with_seconds(options.cron) if options.cron is not None else None
+    if not (given or cron or options.pipeline_account):
+        raise InputError(
+            "nothing is to be changed. Give --cron, --pipeline-account, or arguments of the pipeline."
+        )
+    server = Server.connect(options.host)
+    old = schedules.find_schedule(server, pipeline.name, options.which)
+    change = Change(cron, service_account=options.pipeline_account)
+    if given:
+        arguments = _changed_arguments(pipeline, old, given)
+        # What they mean, and whether there are such, is checked by today's pipeline: so that is what runs.
+        change = Change(cron, arguments, server.upload(pipeline), options.pipeline_account)
+    new_id = schedules.replace(server, old, change)
+    print(
+        plain(
+            f"changed {old.name!r}: {new_id} takes the place of {old.schedule_id}, which is deleted "
+            f"(Kubeflow Pipelines changes none): {server.schedule_address(new_id)}"
+        )
+    )
+
+
+def _changed_arguments(pipeline: GraphComponent, old: Schedule, given: dict[str, Any]) -> dict[str, Any]:
+    """What the schedule's runs were given, under what is given now, checked.
+
+    Raises:
+        InputError: an argument cannot be used, or the pipeline has it no more.
+    """
+    known, before = defaults(pipeline), dict(old.arguments)
+    before |= before.pop(OPTIONS, None) or {}
+    if gone := sorted(before.keys() - known.keys()):
+        raise InputError(
+            f"the schedule {old.name!r} gives {', '.join(gone)}, which this version's pipeline has no more. Make a new "
+            f"one ({program_of(pipeline)} schedule), and then delete it: schedules delete {old.schedule_id}"
+        )
+    arguments = {**known, **before, **given}
+    check_values(arguments)
+    require_reachable_from_pods(arguments)
+    return as_inputs(flat(arguments, SETTINGS))
+
+
+def _show(rows: list[dict[str, Any]], options: argparse.Namespace, otherwise: str) -> None:
+    """Prints rows as a table, or as JSON; `otherwise` where there are none."""
+    if options.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
+    elif not rows:
+        print(otherwise)
+    else:
+        table = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+        for row in table:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(value: str | datetime | None) -> str:
+    """A text, or how long ago a time was, in one unit."""
+    if not isinstance(value, datetime):
+        return clipped(printable(value or ""), _LONGEST_CELL)
+    minutes = max(0, int((datetime.now(UTC) - value).total_seconds() // 60))
+    if minutes < 60:
+        return f"{minutes} min ago"
+    return f"{minutes // 60} h ago" if minutes < 48 * 60 else f"{minutes // (24 * 60)} d ago"

@@ -1,0 +1,1 @@
+"""What miniml asks of Kubernetes and KServe."""

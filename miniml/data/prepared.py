@@ -1,0 +1,96 @@
+"""What is known of a prepared dataset, as `dataset.json` beside its splits holds it.
+
+What comes out is a folder that `datasets.load_from_disk` reads: splits train, validation and test, each
+with the columns `text` (string) and `label` (ClassLabel), `group` (int64) where `group_column` was given, and those
+that `slice_columns` names (strings), and `dataset.json` with what is known of them.
+
+`group` has one number for each group, and for each row without a group one of its own. It is a hash of the group's
+value (of the text, where there is none), so that a group has the same number in every dataset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from miniml.errors import InputError
+from miniml.escaping import without_placeholders
+from miniml.tasks.task import Task
+
+SUMMARY_NAME = "dataset.json"
+SPLITS = ("train", "validation", "test")
+GROUP = "group"
+"""The column (int64) of a prepared dataset that tells the group of each row, one number a group, where `group_column`
+was given: whoever draws or exchanges rows must do so by whole groups. There is none otherwise."""
+
+datasets.disable_progress_bars()
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What is known of a prepared dataset: figures only, as a model's manifest repeats them."""
+
+    source: str
+    """Where the rows came from; from an S3 store, with the digest of what was there."""
+    fingerprint: str
+    """SHA-256 (hexadecimal) over label names, texts, labels and carried columns of all splits, in order."""
+    labels: list[str]
+    """None in a regression."""
+    rows: dict[str, int]
+    """By split."""
+    rows_per_class: dict[str, dict[str, int]]
+    """By split, then by label."""
+    settings: dict[str, Any]
+    hub_id: str = ""
+    """`owner/name` where the source is a dataset of the hub; a path may read alike."""
+    task: Task = Task.SINGLE_LABEL
+    numbers: dict[str, float] = field(default_factory=dict)
+    """Of all labels of a regression: least, median, mean, most, deviation (the standard one)."""
+    rows_read: int = 0
+    """Of the source, those that `row_filter` let through."""
+    not_drawn: int = 0
+    """Usable rows that `max_rows` left out."""
+    found: dict[str, int] = field(default_factory=dict)
+    """How many rows each check took exception to (see `miniml.data.findings`)."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """How many rows were left out, by reason."""
+    cleaned: dict[str, int] = field(default_factory=dict)
+    """How many texts each cleaning step changed, and how many labels were spelt as others are (label_spelling)."""
+
+    lengths: dict[str, float] = field(default_factory=dict)
+    """In `length_unit`, of a sample: median, percentile_95, longest, and the shares texts_cut and tokens_cut
+    that the model's `max_length` leaves unread; empty where no report was asked for."""
+    length_unit: str = ""
+
+    def remaining(self, check: str) -> int:
+        """Rows that a check took exception to and that were neither left out nor mended."""
+        return self.found.get(check, 0) - self.dropped.get(check, 0) - self.cleaned.get(check, 0)
+
+    def metadata(self) -> dict[str, Any]:
+        """What the dataset's page in the Kubeflow UI tells."""
+        everything = asdict(self)
+        for name in ("settings", "hub_id"):
+            del everything[name]
+        return dict(without_placeholders(everything | {"task": str(self.task)}))
+
+    def save(self, folder: Path) -> None:
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        (folder / SUMMARY_NAME).write_text(text, encoding="utf-8")
+
+
+def load(
+    dataset_dir: Path, splits: Sequence[str] = SPLITS
+) -> tuple[dict[str, datasets.Dataset], DatasetSummary]:
+    """Reads `splits`, and no others, of a folder that `prepare` wrote."""
+    try:
+        stored = json.loads((dataset_dir / SUMMARY_NAME).read_text(encoding="utf-8"))
+        summary = DatasetSummary(**{**stored, "task": Task(stored.get("task", Task.SINGLE_LABEL))})
+        loaded = {split: datasets.load_from_disk(str(dataset_dir / split)) for split in splits}
+    except FileNotFoundError as error:
+        raise InputError(f"{dataset_dir} is not a dataset that the transform stage wrote: {error}") from error
+    return loaded, summary

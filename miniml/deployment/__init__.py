@@ -1,0 +1,1 @@
+"""Makes an approved model a live service, and tries it."""

@@ -1,0 +1,1 @@
+"""Scores a model on rows that its training never saw, and reports on it."""

@@ -1,0 +1,106 @@
+"""The champion answers the same test rows as the new model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from miniml.champion.challengers import counted
+from miniml.champion.record import Champion
+from miniml.errors import ChampionError
+from miniml.escaping import quoted
+from miniml.evaluation.comparison import compare, compare_errors
+from miniml.evaluation.predictions import NumberPredictions, Predictions
+from miniml.evaluation.result import Comparison
+from miniml.model import manifest
+from miniml.model.classifier import Classifier
+from miniml.progress import Progress, note
+from miniml.settings.champion import NO_CHAMPION
+from miniml.sources.address import S3_SCHEME, s3_address
+
+# In an error.
+MAX_LABELS = 5
+
+
+def compare_with_champion(champion: Champion, predictions: Predictions, test: str) -> Comparison | None:
+    """Compares the model that gave `predictions` with the champion; None where there is none.
+
+    A row counts by the names of labels, because the champion's may stand in another order. The challenge is counted
+    for the test that has the digest `test` (see `miniml.champion.challengers`).
+
+    Raises:
+        ModelFolderError: the champion's folder is not the one that was signed.
+        StoreError: the store does not give it.
+        ChampionError: it is another model than was found before, or does another task or tells other classes apart.
+    """
+    if not champion.exists:
+        return None
+    folder = _bring(champion.source)
+    if (found := manifest.verify(folder).digest) != champion.digest:
+        raise ChampionError(
+            f"the champion at {champion.source} has digest {found[:12]}, but {champion.digest[:12]} was found there "
+            f"when this run began. Start the run again."
+        )
+    classifier = Classifier.load(folder)
+    _require_same_question(champion, classifier, predictions)
+    comparison = _compared(champion, classifier, predictions)
+    note(
+        f"the champion has {comparison.measure.replace('_', ' ')} {comparison.champion_figure:.3f} on the same rows: "
+        f"{comparison.only_challenger:,} won, {comparison.only_champion:,} lost"
+    )
+    if predictions.model_digest == champion.digest:
+        return comparison
+    turn = counted(champion, test, predictions.model_digest)
+    return replace(comparison, challenge=turn.number, uncounted=turn.uncounted)
+
+
+def _require_same_question(champion: Champion, classifier: Classifier, predictions: Predictions) -> None:
+    remedy = f"Set champion={NO_CHAMPION} to replace it by the absolute rules alone."
+    if classifier.head.task != predictions.task:
+        raise ChampionError(
+            f"the champion at {champion.source} does {classifier.head.task}, the new model {predictions.task}: no test "
+            f"tells which is better. {remedy}"
+        )
+    old, new = set(classifier.labels), set(predictions.labels)
+    if old != new:
+        raise ChampionError(
+            f"the champion at {champion.source} has other classes than the new model: {_told(old - new, 'only it')}"
+            f"{'; ' if old - new and new - old else ''}{_told(new - old, 'only the new one')}. It could not answer "
+            f"their rows, and would lose by that alone. Train with the same labels (label_names says how they are "
+            f"called). {remedy}"
+        )
+
+
+def _told(labels: set[str], whose: str) -> str:
+    if not labels:
+        return ""
+    shown = ", ".join(quoted(label) for label in sorted(labels)[:MAX_LABELS])
+    more = f" and {len(labels) - MAX_LABELS:,} more" if len(labels) > MAX_LABELS else ""
+    return f"{whose} has {shown}{more}"
+
+
+def _compared(champion: Champion, classifier: Classifier, predictions: Predictions) -> Comparison:
+    progress = Progress("testing the champion", len(predictions.texts), "texts")
+    outputs = classifier.predict_probabilities(predictions.texts, progress.report)
+    if isinstance(predictions, NumberPredictions):
+        errors = np.abs(outputs[:, 0] - predictions.references)
+        return compare_errors(predictions.errors, errors, champion.digest, predictions.groups)
+    given = [set(classifier.prediction(row).given) for row in outputs]
+    true = predictions.names(predictions.references)
+    right = np.array([labels == _as_set(names) for labels, names in zip(given, true, strict=True)])
+    found = compare(predictions.right, right, champion.digest, predictions.groups)
+    return replace(found, measure=predictions.task.measure)
+
+
+def _as_set(names: str | list[str]) -> set[str]:
+    return {names} if isinstance(names, str) else set(names)
+
+
+def _bring(source: str) -> Path:
+    if not source.startswith(S3_SCHEME):
+        return Path(source)
+    from miniml.store import repository  # Only here: other sources need no S3 client.
+
+    return repository.cached("champion", s3_address("champion", source)).path

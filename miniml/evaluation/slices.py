@@ -1,0 +1,108 @@
+"""Parts of the test that may fare worse than the whole: short texts, one class, one source."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from miniml.escaping import clipped
+from miniml.evaluation.predictions import Predictions
+from miniml.evaluation.result import Figure, Slice
+from miniml.tasks.task import Task, more_is_better
+
+# By length and by numbers: quarters of the rows, as far as equal values let them.
+BINS = 4
+# Of a column of words; the rest is put together.
+MAX_VALUES = 20
+OTHERS = "(all other values)"
+MISSING = "(none)"
+# A value is shown, and an identifier of a thousand characters would not be read.
+LONGEST_VALUE = 80
+
+Mask = npt.NDArray[np.bool_]
+
+
+def slices_of(predictions: Predictions, max_length: int, min_rows: int) -> tuple[list[Slice], list[Slice]]:
+    """The task's measure on each part of the test, the worst first, and apart those of under `min_rows` rows.
+
+    Cut by length in tokens, by label, and by every further column: numbers into quarters, words into their most
+    frequent values.
+    """
+    found = []
+    for column, value, inside in _parts(predictions, max_length):
+        rows = int(inside.sum())
+        if rows == len(inside):
+            continue  # the whole test is no part of it
+        found.append(Slice(column, value, rows, Figure(*predictions.measure(inside))))
+    large = [part for part in found if part.rows >= min_rows]
+    small = [part for part in found if part.rows < min_rows]
+    better = 1 if more_is_better(predictions.task.measure) else -1
+    return (
+        sorted(large, key=lambda part: (better * part.figure.value, -part.rows)),
+        sorted(small, key=lambda part: -part.rows),
+    )
+
+
+def _parts(predictions: Predictions, max_length: int) -> Iterator[tuple[str, str, Mask]]:
+    for value, inside in _by_number(predictions.tokens.astype(np.float64), whole=True):
+        cut = f", cut to {max_length}" if predictions.tokens[inside].max() > max_length else ""
+        yield "length", f"{value} tokens{cut}", inside
+    by_label = predictions.parts()
+    if predictions.task == Task.REGRESSION:
+        by_label = _by_number(predictions.references, whole=False)
+    for value, inside in by_label:
+        yield "label", value, inside
+    for column, values in predictions.columns.items():
+        for value, inside in _by_value(values):
+            yield column, value, inside
+
+
+def _by_value(values: Sequence[Any]) -> Iterator[tuple[str, Mask]]:
+    present = [value for value in values if value is not None]
+    numbers = bool(present) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in present
+    )
+    if numbers and len(set(present)) > MAX_VALUES:
+        yield from _by_number(
+            np.array([np.nan if value is None else value for value in values], dtype=np.float64),
+            whole=all(float(value).is_integer() for value in present if np.isfinite(value)),
+        )
+        return
+    words = np.array([_as_word(value) for value in values], dtype=object)
+    counts = Counter(words.tolist()).most_common()
+    for value, _ in counts[:MAX_VALUES]:
+        yield value, words == value
+    if rest := {value for value, _ in counts[MAX_VALUES:]}:
+        yield OTHERS, np.array([word in rest for word in words])
+
+
+def _as_word(value: Any) -> str:
+    if value is None or value == "":
+        return MISSING
+    text = value.isoformat() if isinstance(value, datetime.date) else str(value)
+    return clipped(text, LONGEST_VALUE)
+
+
+def _by_number(values: npt.NDArray[np.float64], *, whole: bool) -> Iterator[tuple[str, Mask]]:
+    """Quarters of the rows: each begins where the one before ends, and equal values stay together."""
+    known = np.isfinite(values)
+    edges = np.array([])
+    if known.any():
+        edges = np.unique(np.quantile(values[known], np.linspace(0, 1, BINS + 1), method="nearest"))
+    if len(edges) == 1:
+        edges = np.append(edges, np.inf)
+    for number, (begin, end) in enumerate(itertools.pairwise(edges)):
+        last = number == len(edges) - 2
+        inside = known & (values >= begin) & ((values <= end) if last else (values < end))
+        if inside.any():
+            least, most = values[inside].min(), values[inside].max()
+            told = (f"{edge:,.0f}" if whole else f"{edge:,.4g}" for edge in dict.fromkeys((least, most)))
+            yield " to ".join(told), inside
+    if not known.all():
+        yield MISSING, ~known

@@ -1,0 +1,394 @@
+"""Decides whether a model may be deployed.
+
+Every rule that is asked for must be kept. One that cannot be judged, because the evaluation lacks the figure, is
+broken: what is missing must never open the gate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from miniml.champion.record import NOBODY, Champion
+from miniml.errors import GateError, InputError
+from miniml.escaping import quoted
+from miniml.evaluation.result import Comparison, EvaluationResult, Figure, Slice
+from miniml.progress import note
+from miniml.reports.markdown import bullets, heading, paragraph, strong, table
+from miniml.settings.gate import GateSettings
+from miniml.tasks.task import Task, more_is_better
+
+CALIBRATION_ERROR = "calibration_error"
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """One rule, held against its figure."""
+
+    rule: str
+    figure: str
+    threshold: str
+    passed: bool
+    reason: str
+    """All of it in one sentence."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's answer, and why."""
+
+    rulings: list[Ruling]
+    model_digest: str
+    """Of the model that was evaluated, and that alone may be deployed on this verdict."""
+    remarks: list[str] = field(default_factory=list)
+    """What has to be known beside the rules, one sentence each."""
+
+    @property
+    def approved(self) -> bool:
+        return bool(self.rulings) and all(ruling.passed for ruling in self.rulings)
+
+    @property
+    def word(self) -> str:
+        return "approved" if self.approved else "rejected"
+
+    @property
+    def reasons(self) -> list[str]:
+        """One sentence a rule, with its figure and its threshold, those that are broken first; then the remarks."""
+        broken = [ruling.reason for ruling in self.rulings if not ruling.passed]
+        kept = [ruling.reason for ruling in self.rulings if ruling.passed]
+        return [*broken, *kept, *self.remarks]
+
+    def markdown(self) -> str:
+        rows = [
+            (one.rule, one.figure, one.threshold, "passed" if one.passed else strong("not passed"))
+            for one in self.rulings
+        ]
+        return "\n".join(
+            [
+                heading(self.word.capitalize()),
+                paragraph(f"Model {self.model_digest}"),
+                table(("rule", "figure", "threshold", ""), rows),
+                bullets(self.reasons),
+            ]
+        )
+
+
+def judge(result: EvaluationResult, settings: GateSettings, champion: Champion = NOBODY) -> Verdict:
+    """Holds an evaluation against the rules.
+
+    Raises:
+        InputError: `min_metrics` names a figure that the evaluation does not know.
+    """
+    rulings = [
+        *_measure(result, settings),
+        *_majority(result, settings),
+        *_further_metrics(result, settings),
+        *_calibration(result, settings),
+        *_slices(result, settings),
+        *_baseline(result, settings),
+        *_champion(result, settings, champion),
+    ]
+    return Verdict(rulings, result.model_digest, _remarks(result, champion))
+
+
+def decide(metrics_path: Path, verdict_path: Path, settings: GateSettings, champion: Champion) -> Verdict:
+    """Judges the figures that evaluate wrote, says so, and writes the verdict as Markdown."""
+    verdict = judge(EvaluationResult.read(metrics_path), settings, champion)
+    verdict_path.write_text(verdict.markdown(), encoding="utf-8")
+    note(f"{verdict.word}:")
+    for reason in verdict.reasons:
+        note(f"  {reason}")
+    return verdict
+
+
+def require_approved(
+    approved: bool,
+    signed_off: str,
+    result: EvaluationResult,
+    model_digest: str,
+    settings: GateSettings,
+    champion: Champion = NOBODY,
+) -> None:
+    """The same check once more where it matters: right before a model goes live.
+
+    `signed_off` is the digest that the verdict names, `model_digest` that of the folder at hand.
+
+    Raises:
+        GateError: the verdict given is not what the figures say, or either is about another model.
+    """
+    verdict = judge(result, settings, champion)
+    if not (approved is True and verdict.approved):
+        raise GateError(
+            f"the model is not deployed: the gate said approved={approved!r}, and {'; '.join(verdict.reasons)}."
+        )
+    for what, digest in (("evaluated", result.model_digest), ("signed off by the gate", signed_off)):
+        if digest != model_digest:
+            raise GateError(
+                f"the model is not deployed: its digest is {model_digest[:12]}…, but {digest[:12] or 'nothing'}… was "
+                f"{what}. Deploy the model that was evaluated."
+            )
+
+
+def _measure(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    """The accuracy; numbers have none, and something else must be asked of them."""
+    name, threshold = result.task.measure, f"min_accuracy {settings.min_accuracy:g}"
+    if result.task == Task.REGRESSION:
+        if not settings.least:
+            yield _unjudged(
+                "accuracy", threshold, "numbers have none. Say what they must reach: min_metrics r2=0.5"
+            )
+        return
+    figure = result.figures.get(name)
+    if figure is None:
+        yield _unjudged(name, threshold, f"the evaluation has no {name}")
+        return
+    yield _at_least(name, figure, "min_accuracy", settings.min_accuracy, result.test_rows)
+
+
+def _at_least(name: str, figure: Figure, setting: str, least: float, rows: int) -> Ruling:
+    # Comparisons are written so that a figure that is not a number keeps no rule.
+    passed = figure.value >= least
+    return Ruling(
+        name,
+        _shown(figure),
+        f"{setting} {least:g}",
+        passed,
+        f"{name} {figure.value:.4f} on {rows:,} test rows is {'at least' if passed else 'below'} {setting} {least:g}",
+    )
+
+
+def _majority(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    """The model must be better than one answer for every text, beyond chance: it has learnt something of texts."""
+    if not settings.beat_majority:
+        return
+    missing = "the evaluation has no comparison with one answer for every text"
+    yield _simple_rival(
+        "majority", "one answer for every text", result.majority_comparison, missing, settings
+    )
+
+
+def _simple_rival(
+    name: str, rival: str, comparison: Comparison | None, missing: str, settings: GateSettings
+) -> Ruling:
+    """The rule beat_<name>; `missing` says why it is not kept where there is no comparison."""
+    threshold = f"beat_{name} at error_rate {settings.error_rate:g}"
+    if comparison is None:
+        return _unjudged(name, threshold, missing)
+    return _better(name, threshold, rival, comparison, _alone(settings))
+
+
+def _further_metrics(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    for name, least in settings.least.items():
+        if name not in result.figures:
+            known = ", ".join(sorted(filter(more_is_better, result.figures)))
+            raise InputError(
+                f"min_metrics names {quoted(name)}, which this evaluation does not have; it has: {known}. "
+                f"Set min_metrics."
+            )
+        if not more_is_better(name):
+            raise InputError(
+                f"min_metrics asks for {name} of {least:g} or more, but of that less is better. Leave it out; for "
+                f"calibration there is max_calibration_error."
+            )
+        yield _at_least(name, result.figures[name], "min_metrics", least, result.test_rows)
+
+
+def _calibration(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    """The error must not be above the threshold, unless it may be 0 as well: its interval then begins there."""
+    most = settings.max_calibration_error
+    if most == 1:  # Which no model exceeds.
+        return
+    threshold = f"max_calibration_error {most:g}"
+    figure = result.figures.get(CALIBRATION_ERROR)
+    if figure is None:
+        yield _unjudged("calibration", threshold, f"the evaluation has no {CALIBRATION_ERROR}")
+        return
+    small, chance = figure.value <= most, math.isfinite(figure.value) and figure.low <= 0
+    how = "at most" if small else "above"
+    luck = ", but no more than a model whose probabilities are true may show on so few rows"
+    yield Ruling(
+        "calibration",
+        _shown(figure),
+        threshold,
+        small or chance,
+        f"calibration error {figure.value:.4f} is {how} {threshold}{luck if chance and not small else ''}",
+    )
+
+
+def _slices(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    """Every slice that the evaluation finds large enough must reach the floor, by its accuracy as measured.
+
+    Its interval is shown and does not count. Were the low end to count, no small slice would ever pass; were the high
+    end, the fewer rows a group has, the worse it might be served. `min_slice_rows` keeps out those that luck rules.
+    """
+    least, judged = settings.min_slice_accuracy, result.slices
+    if least == 0:
+        return
+    threshold = f"min_slice_accuracy {least:g}"
+    if result.task == Task.REGRESSION:
+        yield _unjudged("slices", threshold, "numbers have an error on each slice, and no accuracy")
+        return
+    if not judged:
+        yield _unjudged(
+            "slices", threshold, "the evaluation has no slice that is large enough (min_slice_rows)"
+        )
+        return
+    below = [part for part in judged if not part.figure.value >= least]
+    worst = min(below or judged, key=lambda part: (not math.isnan(part.figure.value), part.figure.value))
+    small = len(result.small_slices)
+    among = f"of {len(judged)} slices" + (f" ({small} more are too small to judge)" if small else "")
+    yield Ruling(
+        "slices",
+        f"{len(below)} {among} below; the worst: {_named(worst)} {_shown(worst.figure)} on {worst.rows:,} rows",
+        threshold,
+        not below,
+        f"{len(below) or 'none'} {among} {'is' if len(below) == 1 else 'are'} below {threshold}; the worst, "
+        f"{_named(worst)}, has {worst.figure.value:.4f} on {worst.rows:,} rows",
+    )
+
+
+def _named(part: Slice) -> str:
+    return f"{quoted(part.column)} = {quoted(part.value)}"
+
+
+def _baseline(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+    """The model must be better than the simple one beyond chance, by the same test as against the champion."""
+    if not settings.beat_baseline:
+        return
+    missing = "the evaluation has no baseline"
+    yield _simple_rival("baseline", "the baseline", result.baseline_comparison, missing, settings)
+
+
+def _champion(result: EvaluationResult, settings: GateSettings, champion: Champion) -> Iterator[Ruling]:
+    """Against what serves now: better, as the exact paired test has it, and by as much as is asked for.
+
+    The more challengers one champion meets on one test, the less of the error rate is left to each.
+    """
+    rule, comparison = "champion", result.comparison
+    threshold = f"error_rate {settings.error_rate:g}, min_gain {settings.min_gain:g}"
+    if not champion.exists:
+        if comparison is not None:
+            yield _unjudged(rule, threshold, "the evaluation compares with a champion that nobody has named")
+        return
+    if champion.digest == result.model_digest:
+        yield Ruling(rule, "the same model", threshold, True, f"the model is {champion.name} itself")
+        return
+    if comparison is None:
+        yield _unjudged(rule, threshold, f"the evaluation has no comparison with {champion.name}")
+        return
+    if comparison.champion_digest != champion.digest:
+        yield _unjudged(rule, threshold, f"the evaluation compares with another model than {champion.name}")
+        return
+    rate = Rate.of_challenge(settings, comparison.challenge)
+    yield _better(rule, threshold, champion.name, comparison, rate, settings.min_gain)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How often a model that is no better may be let through by one comparison."""
+
+    value: float
+    words: str
+
+    @classmethod
+    def of_challenge(cls, settings: GateSettings, number: int) -> Rate:
+        """What is left to the challenger with this number, from 1 on; to one that nobody counted, the first one's.
+
+        1/2, 1/6, 1/12, ... 1/(k(k + 1)) of the error rate: however many challengers there are, all of it is never
+        spent, and so all of them together are let through wrongly no oftener than it says.
+        """
+        number = max(1, number)
+        value = settings.error_rate / (number * (number + 1))
+        return cls(
+            value, f"{value:.3g}, which error_rate {settings.error_rate:g} leaves to challenger {number}"
+        )
+
+
+def _alone(settings: GateSettings) -> Rate:
+    return Rate(settings.error_rate, f"error_rate {settings.error_rate:g}")
+
+
+def _better(
+    rule: str, threshold: str, other: str, comparison: Comparison, rate: Rate, min_gain: float = -1.0
+) -> Ruling:
+    """Whether the model is shown to be better than another one on the same rows, and by as much as is asked for.
+
+    A `min_gain` of -1 asks for nothing. Of errors, which may have any unit, it is a share of the other one's.
+    """
+    gain, p_value = comparison.gain, comparison.p_value
+    unit, of = (comparison.champion_figure, " of its error") if comparison.is_of_errors else (1.0, "")
+    better, enough = p_value <= rate.value, gain.value >= min_gain * unit
+    shortfalls = [
+        *([] if better else [f"p = {p_value:.3g} is above {rate.words}"]),
+        *([] if enough else [f"the gain is below min_gain {min_gain:g}{of}"]),
+    ]
+    outcome = (
+        f"not shown to be better: {' and '.join(shortfalls)}"
+        if shortfalls
+        else f"p = {p_value:.3g} is at most {rate.words}"
+    )
+    return Ruling(
+        rule,
+        f"gain {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), p = {p_value:.3g}",
+        threshold,
+        better and enough,
+        f"{other} has {comparison.measure.replace('_', ' ')} {comparison.champion_figure:.4f} on the same rows; the "
+        f"model gains {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}), {comparison.only_challenger:,} rows won "
+        f"and {comparison.only_champion:,} lost: {outcome}",
+    )
+
+
+def _remarks(result: EvaluationResult, champion: Champion) -> list[str]:
+    remarks = []
+    if result.task == Task.REGRESSION:
+        remarks.append("min_accuracy does not apply: the model gives numbers, which have no accuracy")
+    if result.learnt_rows:
+        remarks.append(
+            f"{result.learnt_rows:,} rows of the test were left out: the model that the training began with had seen "
+            f"them"
+        )
+    if result.groups is not None:
+        remarks.append(
+            f"The test rows are of {result.groups:,} groups, and chance is counted by groups, not by rows"
+        )
+    return [*remarks, *_about_champion(result, champion), *_about_challenges(result)]
+
+
+def _about_challenges(result: EvaluationResult) -> list[str]:
+    comparison = result.comparison
+    if comparison is None or comparison.champion_digest == result.model_digest:
+        return []
+    if not comparison.challenge:
+        why = comparison.uncounted or "for no reason that is known"
+        return [
+            f"Nobody counts the challengers of this champion ({why}): the error rate holds for this one alone"
+        ]
+    if comparison.challenge == 1:
+        return []
+    return [
+        f"This is challenger {comparison.challenge} of this champion on this test. Each has to show more than the one "
+        f"before, for of many equal ones one is lucky; on a fresh test the count begins anew"
+    ]
+
+
+def _about_champion(result: EvaluationResult, champion: Champion) -> list[str]:
+    if not champion.exists:
+        return [f"{champion.absent}: the absolute rules decide"]
+    if champion.digest == result.model_digest:
+        return []
+    if champion.data_fingerprint == result.data_fingerprint:
+        return ["The champion was trained on the same dataset: neither has seen the test rows"]
+    return [
+        f"The champion was trained on another dataset ({champion.data_fingerprint[:12] or 'unknown'}, not "
+        f"{result.data_fingerprint[:12]}): test rows that it may have learnt from flatter it, never the new model"
+    ]
+
+
+def _unjudged(rule: str, threshold: str, why: str) -> Ruling:
+    return Ruling(rule, "missing", threshold, False, f"{rule} cannot be judged by {threshold}: {why}")
+
+
+def _shown(figure: Figure) -> str:
+    return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"

@@ -1,0 +1,238 @@
+"""How often the rule on the champion lets a model through, by simulation: wrongly, and rightly.
+
+python -m miniml.gate.simulation --simulate-aa 1000
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom
+
+from miniml.command_line import CommandParser
+from miniml.errors import InputError, MinimlError
+from miniml.evaluation.comparison import compare
+from miniml.evaluation.predictions import Predictions
+from miniml.gate.rules import Rate
+from miniml.settings.checks import require_at_least
+from miniml.settings.gate import GateSettings
+
+MAX_SIMULATED = 10_000_000
+"""Of what can be counted in a simulation that ends."""
+GAINS = (0.0, 0.01, 0.02, 0.04)
+"""Of the challenger's true accuracy over the champion's; the first is A/A, two models of equal worth."""
+
+CHALLENGERS = (1, 2, 7, 10, 20, 50)
+GROUPS = (20, 50, 200)
+# Trials of many challengers, which are many models each; and of rows in groups, where each pair is compared by itself.
+MAX_CHALLENGED, MAX_GROUPED = 10_000, 1000
+
+# Two models that err independently, at accuracy a, differ on 2a(1 - a) of the rows. Trained on the same rows they err
+# together, and differ on fewer: on some part of that.
+OVERLAPS = (0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Pairs of models, each pair on a test of its own."""
+
+    number: int = 1000
+    rows: int = 1000
+    accuracy: float = 0.875
+    """The champion's true one."""
+    differ: float | None = None
+    """The share of the rows that one model gets right and the other wrong; None tries several."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("number", "rows"):
+            require_at_least(name, getattr(self, name), 1)
+            if getattr(self, name) > MAX_SIMULATED:
+                raise InputError(f"{name} is {getattr(self, name):,}; it must be {MAX_SIMULATED:,} or less.")
+        require_at_least("seed", self.seed, 0)
+        if not 0 < self.accuracy < 1:
+            raise InputError(f"accuracy is {self.accuracy}; it must lie between 0 and 1 (85 % is 0.85).")
+        most = 2 * min(self.accuracy, 1 - self.accuracy)
+        if self.differ is not None and not 0 < self.differ <= most:
+            raise InputError(
+                f"differ is {self.differ}; two models of accuracy {self.accuracy:g} differ on more than 0 and at most "
+                f"{most:g} of the rows."
+            )
+
+    @classmethod
+    def like(cls, champion: Path, challenger: Path, number: int, seed: int = 0) -> Trials:
+        """Of models as far apart as two real ones, whose predictions of the same rows lie in these files.
+
+        Raises:
+            InputError: a file holds no predictions, or those of other rows.
+        """
+        first, second = Predictions.read(champion), Predictions.read(challenger)
+        if first.data_fingerprint != second.data_fingerprint or first.texts != second.texts:
+            raise InputError(
+                f"{champion} and {challenger} hold predictions of other rows. Give two of the same test."
+            )
+        differ = float(np.mean(first.right != second.right))
+        return cls(number, len(first.texts), float(np.mean(first.right)), differ, seed)
+
+    @property
+    def shares(self) -> list[float]:
+        """The shares of differing rows to try."""
+        independent = 2 * self.accuracy * (1 - self.accuracy)
+        return [self.differ] if self.differ is not None else [independent * part for part in OVERLAPS]
+
+
+def promoted(trials: Trials, differ: float, gain: float, settings: GateSettings) -> float | None:
+    """The share of the trials in which the gate prefers the challenger, the first of its champion.
+
+    None where there are no such models: on `differ` of the rows nobody gains more than that, nor beyond 100 %.
+    """
+    only_challenger, only_champion = (differ + gain) / 2, (differ - gain) / 2
+    if only_champion < 0 or only_challenger > 1 - trials.accuracy:
+        return None
+    draw = np.random.default_rng(trials.seed)
+    shares = (only_challenger, only_champion, 1 - differ)
+    won, lost, _ = draw.multinomial(trials.rows, shares, size=trials.number).T
+    enough = (won - lost) / trials.rows >= settings.min_gain
+    return float(np.mean((p_values(won, lost) <= Rate.of_challenge(settings, 1).value) & enough))
+
+
+def ever_promoted(trials: Trials, differ: float, challengers: int, rates: Sequence[float]) -> float:
+    """The share of the trials in which a champion loses its place to one of so many models of equal worth.
+
+    All of them answer the same test one after the other. `rates` are those at which each is judged.
+    """
+    draw = np.random.default_rng(trials.seed)
+    loses = differ / (
+        2 * trials.accuracy
+    )  # a row that the champion gets right, so that both are right as often
+    wins = differ / (2 * (1 - trials.accuracy))
+    right = draw.binomial(trials.rows, trials.accuracy, size=trials.number)
+    # Given the champion's answers, each challenger's are drawn by themselves: they share the champion's luck.
+    size = (challengers, trials.number)
+    won, lost = draw.binomial(trials.rows - right, wins, size=size), draw.binomial(right, loses, size=size)
+    better = p_values(won, lost) <= np.array(rates)[:, None]
+    return float(better.any(axis=0).mean())
+
+
+def challengers_table(trials: Trials, settings: GateSettings) -> str:
+    """Markdown: one line for each number of equal challengers, judged alike or by what the rate leaves to each."""
+    differ = trials.shares[len(trials.shares) // 2]
+    lines = ["| equal challengers on one test | each at error_rate | each at what is left |", "|---|---|---|"]
+    for count in CHALLENGERS:
+        alike = ever_promoted(trials, differ, count, [settings.error_rate] * count)
+        spent = [Rate.of_challenge(settings, number).value for number in range(1, count + 1)]
+        left = ever_promoted(trials, differ, count, spent)
+        lines.append(f"| {count} | {_percent(alike)} | {_percent(left)} |")
+    return "\n".join(lines)
+
+
+def grouped(trials: Trials, groups: int, settings: GateSettings, *, by_group: bool) -> float:
+    """The share of pairs of equal models whose challenger would be let through at the error rate, of rows in groups.
+
+    In each group one of the two does better, which of them is a coin's to say: on the rows that the group has of those
+    on which they differ, it is right with probability 0.8.
+
+    Args:
+        trials: How many pairs, of how many rows.
+        groups: How many groups the rows are of, equal in size.
+        settings: The gate's.
+        by_group: Whether the comparison is told the groups.
+    """
+    draw = np.random.default_rng(trials.seed)
+    of_row = np.arange(trials.rows) % groups
+    differ = trials.shares[len(trials.shares) // 2]
+    found = []
+    for _ in range(trials.number):
+        favours = np.where(draw.random(groups) < 0.5, 0.8, 0.2)[of_row]
+        apart, wins = draw.random(trials.rows) < differ, draw.random(trials.rows) < favours
+        told = of_row if by_group else None
+        found.append(compare(apart & wins, apart & ~wins, "", told).p_value <= settings.error_rate)
+    return float(np.mean(found))
+
+
+def groups_table(trials: Trials, settings: GateSettings) -> str:
+    """Markdown: one line for each number of groups, with the rows taken for strangers, and by group."""
+    lines = ["| groups | rows as strangers | by group |", "|---|---|---|"]
+    for count in GROUPS:
+        shares = (grouped(trials, count, settings, by_group=told) for told in (False, True))
+        lines.append(f"| {count} | {' | '.join(map(_percent, shares))} |")
+    return "\n".join(lines)
+
+
+def p_values(won: npt.NDArray[np.int64], lost: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """`comparison.compare`'s for many tests at once: that a coin falls `won` times or more of `won + lost`."""
+    values: npt.NDArray[np.float64] = binom.sf(won - 1, won + lost, 0.5)
+    return values
+
+
+def table(trials: Trials, settings: GateSettings) -> str:
+    """Markdown: one line for each share of differing rows, one column for each gain."""
+    heads = ["no gain (A/A)", *(f"+{100 * gain:g} points" for gain in GAINS[1:])]
+    lines = [
+        f"| rows that differ | {' | '.join(heads)} |",
+        f"|---|{'---|' * len(heads)}",
+    ]
+    for differ in trials.shares:
+        cells = [_percent(promoted(trials, differ, gain, settings)) for gain in GAINS]
+        lines.append(f"| {100 * differ:.1f} % | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "impossible" if share is None else f"{100 * share:.1f} %"
+
+
+def main(words: list[str] | None = None) -> None:
+    """Prints the table that the command line asks for.
+
+    Raises:
+        InputError: an option cannot be used.
+    """
+    trials, rules = Trials(), GateSettings()
+    parser = CommandParser("python -m miniml.gate.simulation", description=__doc__)
+    add = parser.add_argument
+    add("--simulate-aa", type=int, required=True, metavar="N", help="pairs of models, for each figure")
+    add("--rows", type=int, default=trials.rows, help="of the test")
+    add("--accuracy", type=float, default=trials.accuracy, help="of the champion")
+    add("--differ", type=float, help="share of the rows that one model gets right and the other wrong")
+    add("--error-rate", type=float, default=rules.error_rate, help="the gate's")
+    add("--min-gain", type=float, default=rules.min_gain, help="the gate's")
+    add(
+        "--predictions",
+        type=Path,
+        nargs=2,
+        metavar=("CHAMPION", "CHALLENGER"),
+        help="predictions.parquet of two runs, which say the rows, the accuracy and how far two models differ",
+    )
+    add("--seed", type=int, default=trials.seed)
+    options = parser.parse_args(words)
+    if options.predictions:
+        champion, challenger = options.predictions
+        trials = Trials.like(champion, challenger, options.simulate_aa, options.seed)
+    else:
+        trials = Trials(options.simulate_aa, options.rows, options.accuracy, options.differ, options.seed)
+    settings = GateSettings(error_rate=options.error_rate, min_gain=options.min_gain)
+    fewer, fewest = (
+        replace(trials, number=min(trials.number, most)) for most in (MAX_CHALLENGED, MAX_GROUPED)
+    )
+    print(
+        f"How often the challenger is let through, of {trials.number:,} pairs each: {trials.rows:,} test rows, "
+        f"champion's accuracy {trials.accuracy:.3g}, error_rate {settings.error_rate:g}, min_gain "
+        f"{settings.min_gain:g}.\n\n{table(trials, settings)}\n\n"
+        f"How often a champion loses its place to one of several models of equal worth, all on one test, "
+        f"{fewer.number:,} times each:\n\n{challengers_table(fewer, settings)}\n\n"
+        f"How often a model of equal worth passes for better at error_rate, where rows have groups, of "
+        f"{fewest.number:,} pairs each:\n\n{groups_table(fewest, settings)}"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MinimlError as error:
+        sys.exit(f"error: {error}")

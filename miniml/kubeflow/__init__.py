@@ -1,0 +1,1 @@
+"""Runs a pipeline on Kubeflow Pipelines, and tells how the run goes."""

@@ -1,0 +1,108 @@
+"""Cron expressions as Kubeflow Pipelines 2.17 reads them: by robfig/cron 1.2, whose first field is the second."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from miniml.errors import InputError
+from miniml.escaping import shown
+
+EXAMPLES = (
+    "Give five fields (minute, hour, day of month, month, day of week: '0 3 * * 1' is Mondays at 3:00), six with the "
+    "second first, '@daily', or '@every 6h'."
+)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What one field may hold; names stand for numbers from `least` on."""
+
+    what: str
+    least: int
+    most: int
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        names = f", or {self.names[0]} to {self.names[-1]}" if self.names else ""
+        return f"{self.what} is {self.least} to {self.most}{names}"
+
+    def number(self, word: str) -> int:
+        """What a number or a name means; -1 where it means nothing here."""
+        if word.lower() in self.names:
+            return self.least + self.names.index(word.lower())
+        return (
+            int(word) if word.isascii() and word.isdecimal() and self.least <= int(word) <= self.most else -1
+        )
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+# As bounds in spec.go of robfig/cron 1.2.0 has them: Sunday is 0, and no 7.
+_FIELDS = (
+    _Field("the second", 0, 59),
+    _Field("the minute", 0, 59),
+    _Field("the hour", 0, 23),
+    _Field("the day of the month", 1, 31),
+    _Field("the month", 1, 12, _MONTHS),
+    _Field("the day of the week", 0, 6, _DAYS),
+)
+_DAY, _MONTH, _WEEKDAY = 3, 4, 5
+_LONGEST_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
+_RANGE = re.compile(
+    r"(?P<all>[*?])(/(?P<every>\d+))?|(?P<first>\w+)(-(?P<last>\w+))?(/(?P<step>\d+))?", re.ASCII
+)
+_SHORTHANDS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+_EVERY = re.compile(r"@every (?=.*[1-9])(\d+h)?(\d+m)?(\d+s)?")
+
+
+def with_seconds(cron: str) -> str:
+    """A cron expression as Kubeflow Pipelines takes it: with a field for the seconds before the usual five.
+
+    Raises:
+        InputError: Kubeflow Pipelines would refuse it, or would never start a run by it.
+    """
+    fields = cron.split()
+    written = " ".join(fields)
+    if written in _SHORTHANDS or _EVERY.fullmatch(written):
+        return written
+    if written.startswith("@"):
+        raise InputError(f"cron {shown(cron)} is none of {', '.join(_SHORTHANDS)}, '@every 6h'.")
+    if len(fields) not in (5, 6):
+        raise InputError(f"cron {shown(cron)} has {len(fields)} fields. {EXAMPLES}")
+    if len(fields) == 5:
+        fields = ["0", *fields]
+    times = [_times(field, text, cron) for field, text in zip(_FIELDS, fields, strict=True)]
+    any_weekday = fields[_WEEKDAY].startswith(("*", "?"))
+    if any_weekday and min(times[_DAY]) > max(_LONGEST_MONTH.get(month, 31) for month in times[_MONTH]):
+        raise InputError(f"cron {shown(cron)} would never run: no such month has a day {min(times[_DAY])}.")
+    return " ".join(fields)
+
+
+def _times(field: _Field, text: str, cron: str) -> set[int]:
+    """The numbers that a field means."""
+    times: set[int] = set()
+    for part in text.split(","):
+        found = _range(field, part)
+        if not found:
+            sunday = " Sunday is 0." if field.names == _DAYS and "7" in part else ""
+            raise InputError(
+                f"cron {shown(cron)}: {shown(part)} is no time, for {field}; 'a-b' goes upwards, and '/n' steps by "
+                f"1 or more.{sunday} {EXAMPLES}"
+            )
+        times |= set(found)
+    return times
+
+
+def _range(field: _Field, part: str) -> range:
+    """The numbers of one part between commas; an empty range for what means none."""
+    found = _RANGE.fullmatch(part)
+    step = int(found["every"] or found["step"] or 1) if found else 0
+    if not found or not step:
+        return range(0)
+    if found["all"]:
+        return range(field.least, field.most + 1, step)
+    first = field.number(found["first"])
+    # Without an end, a step goes on to the highest number.
+    last = field.number(found["last"]) if found["last"] else field.most if found["step"] else first
+    return range(first, last + 1, step) if 0 <= first <= last else range(0)

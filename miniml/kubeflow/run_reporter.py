@@ -1,0 +1,88 @@
+"""Tells a person how a run goes: a line whenever something about a stage is new."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from miniml.escaping import clipped, printable
+from miniml.kubeflow.run_state import OVER, RunState, Turn
+from miniml.progress import duration
+
+# What Argo says of a pod that is only about to start.
+_USUAL = frozenset({"PodInitializing", "ContainerCreating"})
+# Characters of a reason.
+_LONGEST = 300
+
+
+class RunReporter:
+    """Remembers what it has told, and tells the rest."""
+
+    def __init__(
+        self, stages: list[str], tell: Callable[[str], None], look_up: str, patience: float = 60.0
+    ) -> None:
+        """`look_up` is a command that says why a pod does not start; it is told after `patience` seconds."""
+        self._stages, self._tell, self._look_up, self._patience = stages, tell, look_up, patience
+        self._told: dict[tuple[str, int], str] = {}
+        self._waits_since: dict[tuple[str, int], float] = {}
+
+    def report(self, run: RunState, *, final: bool) -> None:
+        """Tells what is new; `final` says that nothing will be asked of this run any more."""
+        for name, pod in run.stages.troubles.items():
+            said = "failed" if pod.state == "FAILED" else "waiting"
+            self._tell_new((name, 0), f"{name} · {said}: {_short(pod.message)}", pod.message)
+        for position, stage in enumerate(self._stages, 1):
+            for turn in run.turns_of(stage):
+                words = self._after_the_end(turn, run) if final else self._words(turn, run)
+                self._tell_new(
+                    (stage, turn.number), f"[{position}/{len(self._stages)}] {turn} · {words}", words
+                )
+
+    def _tell_new(self, key: tuple[str, int], line: str, words: str) -> None:
+        if words not in ("", *_USUAL) and self._told.get(key) != words:
+            self._told[key] = words
+            self._tell(line)
+
+    def _after_the_end(self, turn: Turn, run: RunState) -> str:
+        if turn.state in OVER:
+            return self._words(turn, run)
+        if run.stages.complete:
+            return "skipped"
+        return "unknown: Kubeflow Pipelines says no more of it"
+
+    def _words(self, turn: Turn, run: RunState) -> str:
+        match turn.state:
+            case "CACHED":
+                return "unchanged, taken from the cache"
+            case "FAILED" if run.cancelled:
+                return "cancelled"
+            case "PENDING":
+                return self._waiting(turn)
+            case "RUNNING":
+                return f"running{_earlier(turn)}"
+            case "":
+                return ""
+        took = "" if turn.seconds is None else f" in {duration(turn.seconds)}"
+        return turn.state.lower() + took
+
+    def _waiting(self, turn: Turn) -> str:
+        """Why its pod has not started; empty where that is usual, and not for long."""
+        key = turn.stage, turn.number
+        since = self._waits_since.setdefault(key, time.monotonic())
+        if turn.message not in ("", *_USUAL):
+            return f"waiting{_earlier(turn)}: {_short(turn.message)}"
+        if time.monotonic() - since < self._patience:
+            return f"running{_earlier(turn)}" if len(turn.attempts) > 1 else ""
+        return f"its pod has not started; to see why: {self._look_up}"
+
+
+def _earlier(turn: Turn) -> str:
+    """What became of the pod before this one, if there was one."""
+    if len(turn.attempts) < 2:
+        return ""
+    reason = _short(turn.attempts[-2].message) or "its pod was lost"
+    return f", attempt {len(turn.attempts)} after: {reason}"
+
+
+def _short(message: str) -> str:
+    return clipped(printable(message.strip()), _LONGEST)

@@ -1,0 +1,145 @@
+"""The runs of a pipeline that a server has: listed, found by a part of their id, cancelled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import kfp
+
+from miniml.kubeflow.submission import Server, SubmissionError
+
+LATEST = "latest"
+"""Means the newest run where an id is asked for."""
+HELP = f"the run's id or the beginning of it, its name, or {LATEST}"
+MAX_SEARCHED = 1_000
+"""Runs of a pipeline among which one is looked for by a part of its id."""
+_PAGE = 100
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# A run that has just been made has none.
+_STATES = {"RUNTIME_STATE_UNSPECIFIED": "PENDING", "": "PENDING"}
+_GOING_ON = ("PENDING", "RUNNING", "PAUSED")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as a list shows it."""
+
+    run_id: str
+    name: str
+    state: str
+    """PENDING, RUNNING, SUCCEEDED, FAILED, CANCELING, ...; a cancelled run ends as FAILED."""
+    created_at: datetime | None
+    service: str
+    """What it deploys, or would: its argument service_name."""
+
+
+def runs_of(server: Server, pipeline: str) -> Iterator[Run]:
+    """The runs of the pipeline of that name that nobody has archived, newest first; asked for as they are taken."""
+    for run in of_pipeline(server, pipeline, _page_of_runs, "runs"):
+        if run.storage_state != "ARCHIVED":
+            yield _read(run)
+
+
+def find_run(server: Server, pipeline: str, given: str) -> str:
+    """The id that a person means by `latest`, by the beginning of an id, or by a run's name.
+
+    What no run is called is given back as it is: the server knows best whether it has that one.
+
+    Raises:
+        SubmissionError: several runs may be meant, or there is none.
+    """
+    if not given.strip():
+        raise SubmissionError(f"no run is named. Give {HELP}.")
+    if _ID.fullmatch(given):
+        return given
+    every = islice(runs_of(server, pipeline), MAX_SEARCHED)
+    if given == LATEST:
+        newest = next(every, None)
+        if not newest:
+            raise SubmissionError(f"{server.host} has no run of {pipeline} yet.")
+        return newest.run_id
+    found = [run for run in every if run.run_id.startswith(given) or run.name == given]
+    return the_only_one([(run.run_id, run.name) for run in found], given, "runs") if found else given
+
+
+def cancel(server: Server, run_id: str) -> None:
+    """Ends a run; its step that goes on is stopped.
+
+    Raises:
+        SubmissionError: it has ended, or there is no such run.
+    """
+    state = _read(server.ask(lambda client: client.get_run(run_id))).state
+    if state not in _GOING_ON:
+        raise SubmissionError(f"run {run_id} does not go on: it is {state}. There is nothing to cancel.")
+    # Asked once: a second request finds a run that is being cancelled, and is refused.
+    server.ask_once(lambda client: client.terminate_run(run_id))
+
+
+def of_pipeline(
+    server: Server, pipeline: str, ask: Callable[[kfp.Client, str], Any], kind: str
+) -> Iterator[Any]:
+    """Everything of a pipeline that a server lists page by page.
+
+    Args:
+        server: Which is asked.
+        pipeline: The pipeline's name.
+        ask: Gives a page, by the token of it; "" is the first one's.
+        kind: The page's attribute that holds the list.
+
+    Raises:
+        SubmissionError: the server does not answer, or its list has no end.
+    """
+    pipeline_id = server.ask(lambda client: client.get_pipeline_id(pipeline))
+    token, told = "", {""}
+    while pipeline_id:
+        page = server.ask(lambda client, token=token: ask(client, token))  # type: ignore[misc]
+        for one in getattr(page, kind) or []:
+            reference = one.pipeline_version_reference
+            if reference and reference.pipeline_id == pipeline_id:
+                yield one
+        token = page.next_page_token
+        if not token:
+            return
+        if token in told:
+            raise SubmissionError(
+                f"{server.host} lists the same page again and again. Is it Kubeflow Pipelines?"
+            )
+        told.add(token)
+
+
+def the_only_one(found: list[tuple[str, str]], given: str, kind: str) -> str:
+    """The id of the only one that was found.
+
+    Args:
+        found: Ids and names.
+        given: What was looked for.
+        kind: Several of them, in a word.
+
+    Raises:
+        SubmissionError: there are several.
+    """
+    if len(found) > 1:
+        told = ", ".join(f"{one} ({name})" for one, name in found[:5])
+        raise SubmissionError(f"{given!r} may be any of {len(found)} {kind}: {told}. Write more of the id.")
+    return found[0][0]
+
+
+def _page_of_runs(client: kfp.Client, token: str) -> Any:
+    return client.list_runs(page_token=token, page_size=_PAGE, sort_by="created_at desc")
+
+
+def _read(run: Any) -> Run:
+    parameters = (run.runtime_config and run.runtime_config.parameters) or {}
+    state = str(run.state or "")
+    return Run(
+        run.run_id,
+        run.display_name or "",
+        _STATES.get(state, state),
+        run.created_at,
+        str(parameters.get("service_name", "")),
+    )

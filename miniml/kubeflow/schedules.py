@@ -1,0 +1,153 @@
+"""The schedules of a pipeline that a server has: listed, found, changed, paused, deleted.
+
+Kubeflow Pipelines calls them recurring runs. Its API changes none (backend/api/v2beta1/recurring_run.proto knows
+Create, Get, List, Enable, Disable and Delete), so that a changed one is a new one in the old one's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import kfp
+
+from miniml.kubeflow.runs import of_pipeline, the_only_one
+from miniml.kubeflow.submission import Server, SubmissionError, Version
+
+_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One schedule."""
+
+    schedule_id: str
+    name: str
+    cron: str
+    """With its field for seconds; empty where the UI has made it by an interval."""
+    interval: int
+    """Seconds between two runs, where there is no cron; else 0."""
+    on: bool
+    """Whether it starts runs; a paused one does not."""
+    created_at: datetime | None
+    arguments: dict[str, Any]
+    """What its runs are given."""
+    service_account: str
+    recorded: Any
+    """As the server tells it, for what a changed one takes over."""
+
+    def when(self) -> str:
+        """In a few words, for a table."""
+        return self.cron or (f"every {self.interval} s" if self.interval else "")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of a schedule; what is None stays."""
+
+    cron: str | None = None
+    arguments: dict[str, Any] | None = None
+    """All of them."""
+    version: Version | None = None
+    service_account: str | None = None
+
+
+def schedules_of(server: Server, pipeline: str) -> Iterator[Schedule]:
+    """The schedules of the pipeline of that name, newest first."""
+    for one in of_pipeline(server, pipeline, _page_of_schedules, "recurring_runs"):
+        yield _read(one)
+
+
+def find_schedule(server: Server, pipeline: str, given: str) -> Schedule:
+    """The schedule that a person means by its name, or by the beginning of its id.
+
+    Raises:
+        SubmissionError: several may be meant, or none.
+    """
+    every = list(schedules_of(server, pipeline))
+    found = [one for one in every if one.name == given] or [
+        one for one in every if given and one.schedule_id.startswith(given)
+    ]
+    if not found:
+        names = ", ".join(sorted({repr(one.name) for one in every})) or "none"
+        raise SubmissionError(f"{server.host} has no schedule {given!r} of {pipeline}. There are: {names}.")
+    only = the_only_one([(one.schedule_id, one.name) for one in found], given, "schedules")
+    return next(one for one in found if one.schedule_id == only)
+
+
+def pause(server: Server, schedule: Schedule) -> None:
+    """Has it start no runs until it is resumed."""
+    server.ask(lambda client: client.disable_recurring_run(schedule.schedule_id))
+
+
+def resume(server: Server, schedule: Schedule) -> None:
+    """Has it start runs again; those that it missed are not made up for."""
+    server.ask(lambda client: client.enable_recurring_run(schedule.schedule_id))
+
+
+def delete(server: Server, schedule: Schedule) -> None:
+    """Deletes it; the runs that it has started stay."""
+    server.ask_once(lambda client: client.delete_recurring_run(schedule.schedule_id))
+
+
+def replace(server: Server, old: Schedule, change: Change) -> str:
+    """Makes a changed schedule and then deletes the old one, so that at no time there is none; gives the new id.
+
+    A paused one stays paused.
+
+    Raises:
+        SubmissionError: the server refuses; where both schedules are there now, it says so.
+    """
+    cron = change.cron or old.cron
+    reference, trigger = old.recorded.pipeline_version_reference, old.recorded.trigger
+    times = trigger.cron_schedule or trigger.periodic_schedule
+    made = server.ask_once(
+        lambda client: client.create_recurring_run(
+            old.recorded.experiment_id,
+            old.name,
+            description=old.recorded.description,
+            start_time=times.start_time,
+            end_time=times.end_time,
+            cron_expression=cron or None,
+            interval_second=None if cron else old.interval,
+            max_concurrency=int(old.recorded.max_concurrency or 1),
+            no_catchup=old.recorded.no_catchup,
+            params=old.arguments if change.arguments is None else change.arguments,
+            pipeline_id=reference.pipeline_id,
+            version_id=change.version.version_id if change.version else reference.pipeline_version_id,
+            pipeline_root=old.recorded.runtime_config and old.recorded.runtime_config.pipeline_root,
+            enabled=old.on,
+            service_account=change.service_account or old.service_account,
+        )
+    )
+    new_id = str(made.recurring_run_id)
+    try:
+        delete(server, old)
+    except SubmissionError as error:
+        raise SubmissionError(
+            f"the changed schedule {new_id} is there, and the old one {old.schedule_id} still is: {error} Delete it, "
+            f"or both start runs: schedules delete {old.schedule_id}"
+        ) from error
+    return new_id
+
+
+def _page_of_schedules(client: kfp.Client, token: str) -> Any:
+    return client.list_recurring_runs(page_token=token, page_size=_PAGE, sort_by="created_at desc")
+
+
+def _read(one: Any) -> Schedule:
+    cron = one.trigger and one.trigger.cron_schedule
+    periodic = one.trigger and one.trigger.periodic_schedule
+    return Schedule(
+        one.recurring_run_id,
+        one.display_name or "",
+        str(cron.cron) if cron else "",
+        int(periodic.interval_second or 0) if periodic else 0,
+        one.status == "ENABLED",
+        one.created_at,
+        (one.runtime_config and one.runtime_config.parameters) or {},
+        one.service_account or "",
+        one,
+    )

@@ -1,0 +1,159 @@
+"""The address of Kubeflow Pipelines: read as people write it, and asked which of its two servers answers there.
+
+The UI's server hands the API's requests on, so either address serves every command; but only the UI shows a run.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from miniml.errors import InputError, MinimlError
+from miniml.escaping import clipped, quoted
+from miniml.resource_names import NAMESPACE
+
+HEALTH = "/apis/v2beta1/healthz"
+UI_VARIABLE = "KFP_UI"
+"""The environment variable that tells the UI's address where KFP_HOST is the API's."""
+FORWARD_UI = f"kubectl port-forward -n {NAMESPACE} svc/ml-pipeline-ui 8080:80"
+FORWARDED_UI = "http://localhost:8080"
+_SECONDS_TO_ANSWER = 10
+_EXAMPLE = "http://localhost:8880, or https://kubeflow.example.com/pipeline"
+_WITHOUT_SCHEME = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?([/?#]\S*)?", re.ASCII)
+
+
+class AddressError(MinimlError):
+    """No Kubeflow Pipelines can be used at an address."""
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """Where a server of Kubeflow Pipelines answers, and where a person sees what it says."""
+
+    url: str
+    """What every request's path is appended to."""
+    ui: str = ""
+    """The UI's address; empty where nobody has told it."""
+
+    def run(self, run_id: str) -> str:
+        """Where a person sees a run."""
+        return self._page(f"runs/details/{run_id}")
+
+    def schedule(self, schedule_id: str) -> str:
+        """Where a person sees a schedule."""
+        return self._page(f"recurringrun/details/{schedule_id}")
+
+    def _page(self, path: str) -> str:
+        if self.ui:
+            return f"{self.ui}/#/{path}"
+        return f"{FORWARDED_UI}/#/{path} (while this runs: {FORWARD_UI}; or set {UI_VARIABLE} to the UI's address)"
+
+
+def find(host: str, token: str = "") -> ServerAddress:
+    """Asks at `host` for the server's health, which tells the UI's server from the API's.
+
+    Args:
+        host: As `url_of` takes it.
+        token: A bearer token; "" sends none.
+
+    Raises:
+        InputError: `host` cannot be an address.
+        AddressError: nothing, or something else, answers there, or it does not let us in.
+    """
+    url = url_of(host)
+    health = _health(url, host, token)
+    # frontend/server/handlers/healthz.ts writes apiServerReady, and backend/src/apiserver/main.go does not.
+    if health.get("apiServerReady") is False:
+        raise AddressError(
+            f"the UI of Kubeflow Pipelines answers at {url}, but its API server does not. Is its pod ready? "
+            f"kubectl get pods -n {NAMESPACE} -l app=ml-pipeline"
+        )
+    if "apiServerReady" in health:
+        return ServerAddress(url, url)
+    ui = os.environ.get(UI_VARIABLE, "")
+    return ServerAddress(url, url_of(ui, named=UI_VARIABLE) if ui else "")
+
+
+def url_of(host: str, *, named: str = "--host") -> str:
+    """The URL that a person means: `localhost:8880` is http, another host without a scheme https.
+
+    Args:
+        host: An address, with or without a scheme, a path, and what a browser shows behind it.
+        named: What the address came from, for the message.
+
+    Raises:
+        InputError: it cannot be an address.
+    """
+    given = host.strip()
+    if "@" in re.split(r"[?#]", given)[0]:
+        raise InputError(
+            f"{named} holds an '@', as before it a name or password would be; it is not repeated here. Leave all "
+            f"before it out, and set KFP_TOKEN to a token."
+        )
+    if "://" not in given and _WITHOUT_SCHEME.fullmatch(given):
+        given = f"{'http' if _is_this_machine(given) else 'https'}://{given}"
+    try:
+        parts = urlsplit(given)
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError as error:
+        raise InputError(
+            f"{named} {quoted(host)} is no address: {error}. Give one like {_EXAMPLE}."
+        ) from error
+    name = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or " " in given or not re.fullmatch(r"[\w.:-]+", name, re.ASCII):
+        raise InputError(
+            f"{named} {quoted(host)} is no address of Kubeflow Pipelines. Give one like {_EXAMPLE}."
+        )
+    # What a browser's address bar, or a request's address, has behind the server's own.
+    path = parts.path.partition("/apis/")[0].removesuffix("/apis").removesuffix("/index.html").rstrip("/")
+    return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}{port}{path}"
+
+
+def _is_this_machine(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _health(url: str, host: str, token: str) -> dict[str, Any]:
+    address = url + HEALTH
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = requests.get(address, headers=headers, timeout=_SECONDS_TO_ANSWER)
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        guessed = (
+            "" if "://" in host else f" It was taken for {url}: write the http:// or https:// that it needs."
+        )
+        raise AddressError(
+            f"no Kubeflow Pipelines answers at {url} ({type(error).__name__}).{guessed} Is the cluster up "
+            f"(make cluster)? Or forward a port to it: {FORWARD_UI}."
+        ) from error
+    if answer.status_code in (401, 403):
+        raise AddressError(
+            f"{url} answers {answer.status_code}: it does not let us in. Set KFP_TOKEN to a token of yours."
+        )
+    if not answer.ok:
+        raise AddressError(
+            f"{url} answers {answer.status_code} at {address}: that is not Kubeflow Pipelines' API. Check --host."
+        )
+    try:
+        health = answer.json()
+    except ValueError:
+        health = None
+    if not isinstance(health, dict) or not {"apiServerReady", "multi_user"} & health.keys():
+        raise AddressError(
+            f"{address} answers what Kubeflow Pipelines would not: {clipped(' '.join(answer.text.split()), 80)!r}. "
+            f"Check --host; if that is a page to log in at, set KFP_TOKEN to a token of yours."
+        )
+    return health

@@ -1,0 +1,161 @@
+"""The log of a step, from whoever has it (Kubeflow Pipelines, the cluster, the store), and the error at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from miniml.errors import MinimlError
+from miniml.escaping import clipped, plain
+from miniml.kubeflow.run_pods import pods_of
+from miniml.kubeflow.run_state import RunState, Turn
+from miniml.resource_names import NAMESPACE
+
+if TYPE_CHECKING:
+    from miniml.cluster.api import Cluster
+    from miniml.kubeflow.submission import Server
+
+BUCKET = "mlpipeline"
+"""Where KFP keeps artifacts, below v2/artifacts/<pipeline>/<run>/<task>/."""
+LONGEST_ERROR = 1500
+"""Characters of what a step ended with; the log has all of it."""
+_MOST_LINES = 15
+# Of a step that fails without a word of its own.
+_LAST_LINES = 5
+_LINES_OF_A_LOG = 1000
+_ERROR = "error: "
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
+_TRACEBACK = "Traceback (most recent call last):"
+# What KFP's launcher (klog) and Argo's executor print around the step's own lines.
+_NOT_THE_STEPS = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d|time=\S+ level=|Error: exit status \d+")
+# With this the launcher or the driver gives up. Where the step itself has failed it only repeats the exit status.
+_GAVE_UP = re.compile(r"F\d{4} [\d:.]+ +\d+ \S+\] (?P<text>.*?)(?P<status>exit status \d+)?$")
+_OURS = re.compile(r"^miniml\.errors\.\w+: ")
+# What Argo says of a container that ended with a status, and no more.
+_BARE_EXIT = re.compile(r"(main: )?Error \(exit code \d+\)")
+
+
+def log_of(server: Server, run: RunState, turn: Turn) -> tuple[str, list[str]]:
+    """What a step printed, its last attempt if there were several; empty where nobody has it.
+
+    Also why those who were asked before had none.
+    """
+    pod = turn.attempts[-1].pod if turn.attempts else ""
+    places: dict[str, Callable[[], str]] = {}
+    if pod:
+        nodes = f"/apis/v1alpha1/runs/{run.run_id}/nodes/{pod}/log"
+        query = {"podname": pod, "podnamespace": NAMESPACE, "runid": run.run_id}
+        places["Kubeflow Pipelines"] = lambda: _as_log(server.text(nodes, {"follow": "false"}))
+        places["its UI"] = lambda: _as_log(server.text("/k8s/pod/logs", query))
+    places["the cluster"] = lambda: _pod_log(server.cluster, run.run_id, turn, pod)
+    if "AWS_ENDPOINT_URL" in os.environ:
+        places["the store"] = lambda: _stored_log(server.pipeline_name(run.pipeline_id), run, turn.stage)
+    return _first(places)
+
+
+def failure_of(server: Server, run: RunState, turn: Turn) -> str:
+    """Why a step failed: what is said of its pod, where that is more than its exit status, and its own error."""
+    said = [] if not turn.message or _BARE_EXIT.fullmatch(turn.message) else [turn.message]
+    log, refusals = log_of(server, run, turn)
+    if error := error_of(log):
+        said.append(error)
+    elif not said:
+        said = [plain(line) for line in log.splitlines() if line.strip()][-_LAST_LINES:]
+    reasons = "; ".join(refusals) or "it had no pod"
+    return clipped("\n".join(said), LONGEST_ERROR) or f"failed; its log is not to be had here ({reasons})"
+
+
+def error_of(log: str) -> str:
+    """The error that a step's log ends with, as `run` shows it; empty where there is none.
+
+    It is what KFP's launcher or driver failed at, around the step; or what the step raised last, behind its traceback;
+    or begins with a line `error: …`.
+    """
+    lines = [plain(_COLOUR.sub("", line)) for line in log.splitlines()]
+    for gave_up in filter(None, map(_GAVE_UP.match, lines)):
+        if not gave_up["status"]:
+            return clipped(gave_up["text"], LONGEST_ERROR)
+    own: list[str] = []
+    for line in lines[_beginning(lines) :][:_MOST_LINES]:
+        if _NOT_THE_STEPS.match(line):
+            break
+        own.append(line)
+    text = "\n".join(own).strip()
+    return clipped(_OURS.sub("", text.removeprefix(_ERROR)), LONGEST_ERROR)
+
+
+def _beginning(lines: list[str]) -> int:
+    """The line at which the last error begins; the end where there is none."""
+    begins, in_traceback = len(lines), False
+    for number, line in enumerate(lines):
+        if line.startswith(_TRACEBACK):
+            in_traceback = True
+        elif in_traceback and line.strip() and not line.startswith(" "):
+            begins, in_traceback = number, False
+        elif line.startswith(_ERROR):
+            begins = number
+    return begins
+
+
+def _first(places: dict[str, Callable[[], str]]) -> tuple[str, list[str]]:
+    refusals: list[str] = []
+    for name, read in places.items():
+        try:
+            if log := read():
+                return log, refusals
+            refusals.append(f"{name} has none")
+        except MinimlError as error:
+            refusals.append(f"{name}: {clipped(str(error), 200)}")
+    return "", refusals
+
+
+def _as_log(text: str) -> str:
+    """The text, if it is a log.
+
+    KFP's server answers 200 whatever happens, with an error as JSON in the place of the log (2.17.0,
+    run_log_server.go), and its UI answers what it does not know with its page.
+
+    Raises:
+        MinimlError: it is none; the message is the server's.
+    """
+    if text.lstrip()[:15].lower().startswith(("<!doctype", "<html")):
+        return ""
+    if text.startswith('{"error_message"'):
+        with contextlib.suppress(ValueError):  # A log may begin so, too.
+            raise MinimlError(str(json.loads(text)["error_message"]))
+    return text
+
+
+def _pod_log(cluster: Cluster | None, run_id: str, turn: Turn, pod: str) -> str:
+    """The log of a step's pod, which is found by what Argo writes onto it where its name is not known.
+
+    Raises:
+        MinimlError: there is no cluster to ask.
+    """
+    if cluster is None:
+        raise MinimlError("no kube configuration here leads to one")
+    if not pod:
+        own = pods_of(turn.stage, turn.number, cluster.pods_with(NAMESPACE, f"pipeline/runid={run_id}"))
+        pod = own[-1]["metadata"]["name"] if own else ""
+    return cluster.log(NAMESPACE, pod, "main", lines=_LINES_OF_A_LOG, previous=False) if pod else ""
+
+
+def _stored_log(pipeline: str, run: RunState, stage: str) -> str:
+    """What KFP's launcher has put into the store beside a step's outputs: of the last attempt.
+
+    Raises:
+        MinimlError: there are several, and their addresses do not tell which trial of a loop is whose.
+    """
+    from miniml.store.connection import PATIENCE, Bucket  # Only here: nobody else needs an S3 client.
+
+    bucket = Bucket(BUCKET, f"the log of {stage}", PATIENCE)
+    listed = bucket.listing(f"v2/artifacts/{pipeline}/{run.run_id}/{stage}/")
+    keys = [stored.key for stored in listed if Path(stored.key).name.startswith("executor-logs")]
+    if len({Path(key).parent for key in keys}) > 1:
+        raise MinimlError(f"{stage} ran several times, and the logs do not tell which is whose")
+    return (bucket.read(max(keys)) or b"").decode("utf-8", errors="replace") if keys else ""

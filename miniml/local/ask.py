@@ -1,0 +1,119 @@
+"""Serves a model folder for a moment and asks it over HTTP, as its users will."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from miniml.errors import MinimlError
+from miniml.escaping import plain
+
+SECONDS_TO_START = 120
+CREDENTIAL = "MINIML_TOKEN"
+
+
+class ServingError(MinimlError):
+    """The predictor did not start, or did not answer."""
+
+
+Serving = Callable[[Path, str], AbstractContextManager[str]]
+"""Serves a model folder by a name for as long as the context lasts, and gives the server's address."""
+
+
+def ask(serving: Serving, model_dir: Path, name: str, texts: list[str]) -> list[dict[str, Any]]:
+    """The predictor's answers to `texts`: each text, and what the task answers (see `miniml.model.heads`).
+
+    Raises:
+        ServingError: it did not start or answer; the message holds the last of what it printed.
+    """
+    with serving(model_dir, name) as url, _directly() as session:
+        response = session.post(f"{url}/v1/models/{name}:predict", json={"instances": texts}, timeout=60)
+    if not response.ok:
+        raise ServingError(f"the predictor answered {response.status_code}: {response.text[:500]}")
+    return [
+        {"text": text, **answer} for text, answer in zip(texts, response.json()["predictions"], strict=True)
+    ]
+
+
+def told(answer: dict[str, Any]) -> str:
+    """One answer on one line: what the text is given, and every probability where there are any."""
+    if "value" in answer:
+        return f"{answer['value']:.4g}"
+    given = [answer["label"]] if "label" in answer else answer["labels"]
+    shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
+    return plain(f"{', '.join(given) or 'no label'} ({shares})")
+
+
+def serving_command(model_dir: Path, name: str, port: int) -> list[str]:
+    """The words that start the predictor with this interpreter."""
+    return [
+        sys.executable, "-m", "serving", f"--model_dir={model_dir}", f"--model_name={name}", f"--http_port={port}",
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def serving_in_a_process(model_dir: Path, name: str) -> Iterator[str]:
+    """Runs the predictor in a process of its own, and gives its address once it is ready."""
+    port = free_port()
+    # Asked over REST only, and a port for gRPC would have to be free as well.
+    command = [*serving_command(model_dir, name, port), "--host=127.0.0.1", "--enable_grpc=false"]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            if not becomes_ready(url, name, lambda: process.poll() is None):
+                log.seek(0)
+                raise not_started(log.read())
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def becomes_ready(url: str, name: str, alive: Callable[[], bool]) -> bool:
+    """Waits until the model is ready at `url`; False if the server ended before, or took too long."""
+    deadline = time.monotonic() + SECONDS_TO_START
+    with _directly() as session:
+        while alive() and time.monotonic() < deadline:
+            with contextlib.suppress(requests.RequestException):
+                if session.get(f"{url}/v2/models/{name}/ready", timeout=2).ok:
+                    return True
+            time.sleep(0.1)
+    return False
+
+
+def _directly() -> requests.Session:
+    """Asks servers of this machine, for which no proxy is, whatever the environment says."""
+    session = requests.Session()
+    session.trust_env = False
+    session.headers.update(authorization())
+    return session
+
+
+def authorization() -> dict[str, str]:
+    """The header by which a predictor lets us in that asks for MINIML_TOKEN, as one does that we start with it."""
+    token = os.environ.get(CREDENTIAL, "").strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def not_started(log: str) -> ServingError:
+    return ServingError(f"the predictor did not start: {log[-1000:].strip() or 'it said nothing'}")

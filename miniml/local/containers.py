@@ -1,0 +1,215 @@
+"""Runs the same compiled pipeline in containers on this machine, and serves its model from the serving image."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import kfp.local
+from docker.models.containers import Container
+from docker.types import Mount
+from huggingface_hub.constants import HF_HOME
+
+from miniml.errors import MinimlError
+from miniml.files.folders import user_cache
+from miniml.images import SERVING, STAGES, image
+from miniml.local.ask import becomes_ready, not_started
+from miniml.local.runner import Machine
+from miniml.pipeline.arguments import sources_of
+from miniml.resource_names import MLFLOW_CREDENTIALS
+from miniml.settings.log_targets import targets
+from miniml.sources.address import PACKAGE_SCHEME, HubId, locate, package_folder
+
+PACKAGES = "/opt/packages"
+"""Where, in a container, the packages stand that a source is taken from: they are this machine's, not the image's."""
+HUB_CACHE = "/opt/huggingface"
+"""Where, in a container, this machine's cache of the hub stands: a model is fetched once, and not into memory."""
+CACHE = "/opt/cache"
+"""Where, in a container, this machine's own cache stands: a killed training's checkpoints outlive its container."""
+LABEL = "miniml.run"
+"""Tells the containers of one run from all others."""
+
+_SERVING_PORT = 8080  # which the image's health check asks at
+
+# How this machine reaches the hub, the store and MLflow, where its environment tells. One by one, because others
+# of HF_ and AWS_ name folders of this machine, which a container has not got.
+_REACH = (
+    "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT",
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT", "S3_USE_HTTPS",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", *MLFLOW_CREDENTIALS,
+)  # fmt: skip
+# Files of certificates, which are mounted besides.
+_CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
+
+# A container runs as whoever runs the pipeline, who can then remove what it wrote, and may write nowhere but to
+# what is mounted for it and to this folder. Sixteen gibibytes are a limit, not a reservation.
+_CONFINED: dict[str, Any] = {
+    "user": f"{os.getuid()}:{os.getgid()}",
+    "read_only": True,
+    "tmpfs": {"/tmp": "size=16g,mode=1777"},  # noqa: S108  # in the container
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+}
+
+
+class EngineError(MinimlError):
+    """No container engine answers, or it lacks an image."""
+
+
+def machine(arguments: dict[str, Any], environment: dict[str, str], runs: Path) -> Machine:
+    """Runs each stage in its image; what the arguments name on this machine is there too, at the same path.
+
+    So is what earlier `runs` left, which stages that have not changed are taken from.
+
+    Raises:
+        EngineError: no engine answers, or it lacks an image; the message names the remedy.
+    """
+    images = _require_images()
+    sources = _sources(arguments)
+    certificates = {name: path for name in _CERTIFICATES if Path(path := os.environ.get(name, "")).is_file()}
+    given = {name: os.environ[name] for name in _REACH if name in os.environ}
+    places = {HUB_CACHE: {"HF_HOME": HUB_CACHE}, PACKAGES: {"PYTHONPATH": f"/opt/miniml:{PACKAGES}"}}
+    for place, settings in places.items():
+        if any(target.startswith(place) for target in sources):
+            given |= settings
+    runs.mkdir(parents=True, exist_ok=True)
+    mounts = [
+        Mount(str(runs.absolute()), str(runs.absolute()), type="bind", read_only=True),
+        *sources.values(),
+        Mount(CACHE, str(user_cache().resolve()), type="bind"),
+        *_checkpoints(arguments["checkpoints"]),
+        *_log_folders(arguments["log_to"]),
+        *(Mount(path, path, type="bind", read_only=True) for path in sorted(set(certificates.values()))),
+    ]
+    run = uuid.uuid4().hex
+    runner = kfp.local.DockerRunner(
+        mounts=mounts,
+        environment={**environment, **given, **certificates, "MINIML_CACHE": CACHE},
+        labels={LABEL: run},
+        # The hub and the store are reached as from this machine, those on this very machine too.
+        network_mode="host",
+        **_CONFINED,
+    )
+    return Machine(runner, images, clean_up=lambda: _end_containers(run))
+
+
+def _require_images() -> str:
+    """Looks for the engine and every image before anything runs, and gives the images' digests."""
+    with _engine() as engine:
+        found = {name: _digest(engine, name) for name in map(image, (*STAGES, SERVING))}
+    missing = [name for name, digest in found.items() if not digest]
+    if missing:
+        raise EngineError(f"no image {', '.join(missing)} on this machine. Build them: make images.")
+    return "\n".join(found.values())
+
+
+def _end_containers(run: str) -> None:
+    """Ends what an interrupted run left behind: kfp starts a container and, on Ctrl-C, forgets it."""
+    with _engine() as engine:
+        for container in engine.containers.list(
+            all=True, filters={"label": f"{LABEL}={run}"}, ignore_removed=True
+        ):
+            # One that has just ended by itself is gone, or going.
+            with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
+                container.remove(force=True)
+
+
+@contextlib.contextmanager
+def serving(model_dir: Path, name: str) -> Iterator[str]:
+    """Runs the predictor in a container of the serving image, and gives its address once it is ready."""
+    with _engine() as engine:
+        container = engine.containers.run(
+            image(SERVING),
+            ["--model_dir=/mnt/models", f"--model_name={name}", f"--http_port={_SERVING_PORT}"],
+            name=f"miniml-serving-{uuid.uuid4().hex[:8]}",
+            mounts=[Mount("/mnt/models", str(model_dir.resolve()), type="bind", read_only=True)],
+            # On a port that the engine finds free, and for this machine only.
+            ports={f"{_SERVING_PORT}/tcp": ("127.0.0.1", 0)},
+            detach=True,
+            **_CONFINED,
+        )
+        try:
+            url = _address(container)
+            if not url or not becomes_ready(url, name, lambda: _runs(container)):
+                raise not_started(container.logs().decode(errors="replace"))
+            yield url
+        finally:
+            container.remove(force=True)
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[docker.DockerClient]:
+    try:
+        engine = docker.from_env()
+        engine.ping()
+    except docker.errors.DockerException as error:
+        raise EngineError(
+            f"no Docker engine answers ({error}). Start one, or run without containers: RUNNER=subprocess."
+        ) from error
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def _runs(container: Container) -> bool:
+    container.reload()
+    return container.status in ("created", "running")
+
+
+def _address(container: Container) -> str:
+    """Where this machine reaches the container's port; empty where the container has ended already."""
+    container.reload()
+    published = container.ports.get(f"{_SERVING_PORT}/tcp")
+    return f"http://127.0.0.1:{published[0]['HostPort']}" if published else ""
+
+
+def _digest(engine: docker.DockerClient, name: str) -> str:
+    """The digest of what an image holds; empty where there is none of that name."""
+    try:
+        return str(engine.images.get(name).id)
+    except docker.errors.ImageNotFound:
+        return ""
+
+
+def _checkpoints(folder: str) -> list[Mount]:
+    """The mount for checkpoints where they go to a folder of this machine: the same path in a container."""
+    if not Path(folder).is_absolute():
+        return []
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return [Mount(folder, folder, type="bind")]
+
+
+def _log_folders(log_to: str) -> list[Mount]:
+    """The folders of this machine that a training is to log to, which are made here, to be the user's."""
+    folders = {target.folder for target in targets(log_to) if target.folder}
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    return [Mount(str(folder), str(folder), type="bind") for folder in sorted(folders)]
+
+
+def _sources(arguments: dict[str, Any]) -> dict[str, Mount]:
+    """The mounts for what the arguments name on this machine, by where they stand in a container."""
+    mounts: dict[str, Mount] = {}
+    for argument, source in sources_of(arguments):
+        where = locate(argument, source)
+        if isinstance(where, HubId):
+            cache = Path(HF_HOME).expanduser()
+            cache.mkdir(parents=True, exist_ok=True)
+            mounts[HUB_CACHE] = Mount(HUB_CACHE, str(cache.resolve()), type="bind")
+        elif isinstance(where, Path):
+            target = str(where)
+            if source.startswith(PACKAGE_SCHEME):
+                # The whole package, for it is looked up by being found among the packages.
+                package = source.removeprefix(PACKAGE_SCHEME).partition("/")[0]
+                where = package_folder(package) or where
+                target = f"{PACKAGES}/{package}"
+            mounts[target] = Mount(target, str(where), type="bind", read_only=True)
+    return mounts

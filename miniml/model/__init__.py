@@ -1,0 +1,1 @@
+"""The model folder: what is in it, and how it answers."""

@@ -1,0 +1,201 @@
+"""`learnt_texts.safetensors` in the model folder: which texts the model has been trained on, as a digest of each.
+
+A training may begin with a model that miniml trained before, on other splits of the same data. What that one has learnt
+must not be asked in the test of the new one; so each folder tells its own texts and those of all that it came of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import re
+import string
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import datasets
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from miniml.errors import InputError, ModelFolderError
+from miniml.files.digests import sha256
+from miniml.model import manifest
+from miniml.model.manifest import MANIFEST_NAME
+from miniml.progress import note
+
+LEARNT_NAME = "learnt_texts.safetensors"
+# Of ten thousand test texts and a million others, one is taken for another once in a billion such tests.
+DIGEST_BYTES = 8
+ROWS_TOGETHER = 1000
+
+Digests = npt.NDArray[np.uint64]
+"""Sorted, each once, shape [texts]."""
+
+_TAG = re.compile(r"<[^<>]*>")
+_NO_WORD = re.compile(r"[\W_]+")
+_NO_WORD_OF_ASCII = bytes(range(128)).translate(None, (string.digits + string.ascii_letters).encode())
+
+
+@dataclass(frozen=True)
+class LearntTexts:
+    """The texts that a model has been trained on, and those of the models that its training began with."""
+
+    learnt: Digests
+    """Those of the split "train": the weights were fitted to them."""
+    watched: Digests
+    """Those of the split "validation": they chose which weights were kept, and made the temperature."""
+    learnt_before: Digests
+    """What the models before had learnt, but for the texts above."""
+    watched_before: Digests
+    """What the models before had watched, but for the texts above."""
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """Of a model that has seen no text."""
+        return cls(*[np.zeros(0, dtype=np.uint64)] * 4)
+
+    @classmethod
+    def read(cls, model_dir: Path) -> Self:
+        """What stands in a model folder; nothing, where it has no such file.
+
+        Raises:
+            ModelFolderError: the file holds something else.
+        """
+        path = model_dir / LEARNT_NAME
+        if not path.exists():
+            return cls.nothing()
+        try:
+            found = cls(**load_file(path))
+        except (SafetensorError, TypeError, OSError) as error:
+            raise _unreadable(path, repr(error)) from error
+        if any(each.dtype != np.uint64 or each.ndim != 1 for each in vars(found).values()):
+            raise _unreadable(path, "it holds no lists of digests")
+        return found
+
+    @classmethod
+    def of_pretrained(cls, folder: Path, model_id: str, fingerprint: str) -> Self:
+        """What the model that a training begins with has been trained on; nothing that is known, of one from elsewhere.
+
+        `fingerprint` is that of the dataset to train on.
+
+        Raises:
+            InputError: miniml trained it on another dataset, and did not keep yet what that was.
+            ModelFolderError: its list of texts is not the one that was signed.
+        """
+        if not (folder / MANIFEST_NAME).exists():
+            return cls.read(folder)
+        signed = manifest.read(folder)
+        expected = signed.files.get(LEARNT_NAME)
+        if expected is None and signed.data.get("fingerprint") != fingerprint:
+            raise InputError(
+                f"model_id {model_id!r} is a model that miniml trained on another dataset "
+                f"({str(signed.data.get('fingerprint'))[:12]}, not {fingerprint[:12]}), by a version that did not keep "
+                f"which texts these were: they may be this dataset's test. Train that model again, or begin with the "
+                f"one that it came of."
+            )
+        if expected is not None and not _has(folder / LEARNT_NAME, expected):
+            raise ModelFolderError(
+                f"model_id {model_id!r}: {folder / LEARNT_NAME} is not the file that was signed with this model, so "
+                f"nothing tells which test rows it has learnt. Restore the folder, or train that model again."
+            )
+        return cls.read(folder)
+
+    def followed_by(self, train: datasets.Dataset, validation: datasets.Dataset) -> Self:
+        """Of the model that comes of a further training on these splits."""
+        learnt, watched = digests_of(_texts(train)), digests_of(_texts(validation))
+        own = np.union1d(learnt, watched)
+        return type(self)(
+            learnt,
+            watched,
+            np.setdiff1d(np.union1d(self.learnt, self.learnt_before), own),
+            np.setdiff1d(np.union1d(self.watched, self.watched_before), own),
+        )
+
+    def write(self, model_dir: Path) -> None:
+        """Writes the file; the same texts give the same bytes."""
+        save_file(vars(self), model_dir / LEARNT_NAME)
+
+    def unlearnt(self, validation: datasets.Dataset, model_id: str) -> datasets.Dataset:
+        """The rows of a further training's validation whose texts the weights have not been fitted to.
+
+        Raises:
+            InputError: there are none.
+        """
+        rows = _rows_without(validation, np.union1d(self.learnt, self.learnt_before))
+        if len(validation) and not len(rows):
+            raise InputError(
+                f"model_id {model_id!r} has been trained on all {len(validation):,} texts of validation, so nothing "
+                f"would tell how well it does. Train on other data, or begin with the model that it came of."
+            )
+        if len(rows) == len(validation):
+            return validation
+        gone = len(validation) - len(rows)
+        note(
+            f"{gone:,} of {len(validation):,} validation rows are left out: {model_id} has learnt them before"
+        )
+        return validation.select(rows)
+
+    def unseen(self, test: datasets.Dataset) -> npt.NDArray[np.int64]:
+        """The numbers of the rows of this model's test that had no part in the trainings before its own.
+
+        Its own training texts are none of the test's: transform sees to that.
+
+        Raises:
+            InputError: there are none.
+        """
+        rows = _rows_without(test, np.union1d(self.learnt_before, self.watched_before))
+        if len(test) and not len(rows):
+            raise InputError(
+                f"the model that the training began with has been trained on all {len(test):,} texts of the test: "
+                f"nothing tells how this one does on others. Evaluate on new data, or begin with another model."
+            )
+        return rows
+
+
+def digests_of(texts: Iterable[str]) -> Digests:
+    """Those of some texts, in order and each once."""
+    return np.unique(_each(texts))
+
+
+def _each(texts: Iterable[str]) -> Digests:
+    found = b"".join(_digest(text) for text in texts)
+    return np.frombuffer(found, dtype="<u8").astype(np.uint64)
+
+
+def _digest(text: str) -> bytes:
+    """Of its words: how they are spaced, set off, marked up or written in capitals, a data setting may have changed."""
+    return hashlib.blake2b(_words(text) or text.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def _words(text: str) -> bytes:
+    if "<" in text or "&" in text:
+        text = html.unescape(_TAG.sub(" ", text))
+    if text.isascii():  # Ten times as fast, and most texts are.
+        return text.lower().encode().translate(None, _NO_WORD_OF_ASCII)
+    return _NO_WORD.sub("", unicodedata.normalize("NFKC", text).casefold()).encode()
+
+
+def _rows_without(table: datasets.Dataset, known: Digests) -> npt.NDArray[np.int64]:
+    if not len(known):  # As mostly: then no text has to be read.
+        return np.arange(len(table))
+    return np.flatnonzero(~np.isin(_each(_texts(table)), known))
+
+
+def _texts(table: datasets.Dataset) -> Iterator[str]:
+    for batch in table.select_columns("text").iter(ROWS_TOGETHER):
+        yield from batch["text"]
+
+
+def _has(path: Path, expected: str) -> bool:
+    return path.is_file() and sha256(path) == expected
+
+
+def _unreadable(path: Path, why: str) -> ModelFolderError:
+    return ModelFolderError(
+        f"{path} does not tell which texts the model has learnt ({why}). Restore the folder, or train again."
+    )

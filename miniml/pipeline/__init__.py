@@ -1,0 +1,1 @@
+"""What can be read from a compiled pipeline: its stages, its arguments, its presets."""

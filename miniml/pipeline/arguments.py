@@ -1,0 +1,119 @@
+"""The pipeline's arguments on a command line: its own, with its own defaults, and the named sets of them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from kfp.dsl.graph_component import GraphComponent
+
+from miniml.pipeline.presets import PRESETS, Preset
+from miniml.settings.arguments import SETTINGS, Argument, arguments_of, flat, settings_from
+from miniml.settings.champion import NO_CHAMPION, SERVED
+from miniml.settings.search import SearchSettings, Trial
+from miniml.settings.steps import StepSettings
+from miniml.settings.training import TrainingSettings
+from miniml.sources.address import locate
+
+
+def add_arguments(parser: argparse.ArgumentParser, pipeline: GraphComponent) -> None:
+    """Makes every argument of the pipeline an option."""
+    parser.add_argument(
+        "--preset", choices=sorted(presets_of(pipeline)), help="a named set of arguments to start from"
+    )
+    for argument in taken_by(pipeline).values():
+        option = "--" + argument.name.replace("_", "-")
+        told = argument.description.replace("%", "%%")
+        if argument.kind is bool:
+            on = "on" if argument.default else "off"
+            kind: dict[str, Any] = {
+                "action": argparse.BooleanOptionalAction,
+                "help": f"{told} By default {on}.",
+            }
+        else:
+            kind = {"type": argument.kind, "metavar": repr(argument.default), "help": told}
+        parser.add_argument(option, default=argparse.SUPPRESS, **kind)
+
+
+def given_arguments(pipeline: GraphComponent, options: argparse.Namespace) -> dict[str, Any]:
+    """The pipeline's defaults, under the preset's, under what the command line says."""
+    given = {
+        name: value for name in defaults(pipeline) if (value := getattr(options, name, None)) is not None
+    }
+    preset = preset_of(options)
+    return {**defaults(pipeline), **(PRESETS[preset].arguments if preset else {}), **given}
+
+
+def preset_of(options: argparse.Namespace) -> str:
+    """The name of the preset to start from; empty for none."""
+    named: str = options.preset or ""
+    # A preset's columns, labels and row filter are those of its own dataset.
+    return named if named or hasattr(options, "dataset_id") else getattr(options, "default_preset", "")
+
+
+def taken_by(pipeline: GraphComponent) -> dict[str, Argument]:
+    """Every argument of the pipeline by name, whether it is a field of its form or one of its options."""
+    searches = "space" in pipeline.component_spec.inputs
+    return arguments_of(tuple(kind for kind in SETTINGS if searches or kind is not SearchSettings))
+
+
+def defaults(pipeline: GraphComponent) -> dict[str, Any]:
+    return {name: argument.default for name, argument in taken_by(pipeline).items()}
+
+
+def presets_of(pipeline: GraphComponent) -> dict[str, Preset]:
+    """Those whose arguments it has."""
+    return {
+        name: preset
+        for name, preset in PRESETS.items()
+        if preset.arguments.keys() <= defaults(pipeline).keys()
+    }
+
+
+def sources_of(arguments: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the arguments name that lies somewhere: the dataset, the models, and the champion where one is given."""
+    models = [
+        arguments["model_id"],
+        *(trial["model_id"] for trial in trials_of(arguments) if "model_id" in trial),
+    ]
+    sources = [
+        ("dataset_id", arguments["dataset_id"]),
+        *(("model_id", model) for model in dict.fromkeys(models)),
+    ]
+    if arguments["champion"] not in (SERVED, NO_CHAMPION):
+        sources.append(("champion", arguments["champion"]))
+    return sources
+
+
+def trials_of(arguments: dict[str, Any]) -> list[Trial]:
+    """The trials of a search; none where the arguments are of a pipeline that searches nothing.
+
+    Raises:
+        InputError: the search cannot be made.
+    """
+    if "space" not in arguments:
+        return []
+    return settings_from(SearchSettings, arguments).plan(settings_from(TrainingSettings, arguments))
+
+
+def check_values(arguments: dict[str, Any]) -> None:
+    """Refuses arguments that some stage would refuse, before the first one starts.
+
+    Raises:
+        InputError: the message names the argument, its value and the remedy.
+    """
+    typed = flat(arguments, SETTINGS)
+    for settings in SETTINGS:
+        settings_from(settings, typed)
+    settings_from(StepSettings, typed).require_use_of_gpus(settings_from(TrainingSettings, typed))
+    trials_of(arguments)
+
+
+def check_sources(arguments: dict[str, Any]) -> None:
+    """Refuses a dataset or a model that is not where a stage on this machine would look for it.
+
+    Raises:
+        InputError: it says where it was looked for.
+    """
+    for argument, source in sources_of(arguments):
+        locate(argument, source)

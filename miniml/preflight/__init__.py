@@ -1,0 +1,1 @@
+"""Looks, before any work, at all that a run will need."""

@@ -1,0 +1,210 @@
+"""The arguments of a run: some two dozen are fields of a pipeline's form, all others travel in one struct, `options`.
+
+Each argument is a field of a settings dataclass, with its type, its default and, in the docstring below it, what it is.
+Kubeflow Pipelines writes a step's arguments into the cluster's record of a run several times, and draws every one of
+them as a field: so only those that people change are fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar, get_type_hints
+
+from miniml.errors import InputError
+from miniml.escaping import clipped, quoted
+from miniml.settings.champion import ChampionSettings
+from miniml.settings.command_line import descriptions_of
+from miniml.settings.data import DataSettings
+from miniml.settings.deployment import DeploymentSettings
+from miniml.settings.evaluation import EvaluationSettings
+from miniml.settings.gate import GateSettings
+from miniml.settings.nodes import NodeSettings
+from miniml.settings.search import SearchSettings
+from miniml.settings.steps import StepSettings
+from miniml.settings.training import TrainingSettings
+
+FIELDS = (
+    "dataset_id", "text_column", "label_column", "label_names", "task", "max_rows",
+    "space", "trials",
+    "model_id", "max_length", "batch_size", "iterations", "epochs", "learning_rate", "time_limit", "num_nodes", "seed",
+    "train_cpu", "train_memory", "train_gpus",
+    "min_accuracy", "min_metrics", "beat_baseline",
+    "champion", "service_name", "namespace", "dry_run",
+)  # fmt: skip
+"""The arguments that a form shows; a pipeline that searches nothing leaves out `space` and `trials`."""
+OPTIONS = "options"
+"""The argument that holds all others, by name."""
+
+TAKEN_BY: dict[str, tuple[type, ...]] = {
+    "transform": (DataSettings,),
+    "train": (TrainingSettings, NodeSettings),
+    "pick": (SearchSettings,),
+    "evaluate": (EvaluationSettings,),
+    "gate": (GateSettings,),
+    "deploy": (GateSettings, DeploymentSettings),
+}
+"""Which settings each stage takes. Preflight takes those of all, and hands each stage its own."""
+SETTINGS = (
+    DataSettings,
+    SearchSettings,
+    TrainingSettings,
+    NodeSettings,
+    StepSettings,
+    EvaluationSettings,
+    GateSettings,
+    ChampionSettings,
+    DeploymentSettings,
+)
+"""Of every stage that a pipeline may have, in the order in which a person reads them."""
+
+LONGEST = 4_000
+"""Characters of an argument. Linux takes 128 KiB in one word of a command line, and all of a task's are in one."""
+_LONGEST = 60
+"""Characters of a wrong value that are shown."""
+_WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+_Settings = TypeVar("_Settings")
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """One argument of a run."""
+
+    name: str
+    kind: type
+    default: Any
+    description: str
+    """In a sentence."""
+
+
+@functools.cache
+def arguments_of(kinds: tuple[type, ...]) -> dict[str, Argument]:
+    """The arguments that make up settings of these dataclasses, by name; of one that several take, the first tells."""
+    found: dict[str, Argument] = {}
+    for kind in kinds:
+        hints, descriptions = get_type_hints(kind), descriptions_of(kind)
+        for field in dataclasses.fields(kind):
+            argument = Argument(
+                field.name, hints[field.name], field.default, descriptions.get(field.name, "")
+            )
+            found.setdefault(field.name, argument)
+    return found
+
+
+def flat(given: Mapping[str, Any], kinds: tuple[type, ...]) -> dict[str, Any]:
+    """What a stage was given, with what `options` holds, each in its own type: KFP makes every number a float.
+
+    Args:
+        given: Arguments by name, `options` among them. Names that are no settings, such as a stage's artifacts, are
+            left out.
+        kinds: The dataclasses whose settings the stage takes.
+
+    Raises:
+        InputError: `options` names what the stage does not take, or a value is of another type, or would not reach a
+            stage as it is; the message names the argument, its value and the remedy.
+    """
+    known = arguments_of(kinds)
+    options = given.get(OPTIONS) or {}
+    if not isinstance(options, Mapping):
+        raise InputError(
+            f'{OPTIONS} is {_written(options)}; it takes an object: {{"weight_decay": 0.01}}, say, or {{}}.'
+        )
+    for name, value in options.items():
+        _require_option(name, value, known)
+    fields = {name: value for name, value in given.items() if name in known}
+    return {name: _typed(known[name], value) for name, value in {**fields, **options}.items()}
+
+
+def settings_from(kind: type[_Settings], arguments: Mapping[str, Any]) -> _Settings:
+    """The settings of `kind` that the arguments make up; those that are not there have their defaults.
+
+    Raises:
+        InputError: a value cannot be used.
+    """
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    return kind(**{name: value for name, value in arguments.items() if name in names})
+
+
+def settings_given(given: Mapping[str, Any], *kinds: type) -> list[Any]:
+    """The settings, one of each kind, that a stage was given (see `flat`).
+
+    Raises:
+        InputError: `options` names what the stage does not take, or a value cannot be used.
+    """
+    arguments = flat(given, kinds)
+    return [settings_from(kind, arguments) for kind in kinds]
+
+
+def as_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as a pipeline takes them: its fields, and `options` with the others that differ from their default.
+
+    An option that says what is so anyhow would only keep a cache from answering.
+    """
+    fields = {name: value for name, value in arguments.items() if name in FIELDS}
+    return {**fields, OPTIONS: options_among(arguments, arguments)}
+
+
+def options_among(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Those of `names` that are options, where the argument differs from its default."""
+    return changed(arguments, [name for name in names if name not in FIELDS])
+
+
+def changed(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Those of `names` whose argument differs from its default."""
+    known = arguments_of(SETTINGS)
+    return {
+        name: arguments[name]
+        for name in names
+        if name in arguments and arguments[name] != known[name].default
+    }
+
+
+def _require_option(name: str, value: Any, known: Mapping[str, Argument]) -> None:
+    if name in FIELDS and name in known:
+        raise InputError(
+            f"options names {name!r} ({_written(value)}), which has a field of its own. Give it there."
+        )
+    if name not in known:
+        names = [other for other in known if other not in FIELDS]
+        near = next(iter(difflib.get_close_matches(name, known, n=1)), "")
+        remedy = f"Did you mean {near!r}?" if near else f"There are: {', '.join(names) or 'none'}."
+        if near in FIELDS:
+            remedy += " That has a field of its own."
+        raise InputError(f"options names {quoted(name)} ({_written(value)}), which is none of them. {remedy}")
+
+
+def _typed(argument: Argument, value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and argument.kind is float:
+        with suppress(OverflowError):
+            return float(value)
+    # One that is infinite, or no number, is no whole one either.
+    if is_number and argument.kind is int and abs(value) < float("inf") and value == int(value):
+        return int(value)
+    if argument.kind in (str, bool) and isinstance(value, argument.kind):
+        if isinstance(value, str):
+            _require_plain(argument.name, value)
+        return value
+    raise InputError(f"{argument.name} is {_written(value)}; it takes {_WORDS[argument.kind]}.")
+
+
+def _require_plain(name: str, value: str) -> None:
+    """Refuses what would not reach a stage as it is: KFP splices arguments into a command line, unescaped."""
+    if "{{" in value:
+        raise InputError(
+            f"{name} {quoted(value)} holds {quoted('{{')}, which Kubeflow Pipelines takes for a placeholder and "
+            f"replaces. Write it without."
+        )
+    if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
+        raise InputError(f"{name} {quoted(value)} holds NUL or half a character. Write it without.")
+    if len(value) > LONGEST:
+        raise InputError(f"{name} has {len(value):,} characters; at most {LONGEST:,} are passed on.")
+
+
+def _written(value: Any) -> str:
+    """As JSON, in which a person writes it."""
+    return clipped(json.dumps(value, ensure_ascii=False, default=repr), _LONGEST)

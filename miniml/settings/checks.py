@@ -1,0 +1,79 @@
+"""Checks of settings: each refuses a value with a message that names the setting, the value and the remedy."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from miniml.errors import InputError
+from miniml.escaping import shown
+from miniml.settings.choices import CHOICES
+
+
+def require_fraction(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise InputError(
+            f"{name} is {value}; it must lie between 0 and 1, both excluded (0.2 holds out a fifth)."
+        )
+
+
+def require_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} is {value}; it is a share, so it must lie between 0 and 1 (85 % is 0.85).")
+
+
+MAX_EXACT = 2**53
+"""Kubeflow Pipelines passes numbers as doubles, which hold no larger whole ones exactly."""
+
+
+def require_seed(seed: int) -> None:
+    require_at_least("seed", seed, 0)
+    if seed > MAX_EXACT:
+        raise InputError(f"seed is {seed:.3g}; it must be {MAX_EXACT:,} or less.")
+
+
+def require_at_least(name: str, value: int, least: int, remedy: str = "") -> None:
+    if value < least:
+        raise InputError(f"{name} is {value}; it must be {least} or more. {remedy}".rstrip())
+
+
+def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"{name} {shown(value)} is not known. Use one of {', '.join(known)}.")
+
+
+def require_choices(settings: Any) -> None:
+    for name, choices in CHOICES.items():
+        if hasattr(settings, name):
+            require_one_of(name, getattr(settings, name), choices)
+
+
+def require_service(service_name: str, namespace: str) -> None:
+    # KServe appends "-predictor" and more to the service's name, and the whole must still be a label.
+    require_dns_label("service_name", service_name, longest=40)
+    require_dns_label("namespace", namespace, longest=63)
+
+
+def require_dns_label(name: str, value: str, longest: int) -> None:
+    """Kubernetes names objects by DNS labels (RFC 1123)."""
+    if len(value) > longest or not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", value):
+        raise InputError(
+            f"{name} {shown(value)} cannot name a Kubernetes object. Use at most {longest} lower-case letters, digits "
+            f"and hyphens, starting with a letter and not ending with a hyphen."
+        )
+
+
+def require_quantity(name: str, value: str) -> None:
+    if not re.fullmatch(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", value, re.ASCII):
+        raise InputError(f"{name} {shown(value)} is not a Kubernetes quantity. Write it as 500m, 2 or 2Gi.")
+
+
+_UNITS = {
+    "": 1, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+}  # fmt: skip
+
+
+def amount_of(quantity: str) -> float:
+    """What a Kubernetes quantity comes to: processors, or bytes."""
+    number = quantity.rstrip("".join(_UNITS))
+    return float(number) * _UNITS[quantity.removeprefix(number)]

@@ -1,0 +1,57 @@
+"""The InferenceService to make of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from miniml.errors import InputError
+from miniml.resource_names import PREDICTOR_ACCOUNT, SERVING_NAMESPACE
+from miniml.settings.checks import (
+    require_at_least,
+    require_choices,
+    require_dns_label,
+    require_quantity,
+    require_service,
+)
+
+
+@dataclass(frozen=True)
+class DeploymentSettings:
+    """The InferenceService to make of a model."""
+
+    service_name: str = "miniml"
+    """The InferenceService's name."""
+    namespace: str = SERVING_NAMESPACE
+    """The namespace to serve it in."""
+    min_replicas: int = 1
+    """The least number of pods."""
+    max_replicas: int = 1
+    """The most pods that autoscaling may start."""
+    cpu: str = "2"
+    """Processors of a served pod, as Kubernetes writes them: 500m, 2."""
+    memory: str = "2Gi"
+    """Memory of a served pod: 2Gi."""
+    autoscaling_metric: str = "cpu"
+    """What autoscaling goes by: cpu or memory."""
+    autoscaling_target: int = 70
+    """Percent of the requested `cpu` or `memory` that a pod uses on average before another one is started."""
+    service_account: str = PREDICTOR_ACCOUNT
+    """Of the served pods: it lists the secret with which they read the model."""
+    deploy_timeout: int = 900
+    """Seconds that the new model has to become ready; failures that will not mend end the wait sooner."""
+    dry_run: bool = False
+    """Only renders the InferenceService."""
+
+    def __post_init__(self) -> None:
+        require_service(self.service_name, self.namespace)
+        require_at_least("min_replicas", self.min_replicas, 1)
+        require_at_least("max_replicas", self.max_replicas, self.min_replicas, "It is min_replicas at least.")
+        require_dns_label("service_account", self.service_account, longest=63)
+        require_choices(self)
+        if not 1 <= self.autoscaling_target <= 100:
+            raise InputError(
+                f"autoscaling_target is {self.autoscaling_target}; it is a percentage, from 1 to 100."
+            )
+        require_at_least("deploy_timeout", self.deploy_timeout, 1, "It is a number of seconds.")
+        for name in ("cpu", "memory"):
+            require_quantity(name, getattr(self, name))

@@ -1,0 +1,139 @@
+"""What a search tries, and how its winner is picked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from miniml.errors import InputError
+from miniml.settings.checks import require_at_least, require_one_of
+from miniml.settings.choices import BEST_BY, LAST
+from miniml.settings.space import Choices, Space, parse
+from miniml.settings.training import TrainingSettings
+
+SAMPLINGS = ("random", "grid")
+
+
+CRITERIA = tuple(figure for figure in BEST_BY if figure != LAST)
+"""The figures on validation by which a training keeps its weights are also those by which a search keeps its model."""
+
+
+MAX_TRIALS = 64
+"""KFP hands all trials' models to the pick stage in one word of its command line, with about 1 KB of metadata each,
+and Linux takes 128 KiB in a word."""
+
+
+DRAWS_PER_TRIAL = 100
+"""Where a space holds fewer different trials than are wanted, drawing on until there are enough would never end."""
+
+
+Trial = dict[str, Any]
+"""Training arguments, and the values that stand in for the run's own."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What to try, and how the winner is picked."""
+
+    space: str = '{"learning_rate": {"low": 1e-5, "high": 1e-4, "log": true}, "dropout": [0, 0.1]}'
+    """JSON: arguments of the training, each with a list of values or a range (see `miniml.settings.space`)."""
+    sampling: str = "random"
+    """"random" draws from lists and ranges; "grid" tries every combination of lists."""
+    trials: int = 8
+    """How many to draw; a grid has as many as it has combinations."""
+    pick_by: str = "accuracy"
+    """The figure on validation that the winner is best by: accuracy (or what the task has for it), macro_f1 or loss."""
+    stop_early: bool = True
+    """Ends a trial that is not among the better half of those so far, at a quarter and at half of its steps. The model
+    of a trial that was ended is kept as any other."""
+    seed: int = 42
+    """The same seed draws the same trials."""
+
+    def __post_init__(self) -> None:
+        require_one_of("sampling", self.sampling, SAMPLINGS)
+        require_one_of("pick_by", self.pick_by, CRITERIA)
+        require_at_least("trials", self.trials, 1)
+        if self.trials > MAX_TRIALS:
+            raise InputError(f"trials is {self.trials}; at most {MAX_TRIALS} are made in one search.")
+        space = parse(self.space)
+        if "time_limit" in space:
+            raise InputError(
+                "space names 'time_limit', which is of the whole search: its trials share it. Give it as an argument."
+            )
+        if self.sampling == "grid":
+            _require_grid(space)
+
+    def plan(self, base: TrainingSettings | None = None) -> list[Trial]:
+        """The trials, each another one, in the order in which they are made. The same settings give the same ones.
+
+        Args:
+            base: What each trial takes where it names nothing else; by default the training's own defaults.
+
+        Raises:
+            InputError: the training refuses one of them; the message names it.
+        """
+        space = parse(self.space)
+        trials = _grid(space) if self.sampling == "grid" else _drawn(space, self.trials, self.seed)
+        for number, trial in enumerate(trials, 1):
+            try:
+                replace(base or TrainingSettings(), **trial)
+            except InputError as error:
+                raise InputError(
+                    f"space: trial {number} ({told(trial)}) cannot be trained: {error}"
+                ) from error
+        return trials
+
+
+def told(trial: Trial) -> str:
+    """The trial as a person reads it: learning_rate 3e-05, batch_size 16."""
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in trial.items()
+    )
+
+
+def _grid(space: Space) -> list[Trial]:
+    lists = [choices.values for choices in space.values() if isinstance(choices, Choices)]
+    return _different(dict(zip(space, values, strict=True)) for values in itertools.product(*lists))
+
+
+def _require_grid(space: Space) -> None:
+    for name, choices in space.items():
+        if not isinstance(choices, Choices):
+            raise InputError(
+                f"space gives {name} a range, of which a grid cannot try every value. Give a list, or set sampling "
+                f"to random."
+            )
+    combinations = math.prod(
+        len(set(choices.values)) for choices in space.values() if isinstance(choices, Choices)
+    )
+    if combinations > MAX_TRIALS:
+        raise InputError(
+            f"space has {combinations:,} combinations; at most {MAX_TRIALS} trials are made in one search. Give "
+            f"fewer values, or set sampling to random."
+        )
+
+
+def _drawn(space: Space, wanted: int, seed: int) -> list[Trial]:
+    """As many different ones as are wanted, or as there are."""
+    random = Random(seed)  # noqa: S311  # no secret
+    draws = (
+        {name: choices.draw(random) for name, choices in space.items()}
+        for _ in range(DRAWS_PER_TRIAL * wanted)
+    )
+    return _different(draws, wanted)
+
+
+def _different(trials: Iterable[Trial], most: int = MAX_TRIALS) -> list[Trial]:
+    """The first `most` that differ."""
+    found: dict[str, Trial] = {}
+    for trial in trials:
+        found.setdefault(json.dumps(trial), trial)
+        if len(found) == most:
+            break
+    return list(found.values())

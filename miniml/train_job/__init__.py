@@ -1,0 +1,1 @@
+"""Trains on several nodes, by a TrainJob of Kubeflow Trainer."""

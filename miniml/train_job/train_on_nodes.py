@@ -1,0 +1,188 @@
+"""Training on several nodes: a TrainJob of Kubeflow Trainer runs `miniml.train_step` in this step's own image.
+
+The nodes share no disk, so the dataset comes to them, and the model from them, through the S3 store that holds the
+run's artifacts. A retried step finds the job that its first try made, and goes on following it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from miniml.cluster.api import Cluster
+from miniml.cluster.pods import Pod, is_true
+from miniml.errors import ClusterError, InputError, TrainJobError
+from miniml.files.digests import digest_of
+from miniml.model import manifest
+from miniml.model.manifest import Manifest
+from miniml.progress import note
+from miniml.settings import command_line
+from miniml.settings.nodes import NodeSettings
+from miniml.settings.training import TrainingSettings
+from miniml.signals import on_sigterm
+from miniml.sources.address import S3_SCHEME, S3Address, s3_address
+from miniml.train_job.sdk import INSTALL, MODEL, Request, Step, job_path, own_pod, owners, submit
+from miniml.train_job.watch import InterruptedJobError, WatchTimeouts, follow
+
+_SECONDS_TO_GO = 120.0
+
+
+def fine_tune_on_nodes(
+    dataset_uri: str,
+    model_dir: Path,
+    model_uri: str,
+    settings: TrainingSettings,
+    nodes: NodeSettings,
+    step: Step,
+    *,
+    pins: str = "",
+    cluster: Cluster | None = None,
+    patience: WatchTimeouts | None = None,
+) -> Manifest:
+    """Trains as `fine_tune` does, on `settings.num_nodes` nodes, and prints what the first one says.
+
+    `model_uri` is where the nodes put the model, `model_dir` where it is brought from there; `pins`, as
+    `miniml.sources.pins.Pins` writes them, say what they read as the pretrained one. The job is deleted when
+    it has come to an end, or when this process is told to end (SIGTERM); it is left for a retry where only this
+    side has a trouble. One that the cluster gives up because nodes were taken away too often is made again, as long as
+    `training_timeout` is not over, and goes on from the nodes' checkpoint.
+
+    Raises:
+        InputError: the texts of a batch cannot be shared out, or the artifacts are in no S3 store.
+        TrainJobError: the training failed; the message holds the reason, or conditions, events and logs.
+        ClusterError: Kubeflow Trainer is not there, refuses the job, or the API server went away for good.
+        StoreError: the store does not give the model.
+    """
+    _require_shares(settings, nodes)
+    dataset, model = _in_the_store("dataset", dataset_uri), _in_the_store("model", model_uri)
+    cluster, patience = cluster or Cluster.connect(), patience or WatchTimeouts()
+    pod = own_pod(cluster, step)
+    name = _name(dataset, settings, nodes, pod)
+    path = job_path(step.namespace, name)
+    words = [
+        str(dataset),
+        str(model),
+        *command_line.words_of(settings),
+        *([f"--pins={pins}"] if pins else []),
+    ]
+    request = Request(name, words, settings.num_nodes, nodes, str(model))
+    with on_sigterm(_end), _cleaned_up(cluster, path, nodes.keep_train_job):
+        deadline = time.monotonic() + nodes.training_timeout
+        while True:
+            job = _standing(cluster, path, patience)
+            if job is None:
+                ready_within = (patience.not_ready, patience.between_looks)
+                submit(cluster, request, pod, step.container, ready_within)
+                job = _created(cluster, path)
+            try:
+                follow(cluster, step.namespace, name, settings.num_nodes, patience)
+                break
+            except InterruptedJobError as error:
+                if time.monotonic() > deadline:
+                    raise
+                what, *_ = str(error).splitlines()
+                note(
+                    f"{what}. Its nodes had been taken away: making the TrainJob again, to go on from their checkpoint"
+                )
+        return _fetch(s3_address("model", job["metadata"]["annotations"][MODEL]), model_dir)
+
+
+def _require_shares(settings: TrainingSettings, nodes: NodeSettings) -> None:
+    processes = settings.num_nodes * nodes.processes_per_node
+    if settings.batch_size % processes:
+        raise InputError(
+            f"batch_size is {settings.batch_size}, and {processes} processes (num_nodes {settings.num_nodes}, "
+            f"{nodes.processes_per_node} on each) cannot share it evenly. Give a multiple of {processes}."
+        )
+
+
+def _in_the_store(what: str, uri: str) -> S3Address:
+    """Where an artifact lies; KFP writes minio:// for the S3 store of its cluster."""
+    address = S3_SCHEME + uri.removeprefix("minio://") if uri.startswith("minio://") else uri
+    if address != uri and not os.environ.get("AWS_ENDPOINT_URL"):
+        raise InputError(
+            f"the {what} of this run is at {uri}, in KFP's own store, and AWS_ENDPOINT_URL does not tell the nodes "
+            f"where that is. Make the secret that does: manifests/s3-secret.sh."
+        )
+    if not address.startswith(S3_SCHEME):
+        raise InputError(
+            f"the {what} of this run is at {uri}, which the nodes of a TrainJob cannot reach: they share no disk. Set "
+            f"the pipeline root to an S3 store (minio:// or s3://), or leave num_nodes at 1."
+        )
+    return s3_address(what, address)
+
+
+def _name(dataset: S3Address, settings: TrainingSettings, nodes: NodeSettings, pod: Pod) -> str:
+    """Of a run there may be several trainings at once, and of each several tries: those have the name in common."""
+    run = next(iter(owners(pod)), pod["metadata"])["uid"]
+    identity = {"run": run, "dataset": str(dataset), "training": asdict(settings), "nodes": asdict(nodes)}
+    return f"miniml-{digest_of(identity)[:16]}"
+
+
+def _end() -> None:
+    """Ends the block as an exception does, so that it can clean up."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+@contextmanager
+def _cleaned_up(cluster: Cluster, path: str, keep: bool) -> Iterator[None]:
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt):
+        # At once: when KFP ends a step, little time is left.
+        with suppress(ClusterError):
+            cluster.delete(path)
+        raise
+    except TrainJobError:
+        if not keep:
+            with suppress(ClusterError):  # It must not hide the reason.
+                cluster.delete(path)
+        raise
+    if not keep:
+        cluster.delete(path)
+
+
+def _standing(cluster: Cluster, path: str, patience: WatchTimeouts) -> dict[str, Any] | None:
+    """The job that an earlier try of this step made, unless nothing can come of it any more."""
+    job = cluster.get(path)
+    if job is None:
+        return None
+    name = job["metadata"]["name"]
+    if not is_true(job, "Failed") and "deletionTimestamp" not in job["metadata"]:
+        note(f"TrainJob {name} is there already, made by an earlier try of this step: following it")
+        return job
+    cluster.delete(path)
+    deadline = time.monotonic() + _SECONDS_TO_GO
+    while cluster.get(path) is not None:
+        if time.monotonic() > deadline:
+            raise TrainJobError(
+                f"TrainJob {name} of an earlier try was deleted, and is still there after {_SECONDS_TO_GO:.0f} s. "
+                f"Look at what holds it: kubectl get trainjob {name} -o yaml."
+            )
+        time.sleep(patience.between_looks)
+    return None
+
+
+def _created(cluster: Cluster, path: str) -> dict[str, Any]:
+    job = cluster.get(path)
+    if job is None:
+        raise TrainJobError(
+            f"{path} was made, and is gone already. Somebody deletes TrainJobs here: look who."
+        )
+    if not job["spec"].get("runtimePatches"):
+        # An API server drops the fields that it does not know: the pods would have no credentials.
+        raise TrainJobError(f"the cluster's Kubeflow Trainer is older than 2.3. {INSTALL}.")
+    return job
+
+
+def _fetch(model: S3Address, model_dir: Path) -> Manifest:
+    from miniml.store import repository  # Only here: a training on one machine needs no S3 client.
+
+    repository.fetch(model, model_dir)
+    return manifest.verify(model_dir)

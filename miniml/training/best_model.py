@@ -1,0 +1,92 @@
+"""Which of a training's weights become the model: those of the point that did best on the validation rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from miniml.progress import note
+from miniml.settings.choices import LAST
+from miniml.tasks.task import more_is_better
+
+
+class BestModelCallback(TrainerCallback):
+    """Keeps a copy of the best weights so far, and ends a training that gets no better."""
+
+    def __init__(self, model: torch.nn.Module, by: str, patience: int) -> None:
+        self.step = 0
+        """After which the weights are the best so far."""
+        self.value = float("nan")
+        """Theirs of the figure that was asked for."""
+        self._model, self._by, self._patience = model, by, patience
+        self._weights: dict[str, torch.Tensor] = {}
+        self._points_without_gain = 0
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        last = state.global_step >= state.max_steps
+        if self._by == LAST:
+            self.step = state.global_step
+            return
+        value = (metrics or {})[f"eval_{self._by}"]
+        gain = self._gain(value)
+        self._points_without_gain = 0 if gain > 0 else self._points_without_gain + 1
+        if gain >= 0:
+            self.step, self.value = state.global_step, value
+            # The model itself holds those of the last step.
+            self._weights = {} if last else self._learnt()
+        elif last:
+            note(
+                f"validation {self._by} was best after step {self.step}: {self.value:.3f}, against {value:.3f} now. "
+                f"Those weights are kept"
+            )
+        if not last and 0 < self._patience <= self._points_without_gain:
+            note(
+                f"validation {self._by} has not got better since step {self.step} ({self.value:.3f}): stopping at "
+                f"step {state.global_step}"
+            )
+            control.should_training_stop = True
+
+    def save(self, folder: Path) -> None:
+        """Writes what a training that goes on from here has to know (see `checkpoints.Resumable`)."""
+        state = {"step": self.step, "value": self.value, "points_without_gain": self._points_without_gain}
+        (folder / "selection.json").write_text(json.dumps(state), encoding="utf-8")
+        save_file(self._weights, folder / "selection.safetensors")
+
+    def restore(self, folder: Path) -> None:
+        state = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
+        self.step, self.value = state["step"], state["value"]
+        self._points_without_gain = state["points_without_gain"]
+        self._weights = load_file(folder / "selection.safetensors")
+
+    def apply(self) -> None:
+        """Gives the model its best weights back."""
+        parameters = dict(self._model.named_parameters())
+        with torch.no_grad():
+            for name, weights in self._weights.items():
+                parameters[name].copy_(weights)
+        self._weights = {}
+
+    def _gain(self, value: float) -> float:
+        if not self.step:
+            return float("inf")
+        return self.value - value if not more_is_better(self._by) else value - self.value
+
+    def _learnt(self) -> dict[str, torch.Tensor]:
+        """A copy of what the training changes, in main memory."""
+        return {
+            name: weights.detach().to("cpu", copy=True)
+            for name, weights in self._model.named_parameters()
+            if weights.requires_grad
+        }

@@ -1,0 +1,249 @@
+"""Fine-tunes a pretrained encoder for the task of a dataset, and signs the result."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import AutoModelForSequenceClassification, TrainerCallback
+from transformers.utils import logging as transformers_logging
+
+from miniml import __version__
+from miniml.data import prepared
+from miniml.files.checksums import CHECKSUMS_NAME
+from miniml.files.digests import digest_of
+from miniml.files.folders import disk_errors_explained, written_whole
+from miniml.model import calibration, engines, manifest, probes
+from miniml.model.classifier import logits_of
+from miniml.model.history import HISTORY_NAME
+from miniml.model.learnt_texts import LearntTexts
+from miniml.processor import threads_within_quota
+from miniml.progress import note
+from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
+from miniml.sources.pins import UNPINNED, Pins
+from miniml.tasks.task import Task
+from miniml.training import card
+from miniml.training.batches import EncodedTexts, encode_split
+from miniml.training.checkpoints import IDENTITY_NAME, checkpointing, key_of
+from miniml.training.course import Course, train
+from miniml.training.device import choose_device
+from miniml.training.export import export
+from miniml.training.pretrained import Pretrained, find_pretrained
+from miniml.training.processes import Processes
+from miniml.training.targets import Target, target_of
+from miniml.training.time_limit import TimeLimit
+from miniml.training.tracking import RunDescription, tracked
+
+__all__ = ["HISTORY_NAME", "TrainingResult", "choose_device", "find_pretrained", "fine_tune"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of a training."""
+
+    digest: str
+    """Of the model folder (see `miniml.model.manifest`)."""
+    metrics: dict[str, float]
+    """`train_loss`; `validation_loss` (neither weighted nor smoothed) and the task's figures (`validation_accuracy` and
+    `validation_macro_f1`, of one class a text) of the weights that were kept, and `kept_step`, after which they were;
+    `train_samples_per_second`, `train_seconds`; `steps`, `epochs`; `parameters`, `trained_parameters`; `texts_cut` (a
+    share); `temperature`, where there are probabilities."""
+
+
+def fine_tune(
+    dataset_dir: Path,
+    model_dir: Path,
+    settings: TrainingSettings,
+    model_uri: str = "",
+    *,
+    minutes: float | None = None,
+    watchers: Sequence[TrainerCallback] = (),
+    pins: Pins = UNPINNED,
+    contest: str = "",
+    split: int = 1,
+) -> TrainingResult:
+    """Trains on the split "train", watches "validation", never opens "test", and writes `model_dir`.
+
+    A training that was killed goes on from its last checkpoint, to the same end; of one that was finished within the
+    last month the model is taken as it was written. `model_uri` is the address under which
+    somebody else will keep the model, if that is known: in an S3 store the checkpoints go beside it. `minutes` stand in
+    for the settings' time limit, which decides no less which checkpoints are this training's; `watchers` hear of its
+    steps and may end it, in a `contest` whose digest this is. `pins` say at which commit or digest the pretrained model
+    is read. Each batch is computed in `split` parts, as where it does not fit into memory: a step has as many texts.
+
+    The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json`,
+    `learnt_texts.safetensors`, a model card and the signed `miniml.json`. Validation rows that a model of miniml's has
+    learnt before are not watched.
+
+    Of several processes that torchrun started, each calls this; they share the batches, and the
+    first one writes.
+
+    Raises:
+        InputError: the model cannot be used, the training diverged, its time limit leaves no time for a step, or its
+            processes cannot share the batches.
+        HubError: the hub did not give the model.
+        StoreError: the S3 store did not give the model.
+        StorageError: there is no room for the model, or for a checkpoint.
+        StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
+    """
+    limit = TimeLimit(settings.time_limit if minutes is None else minutes)
+    processes = Processes.started()
+    processes.share_of(settings)  # Refuses what they cannot share before anything is fetched.
+    device = choose_device(settings.device)
+    processes.init_process_group(device)
+    folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
+    splits, summary = prepared.load(dataset_dir, ("train", "validation"))
+    learnt_before = _learnt_before(folder, summary.fingerprint, settings)
+    splits["validation"] = learnt_before.unlearnt(splits["validation"], settings.model_id)
+    _quiet_transformers()
+    target = target_of(summary, splits["train"]["label"][:], settings)
+    pretrained = Pretrained.load(folder, target.head, settings)
+    # The first alone reads the pretrained files for it.
+    key: str = processes.broadcast(key_of(folder, summary, settings, processes) if processes.first else None)
+    record: dict[str, Any] = {
+        "data": {key: value for key, value in asdict(summary).items() if key != "settings"},
+        "arguments": {"data": summary.settings, "training": asdict(settings), "pretrained": source},
+        "versions": _versions(),
+    }
+    identity = _identity(record, contest)
+    with (
+        tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
+        threads_within_quota(),
+        checkpointing(key, settings, model_uri, processes) as checkpoints,
+    ):
+        finished = _taken(checkpoints.finished(identity), model_dir) if processes.first else None
+        [finished] = processes.broadcast([finished])
+        if finished:
+            return finished
+        run = RunDescription.of(settings, key, summary)
+        result = None
+        with tracked(settings.log_to if processes.first else "", run) as trackers:
+            encoded = _encode(splits, target, pretrained.tokenizer, Path(scratch))
+            course = train(
+                pretrained,
+                target,
+                encoded,
+                device,
+                model_dir,
+                checkpoints,
+                [*trackers, *watchers],
+                limit,
+                settings,
+                split,
+            )
+            if processes.first:
+                with written_whole(model_dir) as folder:
+                    temperature = _save(folder, course, target, pretrained.tokenizer, encoded["validation"])
+                    learnt_before.followed_by(splits["train"], splits["validation"]).write(folder)
+                    metrics = dict(course.metrics)
+                    if temperature is not None:
+                        metrics["temperature"] = temperature
+                    record["arguments"]["used"] = course.used
+                    record["metrics"] = metrics
+                    card.write(folder, manifest.Manifest(files={}, **record))
+                    result = TrainingResult(manifest.sign(folder, **record).digest, metrics)
+                for tracker in trackers:
+                    tracker.finish(result.digest, metrics)
+                note(_told(summary.task, result))
+                if remark := calibration.remark_on(metrics.get("temperature", 1.0)):
+                    note(f"temperature {metrics['temperature']:.3g} is {remark}")
+        if result:
+            checkpoints.finish(model_dir, identity)
+    return processes.broadcast(result)
+
+
+def _identity(record: dict[str, Any], contest: str) -> str:
+    """A digest of what a model's manifest will say of its training, apart from where its checkpoints were."""
+    arguments = record["arguments"]
+    training = {**arguments["training"], "checkpoints": "", "checkpoint_interval": 0}
+    return digest_of({**record, "arguments": {**arguments, "training": training}, "contest": contest})
+
+
+def _taken(finished: Path | None, model_dir: Path) -> TrainingResult | None:
+    """What came of the training that has made the model in `finished`, which is written to `model_dir`."""
+    if finished is None:
+        return None
+    with written_whole(model_dir) as folder:
+        ours = shutil.ignore_patterns(CHECKSUMS_NAME, IDENTITY_NAME)
+        shutil.copytree(finished, folder, dirs_exist_ok=True, ignore=ours)
+    model = manifest.verify(model_dir)
+    note(
+        f"this very training is finished already: its model is taken from {finished} (digest {model.digest[:12]}; "
+        f"to train all the same, set checkpoints to {NO_CHECKPOINTS!r})"
+    )
+    return TrainingResult(model.digest, model.metrics)
+
+
+def _learnt_before(folder: Path, fingerprint: str, settings: TrainingSettings) -> LearntTexts:
+    if settings.from_scratch:  # Nothing of what the folder's weights have learnt is kept.
+        return LearntTexts.nothing()
+    return LearntTexts.of_pretrained(folder, settings.model_id, fingerprint)
+
+
+def _told(task: Task, result: TrainingResult) -> str:
+    metrics = result.metrics
+    parts = [
+        f"validation {task.measure.replace('_', ' ')} {metrics[f'validation_{task.measure}']:.3f}",
+        f"{metrics['train_samples_per_second']:.1f} samples/s",
+        f"digest {result.digest[:12]}",
+    ]
+    if "temperature" in metrics:
+        parts.insert(2, f"temperature {metrics['temperature']:.2f}")
+    return f"trained: {', '.join(parts)}"
+
+
+def _encode(
+    splits: dict[str, datasets.Dataset], target: Target, tokenizer: Any, scratch: Path
+) -> dict[str, EncodedTexts]:
+    with disk_errors_explained(scratch):
+        return {
+            split: encode_split(table, target, tokenizer, scratch / split) for split, table in splits.items()
+        }
+
+
+def _save(
+    folder: Path, course: Course, target: Target, tokenizer: Any, validation: EncodedTexts
+) -> float | None:
+    """Writes all of the model folder but its signature, and gives the temperature, if there is one."""
+    course.model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # What was saved, not what was trained: accelerate leaves its autocast around the latter.
+    saved = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    export(saved.eval(), folder)
+    engine = engines.TorchEngine(engines.REFERENCE, saved)
+    probes.write(folder, engine, validation.first(probes.CANDIDATES), target.head.margin)
+    (folder / HISTORY_NAME).write_text(json.dumps(course.points, indent=1) + "\n", encoding="utf-8")
+    # On validation, as evaluation and serving will run the model.
+    texts = validation.first(calibration.CALIBRATION_ROWS)
+    logits = logits_of(engine, tokenizer, target.head.width, texts)
+    temperature = target.temperature(logits, validation.labels[: len(texts)])
+    if temperature is not None:
+        calibration.write(folder, temperature, len(texts))
+    return temperature
+
+
+def _quiet_transformers() -> None:
+    """Its bars and load reports are not for a log; what matters of them is said in the stage's own lines."""
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _versions() -> dict[str, str]:
+    packages = ["torch", "transformers", "tokenizers", "datasets"]
+    if find_spec("openvino"):
+        packages.append("openvino")
+    return {
+        "python": platform.python_version(),
+        "miniml": __version__,
+        **{name: version(name) for name in packages},
+    }

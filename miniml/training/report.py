@@ -1,0 +1,170 @@
+"""The training as one HTML file, like the reports on data and evaluation: what it came to, its curves, its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from miniml import __version__
+from miniml.model import calibration
+from miniml.model.history import Points, chance_points, line, validation_shares
+from miniml.model.manifest import Manifest
+from miniml.progress import duration
+from miniml.reports.curves import gradient_curve, learning_rate_curve, loss_curve, validation_curve
+from miniml.reports.plots import svg, template
+from miniml.settings.training import TrainingSettings
+from miniml.tasks.task import Task
+
+# Inches; the first over the whole width of a screen, two of the second side by side, or one on a phone.
+WIDE, HALF = (9.4, 3.4), (4.3, 2.9)
+# More would make bars too thin to read; the largest are shown.
+MAX_CLASSES = 20
+
+# In this order, the figure of validation that the page opens with, where there is not the task's measure.
+HEADLINES = ("accuracy", "macro_f1", "micro_f1", "r2", "spearman", "mean_absolute_error")
+# Those that a person reads in percent.
+_SHARES = ("accuracy", "subset_accuracy")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One of the run's arguments."""
+
+    name: str
+    value: Any
+    default: Any
+    """What it would have been; the same as `value` where it was left alone."""
+
+
+@dataclass(frozen=True)
+class ClassRows:
+    """A class, and the width of its bars in percent of the largest class's."""
+
+    label: str
+    train: int
+    validation: int
+    train_width: float
+    validation_width: float
+
+
+def write_report(model: Manifest, points: Points, path: Path) -> None:
+    """Writes the page to `path`, from what the model folder holds: its manifest and its history."""
+    name, value = _headline(model)
+    kept = _kept_before_the_end(model)
+    page = template("training.html").render(
+        version=__version__,
+        model=model,
+        headline=value,
+        kept=kept,
+        headline_name=name,
+        tiles=_tiles(model),
+        chance=chance_points(model.data["rows"]["validation"]) if name in _SHARES else None,
+        loss=[svg(lambda axes: loss_curve(axes, points, kept), size) for size in (WIDE, HALF)],
+        pictures=_pictures(points, kept),
+        shares_of_time=_shares_of_time(model, points),
+        task=_task(model),
+        classes=_classes(model),
+        most_classes=MAX_CLASSES,
+        settings=_settings(model),
+        used=model.arguments["used"],
+        temperature_remark=calibration.remark_on(model.metrics.get("temperature", 1.0)),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def _kept_before_the_end(model: Manifest) -> float | None:
+    """The step whose weights were kept, where later ones were no better."""
+    kept = model.metrics["kept_step"]
+    return kept if kept < model.metrics["steps"] else None
+
+
+def _headline(model: Manifest) -> tuple[str, str]:
+    for name in (_task(model).measure, *HEADLINES):
+        if (value := model.metrics.get(f"validation_{name}")) is not None:
+            return name.replace("_", " "), f"{100 * value:.1f} %" if name in _SHARES else f"{value:.3f}"
+    return "loss", f"{model.metrics['validation_loss']:.3f}"
+
+
+def _task(model: Manifest) -> Task:
+    return Task(model.data.get("task", Task.SINGLE_LABEL))
+
+
+def _tiles(model: Manifest) -> list[tuple[str, str]]:
+    metrics = model.metrics
+    return [
+        ("Trained in", duration(metrics["train_seconds"])),
+        ("Texts/s", f"{metrics['train_samples_per_second']:,.1f}"),
+        ("Steps", f"{metrics['steps']:,.0f}"),
+        ("Passes over the data", f"{metrics['epochs']:.2f}"),
+        ("Training loss, mean", f"{metrics['train_loss']:.3f}"),
+        ("Validation loss", f"{metrics['validation_loss']:.3f}"),
+        ("Parameters", _counted(metrics["parameters"])),
+        ("of them learning", f"{100 * metrics['trained_parameters'] / metrics['parameters']:.0f} %"),
+    ]
+
+
+def _counted(number: float) -> str:
+    for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return f"{number:.0f}"
+
+
+def _pictures(points: Points, kept: float | None) -> list[tuple[str, Markup]]:
+    """Titles and pictures of what the history tells beside the loss."""
+    paints: list[tuple[str, bool, Callable[[Axes], None]]] = [
+        ("On validation", bool(validation_shares(points)), lambda axes: validation_curve(axes, points, kept)),
+        (
+            "Learning rate",
+            bool(line(points, "learning_rate")[0]),
+            lambda axes: learning_rate_curve(axes, points),
+        ),
+        (
+            "Norm of the gradients",
+            bool(line(points, "grad_norm")[0]),
+            lambda axes: gradient_curve(axes, points),
+        ),
+    ]
+    return [(title, svg(paint, HALF)) for title, told, paint in paints if told]
+
+
+def _shares_of_time(model: Manifest, points: Points) -> list[tuple[str, float, str]]:
+    """What the time went to: a name, percent, and how long."""
+    total = model.metrics["train_seconds"]
+    validating = min(total, sum(line(points, "eval_runtime")[1]))
+    parts = (("learning", total - validating), ("validation", validating))
+    return [(name, 100 * seconds / total, duration(seconds)) for name, seconds in parts if total]
+
+
+def _classes(model: Manifest) -> list[ClassRows]:
+    """The largest classes, the largest first."""
+    train, validation = (model.data["rows_per_class"][split] for split in ("train", "validation"))
+    most = max((train[label] + validation[label] for label in train), default=0) or 1
+    rows = [
+        ClassRows(
+            label,
+            train[label],
+            validation[label],
+            100 * train[label] / most,
+            100 * validation[label] / most,
+        )
+        for label in model.data["labels"]
+    ]
+    return sorted(rows, key=lambda one: -one.train)[:MAX_CLASSES]
+
+
+def _settings(model: Manifest) -> tuple[list[Setting], list[Setting]]:
+    """The training's settings: those that differ from the defaults, and the others where they say anything."""
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainingSettings)}
+    settings = [
+        Setting(name, value, defaults.get(name, value)) for name, value in model.arguments["training"].items()
+    ]
+    changed = [one for one in settings if one.value != one.default]
+    return changed, [one for one in settings if one.value == one.default and one.value != ""]
