@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from docs.generator.gathering import AT_THE_ROOT
-from docs.generator.subjects import COMPILED, STAGES, parsers
+from docs.generator.subjects import API, COMPILED, STAGES, parsers
 from tests import patience
 from tests.browser import PROGRAM, browsing
 from tests.command import ROOT
@@ -150,6 +150,10 @@ def test_the_reference_has_what_each_component_takes_and_makes(site: Path, pages
                 for name, definition in kind.items():
                     assert name in told
                     assert as_read(definition["description"]) in told
+
+
+def test_the_reference_has_every_public_function_and_class(site: Path, pages: dict[Path, Page]) -> None:
+    assert set(API) - pages[site / "reference" / "python.html"].anchors == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
 
 from docs.generator.subjects import CHOICES, FIELDS
-from miniml.arguments import Argument
+from miniml.settings.arguments import Argument
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
