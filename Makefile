@@ -11,9 +11,9 @@ RUNNER ?= subprocess
 
 PIPELINE := $(BIN)/python -m pipelines.text_classification
 SEARCH := $(BIN)/python -m pipelines.hyperparameter_search
-SOURCES := miniml components pipelines serving benchmarks tests .ci/setup.py
+SOURCES := miniml components pipelines serving benchmarks docs tests .ci/setup.py
 
-.PHONY: help setup setup-dev run search serve test bench-serve bench-data bench-train bench-levers bench-recipes check format compile submit predict images cluster cluster-delete e2e lock clean
+.PHONY: help setup setup-dev run search serve test bench-serve bench-data bench-train bench-levers bench-recipes check format compile submit predict images cluster cluster-delete e2e lock docs clean
 
 help:  ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
@@ -63,6 +63,11 @@ format: setup-dev  ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: setup-dev  ## Build the documentation site in build/site; a broken link or anchor fails it
+	$(BIN)/python -m docs.generator
+	$(BIN)/zensical build --clean --strict
+	@echo "open build/site/index.html; its search needs a server: $(BIN)/python -m http.server --directory build/site"
+
 compile: setup  ## Write what follows from the code: the pipelines and components as YAML, the images' tag in manifests
 	@$(PIPELINE) compile
 	@$(SEARCH) compile
@@ -95,4 +100,4 @@ lock: setup-dev  ## Resolve requirements.lock anew
 	sed -i -E 's/^(torch==[0-9.]+)\+cpu/\1/' requirements.lock
 
 clean:  ## Remove .venv and what tools left behind; local_outputs stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+import docstring_parser
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
@@ -44,6 +45,7 @@ def stage(of_image: str) -> Callable[[Callable[..., Any]], BaseComponent]:
             # What else is of this version has the same tag: deploy names the runtime.
             container.env = {TAG: tag()}
         _describe(component)
+        _describe_outputs(component, function)
         return component
 
     return made
@@ -64,3 +66,14 @@ def _describe(component: BaseComponent) -> None:
     for name, given in component.component_spec.inputs.items():
         if not given.description and name in arguments:
             given.description = arguments[name].description
+
+
+def _describe_outputs(component: BaseComponent, function: Callable[..., Any]) -> None:
+    """Says of each output what the docstring says of it, where kfp, which reads only a NamedTuple's, says nothing."""
+    told = docstring_parser.parse(inspect.getdoc(function) or "")
+    descriptions = {parameter.arg_name: parameter.description for parameter in told.params}
+    if told.returns:
+        descriptions["Output"] = told.returns.description
+    for name, output in (component.component_spec.outputs or {}).items():
+        if not output.description and (description := descriptions.get(name)):
+            output.description = " ".join(description.split())

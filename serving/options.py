@@ -28,8 +28,8 @@ HOST = "MINIML_HOST"
 """The environment variable that gives the address to listen on, where the command line does not."""
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Parses the command line; exits with status 2 where it is wrong."""
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line: KServe's options with defaults of ours, and our own."""
     parser = CommandParser(
         f"python -m {__package__}",
         description="Serves a model folder over KServe's protocols.",
@@ -82,7 +82,12 @@ def parse_arguments() -> argparse.Namespace:
         # It would log three lines for each request.
         enable_latency_logging=False,
     )
-    options: argparse.Namespace = parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parses the command line; exits with status 2 where it is wrong."""
+    options: argparse.Namespace = parser().parse_args([_with_underscores(word) for word in sys.argv[1:]])
     return options
 
 

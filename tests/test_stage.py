@@ -50,3 +50,11 @@ def test_where_all_is_there_the_stage_begins() -> None:
     ended = started(COMPONENTS[0], Path(sys.executable), PYTHONPATH=str(ROOT))
     assert "this Python has no" not in ended.stderr
     assert "executor_main" in ended.stderr
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda path: path.stem)
+def test_every_input_and_output_of_a_component_says_what_it_is(component: Path) -> None:
+    [definition] = next(yaml.safe_load_all(component.read_text()))["components"].values()
+    for side in ("inputDefinitions", "outputDefinitions"):
+        for kind in definition.get(side, {}).values():
+            assert [name for name, one in kind.items() if not one.get("description")] == []

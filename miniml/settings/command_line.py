@@ -15,16 +15,14 @@ Settings = TypeVar("Settings")
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
-    """Gives `parser` an option for each field of the dataclass `kind`, with the field's default."""
-    types = get_type_hints(kind)
+    """Gives `parser` an option for each field of the dataclass `kind`, with the field's default and description."""
+    types, descriptions = get_type_hints(kind), descriptions_of(kind)
     for field in dataclasses.fields(kind):
-        option = _option(field.name)
+        given: dict[str, Any] = {"type": types[field.name], "metavar": repr(field.default)}
         if types[field.name] is bool:
-            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=field.default)
-        else:
-            parser.add_argument(
-                option, type=types[field.name], default=field.default, metavar=repr(field.default)
-            )
+            given = {"action": argparse.BooleanOptionalAction}
+        told = descriptions.get(field.name, "").replace("%", "%%")
+        parser.add_argument(_option(field.name), default=field.default, help=told, **given)
 
 
 def descriptions_of(kind: type) -> dict[str, str]:
