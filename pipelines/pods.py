@@ -9,7 +9,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from miniml.resource_names import MLFLOW_ENVIRONMENT, MLFLOW_SECRET, S3_ENVIRONMENT, S3_SECRET
-from miniml.settings.steps import LEAST_CPU, LEAST_MEMORY
+from miniml.settings.steps import MIN_CPU, MIN_MEMORY
 
 GPU = "nvidia.com/gpu"
 
@@ -103,7 +103,7 @@ def _has_as_told(task: dsl.PipelineTask, arguments: Mapping[str, Any], *, gpus: 
     resolvePodSpecInputRuntimeParameter).
     """
     cpu, memory = told = [arguments["train_cpu"], arguments["train_memory"]]
-    _has(task, Resources(LEAST_CPU, cpu, LEAST_MEMORY, memory))
+    _has(task, Resources(MIN_CPU, cpu, MIN_MEMORY, memory))
     if gpus:
         task.set_accelerator_type(GPU)
         task.set_accelerator_limit(arguments["train_gpus"])

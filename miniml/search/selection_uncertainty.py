@@ -16,19 +16,19 @@ _WIDE = _NORMAL.inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
-class Doubt:
+class SelectionUncertainty:
     """About the winner's accuracy on validation."""
 
     accuracy: Figure
     standard_error: float
     rivals: int
     """How many other trials' accuracy differs from the winner's by no more than chance would make it."""
-    flattery: float
+    optimism: float
     """By how much the luckiest trial's accuracy would, on average, stand too high if all were equally good and each had
     been asked rows of its own. They are asked the same rows, so that this is the most that is to be expected."""
 
 
-def doubt_of(winner: float, others: Sequence[float], rows: int) -> Doubt:
+def selection_uncertainty(winner: float, others: Sequence[float], rows: int) -> SelectionUncertainty:
     """Of accuracies on `rows` validation rows, as shares."""
     figure = figure_of(winner, rows)
     error = _standard_error(figure)
@@ -37,7 +37,7 @@ def doubt_of(winner: float, others: Sequence[float], rows: int) -> Doubt:
         winner - other <= _WIDE * math.hypot(error, _standard_error(figure_of(other, rows)))
         for other in others
     )
-    return Doubt(figure, error, rivals, error * expected_best(1 + len(others)))
+    return SelectionUncertainty(figure, error, rivals, error * expected_best(1 + len(others)))
 
 
 def figure_of(accuracy: float, rows: int) -> Figure:

@@ -17,7 +17,7 @@ from miniml.settings.field_types import FormField
 from miniml.settings.space import Choices, Space, parse
 from miniml.settings.training import TrainingSettings
 
-MOST_TRIALS = 64
+MAX_TRIALS = 64
 """KFP hands all trials' models to the pick stage in one word of its command line, with about 1 KB of metadata each,
 and Linux takes 128 KiB in a word."""
 
@@ -51,8 +51,8 @@ class SearchSettings:
     def __post_init__(self) -> None:
         require_choices(self)
         require_at_least("trials", self.trials, 1)
-        if self.trials > MOST_TRIALS:
-            raise InputError(f"trials is {self.trials}; at most {MOST_TRIALS} are made in one search.")
+        if self.trials > MAX_TRIALS:
+            raise InputError(f"trials is {self.trials}; at most {MAX_TRIALS} are made in one search.")
         space = parse(self.space)
         if "time_limit" in space:
             raise InputError(
@@ -105,9 +105,9 @@ def _require_grid(space: Space) -> None:
     combinations = math.prod(
         len(set(choices.values)) for choices in space.values() if isinstance(choices, Choices)
     )
-    if combinations > MOST_TRIALS:
+    if combinations > MAX_TRIALS:
         raise InputError(
-            f"space has {combinations:,} combinations; at most {MOST_TRIALS} trials are made in one search. Give "
+            f"space has {combinations:,} combinations; at most {MAX_TRIALS} trials are made in one search. Give "
             f"fewer values, or set sampling to random."
         )
 
@@ -122,7 +122,7 @@ def _drawn(space: Space, wanted: int, seed: int) -> list[Trial]:
     return _different(draws, wanted)
 
 
-def _different(trials: Iterable[Trial], most: int = MOST_TRIALS) -> list[Trial]:
+def _different(trials: Iterable[Trial], most: int = MAX_TRIALS) -> list[Trial]:
     """The first `most` that differ."""
     found: dict[str, Trial] = {}
     for trial in trials:

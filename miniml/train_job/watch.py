@@ -41,7 +41,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Patience:
+class WatchTimeouts:
     """How long to wait for what, in seconds."""
 
     between_looks: float = 2.0
@@ -55,7 +55,7 @@ class Patience:
     """For Trainer's webhook, which refuses every TrainJob for some 90 s after it has been started."""
 
 
-def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience: Patience) -> None:
+def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience: WatchTimeouts) -> None:
     """Returns when the job is complete.
 
     A pod that fails is started again by the cluster, as Trainer's runtimes and Kubernetes' Jobs have it; what
@@ -249,7 +249,7 @@ def _final_error(pods: list[Pod]) -> str | None:
 
 
 def _failure(
-    job: dict[str, Any], pods: list[Pod], log: NodeLog, waited: float, patience: Patience
+    job: dict[str, Any], pods: list[Pod], log: NodeLog, waited: float, patience: WatchTimeouts
 ) -> str | None:
     """Why it has failed, or waiting longer would not help, if so."""
     for condition in conditions(job):
