@@ -1,7 +1,5 @@
 """A stage in an environment that does not hold what it needs says so, and what to do, in one line."""
 
-from __future__ import annotations
-
 import ast
 import os
 import subprocess
