@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import is_dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 from urllib.parse import quote
 
 import pytest
 import yaml
 from kfp.dsl.graph_component import GraphComponent
 
+from miniml import settings
 from miniml.pipeline.arguments import taken_by
-from miniml.pipeline.description import STAGES, options_by_stage
+from miniml.pipeline.description import options_by_stage
 from miniml.pipeline.names import module_of
-from miniml.settings.arguments import FIELDS, SETTINGS
+from miniml.settings.arguments import FIELDS, TAKEN_BY
 from pipelines.hyperparameter_search import hyperparameter_search
 from pipelines.text_classification import text_classification
 from tests.command import ROOT
@@ -51,8 +55,14 @@ def test_it_stands_in_a_pipeline_once_and_in_no_component(pipeline: GraphCompone
 
 
 def test_each_kind_of_settings_has_its_stage() -> None:
-    kinds = [kind for kinds in STAGES.values() for kind in kinds]
-    assert sorted(kinds, key=str) == sorted(SETTINGS, key=str)
+    modules = [import_module(f"miniml.settings.{found.name}") for found in iter_modules(settings.__path__)]
+    every = {
+        kind
+        for module in modules
+        for name, kind in vars(module).items()
+        if name.endswith("Settings") and is_dataclass(kind)
+    }
+    assert {kind for kinds in TAKEN_BY.values() for kind in kinds} == every
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES, ids=module_of)

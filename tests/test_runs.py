@@ -11,7 +11,8 @@ import pytest
 
 from miniml.cli import main
 from miniml.resource_names import PIPELINE_ACCOUNT
-from pipelines.text_classification import STAGES, text_classification
+from pipelines.form import stages_of
+from pipelines.text_classification import text_classification
 from tests.argo_workflow import pod_name
 from tests.kfp_runs import uuid_of
 from tests.kfp_server import KfpServer
@@ -56,7 +57,7 @@ def command(
         monkeypatch.setattr(sys, "argv", ["pipelines", *words])
         ended = 0
         try:
-            main.main(text_classification, STAGES)
+            main.main(text_classification, stages_of(text_classification))
         except SystemExit as error:
             ended = int(error.code or 0)
         told = capsys.readouterr()

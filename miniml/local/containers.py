@@ -18,7 +18,7 @@ from huggingface_hub.constants import HF_HOME
 
 from miniml.errors import MinimlError
 from miniml.files.folders import user_cache
-from miniml.images import MODEL_FOLDER, SERVING, STAGES, image
+from miniml.images import FOUNDATIONS, MODEL_FOLDER, SERVING, image
 from miniml.local.ask import becomes_ready, not_started
 from miniml.local.runner import Machine
 from miniml.pipeline.arguments import sources_of
@@ -102,7 +102,7 @@ def machine(arguments: dict[str, Any], environment: dict[str, str], runs: Path) 
 def _require_images() -> str:
     """Looks for the engine and every image before anything runs, and gives the images' digests."""
     with _engine() as engine:
-        found = {name: _digest(engine, name) for name in map(image, (*STAGES, SERVING))}
+        found = {name: _digest(engine, name) for name in map(image, FOUNDATIONS)}
     missing = [name for name, digest in found.items() if not digest]
     if missing:
         raise EngineError(f"no image {', '.join(missing)} on this machine. Build them: make images.")
