@@ -2,7 +2,7 @@
 
 preflight -> transform -> train -> evaluate -> gate -> deploy
 
-python -m pipelines.text_classification --help
+miniml --help, or here: python -m pipelines.text_classification --help
 """
 
 from typing import NamedTuple
@@ -60,4 +60,4 @@ def text_classification(given: Arguments) -> Outputs:
 if __name__ == "__main__":
     from miniml.cli.main import main
 
-    main(text_classification, STAGES)
+    main()
