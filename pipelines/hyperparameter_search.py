@@ -2,10 +2,10 @@
 
 preflight -> transform -> train, train, train ... -> pick -> evaluate -> gate -> deploy
 
-python -m pipelines.hyperparameter_search --help
+miniml search --help, or here: python -m pipelines.hyperparameter_search --help
 """
 
-import os
+import sys
 from typing import Any, NamedTuple
 
 from kfp import dsl
@@ -17,21 +17,10 @@ from components.pick import pick
 from components.preflight import preflight
 from components.train import train
 from components.transform import transform
-from miniml.errors import InputError
+from miniml.pipeline.build_settings import trials_at_once
 from miniml.settings.arguments import SETTINGS
-from pipelines.form import pipeline, stages_of
+from pipelines.form import pipeline
 from pipelines.steps import Run, approved, narrowed
-
-TRIALS_AT_ONCE = "MINIML_TRIALS_AT_ONCE"
-"""The environment's say, when the pipeline is compiled, in how many trials train beside each other. One by default, for
-on one machine they would slow each other."""
-
-
-def _trials_at_once() -> int:
-    said = os.environ.get(TRIALS_AT_ONCE, "1")
-    if not said.isdecimal() or int(said) < 1:
-        raise InputError(f"{TRIALS_AT_ONCE} is {said!r}; it is a number of trials, of 1 or more.")
-    return int(said)
 
 
 class Outputs(NamedTuple):
@@ -51,9 +40,9 @@ class Outputs(NamedTuple):
 def hyperparameter_search(**arguments: Any) -> Outputs:
     """From a dataset and a space of training arguments to a served text classifier."""
     run = Run(arguments)
-    found = run.begin(preflight, trials_at_once=_trials_at_once())
+    found = run.begin(preflight, trials_at_once=trials_at_once())
     data = run.step(transform)
-    with dsl.ParallelFor(found.outputs["Output"], name="trials", parallelism=_trials_at_once()) as trial:
+    with dsl.ParallelFor(found.outputs["Output"], name="trials", parallelism=trials_at_once()) as trial:
         # A trial has its arguments and pins with it: whatever else a task in a loop is given, a cluster's record has
         # once more for each turn; and kfp.local gives it the loop's item for any other task's output.
         training = run.step(
@@ -96,4 +85,4 @@ def hyperparameter_search(**arguments: Any) -> Outputs:
 if __name__ == "__main__":
     from miniml.cli.main import main
 
-    main(hyperparameter_search, stages_of(hyperparameter_search))
+    main(["search", *sys.argv[1:]])

@@ -2,7 +2,7 @@
 
 preflight -> transform -> train -> evaluate -> gate -> deploy
 
-python -m pipelines.text_classification --help
+miniml --help, or here: python -m pipelines.text_classification --help
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from components.train import train
 from components.transform import transform
 from miniml.settings.arguments import SETTINGS
 from miniml.settings.search import SearchSettings
-from pipelines.form import pipeline, stages_of
+from pipelines.form import pipeline
 from pipelines.steps import Run, approved
 
 ARGUMENTS = tuple(kind for kind in SETTINGS if kind is not SearchSettings)
@@ -79,4 +79,4 @@ def text_classification(**arguments: Any) -> Outputs:
 if __name__ == "__main__":
     from miniml.cli.main import main
 
-    main(text_classification, stages_of(text_classification))
+    main()

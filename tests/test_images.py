@@ -297,7 +297,7 @@ def training(engine: Any, process: subprocess.Popen[str], outputs: Path) -> Cont
 def started(*words: str) -> Iterator[subprocess.Popen[str]]:
     """The pipeline's command line at work, ended at the latest when the test is."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.text_classification", *words],
+        [sys.executable, "-m", "miniml", *words],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -21,7 +21,7 @@ def table(arguments: Mapping[str, Argument]) -> str:
         f"Arguments: fields of the form, and all others by name in its field `{OPTIONS}`, a struct "
         f'(`{{"dropout": 0.1}}`). More on them: README.md, "Your own data".'
     ]
-    for stage, own in _by_stage(arguments).items():
+    for stage, own in by_stage(arguments).items():
         lines += ["", f"**{stage}**", "", "| argument | given as | default | |", "|---|---|---|---|"]
         lines += [_row(argument) for argument in own]
     return "\n".join(lines)
@@ -31,7 +31,7 @@ def options_by_stage(arguments: Mapping[str, Argument]) -> str:
     """The names of the options, in a paragraph of Markdown for each stage that has any."""
     told = [
         f"**{stage}** " + ", ".join(f"`{name}`" for name in names)
-        for stage, own in _by_stage(arguments).items()
+        for stage, own in by_stage(arguments).items()
         if (names := [argument.name for argument in own if not argument.in_form])
     ]
     return "\n\n".join(
@@ -39,7 +39,7 @@ def options_by_stage(arguments: Mapping[str, Argument]) -> str:
     )
 
 
-def _by_stage(arguments: Mapping[str, Argument]) -> dict[str, list[Argument]]:
+def by_stage(arguments: Mapping[str, Argument]) -> dict[str, list[Argument]]:
     """The arguments, each once: under the first stage that has it."""
     left, found = dict(arguments), {}
     for stage, kinds in TAKEN_BY.items():
