@@ -16,7 +16,7 @@ from miniml.model.history import chance_points
 from miniml.model.manifest import Manifest
 from miniml.reports.markdown import escaped
 from miniml.settings.choices import LAST
-from miniml.sources.address import HubId, locate, short_name
+from miniml.sources.address import locate, short_name
 from miniml.tasks.task import Task
 
 CARD_NAME = "README.md"
@@ -77,7 +77,7 @@ def _front_matter(record: Manifest) -> ModelCardData:
         if name in HUB_METRICS
     ]
     return ModelCardData(
-        base_model=base.name if isinstance(base, HubId) else None,
+        base_model=(base.hub_name or None) if base else None,
         datasets=[dataset] if dataset else None,
         library_name="transformers",
         pipeline_tag="text-classification",
