@@ -11,13 +11,20 @@ from pathlib import Path
 from miniml.errors import InputError
 from miniml.model import probes
 from miniml.model.classifier import Classifier
-from miniml.model.engines import REFERENCE, Engine, Logits, OpenVinoEngine, TokenIds, TorchEngine, builders
+from miniml.model.engines import (
+    ENGINES,
+    REFERENCE,
+    Engine,
+    Logits,
+    OpenVinoEngine,
+    TokenIds,
+    TorchEngine,
+    builders,
+)
 from miniml.model.heads import Head
 from miniml.model.model_files import in_a_line
 
 AUTO = "auto"
-# It takes half a minute to compile, so it is used where it is asked for.
-ONLY_WHEN_ASKED = ("torch-compiled",)
 # How far a probability may lie from the reference's, or a number in standard deviations of the labels. bfloat16 keeps
 # 8 bits of a number, which comes to some 0.01 at the end of a small encoder.
 TOLERANCE = 0.02
@@ -97,7 +104,7 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
     available = builders(classifier.engine, model_dir, threads)
     if wanted not in (AUTO, *available):
         raise InputError(f"engine {wanted!r} is not to be had here. Choose {AUTO}, {', '.join(available)}.")
-    names = [name for name in available if name not in ONLY_WHEN_ASKED] if wanted == AUTO else [wanted]
+    names = [name for name in available if not ENGINES[name].only_when_asked] if wanted == AUTO else [wanted]
     pads = _pads(classifier)
     shapes = _shapes(classifier, model_dir, pads)
     engines: dict[str, Engine] = {}
