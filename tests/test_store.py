@@ -31,8 +31,8 @@ from miniml.model import manifest
 from miniml.preflight.pinning import look_up
 from miniml.settings.data import DataSettings
 from miniml.settings.training import TrainingSettings
-from miniml.sources.address import S3Address, s3_address
 from miniml.store import connection, repository
+from miniml.store.address import S3Address, s3_address
 from miniml.store.connection import Bucket
 from miniml.store.mirror import Mirror
 from miniml.store.repository import Patience

@@ -38,7 +38,7 @@ from miniml.pipeline.compiled import CompiledPipeline
 from miniml.pipeline.description import options_by_stage
 from miniml.progress import duration
 from miniml.resource_names import KIND_HOST, NAMESPACE, PIPELINE_ACCOUNT
-from miniml.sources.address import PACKAGE_SCHEME, locate
+from miniml.sources.address import kind_of, locate
 
 if TYPE_CHECKING:
     from miniml.cluster.api import Cluster
@@ -470,7 +470,7 @@ def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
         InputError: it names the argument and the remedy.
     """
     for argument, source in sources_of(arguments):
-        if source.startswith((PACKAGE_SCHEME, "/", ".", "~")) or Path(source).exists():
+        if not kind_of(argument, source).reachable_from_pods:
             raise InputError(
                 f"{argument} {source!r} is on this machine, where the cluster's pods cannot read it. Publish it "
                 f"(miniml store publish ... s3://bucket/name@v1) and give that address, or a hub id."
