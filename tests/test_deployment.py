@@ -16,7 +16,7 @@ from miniml.champion.record import Champion
 from miniml.cluster.api import BRIEFLY, RETRY_AFTER, Cluster
 from miniml.cluster.inference_service import MODEL_DIGEST, RUN, inference_service
 from miniml.deployment.deploy import Deployed, deploy
-from miniml.deployment.rollout import Patience, SupersededError
+from miniml.deployment.rollout import RolloutTimeouts, SupersededError
 from miniml.errors import ClusterError, DeploymentError, GateError, ModelFolderError
 from miniml.evaluation.evaluate import evaluate_model
 from miniml.evaluation.result import Comparison, EvaluationResult, Figure
@@ -37,7 +37,7 @@ from tests.kubernetes_server import (
 from tests.rendered import Rendered
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
-PATIENCE = Patience(
+PATIENCE = RolloutTimeouts(
     timeout=patience.SECONDS,
     between_looks=0.01,
     unschedulable=0.0,

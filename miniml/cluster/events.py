@@ -10,7 +10,7 @@ from miniml.escaping import clipped
 
 Event = dict[str, Any]
 
-MOST = 5
+MAX_EVENTS = 5
 LONGEST = 500
 """Characters of a message that are told: a webhook may quote a whole object."""
 _AUTOSCALER = "HorizontalPodAutoscaler"

@@ -17,7 +17,7 @@ from miniml.progress import note
 RETRY_AFTER = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-def try_out(
+def run_smoke_test(
     cluster: Cluster,
     service: dict[str, Any],
     result: EvaluationResult,
