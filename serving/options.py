@@ -11,6 +11,7 @@ from kserve.model_server import parser as kserve_parser
 
 from miniml.command_line import CommandParser
 from miniml.errors import InputError
+from miniml.ports import GRPC_PORT, HTTP_PORT
 
 from .authentication import Token
 from .engine_choice import AUTO
@@ -27,8 +28,8 @@ HOST = "MINIML_HOST"
 """The environment variable that gives the address to listen on, where the command line does not."""
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Parses the command line; exits with status 2 where it is wrong."""
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line: KServe's options with defaults of ours, and our own."""
     parser = CommandParser(
         f"python -m {__package__}",
         description="Serves a model folder over KServe's protocols.",
@@ -74,12 +75,19 @@ def parse_arguments() -> argparse.Namespace:
     add("--no_access_log", dest="access_log", action="store_false", help="no line of JSON for each request")
     parser.set_defaults(
         model_name="miniml",
+        http_port=HTTP_PORT,
+        grpc_port=GRPC_PORT,
         enable_docs_url=True,
         enable_grpc=True,
         # It would log three lines for each request.
         enable_latency_logging=False,
     )
-    options: argparse.Namespace = parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parses the command line; exits with status 2 where it is wrong."""
+    options: argparse.Namespace = parser().parse_args([_with_underscores(word) for word in sys.argv[1:]])
     return options
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from miniml.ports import GRPC_PORT, HTTP_PORT
+
 from .authentication import Token
 
 CONCURRENT_BODIES = 16
@@ -75,8 +77,8 @@ class ServingSettings:
     """The name in the addresses of V1 and V2."""
     host: str = "127.0.0.1"
     """The address of this machine to listen on."""
-    http_port: int = 8080
-    grpc_port: int = 8081
+    http_port: int = HTTP_PORT
+    grpc_port: int = GRPC_PORT
     engine: str = "auto"
     """The engine's name, or "auto" for the fastest that agrees with the reference."""
     limits: Limits = Limits()
