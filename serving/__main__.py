@@ -11,9 +11,8 @@ from typing import NoReturn
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    os._exit(
-        0
-    )  # nothing is open yet, and an exception in the midst of torch's import would abort the process
+    # nothing is open yet, and an exception in the midst of torch's import would abort the process
+    os._exit(0)
 
 
 def main() -> int:

@@ -58,9 +58,8 @@ class RestServer(RESTServer):  # type: ignore[misc]  # KServe ships no types
         super().__init__(FASTAPI_APP_IMPORT_STRING, data_plane, repository, port, **more)
         self._limits = settings.limits
         self.config.http = partial(Connection, arrivals=Arrivals(settings.connections))
-        self.config.host = (
-            settings.host
-        )  # KServe takes all of the machine's addresses, and no argument for it
+        # KServe takes all of the machine's addresses, and no argument for it
+        self.config.host = settings.host
         self.config.ws = "none"  # no route speaks it
         self._server = Uvicorn(self.config)
 

@@ -101,7 +101,8 @@ def _parsed(body: bytes) -> Any:
     except (
         ValueError,
         RecursionError,
-    ) as error:  # no UTF-8, numbers of thousands of digits, lists in lists in lists
+    ) as error:
+        # no UTF-8, numbers of thousands of digits, lists in lists in lists
         raise InvalidInput("the body is not JSON that can be read.") from error
 
 

@@ -397,9 +397,8 @@ def _explained(error: ApiException, method: str, path: str, host: str) -> Cluste
             f"the cluster refuses {method} {path}: {said}. Grant the right to the account that it names; for a "
             f"run's steps, manifests/ does: kubectl apply -k manifests/overlays/<yours>."
         )
-    if (
-        error.status == 403
-    ):  # The right is there: a webhook, a policy, Pod Security or a quota says no, and why.
+    if error.status == 403:
+        # The right is there: a webhook, a policy, Pod Security or a quota says no, and why.
         return ClusterError(f"the cluster refuses {method} {path}: {said}")
     kind = UnreachableError if error.status in _BUSY else ClusterError
     return kind(f"the cluster at {host} answers {error.status} to {method} {path}: {said}")
