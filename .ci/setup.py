@@ -44,7 +44,7 @@ class Contents:
 
 CONTENTS = {
     "run": Contents("`make run`", "local", packages=146, download_gb=0.6, installed_gb=2.2),
-    "dev": Contents("tests, checks and benchmarks", "dev", packages=226, download_gb=0.8, installed_gb=2.9),
+    "dev": Contents("tests, checks and benchmarks", "dev", packages=240, download_gb=0.8, installed_gb=2.9),
 }
 CUDA_GB = 4
 """What torch's CUDA build installs beyond its CPU build."""

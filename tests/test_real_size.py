@@ -25,7 +25,7 @@ from tests import patience
 from tests.command import ROOT
 from tests.hub_server import HubServer, write_bert
 
-MOST_MEMORY = 1024
+MAX_MEMORY = 1024
 """MiB, of the process that prepares the data, interpreter and libraries included."""
 
 
@@ -76,7 +76,7 @@ import sys
 from pathlib import Path
 from benchmarks.machine import peak_mib
 from miniml.data import preparation
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 
 preparation.prepare(DataSettings(dataset_id=sys.argv[1]), Path(sys.argv[2]))
 print(peak_mib())
@@ -132,13 +132,13 @@ def test_a_thousand_rows_are_drawn_from_all_over_a_source_of_that_size_in_little
     assert len(set(trained // (end // 10))) == 10
     assert "miniml~ reading " in told
     assert "1,000 of 700,000 rows were drawn (max_rows=1000)" in told
-    assert float(told.splitlines()[-1]) < MOST_MEMORY
+    assert float(told.splitlines()[-1]) < MAX_MEMORY
 
 
 @pytest.mark.timeout(1200)
 def test_the_example_runs_from_its_one_command_to_the_served_answer(hub: dict[str, str], room: Path) -> None:
     room.mkdir()
-    shown = run("-m", "pipelines.text_classification", "run", folder=room, environment=hub)
+    shown = run("-m", "miniml", "run", folder=room, environment=hub)
     summary: Any = json.loads((room / "local_outputs" / "latest" / "summary.json").read_text())
     assert "1,000 of 700,000 rows were drawn (max_rows=1000)" in shown
     assert "200 steps of 2" in shown

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -205,7 +205,7 @@ def test_a_search_picks_by_what_the_task_has_for_accuracy(job: Job, encoder: Pat
         fine_tune_trial(job.dataset_dir, folder, base, json.dumps(trial_arguments))
     found = pick(folders, settings, tmp_path / "model", tmp_path / "search.html")
     assert (found.winner.number, found.picked_by) == (2, job.result.task.measure)
-    assert (found.doubt is None) == (job.result.task == Task.REGRESSION)
+    assert (found.uncertainty is None) == (job.result.task == Task.REGRESSION)
     assert (
         f"validation {job.result.task.measure.replace('_', ' ')} of" in (tmp_path / "search.html").read_text()
     )
@@ -406,7 +406,7 @@ def test_the_report_shows_what_there_is_and_nothing_else(tagged: Job, scored: Jo
 
 
 @pytest.mark.parametrize("ordered", ["yes"])
-def test_labels_and_numbers_are_no_ordered_classes(job: Job, ordered: str) -> None:
+def test_labels_and_numbers_are_no_ordered_classes(job: Job, ordered: Literal["yes"]) -> None:
     with pytest.raises(InputError, match="ordered_labels is 'yes', but the model does"):
         evaluate_model(job.model_dir, job.dataset_dir, EvaluationSettings(ordered_labels=ordered))
 
@@ -611,7 +611,7 @@ def test_given_labels_are_counted_and_the_log_says_what_is_served(tagging: Serve
 def test_deploy_holds_the_served_answers_against_the_evaluated_ones(served: tuple[Job, Server]) -> None:
     job, server = served
     service = {"metadata": {"name": NAME, "namespace": "models"}, "status": {"address": {"url": server.url}}}
-    smoke_test.try_out(None, service, job.result, ())  # type: ignore[arg-type]  # asked at its own address
+    smoke_test.run_smoke_test(None, service, job.result, ())  # type: ignore[arg-type]  # asked at its own address
     other = [
         replace(sample, value=sample.value + 1)
         if sample.value is not None
@@ -623,7 +623,7 @@ def test_deploy_holds_the_served_answers_against_the_evaluated_ones(served: tupl
     with pytest.raises(
         DeploymentError, match=r"not as the evaluated model did: a (number|probability) is off by"
     ):
-        smoke_test.try_out(None, service, replace(job.result, samples=other), ())  # type: ignore[arg-type]
+        smoke_test.run_smoke_test(None, service, replace(job.result, samples=other), ())  # type: ignore[arg-type]
 
 
 @pytest.mark.browser

@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 
-from miniml.data.columns import MOST_CLASSES, RowFilter, dictionary, named
+from miniml.data.columns import MAX_CLASSES, RowFilter, dictionary, named
 from miniml.data.prepared import SPLITS
 from miniml.data.tables import Table
 from miniml.errors import InputError
@@ -61,9 +61,9 @@ class Encoder(ABC):
         for entry, stored in enumerate(encoded.dictionary.to_pylist()):
             number = self._number_of(stored, feature, _Place(indices, entry, place_of))
             codes[entry] = self.missing if number is None else number
-        if len(self._known) > MOST_CLASSES:
+        if len(self._known) > MAX_CLASSES:
             raise InputError(
-                f"column {self._column!r} holds more than {MOST_CLASSES:,} different values, which are no classes. "
+                f"column {self._column!r} holds more than {MAX_CLASSES:,} different values, which are no classes. "
                 f"Set label_column, or, if they are numbers to predict, set task={Task.REGRESSION}."
             )
         of_rows: Codes = codes[indices]

@@ -23,7 +23,7 @@ from miniml.settings.data import DataSettings
 from miniml.tasks.task import Task
 
 # Parts of the range of a regression's numbers, each of which every split is to have its share of.
-MOST_RANGES, ROWS_PER_RANGE = 10, 20
+MAX_RANGES, ROWS_PER_RANGE = 10, 20
 
 
 class Labels(Protocol):
@@ -245,7 +245,7 @@ def _find_numbers(pool: Pool, kept: Mask, settings: DataSettings, findings: Find
             f"column {settings.label_column!r} has {len(set(values.tolist()))} different numbers in {len(values)} rows "
             f"of distinct texts: too few to learn from and to test. Collect more, or set label_column."
         )
-    ranges = min(MOST_RANGES, max(1, len(values) // ROWS_PER_RANGE))
+    ranges = min(MAX_RANGES, max(1, len(values) // ROWS_PER_RANGE))
     return Numbers(np.unique(np.quantile(values, np.arange(1, ranges) / ranges)), settings.label_column)
 
 

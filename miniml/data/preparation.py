@@ -14,7 +14,7 @@ from miniml.data.findings import CHECKS, Findings
 from miniml.data.prepared import SPLITS, DatasetSummary
 from miniml.data.report_request import ReportRequest
 from miniml.data.texts import CLEANING
-from miniml.escaping import MOST
+from miniml.escaping import MAX_SHOWN
 from miniml.files.folders import disk_errors_explained, written_whole
 from miniml.progress import note
 from miniml.settings.data import DataSettings
@@ -114,7 +114,7 @@ def _told_labels(summary: DatasetSummary) -> str:
         of = summary.numbers
         return f"numbers from {of['least']:g} to {of['most']:g}, {of['mean']:.4g} on average"
     kind = "classes" if summary.task == Task.SINGLE_LABEL else "labels, of which a text may have several"
-    first = ", ".join(label[:MOST] for label in summary.labels[:6])
+    first = ", ".join(label[:MAX_SHOWN] for label in summary.labels[:6])
     return f"{len(summary.labels)} {kind}: {first}"
 
 

@@ -14,7 +14,7 @@ from miniml.champion.challengers import digest_of_test
 from miniml.champion.record import NOBODY, Champion
 from miniml.data import prepared
 from miniml.errors import InputError
-from miniml.evaluation.champion_comparison import challenge
+from miniml.evaluation.champion_comparison import compare_with_champion
 from miniml.evaluation.comparison import compare_answers
 from miniml.evaluation.evaluators import Examination, Scores, examination_of, ranks_of
 from miniml.evaluation.metrics.added import added_metrics
@@ -93,7 +93,9 @@ def evaluate_model(
         scatter=examination.scatter(predictions),
         mistakes=examination.mistakes(predictions),
         speed=_speed(classifier, predictions.texts),
-        comparison=challenge(champion, predictions, _digest_of(splits["test"], examination, predictions)),
+        comparison=compare_with_champion(
+            champion, predictions, _digest_of(splits["test"], examination, predictions)
+        ),
     )
     _tell(result)
     return result

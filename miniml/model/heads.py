@@ -22,7 +22,7 @@ Outputs = npt.NDArray[np.float32]
 """What is served of texts, shape [..., width]: a probability for each label, or a number."""
 
 # No probability counts as nearer to 0 or 1: its log-odds would tell of rounding, not of words.
-LEAST = 1e-6
+EPS = 1e-6
 # A label is given where its probability is at least this. The temperature moves no probability across it.
 THRESHOLD = 0.5
 
@@ -107,7 +107,7 @@ class Head(ABC):
 
     def evidence(self, output: float) -> float:
         """What explanations count in: log-odds of a probability, or the number's own unit."""
-        output = min(max(output, LEAST), 1 - LEAST)
+        output = min(max(output, EPS), 1 - EPS)
         return math.log(output / (1 - output))
 
     @abstractmethod

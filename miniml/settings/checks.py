@@ -7,7 +7,7 @@ from typing import Any
 
 from miniml.errors import InputError
 from miniml.escaping import shown
-from miniml.settings.choices import CHOICES
+from miniml.settings.field_types import field_types
 
 
 def require_fraction(name: str, value: float) -> None:
@@ -22,14 +22,14 @@ def require_share(name: str, value: float) -> None:
         raise InputError(f"{name} is {value}; it is a share, so it must lie between 0 and 1 (85 % is 0.85).")
 
 
-MOST_EXACT = 2**53
+MAX_EXACT = 2**53
 """Kubeflow Pipelines passes numbers as doubles, which hold no larger whole ones exactly."""
 
 
 def require_seed(seed: int) -> None:
     require_at_least("seed", seed, 0)
-    if seed > MOST_EXACT:
-        raise InputError(f"seed is {seed:.3g}; it must be {MOST_EXACT:,} or less.")
+    if seed > MAX_EXACT:
+        raise InputError(f"seed is {seed:.3g}; it must be {MAX_EXACT:,} or less.")
 
 
 def require_at_least(name: str, value: int, least: int, remedy: str = "") -> None:
@@ -43,9 +43,11 @@ def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def require_choices(settings: Any) -> None:
-    for name, choices in CHOICES.items():
-        if hasattr(settings, name):
-            require_one_of(name, getattr(settings, name), choices)
+    """Refuses a setting that is none of the words of its type."""
+    kind: type = type(settings)
+    for name, of in field_types(kind).items():
+        if of.choices:
+            require_one_of(name, getattr(settings, name), of.choices)
 
 
 def require_service(service_name: str, namespace: str) -> None:

@@ -32,7 +32,7 @@ from miniml.training.processes import Processes
 
 def main(words: list[str] | None = None) -> None:
     """Trains as the command line says; an error ends it with its message, said by one process, and an `ExitStatus`."""
-    options = _parser().parse_args(words)
+    options = command_line().parse_args(words)
     processes = Processes.started()
     if options.lifeline is not None:
         end_when_closed(options.lifeline)
@@ -55,7 +55,7 @@ def main(words: list[str] | None = None) -> None:
                 repository.put(folder, address)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m miniml.train_step",
         description="Fine-tunes a pretrained encoder on a dataset that the transform stage wrote. torchrun starts it "

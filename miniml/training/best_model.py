@@ -15,7 +15,7 @@ from miniml.progress import note
 from miniml.settings.choices import LAST
 
 
-class Selection(TrainerCallback):
+class BestModelCallback(TrainerCallback):
     """Keeps a copy of the best weights so far, and ends a training that gets no better."""
 
     def __init__(self, model: torch.nn.Module, by: str, patience: int) -> None:

@@ -29,7 +29,7 @@ FEW_ROWS = 100
 # From this ratio of the largest class to the smallest on, accuracy alone hides what happens to the small ones.
 IMBALANCED = 3
 # A table of hundreds of classes helps nobody; dataset.json and miniml.json have them all.
-MOST_CLASSES, MOST_NAMES = 50, 8
+MAX_CLASSES, MAX_NAMES = 50, 8
 
 ALWAYS_ANSWERS = {
     Task.SINGLE_LABEL: "It knows its classes only: a text that belongs to none of them is put into one of them all the "
@@ -96,7 +96,7 @@ def _body(record: Manifest) -> str:
         name=_name(record),
         several=_task(record) == Task.MULTI_LABEL,
         classes=classes,
-        most_classes=MOST_CLASSES,
+        most_classes=MAX_CLASSES,
         splits=[split for split in SPLITS if split in data["rows"]],
         data_settings=_given(record.arguments["data"]),
         settings=_given(training),
@@ -144,8 +144,8 @@ def _limits_of_classes(in_training: dict[str, int], task: Task) -> Iterator[str]
     one, kind = ("label", "labels") if task == Task.MULTI_LABEL else ("class", "classes")
     few = sorted((rows, label) for label, rows in in_training.items() if rows < FEW_ROWS)
     if few:
-        names = ", ".join(f"{label} ({rows})" for rows, label in few[:MOST_NAMES])
-        more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
+        names = ", ".join(f"{label} ({rows})" for rows, label in few[:MAX_NAMES])
+        more = f" and {len(few) - MAX_NAMES} more" if len(few) > MAX_NAMES else ""
         yield f"It learnt from fewer than {FEW_ROWS} rows of these {kind}: {names}{more}."
     least, most = min(in_training.values()), max(in_training.values())
     if least and most >= IMBALANCED * least:

@@ -19,7 +19,7 @@ from miniml.files.folders import user_cache
 # Bins of equal width, by the probability of the answer; 15 is what most papers take.
 CALIBRATION_BINS = 15
 # The least probability that the log loss takes for itself: scikit-learn's, for float32.
-LEAST = float(np.finfo(np.float32).eps)
+EPS = float(np.finfo(np.float32).eps)
 # Rows that are answered otherwise, of all classes together: enough for every kind of mistake to be among them.
 DOUBTS = 256
 # In place of a 0 that would be divided by: less than any weight.
@@ -193,7 +193,7 @@ class _Rows:
         self.right = self.predicted == references
         self.confidence = probabilities.max(axis=1)
         of_truth = probabilities[np.arange(self.rows), references]
-        self.losses = -np.log(np.clip(of_truth, LEAST, 1 - LEAST))
+        self.losses = -np.log(np.clip(of_truth, EPS, 1 - EPS))
         self.means = {"log_loss": self.losses}
         if ranks is not None:
             places = np.asarray(ranks)
