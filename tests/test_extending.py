@@ -132,8 +132,8 @@ def test_a_source_scheme_is_one_class_and_gives_a_run_its_dataset_and_its_model(
 
     done = pipeline(
         *("run", "--dataset-id", "shelf://reviews.csv", "--model-id", "shelf://encoder"),
-        *("--label-names", "bad,good", "--iterations", "60", "--batch-size", "16", "--learning-rate", "1e-2"),
-        *("--max-length", "32", "--outputs", str(tmp_path / "out")),
+        *("--label-names", "bad,good", "--iterations=60", "--batch-size=16", "--learning-rate", "1e-2"),
+        *("--max-length=32", f"--outputs={tmp_path / 'out'}"),
     )
     assert done.status == 0, done.err
     model = manifest.read((tmp_path / "out" / "latest" / "model").resolve())

@@ -204,7 +204,9 @@ def test_a_cluster_that_can_train_on_several_nodes_passes(
 ) -> None:
     server, cluster = with_trainer
     server.objects[VERSION] = {"data": {"kubeflow_trainer_version": "v2.3.0"}}
-    inspect_training(cluster, "kubeflow", "torch-distributed").require_all()
+    found = inspect_training(cluster, "kubeflow", "torch-distributed")
+    found.require_all()
+    assert {entry.found() for entry in found.entries} == {"ok"}
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,8 @@ class Server:
             KeyError,
             TypeError,
             RecursionError,
-        ):  # An older or newer server, or a run just begun.
+        ):
+            # An older or newer server, or a run just begun.
             workflow = None
         if not isinstance(workflow, dict):
             return self._workflow_on_the_cluster(run_id)
@@ -437,7 +438,8 @@ class Server:
             ValueError,
             TypeError,
             AttributeError,
-        ) as error:  # The client's, of an object that it does not know.
+        ) as error:
+            # The client's, of an object that it does not know.
             raise SubmissionError(
                 f"Kubeflow Pipelines at {self.host} answers what its client cannot read: {clipped(str(error), 200)}"
             ) from error

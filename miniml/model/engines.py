@@ -221,9 +221,8 @@ def convert(model: Any) -> Any:
     attention_mask = token_ids.tril(diagonal=3)
     shape = openvino.PartialShape([-1, -1])
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter(
-            "ignore"
-        )  # tracing warns of branches on shapes, which the export's check covers
+        # tracing warns of branches on shapes, which the export's check covers
+        warnings.simplefilter("ignore")
         return openvino.convert_model(
             _LogitsOnly(model),
             example_input=(token_ids, attention_mask),
