@@ -6,12 +6,10 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PORT ?= 8080
 ARGS ?=
 RUNNER ?= subprocess
 
-PIPELINE := $(BIN)/python -m pipelines.text_classification
-SEARCH := $(BIN)/python -m pipelines.hyperparameter_search
+MINIML := $(BIN)/miniml
 SOURCES := miniml components pipelines serving benchmarks docs tests .ci/setup.py
 
 .PHONY: help setup setup-dev run search serve test bench-serve bench-data bench-train bench-levers bench-recipes check format compile submit predict images cluster cluster-delete e2e lock docs clean
@@ -29,13 +27,13 @@ $(VENV)/installed-%: pyproject.toml requirements.lock
 	@$(PYTHON) .ci/setup.py $*
 
 run: setup  ## Run the main job on embedded data; RUNNER=docker in containers, ARGS='--epochs 2' changes it
-	@$(PIPELINE) run --runner $(RUNNER) --default-preset demo $(ARGS)
+	@$(MINIML) run --runner $(RUNNER) --default-preset demo $(ARGS)
 
 search: setup  ## Search for hyperparameters on embedded data (some 4 minutes); ARGS='--trials 8' changes it
-	@$(SEARCH) run --runner $(RUNNER) --default-preset search-demo $(ARGS)
+	@$(MINIML) search run --runner $(RUNNER) --default-preset search-demo $(ARGS)
 
-serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
-	@$(PIPELINE) serve --port $(PORT)
+serve: setup  ## Serve the newest model until Ctrl-C; PORT=9000 on another port than 8080
+	@$(MINIML) serve $(if $(PORT),--port $(PORT))
 
 test: setup-dev  ## Run the tests
 	$(BIN)/python -m pytest -m 'not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile
@@ -69,15 +67,15 @@ docs: setup-dev  ## Build the documentation site in build/site; a broken link or
 	$(BIN)/zensical build --clean --strict
 	@echo "open build/site/index.html; its search needs a server: $(BIN)/python -m http.server --directory build/site"
 
-compile: setup  ## Write the pipelines and their components as YAML to pipelines/compiled
-	@$(PIPELINE) compile
-	@$(SEARCH) compile
+compile: setup  ## Write what follows from the code: the pipelines and components as YAML, the images' tag in manifests
+	@$(BIN)/python -m pipelines compile
+	@PYTHON=$(BIN)/python manifests/install.sh tag
 
 submit: setup  ## Run it on the cluster at KFP_HOST and follow it; ARGS='--dataset-id s3://bucket/reviews@v1'
-	@$(PIPELINE) submit $(ARGS)
+	@$(MINIML) submit $(ARGS)
 
 predict: setup  ## Ask the live service: TEXT='...' (MINIML_URL, or by the kube configuration)
-	@$(PIPELINE) predict $(ARGS) -- "$$TEXT"
+	@$(MINIML) predict $(ARGS) -- "$$TEXT"
 
 images:  ## Build the container images (BASE_IMAGE, TORCH_INDEX, TRAIN_EXTRAS, MINIML_REGISTRY, MINIML_IMAGE_TAG)
 	@$(PYTHON) -m components.build

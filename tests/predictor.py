@@ -25,15 +25,15 @@ HELD = """
 import sys, time
 from pathlib import Path
 from serving.__main__ import main
-from serving.waiting import Waiting
+from serving.batch_queue import BatchQueue
 
-def take_later(waiting):
-    batch = take(waiting)
+def take_later(queue):
+    batch = take(queue)
     while not Path({go!r}).exists():
         time.sleep(0.01)
     return batch
 
-take, Waiting.take = Waiting.take, take_later
+take, BatchQueue.take = BatchQueue.take, take_later
 sys.exit(main())
 """
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -406,7 +406,7 @@ def test_the_report_shows_what_there_is_and_nothing_else(tagged: Job, scored: Jo
 
 
 @pytest.mark.parametrize("ordered", ["yes"])
-def test_labels_and_numbers_are_no_ordered_classes(job: Job, ordered: str) -> None:
+def test_labels_and_numbers_are_no_ordered_classes(job: Job, ordered: Literal["yes"]) -> None:
     with pytest.raises(InputError, match="ordered_labels is 'yes', but the model does"):
         evaluate_model(job.model_dir, job.dataset_dir, EvaluationSettings(ordered_labels=ordered))
 

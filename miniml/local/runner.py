@@ -219,7 +219,7 @@ def latest(outputs: Path = OUTPUTS) -> Path:
     """
     folder = outputs / "latest"
     if not (folder / "summary.json").exists():
-        raise RunError(f"{folder} holds no run yet. Run one first: make run.")
+        raise RunError(f"{folder} holds no run yet. Run one first: miniml run --preset demo, or make run.")
     return folder
 
 

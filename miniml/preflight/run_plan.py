@@ -21,6 +21,7 @@ from miniml.search.plan import search_context, written
 from miniml.settings.arguments import (
     SETTINGS,
     TAKEN_BY,
+    WITH_OPTIONS,
     arguments_of,
     changed,
     flat,
@@ -51,13 +52,13 @@ class RunPlan:
     """By stage, those of the run's options that are its own and differ from their default."""
 
 
-def plan_run(given: Mapping[str, Any], report: Path) -> RunPlan:
+def plan_run(given: Mapping[str, Any], report: Path, trials_at_once: int = 1) -> RunPlan:
     """Checks a run's arguments and looks at all that it will need; `report` gets what was found, in Markdown.
 
     Args:
-        given: The run's arguments by name, `options` among them. With a `space` it is a search, of which
-            `trials_at_once` train beside each other.
+        given: The run's arguments by name, `options` among them. With a `space` it is a search.
         report: A file.
+        trials_at_once: How many trials of a search train beside each other.
 
     Raises:
         InputError: an argument cannot be used.
@@ -69,7 +70,7 @@ def plan_run(given: Mapping[str, Any], report: Path) -> RunPlan:
     for kind in kinds:
         settings_from(kind, arguments)
     settings_from(StepSettings, arguments).require_use_of_gpus(settings_from(TrainingSettings, arguments))
-    options = {stage: options_among(arguments, arguments_of(taken)) for stage, taken in TAKEN_BY.items()}
+    options = {stage: options_among(arguments, arguments_of(TAKEN_BY[stage])) for stage in WITH_OPTIONS}
     search = _planned(arguments) if given.get("space") else []
     findings = _found_on_the_cluster(arguments)
     report.write_text(findings.markdown(), encoding="utf-8")
@@ -82,7 +83,7 @@ def plan_run(given: Mapping[str, Any], report: Path) -> RunPlan:
     report.write_text(
         "\n".join([findings.markdown(), markdown_of(sources), champion.markdown()]), encoding="utf-8"
     )
-    trials = _told(search, arguments, int(given.get("trials_at_once", 1)), sources)
+    trials = _told(search, arguments, int(trials_at_once), sources)
     return RunPlan(trials, sources.written(), champion, options)
 
 

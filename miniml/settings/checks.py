@@ -7,7 +7,7 @@ from typing import Any
 
 from miniml.errors import InputError
 from miniml.escaping import shown
-from miniml.settings.choices import CHOICES
+from miniml.settings.field_types import field_types
 
 
 def require_fraction(name: str, value: float) -> None:
@@ -43,9 +43,11 @@ def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def require_choices(settings: Any) -> None:
-    for name, choices in CHOICES.items():
-        if hasattr(settings, name):
-            require_one_of(name, getattr(settings, name), choices)
+    """Refuses a setting that is none of the words of its type."""
+    kind: type = type(settings)
+    for name, of in field_types(kind).items():
+        if of.choices:
+            require_one_of(name, getattr(settings, name), of.choices)
 
 
 def require_service(service_name: str, namespace: str) -> None:

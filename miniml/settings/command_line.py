@@ -9,20 +9,22 @@ import inspect
 import re
 import textwrap
 from itertools import pairwise
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
+
+from miniml.settings.field_types import field_types
 
 Settings = TypeVar("Settings")
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
     """Gives `parser` an option for each field of the dataclass `kind`, with the field's default and description."""
-    types, descriptions = get_type_hints(kind), descriptions_of(kind)
+    types, descriptions = field_types(kind), descriptions_of(kind)
     for field in dataclasses.fields(kind):
-        given: dict[str, Any] = {"type": types[field.name], "metavar": repr(field.default)}
-        if types[field.name] is bool:
+        given: dict[str, Any] = {"type": types[field.name].kind, "metavar": repr(field.default)}
+        if types[field.name].kind is bool:
             given = {"action": argparse.BooleanOptionalAction}
-        told = descriptions.get(field.name, "").replace("%", "%%")
-        parser.add_argument(_option(field.name), default=field.default, help=told, **given)
+        described = descriptions.get(field.name, "").replace("%", "%%")
+        parser.add_argument(_option(field.name), default=field.default, help=described, **given)
 
 
 def descriptions_of(kind: type) -> dict[str, str]:

@@ -27,20 +27,20 @@ class Place:
 
 
 def run_train_step(
-    given: Mapping[str, Any], dataset: Place, model: Place, report: Path
+    given: Mapping[str, Any], trial: str, pins: str, dataset: Place, model: Place, report: Path
 ) -> Trained | Manifest:
     """Trains on `dataset`, puts the model at `model` and a page on the training at `report`; gives digest and figures.
 
     Args:
-        given: The stage's arguments by name: settings, `options`, `trial` and `pins`. What a trial says of the run's
-            settings goes before them.
+        given: The stage's settings by name, `options` among them.
+        trial: Of a search. What it says of the run's settings goes before them.
+        pins: What the model was found to be (see `miniml.sources.pins`); empty where a trial says so, or nobody does.
 
     Raises:
         MinimlError: as `fine_tune_watched` or `fine_tune_on_nodes`.
     """
-    trial: str = given["trial"]
     training, nodes = settings_given({**given, **given_of(trial)}, TrainingSettings, NodeSettings)
-    pins = given["pins"] or pins_of(trial)
+    pins = pins or pins_of(trial)
     if training.num_nodes == 1:
         return fine_tune_watched(Request(dataset.path, model.path, training, trial, model.uri, pins, report))
     from miniml.train_job.sdk import Step

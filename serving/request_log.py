@@ -1,4 +1,4 @@
-"""What is told of each request that asks the model: metrics, and one line of JSON with its id, never its text."""
+"""Request logging: metrics, and one line of JSON, for each request to the model; never its text."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from grpc import StatusCode, aio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving import deadline
-from serving.metrics import LATENCY, REQUESTS
+from . import deadline
+from .metrics import LATENCY, REQUESTS
 
 ID_HEADER = "x-request-id"
 TIMEOUT_HEADER = "x-request-timeout"
@@ -37,9 +37,9 @@ PROTOCOLS = {
     "explain": re.compile(r"/explain"),
 }
 INFER = "/inference.GRPCInferenceService/ModelInfer"
-USABLE_ID = re.compile(r"[!-~]{1,128}")
-# Lines that may wait for a slow reader of standard output; further ones are lost rather than waited for.
-LINES = 10_000
+VALID_ID = re.compile(r"[!-~]{1,128}")
+# The number of lines that may wait for a slow reader of standard output; further lines are dropped.
+MAX_BUFFERED_LINES = 10_000
 
 OUTCOMES = {
     HTTPStatus.UNAUTHORIZED: "unauthorized",
@@ -55,25 +55,27 @@ OUTCOMES = {
     StatusCode.CANCELLED: "hung_up",
 }
 
-requests = logging.getLogger("serving.requests")
+request_logger = logging.getLogger(f"{__package__}.requests")
 
 
 @dataclass
-class Record:
-    """One request, as it is told of."""
+class RequestRecord:
+    """What is logged of one request."""
 
     protocol: str
     request_id: str
     texts: int = 0
+    """The number of its texts."""
     cached: int = 0
+    """The number of its texts that the cache answered."""
     began: float = field(default_factory=time.perf_counter)
 
     def end(self, outcome: str) -> None:
-        """Counts the request, and writes its line."""
+        """Counts the request and logs its line."""
         seconds = time.perf_counter() - self.began
         REQUESTS.labels(self.protocol, outcome).inc()
         LATENCY.labels(self.protocol).observe(seconds)
-        if requests.isEnabledFor(logging.INFO):
+        if request_logger.isEnabledFor(logging.INFO):
             line = {
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "request_id": self.request_id,
@@ -83,20 +85,20 @@ class Record:
                 "cached": self.cached,
                 "ms": round(seconds * 1_000, 1),
             }
-            requests.info(json.dumps(line))
+            request_logger.info(json.dumps(line))
 
 
-current: ContextVar[Record | None] = ContextVar("current", default=None)
-"""The record of the request at hand; inference fills in what it did."""
+current_record: ContextVar[RequestRecord | None] = ContextVar("current", default=None)
+"""The record of the current request, to which inference adds."""
 
 
 def request_id(given: str | None) -> str:
-    """The client's own id for the request, where it is fit for a header and a log; else a new one."""
-    return given if given and USABLE_ID.fullmatch(given) else uuid.uuid4().hex
+    """Returns the client's id for the request where it is valid in a header and a log, or else a new one."""
+    return given if given and VALID_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-class Observation:
-    """Observes requests over REST that ask the model, and tells the model how long their clients wait."""
+class RequestLogging:
+    """Middleware that logs REST requests to the model, and sets their deadlines."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -107,24 +109,24 @@ class Observation:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        record = Record(protocol, request_id(headers.get(ID_HEADER)))
+        record = RequestRecord(protocol, request_id(headers.get(ID_HEADER)))
         status = 0
 
-        async def noting_send(message: Message) -> None:
+        async def tracking_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[ID_HEADER] = record.request_id
             await send(message)
 
-        current.set(record)
+        current_record.set(record)
         try:
             seconds = _seconds(headers.get(TIMEOUT_HEADER))
             if seconds is None:
-                await _bad_timeout(scope, receive, noting_send)
+                await _bad_timeout(scope, receive, tracking_send)
                 return
             deadline.begin(seconds if math.isfinite(seconds) else None)
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, receive, tracking_send)
         finally:
             record.end(_outcome(status))
 
@@ -142,7 +144,7 @@ def _outcome(status: int) -> str:
 
 
 def _seconds(header: str | None) -> float | None:
-    """What the header asks for, infinite where it is absent, None where it is no time."""
+    """Returns the seconds that the header gives, infinite where it is absent, None where it is invalid."""
     if header is None:
         return math.inf
     try:
@@ -160,8 +162,8 @@ _bad_timeout = JSONResponse(
 )
 
 
-class GrpcObservation(aio.ServerInterceptor):  # type: ignore[misc]
-    """Observes V2 over gRPC; the id is the metadata `x-request-id`."""
+class GrpcRequestLogging(aio.ServerInterceptor):  # type: ignore[misc]
+    """Logs V2 requests over gRPC, where the id is the metadata `x-request-id`."""
 
     async def intercept_service(
         self,
@@ -174,8 +176,8 @@ class GrpcObservation(aio.ServerInterceptor):  # type: ignore[misc]
         given = dict(call.invocation_metadata or ()).get(ID_HEADER)
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
-            record = Record("grpc", request_id(str(given) if given else None))
-            current.set(record)
+            record = RequestRecord("grpc", request_id(str(given) if given else None))
+            current_record.set(record)
             await context.send_initial_metadata(((ID_HEADER, record.request_id),))
             outcome = "hung_up"
             try:
@@ -193,8 +195,8 @@ class GrpcObservation(aio.ServerInterceptor):  # type: ignore[misc]
         )
 
 
-class _Lines(QueueHandler):
-    """Hands lines to a thread that writes them: a slow pipe is not to hold up the event loop."""
+class _DroppingQueueHandler(QueueHandler):
+    """Hands lines to a thread that writes them, so that a slow pipe does not block the event loop."""
 
     def enqueue(self, record: logging.LogRecord) -> None:
         with suppress(queue.Full):
@@ -203,16 +205,16 @@ class _Lines(QueueHandler):
 
 @contextmanager
 def access_log(wanted: bool) -> Iterator[None]:
-    """Writes the requests' lines to standard output meanwhile, if they are wanted."""
-    requests.propagate = False
-    requests.setLevel(logging.INFO if wanted else logging.CRITICAL)
-    lines: queue.Queue[Any] = queue.Queue(LINES)
-    handler = _Lines(lines)
+    """Writes the lines of requests to standard output until the context ends, if they are wanted."""
+    request_logger.propagate = False
+    request_logger.setLevel(logging.INFO if wanted else logging.CRITICAL)
+    lines: queue.Queue[Any] = queue.Queue(MAX_BUFFERED_LINES)
+    handler = _DroppingQueueHandler(lines)
     listener = QueueListener(lines, logging.StreamHandler(sys.stdout))
-    requests.addHandler(handler)
+    request_logger.addHandler(handler)
     listener.start()
     try:
         yield
     finally:
-        requests.removeHandler(handler)
+        request_logger.removeHandler(handler)
         listener.stop()

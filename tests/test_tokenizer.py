@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE, TokenIds
-from serving.encoding import CHARACTERS_OF_A_TOKEN, CHARACTERS_OF_A_TURN, Encoding, encode, turns, words
 from serving.inference import Inference, OverloadedError
 from serving.settings import QueueSettings
+from serving.tokenizer import CHARACTERS_PER_TOKEN, CHUNK_CHARACTERS, TokenizerThread, chunks, encode, words
 from tests import patience, tiny
 
 LONG = "the food was great " * 300
@@ -120,7 +120,7 @@ def test_no_more_of_a_long_text_is_read_than_the_model_can_need(classifier: Clas
     counted = Counted.of(classifier)
     encode(counted, ["good", LONG])
     assert [len(text) for texts in counted.given for text in texts] == [4, pytest.approx(8 * 64, abs=16)]
-    assert CHARACTERS_OF_A_TOKEN * classifier.max_length == 8 * 64
+    assert CHARACTERS_PER_TOKEN * classifier.max_length == 8 * 64
 
 
 def test_all_of_a_long_text_is_read_where_its_beginning_has_too_few_tokens(classifier: Classifier) -> None:
@@ -130,21 +130,21 @@ def test_all_of_a_long_text_is_read_where_its_beginning_has_too_few_tokens(class
     ]
 
 
-@given(st.lists(st.integers(0, 2 * CHARACTERS_OF_A_TURN).map("a".__mul__), max_size=6))
+@given(st.lists(st.integers(0, 2 * CHUNK_CHARACTERS).map("a".__mul__), max_size=6))
 def test_a_turn_is_bounded_in_characters_and_no_text_is_lost(texts: list[str]) -> None:
-    taken = list(turns(texts))
+    taken = list(chunks(texts))
     assert [text for turn in taken for text in turn] == texts
-    assert all(len(turn) == 1 or sum(map(len, turn)) <= CHARACTERS_OF_A_TURN for turn in taken)
+    assert all(len(turn) == 1 or sum(map(len, turn)) <= CHUNK_CHARACTERS for turn in taken)
 
 
 def test_a_small_request_waits_for_one_turn_of_a_large_one_and_not_for_all(classifier: Classifier) -> None:
     held = Held.of(classifier)
-    encoding = Encoding(held)
+    tokenizer = TokenizerThread(held)
 
     async def work() -> None:
-        large = asyncio.create_task(encoding.tokens([LONG] * 50))
+        large = asyncio.create_task(tokenizer.tokens([LONG] * 50))
         await held.is_busy()
-        small = asyncio.create_task(encoding.tokens(["good"]))
+        small = asyncio.create_task(tokenizer.tokens(["good"]))
         await asyncio.sleep(0)  # it is in line
         held.go.set()
         assert len(await small) == 1
@@ -152,7 +152,7 @@ def test_a_small_request_waits_for_one_turn_of_a_large_one_and_not_for_all(class
 
     asyncio.run(work())
     assert held.given[1] == ["good"]
-    assert len(held.given) == len(list(turns([LONG] * 50))) + 1 > 10
+    assert len(held.given) == len(list(chunks([LONG] * 50))) + 1 > 10
 
 
 def test_a_deadline_that_passes_at_the_tokenizer_is_kept_and_ends_its_work(
@@ -160,7 +160,7 @@ def test_a_deadline_that_passes_at_the_tokenizer_is_kept_and_ends_its_work(
 ) -> None:
     held = Held.of(classifier)
     inference = started(classifier, model_dir)
-    inference.encoding = Encoding(held)
+    inference.tokenizer = TokenizerThread(held)
 
     async def work() -> None:
         with pytest.raises(OverloadedError, match=r"not ready within 0\.05 s"):
@@ -179,8 +179,8 @@ def test_a_request_whose_characters_would_take_too_long_is_turned_away_at_once(
 ) -> None:
     held = Held.of(classifier)
     inference = started(classifier, model_dir)
-    inference.encoding = Encoding(held)
-    inference.encoding.characters_per_second = 10.0
+    inference.tokenizer = TokenizerThread(held)
+    inference.tokenizer.characters_per_second = 10.0
 
     async def work() -> None:
         with pytest.raises(OverloadedError, match=r"longer than the [\d.]+ s that are left"):
@@ -193,8 +193,8 @@ def test_a_request_whose_characters_would_take_too_long_is_turned_away_at_once(
 
 
 def test_the_speed_of_the_tokenizer_is_measured_on_turns_that_are_full(classifier: Classifier) -> None:
-    encoding = Encoding(classifier)
-    asyncio.run(encoding.tokens(["good"]))
-    assert encoding.characters_per_second == float("inf")
-    asyncio.run(encoding.tokens(["good food " * 2_000]))
-    assert 0 < encoding.characters_per_second < float("inf")
+    tokenizer = TokenizerThread(classifier)
+    asyncio.run(tokenizer.tokens(["good"]))
+    assert tokenizer.characters_per_second == float("inf")
+    asyncio.run(tokenizer.tokens(["good food " * 2_000]))
+    assert 0 < tokenizer.characters_per_second < float("inf")

@@ -1,7 +1,7 @@
-"""V2 over gRPC: KServe's servicer behind interceptors, limits and errors of ours.
+"""V2 over gRPC: KServe's servicer behind our own interceptors, limits and errors.
 
-KServe's own server has its interceptors and options wired in, cannot encrypt, shares its port with whoever asks
-for it too, and its errors repeat what a client sent.
+KServe's own server has fixed interceptors and options, cannot encrypt, shares its port with any other process that asks
+for it, and repeats in its errors what a client sent.
 """
 
 from __future__ import annotations
@@ -23,52 +23,52 @@ from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import add_GRPCInferenceServi
 from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
-from serving import deadline
-from serving.authentication import GrpcAuthentication, Token
-from serving.dataplane import REPOSITORY_REMEDY, UnknownModel
-from serving.errors import places
-from serving.grpc_services import Health, Streams
-from serving.inference import OverloadedError
-from serving.interceptors import Arrivals, Continuation, OfOneMessage
-from serving.limits import require_few
-from serving.observation import GrpcObservation
-from serving.predictor import V2_REMEDY
-from serving.settings import ConnectionSettings, Limits
-from serving.v2 import binary_texts
+from . import deadline
+from .authentication import GrpcAuthentication, Token
+from .dataplane import REPOSITORY_REMEDY, UnknownModel
+from .errors import error_trace
+from .grpc_services import HealthService, StreamLimit
+from .inference import OverloadedError
+from .interceptors import Continuation, ReceiveTimeout, UnaryInterceptor
+from .limits import require_few
+from .predictor import V2_REMEDY
+from .request_log import GrpcRequestLogging
+from .settings import ConnectionSettings, Limits
+from .v2 import binary_texts
 
 logger = logging.getLogger(__name__)
 
-SECONDS_OF_QUIET = 0.1
-"""In which a call that a client had sent already has come in, and a message of ours has reached it."""
-SECONDS_TO_QUIET = 1.0
-"""How long to wait for that quiet: a client that asks without waiting for answers never grants it."""
-SECONDS_TO_PART = 1.0
-"""How long connections stay that have had every answer, for their clients to say that they know of the end."""
-SECONDS_OF_A_RACE = 0.05
-"""By how much an answer that the deadline has passed may come before the deadline, as clocks are."""
+QUIET_PERIOD_S = 0.1
+"""The time in which a call that is on its way arrives, and in which a message of ours reaches the client."""
+QUIET_TIMEOUT_S = 1.0
+"""How long to wait for such a period without calls: clients that do not wait for answers never leave one."""
+CLOSE_TIMEOUT_S = 1.0
+"""How long answered connections stay open for their clients to acknowledge the end."""
+DEADLINE_SLACK_S = 0.05
+"""By how much the client's clock and ours may differ on whether its deadline has passed."""
 
-EXTRAS = 100
-"""Entries that a request may have in any of its lists and maps, beside its texts."""
-STREAMS_OF_A_CONNECTION = 100
-"""Calls that may be under way on one; a client's further calls wait for them."""
+MAX_ENTRIES = 100
+"""The number of entries that each list and map of a request may have, other than its texts."""
+CALLS_PER_CONNECTION = 100
+"""The number of calls that may run on one connection; its further calls wait."""
 
 
 def interceptors(token: Token | None = None) -> list[aio.ServerInterceptor]:
-    """What every call passes on its way in, outermost first."""
+    """Returns the interceptors of every call, outermost first."""
     asking = [GrpcAuthentication(token)] if token else []
-    return [GrpcObservation(), *asking, Statuses(), Deadlines()]
+    return [GrpcRequestLogging(), *asking, ErrorStatuses(), Deadlines()]
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the server proves with who it is; both files are PEM."""
+    """The files of the server's TLS certificate, both PEM."""
 
     chain: Path
     key: Path
 
 
 class GrpcServer:
-    """One port that speaks V2 over gRPC."""
+    """The server of V2 over gRPC."""
 
     def __init__(
         self,
@@ -86,35 +86,39 @@ class GrpcServer:
         self._message_bytes = message_bytes
         self._connections = connections
         self._certificate = certificate
-        self._calls = Calls()
+        self._calls = CallTracker()
         self._server: aio.Server | None = None
-        self._health: Health | None = None
+        self._health: HealthService | None = None
 
-    async def start(self, servicer: InferenceServicer, health: Health) -> None:
-        """Listens.
+    async def start(self, servicer: InferenceServicer, health: HealthService) -> None:
+        """Starts to listen.
+
+        Args:
+            servicer: Answers V2's methods.
+            health: Answers gRPC's health protocol.
 
         Raises:
-            RuntimeError: the port is taken.
+            RuntimeError: The port is taken.
         """
         self._server = aio.server(
             interceptors=[
-                Arrivals(self._connections.transfer_s),
-                Streams(),
+                ReceiveTimeout(self._connections.transfer_s),
+                StreamLimit(),
                 *self._interceptors,
                 self._calls,
             ],
             maximum_concurrent_rpcs=self._connections.connections,
             options=[
                 ("grpc.max_receive_message_length", self._message_bytes),
-                # Two servers at one port would each answer some of the calls, and nobody would be told.
+                # Two servers on one port would each answer some of the calls, without any warning.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_allowed_incoming_connections", self._connections.connections),
                 ("grpc.max_metadata_size", self._connections.head_bytes),
                 ("grpc.absolute_max_metadata_size", self._connections.head_bytes),
                 ("grpc.server_handshake_timeout_ms", round(1_000 * self._connections.transfer_s)),
-                # A connection without a call is told to come again.
+                # Closes connections without calls; their clients reconnect.
                 ("grpc.max_connection_idle_ms", round(1_000 * self._connections.transfer_s)),
-                ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
+                ("grpc.max_concurrent_streams", CALLS_PER_CONNECTION),
             ],
         )
         add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
@@ -129,42 +133,46 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Takes no further calls, and returns once those under way are answered, or cut off after `grace_s`.
+        """Takes no further calls, and returns once the running ones are answered.
 
-        gRPC refuses what reaches it from the moment that it is told to stop, even on connections that do not know of
-        it yet. Therefore answers are held back first: a client that waits for one sends no further call. When what
-        was on its way has come, gRPC tells every connection, and then the answers are let go.
+        From the moment it is told to stop, gRPC refuses every call that reaches it, even from clients that do not know
+        of the end yet. So answers are held back first, because a client that waits for one sends no further call. Once
+        the calls on their way have arrived, gRPC tells every connection of the end, and then the answers are released.
+
+        Args:
+            grace_s: The seconds after which running calls are cancelled.
         """
         if not self._server:
             return
         if self._health:
             await self._health.stop()
         self._calls.hold()
-        await self._calls.quiet()
+        await self._calls.wait_until_quiet()
         stopping = asyncio.create_task(self._server.stop(grace_s))
-        await asyncio.sleep(SECONDS_OF_QUIET)
+        await asyncio.sleep(QUIET_PERIOD_S)
         self._calls.release()
         await asyncio.wait(
-            [stopping, asyncio.create_task(self._calls.over())], return_when=asyncio.FIRST_COMPLETED
+            [stopping, asyncio.create_task(self._calls.wait_until_idle())],
+            return_when=asyncio.FIRST_COMPLETED,
         )
-        # A peer that is gone does not say that it knows; gRPC by itself would wait 20 s for it.
-        await asyncio.wait([stopping], timeout=SECONDS_TO_PART)
+        # A client that is gone does not acknowledge the end; gRPC by itself would wait 20 s for it.
+        await asyncio.wait([stopping], timeout=CLOSE_TIMEOUT_S)
         await self._server.stop(None)
 
 
 class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no types
-    """KServe's, strict where it lets a wrong request through, and without its doors to the model repository."""
+    """KServe's servicer, with stricter checks, and without the methods that load and unload models."""
 
     def __init__(self, data_plane: DataPlane, repository: ModelRepositoryExtension, limits: Limits) -> None:
         super().__init__(data_plane, repository)
         self._limits = limits
 
     def validate_grpc_request(self, request: messages.ModelInferRequest) -> None:
-        """Refuses what KServe would fail on, or copy a million of; its own refusals repeat names of the client's.
+        """Refuses requests that KServe would fail on, or copy at great cost; its own errors repeat what clients sent.
 
         Raises:
-            UnknownModel: a version of the model was asked for.
-            InvalidInput: the request is not one tensor of BYTES.
+            UnknownModel: The request asks for a version of the model.
+            InvalidInput: The request is not one tensor of BYTES, or has too many entries.
         """
         if request.model_version:
             raise UnknownModel("models have no versions here. Leave model_version out.")
@@ -180,38 +188,43 @@ class Servicer(InferenceServicer):  # type: ignore[misc]  # KServe ships no type
         require_few(self._limits, len(request.inputs[0].contents.bytes_contents))
         for tensor in request.raw_input_contents:
             binary_texts(tensor, self._limits)
-        _require_few_extras(request)
+        _require_few_entries(request)
 
     async def RepositoryModelLoad(self, request: Any, context: aio.ServicerContext) -> None:  # noqa: N802
+        """Refuses to load a model."""
         await context.abort(StatusCode.PERMISSION_DENIED, f"no client may load a model. {REPOSITORY_REMEDY}")
 
     async def RepositoryModelUnload(self, request: Any, context: aio.ServicerContext) -> None:  # noqa: N802
+        """Refuses to unload a model."""
         await context.abort(
             StatusCode.PERMISSION_DENIED, f"no client may unload a model. {REPOSITORY_REMEDY}"
         )
 
 
-def _require_few_extras(request: messages.ModelInferRequest) -> None:
+def _require_few_entries(request: messages.ModelInferRequest) -> None:
     (tensor,) = request.inputs
     for place, values in (
         ("outputs", request.outputs),
         ("parameters", request.parameters),
         ("inputs[0].shape", tensor.shape),
         ("inputs[0].parameters", tensor.parameters),
-        *((f"outputs[{at}].parameters", one.parameters) for at, one in enumerate(request.outputs[:EXTRAS])),
+        *(
+            (f"outputs[{at}].parameters", one.parameters)
+            for at, one in enumerate(request.outputs[:MAX_ENTRIES])
+        ),
     ):
-        if len(values) > EXTRAS:
-            raise InvalidInput(f"{place} has {len(values)} entries, of {EXTRAS} that it may have.")
+        if len(values) > MAX_ENTRIES:
+            raise InvalidInput(f"{place} has {len(values)} entries, of {MAX_ENTRIES} that it may have.")
 
 
-class Statuses(OfOneMessage):
-    """Gives each failure its status and a text of ours; gRPC's own texts quote the exception.
+class ErrorStatuses(UnaryInterceptor):
+    """Gives each error its status and our own message; gRPC's own messages quote the exception.
 
-    It reads the request itself, because what is no message at all fails before any interceptor is asked.
+    It decodes the request itself, because one that cannot be decoded would otherwise fail before any interceptor.
     """
 
-    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-        """The same handler, whose failures are told in our words."""
+    def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        """Returns `handler` with our own errors."""
 
         async def answer(message: bytes, context: aio.ServicerContext) -> bytes:
             try:
@@ -221,7 +234,8 @@ class Statuses(OfOneMessage):
                 raise
             except Exception as error:
                 await _abort(context, error)
-                raise  # abort has raised already
+                # Not reached, for abort raises, but type checkers do not know that.
+                raise
             return reply
 
         return grpc.unary_unary_rpc_method_handler(answer)
@@ -237,27 +251,27 @@ async def _abort(context: aio.ServicerContext, error: Exception) -> None:
             await context.abort(StatusCode.NOT_FOUND, error.reason)
         case ModelNotReady():
             await context.abort(StatusCode.UNAVAILABLE, "the model is not ready.")
-        case OverloadedError() if _too_late(context):
+        case OverloadedError() if _deadline_passed(context):
             await context.abort(StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the answer.")
         case OverloadedError():
-            # gRPC's own Retry-After, which clients with a retry policy keep to.
+            # gRPC's equivalent of Retry-After, which clients with a retry policy follow.
             pushback = ("grpc-retry-pushback-ms", str(1_000 * error.retry_after_s))
             await context.abort(StatusCode.UNAVAILABLE, str(error), (pushback,))
-    logger.error("%s", places(error))
+    logger.error("%s", error_trace(error))
     await context.abort(StatusCode.INTERNAL, "internal error")
 
 
-def _too_late(context: aio.ServicerContext) -> bool:
-    """Whether the client's own deadline has passed."""
+def _deadline_passed(context: aio.ServicerContext) -> bool:
+    """Tells whether the client's own deadline has passed."""
     remaining = context.time_remaining()
-    return remaining is not None and remaining < SECONDS_OF_A_RACE
+    return remaining is not None and remaining < DEADLINE_SLACK_S
 
 
-class Deadlines(OfOneMessage):
-    """Tells the predictor how long the client still waits. gRPC itself cancels a call that it no longer waits for."""
+class Deadlines(UnaryInterceptor):
+    """Passes the client's deadline on to the predictor; gRPC itself cancels the call when it has passed."""
 
-    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-        """The same handler, within the client's deadline."""
+    def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        """Returns `handler` with the client's deadline set."""
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
             deadline.begin(context.time_remaining())
@@ -268,16 +282,16 @@ class Deadlines(OfOneMessage):
         )
 
 
-class Calls(OfOneMessage):
-    """Can hold back every answer, and knows whether calls still come, and whether one is under way."""
+class CallTracker(UnaryInterceptor):
+    """Tracks running and arriving calls, and can hold back their answers."""
 
     def __init__(self) -> None:
         self._released = asyncio.Event()
         self._released.set()
         self._came = asyncio.Event()
-        self._under_way = 0
-        self._over = asyncio.Event()
-        self._over.set()
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def intercept_service(
         self, continuation: Continuation, call: grpc.HandlerCallDetails
@@ -285,8 +299,8 @@ class Calls(OfOneMessage):
         self._came.set()
         return await super().intercept_service(continuation, call)
 
-    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-        """The same handler, counted while it is at work, its answer held back where that is asked for."""
+    def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        """Returns `handler` with its calls counted, and its answers held back while that is asked for."""
 
         async def answer(request: Any, context: aio.ServicerContext) -> Any:
             self._begin(context)
@@ -303,29 +317,31 @@ class Calls(OfOneMessage):
         )
 
     def _begin(self, context: aio.ServicerContext) -> None:
-        self._under_way += 1
-        self._over.clear()
+        self._running += 1
+        self._idle.clear()
         context.add_done_callback(self._end)
 
     def _end(self, _: aio.ServicerContext) -> None:
-        self._under_way -= 1
-        if not self._under_way:
-            self._over.set()
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
 
     def hold(self) -> None:
+        """Holds back all answers from now on."""
         self._released.clear()
 
     def release(self) -> None:
+        """Releases the answers."""
         self._released.set()
 
-    async def quiet(self) -> None:
-        """Returns when no call has come for a moment, or none of these moments came."""
-        for _ in range(round(SECONDS_TO_QUIET / SECONDS_OF_QUIET)):
+    async def wait_until_quiet(self) -> None:
+        """Waits until no call has arrived for `QUIET_PERIOD_S`, or for `QUIET_TIMEOUT_S` at most."""
+        for _ in range(round(QUIET_TIMEOUT_S / QUIET_PERIOD_S)):
             self._came.clear()
-            await asyncio.sleep(SECONDS_OF_QUIET)
+            await asyncio.sleep(QUIET_PERIOD_S)
             if not self._came.is_set():
                 return
 
-    async def over(self) -> None:
-        """Returns when every call has had its answer."""
-        await self._over.wait()
+    async def wait_until_idle(self) -> None:
+        """Waits until every call is answered."""
+        await self._idle.wait()
