@@ -7,6 +7,8 @@ import os
 from miniml import __version__
 
 SERVING = "serving"
+MODEL_FOLDER = "/mnt/models"
+"""Where a container of that image has its model: on a cluster, KServe puts it there."""
 FOUNDATIONS = {
     "transform": "plain",
     "train": "torch",

@@ -35,6 +35,7 @@ from tests.kubernetes_server import (
     without_metrics,
 )
 from tests.rendered import Rendered
+from tests.versions import KUBERNETES
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
 PATIENCE = RolloutTimeouts(
@@ -407,7 +408,7 @@ def test_each_service_that_serves_has_a_budget_of_its_own_that_goes_with_it(
     assert server.budgets.keys() == {"stars-predictor", "moons-predictor"}
     for name in ("stars", "moons"):
         budget = server.budgets[f"{name}-predictor"]
-        kubernetes_validate.validate(budget, "1.33", strict=True)
+        kubernetes_validate.validate(budget, KUBERNETES, strict=True)
         assert budget["metadata"]["namespace"] == "models"
         assert budget["spec"]["selector"]["matchLabels"]["serving.kserve.io/inferenceservice"] == name
     cluster.delete_inference_service("models", "stars")

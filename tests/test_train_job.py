@@ -20,6 +20,7 @@ from miniml.exit_status import ExitStatus
 from miniml.files.checksums import CHECKSUMS_NAME
 from miniml.model import manifest
 from miniml.model.manifest import Manifest
+from miniml.resource_names import S3_SECRET
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
 from miniml.sources.address import s3_address
@@ -212,7 +213,7 @@ def test_the_keys_of_the_store_are_mounted_and_stand_nowhere_in_the_job(
     (patch,) = job["spec"]["runtimePatches"]
     (node,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     pod = node["template"]["spec"]["template"]["spec"]
-    assert {"name": "store", "secret": {"secretName": "miniml-s3"}} in pod["volumes"]
+    assert {"name": "store", "secret": {"secretName": S3_SECRET}} in pod["volumes"]
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
     environment = {entry["name"]: entry["value"] for entry in job["spec"]["trainer"]["env"]}
     (container,) = pod["containers"]
@@ -619,13 +620,14 @@ from dataclasses import asdict
 from pathlib import Path
 from kfp import dsl
 from components.train import train
-from miniml.arguments import as_inputs
-from miniml.cluster import Cluster
+from miniml.cluster.api import Cluster
 from miniml.errors import InputError
-from miniml.settings import NodeSettings, TrainingSettings
-from miniml.train_job import fine_tune_on_nodes
-from miniml.training_report import write_trial_report
-from miniml.trainer_sdk import Step
+from miniml.settings.arguments import as_inputs
+from miniml.settings.nodes import NodeSettings
+from miniml.settings.training import TrainingSettings
+from miniml.train_job.sdk import Step
+from miniml.train_job.train_on_nodes import fine_tune_on_nodes
+from miniml.train_step.report import write_trial_report
 
 dataset_uri, model_uri, folder = sys.argv[1:]
 settings, nodes = TrainingSettings(batch_size=16, num_nodes=2), NodeSettings()

@@ -21,7 +21,7 @@ from miniml.cluster.pods import (
 )
 from miniml.errors import DeploymentError
 from miniml.escaping import clipped
-from miniml.progress import PASSING, duration, note
+from miniml.progress import duration, note, passing
 from miniml.resource_names import FIELD_MANAGER
 
 # What KServe and the Deployment behind it give up on. The first two are the Deployment's, the others KServe's.
@@ -101,7 +101,7 @@ def wait_until_ready(cluster: Cluster, applied: dict[str, Any], patience: Rollou
         if str(state) != told:
             told = str(state)
             note(told)
-        print(f"{PASSING}waiting for {namespace}/{name} · {told} · {duration(waited)}", flush=True)
+        passing(f"waiting for {namespace}/{name} · {told} · {duration(waited)}")
         time.sleep(patience.between_looks)
 
 

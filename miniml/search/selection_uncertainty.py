@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
-from miniml.evaluation.bootstrap import share_with_interval
+from scipy.stats import Normal, order_statistic
+
+from miniml.evaluation.bootstrap import share_with_interval, standard_errors
 from miniml.evaluation.result import Figure
 
-_NORMAL = NormalDist()
 # Standard errors on either side of a value that a 95 % interval spans.
-_WIDE = _NORMAL.inv_cdf(0.975)
+_WIDE = standard_errors(math.inf)
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,4 @@ def _standard_error(figure: Figure) -> float:
 
 def expected_best(count: int) -> float:
     """How many standard errors above their mean the largest of `count` independent normal values is to be expected."""
-    step = 0.01
-    places = [step * place for place in range(-800, 801)]
-    return sum(
-        place * count * _NORMAL.pdf(place) * _NORMAL.cdf(place) ** (count - 1) * step for place in places
-    )
+    return float(order_statistic(Normal(), r=count, n=count).mean())

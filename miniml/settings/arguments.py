@@ -42,7 +42,7 @@ TAKEN_BY: dict[str, tuple[type, ...]] = {
 }
 """Which settings each stage takes, in the order in which a person reads them. A stage that takes none is not here.
 
-Preflight takes those of all stages, hands each its own, and finds what only the run as a whole needs."""
+Preflight takes those of all stages, hands each its own, and is the one that takes these two besides."""
 SETTINGS = tuple(dict.fromkeys(kind for kinds in TAKEN_BY.values() for kind in kinds))
 """Of every stage that a pipeline may have."""
 FIELDS = tuple(

@@ -27,7 +27,17 @@ from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
 from miniml.signals import on_sigterm
 from miniml.sources.address import S3_SCHEME, S3Address, s3_address
-from miniml.train_job.sdk import INSTALL, MODEL, Request, Step, job_path, own_pod, owners, submit
+from miniml.train_job.sdk import (
+    INSTALL,
+    MODEL,
+    OLDEST_VERSION,
+    Request,
+    Step,
+    job_path,
+    own_pod,
+    owners,
+    submit,
+)
 from miniml.train_job.watch import InterruptedJobError, WatchTimeouts, follow
 
 _SECONDS_TO_GO = 120.0
@@ -177,7 +187,7 @@ def _created(cluster: Cluster, path: str) -> dict[str, Any]:
         )
     if not job["spec"].get("runtimePatches"):
         # An API server drops the fields that it does not know: the pods would have no credentials.
-        raise TrainJobError(f"the cluster's Kubeflow Trainer is older than 2.3. {INSTALL}.")
+        raise TrainJobError(f"the cluster's Kubeflow Trainer is older than {OLDEST_VERSION}. {INSTALL}.")
     return job
 
 

@@ -22,7 +22,7 @@ from miniml.cluster.pods import (
 )
 from miniml.errors import ClusterError, TrainJobError
 from miniml.exit_status import ExitStatus
-from miniml.progress import PASSING, duration, note
+from miniml.progress import PASSING, duration, note, passing
 from miniml.train_job.sdk import NODE, job_path
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
@@ -94,10 +94,7 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience
             raise failure(_diagnosis(cluster, job, pods, log, reason))
         news.tell(job, pods)
         if awaited := news.awaited:
-            print(
-                f"{PASSING}waiting for {awaited} of {num_nodes} nodes · {duration(answered - start)}",
-                flush=True,
-            )
+            passing(f"waiting for {awaited} of {num_nodes} nodes · {duration(answered - start)}")
         if not log.bring(first):
             time.sleep(patience.between_looks)
 

@@ -15,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml import environment
@@ -195,8 +194,8 @@ class Checkpoints:
         """Whether what there is was computed in bf16; None where there is nothing."""
         return _about(self._newest)["bf16"] if self._newest else None
 
-    def train(self, trainer: Trainer, *others: Resumable) -> None:
-        """Trains to the end.
+    def train(self, trainer: Trainer, *parts: Resumable) -> None:
+        """Trains to the end; `parts` are what a checkpoint holds besides what transformers writes.
 
         Raises:
             StoppedError: SIGTERM came. What had been learnt is in a checkpoint.
@@ -205,7 +204,6 @@ class Checkpoints:
         if not self._wanted:
             trainer.train()
             return
-        parts = [*others, _Losses(trainer, self._processes)]
         saving = _Saving(self._checkpoint_store, self._newest, parts, self._interval, self._processes)
         trainer.add_callback(saving)
         if self._newest:
@@ -499,34 +497,6 @@ class _Saving(TrainerCallback):
                 f"{self._checkpoint_store.last_good} Free some space before, or set checkpoints to another folder, "
                 f"or to {NO_CHECKPOINTS!r}."
             ) from error
-
-
-class _Losses:
-    """The trainer's sums of the loss: it begins them anew when it goes on, and the curve would have a point of its own.
-
-    They are not in its own checkpoints, and there is no public name for them. Of several processes each has its own
-    sums, of which the Trainer tells the mean.
-    """
-
-    _NAME = "losses.json"
-
-    def __init__(self, trainer: Trainer, processes: Processes) -> None:
-        self._trainer, self._processes = trainer, processes
-
-    def save(self, folder: Path) -> None:
-        sums = {
-            "since_logged": self._processes.all_reduce_mean(self._trainer._tr_loss.item()),
-            "logged": self._trainer._total_loss_scalar,
-            "logged_at": self._trainer._globalstep_last_logged,
-        }
-        (folder / self._NAME).write_text(json.dumps(sums), encoding="utf-8")
-
-    def restore(self, folder: Path) -> None:
-        sums = json.loads((folder / self._NAME).read_text(encoding="utf-8"))
-        self._trainer._tr_loss = torch.tensor(sums["since_logged"], device=self._trainer.args.device)
-        self._trainer._total_loss_scalar = sums["logged"]
-        self._trainer._globalstep_last_logged = sums["logged_at"]
-        self._trainer._initial_global_step = 0  # The mean is that of the whole training.
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def _attempt(
         f"training {settings.model_id} · {rows:,} rows, {arguments.max_steps:,} steps of {settings.batch_size}"
         f"{accumulated} · {device}, {'bf16' if bf16 else 'fp32'}"
     )
-    checkpoints.train(trainer, history, selection, limit)
+    checkpoints.train(trainer, history, selection, limit, trainer.mean_loss)
     selection.apply()
     learning = model.num_parameters(only_trainable=True)
     model = merged(model, adapted).float().to("cpu")
