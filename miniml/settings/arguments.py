@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -74,7 +74,7 @@ class Argument:
     default: Any
     description: str
     """In a sentence, and another one with the choices."""
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] = ()
     """The words that it is one of; empty where it may be any."""
     in_form: bool = False
     """Whether it is a field of a form, or travels in `options`."""
