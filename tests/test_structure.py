@@ -20,7 +20,7 @@ PIPELINES = ("text_classification", "hyperparameter_search")
 
 
 def test_the_committed_yaml_is_what_the_code_compiles_to(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "pipelines", "compile", "--folder", tmp_path]
+    words: list[str | Path] = [sys.executable, "-m", "pipelines", "compile", "--folder", tmp_path]
     subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
     fresh = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.yaml")}
     committed = ROOT / "pipelines" / "compiled"

@@ -58,7 +58,7 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
     venv.create(environment, symlinks=True)
     [packages] = environment.glob("lib/python*/site-packages")
-    words = [
+    words: list[str | Path] = [
         "-m",
         "pip",
         "--python",
