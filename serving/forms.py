@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from miniml.model.attribution import Piece
-from miniml.tasks.task import Task
 from serving import schemas
 
 # More labels than these are counted rather than named at the head of the page.
@@ -125,11 +124,12 @@ class NumberForm(Form):
         return "a number for each text"
 
 
-FORMS: dict[Task, Form] = {
-    Task.SINGLE_LABEL: ClassForm(),
-    Task.MULTI_LABEL: LabelsForm(),
-    Task.REGRESSION: NumberForm(),
+FORMS: dict[str, Form] = {
+    "class": ClassForm(),
+    "labels": LabelsForm(),
+    "number": NumberForm(),
 }
+"""By the name that a task gives as its `output_adapter`."""
 
 
 def _as_dicts(pieces: Sequence[Piece]) -> list[Any]:

@@ -68,7 +68,7 @@ class Inference:
         limits: Limits = Limits(),
     ) -> None:
         self.labels = classifier.labels
-        self.form = FORMS[classifier.head.task]
+        self.form = FORMS[classifier.head.task.output_adapter]
         self.digest = classifier.manifest.digest
         self.classifier = classifier
         self._queue = queue

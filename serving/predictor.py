@@ -11,7 +11,6 @@ from typing import Any
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 
-from miniml.tasks.task import Task
 from serving import deadline
 from serving.forms import FORMS, Form
 from serving.inference import Inference
@@ -24,7 +23,7 @@ V2_REMEDY = "Send one BYTES tensor of texts, of shape [n] or [n, 1]."
 class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
     """Takes texts out of a request and puts the answers into the form of the task."""
 
-    def __init__(self, name: str, inference: Inference, form: Form = FORMS[Task.SINGLE_LABEL]) -> None:
+    def __init__(self, name: str, inference: Inference, form: Form = FORMS["class"]) -> None:
         super().__init__(name)
         self.ready = True  # its classifier was loaded before
         self._inference = inference

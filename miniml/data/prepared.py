@@ -20,6 +20,7 @@ import datasets
 
 from miniml.errors import InputError
 from miniml.escaping import without_placeholders
+from miniml.tasks.registry import DEFAULT, stored_task
 from miniml.tasks.task import Task
 
 SUMMARY_NAME = "dataset.json"
@@ -48,7 +49,7 @@ class DatasetSummary:
     settings: dict[str, Any]
     hub_id: str = ""
     """`owner/name` where the source is a dataset of the hub; a path may read alike."""
-    task: Task = Task.SINGLE_LABEL
+    task: Task = DEFAULT
     numbers: dict[str, float] = field(default_factory=dict)
     """Of all labels of a regression: least, median, mean, most, deviation (the standard one)."""
     rows_read: int = 0
@@ -89,7 +90,7 @@ def load(
     """Reads `splits`, and no others, of a folder that `prepare` wrote."""
     try:
         stored = json.loads((dataset_dir / SUMMARY_NAME).read_text(encoding="utf-8"))
-        summary = DatasetSummary(**{**stored, "task": Task(stored.get("task", Task.SINGLE_LABEL))})
+        summary = DatasetSummary(**{**stored, "task": stored_task(stored)})
         loaded = {split: datasets.load_from_disk(str(dataset_dir / split)) for split in splits}
     except FileNotFoundError as error:
         raise InputError(f"{dataset_dir} is not a dataset that the transform stage wrote: {error}") from error

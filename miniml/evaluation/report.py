@@ -70,8 +70,6 @@ TILES = (
     "r2",
     "spearman",
 )
-# What the page calls things, where a text does not have exactly one class.
-CLASSES = {Task.SINGLE_LABEL: "Classes", Task.MULTI_LABEL: "Labels"}
 
 
 @dataclass(frozen=True)
@@ -121,14 +119,13 @@ def write_report(
 ) -> None:
     """Writes the page to `path`. `history` holds the points of the training curve (`miniml.model.history`)."""
     calibration, curves, scatter = result.calibration, result.curves, result.scatter
-    words, confusion = Words(result.task.measure), result.confusion()
+    words, confusion = Words(result.task.primary_metric), result.confusion()
     page = template("report.html").render(
         version=__version__,
         result=result,
         model=model,
         arguments={**model.arguments.get("data", {}), **model.arguments.get("training", {})},
         words=words,
-        several=result.task == Task.MULTI_LABEL,
         tiles=_tiles(result),
         figures=[
             _row(name, figure, result.baseline.get(name), result.task)
@@ -158,16 +155,14 @@ def _tiles(result: EvaluationResult) -> list[tuple[str, str]]:
         (TITLES[name][0], f"{result.figures[name].value:.3f}") for name in TILES if name in result.figures
     ]
     if result.classes:
-        tiles.append((CLASSES[result.task], str(len(result.classes))))
+        tiles.append((result.task.many.capitalize(), str(len(result.classes))))
     if result.speed:
         tiles.append((f"One text, p95 {result.speed.p95_ms:.0f} ms", f"{result.speed.p50_ms:.0f} ms"))
     return [*tiles, ("Texts/s, this machine", f"{result.texts_per_second:,.0f}")]
 
 
 def _row(name: str, figure: Figure, baseline: Figure | None, task: Task) -> dict[str, Any]:
-    title, hint = TITLES.get(name, (name, ""))
-    if task == Task.REGRESSION:
-        hint = hint.replace("in steps", "in the labels' unit")
+    title, hint = {**TITLES, **task.metric_titles}.get(name, (name, ""))
     high = max(figure.high, baseline.value if baseline else 0.0)
     # Shares fill the row from 0 to 1; losses and errors, which end nowhere, fill it with what there is.
     scale = Scale(0.0, 1.15 * high or 1.0) if not more_is_better(name) else Scale(min(0.0, figure.low), 1.0)

@@ -84,4 +84,4 @@ def _competitor(
         }
     )
     board = scoreboard_of(search, settings.checkpoints, model_uri)
-    return Competitor(digest_of(trial)[:16], contest, summary.task.figure(contest.pick_by), board)
+    return Competitor(digest_of(trial)[:16], contest, summary.task.validation_metric(contest.pick_by), board)

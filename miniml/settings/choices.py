@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from miniml.tasks.task import AUTO, Task
+from collections.abc import Sequence
+
+from miniml.tasks.registry import TaskChoices
 
 PRECISIONS = ("auto", "bf16", "fp32")
 
@@ -27,8 +29,8 @@ NEAR_DUPLICATE_RULES = ("drop", "report", "off")
 AUTOSCALING_METRICS = ("cpu", "memory")
 """What Kubernetes' own autoscaler measures; the other two of KServe's are Knative's."""
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "task": (AUTO, *Task),
+CHOICES: dict[str, Sequence[str]] = {
+    "task": TaskChoices(),
     "conflicting_labels": CONFLICT_RULES,
     "near_duplicates": NEAR_DUPLICATE_RULES,
     "schedule": SCHEDULES,

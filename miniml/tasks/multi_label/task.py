@@ -1,0 +1,26 @@
+"""A text gets any number of labels, also none."""
+
+from __future__ import annotations
+
+from miniml.tasks.task import Task
+
+
+class MultiLabel(Task):
+    """Gives a text any number of labels, each by itself."""
+
+    name = problem_type = "multi_label_classification"
+    primary_metric = "subset_accuracy"
+    several_labels = True
+    one, many = "label", "labels"
+    majority_answer = "giving the most frequent labels"
+    limit = "It knows its labels only: of anything else that a text is, it says nothing."
+    output_adapter = "labels"
+
+    labels = "miniml.tasks.multi_label.labels:LabelSets"
+    head = "miniml.tasks.multi_label.head:MultiLabelHead"
+    target = "miniml.tasks.multi_label.training:MultiLabelTarget"
+    predictions = "miniml.tasks.multi_label.predictions:MultiLabelPredictions"
+    evaluator = "miniml.tasks.multi_label.evaluator:MultiLabelEvaluator"
+
+
+MULTI_LABEL = MultiLabel()

@@ -1,0 +1,26 @@
+"""A text gets one class of several."""
+
+from __future__ import annotations
+
+from miniml.tasks.task import Task
+
+
+class SingleLabel(Task):
+    """Gives a text exactly one class."""
+
+    name = problem_type = "single_label_classification"
+    primary_metric = "accuracy"
+    one, many = "class", "classes"
+    limit = (
+        "It knows its classes only: a text that belongs to none of them is put into one of them all the same."
+    )
+    output_adapter = "class"
+
+    labels = "miniml.tasks.single_label.labels:Classes"
+    head = "miniml.tasks.single_label.head:SingleLabelHead"
+    target = "miniml.tasks.single_label.training:SingleLabelTarget"
+    predictions = "miniml.tasks.single_label.predictions:SingleLabelPredictions"
+    evaluator = "miniml.tasks.single_label.evaluator:SingleLabelEvaluator"
+
+
+SINGLE_LABEL = SingleLabel()
