@@ -6,7 +6,6 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PORT ?= 8080
 ARGS ?=
 RUNNER ?= subprocess
 
@@ -34,8 +33,8 @@ run: setup  ## Run the main job on embedded data; RUNNER=docker in containers, A
 search: setup  ## Search for hyperparameters on embedded data (some 4 minutes); ARGS='--trials 8' changes it
 	@$(SEARCH) run --runner $(RUNNER) --default-preset search-demo $(ARGS)
 
-serve: setup  ## Serve the newest model on PORT (8080) until Ctrl-C
-	@$(PIPELINE) serve --port $(PORT)
+serve: setup  ## Serve the newest model until Ctrl-C; PORT=9000 on another port than 8080
+	@$(PIPELINE) serve $(if $(PORT),--port $(PORT))
 
 test: setup-dev  ## Run the tests
 	$(BIN)/python -m pytest -m 'not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile
@@ -64,9 +63,10 @@ format: setup-dev  ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-compile: setup  ## Write the pipelines and their components as YAML to pipelines/compiled
+compile: setup  ## Write what follows from the code: the pipelines and components as YAML, the images' tag in manifests
 	@$(PIPELINE) compile
 	@$(SEARCH) compile
+	@PYTHON=$(BIN)/python manifests/install.sh tag
 
 submit: setup  ## Run it on the cluster at KFP_HOST and follow it; ARGS='--dataset-id s3://bucket/reviews@v1'
 	@$(PIPELINE) submit $(ARGS)

@@ -257,7 +257,7 @@ def measure_here(
             for split, table in splits.items()
         }
         begin = time.perf_counter()
-        with checkpoints.kept("", training) as kept:
+        with checkpoints.checkpointing("", training) as kept:
             finished = course.train(
                 pretrained, target, encoded, ON, scratch / "model", kept, (), TimeLimit(0), training
             )

@@ -43,10 +43,10 @@ def train(
     import json
     from pathlib import Path
 
-    from miniml.train_step.step import Place, train_as_told
+    from miniml.train_step.step import Place, run_train_step
 
     places = Place(Path(dataset.path), dataset.uri), Place(Path(model.path), model.uri)
-    result = train_as_told(given, *places, Path(report.path))
+    result = run_train_step(given, *places, Path(report.path))
     model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes a cluster on this machine that runs our pipeline and serves its models (`make cluster`), or deletes it:
-#   manifests/install.sh up|down|render
-# render only prints what it would apply of ours. Run it again whenever something was in the way: what is there already stays.
+#   manifests/install.sh up|down|render|tag
+# render only prints what it would apply of ours, and tag writes the tag of our images into base/runtime.yaml. Run it
+# again whenever something was in the way: what is there already stays.
 #
 # PYTHON is the interpreter that knows the images' names; MINIML_REGISTRY and MINIML_IMAGE_TAG change them.
 set -euo pipefail
@@ -11,9 +12,16 @@ CLUSTER=miniml # as kind-config.yaml names it
 CONTEXT="kind-$CLUSTER"
 PYTHON="${PYTHON:-python3}"
 
+# KServe's and metrics-server's are in the kustomization.yaml of kserve and metrics-server, Kubernetes' in kind-config.yaml.
+KFP_VERSION=2.17.0
+CERT_MANAGER_VERSION=1.17.0
+OLDEST_DOCKER=24.0
+OLDEST_KIND=0.32
+OLDEST_KUBECTL=1.32
+
 KFP="https://github.com/kubeflow/pipelines/manifests/kustomize"
-KFP_REF="ref=2.17.0&timeout=300s"
-CERT_MANAGER="https://github.com/cert-manager/cert-manager/releases/download/v1.17.0/cert-manager.yaml"
+KFP_REF="ref=$KFP_VERSION&timeout=300s"
+CERT_MANAGER="https://github.com/cert-manager/cert-manager/releases/download/v$CERT_MANAGER_VERSION/cert-manager.yaml"
 
 # Seconds. A Deployment is ready when its images are there, and a slow line takes its time.
 WAIT_FOR_CRD=120
@@ -24,7 +32,8 @@ main() {
     up) up ;;
     down) down ;;
     render) render ;;
-    *) fail "'${1:-}' is no command" "manifests/install.sh up|down|render" ;;
+    tag) write_tag ;;
+    *) fail "'${1:-}' is no command" "manifests/install.sh up|down|render|tag" ;;
   esac
 }
 
@@ -54,9 +63,9 @@ fail() {
   exit 1
 }
 
-KIND_REMEDY="Install kind 0.32 or newer: https://kind.sigs.k8s.io/docs/user/quick-start/#installation"
-KUBECTL_REMEDY="Install kubectl 1.32 or newer: https://kubernetes.io/docs/tasks/tools/"
-DOCKER_REMEDY="Install and start Docker 24 or newer: https://docs.docker.com/engine/install/"
+KIND_REMEDY="Install kind $OLDEST_KIND or newer: https://kind.sigs.k8s.io/docs/user/quick-start/#installation"
+KUBECTL_REMEDY="Install kubectl $OLDEST_KUBECTL or newer: https://kubernetes.io/docs/tasks/tools/"
+DOCKER_REMEDY="Install and start Docker $OLDEST_DOCKER or newer: https://docs.docker.com/engine/install/"
 GIT_REMEDY="Install git: kubectl fetches Kubeflow Pipelines' manifests with it"
 
 check_tools() {
@@ -66,9 +75,9 @@ check_tools() {
   require_tool kind "$KIND_REMEDY"
   require_tool kubectl "$KUBECTL_REMEDY"
   docker info >/dev/null 2>&1 || fail "the Docker engine does not answer" "Start it: sudo systemctl start docker"
-  require_version docker "$(docker version --format '{{.Server.Version}}')" 24.0 "$DOCKER_REMEDY"
-  require_version kind "$(kind version)" 0.32 "$KIND_REMEDY"
-  require_version kubectl "$(kubectl version --client)" 1.32 "$KUBECTL_REMEDY"
+  require_version docker "$(docker version --format '{{.Server.Version}}')" $OLDEST_DOCKER "$DOCKER_REMEDY"
+  require_version kind "$(kind version)" $OLDEST_KIND "$KIND_REMEDY"
+  require_version kubectl "$(kubectl version --client)" $OLDEST_KUBECTL "$KUBECTL_REMEDY"
   warn_if_cramped
   "$PYTHON" -c 'import miniml.images' || fail "$PYTHON cannot import miniml" "Set it up: make setup"
 }
@@ -154,7 +163,7 @@ create_namespace() {
 }
 
 install_certificates() {
-  say "cert-manager 1.17: certificates for KServe's webhooks"
+  say "cert-manager $CERT_MANAGER_VERSION: certificates for KServe's webhooks"
   apply --filename "$CERT_MANAGER"
   wait_for_crds certificates.cert-manager.io issuers.cert-manager.io
   wait_for_deployments cert-manager
@@ -166,7 +175,7 @@ install_metrics() {
 }
 
 install_kubeflow_pipelines() {
-  say "Kubeflow Pipelines 2.17.0 (the longest step: its images are large)"
+  say "Kubeflow Pipelines $KFP_VERSION (the longest step: its images are large)"
   apply --kustomize "$KFP/cluster-scoped-resources?$KFP_REF"
   wait_for_crds applications.app.k8s.io
   apply --kustomize "$KFP/env/platform-agnostic?$KFP_REF"
@@ -175,7 +184,7 @@ install_kubeflow_pipelines() {
 }
 
 install_kserve() {
-  say "KServe 0.21, Standard mode"
+  say "KServe $(sed -n 's|.*/kserve/releases/download/v\(.*\)/.*|\1|p' manifests/kserve/kustomization.yaml), Standard mode"
   create_namespace kserve
   apply --kustomize manifests/kserve
   wait_for_crds inferenceservices.serving.kserve.io clusterservingruntimes.serving.kserve.io
@@ -198,11 +207,20 @@ load_images() {
 
 runtime_name() { "$PYTHON" -c 'from miniml.resource_names import RUNTIME; print(RUNTIME)'; }
 
-# The overlay names the image of this version, and the runtime by its tag; the environment may name others.
-render() {
-  kubectl kustomize manifests/overlays/kind |
-    sed -E -e "s|image: .*/miniml-serving:.*|image: $(image_names | tail -n 1)|" \
-      -e "/^kind: ClusterServingRuntime/,/^spec:/ s|^  name: .*|  name: $(runtime_name)|"
+# IMAGE; standard input with that image of the predictor, and its runtime named by the tag.
+with_image() {
+  sed -E -e "s|image: (.*/)?miniml-serving:[^ ]*|image: $1|" \
+    -e "/^kind: ClusterServingRuntime/,/^spec:/ s|^  name: .*|  name: $(runtime_name)|"
+}
+
+# The overlay names the image of this version; the environment may name another.
+render() { kubectl kustomize manifests/overlays/kind | with_image "$(image_names | tail -n 1)"; }
+
+write_tag() {
+  local runtime=manifests/base/runtime.yaml image content
+  image=$(image_names | tail -n 1)
+  content=$(with_image "${image##*/}" <$runtime) # from where, the overlays say
+  printf '%s\n' "$content" >$runtime
 }
 
 install_miniml() {

@@ -7,6 +7,8 @@
 # the rights of whoever installs; the credentials go from one kubectl to the next, and into no file or argument.
 set -euo pipefail
 
+STORE=seaweedfs.kubeflow:9000
+
 # NAMESPACE
 as_kserve_reads_it() {
   cat <<TEMPLATE
@@ -18,7 +20,7 @@ metadata:
   labels:
     app.kubernetes.io/managed-by: miniml
   annotations:
-    serving.kserve.io/s3-endpoint: seaweedfs.kubeflow:9000
+    serving.kserve.io/s3-endpoint: $STORE
     serving.kserve.io/s3-usehttps: "0"
     serving.kserve.io/s3-verifyssl: "0"
     serving.kserve.io/s3-region: us-east-1
@@ -27,7 +29,7 @@ metadata:
 data:
   AWS_ACCESS_KEY_ID: {{.data.accesskey}}
   AWS_SECRET_ACCESS_KEY: {{.data.secretkey}}
-  AWS_ENDPOINT_URL: $(printf http://seaweedfs.kubeflow:9000 | base64) # for the steps, whose sources may be at s3://
+  AWS_ENDPOINT_URL: $(printf %s "http://$STORE" | base64) # for the steps, whose sources may be at s3://
 TEMPLATE
 }
 

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-MOST = 60
+MAX_SHOWN = 60
 """Characters of a name that are shown, unless said otherwise."""
 
 # What means something to Markdown, HTML, or those who replace placeholders. The rest is left as it is:
@@ -35,7 +35,7 @@ def clipped(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def quoted(name: str, most: int = MOST) -> str:
+def quoted(name: str, most: int = MAX_SHOWN) -> str:
     """The first `most` characters of a name, in quotes, on one line: harmless in a log, a table of Markdown, or a page.
 
     What does not print (newlines, NUL, marks that turn the reading direction) and what has a meaning there is shown
@@ -52,7 +52,7 @@ def shown(value: Any, most: int = 80) -> str:
 def listed(names: Iterable[str], most: int = 10) -> str:
     """The first names, as they are where no blank or sign would be overlooked, and how many more there are."""
     every = list(names)
-    told = [name if _is_plain(name) else shown(name, MOST) for name in every[:most]]
+    told = [name if _is_plain(name) else shown(name, MAX_SHOWN) for name in every[:most]]
     more = [f"and {len(every) - most:,} more"] if len(every) > most else []
     return ", ".join(told + more)
 
@@ -80,7 +80,7 @@ def without_placeholders(value: Any) -> Any:
 
 
 def _is_plain(name: str) -> bool:
-    return bool(name) and name == name.strip() and name.isprintable() and len(name) <= MOST
+    return bool(name) and name == name.strip() and name.isprintable() and len(name) <= MAX_SHOWN
 
 
 def _is_risky(character: str) -> bool:

@@ -10,6 +10,8 @@ STAGES = ("transform", "train", "evaluate", "gate", "deploy")
 """Each has an image of its own; preflight and champion run in deploy's, trials in the gate's and pick in evaluate's,
 which hold what they need."""
 SERVING = "serving"
+MODEL_FOLDER = "/mnt/models"
+"""Where a container of that image has its model: on a cluster, KServe puts it there."""
 TAG = "MINIML_IMAGE_TAG"
 """The variable that names another tag than the version."""
 

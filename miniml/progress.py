@@ -1,11 +1,14 @@
-"""How a stage says what it is doing: plain lines on standard output, wherever it runs.
+"""What a stage says it is doing: plain lines on standard output, wherever it runs.
 
 In a pod they are the log. On a laptop the runner (`miniml/local/console.py`) picks them out of everything
-else that a stage prints, and draws passing ones in place.
+else that a stage prints, and draws passing ones in place. A program that uses miniml as a library sets
+`logging.getLogger("miniml")` as it sets any other: `setLevel("WARNING")` silences it, and a handler takes the place of
+the lines.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -27,14 +30,49 @@ DEFAULT_SECONDS = 10.0
 SHORTEST_WAIT = 0.1
 
 
+class _OneLine(logging.Formatter):
+    """Writes a record as one line, whatever names of the data are in it: it may be redrawn in place."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = PASSING if getattr(record, "passing", False) else NOTE
+        said = super().format(record)
+        return prefix + "".join(character if character.isprintable() else " " for character in said)
+
+
+class _StandardOutput(logging.Handler):
+    """Prints a record to where standard output leads at that moment, unless the program has handlers for miniml's.
+
+    What printing raises is raised, where logging's own handlers would print a traceback and go on: a runner whose
+    terminal is gone is to end.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if package.handlers:
+            package.handle(record)
+        else:
+            print(self.format(record), flush=True)
+
+
+package = logging.getLogger("miniml")
+logger = logging.getLogger(__name__)
+# A stage has no program of its own that would set these: KFP's executor calls its function. That one logs to standard
+# output as well, so that a record that went on to it would be there twice.
+if not package.level:
+    package.setLevel(logging.INFO)
+_printing = _StandardOutput()
+_printing.setFormatter(_OneLine())
+logger.addHandler(_printing)
+logger.propagate = False
+
+
 def note(text: str) -> None:
-    """Prints a line worth keeping: one line, whatever names of the data are in it."""
-    print(NOTE + _one_line(text), flush=True)
+    """Logs a line worth keeping."""
+    logger.info(text)
 
 
-def _one_line(text: str) -> str:
-    """A line may be redrawn in place: what does not print in it is a blank."""
-    return "".join(character if character.isprintable() else " " for character in text)
+def passing(text: str) -> None:
+    """Logs a line that the next one may replace."""
+    logger.info(text, extra={"passing": True})
 
 
 class Progress:
@@ -58,7 +96,7 @@ class Progress:
         else:
             left = taken / (done - self._begun) * (self._total - done)
             parts = [f"{self._what} {done:,}/{self._total:,} {self._unit}", detail, f"{duration(left)} left"]
-        print(PASSING + _one_line(" · ".join(part for part in parts if part)), flush=True)
+        passing(" · ".join(part for part in parts if part))
 
 
 @contextmanager

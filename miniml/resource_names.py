@@ -8,6 +8,8 @@ from miniml.images import tag
 
 NAMESPACE = "kubeflow"
 """Where Kubeflow Pipelines runs its steps."""
+KIND_HOST = "http://localhost:8880"
+"""Where Kubeflow Pipelines' UI answers in the cluster of `make cluster`, as kind-config.yaml has it."""
 SERVING_NAMESPACE = "models"
 """Where models are served, unless said otherwise."""
 SERVING_LABEL = "miniml/serving"
@@ -29,6 +31,8 @@ MLFLOW_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "M
 """Where MLflow's client takes its credentials from; an address with any would be written into every log."""
 MLFLOW_ENVIRONMENT = {name: name for name in MLFLOW_CREDENTIALS}
 """Its keys, and the variables in which MLflow's client reads them."""
+MANAGED_BY = {"app.kubernetes.io/managed-by": "miniml"}
+"""The label of whatever deploy and train make, and of its pods: the network policies go by it."""
 FIELD_MANAGER = "miniml"
 """In whose name deploy applies objects (server-side apply)."""
 

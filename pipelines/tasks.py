@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kfp import dsl, kubernetes
 
 from miniml.resource_names import MLFLOW_ENVIRONMENT, MLFLOW_SECRET, S3_ENVIRONMENT, S3_SECRET
-from miniml.settings.steps import LEAST_CPU, LEAST_MEMORY
+from miniml.settings.steps import MIN_CPU, MIN_MEMORY
 from pipelines.form import Arguments
 
 GPU = "nvidia.com/gpu"
@@ -52,7 +52,7 @@ def has_as_told(task: dsl.PipelineTask, given: Arguments, *, gpus: bool = False)
             there (resolve.go, resolvePodSpecInputRuntimeParameter).
     """
     cpu, memory = told = [given["train_cpu"], given["train_memory"]]
-    has(task, Resources(LEAST_CPU, cpu, LEAST_MEMORY, memory))
+    has(task, Resources(MIN_CPU, cpu, MIN_MEMORY, memory))
     if gpus:
         task.set_accelerator_type(GPU)
         task.set_accelerator_limit(given["train_gpus"])

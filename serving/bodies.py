@@ -18,7 +18,7 @@ from serving.settings import Limits
 # zlib's own numbers for what it may find: gzip or zlib by their heads, and deflate without one, which HTTP's
 # "deflate" should not be, and often is.
 ANY_HEAD, NO_HEAD = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
-MOST_DIGITS = 18
+MAX_DIGITS = 18
 UNPACKED = ("gzip", "x-gzip", "deflate")
 VALUES_OF_A_TEXT = 16
 """That JSON may spend on one text: its own, and what a client sends beside it."""
@@ -80,7 +80,7 @@ class WholeBodies:
 
 def is_length(header: str) -> bool:
     """Whether a header's value is a number of bytes that some body may have. Python reads none of many digits."""
-    return header.isdecimal() and len(header) <= MOST_DIGITS
+    return header.isdecimal() and len(header) <= MAX_DIGITS
 
 
 async def _body(headers: Headers, receive: Receive, most: int) -> bytes:

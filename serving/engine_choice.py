@@ -27,7 +27,7 @@ SHORT = 2
 # Lengths of the batch that is timed where the model folder brings no probes.
 BATCH = (128, 118, 108, 98, 88, 78)
 # Of each shape at least, but for the slowest by far, the reference's batch; short ones get more, for as long as this.
-PASSES, MOST_PASSES = 2, 10
+PASSES, MAX_PASSES = 2, 10
 SECONDS_OF_PASSES = 0.02
 # Batches at the same time under load. Threads of one batch wait for each other after every layer, and all of them for
 # one that the event loop or a client holds up; those of another batch do not.
@@ -182,7 +182,7 @@ def _tried(
     for shape in shapes:
         least = passes_of_batch if len(shape) > 1 else PASSES
         passes: list[float] = []
-        while len(passes) < least or (len(passes) < MOST_PASSES and sum(passes) < SECONDS_OF_PASSES):
+        while len(passes) < least or (len(passes) < MAX_PASSES and sum(passes) < SECONDS_OF_PASSES):
             began = time.perf_counter()
             rows = classifier.scaled(shape)
             passes.append(time.perf_counter() - began)

@@ -11,7 +11,7 @@ from serving.inference import Inference
 from serving.limits import require_within
 
 # Texts that one explanation may cost. Beyond as many words, neighbours are left out together.
-MOST_RUNS = 48
+MAX_RUNS = 48
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ async def explain(inference: Inference, text: str, *, timeout_s: float | None = 
         InferenceError: likewise.
     """
     require_within(inference.limits, [text])
-    most = min(MOST_RUNS, inference.most_texts - 1)
+    most = min(MAX_RUNS, inference.most_texts - 1)
     async with inference.within(timeout_s):
         occlusion = Occlusion(text, await inference.words(text), most)
         whole, *rows = await inference.probabilities([text, *occlusion.shortened], timeout_s=timeout_s)

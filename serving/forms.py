@@ -14,7 +14,7 @@ from miniml.model.attribution import Piece
 from serving import schemas
 
 # More labels than these are counted rather than named at the head of the page.
-MOST_LABELS = 8
+MAX_LABELS = 8
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Form(ABC):
 
     def told(self, labels: Sequence[str]) -> str:
         """What the model tells of a text, in words."""
-        more = [f"{len(labels) - MOST_LABELS} more"] if len(labels) > MOST_LABELS else []
-        return f"{len(labels)} {self.kind}: {', '.join([*labels[:MOST_LABELS], *more])}"
+        more = [f"{len(labels) - MAX_LABELS} more"] if len(labels) > MAX_LABELS else []
+        return f"{len(labels)} {self.kind}: {', '.join([*labels[:MAX_LABELS], *more])}"
 
     kind: str = "classes"
 

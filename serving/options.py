@@ -11,6 +11,7 @@ from kserve.model_server import parser as kserve_parser
 
 from miniml.command_line import CommandParser
 from miniml.errors import InputError
+from miniml.ports import GRPC_PORT, HTTP_PORT
 from serving.authentication import Token
 from serving.engine_choice import AUTO
 from serving.settings import (
@@ -73,6 +74,8 @@ def parsed() -> argparse.Namespace:
     add("--no_access_log", dest="access_log", action="store_false", help="no line of JSON for each request")
     parser.set_defaults(
         model_name="miniml",
+        http_port=HTTP_PORT,
+        grpc_port=GRPC_PORT,
         enable_docs_url=True,
         enable_grpc=True,
         enable_latency_logging=False,  # three lines a request

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from miniml.ports import GRPC_PORT, HTTP_PORT
 from serving.authentication import Token
 
 BODIES_AT_ONCE = 16
@@ -71,8 +72,8 @@ class ServingSettings:
     model_name: str = "miniml"
     host: str = "127.0.0.1"
     """The address of this machine to listen at."""
-    http_port: int = 8080
-    grpc_port: int = 8081
+    http_port: int = HTTP_PORT
+    grpc_port: int = GRPC_PORT
     engine: str = "auto"
     limits: Limits = Limits()
     connections: ConnectionSettings = ConnectionSettings()

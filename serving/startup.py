@@ -57,21 +57,21 @@ def serve(options: argparse.Namespace) -> None:
     choice = inference.start(settings.model_dir, settings.engine)
     logger.info("measured at load, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.table)
     furnish(app, inference, settings, docs=options.enable_docs_url)
-    url = f"http{'s' if options.ssl_certfile else ''}://{options.host}:{options.http_port}"
-    also = f" and gRPC at {options.host}:{options.grpc_port}" if options.enable_grpc else ""
+    url = f"http{'s' if options.ssl_certfile else ''}://{settings.host}:{settings.http_port}"
+    also = f" and gRPC at {settings.host}:{settings.grpc_port}" if options.enable_grpc else ""
     told = f"labels: {', '.join(inference.labels)}" if inference.labels else "a number for each text"
     server = Server(
-        printable(f"serving {options.model_name!r} at {url}{also} ({told})"),
+        printable(f"serving {settings.model_name!r} at {url}{also} ({told})"),
         _grpc(options, settings),
         settings,
-        http_port=options.http_port,
+        http_port=settings.http_port,
         enable_latency_logging=options.enable_latency_logging,
     )
     gc.collect()  # the engines that were not chosen
     gc.freeze()  # what is loaded stays, so no collection need look at it again
     gc.enable()
     with access_log(settings.access_log):
-        server.start([Predictor(options.model_name, inference, inference.form)])
+        server.start([Predictor(settings.model_name, inference, inference.form)])
 
 
 def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer | None:
@@ -83,7 +83,7 @@ def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer 
         else None
     )
     return GrpcServer(
-        options.grpc_port,
+        settings.grpc_port,
         interceptors(settings.token),
         message_bytes=settings.limits.body_bytes,
         connections=settings.connections,

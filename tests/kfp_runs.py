@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 API = "/apis/v2beta1"
 PAGE = 20
 """What one answer lists unless more is asked for (backend/src/apiserver/server/list_request_util.go)."""
-MOST = 200
+MAX_PAGE = 200
 """What one answer lists at most (maxPageSize, there)."""
 _TERMINABLE = {"PAUSED", "PENDING", "RUNNING", "RUNTIME_STATE_UNSPECIFIED"}
 """States in which a run may be terminated (TerminateRun in backend/src/apiserver/storage/run_store.go)."""
@@ -115,7 +115,7 @@ def _page(kind: str, every: list[dict[str, Any]], query: dict[str, str]) -> dict
     """Some of what there is, in the order asked for, with a token for the rest (list_request_util.go, list/list.go)."""
     column, _, direction = query.get("sort_by", "created_at").partition(" ")
     ordered = sorted(every, key=lambda one: str(one.get(column)), reverse=direction == "desc")
-    start, size = int(query.get("page_token") or 0), min(int(query.get("page_size") or PAGE), MOST)
+    start, size = int(query.get("page_token") or 0), min(int(query.get("page_size") or PAGE), MAX_PAGE)
     rest = {"next_page_token": str(start + size)} if start + size < len(ordered) else {}
     return {kind: ordered[start : start + size], "total_size": len(every), **rest}
 

@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 from miniml.cluster.inference_service import REVISION
+from miniml.resource_names import NAMESPACE, PIPELINE_ACCOUNT
 from tests.http_server import JsonHandler, LocalServer
 
 _SERVICE = re.compile(r"/apis/serving\.kserve\.io/v1beta1/namespaces/([\w-]+)/inferenceservices/([\w-]+)")
@@ -68,7 +69,7 @@ class KubernetesServer(LocalServer):
     """`verb resource` that access reviews say no to, and that calls are refused for."""
     hidden: set[str] = field(default_factory=set)
     """Paths that may not be looked at."""
-    user: str = "system:serviceaccount:kubeflow:miniml-pipeline"
+    user: str = f"system:serviceaccount:{NAMESPACE}:{PIPELINE_ACCOUNT}"
     """Whom this takes the asker for."""
     drops: int = 0
     """So many of the next requests have their connection cut without an answer."""

@@ -74,6 +74,20 @@ def test_what_deploy_applies_passes(settings: dict[str, Any]) -> None:
     )
 
 
+def test_a_rollback_to_what_an_earlier_version_deployed_passes() -> None:
+    """Which had its probes in the InferenceService; now they are the runtime's."""
+    ready = {
+        "httpGet": {"path": "/v2/models/stars/ready", "port": 8080},
+        "periodSeconds": 5,
+        "timeoutSeconds": 2,
+    }
+    earlier = changed(
+        service(),
+        in_model(startupProbe=ready, readinessProbe=ready, livenessProbe={**ready, "failureThreshold": 3}),
+    )
+    assert said(earlier, before=service()) == []
+
+
 def test_what_kserves_webhook_adds_passes() -> None:
     # pkg/apis/serving/v1beta1/inference_service_defaults.go; the empty name is one that Go writes out.
     def add(thing: Thing) -> None:

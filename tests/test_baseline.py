@@ -32,7 +32,7 @@ def test_a_class_that_it_never_saw_has_no_probability() -> None:
 
 
 def test_of_many_rows_it_takes_as_many_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baseline, "MOST_ROWS", 50)
+    monkeypatch.setattr(baseline, "MAX_ROWS", 50)
     model = SingleLabelBaseline(2).fit(
         [tiny.review(row // 100, row) for row in range(200)], [row // 100 for row in range(200)]
     )

@@ -18,7 +18,7 @@ from miniml.champion.record import NOBODY, Champion
 from miniml.cluster.api import Cluster
 from miniml.cluster.inference_service import MODEL_DIGEST, inference_service
 from miniml.errors import ChampionError, ClusterError, InputError, ModelFolderError
-from miniml.evaluation.champion_comparison import challenge
+from miniml.evaluation.champion_comparison import compare_with_champion
 from miniml.evaluation.predictions import Predictions
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
@@ -214,37 +214,37 @@ def champion_at(folder: Path, source: str = "") -> Champion:
 
 def test_it_answers_the_same_rows_by_the_names_of_its_labels(served_model: Path, tmp_path: Path) -> None:
     predictions = answered(served_model, [True, False, True, False])
-    same = challenge(champion_at(served_model), predictions, TEST)
+    same = compare_with_champion(champion_at(served_model), predictions, TEST)
     assert same is not None
     assert (same.champion_accuracy, same.only_challenger, same.only_champion) == (1.0, 0, 2)
     # The same weights, whose classes are called the other way round.
     turned = tiny.write_classifier(tmp_path / "turned", labels=("good", "bad"), spread=1.0)
-    wrong = challenge(champion_at(turned), predictions, TEST)
+    wrong = compare_with_champion(champion_at(turned), predictions, TEST)
     assert wrong is not None
     assert (wrong.champion_accuracy, wrong.only_challenger, wrong.only_champion) == (0.0, 2, 0)
-    assert challenge(NOBODY, predictions, TEST) is None
+    assert compare_with_champion(NOBODY, predictions, TEST) is None
 
 
 def test_its_folder_is_fetched_and_every_byte_checked(store: Minio, served_model: Path) -> None:
     champion, predictions = champion_at(served_model, SOURCE), answered(served_model, [True] * 4)
-    found = challenge(champion, predictions, TEST)
+    found = compare_with_champion(champion, predictions, TEST)
     assert found is not None
     assert (found.champion_digest, found.champion_accuracy) == (champion.digest, 1.0)
     weights = (served_model / "model.safetensors").read_bytes()
     flipped = weights[:-1] + bytes([weights[-1] ^ 1])
     store.put_object(BUCKET, f"{FOLDER}/model.safetensors", io.BytesIO(flipped), len(flipped))
     with pytest.raises(ModelFolderError, match=r"model\.safetensors has SHA-256"):
-        challenge(champion, predictions, TEST)
+        compare_with_champion(champion, predictions, TEST)
     store.remove_object(BUCKET, f"{FOLDER}/model.safetensors")
     with pytest.raises(ModelFolderError, match=r"model\.safetensors is missing"):
-        challenge(champion, predictions, TEST)
+        compare_with_champion(champion, predictions, TEST)
 
 
 def test_another_signed_folder_in_its_place_is_refused(served_model: Path, tmp_path: Path) -> None:
     other = tiny.write_classifier(tmp_path / "other", labels=("no", "yes"))
     found_before = Champion(manifest.read(served_model).digest, str(other))
     with pytest.raises(ChampionError, match="Start the run again"):
-        challenge(found_before, answered(served_model, [True] * 4), TEST)
+        compare_with_champion(found_before, answered(served_model, [True] * 4), TEST)
 
 
 def test_a_champion_of_other_classes_is_refused_as_one_of_another_task_is(
@@ -253,13 +253,13 @@ def test_a_champion_of_other_classes_is_refused_as_one_of_another_task_is(
     predictions = answered(served_model, [True] * 4)
     more = tiny.write_classifier(tmp_path / "more", labels=("bad", "good", "so so"), spread=1.0)
     with pytest.raises(ChampionError, match=r'only it has "so so"\. .* champion=none'):
-        challenge(champion_at(more), predictions, TEST)
+        compare_with_champion(champion_at(more), predictions, TEST)
     renamed = tiny.write_classifier(tmp_path / "renamed", labels=("Bad", "Good"), spread=1.0)
     with pytest.raises(ChampionError, match=r'only it has "Bad", "Good"; only the new one has "bad", "good"'):
-        challenge(champion_at(renamed), predictions, TEST)
+        compare_with_champion(champion_at(renamed), predictions, TEST)
     many = tiny.write_classifier(tmp_path / "many", labels=tuple(f"label {n}" for n in range(300)))
     with pytest.raises(ChampionError, match="and 295 more") as refused:
-        challenge(champion_at(many), predictions, TEST)
+        compare_with_champion(champion_at(many), predictions, TEST)
     assert len(str(refused.value)) < 1000
 
 
@@ -271,7 +271,7 @@ def test_each_challenger_is_counted_once_beside_its_champion(tmp_path: Path) -> 
     assert counted(champion, "9" * 64, "4" * 64).number == 1  # on another test
     assert manifest.verify(folder).digest == champion.digest
     predictions = answered(folder, [True, False, True, False])
-    found = challenge(champion, predictions, TEST)
+    found = compare_with_champion(champion, predictions, TEST)
     assert found is not None
     assert found.challenge == 4
 

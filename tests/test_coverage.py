@@ -17,7 +17,7 @@ from tests.test_gate import RESULT
 
 TESTS = 60
 # Of 60 intervals that each hold with 95 %, fewer than 50 do so once in 1,000 times; docs/gate.md has the shares of 500.
-LEAST = 50 / TESTS
+MIN_HELD = 50 / TESTS
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
@@ -26,7 +26,7 @@ def test_intervals_hold_the_true_value(world: World, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(classification, "NOISE_DRAWS", 500)
     held = world.coverage(TESTS)
     assert held
-    assert {name: share for name, share in held.items() if share < LEAST} == {}
+    assert {name: share for name, share in held.items() if share < MIN_HELD} == {}
 
 
 @pytest.mark.parametrize("rows", [60, 200])

@@ -16,7 +16,7 @@ from miniml.champion.record import Champion
 from miniml.cluster.api import BRIEFLY, RETRY_AFTER, Cluster
 from miniml.cluster.inference_service import MODEL_DIGEST, RUN, inference_service
 from miniml.deployment.deploy import Deployed, deploy
-from miniml.deployment.rollout import Patience, SupersededError
+from miniml.deployment.rollout import RolloutTimeouts, SupersededError
 from miniml.errors import ClusterError, DeploymentError, GateError, ModelFolderError
 from miniml.evaluation.evaluate import evaluate_model
 from miniml.evaluation.result import Comparison, EvaluationResult, Figure
@@ -35,9 +35,10 @@ from tests.kubernetes_server import (
     without_metrics,
 )
 from tests.rendered import Rendered
+from tests.versions import KUBERNETES
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
-PATIENCE = Patience(
+PATIENCE = RolloutTimeouts(
     timeout=patience.SECONDS,
     between_looks=0.01,
     unschedulable=0.0,
@@ -407,7 +408,7 @@ def test_each_service_that_serves_has_a_budget_of_its_own_that_goes_with_it(
     assert server.budgets.keys() == {"stars-predictor", "moons-predictor"}
     for name in ("stars", "moons"):
         budget = server.budgets[f"{name}-predictor"]
-        kubernetes_validate.validate(budget, "1.33", strict=True)
+        kubernetes_validate.validate(budget, KUBERNETES, strict=True)
         assert budget["metadata"]["namespace"] == "models"
         assert budget["spec"]["selector"]["matchLabels"]["serving.kserve.io/inferenceservice"] == name
     cluster.delete_inference_service("models", "stars")

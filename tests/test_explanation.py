@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE
-from serving.explanation import MOST_RUNS, explain
+from serving.explanation import MAX_RUNS, explain
 from serving.inference import Inference
 from serving.settings import Limits, QueueSettings
 from tests.predictor import Server, error_of
@@ -90,7 +90,7 @@ def test_words_beyond_the_maximal_length_have_no_effect(server: Server, classifi
 def test_of_a_long_text_neighbours_are_left_out_together(server: Server) -> None:
     pieces = server.post("/explain", {"text": " ".join(["food"] * 60)}).json()["pieces"]
     lengths = [len(piece["text"].split()) for piece in pieces if piece["effect"] is not None]
-    assert len(lengths) == MOST_RUNS
+    assert len(lengths) == MAX_RUNS
     assert sum(lengths) == 60
     assert set(lengths) == {1, 2}
 

@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from miniml.errors import StorageError
-from miniml.files.folders import caches_of_libraries, user_cache
+from miniml.files.folders import caches_of_libraries, held, user_cache
 from miniml.local import runner
 from tests.command import ROOT, pipeline
 
@@ -66,6 +67,35 @@ def test_libraries_keep_their_caches_with_ours_where_they_have_no_home(
     assert "HF_HUB_CACHE" not in caches_of_libraries()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert caches_of_libraries() == {}
+
+
+def test_whoever_holds_a_folder_has_it_alone_and_leaves_nothing_of_an_empty_one(tmp_path: Path) -> None:
+    folder = tmp_path / "kept" / "folder"
+
+    def work() -> None:
+        for _ in range(20):
+            with held(folder):
+                (folder / "mine").touch(exist_ok=False)
+                (folder / "mine").unlink()
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result()
+    assert not any(folder.parent.iterdir())
+
+
+def test_a_folder_that_another_holds_is_waited_for_as_long_as_was_said(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with held(folder), ThreadPoolExecutor(1) as pool:
+
+        def work() -> None:
+            with held(folder, patience=0):
+                pass
+
+        with pytest.raises(TimeoutError):
+            pool.submit(work).result()
+        assert folder.exists()
+    assert not any(tmp_path.iterdir())
 
 
 def test_figures_are_computed_without_a_home(tmp_path: Path) -> None:

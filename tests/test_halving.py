@@ -17,11 +17,11 @@ from transformers import TrainerControl, TrainerState
 
 from miniml.errors import InputError
 from miniml.model import manifest
-from miniml.search.contest import RUNGS, Competitor, is_promising, share_of_time
 from miniml.search.failure import read_failure
 from miniml.search.outcome import choose, read_outcome
-from miniml.search.plan import Contest, contest_of, on_its_own, read, with_trial, written
+from miniml.search.plan import SearchContext, on_its_own, read, search_context, with_trial, written
 from miniml.search.scoreboard import Entry, scoreboard_of
+from miniml.search.successive_halving import RUNGS, SuccessiveHalvingCallback, is_promising, share_of_time
 from miniml.search.trial import fine_tune_trial
 from miniml.settings.search import SearchSettings
 from miniml.settings.training import TrainingSettings
@@ -45,19 +45,19 @@ class Board:
         self.there[name] = json.loads(json.dumps(entry))
 
 
-CONTEST = Contest(space="0" * 16, pick_by="accuracy", stop_early=True)
+CONTEST = SearchContext(space="0" * 16, pick_by="accuracy", stop_early=True)
 
 
 def steps_of(
     name: str, curve: Sequence[float], board: Board, figure: str = "accuracy", steps: int = 60
 ) -> int:
     """How many of its steps a trial makes that would have `curve` at each quarter of them."""
-    competitor = Competitor(name, CONTEST, figure, board)
+    halving = SuccessiveHalvingCallback(name, CONTEST, figure, board)
     state, control = TrainerState(max_steps=steps), TrainerControl()
-    competitor.on_train_begin(None, state, control)  # type: ignore[arg-type]
+    halving.on_train_begin(None, state, control)  # type: ignore[arg-type]
     for quarter, value in enumerate(curve, 1):
         state.global_step = round(steps * quarter / len(curve))
-        competitor.on_evaluate(None, state, control, metrics={f"eval_{figure}": value})  # type: ignore[arg-type]
+        halving.on_evaluate(None, state, control, metrics={f"eval_{figure}": value})  # type: ignore[arg-type]
         if control.should_training_stop:
             break
     return state.global_step
@@ -105,14 +105,14 @@ def test_a_trial_is_not_its_own_rival_when_it_is_made_again() -> None:
 def test_a_trial_that_goes_on_from_a_checkpoint_is_not_judged_again_for_what_it_has_passed() -> None:
     board = Board()
     steps_of("one", [0.9] * 4, board)
-    competitor = Competitor("two", CONTEST, "accuracy", board)
+    halving = SuccessiveHalvingCallback("two", CONTEST, "accuracy", board)
     state, control = TrainerState(max_steps=60, global_step=20), TrainerControl()
-    competitor.on_train_begin(None, state, control)  # type: ignore[arg-type]
+    halving.on_train_begin(None, state, control)  # type: ignore[arg-type]
     state.global_step = 25
-    competitor.on_evaluate(None, state, control, metrics={"eval_accuracy": 0.1})  # type: ignore[arg-type]
+    halving.on_evaluate(None, state, control, metrics={"eval_accuracy": 0.1})  # type: ignore[arg-type]
     assert not control.should_training_stop
     state.global_step = 30
-    competitor.on_evaluate(None, state, control, metrics={"eval_accuracy": 0.1})  # type: ignore[arg-type]
+    halving.on_evaluate(None, state, control, metrics={"eval_accuracy": 0.1})  # type: ignore[arg-type]
     assert control.should_training_stop
 
 
@@ -160,10 +160,12 @@ def test_trials_one_after_another_never_take_more_than_the_search_has(
     contest = replace(TIMED, trials=len(shares), stop_early=stop_early, minutes=minutes)
     board, given = Board(), []
     for number, share in enumerate(shares):
-        competitor = Competitor(str(number), contest, "accuracy", board)
-        given.append(60 * competitor.minutes())
-        assert 60 * Competitor(str(number), contest, "accuracy", board).minutes() == pytest.approx(given[-1])
-        competitor.took(share * given[-1])
+        halving = SuccessiveHalvingCallback(str(number), contest, "accuracy", board)
+        given.append(60 * halving.minutes())
+        assert 60 * SuccessiveHalvingCallback(
+            str(number), contest, "accuracy", board
+        ).minutes() == pytest.approx(given[-1])
+        halving.took(share * given[-1])
     taken = [share * part for share, part in zip(shares, given, strict=True)]
     assert sum(taken) <= 60 * minutes * (1 + 1e-9)
     if not stop_early:
@@ -188,12 +190,12 @@ def test_a_trial_that_is_part_of_a_search_looks_at_validation_at_each_quarter() 
 
 
 def test_more_trials_begin_with_the_very_same_ones_unless_they_share_out_minutes() -> None:
-    def contests(minutes: float) -> list[Contest | None]:
-        return [contest_of(SearchSettings(trials=trials), minutes, 1, "run") for trials in (4, 8)]
+    def contests(minutes: float) -> list[SearchContext | None]:
+        return [search_context(SearchSettings(trials=trials), minutes, 1, "run") for trials in (4, 8)]
 
     assert contests(0.0)[0] == contests(0.0)[1] is not None
     assert [one and one.trials for one in contests(10.0)] == [4, 8]
-    assert contest_of(SearchSettings(stop_early=False), 0.0, 1, "run") is None
+    assert search_context(SearchSettings(stop_early=False), 0.0, 1, "run") is None
 
 
 def test_the_limit_is_the_searchs_and_no_trials() -> None:
@@ -208,7 +210,7 @@ def trial(
     """Trains a trial into a folder of its name."""
     monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
 
-    def trained(name: str, contest: Contest, values: dict[str, Any], **settings: Any) -> Path:
+    def trained(name: str, contest: SearchContext, values: dict[str, Any], **settings: Any) -> Path:
         base = TrainingSettings(**{"model_id": str(encoder), **TRAINING, "precision": "fp32", **settings})
         fine_tune_trial(dataset_dir, tmp_path / name, base, written(values, contest))
         return tmp_path / name
@@ -268,4 +270,4 @@ def test_where_no_trial_finds_the_others_it_is_said(
     assert scoreboard_of("search", "", "minio://mlpipeline/v2/model") is None
     assert "trials do not see each other" in capsys.readouterr().out
     # It cannot know what they take, and keeps to an even share.
-    assert Competitor("a", TIMED, "accuracy", None).minutes() == pytest.approx(60 / 8)
+    assert SuccessiveHalvingCallback("a", TIMED, "accuracy", None).minutes() == pytest.approx(60 / 8)

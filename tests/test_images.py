@@ -20,9 +20,10 @@ from docker.models.containers import Container
 
 from components.build import builds
 from miniml import __version__
-from miniml.images import SERVING, STAGES, image
+from miniml.images import MODEL_FOLDER, SERVING, STAGES, image
 from miniml.local.containers import LABEL
 from miniml.model.classifier import Classifier
+from miniml.ports import GRPC_PORT, HTTP_PORT
 from tests import patience, tiny
 from tests.command import ROOT, pipeline, tool
 from tests.hub_server import HubServer, write_bert, write_yelp
@@ -165,6 +166,12 @@ def test_an_image_says_which_version_and_revision_it_is_of(engine: Any, name: st
 @pytest.mark.docker
 def test_the_predictors_image_tells_its_health(engine: Any) -> None:
     assert engine.images.get(image(SERVING)).attrs["Config"]["Healthcheck"]["Test"][0] == "CMD"
+
+
+def test_the_predictors_image_says_at_which_ports_it_listens_and_where_its_model_is() -> None:
+    dockerfile = (ROOT / "serving" / "Dockerfile").read_text()
+    assert f"\nEXPOSE {HTTP_PORT} {GRPC_PORT}\n" in dockerfile
+    assert f'\nCMD ["--model_dir={MODEL_FOLDER}"]\n' in dockerfile
 
 
 @pytest.fixture

@@ -33,7 +33,6 @@ def test_it_says_what_to_serve_and_how() -> None:
         "v2",
     )
     assert model["resources"]["limits"] == {"cpu": "500m", "memory": "3Gi"}
-    assert model["readinessProbe"]["httpGet"]["path"] == "/v2/models/stars/ready"
 
 
 def test_autoscaling_and_the_account_are_the_settings() -> None:

@@ -22,9 +22,13 @@ import yaml
 
 from miniml import __version__
 from miniml.cluster.api import DEPLOY_PERMISSIONS, TRAIN_PERMISSIONS
-from miniml.cluster.inference_service import GRPC_PORT, PORT, disruption_budget, inference_service
-from miniml.images import SERVING, image
+from miniml.cluster.inference_service import disruption_budget, inference_service
+from miniml.images import MODEL_FOLDER, SERVING, STAGES, image
+from miniml.ports import GRPC_PORT, HTTP_PORT
 from miniml.resource_names import (
+    KIND_HOST,
+    MANAGED_BY,
+    MLFLOW_SECRET,
     NAMESPACE,
     PIPELINE_ACCOUNT,
     PREDICTOR_ACCOUNT,
@@ -36,13 +40,14 @@ from miniml.resource_names import (
     make_serving_namespace,
 )
 from miniml.settings.deployment import DeploymentSettings
+from serving.settings import Limits
 from tests import crds
 from tests.command import ROOT, tool
+from tests.versions import KUBERNETES
 
 MANIFESTS = ROOT / "manifests"
-KUBERNETES = "1.33"
-"""The oldest that we install on: kind-config.yaml."""
 KFP_SECRET = "mlpipeline-minio-artifact"
+PROBES = {"startupProbe", "readinessProbe", "livenessProbe"}
 
 Objects = list[dict[str, Any]]
 
@@ -169,6 +174,28 @@ def test_the_runtime_is_named_by_the_tag_of_its_image(
     assert runtime["spec"]["containers"][0]["image"] == "localhost/miniml-serving:Mine_2"
 
 
+def test_compiling_writes_the_tag_of_our_images_into_the_manifests(tmp_path: Path) -> None:
+    written = (MANIFESTS / "base" / "runtime.yaml").read_text()
+    copy = tmp_path / "manifests"
+    shutil.copytree(MANIFESTS, copy)
+
+    def compiled(**environment: str) -> str:
+        done = subprocess.run(
+            [copy / "install.sh", "tag"],
+            env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return (copy / "base" / "runtime.yaml").read_text()
+
+    # A registry is no matter of the base's: an overlay says it.
+    other = compiled(MINIML_IMAGE_TAG="Mine_2", MINIML_REGISTRY="registry:5000/ml")
+    assert f"name: miniml-{__version__}\n" not in other
+    assert "  name: miniml-mine-2\n" in other and "image: miniml-serving:Mine_2 #" in other
+    assert compiled(MINIML_IMAGE_TAG="", MINIML_REGISTRY="") == written
+
+
 def test_a_stage_of_another_tag_deploys_to_the_runtime_of_that_tag() -> None:
     script = (
         "from components.deploy import deploy; from miniml.resource_names import RUNTIME; "
@@ -225,32 +252,58 @@ def test_the_runtime_is_what_our_inference_services_name(overlays: dict[str, Obj
     assert not any(entry["autoSelect"] for entry in spec["supportedModelFormats"])
 
 
-def test_the_runtime_listens_and_is_probed_as_deploy_says(overlays: dict[str, Objects]) -> None:
-    # KServe fills in the name as Go's templates do.
-    container = json.loads(json.dumps(_runtime_container(overlays)).replace("{{.Name}}", "stars"))
+def _served_container(overlays: dict[str, Objects], name: str) -> dict[str, Any]:
+    """The container that KServe makes of the runtime and of the InferenceService `name`.
+
+    As pkg/controller/v1beta1/inferenceservice/utils/utils.go of KServe does it (MergeRuntimeContainers, then
+    ReplacePlaceholders): the model's fields go over the runtime's, its arguments behind them, and last the name is
+    filled in. A probe that the model does not have stays the runtime's.
+    """
+    runtime, model = _runtime_container(overlays), _inference_service(name)["spec"]["predictor"]["model"]
+    of_the_container = {field: model[field] for field in ("resources", *PROBES) if field in model}
+    merged = {**runtime, **of_the_container, "args": [*runtime["args"], *model["args"]]}
+    filled: dict[str, Any] = json.loads(json.dumps(merged).replace("{{.Name}}", name))
+    return filled
+
+
+def test_a_predictor_is_ready_when_its_own_model_is_and_probed_at_its_http_port(
+    overlays: dict[str, Objects],
+) -> None:
+    container = _served_container(overlays, "stars")
+    paths = {probe: container[probe]["httpGet"]["path"] for probe in PROBES}
+    # Not /v2/health/ready, which says yes even where no model is loaded.
+    assert paths == {
+        "startupProbe": "/v2/models/stars/ready",
+        "readinessProbe": "/v2/models/stars/ready",
+        "livenessProbe": "/v2/health/live",
+    }
+    assert {container[probe]["httpGet"]["port"] for probe in PROBES} == {container["ports"][0]["name"]}
+
+
+def test_the_probes_are_said_in_the_runtime_alone() -> None:
+    assert not PROBES & _inference_service()["spec"]["predictor"]["model"].keys()
+
+
+def test_the_server_understands_the_runtimes_arguments_and_listens_at_its_ports(
+    overlays: dict[str, Objects],
+) -> None:
+    container = _served_container(overlays, "stars")
     # KServe's Service leads its port 80 to the first, and has the second by its number.
-    assert [port["containerPort"] for port in container["ports"]] == [PORT, GRPC_PORT]
-    assert f"--http_port={PORT}" in container["args"]
-    assert f"--grpc_port={GRPC_PORT}" in container["args"]
-    assert "--model_name=stars" in container["args"]
-    model = _inference_service("stars")["spec"]["predictor"]["model"]
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe] == model[probe]
-
-
-def test_the_server_understands_the_runtimes_arguments(overlays: dict[str, Objects]) -> None:
-    # KServe puts the arguments of an InferenceService behind the runtime's.
-    model = _inference_service("stars")["spec"]["predictor"]["model"]
-    words = json.dumps([*_runtime_container(overlays)["args"], *model["args"]]).replace("{{.Name}}", "stars")
+    ports = [port["containerPort"] for port in container["ports"]]
+    assert ports == [HTTP_PORT, GRPC_PORT]
     script = (
         "import json, sys; sys.argv = ['serving', *json.loads(sys.argv[1])]; "
         "from serving.options import parsed; found = parsed(); "
-        "print(found.model_name, found.model_dir, found.http_port, found.expected_digest)"
+        "print(found.model_name, found.model_dir, found.http_port, found.grpc_port, found.expected_digest)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, words], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, json.dumps(container["args"])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.split() == ["stars", "/mnt/models", str(PORT), model["args"][0].partition("=")[2]]
+    assert done.stdout.split() == ["stars", MODEL_FOLDER, *map(str, ports), "d" * 64]
 
 
 def test_a_predictor_is_locked_in_and_may_write_only_to_tmp(overlays: dict[str, Objects]) -> None:
@@ -286,17 +339,27 @@ def test_selectors_meet_the_pods_that_kserve_makes(overlays: dict[str, Objects])
     assert budget["matchLabels"].items() <= labels.items()
     for selector in (policy, monitor, source["podSelector"]):
         assert selector["matchLabels"].items() <= labels.items()
-        assert {"app.kubernetes.io/managed-by", "component"} <= selector["matchLabels"].keys()
+        assert {*MANAGED_BY, "component"} <= selector["matchLabels"].keys()
 
 
 def test_ports_agree(overlays: dict[str, Objects]) -> None:
     objects = overlays["monitored"]
     policy = one(objects, "NetworkPolicy", "miniml-predictor")["spec"]
-    assert [entry["port"] for entry in policy["ingress"][0]["ports"]] == [PORT, GRPC_PORT]
+    assert [entry["port"] for entry in policy["ingress"][0]["ports"]] == [HTTP_PORT, GRPC_PORT]
     (endpoint,) = one(objects, "PodMonitor", "miniml-predictor")["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] == _runtime_container(overlays)["ports"][0]["name"]
     annotations = one(objects, "ClusterServingRuntime", RUNTIME)["spec"]["annotations"]
-    assert annotations["prometheus.kserve.io/port"] == str(PORT)
+    assert annotations["prometheus.kserve.io/port"] == str(HTTP_PORT)
+    gateway = one(overlays["kind"], "Deployment", "miniml-gateway")["spec"]["template"]["spec"]
+    nginx = (MANIFESTS / "components" / "gateway" / "nginx.conf").read_text()
+    assert f"listen {gateway['containers'][0]['ports'][0]['containerPort']};" in nginx
+
+
+def test_the_gateway_takes_what_a_predictor_takes() -> None:
+    nginx = (MANIFESTS / "components" / "gateway" / "nginx.conf").read_text()
+    mebibytes = Limits().body_bytes // 2**20
+    assert f"client_max_body_size {mebibytes}m;" in nginx
+    assert f"larger than {mebibytes} MiB" in nginx
 
 
 @pytest.mark.parametrize(("name", "namespace"), [("kind", SERVING_NAMESPACE), ("elsewhere", "team-a")])
@@ -347,6 +410,14 @@ def test_accounts_have_the_names_that_the_code_uses(overlays: dict[str, Objects]
     }  # the steps read it, and KServe for the predictors
     for secret in secrets.values():
         assert secret["data"].keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+
+
+def test_the_documents_name_what_there_is(overlays: dict[str, Objects]) -> None:
+    installed = {thing["metadata"]["name"] for thing in (*overlays["kind"], *overlays["production"])}
+    known = installed | {MLFLOW_SECRET, *(f"miniml-{name}" for name in (*STAGES, SERVING))}
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        named = set(re.findall(r"\bminiml-[a-z][a-z0-9]*(?:-[a-z0-9]+)*", path.read_text()))
+        assert named <= known, path
 
 
 @pytest.mark.parametrize("name", ["kind", "production", "elsewhere"])
@@ -440,6 +511,7 @@ def test_kinds_ports_lead_to_the_overlays_services(overlays: dict[str, Objects])
     mappings = _kind_node()["extraPortMappings"]
     assert {mapping["containerPort"] for mapping in mappings} == node_ports
     assert {mapping["listenAddress"] for mapping in mappings} == {"127.0.0.1"}
+    assert f"http://localhost:{mappings[0]['hostPort']}" == KIND_HOST
     told = set(re.findall(r"localhost:(\d+)", (MANIFESTS / "install.sh").read_text()))
     assert told == {str(mapping["hostPort"]) for mapping in mappings}
 

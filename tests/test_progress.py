@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from miniml.escaping import plain
 from miniml.local.ask import told
 from miniml.local.console import Console
 from miniml.progress import INTERVAL, NOTE, PASSING, Progress, watched
+from tests.command import ROOT
 
 
 def test_where_the_total_is_not_known_it_tells_what_is_done_and_since_when(
@@ -71,3 +74,27 @@ def test_names_move_no_terminal_wherever_they_are_shown(capsys: pytest.CaptureFi
 def test_what_reads_as_it_should_is_left_alone() -> None:
     for text in ("gut & schön", "two\nlines\tand more", "a\u00a0blank", "👩\u200d💻", "نامه\u200cای"):
         assert plain(text) == text
+
+
+def in_a_program_that(*words: str) -> str:
+    """What a program prints that does so, and then logs a line of ours."""
+    program = [*words, "from miniml.progress import note", "note('reading 2 files')"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(program)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_a_program_that_sets_nothing_prints_the_lines_once() -> None:
+    as_kfp_does = "import logging, sys; logging.basicConfig(stream=sys.stdout, level=logging.INFO)"
+    assert in_a_program_that() == in_a_program_that(as_kfp_does) == "miniml: reading 2 files\n"
+
+
+def test_a_program_can_silence_the_lines_or_take_them_over() -> None:
+    own = "import logging, sys; ours = logging.getLogger('miniml')"
+    assert in_a_program_that(own, "ours.setLevel('WARNING')") == ""
+    for when in ("import sys", "import miniml.progress"):
+        assert (
+            in_a_program_that(own, when, "ours.addHandler(logging.StreamHandler(sys.stdout))")
+            == "reading 2 files\n"
+        )

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import requests
 
+from miniml.ports import HTTP_PORT
+from miniml.resource_names import KIND_HOST
 from tests import patience, tiny
 from tests.command import ROOT
 from tests.ports import free_port
@@ -30,7 +32,7 @@ COMMANDS = [
 ]
 CLUSTER_COMMANDS = [
     "make cluster",
-    "export KFP_HOST=http://localhost:8880",
+    f"export KFP_HOST={KIND_HOST}",
     "make submit",
     "make predict",
     "make cluster-delete",
@@ -116,7 +118,7 @@ def test_these_are_all_its_commands() -> None:
         "make run",  # `served`, and in full by .ci/run
         "make test",  # these tests
         "make serve",
-        "curl -s localhost:8080/predict",
+        f"curl -s localhost:{HTTP_PORT}/predict",
         f"{PIPELINE} run",  # the drug reviews
         f"{PIPELINE} run",  # the defaults, which tests/test_hub.py runs against a hub
         "make search",  # the preset of tests/test_search_pipeline.py
@@ -174,7 +176,7 @@ def test_the_request_gets_an_answer_of_the_shape_shown(served: Any, outputs: Pat
     words = shlex.split(command_with("curl"))
     shown = json.loads(re.findall(r"^```json\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[0])
     with serving(outputs) as host:
-        address = words[2].replace("localhost:8080", host)
+        address = words[2].replace(f"localhost:{HTTP_PORT}", host)
         form = {"content-type": "application/x-www-form-urlencoded"}  # what a bare `curl -d` says
         answer = requests.post(
             f"http://{address}", data=words[4], headers=form, timeout=patience.SECONDS

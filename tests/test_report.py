@@ -14,7 +14,7 @@ from miniml.evaluation.comparison import compare
 from miniml.evaluation.evaluate import evaluate_model
 from miniml.evaluation.report import write_report
 from miniml.evaluation.result import (
-    MOST_CONFUSED,
+    MAX_CONFUSED,
     OTHER_CLASSES,
     ClassScores,
     EvaluationResult,
@@ -159,7 +159,7 @@ def test_of_a_thousand_classes_those_that_are_confused_most_are_shown(
         confusion_matrix=matrix,
     )
     shown = many.confusion()
-    assert len(shown.labels) == len(shown.counts) == MOST_CONFUSED
+    assert len(shown.labels) == len(shown.counts) == MAX_CONFUSED
     assert shown.labels[-1] == OTHER_CLASSES
     assert shown.counts[shown.labels.index("class 700")][shown.labels.index("class 3")] == 9
     assert sum(map(sum, shown.counts)) == sum(map(sum, matrix))

@@ -21,9 +21,9 @@ from miniml.search.failure import read_failure, write_failure
 from miniml.search.outcome import Outcome, choose, read_outcome
 from miniml.search.picking import pick
 from miniml.search.plan import with_trial
-from miniml.search.selection_uncertainty import doubt_of, expected_best
+from miniml.search.selection_uncertainty import expected_best, selection_uncertainty
 from miniml.search.trial import fine_tune_trial
-from miniml.settings.search import MOST_TRIALS, SearchSettings
+from miniml.settings.search import MAX_TRIALS, SearchSettings
 from miniml.settings.space import KINDS
 from miniml.settings.training import TrainingSettings
 from miniml.train_step.report import write_trial_report
@@ -98,7 +98,7 @@ def test_a_grid_is_every_combination_once_in_the_order_as_written() -> None:
 
 
 def test_a_space_of_few_trials_gives_them_all_and_no_more() -> None:
-    found = planned({"batch_size": [16, 32], "dropout": [0, 0.1]}, trials=MOST_TRIALS)
+    found = planned({"batch_size": [16, 32], "dropout": [0, 0.1]}, trials=MAX_TRIALS)
     assert sorted((trial["batch_size"], trial["dropout"]) for trial in found) == [
         (16, 0.0), (16, 0.1), (32, 0.0), (32, 0.1),
     ]  # fmt: skip
@@ -221,13 +221,13 @@ def test_the_best_of_many_is_expected_above_their_mean(count: int, expected: flo
 
 
 def test_only_trials_within_chance_of_the_winner_are_its_rivals() -> None:
-    doubt = doubt_of(0.9, [0.89, 0.87, 0.6], rows=400)
+    doubt = selection_uncertainty(0.9, [0.89, 0.87, 0.6], rows=400)
     assert doubt.standard_error == pytest.approx(0.015, abs=0.001)
     assert doubt.rivals == 2
-    assert doubt.flattery == pytest.approx(1.029 * doubt.standard_error, abs=1e-4)
-    assert doubt_of(0.9, [0.89, 0.87, 0.6], rows=40_000).rivals == 0
+    assert doubt.optimism == pytest.approx(1.029 * doubt.standard_error, abs=1e-4)
+    assert selection_uncertainty(0.9, [0.89, 0.87, 0.6], rows=40_000).rivals == 0
     # That every row was answered rightly does not make it sure.
-    assert doubt_of(1.0, [], rows=20).standard_error > 0.02
+    assert selection_uncertainty(1.0, [], rows=20).standard_error > 0.02
 
 
 PLAN = SearchSettings(space='{"learning_rate": [0.01, 1e30]}', sampling="grid")
@@ -263,7 +263,7 @@ def test_a_regression_which_has_no_accuracy_is_picked_by_its_loss(failed: Path, 
     arguments = {"training": {**vars(TrainingSettings()), "learning_rate": 0.01}}
     manifest.sign(folder, data=data, metrics={"validation_loss": 0.5}, arguments=arguments, versions={})
     result = pick([folder, failed], PLAN, tmp_path / "picked", tmp_path / "report.html")
-    assert (result.picked_by, result.doubt, result.winner.number) == ("loss", None, 1)
+    assert (result.picked_by, result.uncertainty, result.winner.number) == ("loss", None, 1)
     assert "mean loss, which does not tell by itself" in (tmp_path / "report.html").read_text()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from miniml.search.outcome import Outcome, SearchResult, choose
 from miniml.search.report import write_report
-from miniml.search.selection_uncertainty import doubt_of
+from miniml.search.selection_uncertainty import selection_uncertainty
 from miniml.settings.search import SearchSettings
 from miniml.settings.training import TrainingSettings
 from tests.browser import Browser, require_whole
@@ -35,7 +35,7 @@ def written(path: Path, trials: int = 8, space: str = SPACE, model_id: str = "ow
     winner = choose(outcomes, "accuracy")
     first, *others = [one.metrics["validation_accuracy"] for one in [winner, *outcomes] if one.metrics]
     others.remove(first)
-    doubt = doubt_of(first, others, 450)
+    doubt = selection_uncertainty(first, others, 450)
     result = SearchResult(outcomes, winner, "accuracy", "d" * 64, "reviews.csv", 450, doubt)
     write_report(result, settings, vars(TrainingSettings(model_id=model_id)), path)
     return path

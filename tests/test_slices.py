@@ -10,7 +10,7 @@ import pytest
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.quarters import MISSING
 from miniml.evaluation.result import Slice
-from miniml.evaluation.slices import MOST_VALUES, OTHERS, slices_of
+from miniml.evaluation.slices import MAX_VALUES, OTHERS, slices_of
 from miniml.tasks.single_label.predictions import SingleLabelPredictions
 
 
@@ -80,8 +80,8 @@ def test_a_column_of_many_values_is_bounded_and_one_of_many_numbers_is_cut_by_si
         min_rows=1,
     )
     users = cut_by("user", large)
-    assert len(users) == MOST_VALUES + 1
-    assert users[OTHERS] == 100 - 2 * MOST_VALUES
+    assert len(users) == MAX_VALUES + 1
+    assert users[OTHERS] == 100 - 2 * MAX_VALUES
     assert cut_by("amount", large) == {
         "0 to 11.5": 24,
         "12 to 24": 25,

@@ -796,7 +796,7 @@ ANSWER = (
 def test_a_listing_without_an_end_is_given_up(
     objects: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "MOST_LISTED", 5_000)
+    monkeypatch.setattr(connection, "MAX_LISTED", 5_000)
 
     class Endless(BaseHTTPRequestHandler):
         protocol_version, wbufsize = "HTTP/1.1", -1  # headers and body go together

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,21 @@ def test_every_image_carries_the_version(module: str) -> None:
     executors = spec["deploymentSpec"]["executors"]
     images = {executor["container"]["image"] for executor in executors.values()}
     assert images == {f"localhost/miniml-{stage}:{__version__}" for stage in STAGES}
+
+
+def test_a_person_writes_the_version_in_one_place() -> None:
+    """`make compile` writes the others, which the tests above and those of the manifests hold fresh."""
+    folders = ("miniml", "components", "pipelines", "serving", "manifests", "benchmarks", "docs", ".ci")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix != ".pyc"]
+    files += [ROOT / name for name in ("Makefile", "README.md", "CONTRIBUTING.md", "pyproject.toml")]
+    version = re.compile(rf"(?<![\d.]){re.escape(__version__)}\b")
+    said = {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if path.is_file() and version.search(path.read_text(errors="replace"))
+    }
+    compiled = {path for path in said if path.startswith("pipelines/compiled/")}
+    assert said - compiled == {"miniml/__init__.py", "manifests/base/runtime.yaml"}
 
 
 @pytest.mark.parametrize("module", PIPELINES)

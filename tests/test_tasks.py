@@ -209,7 +209,7 @@ def test_a_search_picks_by_what_the_task_has_for_accuracy(job: Job, encoder: Pat
         fine_tune_trial(job.dataset_dir, folder, base, json.dumps(trial_arguments))
     found = pick(folders, settings, tmp_path / "model", tmp_path / "search.html")
     assert (found.winner.number, found.picked_by) == (2, job.result.task.primary_metric)
-    assert (found.doubt is None) == (job.result.task == REGRESSION)
+    assert (found.uncertainty is None) == (job.result.task == REGRESSION)
     assert (
         f"validation {job.result.task.primary_metric.replace('_', ' ')} of"
         in (tmp_path / "search.html").read_text()
@@ -616,7 +616,7 @@ def test_given_labels_are_counted_and_the_log_says_what_is_served(tagging: Serve
 def test_deploy_holds_the_served_answers_against_the_evaluated_ones(served: tuple[Job, Server]) -> None:
     job, server = served
     service = {"metadata": {"name": NAME, "namespace": "models"}, "status": {"address": {"url": server.url}}}
-    smoke_test.try_out(None, service, job.result, ())  # type: ignore[arg-type]  # asked at its own address
+    smoke_test.run_smoke_test(None, service, job.result, ())  # type: ignore[arg-type]  # asked at its own address
     other = [
         replace(sample, value=sample.value + 1)
         if sample.value is not None
@@ -628,7 +628,7 @@ def test_deploy_holds_the_served_answers_against_the_evaluated_ones(served: tupl
     with pytest.raises(
         DeploymentError, match=r"not as the evaluated model did: a (number|probability) is off by"
     ):
-        smoke_test.try_out(None, service, replace(job.result, samples=other), ())  # type: ignore[arg-type]
+        smoke_test.run_smoke_test(None, service, replace(job.result, samples=other), ())  # type: ignore[arg-type]
 
 
 @pytest.mark.browser

@@ -27,7 +27,7 @@ from transformers import AutoModelForSequenceClassification
 from miniml.data import preparation
 from miniml.errors import InputError
 from miniml.exit_status import TERMINATION_LOG, ExitStatus
-from miniml.files.checksums import SEAL_NAME
+from miniml.files.checksums import CHECKSUMS_NAME
 from miniml.model import manifest
 from miniml.model.classifier import made_up, padded
 from miniml.model.history import HISTORY_NAME, read_history
@@ -251,7 +251,7 @@ def test_nodes_that_share_no_disk_find_the_checkpoint_in_the_store(
         return [str(item.object_name) for item in objects]
 
     first_try = nodes(words, tmp_path / "first")
-    while not any(name.endswith(SEAL_NAME) for name in checkpoints()):
+    while not any(name.endswith(CHECKSUMS_NAME) for name in checkpoints()):
         assert first_try[0].poll() is None, first_try[0].communicate()[1]
         time.sleep(0.05)
     for process in first_try:

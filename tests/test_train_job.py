@@ -17,16 +17,17 @@ from minio import Minio
 from miniml.cluster.api import Cluster, ForbiddenError
 from miniml.errors import ClusterError, InputError, TrainJobError
 from miniml.exit_status import ExitStatus
-from miniml.files.checksums import SEAL_NAME
+from miniml.files.checksums import CHECKSUMS_NAME
 from miniml.model import manifest
 from miniml.model.manifest import Manifest
+from miniml.resource_names import S3_SECRET
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
 from miniml.sources.address import s3_address
 from miniml.store import repository
 from miniml.train_job.sdk import API_VERSION, Step
 from miniml.train_job.train_on_nodes import fine_tune_on_nodes
-from miniml.train_job.watch import Patience
+from miniml.train_job.watch import WatchTimeouts
 from tests import tiny
 from tests.command import ROOT
 from tests.conftest import TRAINING
@@ -36,7 +37,7 @@ from tests.trainer_server import NAMESPACE, TrainerServer
 
 STEP = Step(NAMESPACE, "a-step", "main")
 SETTINGS = TrainingSettings(batch_size=16, num_nodes=2)
-QUICK = Patience(between_looks=0.01, idle=0.1, no_pods=10.0, unreachable=0.3)
+QUICK = WatchTimeouts(between_looks=0.01, idle=0.1, no_pods=10.0, unreachable=0.3)
 BUCKET = "artifacts"
 CHECKPOINTS = "miniml/checkpoints/"
 DATASET, MODEL = f"minio://{BUCKET}/run-1/dataset", f"minio://{BUCKET}/run-1/train/model"
@@ -145,7 +146,7 @@ def test_two_nodes_train_the_model_though_one_is_taken_away(
 
     def once_there_is_a_checkpoint() -> int | None:
         names = (str(item.object_name) for item in bucket.list_objects(BUCKET, CHECKPOINTS, recursive=True))
-        return to_take.pop() if to_take and any(name.endswith(SEAL_NAME) for name in names) else None
+        return to_take.pop() if to_take and any(name.endswith(CHECKSUMS_NAME) for name in names) else None
 
     server.fate = running = TrainerNodes(tmp_path, once_there_is_a_checkpoint)
     try:
@@ -212,7 +213,7 @@ def test_the_keys_of_the_store_are_mounted_and_stand_nowhere_in_the_job(
     (patch,) = job["spec"]["runtimePatches"]
     (node,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     pod = node["template"]["spec"]["template"]["spec"]
-    assert {"name": "store", "secret": {"secretName": "miniml-s3"}} in pod["volumes"]
+    assert {"name": "store", "secret": {"secretName": S3_SECRET}} in pod["volumes"]
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
     environment = {entry["name"]: entry["value"] for entry in job["spec"]["trainer"]["env"]}
     (container,) = pod["containers"]
@@ -619,13 +620,14 @@ from dataclasses import asdict
 from pathlib import Path
 from kfp import dsl
 from components.train import train
-from miniml.arguments import as_inputs
-from miniml.cluster import Cluster
+from miniml.cluster.api import Cluster
 from miniml.errors import InputError
-from miniml.settings import NodeSettings, TrainingSettings
-from miniml.train_job import fine_tune_on_nodes
-from miniml.training_report import write_trial_report
-from miniml.trainer_sdk import Step
+from miniml.settings.arguments import as_inputs
+from miniml.settings.nodes import NodeSettings
+from miniml.settings.training import TrainingSettings
+from miniml.train_job.sdk import Step
+from miniml.train_job.train_on_nodes import fine_tune_on_nodes
+from miniml.train_step.report import write_trial_report
 
 dataset_uri, model_uri, folder = sys.argv[1:]
 settings, nodes = TrainingSettings(batch_size=16, num_nodes=2), NodeSettings()

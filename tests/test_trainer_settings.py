@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, Trainer
 
 from miniml.data import preparation, prepared
 from miniml.errors import InputError
@@ -29,6 +32,7 @@ from miniml.training.fine_tune import TrainingResult, fine_tune
 from miniml.training.objective import Objective
 from miniml.training.trainer import OneDevice
 from tests import tiny
+from tests.command import ROOT
 from tests.conftest import TRAINING
 
 Weights = dict[str, torch.Tensor]
@@ -458,6 +462,19 @@ def test_bf16_that_was_asked_for_is_not_given_up_silently(train: Any, inexact: P
         InputError, match=r"the training diverged.*at step 1\. Lower .* or set precision to fp32"
     ):
         train(model_id=str(inexact), precision="bf16", frozen_layers=1, iterations=3)
+
+
+def test_no_private_member_of_transformers_trainer_is_used_or_hidden() -> None:
+    """They change in any release, and nobody says so."""
+    own = re.findall(r"\bself\.(_[a-z]\w*)", inspect.getsource(Trainer))
+    private = {name for name in [*own, *dir(Trainer)] if re.match("_[a-z]", name)}
+    assert "_inner_training_loop" in private
+    for path in (ROOT / "miniml" / "training").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            used = {node.attr} if isinstance(node, ast.Attribute) else set()
+            if isinstance(node, ast.ClassDef):
+                used = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+            assert not used & private, path
 
 
 def test_a_last_step_too_far_is_seen_on_the_validation_rows(train: Any, tmp_path: Path) -> None:

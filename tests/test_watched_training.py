@@ -170,8 +170,8 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback(
 WATCHED = """
 import sys, json
 from pathlib import Path
-from miniml.settings import TrainingSettings
-from miniml.watched_training import Request, Retries, fine_tune_watched
+from miniml.settings.training import TrainingSettings
+from miniml.train_step.supervisor import Request, Retries, fine_tune_watched
 dataset, model, settings = sys.argv[1:]
 fine_tune_watched(Request(Path(dataset), Path(model), TrainingSettings(**json.loads(settings))), Retries())
 """

@@ -29,6 +29,7 @@ from miniml.local.children import ended_with_us
 from miniml.pipeline.arguments import add_arguments, given_arguments, preset_of
 from miniml.pipeline.names import module_of, program_of
 from miniml.pipeline.presets import PRESETS
+from miniml.ports import HTTP_PORT
 from miniml.progress import duration
 
 COMPILED = Path(__file__).parents[2] / "pipelines" / "compiled"
@@ -82,7 +83,9 @@ def _parser(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> argpar
     running.set_defaults(command=_run)
 
     serving = commands.add_parser("serve", help="serve the newest model of a local run until Ctrl-C")
-    serving.add_argument("--port", type=int, default=8080, help="for HTTP; gRPC has the next")
+    serving.add_argument(
+        "--port", type=int, default=HTTP_PORT, help=f"for HTTP ({HTTP_PORT}); gRPC has the next"
+    )
     serving.add_argument("--outputs", type=Path, default=runner.OUTPUTS, help="where runs are kept")
     serving.set_defaults(command=_serve)
 

@@ -18,12 +18,12 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from miniml.cluster import events
+from miniml.cluster.inference_service import API_VERSION, SERVING_GROUP
 from miniml.errors import ClusterError
 from miniml.escaping import clipped, quoted
 from miniml.progress import duration, note
 from miniml.resource_names import FIELD_MANAGER
 
-SERVING_GROUP = "serving.kserve.io"
 TRAINER_GROUP = "trainer.kubeflow.org"
 
 RETRY_AFTER = (0.2, 1.0, 3.0, 6.0, *[10.0] * 11)
@@ -375,7 +375,7 @@ class Cluster:
 
 
 def _service_path(namespace: str, name: str) -> str:
-    return f"/apis/{SERVING_GROUP}/v1beta1/namespaces/{namespace}/inferenceservices/{name}"
+    return f"/apis/{API_VERSION}/namespaces/{namespace}/inferenceservices/{name}"
 
 
 def _log_query(container: str, since: str) -> dict[str, str]:

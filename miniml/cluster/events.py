@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from miniml.cluster.inference_service import predictor_name
 from miniml.escaping import clipped
 
 Event = dict[str, Any]
 
-MOST = 5
+MAX_EVENTS = 5
 LONGEST = 500
 """Characters of a message that are told: a webhook may quote a whole object."""
 _AUTOSCALER = "HorizontalPodAutoscaler"
@@ -30,7 +31,7 @@ def of_rollout(events: Iterable[Event], service: str, pods: set[str], since: str
         pods: the names of the new revision's pods.
         since: when it was applied (RFC 3339); what was said before is of another revision. "" is always.
     """
-    predictor = f"{service}-predictor"
+    predictor = predictor_name(service)
     names = {
         "Pod": "|".join(map(re.escape, pods)),
         "ReplicaSet": re.escape(predictor) + "-[a-z0-9]+",

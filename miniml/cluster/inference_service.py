@@ -8,18 +8,17 @@ from typing import Any
 
 from miniml import __version__
 from miniml.errors import InputError
-from miniml.resource_names import RUNTIME
+from miniml.resource_names import MANAGED_BY, RUNTIME
 from miniml.settings.deployment import DeploymentSettings
 
-API_VERSION = "serving.kserve.io/v1beta1"
-PORT = 8080
-GRPC_PORT = 8081
+SERVING_GROUP = "serving.kserve.io"
+API_VERSION = f"{SERVING_GROUP}/v1beta1"
 
 MODEL_DIGEST = "miniml/model-digest"
 """Annotation: the digest that the served model folder is signed with."""
 REVISION = "miniml/revision"
 """Annotation: changes with whatever changes the pods. KServe copies it to them, so old and new can be told apart."""
-STOPPED = "serving.kserve.io/stop"
+STOPPED = f"{SERVING_GROUP}/stop"
 """Annotation of KServe's: where it is "true", the service has no pods, and keeps having none when it is applied."""
 RUN = "miniml/run"
 """Label: the pipeline run that made the object."""
@@ -27,6 +26,11 @@ RUN = "miniml/run"
 # Where a pod's model comes from, by the scheme of the artifact's URI. KFP writes minio:// for the S3
 # store of its cluster, which KServe knows as s3://.
 _KSERVE_SCHEMES = {"minio://": "s3://", "s3://": "s3://", "gs://": "gs://", "/": "file:///"}
+
+
+def predictor_name(service: str) -> str:
+    """Names what KServe makes of an InferenceService: the Deployment, the Service and the autoscaler."""
+    return f"{service}-predictor"
 
 
 def storage_uri(model_uri: str) -> str:
@@ -53,13 +57,13 @@ def inference_service(
             "namespace": settings.namespace,
             "labels": {
                 "app.kubernetes.io/name": settings.service_name,
-                "app.kubernetes.io/managed-by": "miniml",
+                **MANAGED_BY,
                 "app.kubernetes.io/version": __version__,
                 **({RUN: run} if run else {}),
             },
             "annotations": {
-                "serving.kserve.io/deploymentMode": "Standard",
-                "serving.kserve.io/autoscalerClass": "hpa",
+                f"{SERVING_GROUP}/deploymentMode": "Standard",
+                f"{SERVING_GROUP}/autoscalerClass": "hpa",
                 MODEL_DIGEST: digest,
                 REVISION: _revision(predictor, digest),
             },
@@ -82,12 +86,9 @@ def disruption_budget(service: dict[str, Any]) -> dict[str, Any]:
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": {
-            "name": f"{metadata['name']}-predictor",
+            "name": predictor_name(metadata["name"]),
             "namespace": metadata["namespace"],
-            "labels": {
-                "app.kubernetes.io/name": metadata["name"],
-                "app.kubernetes.io/managed-by": "miniml",
-            },
+            "labels": {"app.kubernetes.io/name": metadata["name"], **MANAGED_BY},
             "ownerReferences": [owner],
         },
         "spec": {
@@ -97,7 +98,7 @@ def disruption_budget(service: dict[str, Any]) -> dict[str, Any]:
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {
                 "matchLabels": {
-                    "serving.kserve.io/inferenceservice": metadata["name"],
+                    f"{SERVING_GROUP}/inferenceservice": metadata["name"],
                     "component": "predictor",
                 }
             },
@@ -112,9 +113,6 @@ def _revision(predictor: dict[str, Any], digest: str) -> str:
 
 def _predictor(storage: str, digest: str, settings: DeploymentSettings) -> dict[str, Any]:
     resources = {"cpu": settings.cpu, "memory": settings.memory}
-    # Not /v2/health/ready: that one says yes even when no model is loaded.
-    ready = {"httpGet": {"path": f"/v2/models/{settings.service_name}/ready", "port": PORT}}
-    alive = {"httpGet": {"path": "/v2/health/live", "port": PORT}}
     return {
         "minReplicas": settings.min_replicas,
         "maxReplicas": settings.max_replicas,
@@ -139,9 +137,5 @@ def _predictor(storage: str, digest: str, settings: DeploymentSettings) -> dict[
             # it must find the model that the gate let through, or not start.
             "args": [f"--expected_digest={digest}"],
             "resources": {"requests": resources, "limits": resources},
-            # 60 tries, 5 s apart: a large model has five minutes to load.
-            "startupProbe": {**ready, "periodSeconds": 5, "failureThreshold": 60},
-            "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 2},
-            "livenessProbe": {**alive, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
         },
     }

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from miniml.settings.data import DataSettings
 
 # More values than this are no classes: free text, ids or prices.
-MOST_CLASSES = 10_000
+MAX_CLASSES = 10_000
 
 
 def dictionary(column: pa.Array) -> pa.DictionaryArray:
@@ -46,7 +46,7 @@ class RowFilter:
         encoded = dictionary(batch.column(self.column))
         values = [str(named(value, features[self.column])) for value in encoded.dictionary.to_pylist()]
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        if len(self.reads) < MOST_CLASSES:
+        if len(self.reads) < MAX_CLASSES:
             for code, rows in zip(*np.unique(codes[codes >= 0], return_counts=True), strict=True):
                 self.reads[values[code]] += int(rows)
         # The last entry is for rows that have no value.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from miniml.data.columns import MOST_CLASSES, dictionary
+from miniml.data.columns import MAX_CLASSES, dictionary
 from miniml.errors import InputError
 from miniml.settings.data import DataSettings
 
@@ -56,9 +56,9 @@ class Encoder(ABC):
         for entry, stored in enumerate(encoded.dictionary.to_pylist()):
             number = self.number_of(stored, feature, Place(indices, entry, place_of))
             codes[entry] = self.missing if number is None else number
-        if len(self.known) > MOST_CLASSES:
+        if len(self.known) > MAX_CLASSES:
             raise InputError(
-                f"column {self.column!r} holds more than {MOST_CLASSES:,} different values, which are no classes. "
+                f"column {self.column!r} holds more than {MAX_CLASSES:,} different values, which are no classes. "
                 f"Set label_column, or, if they are numbers to predict, set task=regression."
             )
         of_rows: Codes = codes[indices]

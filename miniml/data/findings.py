@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 # In the report, of each kind.
-MOST_EXAMPLES = 5
+MAX_EXAMPLES = 5
 # What a reader needs to see of a text; the page stays small whatever the source holds.
 LONGEST_EXCERPT = 320
 
@@ -77,9 +77,9 @@ class Findings:
     def show(self, check: str, *passages: Passage, similarity: float | None = None) -> None:
         """Keeps an example, if there is room for it."""
         kept = self.examples.setdefault(check, [])
-        if len(kept) < MOST_EXAMPLES:
+        if len(kept) < MAX_EXAMPLES:
             kept.append(Example(passages, similarity))
 
     def wants(self, check: str) -> bool:
         """Whether there is room for another example."""
-        return len(self.examples.get(check, ())) < MOST_EXAMPLES
+        return len(self.examples.get(check, ())) < MAX_EXAMPLES

@@ -20,11 +20,11 @@ from miniml.data.spelling import (
     spelled,
     whole,
 )
-from miniml.escaping import MOST, shown
+from miniml.escaping import MAX_SHOWN, shown
 from miniml.progress import note
 
 # Of a kind, in the log.
-MOST_TOLD = 3
+MAX_TOLD = 3
 
 
 def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
@@ -108,7 +108,7 @@ def _tell_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -
     other = [written for name, same in ways.items() if len(same) > 1 for written in sorted(same - {name})]
     by_name = rows.by_name()
     _add("label_spelling", other, rows, findings, mended=True)
-    for written in other[:MOST_TOLD]:
+    for written in other[:MAX_TOLD]:
         note(
             f"label {shown(written)} of {by_name[written]:,} rows is read as {shown(label_of[written])}, which other "
             f"rows have"
@@ -122,14 +122,14 @@ def tell_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
     names = list(by_name)
     alike = [same for same in _by_look(names).values() if len(same) > 1]
     _add("label_alike", [name for same in alike for name in same], rows, findings)
-    for same in alike[:MOST_TOLD]:
+    for same in alike[:MAX_TOLD]:
         note(
-            f"labels {' and '.join(map(shown, same[:MOST_TOLD]))} differ by case, width or invisible characters only, "
+            f"labels {' and '.join(map(shown, same[:MAX_TOLD]))} differ by case, width or invisible characters only, "
             f"and are kept apart; if they are one, make them one in the source"
         )
     empty = [name for name in names if reads_as_none(name)]
     _add("label_none", empty, rows, findings)
-    for name in empty[:MOST_TOLD]:
+    for name in empty[:MAX_TOLD]:
         note(
             f"label {shown(name)} of {by_name[name]:,} rows reads like no label; if it is none, leave it empty in the "
             f"source and set drop_unlabelled=True"
@@ -165,4 +165,4 @@ def _add(check: str, names: list[str], rows: _Rows, findings: Findings, *, mende
     if mended:
         findings.cleaned[check] += found
     for name in names:
-        findings.show(check, Passage.of(f"{by_name[name]:,} rows", shown(name), name[:MOST]))
+        findings.show(check, Passage.of(f"{by_name[name]:,} rows", shown(name), name[:MAX_SHOWN]))

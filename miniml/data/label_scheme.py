@@ -11,7 +11,7 @@ from miniml.data.label_column import LabelColumn
 from miniml.data.labels import Labels
 from miniml.data.pool import Mask, Pool
 from miniml.data.prepared import DatasetSummary
-from miniml.escaping import MOST
+from miniml.escaping import MAX_SHOWN
 from miniml.progress import note
 from miniml.settings.data import DataSettings
 from miniml.tasks.registry import AUTO, DEFAULT, all_tasks, find_task
@@ -67,7 +67,7 @@ class LabelScheme(ABC):
 
     def summary(self, data: DatasetSummary) -> str:
         """Gives the labels in a few words, for the log."""
-        first = ", ".join(label[:MOST] for label in data.labels[:LABELS_TOLD])
+        first = ", ".join(label[:MAX_SHOWN] for label in data.labels[:LABELS_TOLD])
         several = ", of which a text may have several" if self.task.several_labels else ""
         return f"{len(data.labels)} {self.task.many}{several}: {first}"
 

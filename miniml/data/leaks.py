@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from miniml.data.duplicates import place
-from miniml.data.findings import MOST_EXAMPLES, Findings, Passage
+from miniml.data.findings import MAX_EXAMPLES, Findings, Passage
 from miniml.data.label_scheme import label_of
 from miniml.data.labels import Labels
 from miniml.data.near_duplicates import Pairs, find_pairs
@@ -60,7 +60,7 @@ def drop_leaks(
 def _show(pool: Pool, pairs: Pairs, which: Mask, check: str, findings: Findings) -> None:
     """The pairs least alike: there one sees what the threshold lets in."""
     numbers = np.flatnonzero(which)
-    least = numbers[np.argsort(pairs.similarity[numbers], kind="stable")][:MOST_EXAMPLES]
+    least = numbers[np.argsort(pairs.similarity[numbers], kind="stable")][:MAX_EXAMPLES]
     for number in least.tolist():
         rows = [int(pairs.first[number]), int(pairs.second[number])]
         texts = pool.texts_of(rows)

@@ -26,11 +26,11 @@ SEED = 42
 # The bands are as narrow as it takes to find that share of the pairs that are exactly at the threshold.
 FOUND_AT_THRESHOLD = 0.995
 # In a band that many texts share (a boilerplate), each is compared with the first ones and its neighbour only.
-MOST_COMPARED = 16
+MAX_COMPARED = 16
 # Texts that are held at a time while pairs are compared, or twice as many; 20,000 long reviews are some 50 MB.
 TEXTS_AT_A_TIME = 20_000
 # Words whose hashes are remembered; then it begins anew.
-MOST_WORDS = 1_000_000
+MAX_WORDS = 1_000_000
 
 # Chinese, Japanese, Thai, Lao, Burmese and Khmer put no spaces between words: there, a character is one.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
@@ -112,7 +112,7 @@ class _Hasher:
     def shingles(self, texts: list[str]) -> tuple[Hashes, Hashes]:
         """The shingles of all texts, one after the other, and where each text's begin (and one end more)."""
         known = self._words
-        if len(known) > MOST_WORDS:
+        if len(known) > MAX_WORDS:
             known.clear()
         flat: list[int] = []
         counts = np.empty(len(texts), np.int64)
@@ -158,14 +158,14 @@ def _candidates(bands: np.ndarray[Any, np.dtype[np.uint32]], priority: Ints) -> 
         starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if count else np.zeros(0, np.int64)
         sizes = np.diff(np.append(starts, count))
         ahead = np.repeat(starts + sizes, sizes) - np.arange(count) - 1
-        # Each with those behind it in its group, as far as MOST_COMPARED places.
-        for distance in range(1, min(MOST_COMPARED, int(sizes.max(initial=1)))):
+        # Each with those behind it in its group, as far as MAX_COMPARED places.
+        for distance in range(1, min(MAX_COMPARED, int(sizes.max(initial=1)))):
             near = np.flatnonzero(ahead >= distance)
             found.append(order[near] * count + order[near + distance])
         # And in large groups, with the first ones, which are of the lowest priority.
         rank = np.arange(count) - np.repeat(starts, sizes)
-        for first in range(min(MOST_COMPARED, int(sizes.max(initial=1)))):
-            far = np.flatnonzero(rank >= first + MOST_COMPARED)
+        for first in range(min(MAX_COMPARED, int(sizes.max(initial=1)))):
+            far = np.flatnonzero(rank >= first + MAX_COMPARED)
             found.append(order[far - rank[far] + first] * count + order[far])
         found = [_different(np.concatenate(found))]
     pairs = found[0]

@@ -22,14 +22,14 @@ from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, tem
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 # More make the bars too thin to read; the largest are drawn, the rest is told in words.
-MOST_CLASSES_DRAWN = 20
+MAX_CLASSES_DRAWN = 20
 
 
 def write_report(
     summary: DatasetSummary, findings: Findings, lengths: Lengths, request: ReportRequest, labels: Codes
 ) -> None:
     """Writes the page to the request's path. `labels` are the pool's of all rows, which a regression draws."""
-    drawn = min(len(summary.labels), MOST_CLASSES_DRAWN)
+    drawn = min(len(summary.labels), MAX_CLASSES_DRAWN)
     kind, figure = scheme_of(summary.task).tile(summary)
     page = template("data.html").render(
         version=__version__,
@@ -115,7 +115,7 @@ def _classes(axes: Axes, summary: DatasetSummary) -> None:
     counts = {
         label: sum(summary.rows_per_class[split][label] for split in SPLITS) for label in summary.labels
     }
-    largest = sorted(summary.labels, key=lambda label: -counts[label])[:MOST_CLASSES_DRAWN]
+    largest = sorted(summary.labels, key=lambda label: -counts[label])[:MAX_CLASSES_DRAWN]
     labels = [label for label in summary.labels if label in largest]
     positions = np.arange(len(labels))
     left = np.zeros(len(labels))

@@ -26,7 +26,7 @@ from miniml.tasks.registry import beyond_default
 # What is shuffled in memory at a time.
 BUCKET_BYTES = 16 << 20
 # Each is an open file, of which macOS allows a process 256.
-MOST_BUCKETS = 128
+MAX_BUCKETS = 128
 SHARD_BYTES = 256 << 20
 # In a record batch: reading one row reads its batch.
 ROWS_TOGETHER = 1000
@@ -91,7 +91,7 @@ class _Buckets:
         self._folder.mkdir()
         mean_bytes = pool.file.stat().st_size / max(1, len(pool.facts))
         kept = int((assignment >= 0).sum())
-        size = max(1, int(BUCKET_BYTES / mean_bytes), -(-kept // (MOST_BUCKETS - len(SPLITS))))
+        size = max(1, int(BUCKET_BYTES / mean_bytes), -(-kept // (MAX_BUCKETS - len(SPLITS))))
         position = np.zeros(len(assignment), np.int64)
         bucket = np.full(len(assignment), -1, np.int32)
         self._of_split: list[list[int]] = []

@@ -19,8 +19,8 @@ from miniml.cluster.inference_service import (
     inference_service,
     storage_uri,
 )
-from miniml.deployment.rollout import Patience, SupersededError, wait_until_ready
-from miniml.deployment.smoke_test import try_out
+from miniml.deployment.rollout import RolloutTimeouts, SupersededError, wait_until_ready
+from miniml.deployment.smoke_test import run_smoke_test
 from miniml.errors import ClusterError, DeploymentError, GateError
 from miniml.evaluation.result import EvaluationResult
 from miniml.gate.rules import require_approved
@@ -72,7 +72,7 @@ def deploy(
     champion: Champion = NOBODY,
     run: str = "",
     cluster: Cluster | None = None,
-    patience: Patience | None = None,
+    patience: RolloutTimeouts | None = None,
 ) -> Deployed:
     """Renders the InferenceService of an approved model into `manifest_path`, and makes it serve.
 
@@ -97,7 +97,7 @@ def deploy(
         return Deployed(service, applied=False)
     cluster = cluster or Cluster.connect()
     _require_still_served(cluster, champion, name, digest, settings)
-    live = _make_live(cluster, service, result, patience or Patience(settings.deploy_timeout))
+    live = _make_live(cluster, service, result, patience or RolloutTimeouts(settings.deploy_timeout))
     url = live.get("status", {}).get("url", "")
     note(f"InferenceService {name} serves model {digest[:12]} at {url}")
     return Deployed(live, applied=True, url=url, generation=live["metadata"]["generation"])
@@ -119,7 +119,7 @@ def _require_still_served(
 
 
 def _make_live(
-    cluster: Cluster, service: dict[str, Any], result: EvaluationResult, patience: Patience
+    cluster: Cluster, service: dict[str, Any], result: EvaluationResult, patience: RolloutTimeouts
 ) -> dict[str, Any]:
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     before = cluster.inference_service(namespace, name)
@@ -128,7 +128,7 @@ def _make_live(
     applied = _apply(cluster, service)
     try:
         live = wait_until_ready(cluster, applied, patience)
-        try_out(cluster, live, result)
+        run_smoke_test(cluster, live, result)
     except SupersededError:
         raise  # Whoever changed it means it to be so.
     except (DeploymentError, ClusterError) as error:
@@ -176,7 +176,7 @@ def _apply(cluster: Cluster, service: dict[str, Any]) -> dict[str, Any]:
 
 
 def _put_back(
-    cluster: Cluster, service: dict[str, Any], before: dict[str, Any] | None, patience: Patience
+    cluster: Cluster, service: dict[str, Any], before: dict[str, Any] | None, patience: RolloutTimeouts
 ) -> str:
     """Restores what was there, and says how that went: it never hides why it was needed."""
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]

@@ -21,7 +21,7 @@ from miniml.cluster.pods import (
 )
 from miniml.errors import DeploymentError
 from miniml.escaping import clipped
-from miniml.progress import PASSING, duration, note
+from miniml.progress import duration, note, passing
 from miniml.resource_names import FIELD_MANAGER
 
 # What KServe and the Deployment behind it give up on. The first two are the Deployment's, the others KServe's.
@@ -42,7 +42,7 @@ _LOG_LINES = 15
 
 
 @dataclass(frozen=True)
-class Patience:
+class RolloutTimeouts:
     """How long to wait for what, in seconds."""
 
     timeout: float
@@ -63,7 +63,7 @@ class SupersededError(DeploymentError):
     """Somebody else has changed the service in the meantime."""
 
 
-def wait_until_ready(cluster: Cluster, applied: dict[str, Any], patience: Patience) -> dict[str, Any]:
+def wait_until_ready(cluster: Cluster, applied: dict[str, Any], patience: RolloutTimeouts) -> dict[str, Any]:
     """Waits until every pod is of the revision that was `applied`, and ready, and gives the object then.
 
     KServe's `status.observedGeneration` says nothing of it: in Standard mode it is the generation of the Deployment
@@ -101,7 +101,7 @@ def wait_until_ready(cluster: Cluster, applied: dict[str, Any], patience: Patien
         if str(state) != told:
             told = str(state)
             note(told)
-        print(f"{PASSING}waiting for {namespace}/{name} · {told} · {duration(waited)}", flush=True)
+        passing(f"waiting for {namespace}/{name} · {told} · {duration(waited)}")
         time.sleep(patience.between_looks)
 
 
@@ -151,7 +151,7 @@ def _hopeless(
     applied: dict[str, Any],
     pods: list[dict[str, Any]],
     waited: float,
-    patience: Patience,
+    patience: RolloutTimeouts,
 ) -> str | None:
     """Why waiting longer would not help, if so."""
     for pod in pods:
@@ -168,7 +168,7 @@ def _hopeless(
     return None
 
 
-def _lasts(trouble: dict[str, Any], stale: list[dict[str, Any]], patience: Patience) -> float:
+def _lasts(trouble: dict[str, Any], stale: list[dict[str, Any]], patience: RolloutTimeouts) -> float:
     """For how many seconds a trouble may still pass."""
     if WEBHOOK_AWAY in trouble.get("message", ""):
         return patience.webhook
@@ -224,7 +224,7 @@ def _warnings(cluster: Cluster, service: dict[str, Any], pods: list[dict[str, An
         since=_applied_at(metadata),
     )
     lines = events.each_once(told, [(events.line(event), events.news(event)) for event in found])
-    return lines[: events.MOST]
+    return lines[: events.MAX_EVENTS]
 
 
 def _applied_at(metadata: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import requests
 
 from miniml.cluster.api import Cluster
+from miniml.cluster.inference_service import predictor_name
 from miniml.errors import ClusterError, DeploymentError
 from miniml.evaluation.result import EvaluationResult, Sample
 from miniml.progress import note
@@ -17,7 +18,7 @@ from miniml.progress import note
 RETRY_AFTER = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
-def try_out(
+def run_smoke_test(
     cluster: Cluster,
     service: dict[str, Any],
     result: EvaluationResult,
@@ -96,7 +97,7 @@ def ask_service(cluster: Cluster, service: dict[str, Any], texts: list[str]) -> 
         requests.RequestException: it does not answer.
     """
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-    predictor = f"{name}-predictor"
+    predictor = predictor_name(name)
     path, body = f"/v1/models/{name}:predict", {"instances": texts}
     address = service.get("status", {}).get("address", {}).get("url")
     address = address or f"http://{predictor}.{namespace}.svc.cluster.local"

@@ -14,9 +14,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 # More rows and words make it a little better and much slower: with these it takes well under a minute.
-MOST_ROWS = 20_000
-MOST_WORDS = 50_000
-MOST_STEPS = 100
+MAX_ROWS = 20_000
+MAX_WORDS = 50_000
+MAX_STEPS = 100
 # Less than scikit-learn's own regularisation: rows of TF-IDF have length 1, and their weights have to be large.
 INVERSE_REGULARISATION = 10.0
 # A word; a sign; and each character of the scripts that put no blanks between words.
@@ -34,7 +34,7 @@ class Baseline(ABC):
         self._words = TfidfVectorizer(
             token_pattern=WORD,
             ngram_range=(1, 2),
-            max_features=MOST_WORDS,
+            max_features=MAX_WORDS,
             sublinear_tf=True,
             dtype=np.float32,
         )
@@ -50,7 +50,7 @@ class Baseline(ABC):
 
         `labels` have the form of `miniml.evaluation.predictions.Predictions.references`.
         """
-        taken = np.linspace(0, len(texts) - 1, min(len(texts), MOST_ROWS)).astype(int)
+        taken = np.linspace(0, len(texts) - 1, min(len(texts), MAX_ROWS)).astype(int)
         self.rows = len(taken)
         vectors = self._words.fit_transform([texts[row] for row in taken])
         with warnings.catch_warnings():
@@ -74,4 +74,4 @@ class Baseline(ABC):
 
 def logistic_regression() -> Any:
     """Gives a classifier that is not trained yet."""
-    return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=MOST_STEPS)
+    return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=MAX_STEPS)

@@ -17,7 +17,7 @@ from scipy.stats import t as student
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 # Where rows times classes are many, fewer resamples give the same interval within its own noise.
-FEWEST_RESAMPLES, MOST_WORK = 100, 500_000_000
+FEWEST_RESAMPLES, MAX_WORK = 100, 500_000_000
 # Weights, or cells of confusion matrices, that are held at once, in bytes: about what a processor's cache takes.
 BYTES_AT_ONCE = 8_000_000
 # Rows that are answered otherwise, of all classes together: enough for every kind of mistake to be among them.
@@ -178,7 +178,7 @@ def _draws(group_of: npt.NDArray[np.int64], rows: Weighable) -> Iterator[Shares]
     """
     generator = np.random.default_rng(0)
     tested, groups = len(group_of), int(group_of.max()) + 1
-    left = min(RESAMPLES, max(FEWEST_RESAMPLES, MOST_WORK // (rows.rows * rows.labels)))
+    left = min(RESAMPLES, max(FEWEST_RESAMPLES, MAX_WORK // (rows.rows * rows.labels)))
     at_once = max(1, BYTES_AT_ONCE // (4 * max(rows.rows, rows.labels**2)))
     doubt = float((np.bincount(group_of) ** 2).sum()) / tested  # what a group may change as one
     while left:

@@ -18,10 +18,10 @@ from miniml.settings.champion import NO_CHAMPION
 from miniml.sources.address import S3_SCHEME, s3_address
 
 # In an error.
-MOST_LABELS = 5
+MAX_LABELS = 5
 
 
-def challenge(champion: Champion, predictions: Predictions, test: str) -> Comparison | None:
+def compare_with_champion(champion: Champion, predictions: Predictions, test: str) -> Comparison | None:
     """Compares the model that gave `predictions` with the champion; None where there is none.
 
     A row counts by the names of labels, because the champion's may stand in another order. The challenge is counted
@@ -73,8 +73,8 @@ def _require_same_question(champion: Champion, classifier: Classifier, predictio
 def _told(labels: set[str], whose: str) -> str:
     if not labels:
         return ""
-    shown = ", ".join(quoted(label) for label in sorted(labels)[:MOST_LABELS])
-    more = f" and {len(labels) - MOST_LABELS:,} more" if len(labels) > MOST_LABELS else ""
+    shown = ", ".join(quoted(label) for label in sorted(labels)[:MAX_LABELS])
+    more = f" and {len(labels) - MAX_LABELS:,} more" if len(labels) > MAX_LABELS else ""
     return f"{whose} has {shown}{more}"
 
 

@@ -14,7 +14,7 @@ from miniml.champion.challengers import digest_of_test
 from miniml.champion.record import NOBODY, Champion
 from miniml.data import prepared
 from miniml.errors import InputError
-from miniml.evaluation.champion_comparison import challenge
+from miniml.evaluation.champion_comparison import compare_with_champion
 from miniml.evaluation.evaluators import Evaluator, evaluator_of
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import EvaluationResult, Sample, Speed
@@ -88,7 +88,9 @@ def evaluate_model(
         scatter=evaluator.scatter(predictions),
         mistakes=evaluator.mistakes(predictions),
         speed=_speed(classifier, predictions.texts),
-        comparison=challenge(champion, predictions, _digest_of(splits["test"], evaluator, predictions)),
+        comparison=compare_with_champion(
+            champion, predictions, _digest_of(splits["test"], evaluator, predictions)
+        ),
     )
     _tell(result)
     return result

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from miniml import __version__
 from miniml.evaluation.result import (
-    MOST_CONFUSED,
+    MAX_CONFUSED,
     Confusion,
     Curves,
     EvaluationResult,
@@ -29,13 +29,13 @@ from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, tem
 from miniml.tasks.task import Task, more_is_better
 
 # More classes than this make the cells of a confusion matrix too small to hold their counts.
-MOST_CLASSES_WITH_COUNTS = 20
+MAX_CLASSES_WITH_COUNTS = 20
 # And than this, in a narrow frame, too small to read the names beside it.
-MOST_CLASSES_IN_A_FRAME = 12
+MAX_CLASSES_IN_A_FRAME = 12
 # A person reads the worst; metrics.json holds them all.
-MOST_SLICES, MOST_SMALL_SLICES = 20, 12
+MAX_SLICES, MAX_SMALL_SLICES = 20, 12
 # Of what the model read of a mistake's text; the rest is only counted.
-MOST_CHARACTERS = 900
+MAX_CHARACTERS = 900
 # In percent: more would hide the word below its colour.
 STRONGEST_MARK, WEAKEST_MARK = 50, 4
 # Inches; two stand side by side on a screen, and one fills a phone.
@@ -132,8 +132,8 @@ def write_report(
             for name, figure in result.figures.items()
         ],
         slice_scale=words.scale([part.figure for part in result.slices]),
-        most_slices=MOST_SLICES,
-        most_small_slices=MOST_SMALL_SLICES,
+        most_slices=MAX_SLICES,
+        most_small_slices=MAX_SMALL_SLICES,
         mistakes=[_marked(mistake, words) for mistake in result.mistakes],
         reliability=calibration
         and svg(lambda axes: _reliability(axes, calibration.before, calibration.after), HALF),
@@ -142,8 +142,8 @@ def write_report(
         training_curve=svg(lambda axes: loss_curve(axes, history), HALF),
         confusion=confusion.counts
         and svg(lambda axes: _confusion_matrix(axes, confusion), _matrix_size(confusion)),
-        many_classes=len(confusion.labels) > MOST_CLASSES_IN_A_FRAME,
-        most_confused=MOST_CONFUSED,
+        many_classes=len(confusion.labels) > MAX_CLASSES_IN_A_FRAME,
+        most_confused=MAX_CONFUSED,
         scatter=scatter and svg(lambda axes: _scatter(axes, scatter), HALF),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ def _marked(mistake: Mistake, words: Words) -> dict[str, Any]:
     first, last = (read[0], read[-1]) if read else (0, len(mistake.pieces) - 1)
     pieces, shown = [], 0
     for piece in mistake.pieces[first : last + 1]:
-        text = piece.text[: MOST_CHARACTERS - shown]
+        text = piece.text[: MAX_CHARACTERS - shown]
         shown += len(text)
         percent = round(STRONGEST_MARK * abs(piece.effect or 0.0) / strongest) if strongest else 0
         pieces.append(
@@ -277,7 +277,7 @@ def _confusion_matrix(axes: Axes, confusion: Confusion) -> None:
                     (column - 0.48, row - 0.48), 0.96, 0.96, color=colour, alpha=0.5 * share
                 )
             )
-            if len(names) <= MOST_CLASSES_WITH_COUNTS:
+            if len(names) <= MAX_CLASSES_WITH_COUNTS:
                 axes.text(column, row, f"{count:,}\n{share:.0%}", ha="center", va="center", fontsize=9)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(names) - 0.5, -0.5)

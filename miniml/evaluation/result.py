@@ -15,7 +15,7 @@ from miniml.tasks.registry import DEFAULT, find_task
 from miniml.tasks.task import Task, more_is_better
 
 # Of a confusion matrix that is shown: more cells nobody reads, and a million of them no metadata holds.
-MOST_CONFUSED = 30
+MAX_CONFUSED = 30
 OTHER_CLASSES = "(all other classes)"
 
 
@@ -237,18 +237,18 @@ class EvaluationResult:
     def confusion(self) -> Confusion:
         """The confusion matrix; of very many classes, those that are confused most, and the others as one."""
         labels, matrix = [scores.label for scores in self.classes], self.confusion_matrix
-        if len(matrix) <= MOST_CONFUSED:
+        if len(matrix) <= MAX_CONFUSED:
             return Confusion(labels if matrix else [], matrix)
         wrong = [
             sum(given) + sum(taken) - 2 * given[place]
             for place, (given, taken) in enumerate(zip(matrix, zip(*matrix, strict=True), strict=True))
         ]
-        worst = sorted(range(len(matrix)), key=lambda place: -wrong[place])[: MOST_CONFUSED - 1]
+        worst = sorted(range(len(matrix)), key=lambda place: -wrong[place])[: MAX_CONFUSED - 1]
         kept = sorted(worst)
         place_of = dict.fromkeys(range(len(matrix)), len(kept)) | {
             place: row for row, place in enumerate(kept)
         }
-        counts = [[0] * MOST_CONFUSED for _ in range(MOST_CONFUSED)]
+        counts = [[0] * MAX_CONFUSED for _ in range(MAX_CONFUSED)]
         for true, row in enumerate(matrix):
             for predicted, count in enumerate(row):
                 counts[place_of[true]][place_of[predicted]] += count

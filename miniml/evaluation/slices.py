@@ -16,7 +16,7 @@ from miniml.evaluation.result import Figure, Slice
 from miniml.tasks.task import more_is_better
 
 # Of a column of words; the rest is put together.
-MOST_VALUES = 20
+MAX_VALUES = 20
 OTHERS = "(all other values)"
 # A value is shown, and an identifier of a thousand characters would not be read.
 LONGEST_VALUE = 80
@@ -59,7 +59,7 @@ def _by_value(values: Sequence[Any]) -> Iterator[tuple[str, Mask]]:
     numbers = bool(present) and all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in present
     )
-    if numbers and len(set(present)) > MOST_VALUES:
+    if numbers and len(set(present)) > MAX_VALUES:
         yield from quarters(
             np.array([np.nan if value is None else value for value in values], dtype=np.float64),
             whole=all(float(value).is_integer() for value in present if np.isfinite(value)),
@@ -67,9 +67,9 @@ def _by_value(values: Sequence[Any]) -> Iterator[tuple[str, Mask]]:
         return
     words = np.array([_as_word(value) for value in values], dtype=object)
     counts = Counter(words.tolist()).most_common()
-    for value, _ in counts[:MOST_VALUES]:
+    for value, _ in counts[:MAX_VALUES]:
         yield value, words == value
-    if rest := {value for value, _ in counts[MOST_VALUES:]}:
+    if rest := {value for value, _ in counts[MAX_VALUES:]}:
         yield OTHERS, np.array([word in rest for word in words])
 
 

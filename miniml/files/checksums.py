@@ -9,10 +9,10 @@ from typing import NamedTuple
 from miniml.files.digests import sha256
 from miniml.files.listed_files import regular_files, require_paths, require_sha256, require_size
 
-SEAL_NAME = "sealed.json"
+CHECKSUMS_NAME = "sealed.json"
 
 
-class SealedFile(NamedTuple):
+class FileChecksum(NamedTuple):
     """What a seal says of a file."""
 
     size: int
@@ -21,7 +21,7 @@ class SealedFile(NamedTuple):
     """In hexadecimal."""
 
 
-def seal(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Writes down every file of `folder`, its size and hash, beside them.
 
     Nothing is forced onto the disk: what a machine without power had not written yet breaks the seal.
@@ -30,40 +30,40 @@ def seal(folder: Path) -> None:
         ValueError: there is a link in it, or another thing that is no regular file.
     """
     files = {
-        path: SealedFile((folder / path).stat().st_size, sha256(folder / path))
+        path: FileChecksum((folder / path).stat().st_size, sha256(folder / path))
         for path in regular_files(folder)
-        if path != SEAL_NAME
+        if path != CHECKSUMS_NAME
     }
-    (folder / SEAL_NAME).write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
+    (folder / CHECKSUMS_NAME).write_text(json.dumps(files, indent=1) + "\n", encoding="utf-8")
 
 
-def read_seal(content: str | bytes) -> dict[str, SealedFile]:
+def read_checksums(content: str | bytes) -> dict[str, FileChecksum]:
     """What a seal says, by path, "/" between its parts. Somebody else may have written it.
 
     Raises:
-        ValueError: it is no seal, or lists what cannot be a file of the folder.
+        ValueError: it is no write_checksums, or lists what cannot be a file of the folder.
     """
     try:
         files = {
-            path: SealedFile(require_size(size), require_sha256(digest))
+            path: FileChecksum(require_size(size), require_sha256(digest))
             for path, (size, digest) in json.loads(content).items()
         }
-        require_paths([*files, SEAL_NAME])
-        if SEAL_NAME in files:
+        require_paths([*files, CHECKSUMS_NAME])
+        if CHECKSUMS_NAME in files:
             raise ValueError("it lists itself")
         return files
     except (TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"it is no seal ({error})") from error
 
 
-def broken_seal(folder: Path) -> str:
+def find_damage(folder: Path) -> str:
     """What is wrong with a sealed folder, in words; empty where it is as it was."""
     try:
         present = set(regular_files(folder))
-        files = read_seal((folder / SEAL_NAME).read_bytes())
+        files = read_checksums((folder / CHECKSUMS_NAME).read_bytes())
     except (OSError, ValueError) as error:
-        return f"{SEAL_NAME} cannot be read: {error}"
-    if added := sorted(present - files.keys() - {SEAL_NAME}):
+        return f"{CHECKSUMS_NAME} cannot be read: {error}"
+    if added := sorted(present - files.keys() - {CHECKSUMS_NAME}):
         return f"{added[0]} was not there when it was written"
     for path, sealed in files.items():
         file = folder / path

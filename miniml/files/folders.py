@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -76,34 +74,18 @@ def held(folder: Path, patience: float | None = None) -> Iterator[None]:
     Raises:
         TimeoutError: another process has held it for `patience` seconds; None waits for as long as it takes.
     """
-    end = None if patience is None else time.monotonic() + patience
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+    from filelock import FileLock  # Only here: who submits a run takes no lock.
+
+    lock = folder.with_name(f"{folder.name}.lock")
+    with FileLock(lock, timeout=-1 if patience is None else patience):
         try:
-            _lock(handle, end)
-            # The one who held it before may have removed it meanwhile: then it is another folder of that name.
-            if folder.exists() and os.fstat(handle).st_ino == folder.stat().st_ino:
-                yield
-                return
+            folder.mkdir(parents=True, exist_ok=True)
+            yield
         finally:
             with suppress(OSError):
                 folder.rmdir()
-            os.close(handle)
-
-
-def _lock(handle: int, end: float | None) -> None:
-    if end is None:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        return
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > end:
-                raise TimeoutError from error
-            time.sleep(0.1)
+            # Under the lock: whoever waits for this file finds that it has gone, and makes one anew.
+            lock.unlink(missing_ok=True)
 
 
 def user_cache() -> Path:

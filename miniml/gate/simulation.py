@@ -22,7 +22,7 @@ from miniml.gate.rules import Rate
 from miniml.settings.checks import require_at_least
 from miniml.settings.gate import GateSettings
 
-MOST = 10_000_000
+MAX_SIMULATED = 10_000_000
 """Of what can be counted in a simulation that ends."""
 GAINS = (0.0, 0.01, 0.02, 0.04)
 """Of the challenger's true accuracy over the champion's; the first is A/A, two models of equal worth."""
@@ -30,7 +30,7 @@ GAINS = (0.0, 0.01, 0.02, 0.04)
 CHALLENGERS = (1, 2, 7, 10, 20, 50)
 GROUPS = (20, 50, 200)
 # Trials of many challengers, which are many models each; and of rows in groups, where each pair is compared by itself.
-MOST_CHALLENGED, MOST_GROUPED = 10_000, 1000
+MAX_CHALLENGED, MAX_GROUPED = 10_000, 1000
 
 # Two models that err independently, at accuracy a, differ on 2a(1 - a) of the rows. Trained on the same rows they err
 # together, and differ on fewer: on some part of that.
@@ -52,8 +52,8 @@ class Trials:
     def __post_init__(self) -> None:
         for name in ("number", "rows"):
             require_at_least(name, getattr(self, name), 1)
-            if getattr(self, name) > MOST:
-                raise InputError(f"{name} is {getattr(self, name):,}; it must be {MOST:,} or less.")
+            if getattr(self, name) > MAX_SIMULATED:
+                raise InputError(f"{name} is {getattr(self, name):,}; it must be {MAX_SIMULATED:,} or less.")
         require_at_least("seed", self.seed, 0)
         if not 0 < self.accuracy < 1:
             raise InputError(f"accuracy is {self.accuracy}; it must lie between 0 and 1 (85 % is 0.85).")
@@ -218,7 +218,7 @@ def main(words: list[str] | None = None) -> None:
         trials = Trials(options.simulate_aa, options.rows, options.accuracy, options.differ, options.seed)
     settings = GateSettings(error_rate=options.error_rate, min_gain=options.min_gain)
     fewer, fewest = (
-        replace(trials, number=min(trials.number, most)) for most in (MOST_CHALLENGED, MOST_GROUPED)
+        replace(trials, number=min(trials.number, most)) for most in (MAX_CHALLENGED, MAX_GROUPED)
     )
     print(
         f"How often the challenger is let through, of {trials.number:,} pairs each: {trials.rows:,} test rows, "

@@ -16,7 +16,7 @@ from miniml.kubeflow.submission import Server, SubmissionError
 LATEST = "latest"
 """Means the newest run where an id is asked for."""
 HELP = f"the run's id or the beginning of it, its name, or {LATEST}"
-MOST_SEARCHED = 1_000
+MAX_SEARCHED = 1_000
 """Runs of a pipeline among which one is looked for by a part of its id."""
 _PAGE = 100
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -57,7 +57,7 @@ def find_run(server: Server, pipeline: str, given: str) -> str:
         raise SubmissionError(f"no run is named. Give {HELP}.")
     if _ID.fullmatch(given):
         return given
-    every = islice(runs_of(server, pipeline), MOST_SEARCHED)
+    every = islice(runs_of(server, pipeline), MAX_SEARCHED)
     if given == LATEST:
         newest = next(every, None)
         if not newest:

@@ -17,15 +17,16 @@ import urllib3
 
 from miniml.errors import InputError, MinimlError
 from miniml.escaping import clipped, quoted
-from miniml.resource_names import NAMESPACE
+from miniml.resource_names import KIND_HOST, NAMESPACE
 
 HEALTH = "/apis/v2beta1/healthz"
 UI_VARIABLE = "KFP_UI"
 """The environment variable that tells the UI's address where KFP_HOST is the API's."""
-FORWARD_UI = f"kubectl port-forward -n {NAMESPACE} svc/ml-pipeline-ui 8080:80"
-FORWARDED_UI = "http://localhost:8080"
+_FORWARDED = 8080
+FORWARD_UI = f"kubectl port-forward -n {NAMESPACE} svc/ml-pipeline-ui {_FORWARDED}:80"
+FORWARDED_UI = f"http://localhost:{_FORWARDED}"
 _SECONDS_TO_ANSWER = 10
-_EXAMPLE = "http://localhost:8880, or https://kubeflow.example.com/pipeline"
+_EXAMPLE = f"{KIND_HOST}, or https://kubeflow.example.com/pipeline"
 _WITHOUT_SCHEME = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?([/?#]\S*)?", re.ASCII)
 
 

@@ -38,7 +38,7 @@ from miniml.pipeline.arguments import sources_of, taken_by
 from miniml.pipeline.compiled import compiled_text, stages_in_order
 from miniml.pipeline.description import options_by_stage
 from miniml.progress import duration
-from miniml.resource_names import NAMESPACE, PIPELINE_ACCOUNT
+from miniml.resource_names import KIND_HOST, NAMESPACE, PIPELINE_ACCOUNT
 from miniml.sources.address import PACKAGE_SCHEME, locate
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Server:
         if not host.strip():
             raise InputError(
                 "no host is given for Kubeflow Pipelines. Set --host or KFP_HOST; the address of `make cluster` is "
-                "http://localhost:8880."
+                f"{KIND_HOST}."
             )
         token = os.environ.get("KFP_TOKEN", "").strip()
         address = server_address.find(host, token)

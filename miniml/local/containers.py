@@ -18,10 +18,11 @@ from huggingface_hub.constants import HF_HOME
 
 from miniml.errors import MinimlError
 from miniml.files.folders import user_cache
-from miniml.images import SERVING, STAGES, image
+from miniml.images import MODEL_FOLDER, SERVING, STAGES, image
 from miniml.local.ask import becomes_ready, not_started
 from miniml.local.runner import Machine
 from miniml.pipeline.arguments import sources_of
+from miniml.ports import HTTP_PORT
 from miniml.resource_names import MLFLOW_CREDENTIALS
 from miniml.settings.log_targets import targets
 from miniml.sources.address import PACKAGE_SCHEME, HubId, locate, package_folder
@@ -34,8 +35,6 @@ CACHE = "/opt/cache"
 """Where, in a container, this machine's own cache stands: a killed training's checkpoints outlive its container."""
 LABEL = "miniml.run"
 """Tells the containers of one run from all others."""
-
-_SERVING_PORT = 8080  # which the image's health check asks at
 
 # How this machine reaches the hub, the store and MLflow, where its environment tells. One by one, because others
 # of HF_ and AWS_ name folders of this machine, which a container has not got.
@@ -127,11 +126,11 @@ def serving(model_dir: Path, name: str) -> Iterator[str]:
     with _engine() as engine:
         container = engine.containers.run(
             image(SERVING),
-            ["--model_dir=/mnt/models", f"--model_name={name}", f"--http_port={_SERVING_PORT}"],
+            [f"--model_dir={MODEL_FOLDER}", f"--model_name={name}"],
             name=f"miniml-serving-{uuid.uuid4().hex[:8]}",
-            mounts=[Mount("/mnt/models", str(model_dir.resolve()), type="bind", read_only=True)],
+            mounts=[Mount(MODEL_FOLDER, str(model_dir.resolve()), type="bind", read_only=True)],
             # On a port that the engine finds free, and for this machine only.
-            ports={f"{_SERVING_PORT}/tcp": ("127.0.0.1", 0)},
+            ports={f"{HTTP_PORT}/tcp": ("127.0.0.1", 0)},
             detach=True,
             **_CONFINED,
         )
@@ -167,7 +166,7 @@ def _runs(container: Container) -> bool:
 def _address(container: Container) -> str:
     """Where this machine reaches the container's port; empty where the container has ended already."""
     container.reload()
-    published = container.ports.get(f"{_SERVING_PORT}/tcp")
+    published = container.ports.get(f"{HTTP_PORT}/tcp")
     return f"http://127.0.0.1:{published[0]['HostPort']}" if published else ""
 
 

@@ -2,7 +2,7 @@
 
 Most models attend to a text and not to its padding. For one that reads the padding too (FNet, Funnel, CANINE), texts
 are run in batches of one length; and where the answer is read at the text's end token, as in BART and T5, in batches of
-texts that hold as many of them. The config tells which model is which: `miniml.training.tryout` finds it out.
+texts that hold as many of them. The config tells which model is which: `miniml.training.model_check` finds it out.
 """
 
 from __future__ import annotations

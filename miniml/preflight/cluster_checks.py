@@ -10,13 +10,13 @@ import requests
 
 from miniml.cluster.api import (
     DEPLOY_PERMISSIONS,
-    SERVING_GROUP,
     TRAIN_PERMISSIONS,
     Cluster,
     ForbiddenError,
     Permission,
     UnreachableError,
 )
+from miniml.cluster.inference_service import API_VERSION, SERVING_GROUP
 from miniml.errors import ClusterError
 from miniml.images import tag
 from miniml.progress import note
@@ -33,8 +33,8 @@ from miniml.train_job import sdk
 
 INSTALL = "kubectl apply -k manifests/overlays/kind (or your own overlay)"
 _JOBSET = "jobset.x-k8s.io/v1alpha2"
-S3_ENDPOINT = "serving.kserve.io/s3-endpoint"
-S3_USE_HTTPS = "serving.kserve.io/s3-usehttps"
+S3_ENDPOINT = f"{SERVING_GROUP}/s3-endpoint"
+S3_USE_HTTPS = f"{SERVING_GROUP}/s3-usehttps"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _trainer(cluster: Cluster) -> Finding:
     if not found or not any(resource["name"] == "trainjobs" for resource in found["resources"]):
         return Finding(what, "the cluster does not know it", sdk.INSTALL)
     # Where it tells its version, by default readable by everybody; elsewhere the job itself is looked at later.
-    told = _get(cluster, "/api/v1/namespaces/kubeflow-system/configmaps/kubeflow-trainer-public")
+    told = _get(cluster, f"/api/v1/namespaces/{sdk.SYSTEM_NAMESPACE}/configmaps/kubeflow-trainer-public")
     version = (told.get("data") or {}).get("kubeflow_trainer_version", "") if isinstance(told, dict) else ""
     numbers = re.match(r"v?(\d+)\.(\d+)", version)
     if numbers and (int(numbers[1]), int(numbers[2])) < sdk.OLDEST:
@@ -151,7 +151,7 @@ def _jobset(cluster: Cluster) -> Finding:
     if not found or not any(resource["name"] == "jobsets" for resource in found["resources"]):
         return Finding(what, "the cluster does not know it", sdk.INSTALL)
     # Where Trainer's manifests put it, if this account may look.
-    name, namespace = "jobset-controller-manager", "kubeflow-system"
+    name, namespace = "jobset-controller-manager", sdk.SYSTEM_NAMESPACE
     controller = _get(cluster, f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
     if isinstance(controller, dict) and not controller.get("status", {}).get("availableReplicas"):
         return Finding(
@@ -177,9 +177,8 @@ def _trainer_answers(
     try:
         sdk.once_ready(lambda: cluster.try_to_create(path, job), *ready_within)
     except UnreachableError as error:
-        remedy = (
-            "kubectl get pods -n kubeflow-system, and look at what kubeflow-trainer-controller-manager says"
-        )
+        controller = "kubeflow-trainer-controller-manager"
+        remedy = f"kubectl get pods -n {sdk.SYSTEM_NAMESPACE}, and look at what {controller} says"
         return Finding(what, str(error).rstrip("."), remedy)
     except ClusterError as error:  # The job that will be made may fare better.
         return Finding(what, unseen=str(error))
@@ -207,7 +206,7 @@ def _runtime_of(cluster: Cluster, namespace: str, name: str) -> list[dict[str, A
 def _api(cluster: Cluster) -> Finding:
     what = "KServe's InferenceService"
     # Discovery, which every account may ask, instead of the CRD, which few may read.
-    found = cluster.get(f"/apis/{SERVING_GROUP}/v1beta1")
+    found = cluster.get(f"/apis/{API_VERSION}")
     if found and any(resource["name"] == "inferenceservices" for resource in found["resources"]):
         return Finding(what)
     return Finding(

@@ -17,7 +17,7 @@ from miniml.files.digests import digest_of
 from miniml.preflight.cluster_checks import Findings, inspect, inspect_training, nothing_to_deploy_to
 from miniml.preflight.pinning import look_up, markdown_of
 from miniml.progress import note
-from miniml.search.plan import contest_of, written
+from miniml.search.plan import search_context, written
 from miniml.settings.arguments import (
     SETTINGS,
     TAKEN_BY,
@@ -113,6 +113,6 @@ def _told(trials: list[Trial], arguments: Mapping[str, Any], at_once: int, sourc
     minutes = settings_from(TrainingSettings, arguments).time_limit
     # The same search gives each of its trials the minutes that it had before: so a cache can answer for it.
     run = digest_of({"minutes": minutes, "trials": len(trials), "at_once": at_once})[:16]
-    contest = contest_of(settings_from(SearchSettings, arguments), minutes, at_once, run)
+    contest = search_context(settings_from(SearchSettings, arguments), minutes, at_once, run)
     given = changed(arguments, arguments_of(TAKEN_BY["train"]))
     return [written(trial, contest, sources.written(), given) for trial in trials]

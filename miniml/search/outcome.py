@@ -12,7 +12,7 @@ from typing import Any
 from miniml.errors import InputError, ModelFolderError
 from miniml.model import manifest
 from miniml.search.failure import read_failure
-from miniml.search.selection_uncertainty import Doubt
+from miniml.search.selection_uncertainty import SelectionUncertainty
 from miniml.settings.search import Trial, told
 from miniml.tasks.registry import all_tasks
 from miniml.tasks.task import more_is_better
@@ -81,7 +81,7 @@ class SearchResult:
     source: str
     """Of the dataset."""
     validation_rows: int
-    doubt: Doubt | None
+    uncertainty: SelectionUncertainty | None
     """How far chance may have picked; None where the trials have no accuracy."""
 
     def scalars(self) -> dict[str, float]:
@@ -93,7 +93,7 @@ class SearchResult:
             "stopped_trials": sum(bool(outcome.stopped) for outcome in self.outcomes),
             "validation_rows": self.validation_rows,
             **{name: value for name, value in self.winner.metrics.items() if name.startswith("validation_")},
-            **({"standard_error": self.doubt.standard_error} if self.doubt else {}),
+            **({"standard_error": self.uncertainty.standard_error} if self.uncertainty else {}),
         }
 
     def save(self, path: Path) -> None:

@@ -12,7 +12,7 @@ from miniml.model import manifest
 from miniml.progress import note
 from miniml.search.outcome import Outcome, SearchResult, choose, read_outcome
 from miniml.search.report import write_report
-from miniml.search.selection_uncertainty import doubt_of
+from miniml.search.selection_uncertainty import selection_uncertainty
 from miniml.settings.search import SearchSettings, told
 from miniml.tasks.registry import DEFAULT, stored_task
 from miniml.tasks.task import Task
@@ -36,8 +36,10 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
     rows = int(signed.data["rows"]["validation"])
     accuracies = {one.number: one.accuracy for one in outcomes if math.isfinite(one.accuracy)}
     accuracy = accuracies.pop(winner.number, None)
-    doubt = None if accuracy is None else doubt_of(accuracy, [*accuracies.values()], rows)
-    result = SearchResult(outcomes, winner, picked_by, signed.digest, str(signed.data["source"]), rows, doubt)
+    uncertainty = None if accuracy is None else selection_uncertainty(accuracy, [*accuracies.values()], rows)
+    result = SearchResult(
+        outcomes, winner, picked_by, signed.digest, str(signed.data["source"]), rows, uncertainty
+    )
     size = sum(path.stat().st_size for path in winner.folder.rglob("*"))
     require_room(model_dir, size, "keeping the winner's model")
     with written_whole(model_dir) as folder:
@@ -55,12 +57,12 @@ def _task(outcomes: Sequence[Outcome]) -> Task:
 
 
 def _figures(result: SearchResult) -> str:
-    if not result.doubt:
+    if not result.uncertainty:
         figure = (
             f"{result.picked_by.replace('_', ' ')} is {result.winner.on_validation(result.picked_by):.3f}"
         )
         return f"its validation {figure}, on {result.validation_rows:,} rows"
     return (
-        f"validation accuracy {result.doubt.accuracy.value:.3f} ± {result.doubt.standard_error:.3f} on "
-        f"{result.validation_rows:,} rows; {result.doubt.rivals or 'none'} of the others within chance of it"
+        f"validation accuracy {result.uncertainty.accuracy.value:.3f} ± {result.uncertainty.standard_error:.3f} on "
+        f"{result.validation_rows:,} rows; {result.uncertainty.rivals or 'none'} of the others within chance of it"
     )

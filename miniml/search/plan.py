@@ -24,7 +24,7 @@ LOOKS = 4
 
 
 @dataclass(frozen=True)
-class Contest:
+class SearchContext:
     """What a trial is told of the search that it is part of."""
 
     space: str
@@ -45,7 +45,7 @@ class Contest:
         return self.minutes / math.ceil(self.trials / self.at_once)
 
 
-def contest_of(settings: SearchSettings, minutes: float, at_once: int, run: str) -> Contest | None:
+def search_context(settings: SearchSettings, minutes: float, at_once: int, run: str) -> SearchContext | None:
     """What its trials are told; None where each trains as if it were alone.
 
     Without a time limit it is the same whatever the number of trials, so that more of them find the first ones'
@@ -55,13 +55,15 @@ def contest_of(settings: SearchSettings, minutes: float, at_once: int, run: str)
         return None
     space = digest_of({"space": settings.space, "sampling": settings.sampling, "seed": settings.seed})[:16]
     if not minutes:
-        return Contest(space, settings.pick_by, settings.stop_early)
+        return SearchContext(space, settings.pick_by, settings.stop_early)
     trials = len(settings.plan())
-    return Contest(space, settings.pick_by, settings.stop_early, minutes, trials, min(at_once, trials), run)
+    return SearchContext(
+        space, settings.pick_by, settings.stop_early, minutes, trials, min(at_once, trials), run
+    )
 
 
 def written(
-    trial: Trial, contest: Contest | None, pins: str = "", given: Mapping[str, Any] | None = None
+    trial: Trial, contest: SearchContext | None, pins: str = "", given: Mapping[str, Any] | None = None
 ) -> str:
     """The trial as `train` is given it: a JSON object, with what else it has to know.
 
@@ -75,13 +77,13 @@ def written(
     return json.dumps(trial | {name: value for name, value in more.items() if value})
 
 
-def read(trial: str) -> tuple[Trial, Contest | None]:
+def read(trial: str) -> tuple[Trial, SearchContext | None]:
     """What `written` wrote; "" is a training that is no trial."""
     values: Trial = json.loads(trial) if trial else {}
     contest = values.pop(SEARCH, None)
     for name in (PINS, GIVEN):
         values.pop(name, None)
-    return values, Contest(**contest) if contest else None
+    return values, SearchContext(**contest) if contest else None
 
 
 def pins_of(trial: str) -> str:

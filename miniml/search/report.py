@@ -21,9 +21,9 @@ from miniml.settings.search import SearchSettings, told
 from miniml.settings.space import Choices, Range, parse
 
 # More numbers would cover each other, and the dots.
-MOST_NUMBERED = 16
+MAX_NUMBERED = 16
 # More ticks would run into each other.
-MOST_TICKS = 8
+MAX_TICKS = 8
 # Of the distance between two columns, so that there is room between them.
 COLUMN = 0.7
 # Of a range, so that dots at its ends are whole.
@@ -99,7 +99,7 @@ def _against(
             axes.plot([place, place], [figure.low, figure.high], color=colour, alpha=0.35, linewidth=2)
         height = one.on_validation(result.picked_by)
         axes.plot(place, height, "o", color=colour, markersize=9 if won else 6, zorder=3 if won else 2)
-        if len(result.outcomes) <= MOST_NUMBERED:
+        if len(result.outcomes) <= MAX_NUMBERED:
             axes.annotate(
                 str(one.number), (place, height), (6, 3), textcoords="offset points", color=INK, fontsize=9
             )
@@ -129,7 +129,7 @@ def _in_columns(axes: Axes, name: str, result: SearchResult) -> dict[int, float]
     values = list(dict.fromkeys(one.trial[name] for one in result.outcomes))
     if all(isinstance(value, int | float) for value in values):
         values.sort()
-    every = math.ceil(len(values) / MOST_TICKS)
+    every = math.ceil(len(values) / MAX_TICKS)
     labels = [
         shortened(f"{value:g}" if isinstance(value, float) else str(value), longest=14) for value in values
     ]

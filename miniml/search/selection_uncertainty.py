@@ -5,30 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
-from miniml.evaluation.bootstrap import share_with_interval
+from scipy.stats import Normal, order_statistic
+
+from miniml.evaluation.bootstrap import share_with_interval, standard_errors
 from miniml.evaluation.result import Figure
 
-_NORMAL = NormalDist()
 # Standard errors on either side of a value that a 95 % interval spans.
-_WIDE = _NORMAL.inv_cdf(0.975)
+_WIDE = standard_errors(math.inf)
 
 
 @dataclass(frozen=True)
-class Doubt:
+class SelectionUncertainty:
     """About the winner's accuracy on validation."""
 
     accuracy: Figure
     standard_error: float
     rivals: int
     """How many other trials' accuracy differs from the winner's by no more than chance would make it."""
-    flattery: float
+    optimism: float
     """By how much the luckiest trial's accuracy would, on average, stand too high if all were equally good and each had
     been asked rows of its own. They are asked the same rows, so that this is the most that is to be expected."""
 
 
-def doubt_of(winner: float, others: Sequence[float], rows: int) -> Doubt:
+def selection_uncertainty(winner: float, others: Sequence[float], rows: int) -> SelectionUncertainty:
     """Of accuracies on `rows` validation rows, as shares."""
     figure = figure_of(winner, rows)
     error = _standard_error(figure)
@@ -37,7 +37,7 @@ def doubt_of(winner: float, others: Sequence[float], rows: int) -> Doubt:
         winner - other <= _WIDE * math.hypot(error, _standard_error(figure_of(other, rows)))
         for other in others
     )
-    return Doubt(figure, error, rivals, error * expected_best(1 + len(others)))
+    return SelectionUncertainty(figure, error, rivals, error * expected_best(1 + len(others)))
 
 
 def figure_of(accuracy: float, rows: int) -> Figure:
@@ -52,8 +52,4 @@ def _standard_error(figure: Figure) -> float:
 
 def expected_best(count: int) -> float:
     """How many standard errors above their mean the largest of `count` independent normal values is to be expected."""
-    step = 0.01
-    places = [step * place for place in range(-800, 801)]
-    return sum(
-        place * count * _NORMAL.pdf(place) * _NORMAL.cdf(place) ** (count - 1) * step for place in places
-    )
+    return float(order_statistic(Normal(), r=count, n=count).mean())

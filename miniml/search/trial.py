@@ -11,10 +11,10 @@ from miniml.data import prepared
 from miniml.errors import TrainingError
 from miniml.files.digests import digest_of
 from miniml.progress import note
-from miniml.search.contest import Competitor
 from miniml.search.failure import write_failure
-from miniml.search.plan import Contest, read, with_trial
+from miniml.search.plan import SearchContext, read, with_trial
 from miniml.search.scoreboard import scoreboard_of
+from miniml.search.successive_halving import SuccessiveHalvingCallback
 from miniml.settings.search import Trial, told
 from miniml.settings.training import TrainingSettings
 from miniml.sources.pins import UNPINNED, Pins
@@ -45,17 +45,17 @@ def fine_tune_trial(
     values, contest = read(trial)
     tried = with_trial(settings, trial)
     note(f"trial: {told(values)}")
-    competitor = _competitor(dataset_dir, settings, values, contest, model_uri) if contest else None
+    halving = _callback(dataset_dir, settings, values, contest, model_uri) if contest else None
     try:
-        if competitor is None:
+        if halving is None:
             return fine_tune(dataset_dir, model_dir, tried, model_uri, pins=pins, split=split)
         return fine_tune(
             dataset_dir,
             model_dir,
             tried,
             model_uri,
-            minutes=competitor.minutes(),
-            watchers=[competitor],
+            minutes=halving.minutes(),
+            watchers=[halving],
             pins=pins,
             contest=digest_of(asdict(contest)) if contest else "",
             split=split,
@@ -65,13 +65,13 @@ def fine_tune_trial(
         note(f"no model: {error}")
         return TrainingResult("", {})
     finally:
-        if competitor:
-            competitor.took(time.monotonic() - begun)
+        if halving:
+            halving.took(time.monotonic() - begun)
 
 
-def _competitor(
-    dataset_dir: Path, settings: TrainingSettings, trial: Trial, contest: Contest, model_uri: str
-) -> Competitor:
+def _callback(
+    dataset_dir: Path, settings: TrainingSettings, trial: Trial, contest: SearchContext, model_uri: str
+) -> SuccessiveHalvingCallback:
     """The trial among the others of its search: those of the same space, data and training."""
     summary = prepared.load(dataset_dir, ())[1]
     same = {name: value for name, value in asdict(settings).items() if name not in IRRELEVANT}
@@ -84,4 +84,6 @@ def _competitor(
         }
     )
     board = scoreboard_of(search, settings.checkpoints, model_uri)
-    return Competitor(digest_of(trial)[:16], contest, summary.task.validation_metric(contest.pick_by), board)
+    return SuccessiveHalvingCallback(
+        digest_of(trial)[:16], contest, summary.task.validation_metric(contest.pick_by), board
+    )

@@ -23,14 +23,14 @@ def require_share(name: str, value: float) -> None:
         raise InputError(f"{name} is {value}; it is a share, so it must lie between 0 and 1 (85 % is 0.85).")
 
 
-MOST_EXACT = 2**53
+MAX_EXACT = 2**53
 """Kubeflow Pipelines passes numbers as doubles, which hold no larger whole ones exactly."""
 
 
 def require_seed(seed: int) -> None:
     require_at_least("seed", seed, 0)
-    if seed > MOST_EXACT:
-        raise InputError(f"seed is {seed:.3g}; it must be {MOST_EXACT:,} or less.")
+    if seed > MAX_EXACT:
+        raise InputError(f"seed is {seed:.3g}; it must be {MAX_EXACT:,} or less.")
 
 
 def require_at_least(name: str, value: int, least: int, remedy: str = "") -> None:

@@ -23,7 +23,7 @@ CRITERIA = tuple(figure for figure in BEST_BY if figure != LAST)
 """The figures on validation by which a training keeps its weights are also those by which a search keeps its model."""
 
 
-MOST_TRIALS = 64
+MAX_TRIALS = 64
 """KFP hands all trials' models to the pick stage in one word of its command line, with about 1 KB of metadata each,
 and Linux takes 128 KiB in a word."""
 
@@ -58,8 +58,8 @@ class SearchSettings:
         require_one_of("sampling", self.sampling, SAMPLINGS)
         require_one_of("pick_by", self.pick_by, CRITERIA)
         require_at_least("trials", self.trials, 1)
-        if self.trials > MOST_TRIALS:
-            raise InputError(f"trials is {self.trials}; at most {MOST_TRIALS} are made in one search.")
+        if self.trials > MAX_TRIALS:
+            raise InputError(f"trials is {self.trials}; at most {MAX_TRIALS} are made in one search.")
         space = parse(self.space)
         if "time_limit" in space:
             raise InputError(
@@ -112,9 +112,9 @@ def _require_grid(space: Space) -> None:
     combinations = math.prod(
         len(set(choices.values)) for choices in space.values() if isinstance(choices, Choices)
     )
-    if combinations > MOST_TRIALS:
+    if combinations > MAX_TRIALS:
         raise InputError(
-            f"space has {combinations:,} combinations; at most {MOST_TRIALS} trials are made in one search. Give "
+            f"space has {combinations:,} combinations; at most {MAX_TRIALS} trials are made in one search. Give "
             f"fewer values, or set sampling to random."
         )
 
@@ -129,7 +129,7 @@ def _drawn(space: Space, wanted: int, seed: int) -> list[Trial]:
     return _different(draws, wanted)
 
 
-def _different(trials: Iterable[Trial], most: int = MOST_TRIALS) -> list[Trial]:
+def _different(trials: Iterable[Trial], most: int = MAX_TRIALS) -> list[Trial]:
     """The first `most` that differ."""
     found: dict[str, Trial] = {}
     for trial in trials:

@@ -10,7 +10,7 @@ from miniml.escaping import shown
 from miniml.settings.checks import amount_of, require_quantity
 from miniml.settings.training import TrainingSettings
 
-LEAST_CPU, LEAST_MEMORY = "250m", "1Gi"
+MIN_CPU, MIN_MEMORY = "250m", "1Gi"
 """Of `train_cpu` and `train_memory`: what the steps ask their node for. It is little, so that they find a place on one
 of 8 GiB, where Kubeflow Pipelines asks for 3.1, and a served model for 2. Kubernetes takes no limit below it; and so 4
 is not taken for 4Gi, nor 512m, which are thousandths of a byte."""
@@ -31,7 +31,7 @@ class StepSettings:
     """GPUs (nvidia.com/gpu) for training: 1; "" asks for none."""
 
     def __post_init__(self) -> None:
-        for name, least in (("train_cpu", LEAST_CPU), ("train_memory", LEAST_MEMORY)):
+        for name, least in (("train_cpu", MIN_CPU), ("train_memory", MIN_MEMORY)):
             value = getattr(self, name)
             require_quantity(name, value)
             if amount_of(value) < amount_of(least):

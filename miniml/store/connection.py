@@ -43,9 +43,9 @@ CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 30.0
 """Seconds without a byte; S3 may take its time to put a large object together."""
 
-MOST_LISTED = 100_000
+MAX_LISTED = 100_000
 """Objects in a listing: more are named by a folder of their own, or the listing has no end."""
-PAGES_LISTED = 2 * MOST_LISTED // 1000
+PAGES_LISTED = 2 * MAX_LISTED // 1000
 """Answers that a listing may take, for one of them may hold less than the 1,000 objects that it could."""
 BYTES_READ_WHOLE = 64 * 2**20
 """Of an answer, or an object, that is read as a whole: a page of a listing, a manifest of some 300,000 files."""
@@ -218,10 +218,10 @@ class Bucket:
         Raises:
             StoreError: the store does not say, or its list does not end.
         """
-        found = self._listed(prefix, MOST_LISTED + 1, recursive=True)
-        if len(found) > MOST_LISTED:
+        found = self._listed(prefix, MAX_LISTED + 1, recursive=True)
+        if len(found) > MAX_LISTED:
             raise self.error(
-                f"under {prefix!r} in bucket {self.name!r} the store lists more than {MOST_LISTED:,} objects, or "
+                f"under {prefix!r} in bucket {self.name!r} the store lists more than {MAX_LISTED:,} objects, or "
                 f"without an end. Give a folder with fewer, or the key of an object."
             )
         return found

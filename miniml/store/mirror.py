@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from miniml.errors import StoreError
-from miniml.files.checksums import SEAL_NAME, read_seal
+from miniml.files.checksums import CHECKSUMS_NAME, read_checksums
 from miniml.files.folders import written_whole
 from miniml.files.listed_files import is_inside
 from miniml.progress import note
@@ -46,7 +46,7 @@ class Mirror:
     def names(self) -> list[str]:
         """The folders that lie there whole."""
         keys = (item.key.removeprefix(self._prefix) for item in self._bucket.listing(self._prefix))
-        found = (key.removesuffix(f"/{SEAL_NAME}") for key in keys if key.endswith(f"/{SEAL_NAME}"))
+        found = (key.removesuffix(f"/{CHECKSUMS_NAME}") for key in keys if key.endswith(f"/{CHECKSUMS_NAME}"))
         return [name for name in found if is_inside(name) and "/" not in name]
 
     def send(self, folder: Path, seconds: float = float("inf")) -> None:
@@ -56,7 +56,7 @@ class Mirror:
             StoreError: it took longer than `seconds`, too.
         """
         end = time.monotonic() + seconds
-        for path in (*read_seal((folder / SEAL_NAME).read_bytes()), SEAL_NAME):
+        for path in (*read_checksums((folder / CHECKSUMS_NAME).read_bytes()), CHECKSUMS_NAME):
             file = folder / path
             with file.open("rb") as content:
                 timed = _InTime(content, end, self._bucket.error(f"it took more than {seconds:g} s to send"))
@@ -68,10 +68,10 @@ class Mirror:
         Raises:
             StorageError: there is no room.
         """
-        key = self._key(name, SEAL_NAME)
+        key = self._key(name, CHECKSUMS_NAME)
         content = self._bucket.read(key)
         try:
-            files = read_seal(content or b"")
+            files = read_checksums(content or b"")
         except ValueError as error:
             raise self._bucket.error(f"the object {key} is corrupted: {error}. Remove it.") from error
         parts = [
@@ -80,7 +80,7 @@ class Mirror:
         staging = folder.with_name(f"{folder.name}.fetching")
         staging.mkdir(parents=True, exist_ok=True)
         whole = bring(self._bucket, parts, staging)
-        (whole / SEAL_NAME).write_bytes(content or b"")
+        (whole / CHECKSUMS_NAME).write_bytes(content or b"")
         with written_whole(folder) as partial:
             whole.rename(partial)
         staging.rmdir()
@@ -89,7 +89,7 @@ class Mirror:
         """Removes all but the folders of these names, half-sent ones too."""
         keys = [item.key for item in self._bucket.listing(self._prefix)]
         gone = [key for key in keys if key.removeprefix(self._prefix).partition("/")[0] not in names]
-        for key in sorted(gone, key=lambda key: not key.endswith(f"/{SEAL_NAME}")):
+        for key in sorted(gone, key=lambda key: not key.endswith(f"/{CHECKSUMS_NAME}")):
             self._bucket.remove(key)
 
     def _key(self, name: str, path: str) -> str:
@@ -123,7 +123,7 @@ def sweep(root: S3Address, spared: str, seconds: float) -> None:
             note(
                 f"removing what an earlier training has left for {seconds / 86400:.0f} days: s3://{bucket.name}/{prefix}{name}"
             )
-            for key in sorted(keys, key=lambda key: not key.endswith(f"/{SEAL_NAME}")):
+            for key in sorted(keys, key=lambda key: not key.endswith(f"/{CHECKSUMS_NAME}")):
                 if time.monotonic() > end:
                     return
                 bucket.remove(key)

@@ -12,6 +12,9 @@ from miniml.escaping import shown
 # How the names of metrics end of which less is better.
 _LESS_IS_BETTER = ("error", "loss")
 
+Part = type | str
+"""A class, or where to find it: "module:class"."""
+
 
 def more_is_better(name: str) -> bool:
     """Whether a metric of that name is the better the larger it is."""
@@ -76,15 +79,15 @@ class Task(str):
     output_adapter: ClassVar[str]
     """The name of the predictor's output adapter (`serving`), which has the shape of the protocols' answers."""
 
-    labels: ClassVar[type | str]
+    labels: ClassVar[Part]
     """Of transform: how labels are read and checked, a `miniml.data.label_scheme.LabelScheme`."""
-    head: ClassVar[type | str]
+    head: ClassVar[Part]
     """Of the model: what its logits mean, a `miniml.model.heads.Head`."""
-    target: ClassVar[type | str]
+    target: ClassVar[Part]
     """Of train: the loss, and the metrics of validation, a `miniml.training.targets.Target`."""
-    predictions: ClassVar[type | str]
+    predictions: ClassVar[Part]
     """Of evaluate: the answers to the test, a `miniml.evaluation.predictions.Predictions`."""
-    evaluator: ClassVar[type | str]
+    evaluator: ClassVar[Part]
     """Of evaluate: metrics, baseline, mistakes, a `miniml.evaluation.evaluators.Evaluator`."""
 
     def __new__(cls) -> Self:

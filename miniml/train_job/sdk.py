@@ -26,18 +26,21 @@ from miniml.cluster.pods import Pod
 from miniml.errors import ClusterError, InputError
 from miniml.exit_status import TERMINATION_LOG
 from miniml.progress import note
-from miniml.resource_names import S3_SECRET
+from miniml.resource_names import MANAGED_BY, S3_SECRET
 from miniml.settings.nodes import NodeSettings
 
 API_VERSION = f"{TRAINER_GROUP}/v1alpha1"
 OLDEST = (2, 3)
 """The first version of Trainer that has runtimePatches."""
+OLDEST_VERSION = ".".join(map(str, OLDEST))
 _MANIFESTS = "kubectl apply --server-side -k 'https://github.com/kubeflow/trainer.git/manifests/overlays"
-INSTALL = f"Install Kubeflow Trainer 2.3 or newer: {_MANIFESTS}/manager?ref=v2.3.0'"
+INSTALL = f"Install Kubeflow Trainer {OLDEST_VERSION} or newer: {_MANIFESTS}/manager?ref=v{OLDEST_VERSION}.0'"
 LOOK_FOR_RUNTIMES = (
     f"Take one that there is: kubectl get clustertrainingruntimes. torch-distributed comes by: "
-    f"{_MANIFESTS}/runtimes?ref=v2.3.0'"
+    f"{_MANIFESTS}/runtimes?ref=v{OLDEST_VERSION}.0'"
 )
+SYSTEM_NAMESPACE = "kubeflow-system"
+"""Where these manifests put Trainer and JobSet."""
 MODEL = "miniml/model"
 """Annotation: where the nodes put the model. A retried step may itself have been told another place."""
 NODE = "node"
@@ -45,7 +48,7 @@ NODE = "node"
 
 _NO_WEBHOOK = "failed calling webhook"
 """What the API server says then, with status 500 (k8s.io/apiserver, admission/plugin/webhook/errors)."""
-_SECRET = "/run/secrets/miniml-s3"  # noqa: S105  # a folder's name
+_SECRET = f"/run/secrets/{S3_SECRET}"
 _TERMINATION_LOG = "/dev/termination-log"
 """What Kubernetes calls it, if nobody says otherwise (terminationMessagePath), and shows in the pod's status."""
 _HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION")
@@ -181,7 +184,7 @@ def _train(cluster: Cluster, request: Request, pod: Pod, image: str) -> None:
         logging.ERROR
     )  # It warns where Trainer is in a namespace of another name.
     nodes = request.nodes
-    labels = {"app.kubernetes.io/managed-by": "miniml", "app.kubernetes.io/version": __version__}
+    labels = {**MANAGED_BY, "app.kubernetes.io/version": __version__}
     # Said here, for the SDK cannot set numProcPerNode, and Trainer's own guess is one for each processor.
     command = ["python", "-m", "miniml.train_job.node", str(nodes.processes_per_node)]
     backend = KubernetesBackendConfig(

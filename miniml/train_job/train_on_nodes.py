@@ -27,8 +27,18 @@ from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
 from miniml.signals import on_sigterm
 from miniml.sources.address import S3_SCHEME, S3Address, s3_address
-from miniml.train_job.sdk import INSTALL, MODEL, Request, Step, job_path, own_pod, owners, submit
-from miniml.train_job.watch import InterruptedJobError, Patience, follow
+from miniml.train_job.sdk import (
+    INSTALL,
+    MODEL,
+    OLDEST_VERSION,
+    Request,
+    Step,
+    job_path,
+    own_pod,
+    owners,
+    submit,
+)
+from miniml.train_job.watch import InterruptedJobError, WatchTimeouts, follow
 
 _SECONDS_TO_GO = 120.0
 
@@ -43,7 +53,7 @@ def fine_tune_on_nodes(
     *,
     pins: str = "",
     cluster: Cluster | None = None,
-    patience: Patience | None = None,
+    patience: WatchTimeouts | None = None,
 ) -> Manifest:
     """Trains as `fine_tune` does, on `settings.num_nodes` nodes, and prints what the first one says.
 
@@ -61,7 +71,7 @@ def fine_tune_on_nodes(
     """
     _require_shares(settings, nodes)
     dataset, model = _in_the_store("dataset", dataset_uri), _in_the_store("model", model_uri)
-    cluster, patience = cluster or Cluster.connect(), patience or Patience()
+    cluster, patience = cluster or Cluster.connect(), patience or WatchTimeouts()
     pod = own_pod(cluster, step)
     name = _name(dataset, settings, nodes, pod)
     path = job_path(step.namespace, name)
@@ -148,7 +158,7 @@ def _cleaned_up(cluster: Cluster, path: str, keep: bool) -> Iterator[None]:
         cluster.delete(path)
 
 
-def _standing(cluster: Cluster, path: str, patience: Patience) -> dict[str, Any] | None:
+def _standing(cluster: Cluster, path: str, patience: WatchTimeouts) -> dict[str, Any] | None:
     """The job that an earlier try of this step made, unless nothing can come of it any more."""
     job = cluster.get(path)
     if job is None:
@@ -177,7 +187,7 @@ def _created(cluster: Cluster, path: str) -> dict[str, Any]:
         )
     if not job["spec"].get("runtimePatches"):
         # An API server drops the fields that it does not know: the pods would have no credentials.
-        raise TrainJobError(f"the cluster's Kubeflow Trainer is older than 2.3. {INSTALL}.")
+        raise TrainJobError(f"the cluster's Kubeflow Trainer is older than {OLDEST_VERSION}. {INSTALL}.")
     return job
 
 

@@ -22,7 +22,7 @@ from miniml.cluster.pods import (
 )
 from miniml.errors import ClusterError, TrainJobError
 from miniml.exit_status import ExitStatus
-from miniml.progress import PASSING, duration, note
+from miniml.progress import PASSING, duration, note, passing
 from miniml.train_job.sdk import NODE, job_path
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
@@ -41,7 +41,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Patience:
+class WatchTimeouts:
     """How long to wait for what, in seconds."""
 
     between_looks: float = 2.0
@@ -55,7 +55,7 @@ class Patience:
     """For Trainer's webhook, which refuses every TrainJob for some 90 s after it has been started."""
 
 
-def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience: Patience) -> None:
+def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience: WatchTimeouts) -> None:
     """Returns when the job is complete.
 
     A pod that fails is started again by the cluster, as Trainer's runtimes and Kubernetes' Jobs have it; what
@@ -94,10 +94,7 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience
             raise failure(_diagnosis(cluster, job, pods, log, reason))
         news.tell(job, pods)
         if awaited := news.awaited:
-            print(
-                f"{PASSING}waiting for {awaited} of {num_nodes} nodes · {duration(answered - start)}",
-                flush=True,
-            )
+            passing(f"waiting for {awaited} of {num_nodes} nodes · {duration(answered - start)}")
         if not log.bring(first):
             time.sleep(patience.between_looks)
 
@@ -249,7 +246,7 @@ def _final_error(pods: list[Pod]) -> str | None:
 
 
 def _failure(
-    job: dict[str, Any], pods: list[Pod], log: NodeLog, waited: float, patience: Patience
+    job: dict[str, Any], pods: list[Pod], log: NodeLog, waited: float, patience: WatchTimeouts
 ) -> str | None:
     """Why it has failed, or waiting longer would not help, if so."""
     for condition in conditions(job):

@@ -26,7 +26,9 @@ class Place:
     """In the store; a path where there is none."""
 
 
-def train_as_told(given: Mapping[str, Any], dataset: Place, model: Place, report: Path) -> Trained | Manifest:
+def run_train_step(
+    given: Mapping[str, Any], dataset: Place, model: Place, report: Path
+) -> Trained | Manifest:
     """Trains on `dataset`, puts the model at `model` and a page on the training at `report`; gives digest and figures.
 
     Args:

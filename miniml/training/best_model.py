@@ -15,7 +15,7 @@ from miniml.settings.choices import LAST
 from miniml.tasks.task import more_is_better
 
 
-class Selection(TrainerCallback):
+class BestModelCallback(TrainerCallback):
     """Keeps a copy of the best weights so far, and ends a training that gets no better."""
 
     def __init__(self, model: torch.nn.Module, by: str, patience: int) -> None:

@@ -29,7 +29,7 @@ FEW_ROWS = 100
 # From this ratio of the largest class to the smallest on, accuracy alone hides what happens to the small ones.
 IMBALANCED = 3
 # A table of hundreds of classes helps nobody; dataset.json and miniml.json have them all.
-MOST_CLASSES, MOST_NAMES = 50, 8
+MAX_CLASSES, MAX_NAMES = 50, 8
 
 # The hub has no name for the loss.
 HUB_METRICS = {
@@ -100,7 +100,7 @@ def _body(record: Manifest) -> str:
         name=_name(record),
         task=stored_task(record.data),
         classes=classes,
-        most_classes=MOST_CLASSES,
+        most_classes=MAX_CLASSES,
         splits=[split for split in SPLITS if split in data["rows"]],
         data_settings=_given(record.arguments["data"]),
         settings=_given(training),
@@ -147,8 +147,8 @@ def _limits_of_classes(in_training: dict[str, int], task: Task) -> Iterator[str]
         return
     few = sorted((rows, label) for label, rows in in_training.items() if rows < FEW_ROWS)
     if few:
-        names = ", ".join(f"{label} ({rows})" for rows, label in few[:MOST_NAMES])
-        more = f" and {len(few) - MOST_NAMES} more" if len(few) > MOST_NAMES else ""
+        names = ", ".join(f"{label} ({rows})" for rows, label in few[:MAX_NAMES])
+        more = f" and {len(few) - MAX_NAMES} more" if len(few) > MAX_NAMES else ""
         yield f"It learnt from fewer than {FEW_ROWS} rows of these {task.many}: {names}{more}."
     least, most = min(in_training.values()), max(in_training.values())
     if least and most >= IMBALANCED * least:

@@ -15,13 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml import environment
 from miniml.data.prepared import DatasetSummary
 from miniml.errors import StoppedError, StorageError, StoreError, TrainingError
-from miniml.files.checksums import broken_seal, seal
+from miniml.files.checksums import find_damage, write_checksums
 from miniml.files.digests import digest_of, sha256
 from miniml.files.folders import disk_errors_explained, held, is_full, user_cache
 from miniml.model.manifest import SETTINGS_OF_A_RUN
@@ -103,7 +102,7 @@ def beside(model_uri: str) -> str:
 
 
 @contextmanager
-def kept(
+def checkpointing(
     key: str, settings: TrainingSettings, model_uri: str = "", processes: Processes = ALONE
 ) -> Iterator[Checkpoints]:
     """Keeps the checkpoints of the training `key` while it runs, and removes them once the block has ended well; the
@@ -120,15 +119,15 @@ def kept(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="miniml-")))
         if not processes.first:
-            theirs: _Told = processes.told_by_the_first(None)
+            theirs: _Told = processes.broadcast(None)
             newest = _brought(theirs, key, settings, model_uri, processes, scratch)
             yield Checkpoints(scratch, None, newest, interval, processes, wanted=theirs.kept)
             return
-        shelf = stack.enter_context(_shelf(key, settings, model_uri, processes))
+        shelf = stack.enter_context(_checkpoint_store(key, settings, model_uri, processes))
         newest = shelf.newest() if shelf else None
         if shelf and newest and processes.nodes > 1:
             shelf.share(newest)
-        processes.told_by_the_first(_Told(shelf is not None, newest))
+        processes.broadcast(_Told(shelf is not None, newest))
         if shelf is None:
             yield Checkpoints(scratch, None, None, interval, processes, wanted=False)
             return
@@ -173,7 +172,7 @@ class Checkpoints:
     def __init__(
         self,
         folder: Path,
-        shelf: Shelf | None,
+        shelf: CheckpointStore | None,
         newest: Path | None,
         interval: float,
         processes: Processes,
@@ -182,7 +181,7 @@ class Checkpoints:
     ) -> None:
         self.folder = folder
         """Where the trainer writes: its `output_dir`."""
-        self._shelf, self._newest, self._interval = shelf, newest, interval
+        self._checkpoint_store, self._newest, self._interval = shelf, newest, interval
         self._processes, self._wanted = processes, wanted
 
     @property
@@ -195,8 +194,8 @@ class Checkpoints:
         """Whether what there is was computed in bf16; None where there is nothing."""
         return _about(self._newest)["bf16"] if self._newest else None
 
-    def train(self, trainer: Trainer, *others: Resumable) -> None:
-        """Trains to the end.
+    def train(self, trainer: Trainer, *parts: Resumable) -> None:
+        """Trains to the end; `parts` are what a checkpoint holds besides what transformers writes.
 
         Raises:
             StoppedError: SIGTERM came. What had been learnt is in a checkpoint.
@@ -205,8 +204,7 @@ class Checkpoints:
         if not self._wanted:
             trainer.train()
             return
-        parts = [*others, _Losses(trainer, self._processes)]
-        saving = _Saving(self._shelf, self._newest, parts, self._interval, self._processes)
+        saving = _Saving(self._checkpoint_store, self._newest, parts, self._interval, self._processes)
         trainer.add_callback(saving)
         if self._newest:
             note(
@@ -223,23 +221,23 @@ class Checkpoints:
             identity: A digest of all that the model is to tell of how it came about: of two trainings that come to
                 the same weights, one may have read them from elsewhere.
         """
-        found = self._shelf.finished() if self._shelf else None
+        found = self._checkpoint_store.finished() if self._checkpoint_store else None
         return found if found and (found / IDENTITY_NAME).read_text(encoding="utf-8") == identity else None
 
     def finish(self, model_dir: Path, identity: str) -> None:
         """Keeps the finished model in the checkpoints' place: should what comes after the training fail, the next try
         need not train. Where it cannot be kept, that is told, and does no harm."""
-        if self._shelf:
-            self._shelf.finish(model_dir, identity)
+        if self._checkpoint_store:
+            self._checkpoint_store.finish(model_dir, identity)
 
     def discard(self) -> None:
         """Forgets what there is, as it leads nowhere."""
         self._newest = None
-        if self._shelf:
-            self._shelf.clear()
+        if self._checkpoint_store:
+            self._checkpoint_store.clear()
 
 
-class Shelf:
+class CheckpointStore:
     """The checkpoints of one training: sealed folders step-1, step-2, …, in a folder and perhaps in a store too."""
 
     def __init__(self, folder: Path, mirror: Mirror | None) -> None:
@@ -263,7 +261,7 @@ class Shelf:
         """The newest one that is as it was written, brought from the store if this machine has none so new."""
         self._fetch()
         for folder in self._there():
-            if not (fault := broken_seal(folder)):
+            if not (fault := find_damage(folder)):
                 return folder
             note(f"the checkpoint {folder} is damaged ({fault}): taking the one before it")
             shutil.rmtree(folder)
@@ -272,7 +270,7 @@ class Shelf:
     def add(self, written: Path, step: int) -> None:
         """Seals what was written, and takes it in as the newest one."""
         folder = self.folder / f"step-{step}"
-        seal(written)
+        write_checksums(written)
         shutil.rmtree(folder, ignore_errors=True)
         written.rename(folder)
         for older in self._there()[KEPT:]:
@@ -305,7 +303,7 @@ class Shelf:
             note(f"the finished model of this training did not come from the store: {error}")
         if not folder.exists():
             return None
-        if fault := broken_seal(folder):
+        if fault := find_damage(folder):
             note(f"the finished model {folder} is damaged ({fault}): it is not taken")
             shutil.rmtree(folder)
             return None
@@ -319,7 +317,7 @@ class Shelf:
             shutil.rmtree(writing, ignore_errors=True)
             shutil.copytree(model_dir, writing, copy_function=_linked)
             (writing / IDENTITY_NAME).write_text(identity, encoding="utf-8")
-            seal(writing)
+            write_checksums(writing)
             shutil.rmtree(folder, ignore_errors=True)
             writing.rename(folder)
         except OSError as error:
@@ -410,13 +408,13 @@ class _Saving(TrainerCallback):
 
     def __init__(
         self,
-        shelf: Shelf | None,
+        shelf: CheckpointStore | None,
         newest: Path | None,
         parts: Sequence[Resumable],
         interval: float,
         processes: Processes,
     ) -> None:
-        self._shelf, self._newest, self._parts, self._interval = shelf, newest, parts, interval
+        self._checkpoint_store, self._newest, self._parts, self._interval = shelf, newest, parts, interval
         self._processes = processes
         self._asked_to_stop = self._stop = self._under_way = False
         self._due = self._began = time.monotonic() + interval
@@ -435,7 +433,7 @@ class _Saving(TrainerCallback):
         if control.should_training_stop:
             return
         due = self._processes.first and time.monotonic() >= self._due
-        asked = self._processes.most(_STOP if self._asked_to_stop else _SAVE if due else 0)
+        asked = self._processes.all_reduce_max(_STOP if self._asked_to_stop else _SAVE if due else 0)
         if asked:
             self._stop = asked == _STOP
             control.should_save = self._under_way = True
@@ -457,14 +455,14 @@ class _Saving(TrainerCallback):
             part.save(written)
         # Of the Trainer's files, each process has written the state of its own random numbers.
         own = {path.name: path.read_bytes() for path in written.glob("rng_state*")}
-        everybodys = self._processes.gathered(own)
-        if self._shelf:
+        everybodys = self._processes.all_gather(own)
+        if self._checkpoint_store:
             for files in everybodys:
                 for name, content in files.items():
                     (written / name).write_bytes(content)
             about = {"taken": datetime.now().isoformat(sep=" ", timespec="seconds"), "bf16": args.bf16}
             (written / ABOUT_NAME).write_text(json.dumps(about), encoding="utf-8")
-            self._shelf.add(written, state.global_step)
+            self._checkpoint_store.add(written, state.global_step)
         else:
             shutil.rmtree(written)
         self._under_way = False
@@ -472,7 +470,9 @@ class _Saving(TrainerCallback):
         # An interval of 0 asks for every step, whatever that costs.
         self._due = now + max(self._interval, (now - self._began) / SHARE if self._interval else 0)
         if self._stop:
-            last_good = self._processes.told_by_the_first(self._shelf.last_good if self._shelf else None)
+            last_good = self._processes.broadcast(
+                self._checkpoint_store.last_good if self._checkpoint_store else None
+            )
             raise StoppedError(
                 f"stopped by SIGTERM after step {state.global_step:,} of {state.max_steps:,}: {last_good}"
             )
@@ -486,47 +486,23 @@ class _Saving(TrainerCallback):
         try:
             yield
         except Exception as error:
-            if not self._shelf or not self._under_way or not is_full(self._shelf.folder, error):
+            if (
+                not self._checkpoint_store
+                or not self._under_way
+                or not is_full(self._checkpoint_store.folder, error)
+            ):
                 raise
             raise StorageError(
-                f"the disk of {self._shelf.folder} is full, and a checkpoint could not be written: "
-                f"{self._shelf.last_good} Free some space before, or set checkpoints to another folder, or to "
-                f"{NO_CHECKPOINTS!r}."
+                f"the disk of {self._checkpoint_store.folder} is full, and a checkpoint could not be written: "
+                f"{self._checkpoint_store.last_good} Free some space before, or set checkpoints to another folder, "
+                f"or to {NO_CHECKPOINTS!r}."
             ) from error
 
 
-class _Losses:
-    """The trainer's sums of the loss: it begins them anew when it goes on, and the curve would have a point of its own.
-
-    They are not in its own checkpoints, and there is no public name for them. Of several processes each has its own
-    sums, of which the Trainer tells the mean.
-    """
-
-    _NAME = "losses.json"
-
-    def __init__(self, trainer: Trainer, processes: Processes) -> None:
-        self._trainer, self._processes = trainer, processes
-
-    def save(self, folder: Path) -> None:
-        sums = {
-            "since_logged": self._processes.mean(self._trainer._tr_loss.item()),
-            "logged": self._trainer._total_loss_scalar,
-            "logged_at": self._trainer._globalstep_last_logged,
-        }
-        (folder / self._NAME).write_text(json.dumps(sums), encoding="utf-8")
-
-    def restore(self, folder: Path) -> None:
-        sums = json.loads((folder / self._NAME).read_text(encoding="utf-8"))
-        self._trainer._tr_loss = torch.tensor(sums["since_logged"], device=self._trainer.args.device)
-        self._trainer._total_loss_scalar = sums["logged"]
-        self._trainer._globalstep_last_logged = sums["logged_at"]
-        self._trainer._initial_global_step = 0  # The mean is that of the whole training.
-
-
 @contextmanager
-def _shelf(
+def _checkpoint_store(
     key: str, settings: TrainingSettings, model_uri: str, processes: Processes
-) -> Iterator[Shelf | None]:
+) -> Iterator[CheckpointStore | None]:
     """None where no checkpoints are kept, and a word on it where they are wanted."""
     where = settings.checkpoints
     if where == NO_CHECKPOINTS:
@@ -556,7 +532,7 @@ def _shelf(
             yield None
             return
         try:
-            yield Shelf(folder, mirror)
+            yield CheckpointStore(folder, mirror)
         finally:
             shutil.rmtree(writing, ignore_errors=True)
 

@@ -16,7 +16,7 @@ from miniml.progress import note
 from miniml.settings.training import TrainingSettings
 from miniml.training.attention import attend_text_by_text
 from miniml.training.batches import EncodedTexts
-from miniml.training.best_model import Selection
+from miniml.training.best_model import BestModelCallback
 from miniml.training.checkpoints import Checkpoints
 from miniml.training.device import computes_in_bf16
 from miniml.training.ending import Ending
@@ -26,7 +26,7 @@ from miniml.training.memory import memory_for, require_memory
 from miniml.training.objective import Objective
 from miniml.training.pretrained import Pretrained
 from miniml.training.processes import Processes
-from miniml.training.rehearsal import rehearse
+from miniml.training.profiling import profile_steps
 from miniml.training.run_info import texts_cut, what_was_used
 from miniml.training.targets import Target
 from miniml.training.time_limit import Plan, TimeLimit, plan
@@ -124,9 +124,9 @@ def _attempt(
     objective = target.objective(splits["train"].labels, settings)
     if limit:
         if limit.plan is None:
-            rehearsed = training_arguments(settings, rows, device, bf16, checkpoints.folder, split)
+            profiled = training_arguments(settings, rows, device, bf16, checkpoints.folder, split)
             limit.keep_to(
-                _fitting(model, rehearsed, splits, pretrained.tokenizer, target, objective, limit, settings)
+                _fitting(model, profiled, splits, pretrained.tokenizer, target, objective, limit, settings)
             )
         settings = limit.applied_to(settings)
     arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder, split)
@@ -135,7 +135,7 @@ def _attempt(
         fit_head(model, drawn, splits["train"], seen, objective, pretrained.tokenizer, device, bf16)
     trainer = ClassifierTrainer(model, arguments, splits, pretrained.tokenizer, target, objective)
     history = History(settings.evaluations)
-    selection = Selection(
+    selection = BestModelCallback(
         model, target.head.task.validation_metric(settings.best_by), settings.early_stopping
     )
     ending = Ending(settings.stop_at_step, limit, Processes.started())
@@ -151,7 +151,7 @@ def _attempt(
         f"training {settings.model_id} · {rows:,} rows, {arguments.max_steps:,} steps of {settings.batch_size}"
         f"{accumulated} · {device}, {'bf16' if bf16 else 'fp32'}"
     )
-    checkpoints.train(trainer, history, selection, limit)
+    checkpoints.train(trainer, history, selection, limit, trainer.mean_loss)
     selection.apply()
     learning = model.num_parameters(only_trainable=True)
     model = merged(model, adapted).float().to("cpu")
@@ -195,8 +195,10 @@ def _fitting(
     """What fits into the time that is left, as the first process has measured it: all plan alike."""
     note("measuring how fast steps are, on a copy of the model")
     asked, processes = arguments.max_steps, Processes.started()
-    tokens, measured = rehearse(model, arguments, splits, tokenizer, target, objective, 60 * limit.minutes)
-    measured, left = processes.told_by_the_first((measured, limit.left))
+    tokens, measured = profile_steps(
+        model, arguments, splits, tokenizer, target, objective, 60 * limit.minutes
+    )
+    measured, left = processes.broadcast((measured, limit.left))
     per_text = measured.validation / len(splits["validation"]) if settings.linear_probe else 0.0
     in_step, rows = texts_in_step(arguments), len(splits["train"])
     return plan(

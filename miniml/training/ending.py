@@ -27,7 +27,7 @@ class Ending(TrainerCallback):
             return
         told = 0 < self._stop_at_step <= state.global_step
         # Their clocks differ, and they have to end together.
-        over = bool(self._limit) and self._processes.most(float(self._limit.is_over)) > 0
+        over = bool(self._limit) and self._processes.all_reduce_max(float(self._limit.is_over)) > 0
         if told or over:
             control.should_evaluate = control.should_training_stop = True
             reason = (

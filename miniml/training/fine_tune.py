@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from miniml import __version__
 from miniml.data import prepared
-from miniml.files.checksums import SEAL_NAME
+from miniml.files.checksums import CHECKSUMS_NAME
 from miniml.files.digests import digest_of
 from miniml.files.folders import disk_errors_explained, written_whole
 from miniml.model import calibration, engines, manifest, probes
@@ -34,7 +34,7 @@ from miniml.sources.pins import UNPINNED, Pins
 from miniml.tasks.task import Task
 from miniml.training import card
 from miniml.training.batches import EncodedTexts, encode_split
-from miniml.training.checkpoints import IDENTITY_NAME, kept, key_of
+from miniml.training.checkpoints import IDENTITY_NAME, checkpointing, key_of
 from miniml.training.course import Course, train
 from miniml.training.device import choose_device
 from miniml.training.export import export
@@ -100,7 +100,7 @@ def fine_tune(
     processes = Processes.started()
     processes.share_of(settings)  # Refuses what they cannot share before anything is fetched.
     device = choose_device(settings.device)
-    processes.join(device)
+    processes.init_process_group(device)
     folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
     splits, summary = prepared.load(dataset_dir, ("train", "validation"))
     learnt_before = _learnt_before(folder, summary.fingerprint, settings)
@@ -109,9 +109,7 @@ def fine_tune(
     target = target_of(summary, splits["train"]["label"][:], settings)
     pretrained = Pretrained.load(folder, target.head, settings)
     # The first alone reads the pretrained files for it.
-    key: str = processes.told_by_the_first(
-        key_of(folder, summary, settings, processes) if processes.first else None
-    )
+    key: str = processes.broadcast(key_of(folder, summary, settings, processes) if processes.first else None)
     record: dict[str, Any] = {
         "data": {key: value for key, value in asdict(summary).items() if key != "settings"},
         "arguments": {"data": summary.settings, "training": asdict(settings), "pretrained": source},
@@ -121,10 +119,10 @@ def fine_tune(
     with (
         tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
         threads_within_quota(),
-        kept(key, settings, model_uri, processes) as checkpoints,
+        checkpointing(key, settings, model_uri, processes) as checkpoints,
     ):
         finished = _taken(checkpoints.finished(identity), model_dir) if processes.first else None
-        [finished] = processes.told_by_the_first([finished])
+        [finished] = processes.broadcast([finished])
         if finished:
             return finished
         run = RunDescription.of(settings, key, summary)
@@ -161,7 +159,7 @@ def fine_tune(
                     note(f"temperature {metrics['temperature']:.3g} is {remark}")
         if result:
             checkpoints.finish(model_dir, identity)
-    return processes.told_by_the_first(result)
+    return processes.broadcast(result)
 
 
 def _identity(record: dict[str, Any], contest: str) -> str:
@@ -176,7 +174,7 @@ def _taken(finished: Path | None, model_dir: Path) -> TrainingResult | None:
     if finished is None:
         return None
     with written_whole(model_dir) as folder:
-        ours = shutil.ignore_patterns(SEAL_NAME, IDENTITY_NAME)
+        ours = shutil.ignore_patterns(CHECKSUMS_NAME, IDENTITY_NAME)
         shutil.copytree(finished, folder, dirs_exist_ok=True, ignore=ours)
     model = manifest.verify(model_dir)
     note(

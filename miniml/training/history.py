@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from miniml.model.history import Points, is_figure
 from miniml.progress import Progress
+from miniml.training.trainer import texts_in_step
 
 
 class Pace:
@@ -89,10 +90,10 @@ class History(TrainerCallback):
         **_: Any,
     ) -> None:
         point = {name: float(value) for name, value in (logs or {}).items()}
-        # The trainer counts the samples of all, and the seconds of this process.
+        # The trainer counts the steps and the seconds of this process alone.
         if "train_runtime" in point:
             seconds = self._before + point["train_runtime"]
-            point["train_samples_per_second"] *= point["train_runtime"] / seconds
+            point["train_samples_per_second"] = texts_in_step(args) * state.global_step / seconds
             point["train_runtime"] = seconds
         self.points.append({"step": float(state.global_step), **point})
         if "loss" in point and self._pace:

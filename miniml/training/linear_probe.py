@@ -20,7 +20,7 @@ from miniml.progress import note
 from miniml.training.batches import EncodedTexts
 from miniml.training.objective import Objective
 
-MOST_TEXTS = 2000
+MAX_TEXTS = 2000
 SHARE = 0.3
 """Of the texts that training will see, those that the probe is fitted to at most. A text costs it a pass forward, a
 third of what a step costs: so it takes a tenth of the training's time."""
@@ -76,7 +76,7 @@ def fit_head(
 
 def texts_fitted_to(seen: int, rows: int, labels: int) -> int:
     """How many texts a probe takes, of so many `rows`, before a training that sees `seen`; 0 where that is too few."""
-    taken = min(rows, MOST_TEXTS, int(SHARE * seen))
+    taken = min(rows, MAX_TEXTS, int(SHARE * seen))
     return taken if taken >= max(FEWEST_TEXTS, FEWEST_PER_LABEL * labels) else 0
 
 

@@ -21,8 +21,8 @@ from miniml.progress import note
 from miniml.settings.training import TrainingSettings
 from miniml.sources import hub
 from miniml.sources.address import HubId, S3Address, locate
+from miniml.training.model_check import UnusableModelError, check_model
 from miniml.training.trained_head import adopt_head, of_other_classes
-from miniml.training.tryout import UnfitError, try_out
 
 # What BERT's kin put between the encoder and the head: a model that was pretrained without a head often lacks it.
 POOLER = "pooler"
@@ -121,8 +121,8 @@ class Pretrained:
         self.tokenizer.model_max_length = _max_length(self.tokenizer, model, self.settings)
         self.tokenizer("", truncation=True)  # A fast one keeps from this where to cut.
         try:
-            try_out(model, self.tokenizer)
-        except UnfitError as error:
+            check_model(model, self.tokenizer)
+        except UnusableModelError as error:
             raise InputError(
                 f"model_id {self.settings.model_id!r}: a {self.config.model_type} model with this tokenizer {error}. "
                 f"Give another encoder, such as BERT's or MiniLM's."

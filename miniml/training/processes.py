@@ -62,18 +62,18 @@ class Processes:
             )
         return settings.batch_size // self.count
 
-    def join(self, device: torch.device) -> None:
+    def init_process_group(self, device: torch.device) -> None:
         """Connects them, before they have anything to tell each other; all must call this, as all that follows."""
         if self.count > 1:
             # Unless this says something, accelerate takes as many threads as the node has processors, and warns.
             os.environ.setdefault("OMP_NUM_THREADS", str(usable_processors(torch.get_num_threads())))
             PartialState(cpu=device.type == "cpu")  # The Trainer finds it, and has no other.
 
-    def most(self, number: float) -> float:
+    def all_reduce_max(self, number: float) -> float:
         """The largest of the numbers that they have."""
         return self._reduced(number, dist.ReduceOp.MAX)
 
-    def mean(self, number: float) -> float:
+    def all_reduce_mean(self, number: float) -> float:
         """Of the number that each of them has."""
         return self._reduced(number, dist.ReduceOp.SUM) / self.count
 
@@ -84,14 +84,14 @@ class Processes:
         dist.all_reduce(numbers, operation)
         return numbers.item()
 
-    def gathered(self, thing: Thing) -> list[Thing]:
+    def all_gather(self, thing: Thing) -> list[Thing]:
         """What each of them has, by rank."""
         things = [thing] * self.count
         if self.count > 1:
             dist.all_gather_object(things, thing)
         return things
 
-    def told_by_the_first(self, thing: Thing | None) -> Thing:
+    def broadcast(self, thing: Thing | None) -> Thing:
         """What the first process has; the others wait for it."""
         told = [thing]
         if self.count > 1:

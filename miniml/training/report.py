@@ -24,7 +24,7 @@ from miniml.tasks.registry import stored_task
 # Inches; the first over the whole width of a screen, two of the second side by side, or one on a phone.
 WIDE, HALF = (9.4, 3.4), (4.3, 2.9)
 # More would make bars too thin to read; the largest are shown.
-MOST_CLASSES = 20
+MAX_CLASSES = 20
 
 # In this order, the figure of validation that the page opens with, where there is not the task's measure.
 HEADLINES = ("accuracy", "macro_f1", "micro_f1", "r2", "spearman", "mean_absolute_error")
@@ -70,7 +70,7 @@ def write_report(model: Manifest, points: Points, path: Path) -> None:
         shares_of_time=_shares_of_time(model, points),
         task=stored_task(model.data),
         classes=_classes(model),
-        most_classes=MOST_CLASSES,
+        most_classes=MAX_CLASSES,
         settings=_settings(model),
         used=model.arguments["used"],
         temperature_remark=calibration.remark_on(model.metrics.get("temperature", 1.0)),
@@ -153,7 +153,7 @@ def _classes(model: Manifest) -> list[ClassRows]:
         )
         for label in model.data["labels"]
     ]
-    return sorted(rows, key=lambda one: -one.train)[:MOST_CLASSES]
+    return sorted(rows, key=lambda one: -one.train)[:MAX_CLASSES]
 
 
 def _settings(model: Manifest) -> tuple[list[Setting], list[Setting]]:

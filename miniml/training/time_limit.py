@@ -1,4 +1,4 @@
-"""A training that ends in time: how many steps fit into its minutes, reckoned from what a rehearsal has measured.
+"""A training that ends in time: how many steps fit into its minutes, reckoned from what profiled steps have measured.
 
 The plan is arithmetic on numbers and knows nothing of a model. It is made once: the schedule is laid over its steps,
 the model's manifest tells it, and with its numbers as arguments any machine makes the same model again.
@@ -36,7 +36,7 @@ Seconds = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Measured:
-    """What a rehearsal has found on this machine, in seconds."""
+    """What the profiled steps have found on this machine, in seconds."""
 
     steps: list[tuple[int, float]]
     """Of optimizer steps: how many padded tokens each had, and how long it took."""

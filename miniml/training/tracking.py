@@ -31,7 +31,7 @@ SECONDS_BETWEEN_TRIES = 60.0
 # MLflow's client would by itself try for minutes, with the training waiting: once more will do.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 # MLflow takes so many at a time.
-MOST_METRICS = 1000
+MAX_METRICS = 1000
 RUN_TAG = "miniml.run"
 
 
@@ -220,8 +220,8 @@ class MlflowTracker(Tracker):
             self._run_id = run.info.run_id
             note(f"logging to {self._place}, run {self._run_id}")
         while self._unsent or self._params:
-            self._client.log_batch(self._run_id, metrics=self._unsent[:MOST_METRICS], params=self._params)
-            del self._unsent[:MOST_METRICS]
+            self._client.log_batch(self._run_id, metrics=self._unsent[:MAX_METRICS], params=self._params)
+            del self._unsent[:MAX_METRICS]
             self._params = []
         if self._has_failed:
             note(f"logging to {self._place} again, with what it had missed")

@@ -33,6 +33,7 @@ from miniml.training.batches import (
     passes,
     tokens_in_pass,
 )
+from miniml.training.mean_loss import MeanLoss
 from miniml.training.objective import Objective
 from miniml.training.processes import Processes
 from miniml.training.targets import Target
@@ -106,7 +107,9 @@ class ClassifierTrainer(Trainer):
             texts_in_step=texts_in_step(arguments),
             seed=arguments.seed,
         )
+        self.mean_loss = MeanLoss(arguments.device, Processes.started())
         self.add_callback(_NextEpoch(self._order))
+        self.add_callback(_LogEachStep())
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -152,7 +155,9 @@ class ClassifierTrainer(Trainer):
             with self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, part, num_items_in_batch))
         losses.append(super().training_step(model, last, num_items_in_batch))
-        return torch.stack(losses).sum()
+        loss = torch.stack(losses).sum()
+        self.mean_loss.add(loss)
+        return loss
 
     def compute_loss(
         self,
@@ -173,11 +178,26 @@ class ClassifierTrainer(Trainer):
             loss = self._plain.total(logits, labels) / len(labels)
         return (loss, {"logits": logits}) if return_outputs else loss
 
-    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """Stands between the gradients and the step, on all processes alike."""
-        norm = super()._get_grad_norm(model, grad_norm)  # type: ignore[no-untyped-call]
-        self._require_number("length of the gradient", float(norm), self.state.global_step + 1)
-        return norm
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Checks the gradient of each step, and passes on only the points that `logging_steps` asks for.
+
+        Args:
+            logs: What the Trainer tells of a step, of a validation, or of the training at its end.
+            start_time: When the training began, in seconds since the epoch.
+
+        Raises:
+            DivergedError: The length of the gradient is no finite number.
+        """
+        step = self.state.global_step
+        if "grad_norm" in logs:
+            self._require_number("length of the gradient", logs["grad_norm"], step)
+        if "loss" in logs:
+            if step % self.args.logging_steps:
+                return
+            logs["loss"] = self.mean_loss.of_point(step)
+        if "train_loss" in logs:
+            logs["train_loss"] = self.mean_loss.of_training(step)
+        super().log(logs, start_time)
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """The validation figures, where there are any: the last step may have been the one too far."""
@@ -204,6 +224,15 @@ class _NextEpoch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self._order.epoch = int(state.epoch or 0)
+
+
+class _LogEachStep(TrainerCallback):
+    """Has the Trainer log each step, for the length of the gradient is in its logs and nowhere else."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        control.should_log = True
 
 
 def training_arguments(

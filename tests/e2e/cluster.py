@@ -36,7 +36,7 @@ from minio import Minio
 
 from miniml.images import image
 from miniml.local.ask import free_port
-from miniml.resource_names import NAMESPACE, S3_SECRET
+from miniml.resource_names import KIND_HOST, NAMESPACE, S3_SECRET
 from miniml.settings.deployment import DeploymentSettings
 from miniml.sources.address import package_folder
 from tests.command import ROOT
@@ -52,7 +52,7 @@ _STARTED = time.monotonic()
 class Settings:
     """The cluster, and what to train on it."""
 
-    host: str = os.environ.get("KFP_HOST", "http://localhost:8880")
+    host: str = os.environ.get("KFP_HOST", KIND_HOST)
     namespace: str = os.environ.get("NAMESPACE", DeploymentSettings().namespace)
     service: str = f"e2e-{int(time.time()) % 1_000_000}"
     arguments: str = os.environ.get("E2E_ARGUMENTS", "")

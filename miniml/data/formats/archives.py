@@ -20,7 +20,7 @@ from miniml.files.folders import require_room
 
 ARCHIVES = (".zip", ".gz")
 # Texts become a tenth of their size, and logs that repeat themselves a hundredth; a bomb a thousandth.
-MOST_TIMES = 200
+MAX_TIMES = 200
 # Below this many bytes nobody minds.
 FREE = 64 << 20
 _DAMAGE = (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
@@ -90,9 +90,9 @@ def _require_readable(member: zipfile.ZipInfo, archive: SourceFile) -> None:
 
 def _require_bounded(size: int, archive: SourceFile) -> None:
     packed = archive.path.stat().st_size
-    if size > FREE + MOST_TIMES * packed:
+    if size > FREE + MAX_TIMES * packed:
         raise InputError(
-            f"{archive.name} has {packed / 1e6:,.1f} MB and unpacks to more than {MOST_TIMES} times as much, as no "
+            f"{archive.name} has {packed / 1e6:,.1f} MB and unpacks to more than {MAX_TIMES} times as much, as no "
             f"texts do, but bombs. If you trust it, unpack it and give the files."
         )
 

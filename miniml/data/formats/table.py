@@ -13,7 +13,7 @@ from miniml.errors import InputError
 from miniml.escaping import listed
 
 # More columns than this make no table of texts: a matrix, or keys that are values.
-MOST_COLUMNS = 4096
+MAX_COLUMNS = 4096
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def require_few_columns(count: int, name: str) -> None:
     Raises:
         InputError: it has.
     """
-    if count > MOST_COLUMNS:
+    if count > MAX_COLUMNS:
         raise InputError(
-            f"{name} has {count:,} columns, of {MOST_COLUMNS:,} that a table may have. Keep those of texts and labels; "
+            f"{name} has {count:,} columns, of {MAX_COLUMNS:,} that a table may have. Keep those of texts and labels; "
             f"if it has fewer, look at its separator."
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from miniml.tasks.task import Task
+from typing import ClassVar
+
+from miniml.tasks.task import Part, Task
 
 
 class MultiLabel(Task):
@@ -16,11 +18,11 @@ class MultiLabel(Task):
     limit = "It knows its labels only: of anything else that a text is, it says nothing."
     output_adapter = "labels"
 
-    labels = "miniml.tasks.multi_label.labels:LabelSets"
-    head = "miniml.tasks.multi_label.head:MultiLabelHead"
-    target = "miniml.tasks.multi_label.training:MultiLabelTarget"
-    predictions = "miniml.tasks.multi_label.predictions:MultiLabelPredictions"
-    evaluator = "miniml.tasks.multi_label.evaluator:MultiLabelEvaluator"
+    labels: ClassVar[Part] = "miniml.tasks.multi_label.labels:LabelSets"
+    head: ClassVar[Part] = "miniml.tasks.multi_label.head:MultiLabelHead"
+    target: ClassVar[Part] = "miniml.tasks.multi_label.training:MultiLabelTarget"
+    predictions: ClassVar[Part] = "miniml.tasks.multi_label.predictions:MultiLabelPredictions"
+    evaluator: ClassVar[Part] = "miniml.tasks.multi_label.evaluator:MultiLabelEvaluator"
 
 
 MULTI_LABEL = MultiLabel()

@@ -43,7 +43,7 @@ class BinaryCrossEntropy:
 class MultiLabelTarget(Target):
     """1 for each label that a text has, and 0 for the others."""
 
-    plain = BinaryCrossEntropy()
+    plain: Objective = BinaryCrossEntropy()
 
     def __init__(self, labels: Sequence[str], *, task: Task | None = None) -> None:
         self.head = MultiLabelHead(tuple(labels), task=task)

@@ -26,7 +26,7 @@ from miniml.tasks.registry import DEFAULT
 from miniml.tasks.regression.task import REGRESSION
 
 # Parts of the range of the numbers, each of which every split is to have its share of.
-MOST_RANGES, ROWS_PER_RANGE = 10, 20
+MAX_RANGES, ROWS_PER_RANGE = 10, 20
 LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*")
 
@@ -110,7 +110,7 @@ class Numbers(LabelScheme):
                 f"column {settings.label_column!r} has {len(set(values.tolist()))} different numbers in {len(values)} "
                 f"rows of distinct texts: too few to learn from and to test. Collect more, or set label_column."
             )
-        ranges = min(MOST_RANGES, max(1, len(values) // ROWS_PER_RANGE))
+        ranges = min(MAX_RANGES, max(1, len(values) // ROWS_PER_RANGE))
         return FoundNumbers(
             np.unique(np.quantile(values, np.arange(1, ranges) / ranges)), settings.label_column
         )

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from miniml.errors import InputError
 from miniml.escaping import shown
-from miniml.tasks.task import LabelSettings, Task
+from miniml.tasks.task import LabelSettings, Part, Task
 
 
 class Regression(Task):
@@ -23,11 +23,11 @@ class Regression(Task):
     limit = "It gives every text a number, also one that has nothing to do with what the numbers are of."
     output_adapter = "number"
 
-    labels = "miniml.tasks.regression.labels:Numbers"
-    head = "miniml.tasks.regression.head:RegressionHead"
-    target = "miniml.tasks.regression.training:RegressionTarget"
-    predictions = "miniml.tasks.regression.predictions:RegressionPredictions"
-    evaluator = "miniml.tasks.regression.evaluator:RegressionEvaluator"
+    labels: ClassVar[Part] = "miniml.tasks.regression.labels:Numbers"
+    head: ClassVar[Part] = "miniml.tasks.regression.head:RegressionHead"
+    target: ClassVar[Part] = "miniml.tasks.regression.training:RegressionTarget"
+    predictions: ClassVar[Part] = "miniml.tasks.regression.predictions:RegressionPredictions"
+    evaluator: ClassVar[Part] = "miniml.tasks.regression.evaluator:RegressionEvaluator"
 
     def check_data_settings(self, settings: LabelSettings) -> None:
         super().check_data_settings(settings)

@@ -33,7 +33,7 @@ class SquaredError:
 class RegressionTarget(Target):
     """Standard deviations from the mean of the training labels: so that one learning rate suits every unit."""
 
-    plain = SquaredError()
+    plain: Objective = SquaredError()
 
     def __init__(self, labels: Sequence[float], *, task: Task | None = None) -> None:
         numbers = np.array(labels, dtype=np.float64)

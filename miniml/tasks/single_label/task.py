@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from miniml.tasks.task import Task
+from typing import ClassVar
+
+from miniml.tasks.task import Part, Task
 
 
 class SingleLabel(Task):
@@ -16,11 +18,11 @@ class SingleLabel(Task):
     )
     output_adapter = "class"
 
-    labels = "miniml.tasks.single_label.labels:Classes"
-    head = "miniml.tasks.single_label.head:SingleLabelHead"
-    target = "miniml.tasks.single_label.training:SingleLabelTarget"
-    predictions = "miniml.tasks.single_label.predictions:SingleLabelPredictions"
-    evaluator = "miniml.tasks.single_label.evaluator:SingleLabelEvaluator"
+    labels: ClassVar[Part] = "miniml.tasks.single_label.labels:Classes"
+    head: ClassVar[Part] = "miniml.tasks.single_label.head:SingleLabelHead"
+    target: ClassVar[Part] = "miniml.tasks.single_label.training:SingleLabelTarget"
+    predictions: ClassVar[Part] = "miniml.tasks.single_label.predictions:SingleLabelPredictions"
+    evaluator: ClassVar[Part] = "miniml.tasks.single_label.evaluator:SingleLabelEvaluator"
 
 
 SINGLE_LABEL = SingleLabel()

@@ -45,7 +45,7 @@ class CrossEntropy:
 class SingleLabelTarget(Target):
     """One class for each text."""
 
-    plain = CrossEntropy()
+    plain: Objective = CrossEntropy()
 
     def __init__(self, labels: Sequence[str], *, task: Task | None = None) -> None:
         self.head = SingleLabelHead(tuple(labels), task=task)

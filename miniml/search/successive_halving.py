@@ -13,14 +13,14 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml.progress import duration, note
-from miniml.search.plan import Contest
+from miniml.search.plan import SearchContext
 from miniml.search.scoreboard import Entry, Scoreboard
 from miniml.tasks.task import more_is_better
 
 RUNGS = (0.25, 0.5)
 """Shares of a trial's steps after which it has to be among the better half."""
 HALVED = 2
-LEAST = 0.001
+MIN_FRACTION = 0.001
 """Seconds: a limit of none would be none, where no time is left a training has to say so."""
 EXPECTED_SHARE = 0.65
 """Of a whole training that a trial takes on average. On made-up curves, 4 trials took 0.70, 8 took 0.63 and 16 took
@@ -33,7 +33,7 @@ def is_promising(mine: float, others: Sequence[float], *, more: bool) -> bool:
     return better < (len(others) + 1) / HALVED
 
 
-def share_of_time(contest: Contest, others: Sequence[Entry]) -> float:
+def share_of_time(contest: SearchContext, others: Sequence[Entry]) -> float:
     """Seconds of the search's that a trial may take, where the `others` have taken theirs, or have been given them.
 
     One after another, a trial gets the time that is left over the trainings that are left to be made of it, of which
@@ -47,10 +47,10 @@ def share_of_time(contest: Contest, others: Sequence[Entry]) -> float:
     return max(0.0, left) / (1 + after_it * (EXPECTED_SHARE if contest.stop_early else 1.0))
 
 
-class Competitor(TrainerCallback):
+class SuccessiveHalvingCallback(TrainerCallback):
     """Takes a trial's figures to the scoreboard, and ends the trial where they are not promising."""
 
-    def __init__(self, name: str, contest: Contest, figure: str, board: Scoreboard | None) -> None:
+    def __init__(self, name: str, contest: SearchContext, figure: str, board: Scoreboard | None) -> None:
         """`figure` is that of validation by which the winner will be picked."""
         self._name, self._contest, self._figure, self._board = name, contest, figure, board
         there = board.entries() if board else None
@@ -69,7 +69,7 @@ class Competitor(TrainerCallback):
         note(
             f"of the search's {round(self._contest.minutes, 2):g} min this trial gets {duration(self._entry['share'])}"
         )
-        return max(float(self._entry["share"]), LEAST) / 60
+        return max(float(self._entry["share"]), MIN_FRACTION) / 60
 
     def took(self, seconds: float) -> None:
         """Tells the others how much of the search's time is gone, or spoken for."""

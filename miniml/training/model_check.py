@@ -25,27 +25,29 @@ LENGTHS = (0, 5, 12)
 ROUNDING = 1e-4
 
 
-class UnfitError(InputError):
+class UnusableModelError(InputError):
     """No text classifier comes of the model; the message says why, and does not name it."""
 
 
-def try_out(model: Any, tokenizer: Any) -> None:
+def check_model(model: Any, tokenizer: Any) -> None:
     """Sets the tokenizer's padding side, and whether the model's texts have to be of one length, in its config.
 
     Raises:
-        UnfitError: it fails on made-up texts, or answers them by chance.
+        UnusableModelError: it fails on made-up texts, or answers them by chance.
     """
     _, *texts = made_up(tokenizer, *LENGTHS)
     texts.insert(0, made_up(tokenizer, 0)[0])
     (longest,) = made_up(tokenizer, tokenizer.model_max_length)
     alone = _answers(model.train(), tokenizer, [texts[-1]])
     if alone.shape != (1, model.config.num_labels):
-        raise UnfitError(f"gives {list(alone.shape[1:])} numbers a text instead of {model.config.num_labels}")
+        raise UnusableModelError(
+            f"gives {list(alone.shape[1:])} numbers a text instead of {model.config.num_labels}"
+        )
     model.eval()
     alone = np.concatenate([_answers(model, tokenizer, [text]) for text in texts])
     _answers(model, tokenizer, [longest])  # As long as any; some keep what they have learnt of it.
     if not _same(alone, np.concatenate([_answers(model, tokenizer, [text]) for text in texts])):
-        raise UnfitError("answers the same text otherwise each time")
+        raise UnusableModelError("answers the same text otherwise each time")
     for side in ("right", "left"):
         _pad_on(tokenizer, side)
         if _same(alone, _answers(model, tokenizer, texts)):
@@ -53,7 +55,7 @@ def try_out(model: Any, tokenizer: Any) -> None:
     _pad_on(tokenizer, "right")
     setattr(model.config, ONE_LENGTH, True)
     if not _same(alone, _answers(model, tokenizer, texts)):
-        raise UnfitError("answers a text otherwise when others share its batch")
+        raise UnusableModelError("answers a text otherwise when others share its batch")
     note(
         f"a {model.config.model_type} model reads the padding beside a text: "
         f"only texts of one length go together, which takes longer, and torch serves it"
@@ -70,7 +72,7 @@ def _answers(model: Any, tokenizer: Any, texts: Sequence[TokenIds]) -> Logits:
         with torch.set_grad_enabled(model.training):
             logits = logits_of_rows(model, model.config, ids, mask)
     except Exception as error:  # whatever a model of any kind stumbles over
-        raise UnfitError(
+        raise UnusableModelError(
             f"fails on a text of {max(map(len, texts))} tokens ({type(error).__name__}: {in_a_line(error)})"
         ) from error
     found: Logits = logits.detach().float().numpy()

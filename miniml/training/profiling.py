@@ -1,4 +1,4 @@
-"""A rehearsal: some of a training's own steps on a copy of its model, to see how long they take on this machine.
+"""Times some of a training's own steps on a copy of its model, to see how long they take on this machine.
 
 It leaves nothing behind: what it trains is the copy, and the trainer that comes after it sets all random numbers anew.
 """
@@ -24,12 +24,12 @@ from miniml.training.time_limit import Measured, Tokens
 from miniml.training.trainer import TEXTS_IN_EVALUATION, ClassifierTrainer, OneDevice, texts_in_step
 
 # Which steps of an epoch, of all by their padded tokens: the middle of each fifth, that of the third first, so that a
-# rehearsal which has to be short has seen a step like most.
+# profile which has to be short has seen a step like most.
 PLACES = (0.5, 0.9, 0.1, 0.7, 0.3)
 WARM_UP = 2
 """The first steps of a process are slow, and do not count."""
 SHARE_OF_LIMIT = 0.1
-"""Of the time limit that a rehearsal's steps may take; of slow ones there are fewer, but one that counts at least."""
+"""Of the time limit that the profiled steps may take; of slow ones there are fewer, but one that counts at least."""
 TEXTS_AT_THE_END = 8
 """That are read as calibration reads its texts, to see how long that takes."""
 # Converting, writing and reading a model again. A tiny BERT took 4 s, MiniLM (23 million) 6 and BERT-base 17, on two
@@ -37,7 +37,7 @@ TEXTS_AT_THE_END = 8
 SECONDS_OF_SAVING, SECONDS_PER_MILLION = 3.0, 0.13
 
 
-def rehearse(
+def profile_steps(
     model: Any,
     arguments: OneDevice,
     splits: dict[str, EncodedTexts],
@@ -49,7 +49,7 @@ def rehearse(
     """The padded tokens of each step of an epoch, and how long steps, validation and saving take.
 
     Args:
-        arguments: As of the training to come, but the rehearsal's own: it changes them.
+        arguments: As of the training to come, but a copy: it changes them.
         seconds: The time limit.
     """
     train, validation = splits["train"], splits["validation"]
@@ -102,7 +102,7 @@ def _padded(lengths: Tokens, budget: int) -> int:
 
 
 def _chosen(tokens: Tokens) -> list[int]:
-    """The numbers of the steps to rehearse."""
+    """The numbers of the steps to profile_steps."""
     order = tokens.argsort(kind="stable")
     return [int(order[int(place * len(order))]) for place in (*PLACES[:1] * WARM_UP, *PLACES)]
 
@@ -173,5 +173,5 @@ class _Stopwatch(TrainerCallback):
         self.seconds.append(now - self._before)
         self._before = now
         enough = len(self.seconds) > 1 and sum(self.seconds) > self._most
-        if self._processes.most(float(enough)):
+        if self._processes.all_reduce_max(float(enough)):
             control.should_training_stop = True
