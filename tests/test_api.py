@@ -10,8 +10,8 @@ import pytest
 
 import miniml
 from miniml.errors import InputError
-from miniml.model.heads import Prediction
 from miniml.settings.data import DataSettings
+from miniml.tasks.single_label.head import Prediction
 from miniml.training.fine_tune import TrainingResult
 from tests.command import ROOT
 from tests.conftest import TRAINING

@@ -193,7 +193,7 @@ def _learnt_before(folder: Path, fingerprint: str, settings: TrainingSettings) -
 def _told(task: Task, result: TrainingResult) -> str:
     metrics = result.metrics
     parts = [
-        f"validation {task.measure.replace('_', ' ')} {metrics[f'validation_{task.measure}']:.3f}",
+        f"validation {task.primary_metric.replace('_', ' ')} {metrics[f'validation_{task.primary_metric}']:.3f}",
         f"{metrics['train_samples_per_second']:.1f} samples/s",
         f"digest {result.digest[:12]}",
     ]
