@@ -32,7 +32,7 @@ from miniml.settings.gate import GateSettings
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.search import SearchSettings
 from miniml.settings.training import TrainingSettings
-from miniml.tasks.registry import task_names
+from miniml.task_registry import task_names
 from pipelines.form import stages_of
 from pipelines.hyperparameter_search import hyperparameter_search
 from pipelines.text_classification import text_classification

@@ -12,6 +12,7 @@ from miniml.data import prepared
 from miniml.errors import InputError
 from miniml.evaluation.evaluate import evaluate_model
 from miniml.settings.training import TrainingSettings
+from miniml.task import Task
 from miniml.tasks.multi_label import MULTI_LABEL
 from miniml.tasks.regression import REGRESSION
 from miniml.tasks.single_label import SINGLE_LABEL

@@ -119,7 +119,7 @@ def test_a_task_is_added_from_outside_and_goes_all_the_way(
     assert type(classifier.head.task) is stars
     [answer] = classifier.predict(["the food was great"])
     assert answer.given[0] in summary.labels
-    assert Inference(classifier).output_adapter.outputs == ("label", "score", "probabilities")
+    assert Inference(classifier).output_adapter.output_names == ("label", "score", "probabilities")
 
 
 def test_a_model_of_a_task_that_nobody_has_registered_is_refused_by_its_name() -> None:

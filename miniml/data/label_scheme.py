@@ -14,8 +14,8 @@ from miniml.data.prepared import DatasetSummary
 from miniml.escaping import MAX_SHOWN
 from miniml.progress import note
 from miniml.settings.data import DataSettings
-from miniml.tasks.registry import AUTO, DEFAULT, all_tasks, find_task
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import AUTO, DEFAULT, all_tasks, find_task
 
 # In the log.
 LABELS_TOLD = 6

@@ -20,8 +20,8 @@ import numpy as np
 
 from miniml.errors import InputError
 from miniml.escaping import listed
-from miniml.tasks.registry import all_tasks
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import all_tasks
 
 _ROWS_AT_A_TIME = 1000
 _KINDS = "a ClassLabel, a list of ClassLabel, or a float"

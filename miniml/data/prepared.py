@@ -21,8 +21,8 @@ import datasets
 from miniml.data import plain
 from miniml.errors import InputError
 from miniml.escaping import without_placeholders
-from miniml.tasks.registry import DEFAULT, stored_task
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, stored_task
 
 SUMMARY_NAME = "dataset.json"
 SPLITS = ("train", "validation", "test")

@@ -29,7 +29,7 @@ from miniml.errors import InputError
 from miniml.escaping import listed, shown
 from miniml.progress import Progress, note
 from miniml.settings.data import DataSettings
-from miniml.tasks.task import Task
+from miniml.task import Task
 
 
 def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findings, scratch: Path) -> Pool:

@@ -21,7 +21,7 @@ from miniml.data.prepared import GROUP, SPLITS
 from miniml.data.randomness import Hashes, shuffled
 from miniml.data.splitting import Assignment
 from miniml.data.texts import string_buffers
-from miniml.tasks.registry import beyond_default
+from miniml.task_registry import beyond_default
 
 # What is shuffled in memory at a time.
 BUCKET_BYTES = 16 << 20

@@ -33,8 +33,8 @@ from miniml.evaluation.bootstrap import Groups, Interval, share_of
 from miniml.evaluation.comparison import compare
 from miniml.evaluation.result import Comparison
 from miniml.model.heads import Answer
-from miniml.tasks.registry import DEFAULT, find_task
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, find_task
 
 PREDICTIONS_NAME = "predictions.parquet"
 COLUMN = "column: "

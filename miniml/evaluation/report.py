@@ -27,7 +27,7 @@ from miniml.model.attribution import Piece
 from miniml.model.manifest import Manifest
 from miniml.reports.curves import loss_curve
 from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.tasks.task import Task
+from miniml.task import Task
 
 # More classes than this make the cells of a confusion matrix too small to hold their counts.
 MAX_CLASSES_WITH_COUNTS = 20

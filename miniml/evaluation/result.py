@@ -12,8 +12,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from miniml.metrics import more_is_better
 from miniml.model.attribution import Piece
-from miniml.tasks.registry import DEFAULT, find_task
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, find_task
 
 # Of a confusion matrix that is shown: more cells nobody reads, and a million of them no metadata holds.
 MAX_CONFUSED = 30

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from miniml.tasks.registry import DEFAULT, find_task
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, find_task
 
 Logits = npt.NDArray[np.float32]
 Outputs = npt.NDArray[np.float32]

@@ -15,7 +15,7 @@ from miniml.model import manifest
 from miniml.search.failure import read_failure
 from miniml.search.selection_uncertainty import SelectionUncertainty
 from miniml.settings.search import Trial, told
-from miniml.tasks.registry import all_tasks
+from miniml.task_registry import all_tasks
 
 
 def accuracies() -> list[str]:

@@ -14,8 +14,8 @@ from miniml.search.outcome import Outcome, SearchResult, choose, read_outcome
 from miniml.search.report import write_report
 from miniml.search.selection_uncertainty import selection_uncertainty
 from miniml.settings.search import SearchSettings, told
-from miniml.tasks.registry import DEFAULT, stored_task
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, stored_task
 
 
 def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, report: Path) -> SearchResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal, get_args
 
 from miniml.settings.field_types import OneOf
-from miniml.tasks.registry import TaskChoices
+from miniml.task_registry import TaskChoices
 
 BALANCED: Final = "balanced"
 

@@ -10,7 +10,7 @@ from miniml.escaping import shown
 from miniml.settings.checks import require_at_least, require_choices, require_fraction, require_seed
 from miniml.settings.choices import TaskName
 from miniml.settings.field_types import FormField
-from miniml.tasks.registry import AUTO, find_task
+from miniml.task_registry import AUTO, find_task
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from miniml.model.manifest import Manifest
 from miniml.reports.markdown import escaped
 from miniml.settings.choices import LAST
 from miniml.sources.address import locate, short_name
-from miniml.tasks.registry import stored_task
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import stored_task
 
 CARD_NAME = "README.md"
 VALIDATION = "validation_"

@@ -31,7 +31,7 @@ from miniml.processor import threads_within_quota
 from miniml.progress import note
 from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
 from miniml.sources.pins import UNPINNED, Pins
-from miniml.tasks.task import Task
+from miniml.task import Task
 from miniml.training import card
 from miniml.training.batches import EncodedTexts, encode_split
 from miniml.training.checkpoints import IDENTITY_NAME, checkpointing, key_of

@@ -24,7 +24,7 @@ from miniml.progress import duration
 from miniml.reports.curves import gradient_curve, learning_rate_curve, loss_curve, validation_curve
 from miniml.reports.plots import svg, template
 from miniml.settings.training import TrainingSettings
-from miniml.tasks.registry import stored_task
+from miniml.task_registry import stored_task
 
 # Inches; the first over the whole width of a screen, two of the second side by side, or one on a phone.
 WIDE, HALF = (9.4, 3.4), (4.3, 2.9)

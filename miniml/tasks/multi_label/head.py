@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from miniml.model import calibration
 from miniml.model.heads import Head, Logits, Outputs, labels_of
+from miniml.task import Task
 from miniml.tasks.multi_label.task import MULTI_LABEL
-from miniml.tasks.task import Task
 
 # A label is given where its probability is at least this. The temperature moves no probability across it.
 THRESHOLD = 0.5

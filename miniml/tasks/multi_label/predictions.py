@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from miniml.evaluation.predictions import Predictions
+from miniml.task import Task
 from miniml.tasks.multi_label.head import THRESHOLD, multi_hot
 from miniml.tasks.multi_label.task import MULTI_LABEL
-from miniml.tasks.task import Task
 
 NO_LABEL = "(no label)"
 """In place of a name, for the texts that have none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from miniml.tasks.task import Part, Task
+from miniml.task import Part, Task
 
 
 class MultiLabel(Task):

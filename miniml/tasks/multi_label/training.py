@@ -16,8 +16,8 @@ from miniml.model import calibration
 from miniml.model.heads import Logits
 from miniml.settings.choices import BALANCED
 from miniml.settings.training import TrainingSettings
+from miniml.task import Task
 from miniml.tasks.multi_label.head import MultiLabelHead, multi_hot
-from miniml.tasks.task import Task
 from miniml.training.objective import Objective
 from miniml.training.targets import Encoded, Target
 

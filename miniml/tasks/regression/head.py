@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from miniml.model.heads import Head, Logits, Outputs
+from miniml.task import Task
 from miniml.tasks.regression.task import REGRESSION
-from miniml.tasks.task import Task
 
 
 @dataclass(frozen=True)

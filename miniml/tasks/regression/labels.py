@@ -22,7 +22,7 @@ from miniml.data.prepared import DatasetSummary
 from miniml.errors import InputError
 from miniml.escaping import shown
 from miniml.settings.data import DataSettings
-from miniml.tasks.registry import DEFAULT
+from miniml.task_registry import DEFAULT
 from miniml.tasks.regression.task import REGRESSION
 
 # Parts of the range of the numbers, each of which every split is to have its share of.

@@ -16,8 +16,8 @@ from miniml.evaluation.comparison import compare_errors
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.quarters import quarters
 from miniml.evaluation.result import Comparison
+from miniml.task import Task
 from miniml.tasks.regression.task import REGRESSION
-from miniml.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from miniml.errors import InputError
 from miniml.escaping import shown
-from miniml.tasks.task import LabelSettings, Part, Task
+from miniml.task import LabelSettings, Part, Task
 
 
 class Regression(Task):

@@ -13,9 +13,9 @@ from miniml.errors import InputError
 from miniml.model.heads import Logits
 from miniml.settings.choices import BEST_BY
 from miniml.settings.training import TrainingSettings
+from miniml.task import Task
 from miniml.tasks.regression.head import RegressionHead
 from miniml.tasks.regression.task import REGRESSION
-from miniml.tasks.task import Task
 from miniml.training.objective import Objective
 from miniml.training.targets import Encoded, Target
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from miniml.model import calibration
 from miniml.model.heads import Head, Logits, Outputs, labels_of, lead
+from miniml.task import Task
 from miniml.tasks.single_label.task import SINGLE_LABEL
-from miniml.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from miniml.evaluation.predictions import Predictions
+from miniml.task import Task
 from miniml.tasks.single_label.task import SINGLE_LABEL
-from miniml.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 from miniml.errors import InputError
 from miniml.escaping import shown
-from miniml.tasks.task import Task
+from miniml.task import Task
 
 AUTO = "auto"
 """In place of a task's name: the labels tell."""
@@ -18,11 +18,6 @@ _FOLDERS = (
     "miniml.tasks.multi_label:MULTI_LABEL",
     "miniml.tasks.regression:REGRESSION",
 )
-_TASKS: dict[str, Task] = {task.name: task for task in map(pkgutil.resolve_name, _FOLDERS)}
-
-DEFAULT = next(iter(_TASKS.values()))
-"""The task of labels that no other one recognises, and of files that are older than tasks: one class a text."""
-
 Kind = TypeVar("Kind", bound=type[Task])
 
 
@@ -94,3 +89,10 @@ class TaskChoices(Sequence[str]):
 
     def __len__(self) -> int:
         return 1 + len(_TASKS)
+
+
+# Last, for importing a task's folder imports `miniml.tasks`, which offers the functions above.
+_TASKS: dict[str, Task] = {task.name: task for task in map(pkgutil.resolve_name, _FOLDERS)}
+
+DEFAULT = next(iter(_TASKS.values()))
+"""The task of labels that no other one recognises, and of files that are older than tasks: one class a text."""
