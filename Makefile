@@ -56,6 +56,7 @@ bench-recipes: setup-dev  ## Measure ways to fine-tune over 3 seeds, on short an
 check: setup-dev  ## Format, lint (with import rules), types: exactly what CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy $(SOURCES)
 
 format: setup-dev  ## Put the code into shape

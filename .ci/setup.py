@@ -407,7 +407,6 @@ def _gigabytes(folder: Path) -> float:
 if __name__ == "__main__":
     if sys.argv[1:] not in ([name] for name in CONTENTS):
         sys.exit(__doc__)
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # as Ctrl-C does, so that no pip goes on by itself
+    # as Ctrl-C does, so that no pip goes on by itself
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1]))

@@ -21,6 +21,7 @@ from pipelines.form import pipeline
 from pipelines.steps import Run, approved
 
 ARGUMENTS = tuple(kind for kind in SETTINGS if kind is not SearchSettings)
+"""The settings of all stages (miniml/settings) but a search's."""
 
 
 class Outputs(NamedTuple):

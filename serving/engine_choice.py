@@ -11,13 +11,20 @@ from pathlib import Path
 from miniml.errors import InputError
 from miniml.model import probes
 from miniml.model.classifier import Classifier
-from miniml.model.engines import REFERENCE, Engine, Logits, OpenVinoEngine, TokenIds, TorchEngine, builders
+from miniml.model.engines import (
+    ENGINES,
+    REFERENCE,
+    Engine,
+    Logits,
+    OpenVinoEngine,
+    TokenIds,
+    TorchEngine,
+    builders,
+)
 from miniml.model.heads import Head
 from miniml.model.model_files import in_a_line
 
 AUTO = "auto"
-# Compiling takes half a minute, so this engine is used only where it is requested.
-ONLY_WHEN_ASKED = ("torch-compiled",)
 # How far a probability may lie from the reference's, or a value in standard deviations of the labels. bfloat16 keeps
 # 8 bits of a number, which makes a difference of some 0.01 after a small encoder.
 TOLERANCE = 0.02
@@ -102,7 +109,7 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
     available = builders(classifier.engine, model_dir, threads)
     if wanted not in (AUTO, *available):
         raise InputError(f"engine {wanted!r} is not to be had here. Choose {AUTO}, {', '.join(available)}.")
-    names = [name for name in available if name not in ONLY_WHEN_ASKED] if wanted == AUTO else [wanted]
+    names = [name for name in available if not ENGINES[name].only_when_asked] if wanted == AUTO else [wanted]
     pads = _pads(classifier)
     shapes = _shapes(classifier, model_dir, pads)
     engines, measurements, failures = _compare(classifier, {name: available[name] for name in names}, shapes)

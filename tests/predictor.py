@@ -92,9 +92,8 @@ def running(
     http_port, grpc_port = free_port(), free_port()
     words = [f"--model_dir={model_dir}", f"--model_name={NAME}", f"--http_port={http_port}"]
     words += ["--engine=torch-fp32"]  # answers to the last digit, and no time spent on choosing
-    words += [
-        f"--request_timeout={patience.SECONDS}"
-    ]  # what is late on a busy machine is answered all the same
+    # what is late on a busy machine is answered all the same
+    words += [f"--request_timeout={patience.SECONDS}"]
     words += [f"--transfer_timeout={patience.SECONDS}"]  # likewise
     with log.open("wb") as out:
         process = subprocess.Popen(

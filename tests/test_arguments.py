@@ -93,7 +93,7 @@ def test_every_setting_is_an_argument_of_a_pipeline_and_says_what_it_is() -> Non
 def test_a_choice_is_a_dropdown_that_the_server_holds_a_run_to() -> None:
     spec = next(yaml.safe_load_all((ROOT / "pipelines/compiled/text_classification.yaml").read_text()))
     given = spec["root"]["inputDefinitions"]["parameters"]["task"]
-    assert given["literals"] == list(KNOWN["task"].choices) == ["auto", *Task]
+    assert given["literals"] == [*KNOWN["task"].choices] == ["auto", *Task]
     assert given["defaultValue"] in given["literals"]
 
 

@@ -31,7 +31,7 @@ def written(folder: Path) -> dict[str, str]:
 def test_the_environment_says_the_same_of_compiled_yaml_as_of_the_python_it_comes_from(
     tmp_path: Path,
 ) -> None:
-    words = [sys.executable, "-m", "pipelines", "compile", "--folder", tmp_path / "python"]
+    words = [sys.executable, "-m", "pipelines", "compile", "--folder", str(tmp_path / "python")]
     subprocess.run(words, cwd=ROOT, env={**os.environ, **ELSEWHERE}, capture_output=True, check=True)
     ended = pipeline("compile", "--folder", tmp_path / "yaml", **ELSEWHERE)
     assert ended.status == 0, ended.err

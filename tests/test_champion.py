@@ -24,7 +24,7 @@ from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.settings.champion import ChampionSettings
 from miniml.settings.deployment import DeploymentSettings
-from miniml.sources.address import s3_address
+from miniml.store.address import s3_address
 from miniml.store.repository import publish
 from tests import tiny
 from tests.kubernetes_server import KubernetesServer

@@ -291,9 +291,8 @@ def test_what_kserve_said_of_an_earlier_revision_is_not_held_against_this_one(
     server.fates[OLD] = no_such_runtime
     with pytest.raises(DeploymentError):
         make_live(OLD)
-    server.services["stars"] = inference_service(
-        OLD, "d" * 64, SETTINGS
-    )  # Somebody makes it by hand, and mends it.
+    # Somebody makes it by hand, and mends it.
+    server.services["stars"] = inference_service(OLD, "d" * 64, SETTINGS)
     server.services["stars"]["metadata"] |= {"uid": "u", "generation": 12}
     server.services["stars"]["status"] = {}
     server.refuse_spec(server.services["stars"], "RuntimeNotRecognized", "Waiting for runtime")

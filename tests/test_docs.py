@@ -22,7 +22,7 @@ import yaml
 from docs.generator.gathering import AT_THE_ROOT
 from docs.generator.subjects import API, COMPILED, STAGES, parsers
 from tests import patience
-from tests.browser import PROGRAM, browsing
+from tests.browser import Browser
 from tests.command import ROOT
 
 PAGES = [ROOT / name for name in AT_THE_ROOT] + sorted((ROOT / "docs").rglob("*.md"))
@@ -113,14 +113,12 @@ def test_the_site_asks_no_other_host_for_anything(pages: dict[Path, Page]) -> No
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(PROGRAM is None, reason="needs chromium")
 @pytest.mark.parametrize("width", [1280, 400])
-def test_a_page_is_whole_in_a_browser_and_asks_nobody(site: Path, width: int) -> None:
-    with browsing() as browser:
-        for name in ("index.html", "tutorial.html", "reference/components.html", "reference/python.html"):
-            browser.open((site / name).as_uri(), width)
-            assert {urlsplit(address).scheme for address in browser.requested()} <= {"file", "data"}
-            assert browser.run("document.documentElement.scrollWidth") <= width
+def test_a_page_is_whole_in_a_browser_and_asks_nobody(site: Path, browser: Browser, width: int) -> None:
+    for name in ("index.html", "tutorial.html", "reference/components.html", "reference/python.html"):
+        browser.open((site / name).as_uri(), width)
+        assert {urlsplit(address).scheme for address in browser.requested()} <= {"file", "data"}
+        assert browser.run("document.documentElement.scrollWidth") <= width
 
 
 def test_the_reference_has_every_option_of_every_command(pages: dict[Path, Page]) -> None:
@@ -128,6 +126,7 @@ def test_the_reference_has_every_option_of_every_command(pages: dict[Path, Page]
     for name, command in commands().items():
         options = {option for action in command._actions for option in action.option_strings}
         assert {option for option in options if option not in told} <= {"-h", "--help"}, name
+        assert name.split()[-1] in told
 
 
 def test_the_reference_has_every_argument_with_its_description(site: Path, pages: dict[Path, Page]) -> None:

@@ -69,9 +69,9 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compiled(extended: Path) -> Path:
-    ended = python("-m", "pipelines.text_classification", "compile", "--folder", "compiled", folder=extended)
+    ended = python("-m", "pipelines.text_classification", "compile", folder=extended)
     assert ended.status == 0, ended.err
-    return extended / "compiled"
+    return extended / "pipelines" / "compiled"
 
 
 def test_the_examples_names_are_free_and_its_code_is_as_ours() -> None:
@@ -97,7 +97,7 @@ def test_the_new_argument_is_told_wherever_arguments_are(extended: Path, compile
 
 
 def test_the_new_stage_runs_with_its_argument(
-    extended: Path, reviews: Path, encoder: Path, tmp_path: Path
+    extended: Path, compiled: Path, reviews: Path, encoder: Path, tmp_path: Path
 ) -> None:
     words = [f"--dataset-id={reviews}", f"--model-id={encoder}", "--label-names=bad,good", "--max-length=32"]
     words += ["--iterations=2", "--min-accuracy=0", "--no-beat-majority", f"--outputs={tmp_path}"]

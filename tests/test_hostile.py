@@ -68,9 +68,8 @@ def write_evaluation(folder: Path, model: Path, names: list[str]) -> None:
     folder.mkdir(exist_ok=True)
     if not (folder / "model").exists():
         (folder / "model").symlink_to(model)
-    printable = [
-        name.encode("utf-8", "replace").decode() for name in names
-    ]  # JSON in a file holds no half characters.
+    # JSON in a file holds no half characters.
+    printable = [name.encode("utf-8", "replace").decode() for name in names]
     replace(
         RESULT,
         model_digest=manifest.read(model).digest,

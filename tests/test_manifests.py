@@ -404,10 +404,11 @@ def test_accounts_have_the_names_that_the_code_uses(overlays: dict[str, Objects]
         for thing in of(overlays["production"], "Secret")
         if thing["metadata"]["name"] == S3_SECRET
     }
+    # the steps read it, and KServe for the predictors
     assert secrets.keys() == {
         NAMESPACE,
         SERVING_NAMESPACE,
-    }  # the steps read it, and KServe for the predictors
+    }
     for secret in secrets.values():
         assert secret["data"].keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 

@@ -204,7 +204,9 @@ def test_a_cluster_that_can_train_on_several_nodes_passes(
 ) -> None:
     server, cluster = with_trainer
     server.objects[VERSION] = {"data": {"kubeflow_trainer_version": "v2.3.0"}}
-    check_training(cluster, "kubeflow", "torch-distributed").require_all()
+    report = check_training(cluster, "kubeflow", "torch-distributed")
+    report.require_all()
+    assert {result.status() for result in report.results} == {"ok"}
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
         else:
             shutil.copy(ROOT / name, source / name)
-    words = ["-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder]
+    words: list[str | Path] = [
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        folder,
+    ]
     built = done(sys.executable, *words, ".", cwd=source)
     assert built.returncode == 0, built.stderr
     [file] = folder.glob("*.whl")
@@ -58,7 +68,7 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("environment")
     venv.create(environment, symlinks=True)
     [packages] = environment.glob("lib/python*/site-packages")
-    words = [
+    words: list[str | Path] = [
         "-m",
         "pip",
         "--python",

@@ -20,15 +20,19 @@ def _file_name(parser: argparse.ArgumentParser) -> str:
     return re.sub(r"\W+", "-", parser.prog.removeprefix("python -m ")) + ".md"
 
 
-def _sections(parser: argparse.ArgumentParser, level: int = 1, summary: str = "") -> Iterator[str]:
+def _sections(
+    parser: argparse.ArgumentParser, level: int = 1, program: str = "", summary: str = ""
+) -> Iterator[str]:
     """Yields what is said of a parser and, below it, of its commands.
 
     Args:
         parser: The parser.
         level: The level of its heading.
+        program: The name of the program, which the headings of its commands leave out.
         summary: What its parent's help says of it.
     """
-    yield "#" * level + f" {parser.prog}"
+    program = program or parser.prog
+    yield "#" * level + " " + (parser.prog.removeprefix(program).strip() or program)
     yield parser.description or _sentence(summary)
     # argparse has no public way to a parser's options; tests/test_docs.py holds the pages to what `--help` prints.
     commands = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
@@ -39,7 +43,7 @@ def _sections(parser: argparse.ArgumentParser, level: int = 1, summary: str = ""
     for action in commands:
         summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
         for name, command in action.choices.items():
-            yield from _sections(command, level + 1, summaries.get(name, ""))
+            yield from _sections(command, level + 1, program, summaries.get(name, ""))
 
 
 def _is_shown(action: argparse.Action) -> bool:

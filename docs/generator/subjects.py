@@ -6,10 +6,8 @@ import argparse
 from pathlib import Path
 
 from miniml.cli import main
-from miniml.pipeline import description
-from miniml.settings import arguments, choices
+from miniml.settings import arguments
 from miniml.settings.arguments import Argument
-from pipelines import hyperparameter_search, text_classification
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILED = ROOT / "pipelines" / "compiled"
@@ -17,9 +15,7 @@ COMPILED = ROOT / "pipelines" / "compiled"
 
 FIELDS = arguments.FIELDS
 """The arguments that a pipeline's form shows; the others go into its argument `options`."""
-CHOICES = choices.CHOICES
-"""The values of the arguments that take one of a few words."""
-STAGES = {stage: arguments.arguments_of(kinds) for stage, kinds in description.STAGES.items()}
+STAGES = {stage: arguments.arguments_of(kinds) for stage, kinds in arguments.TAKEN_BY.items()}
 """The arguments of a pipeline by name, under the stage where a person looks for them."""
 
 API = (
@@ -39,15 +35,12 @@ API = (
 
 def parsers() -> list[argparse.ArgumentParser]:
     """Returns the parser of every program, in the order of the reference."""
-    from miniml.store import __main__ as store
     from miniml.train_step import __main__ as training
     from serving import options
 
     return [
-        main._parser(text_classification.text_classification, text_classification.STAGES),
-        main._parser(hyperparameter_search.hyperparameter_search, hyperparameter_search.STAGES),
-        store._parser(),
-        training._parser(),
+        main.command_line(),
+        training.command_line(),
         options.parser(),
     ]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
 
-from docs.generator.subjects import CHOICES, FIELDS
+from docs.generator.subjects import FIELDS
 from miniml.settings.arguments import Argument
 
 
@@ -44,7 +44,7 @@ def default(value: object) -> str:
 
 
 def _row(argument: Argument) -> list[str]:
-    choices = ", ".join(map(code, CHOICES.get(argument.name, ())))
+    choices = ", ".join(map(code, argument.choices))
     place = "field" if argument.name in FIELDS else code("options")
     kind = choices or code(argument.kind.__name__)
     return [code(argument.name), kind, default(argument.default), place, argument.description]

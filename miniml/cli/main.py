@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from miniml import __version__
-from miniml.cli import cluster_commands, local_commands, predict, run_commands, store_commands
+from miniml.cli import cluster_commands, local_commands, predict, run_commands
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.escaping import plain
@@ -30,6 +30,7 @@ from miniml.pipeline.compiled import (
     file_name,
 )
 from miniml.pipeline.names import PROGRAM, program_of
+from miniml.store import commands as store_commands
 
 SHELLS = ("bash", "zsh", "tcsh")
 

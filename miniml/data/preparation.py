@@ -18,7 +18,7 @@ from miniml.escaping import MAX_SHOWN
 from miniml.files.folders import disk_errors_explained, written_whole
 from miniml.progress import note
 from miniml.settings.data import DataSettings
-from miniml.sources.address import HubId, locate
+from miniml.sources.address import locate
 from miniml.sources.pins import UNPINNED, Pins
 from miniml.tasks.task import Task
 
@@ -83,8 +83,7 @@ def prepare(
 
 
 def _hub_id(dataset_id: str) -> str:
-    where = locate("dataset_id", dataset_id)
-    return where.name if isinstance(where, HubId) else ""
+    return locate("dataset_id", dataset_id).hub_name
 
 
 def _splits(folder: Path) -> dict[str, datasets.Dataset]:

@@ -18,7 +18,7 @@ from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.progress import Progress, note
 from miniml.settings.champion import NO_CHAMPION
-from miniml.sources.address import S3_SCHEME, s3_address
+from miniml.sources.address import locate
 
 # In an error.
 MAX_LABELS = 5
@@ -99,8 +99,4 @@ def _as_set(names: str | list[str]) -> set[str]:
 
 
 def _bring(source: str) -> Path:
-    if not source.startswith(S3_SCHEME):
-        return Path(source)
-    from miniml.store import repository  # Only here: other sources need no S3 client.
-
-    return repository.cached("champion", s3_address("champion", source)).path
+    return locate("champion", source).fetch_model().path

@@ -16,10 +16,12 @@ from miniml.data import prepared
 from miniml.errors import InputError
 from miniml.evaluation.champion_comparison import compare_with_champion
 from miniml.evaluation.comparison import compare_answers
-from miniml.evaluation.evaluators import Examination, examination_of, ranks_of
+from miniml.evaluation.evaluators import Examination, Scores, examination_of, ranks_of
+from miniml.evaluation.metrics.added import added_metrics
 from miniml.evaluation.predictions import Predictions
-from miniml.evaluation.result import EvaluationResult, Sample, Speed
+from miniml.evaluation.result import EvaluationResult, Figure, Sample, Speed
 from miniml.evaluation.slices import slices_of
+from miniml.metrics import Answers
 from miniml.model.classifier import Classifier
 from miniml.model.learnt_texts import LearntTexts
 from miniml.processor import threads_within_quota
@@ -61,7 +63,7 @@ def evaluate_model(
         note(f"{learnt_rows:,} test rows are left out: the model that the training began with has seen them")
     if predictions_path:
         predictions.save(predictions_path)
-    scores = examination.scores(predictions)
+    scores = _scores(examination, predictions)
     learnt = examination.references(splits["train"]["label"])
     baseline = examination.baseline().fit(list(splits["train"]["text"]), learnt)
     of_baseline = replace(predictions, probabilities=baseline.predict_probabilities(predictions.texts))
@@ -83,7 +85,7 @@ def evaluate_model(
         samples=_samples(examination, predictions),
         slices=slices,
         small_slices=small_slices,
-        baseline=examination.scores(of_baseline).figures,
+        baseline=_scores(examination, of_baseline).figures,
         baseline_name=baseline.name,
         baseline_comparison=compare_answers(predictions, of_baseline, ""),
         calibration=examination.calibration(predictions),
@@ -97,6 +99,16 @@ def evaluate_model(
     )
     _tell(result)
     return result
+
+
+def _scores(examination: Examination, predictions: Predictions) -> Scores:
+    """The task's own metrics, and those that were added."""
+    own = examination.scores(predictions)
+    answers = Answers(
+        predictions.task, predictions.references, predictions.predicted, predictions.probabilities
+    )
+    added = added_metrics(answers, predictions.groups)
+    return replace(own, figures=own.figures | {name: Figure(*found) for name, found in added.items()})
 
 
 def _require_trained_on(classifier: Classifier, fingerprint: str) -> None:

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from miniml.metrics import more_is_better
 from miniml.model.attribution import Piece
-from miniml.tasks.task import Task, more_is_better
+from miniml.tasks.task import Task
 
 # Of a confusion matrix that is shown: more cells nobody reads, and a million of them no metadata holds.
 MAX_CONFUSED = 30

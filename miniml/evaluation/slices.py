@@ -14,7 +14,8 @@ import numpy.typing as npt
 from miniml.escaping import clipped
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import Figure, Slice
-from miniml.tasks.task import Task, more_is_better
+from miniml.metrics import more_is_better
+from miniml.tasks.task import Task
 
 # By length and by numbers: quarters of the rows, as far as equal values let them.
 BINS = 4

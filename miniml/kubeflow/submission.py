@@ -38,7 +38,7 @@ from miniml.pipeline.compiled import CompiledPipeline
 from miniml.pipeline.description import options_by_stage
 from miniml.progress import duration
 from miniml.resource_names import KIND_HOST, NAMESPACE, PIPELINE_ACCOUNT
-from miniml.sources.address import PACKAGE_SCHEME, locate
+from miniml.sources.address import kind_of, locate
 
 if TYPE_CHECKING:
     from miniml.cluster.api import Cluster
@@ -353,7 +353,8 @@ class Server:
             KeyError,
             TypeError,
             RecursionError,
-        ):  # An older or newer server, or a run just begun.
+        ):
+            # An older or newer server, or a run just begun.
             workflow = None
         if not isinstance(workflow, dict):
             return self._workflow_on_the_cluster(run_id)
@@ -437,7 +438,8 @@ class Server:
             ValueError,
             TypeError,
             AttributeError,
-        ) as error:  # The client's, of an object that it does not know.
+        ) as error:
+            # The client's, of an object that it does not know.
             raise SubmissionError(
                 f"Kubeflow Pipelines at {self.host} answers what its client cannot read: {clipped(str(error), 200)}"
             ) from error
@@ -470,7 +472,7 @@ def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
         InputError: it names the argument and the remedy.
     """
     for argument, source in sources_of(arguments):
-        if source.startswith((PACKAGE_SCHEME, "/", ".", "~")) or Path(source).exists():
+        if not kind_of(argument, source).reachable_from_pods:
             raise InputError(
                 f"{argument} {source!r} is on this machine, where the cluster's pods cannot read it. Publish it "
                 f"(miniml store publish ... s3://bucket/name@v1) and give that address, or a hub id."

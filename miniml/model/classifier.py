@@ -177,9 +177,8 @@ class Classifier:
         words: list[Span] = []
         of_last: int | None = None
         for number, (begin, end) in zip(encoded.word_ids(), encoded["offset_mapping"], strict=True):
-            while (
-                begin < end and text[begin].isspace()
-            ):  # some tokenizers count the blank before a word as its own
+            while begin < end and text[begin].isspace():
+                # some tokenizers count the blank before a word as its own
                 begin += 1
             if number is None or begin == end:
                 continue

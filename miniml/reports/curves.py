@@ -56,7 +56,7 @@ def validation_curve(axes: Axes, points: Points, kept: float | None = None) -> N
 
 
 def learning_rate_curve(axes: Axes, points: Points) -> None:
-    """Plots the learning rate by step."""
+    """Plots the learning rate of each step."""
     steps, values = line(points, "learning_rate")
     axes.plot(steps, values, color=ACCENT, linewidth=2)
     axes.fill_between(steps, values, color=ACCENT, alpha=0.12, linewidth=0)

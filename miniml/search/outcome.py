@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from miniml.errors import InputError, ModelFolderError
+from miniml.metrics import more_is_better
 from miniml.model import manifest
 from miniml.search.failure import read_failure
 from miniml.search.selection_uncertainty import SelectionUncertainty
 from miniml.settings.search import Trial, told
-from miniml.tasks.task import Task, more_is_better
+from miniml.tasks.task import Task
 
 SHARES = (Task.SINGLE_LABEL.measure, Task.MULTI_LABEL.measure)
 """The measures that tell how many rows are answered rightly."""

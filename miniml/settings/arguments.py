@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -42,7 +42,7 @@ TAKEN_BY: dict[str, tuple[type, ...]] = {
 }
 """Which settings each stage takes, in the order in which a person reads them. A stage that takes none is not here.
 
-Preflight takes those of all stages, hands each its own, and finds what only the run as a whole needs."""
+Preflight takes those of all stages, hands each its own, and is the one that takes these two besides."""
 SETTINGS = tuple(dict.fromkeys(kind for kinds in TAKEN_BY.values() for kind in kinds))
 """Of every stage that a pipeline may have."""
 FIELDS = tuple(
@@ -74,7 +74,7 @@ class Argument:
     default: Any
     description: str
     """In a sentence, and another one with the choices."""
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] = ()
     """The words that it is one of; empty where it may be any."""
     in_form: bool = False
     """Whether it is a field of a form, or travels in `options`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from miniml.errors import InputError
@@ -37,7 +38,7 @@ def require_at_least(name: str, value: int, least: int, remedy: str = "") -> Non
         raise InputError(f"{name} is {value}; it must be {least} or more. {remedy}".rstrip())
 
 
-def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def require_one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise InputError(f"{name} {shown(value)} is not known. Use one of {', '.join(known)}.")
 

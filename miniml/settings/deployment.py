@@ -34,7 +34,7 @@ class DeploymentSettings:
     memory: str = "2Gi"
     """Memory of a served pod: 2Gi."""
     autoscaling_metric: Literal["cpu", "memory"] = "cpu"
-    """What autoscaling goes by: Kubernetes' own measures these; the other two of KServe's are Knative's."""
+    """What autoscaling goes by. Kubernetes' own measures no more; the other two of KServe's are Knative's."""
     autoscaling_target: int = 70
     """Percent of the requested `cpu` or `memory` that a pod uses on average before another one is started."""
     service_account: str = PREDICTOR_ACCOUNT

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 _T = TypeVar("_T")
@@ -26,7 +26,8 @@ so only those that people change are fields.
 class OneOf:
     """Says in `Annotated[str, OneOf(...)]` what a `Literal` cannot: words that are known only when the code runs."""
 
-    words: tuple[str, ...]
+    words: Sequence[str]
+    """It is kept, not copied: where others may add words, it may be a sequence that has them from then on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class FieldType:
 
     kind: type
     """int, float, str or bool."""
-    choices: tuple[str, ...]
+    choices: Sequence[str]
     """The words that a string is one of; empty where it may be any."""
     in_form: bool
     """Whether a pipeline's form shows it as a field."""
@@ -50,7 +51,7 @@ def field_types(settings: type) -> Mapping[str, FieldType]:
 
 def _read(hint: Any) -> FieldType:
     plain, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    words = [word for mark in marks if isinstance(mark, OneOf) for word in mark.words]
+    choices: Sequence[str] = next((mark.words for mark in marks if isinstance(mark, OneOf)), ())
     if get_origin(plain) is Literal:
-        plain, words = str, list(get_args(plain))
-    return FieldType(plain, tuple(words), _IN_FORM in marks)
+        plain, choices = str, get_args(plain)
+    return FieldType(plain, choices, _IN_FORM in marks)

@@ -13,7 +13,7 @@ from miniml.settings.checks import require_at_least, require_choices, require_se
 from miniml.settings.choices import BEST_BY, LAST, BestBy
 from miniml.settings.field_types import FormField
 from miniml.settings.log_targets import targets
-from miniml.sources.address import S3_SCHEME, s3_address
+from miniml.store.address import S3_SCHEME, is_in_store, s3_address
 
 NO_CHECKPOINTS = "none"
 
@@ -123,11 +123,11 @@ class TrainingSettings:
         )
         require_at_least("early_stopping", self.early_stopping, 0, "0 trains to the end.")
         require_at_least("checkpoint_interval", self.checkpoint_interval, 0, "It is a number of seconds.")
-        if self.checkpoints.startswith(S3_SCHEME) and s3_address("checkpoints", self.checkpoints).version:
+        if is_in_store(self.checkpoints) and s3_address("checkpoints", self.checkpoints).version:
             raise InputError(
                 f"checkpoints {shown(self.checkpoints)} names a version; checkpoints have none. Write s3://bucket/path."
             )
-        if "://" in self.checkpoints and not self.checkpoints.startswith(S3_SCHEME):
+        if "://" in self.checkpoints and not is_in_store(self.checkpoints):
             raise InputError(
                 f"checkpoints {shown(self.checkpoints)} is neither a folder nor an {S3_SCHEME} address. "
                 f"Give one of them, or {NO_CHECKPOINTS!r}."

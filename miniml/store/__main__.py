@@ -5,7 +5,7 @@ python -m miniml.store publish local_outputs/latest/model s3://models/movie-revi
 
 from __future__ import annotations
 
-from miniml.cli.store_commands import main
+from miniml.store.commands import main
 
 if __name__ == "__main__":
     main()

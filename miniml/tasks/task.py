@@ -29,11 +29,3 @@ _MEASURES = {
     Task.MULTI_LABEL: "subset_accuracy",
     Task.REGRESSION: "mean_absolute_error",
 }
-
-# How the names of figures end of which less is better.
-_LESS_IS_BETTER = ("error", "loss")
-
-
-def more_is_better(name: str) -> bool:
-    """Whether a figure of that name is the better the larger it is."""
-    return not name.endswith(_LESS_IS_BETTER)

@@ -180,9 +180,8 @@ def _train(cluster: Cluster, request: Request, pod: Pod, image: str) -> None:
     # Only here: a training on one machine has no use for it, and it takes a second to import.
     from kubeflow.trainer import CustomTrainerContainer, KubernetesBackendConfig, TrainerClient, options
 
-    logging.getLogger("kubeflow").setLevel(
-        logging.ERROR
-    )  # It warns where Trainer is in a namespace of another name.
+    # It warns where Trainer is in a namespace of another name.
+    logging.getLogger("kubeflow").setLevel(logging.ERROR)
     nodes = request.nodes
     labels = {**MANAGED_BY, "app.kubernetes.io/version": __version__}
     # Said here, for the SDK cannot set numProcPerNode, and Trainer's own guess is one for each processor.

@@ -12,11 +12,12 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from miniml import __version__
 from miniml.data.findings import CHECKS
 from miniml.data.prepared import SPLITS
+from miniml.metrics import metric_named
 from miniml.model.history import chance_points
 from miniml.model.manifest import Manifest
 from miniml.reports.markdown import escaped
 from miniml.settings.choices import LAST
-from miniml.sources.address import HubId, locate, short_name
+from miniml.sources.address import locate, short_name
 from miniml.tasks.task import Task
 
 CARD_NAME = "README.md"
@@ -29,17 +30,6 @@ FEW_ROWS = 100
 IMBALANCED = 3
 # A table of hundreds of classes helps nobody; dataset.json and miniml.json have them all.
 MAX_CLASSES, MAX_NAMES = 50, 8
-
-# The hub has no name for the loss.
-HUB_METRICS = {
-    "accuracy": "accuracy",
-    "subset_accuracy": "accuracy",
-    "macro_f1": "f1",
-    "micro_f1": "f1",
-    "mean_absolute_error": "mae",
-    "r2": "r_squared",
-}
-"""miniml's names of figures, and under which the hub lists them."""
 
 ALWAYS_ANSWERS = {
     Task.SINGLE_LABEL: "It knows its classes only: a text that belongs to none of them is put into one of them all the "
@@ -69,15 +59,15 @@ def _front_matter(record: Manifest) -> ModelCardData:
             dataset_type=dataset or "file",
             dataset_name=dataset or short_name(record.data["source"]),
             dataset_split="validation",
-            metric_type=HUB_METRICS[name],
+            metric_type=metric_named(name).hub_name,
             metric_name=_title(name),
             metric_value=round(value, 4),
         )
         for name, value in _validation(record).items()
-        if name in HUB_METRICS
+        if metric_named(name).hub_name
     ]
     return ModelCardData(
-        base_model=base.name if isinstance(base, HubId) else None,
+        base_model=(base.hub_name or None) if base else None,
         datasets=[dataset] if dataset else None,
         library_name="transformers",
         pipeline_tag="text-classification",

@@ -115,11 +115,12 @@ def memory_for(model: Any, device: torch.device) -> int:
     return free_memory(device) + (there_already if device.type == "cpu" else 0)
 
 
-def free_memory(device: torch.device, cgroup: Path = CGROUP) -> int:
+def free_memory(device: torch.device, cgroup: Path | None = None) -> int:
     """Bytes that are free on `device`: of the machine's, and of the container's limit (cgroup v2)."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
+    cgroup = cgroup or CGROUP
     try:
         limit = (cgroup / "memory.max").read_text().strip()
         used = int((cgroup / "memory.current").read_text())

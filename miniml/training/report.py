@@ -1,4 +1,9 @@
-"""The training as one HTML file, like the reports on data and evaluation: what it came to, its curves, its settings."""
+"""Writes the training as one HTML file, like the reports on data and evaluation: results, curves and settings.
+
+The curves are painted in `miniml/reports/curves.py`. The report on evaluation shows the loss curve too, by the same
+function: what is changed there changes in both. Which curves this page has, and their titles, `_pictures` says; the
+page itself is `miniml/reports/templates/training.html`.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from miniml.images import image
 from miniml.local.ask import free_port
 from miniml.resource_names import KIND_HOST, NAMESPACE, S3_SECRET
 from miniml.settings.deployment import DeploymentSettings
-from miniml.sources.address import package_folder
+from miniml.sources.disk import package_folder
 from tests.command import ROOT
 
 PATIENCE = float(os.environ.get("E2E_PATIENCE", "1800"))

@@ -15,7 +15,7 @@ from typing import Any
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.escaping import plain
-from miniml.sources.address import s3_address
+from miniml.store.address import s3_address
 
 _ENVIRONMENT = """\
 Where the store is: AWS_ENDPOINT_URL (or S3_ENDPOINT), and otherwise Amazon S3; AWS_REGION.
