@@ -12,12 +12,12 @@ from typing import Any
 from miniml.cluster.api import Cluster, UnreachableError
 from miniml.cluster.pods import (
     Pod,
+    best_effort,
     conditions,
     containers,
     is_true,
-    listed,
-    never_starts,
-    tried,
+    section,
+    start_error,
     unschedulable,
 )
 from miniml.errors import ClusterError, TrainJobError
@@ -253,7 +253,7 @@ def _failure(
         if condition["type"] == "Failed" and condition["status"] == "True":
             return f"{condition.get('reason', '')}: {condition.get('message', '')}"
     for pod in pods:
-        if reason := never_starts(pod):
+        if reason := start_error(pod):
             return reason
         for end in _ends(pod):
             if end["exitCode"] in (ExitStatus.FAILED, ExitStatus.MISUSED):
@@ -276,8 +276,8 @@ def _diagnosis(cluster: Cluster, job: dict[str, Any], pods: list[Pod], log: Node
     namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
     names = {name, *(pod["metadata"]["name"] for pod in pods)}
     parts = [f"TrainJob {namespace}/{name} failed: {reason}"]
-    parts += listed("events", tried(lambda: cluster.warnings(namespace, names))[-_EVENTS:])
-    parts += listed("last lines of the first node", list(log.last))
+    parts += section("events", best_effort(lambda: cluster.warnings(namespace, names))[-_EVENTS:])
+    parts += section("last lines of the first node", list(log.last))
     for pod in (pod for pod in pods if _rank(pod) and any(end["exitCode"] for end in _ends(pod))):
-        parts += listed(f"last lines of {pod['metadata']['name']}", _last_words(cluster, pod, _LAST_LINES))
+        parts += section(f"last lines of {pod['metadata']['name']}", _last_words(cluster, pod, _LAST_LINES))
     return "\n".join(parts)
