@@ -1,4 +1,4 @@
-"""miniml in Python, without Kubeflow: plain folders in, results out.
+"""Prepares, trains, evaluates and classifies from Python, without Kubeflow: plain folders in, results out.
 
     import miniml
 

@@ -42,7 +42,7 @@ KNOWN = arguments_of(SETTINGS)
 TEXTS, SEARCH = (CompiledPipeline.named(name) for name in ("text-classification", "hyperparameter-search"))
 COMPONENTS = {
     stage.name: stage
-    for pipeline in (text_classification.text_classification, hyperparameter_search.hyperparameter_search)
+    for pipeline in (text_classification, hyperparameter_search)
     for stage in stages_of(pipeline)
 }
 

@@ -26,19 +26,14 @@ INIT_NAMES = ("__version__", "__all__")
 WITHOUT_SENTENCES: tuple[str, ...] = (
     "miniml/__init__.py",
     "miniml/__main__.py",
-    "miniml/champion/record.py",
-    "miniml/cluster/events.py",
-    "miniml/cluster/pods.py",
     "miniml/components.py",
     "miniml/data/digests.py",
     "miniml/data/formats/source_file.py",
     "miniml/data/formats/table.py",
-    "miniml/data/labels.py",
     "miniml/data/prepared.py",
     "miniml/data/texts.py",
     "miniml/data/tokens.py",
     "miniml/data/writing.py",
-    "miniml/deployment/deploy.py",
     "miniml/evaluation/baseline.py",
     "miniml/evaluation/report.py",
     "miniml/evaluation/result.py",
@@ -49,12 +44,10 @@ WITHOUT_SENTENCES: tuple[str, ...] = (
     "miniml/local/ask.py",
     "miniml/local/runner.py",
     "miniml/pipelines.py",
-    "miniml/preflight/cluster_checks.py",
     "miniml/sdk.py",
     "miniml/settings/checks.py",
     "miniml/settings/nodes.py",
     "miniml/settings/space.py",
-    "miniml/store/connection.py",
     "miniml/store/entries.py",
     "miniml/train_job/sdk.py",
     "miniml/train_step/__main__.py",
@@ -193,7 +186,8 @@ def test_an_import_by_way_of_other_rooms_is_refused_with_a_reason(
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_init_file_holds_an_implementation(package: str) -> None:
     """Whoever imports a module runs the `__init__` of its folder: what that imports, every stage needs."""
-    for path in (ROOT / package).rglob("__init__.py"):
+    # The public names of miniml itself come when they are asked for, which needs a function.
+    for path in set((ROOT / package).rglob("__init__.py")) - {ROOT / "miniml" / "__init__.py"}:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             is_name = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in INIT_NAMES

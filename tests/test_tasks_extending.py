@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from miniml import task_registry as registry
 from miniml import tasks
 from miniml.data import preparation, prepared
 from miniml.errors import InputError
@@ -28,7 +29,6 @@ from miniml.model.manifest import read
 from miniml.settings.data import DataSettings
 from miniml.settings.gate import GateSettings
 from miniml.settings.training import TrainingSettings
-from miniml.tasks import registry
 from miniml.tasks.single_label import SingleLabel
 from miniml.tasks.single_label.predictions import SingleLabelPredictions
 from miniml.tasks.single_label.training import SingleLabelTarget

@@ -25,6 +25,7 @@ class LabelColumn:
 
     @property
     def name(self) -> str:
+        """The column's name."""
         return self.settings.label_column
 
     @property

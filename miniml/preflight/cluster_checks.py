@@ -292,9 +292,8 @@ def _make_secret(namespace: str) -> str:
 def _store(address: str) -> CheckResult:
     subject = f"S3 store {address}"
     try:
-        requests.get(
-            address, timeout=5
-        )  # Any answer proves that it runs; without credentials it is a refusal.
+        # Any answer proves that it runs; without credentials it is a refusal.
+        requests.get(address, timeout=5)
     except requests.RequestException as error:
         return CheckResult(
             subject,

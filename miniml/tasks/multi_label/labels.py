@@ -91,20 +91,25 @@ class FoundLabelSets:
 
     @property
     def feature(self) -> Any:
+        """The feature of the column `label` of the prepared dataset."""
         return datasets.List(datasets.ClassLabel(names=self.names))
 
     @property
     def strata(self) -> int:
+        """The number of parts that every split gets its share of."""
         return len(self.names) + 1
 
     def strata_of(self, codes: Codes) -> Ints:
+        """Returns the part that each row belongs to, shape [rows]."""
         parts: Ints = self.rarest[codes]
         return parts
 
     def column(self, codes: Codes) -> pa.Array:
+        """Returns the column `label` of the rows, by the encoder's number of each."""
         return pa.array([self.numbers[code] for code in codes.tolist()], pa.list_(pa.int64()))
 
     def lacking(self, codes: Codes) -> str | None:
+        """Returns, in words, a label that none of the rows has; None where there is none."""
         present = {number for code in set(codes.tolist()) for number in self.numbers[code]}
         missing = set(range(len(self.names))) - present
         return f"label {shown(self.names[min(missing)])}" if missing else None

@@ -65,23 +65,29 @@ class FoundNumbers:
 
     @property
     def names(self) -> list[str]:
+        """The names of the labels, in the order of their numbers."""
         return []
 
     @property
     def feature(self) -> Any:
+        """The feature of the column `label` of the prepared dataset."""
         return datasets.Value("float32")
 
     @property
     def strata(self) -> int:
+        """The number of parts that every split gets its share of."""
         return len(self.edges) + 1
 
     def strata_of(self, codes: Codes) -> Ints:
+        """Returns the part that each row belongs to, shape [rows]."""
         return np.searchsorted(self.edges, codes, side="right")
 
     def column(self, codes: Codes) -> pa.Array:
+        """Returns the column `label` of the rows, by the encoder's number of each."""
         return pa.array(codes.astype(np.float32))
 
     def lacking(self, codes: Codes) -> str | None:
+        """Returns, in words, a label that none of the rows has; None where there is none."""
         return None if len(codes) else f"column {self.source!r}"
 
 

@@ -51,22 +51,27 @@ class FoundClasses:
 
     @property
     def feature(self) -> Any:
+        """The feature of the column `label` of the prepared dataset."""
         return datasets.ClassLabel(names=self.names)
 
     @property
     def strata(self) -> int:
+        """The number of parts that every split gets its share of."""
         return len(self.codes)
 
     def strata_of(self, codes: Codes) -> Ints:
+        """Returns the part that each row belongs to, shape [rows]."""
         table = np.full(max(self.codes) + 2, -1, np.int64)
         table[self.codes] = np.arange(len(self.codes))
         numbers: Ints = table[np.minimum(codes, len(table) - 1)]
         return numbers
 
     def column(self, codes: Codes) -> pa.Array:
+        """Returns the column `label` of the rows, by the encoder's number of each."""
         return pa.array(self.strata_of(codes))
 
     def lacking(self, codes: Codes) -> str | None:
+        """Returns, in words, a label that none of the rows has; None where there is none."""
         present = set(codes.tolist())
         return next(
             (
