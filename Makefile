@@ -9,11 +9,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 RUNNER ?= subprocess
 
-PIPELINE := $(BIN)/python -m pipelines.text_classification
-SEARCH := $(BIN)/python -m pipelines.hyperparameter_search
-SOURCES := miniml components pipelines serving benchmarks tests .ci/setup.py
+MINIML := $(BIN)/miniml
+SOURCES := miniml components pipelines serving benchmarks docs tests .ci/setup.py
 
-.PHONY: help setup setup-dev run search serve test bench-serve bench-data bench-train bench-levers bench-recipes check format compile submit predict images cluster cluster-delete e2e lock clean
+.PHONY: help setup setup-dev run search serve test bench-serve bench-data bench-train bench-levers bench-recipes check format compile submit predict images cluster cluster-delete e2e lock docs clean
 
 help:  ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
@@ -28,13 +27,13 @@ $(VENV)/installed-%: pyproject.toml requirements.lock
 	@$(PYTHON) .ci/setup.py $*
 
 run: setup  ## Run the main job on embedded data; RUNNER=docker in containers, ARGS='--epochs 2' changes it
-	@$(PIPELINE) run --runner $(RUNNER) --default-preset demo $(ARGS)
+	@$(MINIML) run --runner $(RUNNER) --default-preset demo $(ARGS)
 
 search: setup  ## Search for hyperparameters on embedded data (some 4 minutes); ARGS='--trials 8' changes it
-	@$(SEARCH) run --runner $(RUNNER) --default-preset search-demo $(ARGS)
+	@$(MINIML) search run --runner $(RUNNER) --default-preset search-demo $(ARGS)
 
 serve: setup  ## Serve the newest model until Ctrl-C; PORT=9000 on another port than 8080
-	@$(PIPELINE) serve $(if $(PORT),--port $(PORT))
+	@$(MINIML) serve $(if $(PORT),--port $(PORT))
 
 test: setup-dev  ## Run the tests
 	$(BIN)/python -m pytest -m 'not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile
@@ -57,22 +56,27 @@ bench-recipes: setup-dev  ## Measure ways to fine-tune over 3 seeds, on short an
 check: setup-dev  ## Format, lint (with import rules), types: exactly what CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy $(SOURCES)
 
 format: setup-dev  ## Put the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: setup-dev  ## Build the documentation site in build/site; a broken link or anchor fails it
+	$(BIN)/python -m docs.generator
+	$(BIN)/zensical build --clean --strict
+	@echo "open build/site/index.html; its search needs a server: $(BIN)/python -m http.server --directory build/site"
+
 compile: setup  ## Write what follows from the code: the pipelines and components as YAML, the images' tag in manifests
-	@$(PIPELINE) compile
-	@$(SEARCH) compile
+	@$(BIN)/python -m pipelines compile
 	@PYTHON=$(BIN)/python manifests/install.sh tag
 
 submit: setup  ## Run it on the cluster at KFP_HOST and follow it; ARGS='--dataset-id s3://bucket/reviews@v1'
-	@$(PIPELINE) submit $(ARGS)
+	@$(MINIML) submit $(ARGS)
 
 predict: setup  ## Ask the live service: TEXT='...' (MINIML_URL, or by the kube configuration)
-	@$(PIPELINE) predict $(ARGS) -- "$$TEXT"
+	@$(MINIML) predict $(ARGS) -- "$$TEXT"
 
 images:  ## Build the container images (BASE_IMAGE, TORCH_INDEX, TRAIN_EXTRAS, MINIML_REGISTRY, MINIML_IMAGE_TAG)
 	@$(PYTHON) -m components.build
@@ -95,4 +99,4 @@ lock: setup-dev  ## Resolve requirements.lock anew
 	sed -i -E 's/^(torch==[0-9.]+)\+cpu/\1/' requirements.lock
 
 clean:  ## Remove .venv and what tools left behind; local_outputs stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

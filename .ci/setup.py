@@ -44,7 +44,7 @@ class Contents:
 
 CONTENTS = {
     "run": Contents("`make run`", "local", packages=146, download_gb=0.6, installed_gb=2.2),
-    "dev": Contents("tests, checks and benchmarks", "dev", packages=226, download_gb=0.8, installed_gb=2.9),
+    "dev": Contents("tests, checks and benchmarks", "dev", packages=240, download_gb=0.8, installed_gb=2.9),
 }
 CUDA_GB = 4
 """What torch's CUDA build installs beyond its CPU build."""
@@ -407,7 +407,6 @@ def _gigabytes(folder: Path) -> float:
 if __name__ == "__main__":
     if sys.argv[1:] not in ([name] for name in CONTENTS):
         sys.exit(__doc__)
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # as Ctrl-C does, so that no pip goes on by itself
+    # as Ctrl-C does, so that no pip goes on by itself
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1]))

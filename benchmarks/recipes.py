@@ -213,9 +213,9 @@ RECIPES = {
 
 def write_rows(half: Half, seed: int, folder: Path) -> None:
     """Writes train.csv and test.csv; every row of the package's is in the test of at most one seed."""
-    source = locate("dataset_id", REVIEWS)
+    source = locate("dataset_id", REVIEWS).fetch().path
     csv.field_size_limit(sys.maxsize)
-    with Path(str(source)).open(encoding="utf-8", newline="") as file:
+    with source.open(encoding="utf-8", newline="") as file:
         labels = {
             row["text"].strip(): int(float(row["label"]))
             for row in csv.DictReader(file)

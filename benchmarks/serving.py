@@ -36,7 +36,7 @@ from miniml.model.classifier import Classifier, batches_of_like_length
 from miniml.model.engines import TokenIds
 from miniml.processor import usable_processors
 from serving.engine_choice import AUTO, choose
-from serving.inference import TOKENS_AT_A_TIME
+from serving.inference import TOKEN_BUDGET
 
 CLIENTS = (1, 4, 16, 64)
 # Of what the naive API reaches with 16 clients: below its limit, and twice above it.
@@ -241,7 +241,7 @@ def ceiling(classifier: Classifier, model_dir: Path, texts: list[str], threads: 
     choice = choose(classifier, model_dir, AUTO, threads)
     fast = choice.classifier
     encoded = fast.encode(texts)
-    budget = TOKENS_AT_A_TIME // len(choice.lanes)
+    budget = TOKEN_BUDGET // len(choice.streams)
     batches = list(batches_of_like_length([len(ids) for ids in encoded], budget))
     seconds = 0.0
     for round_of in (batches[::8], batches):  # the first warms
@@ -249,8 +249,10 @@ def ceiling(classifier: Classifier, model_dir: Path, texts: list[str], threads: 
         for batch in round_of:
             waiting.put(batch)
         began = time.perf_counter()
-        with ThreadPoolExecutor(len(choice.lanes)) as threads_of_lanes:
-            for done in [threads_of_lanes.submit(_drain, waiting, lane, encoded) for lane in choice.lanes]:
+        with ThreadPoolExecutor(len(choice.streams)) as threads_of_streams:
+            for done in [
+                threads_of_streams.submit(_drain, waiting, stream, encoded) for stream in choice.streams
+            ]:
                 done.result()
         seconds = time.perf_counter() - began
     singles = []
@@ -287,10 +289,10 @@ def mean_of(ceilings: list[dict[str, Any]]) -> dict[str, Any]:
     return {**last, **figures, "rates": [ceiling["rate"] for ceiling in ceilings]}
 
 
-def _drain(waiting: queue.SimpleQueue[list[int]], lane: Classifier, encoded: list[TokenIds]) -> None:
+def _drain(waiting: queue.SimpleQueue[list[int]], stream: Classifier, encoded: list[TokenIds]) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
-            lane.run([encoded[index] for index in waiting.get_nowait()])
+            stream.run([encoded[index] for index in waiting.get_nowait()])
 
 
 def flops_of(classifier: Classifier, tokens: int) -> float:
@@ -310,8 +312,8 @@ def matrix_rates(classifier: Classifier) -> dict[str, float]:
     """The best of torch's matrix products, in GFLOP/s, at this model's shapes and at a large square one."""
     hidden = classifier.engine.model.config.hidden_size  # type: ignore[attr-defined]
     shapes = (
-        (TOKENS_AT_A_TIME, hidden, 4 * hidden),
-        (TOKENS_AT_A_TIME, 4 * hidden, hidden),
+        (TOKEN_BUDGET, hidden, 4 * hidden),
+        (TOKEN_BUDGET, 4 * hidden, hidden),
         (2048, 2048, 2048),
     )
     rates = {}

@@ -134,7 +134,7 @@ def measure_here(way: str, model_id: Path, dataset_dir: Path, samples: int) -> d
         else:
             rate = train_as_ever(way, model_id, dataset_dir, folder, samples)
         seconds, peak = time.perf_counter() - begin, peak_mib()
-        pretrained = model_id == locate("model_id", MINILM)
+        pretrained = model_id == locate("model_id", MINILM).fetch().path
         return {
             "samples_per_second": rate,
             "seconds": seconds,
@@ -162,7 +162,7 @@ def prepare_reviews(folder: Path, samples: int) -> prepared.DatasetSummary:
 
 def write_bert_base(folder: Path) -> Path:
     """An encoder of bert-base-cased's size with random weights: its speed is that of the pretrained one."""
-    tokenizer = AutoTokenizer.from_pretrained(locate("model_id", MINILM))
+    tokenizer = AutoTokenizer.from_pretrained(locate("model_id", MINILM).fetch().path)
     torch.manual_seed(SEED)
     BertModel(BertConfig(vocab_size=len(tokenizer))).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -177,7 +177,7 @@ def measure(samples: int, samples_of_large: int) -> dict[str, Any]:
         folder = Path(name)
         summary = prepare_reviews(folder / "dataset", samples)
         models = {
-            "MiniLM-L6": (Path(str(locate("model_id", MINILM))), samples),
+            "MiniLM-L6": (locate("model_id", MINILM).fetch().path, samples),
             "bert-base": (write_bert_base(folder / "bert-base"), samples_of_large),
         }
         for model, (model_id, count) in models.items():

@@ -13,22 +13,18 @@ import sys
 from pathlib import Path
 
 from miniml import __version__
-from miniml.images import SERVING, STAGES, image
+from miniml.images import FOUNDATIONS, SERVING, image
 
 ROOT = Path(__file__).parents[1]
-FOUNDATIONS = dict.fromkeys((*STAGES, SERVING), "plain") | dict.fromkeys(
-    ("train", "evaluate", SERVING), "torch"
-)
-"""The target of components/foundation.Dockerfile that each image stands on."""
 
 
 def main(wanted: list[str]) -> int:
     """Builds the images of `wanted`, or all of them; the exit status is docker's."""
-    unknown = set(wanted) - {*STAGES, SERVING}
+    unknown = set(wanted) - set(FOUNDATIONS)
     if unknown:
-        print(f"error: no image {', '.join(sorted(unknown))}; there are: {', '.join((*STAGES, SERVING))}")
+        print(f"error: no image {', '.join(sorted(unknown))}; there are: {', '.join(FOUNDATIONS)}")
         return 2
-    names = wanted or [*STAGES, SERVING]
+    names = wanted or [*FOUNDATIONS]
     for number, name in enumerate(names, 1):
         print(f"[{number}/{len(names)}] {image(name)}", flush=True)
         for words in builds(name):

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 from kfp import dsl
 
 from components.stage import stage
+from miniml.settings.arguments import TAKEN_BY
 
 
-@stage("deploy")
+@stage("deploy", TAKEN_BY["deploy"])
 def deploy(
     model: dsl.Input[dsl.Model],
     metrics: dsl.Input[dsl.Metrics],
@@ -16,14 +17,8 @@ def deploy(
     inference_service: dsl.Output[dsl.Artifact],
     summary: dsl.Output[dsl.Markdown],
     approved: bool,
-    min_accuracy: float = 0.4,
-    min_metrics: str = "",
-    beat_baseline: bool = False,
-    service_name: str = "miniml",
-    namespace: str = "models",
-    dry_run: bool = False,
-    options: dict[str, Any] = {},
     run: str = "",
+    **settings: Any,
 ) -> NamedTuple("Deployed", [("url", str), ("generation", int)]):  # type: ignore[valid-type]
     """Makes the model serve on KServe, after checking the gate's verdict again; on failure restores what served before.
 
@@ -37,15 +32,12 @@ def deploy(
         inference_service: The object for KServe, as YAML.
         summary: What serves now, where, and since which run.
         approved: The gate's verdict.
-        min_accuracy: This and the next two are the gate's rules, held against the figures once more.
-        options: Other settings of miniml.settings.gate.GateSettings and DeploymentSettings, by name.
         run: The id of the run, for a label.
 
     Returns:
         url: The service's address; empty where nothing was applied.
         generation: The InferenceService's generation; 0 where nothing was applied.
     """
-    given = locals()
     from pathlib import Path
 
     from miniml.champion.record import Champion
@@ -55,7 +47,8 @@ def deploy(
     from miniml.settings.deployment import DeploymentSettings
     from miniml.settings.gate import GateSettings
 
-    rules, settings = settings_given(given, GateSettings, DeploymentSettings)
+    # The gate's rules are held against the figures once more.
+    rules, wanted = settings_given(settings, GateSettings, DeploymentSettings)
     deployed = deployment.deploy(
         model_dir=Path(model.path),
         model_uri=model.uri,
@@ -63,7 +56,7 @@ def deploy(
         signed_off=verdict.metadata["model_digest"],
         result=EvaluationResult.read(Path(metrics.path)),
         gate=rules,
-        settings=settings,
+        settings=wanted,
         manifest_path=Path(inference_service.path),
         champion=Champion.read(Path(champion.path)),
         run=run,

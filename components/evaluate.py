@@ -5,9 +5,10 @@ from typing import Any
 from kfp import dsl
 
 from components.stage import stage
+from miniml.settings.arguments import TAKEN_BY
 
 
-@stage("evaluate")
+@stage("evaluate", TAKEN_BY["evaluate"])
 def evaluate(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
@@ -15,9 +16,9 @@ def evaluate(
     confusion_matrix: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
     predictions: dsl.Output[dsl.Dataset],
-    options: dict[str, Any] = {},
     champion_source: str = "",
     champion_digest: str = "",
+    **settings: Any,
 ) -> None:
     """Scores the model on the dataset's split test, which training never saw.
 
@@ -30,11 +31,9 @@ def evaluate(
             number (neither). The file behind it holds the matrix of all classes.
         report: One page to look at.
         predictions: Every test row with the model's answer, as Parquet (see miniml.evaluation.predictions).
-        options: Settings of miniml.settings.evaluation.EvaluationSettings, by name.
         champion_source: Where the model is that this one has to beat; it answers the same rows.
         champion_digest: What it is signed with; empty where there is none.
     """
-    given = locals()
     import json
     from pathlib import Path
 
@@ -46,9 +45,9 @@ def evaluate(
     from miniml.settings.arguments import settings_given
     from miniml.settings.evaluation import EvaluationSettings
 
-    [settings] = settings_given(given, EvaluationSettings)
+    [how] = settings_given(settings, EvaluationSettings)
     champion = Champion(champion_digest, champion_source)
-    result = evaluate_model(Path(model.path), Path(dataset.path), settings, Path(predictions.path), champion)
+    result = evaluate_model(Path(model.path), Path(dataset.path), how, Path(predictions.path), champion)
     write_report(result, read(Path(model.path)), read_history(Path(model.path)), Path(report.path))
     # An artifact that is not on disk is never found again by the local cache.
     result.save(Path(metrics.path))

@@ -5,17 +5,15 @@ from typing import Any
 from kfp import dsl
 
 from components.stage import stage
+from miniml.settings.arguments import TAKEN_BY
 
 
-@stage("gate")
+@stage("gate", TAKEN_BY["gate"])
 def gate(
     metrics: dsl.Input[dsl.Metrics],
     champion: dsl.Input[dsl.Artifact],
     verdict: dsl.Output[dsl.Markdown],
-    min_accuracy: float = 0.4,
-    min_metrics: str = "",
-    beat_baseline: bool = False,
-    options: dict[str, Any] = {},
+    **settings: Any,
 ) -> bool:
     """Decides whether the model may be deployed, and says why.
 
@@ -23,13 +21,11 @@ def gate(
         metrics: What evaluate wrote.
         champion: The record that preflight wrote.
         verdict: The decision, each rule with its figure and threshold, and the digest of the model it is about.
-        options: Other settings of miniml.settings.gate.GateSettings, by name.
 
     Returns:
         Whether every rule is kept. It is unnamed on purpose: kfp.local cannot read a named output in
         dsl.If, and takes the branch for false without failing.
     """
-    given = locals()
     from pathlib import Path
 
     from miniml.champion.record import Champion
@@ -37,7 +33,7 @@ def gate(
     from miniml.settings.arguments import settings_given
     from miniml.settings.gate import GateSettings
 
-    [rules] = settings_given(given, GateSettings)
+    [rules] = settings_given(settings, GateSettings)
     decision = decide(Path(metrics.path), Path(verdict.path), rules, Champion.read(Path(champion.path)))
     verdict.metadata.update(
         verdict=decision.word, reasons=decision.reasons, model_digest=decision.model_digest

@@ -5,26 +5,18 @@ from typing import Any
 from kfp import dsl
 
 from components.stage import stage
+from miniml.settings.arguments import TAKEN_BY
 
 
-@stage("train")
+@stage("train", TAKEN_BY["train"])
 def train(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],
-    model_id: str = "google-bert/bert-base-cased",
-    max_length: int = 256,
-    batch_size: int = 2,
-    iterations: int = 200,
-    epochs: int = 1,
-    learning_rate: float = 5e-5,
-    time_limit: float = 0.0,
-    num_nodes: int = 1,
-    seed: int = 42,
-    options: dict[str, Any] = {},
     trial: str = "",
     pins: str = "",
+    **settings: Any,
 ) -> None:
     """Fine-tunes a pretrained encoder on the dataset's split train; with num_nodes above 1, in a TrainJob's pods.
 
@@ -33,20 +25,18 @@ def train(
         model: A folder: safetensors, tokenizer, config, model card, and miniml.json, which signs them.
         metrics: Losses, validation's figures, speed and size.
         report: One page with the curves, the settings and the machine.
-        options: Other settings of miniml.settings.training.TrainingSettings and NodeSettings, by name.
-        trial: In a search, a JSON object of the arguments above with the values to try in their place, and what to know
+        trial: In a search, a JSON object of settings with the values to try in their place, and what to know
             of the search. Where they come to nothing (the training diverges), model is a folder that says so, and the
             search goes on.
         pins: What preflight found the model to be, so that this run reads that, and a cache goes by it.
     """
-    given = locals()
     import json
     from pathlib import Path
 
     from miniml.train_step.step import Place, run_train_step
 
     places = Place(Path(dataset.path), dataset.uri), Place(Path(model.path), model.uri)
-    result = run_train_step(given, *places, Path(report.path))
+    result = run_train_step(settings, trial, pins, *places, Path(report.path))
     model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)

@@ -5,23 +5,18 @@ from typing import Any
 from kfp import dsl
 
 from components.stage import stage
+from miniml.settings.arguments import TAKEN_BY
+from miniml.settings.training import TrainingSettings
 
 
-@stage("transform")
+@stage("transform", TAKEN_BY["transform"])
 def transform(
     dataset: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
-    dataset_id: str = "Yelp/yelp_review_full",
-    text_column: str = "text",
-    label_column: str = "label",
-    label_names: str = "",
-    task: str = "auto",
-    max_rows: int = 1000,
-    seed: int = 42,
-    model_id: str = "google-bert/bert-base-cased",
-    max_length: int = 256,
-    options: dict[str, Any] = {},
+    model_id: str = TrainingSettings.model_id,
+    max_length: int = TrainingSettings.max_length,
     pins: str = "",
+    **settings: Any,
 ) -> None:
     """Reads labelled texts, checks them, and splits them into train, validation and test.
 
@@ -31,10 +26,8 @@ def transform(
         report: One page on what is in the data: classes, lengths, and everything that the checks found.
         model_id: The model in whose tokens the report measures lengths.
         max_length: The tokens of a text that it will see.
-        options: Other settings of miniml.settings.data.DataSettings, by name.
         pins: What preflight found dataset and model to be, so that this run reads that, and a cache goes by it.
     """
-    given = locals()
     from pathlib import Path
 
     from miniml.data.preparation import prepare
@@ -43,7 +36,7 @@ def transform(
     from miniml.settings.data import DataSettings
     from miniml.sources.pins import Pins
 
-    [settings] = settings_given(given, DataSettings)
+    [wanted] = settings_given(settings, DataSettings)
     shown = ReportRequest(Path(report.path), model_id, max_length)
-    summary = prepare(settings, Path(dataset.path), shown, Pins.read(pins))
+    summary = prepare(wanted, Path(dataset.path), shown, Pins.read(pins))
     dataset.metadata.update(summary.metadata())

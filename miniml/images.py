@@ -6,12 +6,25 @@ import os
 
 from miniml import __version__
 
-STAGES = ("transform", "train", "evaluate", "gate", "deploy")
-"""Each has an image of its own; preflight and champion run in deploy's, trials in the gate's and pick in evaluate's,
-which hold what they need."""
 SERVING = "serving"
 MODEL_FOLDER = "/mnt/models"
 """Where a container of that image has its model: on a cluster, KServe puts it there."""
+FOUNDATIONS = {
+    "transform": "plain",
+    "train": "torch",
+    "evaluate": "torch",
+    "gate": "plain",
+    "deploy": "plain",
+    SERVING: "torch",
+}
+"""Every image, and what it stands on: a target of components/foundation.Dockerfile.
+
+A stage's image holds what the extra of its name in pyproject.toml asks for. Another stage may run in it too: preflight
+runs in deploy's, and pick in evaluate's."""
+STAGES = tuple(name for name in FOUNDATIONS if name != SERVING)
+"""The images of stages."""
+REGISTRY = "MINIML_REGISTRY"
+"""The variable that says where images come from."""
 TAG = "MINIML_IMAGE_TAG"
 """The variable that names another tag than the version."""
 
@@ -26,8 +39,17 @@ def image(stage: str) -> str:
     The environment says otherwise, for a stage when it is compiled: MINIML_REGISTRY (default "localhost", which is no
     registry) and MINIML_IMAGE_TAG (default the version).
     """
-    registry = os.environ.get("MINIML_REGISTRY") or NO_REGISTRY
-    return f"{registry}/miniml-{stage}:{tag()}"
+    return image_name(stage, registry(), tag())
+
+
+def image_name(stage: str, registry: str, tag: str) -> str:
+    """The name of a stage's image in a registry, with a tag."""
+    return f"{registry}/miniml-{stage}:{tag}"
+
+
+def registry() -> str:
+    """Where all of them come from."""
+    return os.environ.get(REGISTRY) or NO_REGISTRY
 
 
 def tag() -> str:

@@ -16,8 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kfp.dsl.graph_component import GraphComponent
-
 from miniml.cluster.api import BRIEFLY, Cluster
 from miniml.command_line import nearest
 from miniml.deployment.smoke_test import ask_by_name
@@ -28,12 +26,11 @@ from miniml.kubeflow.submission import Server, SubmissionError, Version, require
 from miniml.local import job
 from miniml.local.ask import ask, serving_in_a_process
 from miniml.pipeline.arguments import check_values, defaults
-from miniml.pipeline.compiled import compiled_text
+from miniml.pipeline.compiled import TEXT_CLASSIFICATION, CompiledPipeline
 from miniml.pipeline.names import program_of
 from miniml.pipeline.presets import PRESETS
 from miniml.resource_names import PIPELINE_ACCOUNT
 from miniml.settings.arguments import as_inputs
-from pipelines.text_classification import text_classification
 
 Answers = list[dict[str, Any]]
 
@@ -69,45 +66,48 @@ def preset(name: str) -> dict[str, Any]:
     return dict(PRESETS[name].arguments)
 
 
-def compile(pipeline: GraphComponent = text_classification) -> str:  # as everybody calls it
-    """The pipeline as YAML, which the Kubeflow UI and any kfp client take."""
-    return compiled_text(pipeline)
+def compile(pipeline: str = TEXT_CLASSIFICATION) -> str:  # as everybody calls it
+    """The pipeline of that name as YAML, which the Kubeflow UI and any kfp client take."""
+    return CompiledPipeline.named(pipeline).text
 
 
-def submit(
-    arguments: dict[str, Any], host: str | None = None, *, pipeline: GraphComponent = text_classification
-) -> Run:
-    """Submits a run to Kubeflow Pipelines at `host` (default: KFP_HOST); without any host, it will run here.
+def submit(arguments: dict[str, Any], host: str | None = None, *, pipeline: str = TEXT_CLASSIFICATION) -> Run:
+    """Submits a run of one of miniml's pipelines to Kubeflow Pipelines, or, where there is none, prepares one here.
 
-    Arguments that are not given have the pipeline's defaults.
+    Args:
+        arguments: By name, as `miniml run --help` lists them; those that are not given have the pipeline's defaults.
+        host: Where Kubeflow Pipelines answers, by default KFP_HOST. Without any, the run is made on this machine, when
+            it is waited for.
+        pipeline: One of `miniml.pipeline.compiled.PIPELINES`.
 
     Raises:
         InputError: an argument cannot be used.
         SubmissionError: the cluster does not take the run.
     """
-    known = defaults(pipeline)
+    compiled = CompiledPipeline.named(pipeline)
+    known = defaults(compiled)
     if unknown := sorted(arguments.keys() - known.keys()):
         told = ", ".join(f"{name!r}{nearest(name, known)}" for name in unknown)
         raise InputError(
-            f"the pipeline has no argument {told} (all there are: {program_of(pipeline)} submit --help)"
+            f"the pipeline has no argument {told} (all there are: {program_of(compiled)} submit --help)"
         )
     every = {**known, **arguments}
     check_values(every)
     host = os.environ.get("KFP_HOST", "") if host is None else host
     if not host:
-        return _LocalRun(pipeline, every)
+        return _LocalRun(compiled, every)
     require_reachable_from_pods(every)
     server = Server.connect(host)
-    version = server.upload(pipeline)
+    version = server.upload(compiled)
     name = f"{every['service_name']} {datetime.now():%Y-%m-%d %H:%M:%S}"
     run_id = server.start(version, as_inputs(every), name=name, service_account=PIPELINE_ACCOUNT)
     print(f"run {name}: {server.address(run_id)}")
-    return _ClusterRun(server, version, run_id, pipeline.name, every)
+    return _ClusterRun(server, version, run_id, compiled.name, every)
 
 
 @dataclass(frozen=True)
 class _LocalRun(Run):
-    pipeline: GraphComponent
+    pipeline: CompiledPipeline
     arguments: dict[str, Any]
 
     def wait(self) -> Results:

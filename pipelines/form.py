@@ -1,11 +1,11 @@
-"""A pipeline's form: which arguments it shows as fields, with their defaults and choices; all others are `options`."""
+"""Makes a pipeline of a function: its form shows some arguments as fields, and `options` holds all others."""
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf import struct_pb2
@@ -13,27 +13,28 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 
+from components.stage import with_settings
 from miniml.pipeline.description import table
-from miniml.settings.arguments import FIELDS, OPTIONS, Argument, arguments_of
-from miniml.settings.choices import CHOICES
+from miniml.settings.arguments import arguments_of
 
-Arguments = dict[str, Any]
 _RESOURCES = {"cpu_limit", "memory_request", "memory_limit", "accelerator_count"}
 
 
-def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[[Arguments], Any]], GraphComponent]:
-    """Makes a pipeline of a function: its arguments are the fields among `settings`, and `options`.
+def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[..., Any]], GraphComponent]:
+    """Makes a function a pipeline.
 
-    The function takes them as one dictionary, by name.
+    Args:
+        name: What Kubeflow Pipelines calls it.
+        settings: The dataclasses whose fields are the pipeline's arguments, with their types, defaults, choices and
+            descriptions: those of a form under their own names, and `options` for all others. The function has them as
+            `**arguments`.
     """
-    arguments = arguments_of(settings)
-    fields = [argument for name, argument in arguments.items() if name in FIELDS]
 
-    def made(function: Callable[[Arguments], Any]) -> GraphComponent:
-        component = dsl.pipeline(name=name)(_with_parameters(function, fields))
+    def made(function: Callable[..., Any]) -> GraphComponent:
+        component = dsl.pipeline(name=name)(_called_by_position(function, settings))
         assert isinstance(component, GraphComponent)
-        _offer_choices(component)
-        _describe(component, table(arguments))
+        _offer_choices(component, settings)
+        _describe(component, table(arguments_of(settings)))
         _leave_out_descriptions(component)
         _leave_out_copies_of_resources(component)
         return component
@@ -41,46 +42,35 @@ def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[[Argum
     return made
 
 
-def taken_by(stage: BaseComponent, arguments: Mapping[str, Any]) -> Arguments:
-    """Those of the arguments that the stage takes."""
-    return {name: arguments[name] for name in stage.component_spec.inputs if name in arguments}
+def stages_of(pipeline: GraphComponent) -> tuple[BaseComponent, ...]:
+    """The components of which a pipeline is made: those that its file imports, or makes itself."""
+    module = sys.modules[pipeline.pipeline_func.__module__]
+    return tuple(
+        each
+        for each in vars(module).values()
+        if isinstance(each, BaseComponent) and not isinstance(each, GraphComponent)
+    )
 
 
-def narrowed(stage: BaseComponent, inputs: Collection[str]) -> BaseComponent:
-    """The stage with these inputs alone; for the others its source has the defaults.
-
-    For a loop: of each turn a cluster's record has all inputs of its tasks, eight times.
-    """
-    narrow = copy.deepcopy(stage)
-    for name in narrow.component_spec.inputs.keys() - set(inputs):
-        del narrow.component_spec.inputs[name]
-    return narrow
-
-
-def _with_parameters(function: Callable[[Arguments], Any], fields: list[Argument]) -> Callable[..., Any]:
-    parameters = [_parameter(field.name, field.kind, field.default) for field in fields]
-    parameters.append(_parameter(OPTIONS, dict, {}))
+def _called_by_position(function: Callable[..., Any], settings: tuple[type, ...]) -> Callable[..., Any]:
+    """The function as kfp calls it: with the arguments of its signature, in their order."""
+    signature = with_settings(inspect.signature(function), settings)
 
     @functools.wraps(function)
     def called(*values: Any) -> Any:
-        return function(dict(zip([each.name for each in parameters], values, strict=True)))
+        return function(**dict(zip(signature.parameters, values, strict=True)))
 
-    returned = inspect.signature(function).return_annotation
-    # Which kfp reads.
-    called.__signature__ = inspect.Signature(parameters, return_annotation=returned)  # type: ignore[attr-defined]
+    called.__signature__ = signature  # type: ignore[attr-defined]
     return called
 
 
-def _parameter(name: str, kind: type, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
-
-
-def _offer_choices(component: GraphComponent) -> None:
+def _offer_choices(component: GraphComponent, settings: tuple[type, ...]) -> None:
     """Has the form draw a dropdown, and the API server refuse all else: the SDK compiles no Literal, as of 2.17."""
     parameters = component.component_spec.implementation.graph.root.input_definitions.parameters
-    for name in CHOICES.keys() & parameters.keys():
-        values = [struct_pb2.Value(string_value=choice) for choice in CHOICES[name]]
-        parameters[name].literals.extend(values)
+    for argument in arguments_of(settings).values():
+        if argument.in_form:
+            values = [struct_pb2.Value(string_value=choice) for choice in argument.choices]
+            parameters[argument.name].literals.extend(values)
 
 
 def _describe(component: GraphComponent, arguments: str) -> None:

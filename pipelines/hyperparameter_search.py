@@ -2,11 +2,11 @@
 
 preflight -> transform -> train, train, train ... -> pick -> evaluate -> gate -> deploy
 
-python -m pipelines.hyperparameter_search --help
+miniml search --help, or here: python -m pipelines.hyperparameter_search --help
 """
 
-import os
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -17,23 +17,10 @@ from components.pick import pick
 from components.preflight import preflight
 from components.train import train
 from components.transform import transform
-from miniml.errors import InputError
+from miniml.pipeline.build_settings import trials_at_once
 from miniml.settings.arguments import SETTINGS
-from pipelines.form import Arguments, narrowed, pipeline
-from pipelines.stages import given_to, judged_and_deployed, looked_before, prepared, trained
-from pipelines.tasks import SMALL, has, runs_as_nobody
-
-STAGES = (preflight, transform, train, pick, evaluate, gate, deploy)
-TRIALS_AT_ONCE = "MINIML_TRIALS_AT_ONCE"
-"""The environment's say, when the pipeline is compiled, in how many trials train beside each other. One by default, for
-on one machine they would slow each other."""
-
-
-def _trials_at_once() -> int:
-    said = os.environ.get(TRIALS_AT_ONCE, "1")
-    if not said.isdecimal() or int(said) < 1:
-        raise InputError(f"{TRIALS_AT_ONCE} is {said!r}; it is a number of trials, of 1 or more.")
-    return int(said)
+from pipelines.form import pipeline
+from pipelines.steps import Run, approved, narrowed
 
 
 class Outputs(NamedTuple):
@@ -50,18 +37,37 @@ class Outputs(NamedTuple):
 
 
 @pipeline("hyperparameter-search", SETTINGS)
-def hyperparameter_search(given: Arguments) -> Outputs:
+def hyperparameter_search(**arguments: Any) -> Outputs:
     """From a dataset and a space of training arguments to a served text classifier."""
-    checked = looked_before(given, trials_at_once=_trials_at_once())
-    data = prepared(given, checked)
-    with dsl.ParallelFor(checked.outputs["Output"], name="trials", parallelism=_trials_at_once()) as trial:
+    run = Run(arguments)
+    found = run.begin(preflight, trials_at_once=trials_at_once())
+    data = run.step(transform)
+    with dsl.ParallelFor(found.outputs["Output"], name="trials", parallelism=trials_at_once()) as trial:
         # A trial has its arguments and pins with it: whatever else a task in a loop is given, a cluster's record has
         # once more for each turn; and kfp.local gives it the loop's item for any other task's output.
-        training = trained(data, given, {"trial": trial}, narrowed(train, ("dataset", "trial")))
-    winner = pick(**given_to(pick, given, checked), models=dsl.Collected(training.outputs["model"]))
-    runs_as_nobody(winner)
-    has(winner, SMALL)
-    evaluation, verdict = judged_and_deployed(data, winner.outputs["model"], given, checked)
+        training = run.step(
+            narrowed(train, ("dataset", "trial")), dataset=data.outputs["dataset"], trial=trial
+        )
+    winner = run.step(pick, models=dsl.Collected(training.outputs["model"]))
+    evaluation = run.step(
+        evaluate,
+        dataset=data.outputs["dataset"],
+        model=winner.outputs["model"],
+        champion_source=found.outputs["champion_source"],
+        champion_digest=found.outputs["champion_digest"],
+    )
+    verdict = run.step(gate, metrics=evaluation.outputs["metrics"], champion=found.outputs["record"])
+    with approved(verdict):
+        # It judges again, so that nobody gets past the gate by a bool.
+        run.step(
+            deploy,
+            model=winner.outputs["model"],
+            metrics=evaluation.outputs["metrics"],
+            champion=found.outputs["record"],
+            verdict=verdict.outputs["verdict"],
+            approved=verdict.outputs["Output"],
+            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        )
     return Outputs(
         dataset=data.outputs["dataset"],
         data_report=data.outputs["report"],
@@ -79,4 +85,4 @@ def hyperparameter_search(given: Arguments) -> Outputs:
 if __name__ == "__main__":
     from miniml.cli.main import main
 
-    main(hyperparameter_search, STAGES)
+    main(["search", *sys.argv[1:]])

@@ -2,10 +2,10 @@
 
 preflight -> transform -> train -> evaluate -> gate -> deploy
 
-python -m pipelines.text_classification --help
+miniml --help, or here: python -m pipelines.text_classification --help
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl
 
@@ -17,10 +17,11 @@ from components.train import train
 from components.transform import transform
 from miniml.settings.arguments import SETTINGS
 from miniml.settings.search import SearchSettings
-from pipelines.form import Arguments, pipeline
-from pipelines.stages import given_to, judged_and_deployed, looked_before, prepared, trained
+from pipelines.form import pipeline
+from pipelines.steps import Run, approved
 
-STAGES = (preflight, transform, train, evaluate, gate, deploy)
+ARGUMENTS = tuple(kind for kind in SETTINGS if kind is not SearchSettings)
+"""The settings of all stages (miniml/settings) but a search's."""
 
 
 class Outputs(NamedTuple):
@@ -36,13 +37,32 @@ class Outputs(NamedTuple):
     verdict: dsl.Markdown
 
 
-@pipeline("text-classification", tuple(kind for kind in SETTINGS if kind is not SearchSettings))
-def text_classification(given: Arguments) -> Outputs:
+@pipeline("text-classification", ARGUMENTS)
+def text_classification(**arguments: Any) -> Outputs:
     """From a dataset and a model name to a served text classifier."""
-    checked = looked_before(given)
-    data = prepared(given, checked)
-    training = trained(data, given, given_to(train, given, checked))
-    evaluation, verdict = judged_and_deployed(data, training.outputs["model"], given, checked)
+    run = Run(arguments)
+    found = run.begin(preflight)
+    data = run.step(transform)
+    training = run.step(train, dataset=data.outputs["dataset"])
+    evaluation = run.step(
+        evaluate,
+        dataset=data.outputs["dataset"],
+        model=training.outputs["model"],
+        champion_source=found.outputs["champion_source"],
+        champion_digest=found.outputs["champion_digest"],
+    )
+    verdict = run.step(gate, metrics=evaluation.outputs["metrics"], champion=found.outputs["record"])
+    with approved(verdict):
+        # It judges again, so that nobody gets past the gate by a bool.
+        run.step(
+            deploy,
+            model=training.outputs["model"],
+            metrics=evaluation.outputs["metrics"],
+            champion=found.outputs["record"],
+            verdict=verdict.outputs["verdict"],
+            approved=verdict.outputs["Output"],
+            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        )
     return Outputs(
         dataset=data.outputs["dataset"],
         data_report=data.outputs["report"],
@@ -60,4 +80,4 @@ def text_classification(given: Arguments) -> Outputs:
 if __name__ == "__main__":
     from miniml.cli.main import main
 
-    main(text_classification, STAGES)
+    main()

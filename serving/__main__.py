@@ -11,22 +11,27 @@ from typing import NoReturn
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    os._exit(
-        0
-    )  # nothing is open yet, and an exception in the midst of torch's import would abort the process
+    # Nothing is open yet, and an exception in the midst of torch's import would abort the process.
+    os._exit(0)
 
 
 def main() -> int:
-    """Serves until SIGTERM or Ctrl-C; the exit status is 0 then, and 1 when it cannot start."""
+    """Serves until SIGTERM or Ctrl-C.
+
+    Returns:
+        The exit status: 0 after a signal, 1 where the server cannot start.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
-    gc.disable()  # most of what the imports make stays: looking through it is a tenth of the start
-    # Imported late: torch and KServe take seconds, in which a signal should already end this quietly.
+    # Most of what the imports create stays, and the collector's passes over it take a tenth of the start.
+    gc.disable()
+    # Imported late: torch and KServe take seconds to import, in which a signal should already end this quietly.
     from miniml.errors import MinimlError
-    from serving import options, startup
+
+    from . import options, startup
 
     try:
-        startup.serve(options.parsed())
+        startup.serve(options.parse_arguments())
     except MinimlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

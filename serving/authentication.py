@@ -1,4 +1,4 @@
-"""An optional token, asked for on every route but health and metrics."""
+"""An optional token, which every route but health and metrics requires."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from miniml.errors import InputError
 
 VARIABLE = "MINIML_TOKEN"
-# Exactly these, as the router reads them: whatever else a path may be made to look like needs the token.
+# Exactly the router's paths: whatever merely looks like one of them requires the token.
 OPEN_ROUTES = re.compile(
     r"/metrics|/v2/health/(live|ready)|/v2/models/[\w.-]+/ready|/v1/models/[\w.-]+", re.ASCII
 )
@@ -33,7 +33,10 @@ REMEDY = "Send the header 'Authorization: Bearer <token>'."
 
 
 class Token:
-    """What clients have to send. A file is read again when it changes, as Kubernetes changes mounted secrets."""
+    """The token that clients have to send.
+
+    A token from a file is read again when the file changes, as Kubernetes does with mounted secrets.
+    """
 
     def __init__(self, file: Path | None = None, value: str | None = None) -> None:
         self._file = file
@@ -46,24 +49,25 @@ class Token:
 
     @classmethod
     def of(cls, file: Path | None) -> Token | None:
-        """The token of `file`, or of the environment, or None where there is neither.
+        """Returns the token from `file`, or else from the environment, or None where there is neither.
 
         Raises:
-            InputError: the file cannot be read, or what stands there is no token.
+            InputError: The file cannot be read, or its content is not a token.
         """
         value = os.environ.get(VARIABLE)
         return cls(file, value) if file is not None or value is not None else None
 
     def is_in(self, authorization: str) -> bool:
-        """Whether the header's value holds it: as a bearer token, or as the password of any user.
+        """Tells whether a header's value holds the token, as a bearer token or as the password of any user.
 
-        Browsers can ask their person for a password, and for nothing else.
+        A browser can ask its user for a password, but not for a bearer token.
         """
         scheme, _, given = authorization.partition(" ")
         if scheme.lower() == "basic":
             try:
                 given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-            except ValueError:  # not base64, not UTF-8, or not ASCII to begin with
+            except ValueError:
+                # The value is not base64, not UTF-8, or not even ASCII.
                 return False
         elif scheme.lower() != "bearer":
             return False
@@ -75,7 +79,8 @@ class Token:
             if self._file and self._file.stat().st_mtime_ns != self._changed:
                 self._read()
         except (OSError, InputError):
-            pass  # it is being replaced: the one before holds until the new one can be read
+            # The file is being replaced: the previous token holds until the new one can be read.
+            pass
 
     def _read(self) -> None:
         assert self._file is not None
@@ -83,7 +88,7 @@ class Token:
             changed, text = self._file.stat().st_mtime_ns, self._file.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
-                f"token_file {self._file} cannot be read. Give a file that holds the token, in one line."
+                f"token_file {self._file} cannot be read. Give a file that holds the token in one line."
             ) from error
         self._token, self._changed = _checked(text.strip(), f"token_file {self._file}"), changed
 
@@ -91,13 +96,13 @@ class Token:
 def _checked(token: str, source: str) -> bytes:
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise InputError(
-            f"{source} holds no token. Put one there, of visible ASCII characters without blanks."
+            f"{source} holds no token. Put one there, of visible ASCII characters without spaces."
         )
     return token.encode()
 
 
 class Authentication:
-    """Lets a request through that brings the token, or that asks after health and metrics."""
+    """Middleware that refuses requests without the token, except to health and metrics."""
 
     def __init__(self, app: ASGIApp, token: Token) -> None:
         self._app = app
@@ -131,7 +136,7 @@ def _is_open(scope: Scope) -> bool:
 
 
 class GrpcAuthentication(aio.ServerInterceptor):  # type: ignore[misc]
-    """The same over gRPC, where the header is the metadata `authorization`."""
+    """Does the same over gRPC, where the token comes as the metadata `authorization`."""
 
     def __init__(self, token: Token) -> None:
         self._token = token

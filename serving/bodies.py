@@ -1,4 +1,4 @@
-"""A request's body: read whole, unpacked, and held against the limits before anything looks into it."""
+"""A request's body is read whole, decompressed, and checked against the limits before anything parses it."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.dataplane import BINARY_HEADER
-from serving.settings import Limits
+from .dataplane import BINARY_HEADER
+from .settings import Limits
 
-# zlib's own numbers for what it may find: gzip or zlib by their heads, and deflate without one, which HTTP's
-# "deflate" should not be, and often is.
-ANY_HEAD, NO_HEAD = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
+# zlib's own numbers for the headers it accepts: gzip's or zlib's, or none. HTTP's "deflate" has to have zlib's, but is
+# often sent without.
+ANY_HEADER, RAW_DEFLATE = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
 MAX_DIGITS = 18
-UNPACKED = ("gzip", "x-gzip", "deflate")
-VALUES_OF_A_TEXT = 16
-"""That JSON may spend on one text: its own, and what a client sends beside it."""
-VALUES_OF_A_REQUEST = 1_000
-"""Beside those of its texts."""
+ENCODINGS = ("gzip", "x-gzip", "deflate")
+VALUES_PER_TEXT = 16
+"""How many JSON values each text may account for: its own, and those that a client sends with it."""
+EXTRA_VALUES = 1_000
+"""How many JSON values a request may have beside those of its texts."""
 
 
 class BodyError(Exception):
-    """A body that is not handed on; the message says what to send instead."""
+    """The body is refused; the message says what to send instead."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
         self.status = status
 
 
-class WholeBodies:
-    """Reads a body before the application sees it, up to a limit, and drops the work of a client that hangs up.
+class BodyReader:
+    """Middleware that reads each body, up to a limit, and cancels the work for a client that disconnects.
 
-    Read to the end, a request has nothing more to say than that its client has gone; uvicorn by itself
-    lets the application work on.
+    After the end of the body, the only message that can arrive is that the client disconnected; uvicorn by itself lets
+    the application go on.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
@@ -51,11 +51,12 @@ class WholeBodies:
             return
         headers = MutableHeaders(scope=scope)
         try:
-            body = readable(await _body(headers, receive, self._limits.body_bytes), headers, self._limits)
+            body = decoded(await _body(headers, receive, self._limits.body_bytes), headers, self._limits)
         except ClientDisconnect:
-            return  # nobody is there to be told
+            # Nobody is there to read an answer.
+            return
         except BodyError as refusal:
-            # What may be left of the body is not read, so the connection cannot be used again.
+            # The rest of the body is not read, so the connection cannot be used again.
             answer = JSONResponse({"error": str(refusal)}, refusal.status, {"connection": "close"})
             await answer(scope, receive, send)
             return
@@ -69,7 +70,8 @@ class WholeBodies:
                 answering.cancel()
                 await asyncio.wait([answering])
             if not answering.cancelled():
-                answering.result()  # what it raised, it raises
+                # Raises what the application raised.
+                answering.result()
         finally:
             answering.cancel()
             hanging_up.cancel()
@@ -79,20 +81,20 @@ class WholeBodies:
 
 
 def is_length(header: str) -> bool:
-    """Whether a header's value is a number of bytes that some body may have. Python reads none of many digits."""
+    """Tells whether a header's value is a plausible number of bytes; Python refuses to parse thousands of digits."""
     return header.isdecimal() and len(header) <= MAX_DIGITS
 
 
-async def _body(headers: Headers, receive: Receive, most: int) -> bytes:
-    """The body as it came.
+async def _body(headers: Headers, receive: Receive, limit: int) -> bytes:
+    """Reads the body as it was sent.
 
     Raises:
-        BodyError: it has more than `most` bytes.
-        ClientDisconnect: it did not come to its end.
+        BodyError: The body has more than `limit` bytes.
+        ClientDisconnect: The client disconnected before the end of the body.
     """
     announced = headers.get("content-length", "0")
-    if not is_length(announced) or int(announced) > most:
-        raise _too_large(most)
+    if not is_length(announced) or int(announced) > limit:
+        raise _too_large(limit)
     parts, size, more = [], 0, True
     while more:
         message = await receive()
@@ -100,19 +102,19 @@ async def _body(headers: Headers, receive: Receive, most: int) -> bytes:
             raise ClientDisconnect
         part = message.get("body", b"")
         size, more = size + len(part), message.get("more_body", False)
-        if size > most:
-            raise _too_large(most)
+        if size > limit:
+            raise _too_large(limit)
         parts.append(part)
     return b"".join(parts)
 
 
-def readable(body: bytes, headers: Headers, limits: Limits) -> bytes:
-    """The body without its compression, and its JSON in UTF-8.
+def decoded(body: bytes, headers: Headers, limits: Limits) -> bytes:
+    """Returns the body decompressed, and its JSON in UTF-8.
 
     Raises:
-        BodyError: it cannot be unpacked, or its JSON holds far more values than a request needs.
+        BodyError: The body cannot be decompressed, or its JSON has far more values than a request needs.
     """
-    body = unpacked(body, headers.get("content-encoding", ""), limits.body_bytes)
+    body = decompressed(body, headers.get("content-encoding", ""), limits.body_bytes)
     if BINARY_HEADER in headers:
         _require_few_values(_json_part(body, headers[BINARY_HEADER]), limits)
         return body
@@ -126,26 +128,31 @@ def readable(body: bytes, headers: Headers, limits: Limits) -> bytes:
     return body
 
 
-def unpacked(body: bytes, encoding: str, most: int) -> bytes:
-    """The body without the compression that its header tells of, at most `most` bytes.
+def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Returns the body without its compression.
+
+    Args:
+        body: The body as it was sent.
+        encoding: The value of the header Content-Encoding; "" is none.
+        limit: The number of bytes that the result may have.
 
     Raises:
-        BodyError: it is compressed in another way, or not as the header says, or comes to more.
+        BodyError: The encoding is not supported, the body does not have it, or the result is too large.
     """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         return body
-    if encoding not in UNPACKED:
+    if encoding not in ENCODINGS:
         raise BodyError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "the body's Content-Encoding is not read here. Send it as it is, or with gzip or deflate.",
         )
     try:
-        return _inflated(body, ANY_HEAD, most)
+        return _inflate(body, ANY_HEADER, limit)
     except zlib.error:
         pass
     try:
-        return _inflated(body, NO_HEAD, most)
+        return _inflate(body, RAW_DEFLATE, limit)
     except zlib.error as error:
         raise BodyError(
             HTTPStatus.BAD_REQUEST,
@@ -153,60 +160,60 @@ def unpacked(body: bytes, encoding: str, most: int) -> bytes:
         ) from error
 
 
-def _inflated(body: bytes, head: int, most: int) -> bytes:
-    stream = zlib.decompressobj(head)
-    plain = stream.decompress(body, most + 1)
-    if len(plain) > most:
-        raise _too_large(most)
+def _inflate(body: bytes, window_bits: int, limit: int) -> bytes:
+    stream = zlib.decompressobj(window_bits)
+    plain = stream.decompress(body, limit + 1)
+    if len(plain) > limit:
+        raise _too_large(limit)
     if not stream.eof or stream.unused_data:
         raise zlib.error("the stream ends elsewhere than the body")
     return plain
 
 
 def _json_part(body: bytes, length: str) -> bytes:
-    """What of a binary body KServe takes for JSON."""
-    return body[: int(length)] if is_length(length) else b""  # which is refused by its header
+    """Returns the part of a binary body that is JSON; the protocol refuses the request where `length` is no number."""
+    return body[: int(length)] if is_length(length) else b""
 
 
 def _require_few_values(body: bytes, limits: Limits) -> None:
-    most = VALUES_OF_A_TEXT * limits.texts + VALUES_OF_A_REQUEST
-    if has_more_values(body, most):
+    limit = VALUES_PER_TEXT * limits.texts + EXTRA_VALUES
+    if has_more_values(body, limit):
         raise BodyError(
             HTTPStatus.BAD_REQUEST,
-            f"the body holds more than {most} values in lists and objects, which {limits.texts} texts do not need. "
+            f"the body holds more than {limit} values in lists and objects, which {limits.texts} texts do not need. "
             f"Send several requests, or start the server with a larger --max_texts.",
         )
 
 
-def has_more_values(body: bytes, most: int) -> bool:
-    """Whether JSON in UTF-8 holds more than `most` values, told without making any of them.
+def has_more_values(body: bytes, limit: int) -> bool:
+    """Tells whether JSON in UTF-8 has more than `limit` values, without parsing it.
 
-    A value is the first of its list or object, or stands behind a comma; brackets and commas within texts do not
-    count. Making a million values, and finding a mistake in each, takes seconds and a gigabyte.
+    A value is the first of its list or object, or follows a comma; brackets and commas within strings do not count.
+    Parsing a million values, and validating each, takes seconds and a gigabyte.
     """
-    if _marks(body) <= most:
+    if _count_delimiters(body) <= limit:
         return False
-    # Without what is escaped, quotation marks begin and end strings, so that every other part lies outside of them.
+    # Once escapes are gone, quotation marks begin and end strings, so that every other part lies outside of them.
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     strings = plain.count(b'"') // 2
-    # Each is a value, or the name of one.
-    return strings > 2 * most + 1 or _marks(b"".join(plain.split(b'"')[::2])) > most
+    # Each string is a value, or the name of one.
+    return strings > 2 * limit + 1 or _count_delimiters(b"".join(plain.split(b'"')[::2])) > limit
 
 
-def _marks(body: bytes) -> int:
+def _count_delimiters(body: bytes) -> int:
     return sum(map(body.count, (b",", b"[", b"{")))
 
 
-def _too_large(most: int) -> BodyError:
+def _too_large(limit: int) -> BodyError:
     return BodyError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"the body is larger than the {most} bytes that one may have, as it comes and unpacked. "
+        f"the body is larger than the {limit} bytes that one may have, compressed or not. "
         f"Send several requests, or start the server with a larger --max_body_bytes.",
     )
 
 
 class _Replay:
-    """Gives the application the body once, and then nothing: it is not the one to wait for the client's end."""
+    """Gives the application the body once, and then blocks: the middleware itself waits for the disconnect."""
 
     def __init__(self, body: bytes) -> None:
         self._body: bytes | None = body

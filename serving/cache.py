@@ -1,4 +1,4 @@
-"""Answers that were given lately, so that the same text does not pay for the model twice."""
+"""A cache of recent answers, so that the model does not run twice on the same text."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from typing import TYPE_CHECKING
 from cachetools import TTLCache
 
 from miniml.model.classifier import Probabilities
-from serving.metrics import CACHE
-from serving.settings import CacheSettings
+
+from .metrics import CACHE
+from .settings import CacheSettings
 
 if TYPE_CHECKING:
     Entries = TTLCache[bytes, Probabilities]
 
 
 class PredictionCache:
-    """Probabilities of one model by text, the least recently used going first.
+    """The probabilities of one model by text; the least recently used go first.
 
-    Who may ask can tell by an answer's haste, and by `/metrics`, that a text was asked before: decision 30.
+    Clients can tell by an answer's speed, and by `/metrics`, that a text was asked before: decision 30.
     """
 
     def __init__(self, settings: CacheSettings) -> None:
-        self._secret = secrets.token_bytes(32)  # so that nobody can look for two texts of one key
+        # Nobody can search for two texts of one key without it.
+        self._secret = secrets.token_bytes(32)
         self._entries: Entries | None = (
             TTLCache(settings.entries, settings.ttl_s) if settings.entries else None
         )
 
     def get(self, text: str) -> Probabilities | None:
-        """The probabilities of `text`, or its number, shape [width], where they are known still."""
+        """Returns the probabilities of `text`, or its value, shape [width], or None where they are not in the cache."""
         if self._entries is None:
             return None
         found = self._entries.get(self._key(text))
@@ -37,10 +39,16 @@ class PredictionCache:
         return found
 
     def put(self, text: str, probabilities: Probabilities) -> None:
-        """Keeps the answer, if answers are kept."""
+        """Keeps the answer to `text`, if the cache is on.
+
+        Args:
+            text: The text as it was asked.
+            probabilities: Its probabilities, or its value, shape [width].
+        """
         if self._entries is not None:
-            self._entries[self._key(text)] = probabilities.copy()  # and not all of its request's
+            # A view would keep the rows of the whole request alive.
+            self._entries[self._key(text)] = probabilities.copy()
 
     def _key(self, text: str) -> bytes:
-        # A hash, so that no entry is larger than another and no text stays in memory.
+        # Hashes make all entries the same size, and keep no text in memory.
         return hashlib.blake2b(text.encode(), key=self._secret, digest_size=16).digest()

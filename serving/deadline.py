@@ -1,4 +1,4 @@
-"""When the client of the request at hand gives up; each protocol's edge says so, and the predictor asks."""
+"""The deadline of the current request: each protocol's entry sets it, and the predictor reads it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import time
 from contextvars import ContextVar
 
 _end: ContextVar[float | None] = ContextVar("end", default=None)
-# A moment and not a span: the body's way here, and its reading, take of the client's time too.
+# A point in time, not a duration: receiving and parsing the body take of the client's time too.
 
 
 def begin(seconds: float | None) -> None:
-    """Says that the client waits so long from now; None where it set no deadline."""
+    """Sets the deadline of the current request.
+
+    Args:
+        seconds: How long the client waits from now on, or None where it set no deadline.
+    """
     _end.set(None if seconds is None else time.monotonic() + seconds)
 
 
 def remaining() -> float | None:
-    """The seconds that are left of it, below 0 where it is over; None without a deadline."""
+    """Returns the seconds until the deadline, negative when it has passed, or None without a deadline."""
     end = _end.get()
     return None if end is None else end - time.monotonic()

@@ -1,4 +1,4 @@
-"""One form for every error, {"error": "…"}: what was wrong with the request, or no more than "internal error"."""
+"""All errors have one form, {"error": "…"}, which says what is wrong with the request, or only "internal error"."""
 
 from __future__ import annotations
 
@@ -15,40 +15,46 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.inference import OverloadedError
+from .inference import OverloadedError
 
 logger = logging.getLogger(__name__)
 
 PHRASES = frozenset(status.phrase for status in HTTPStatus)
-# In place of the phrases that Starlette has for them. The path stays out: whoever made it up knows it, and who looks
-# at a log or a page of errors should not have to read what a stranger wrote.
-OF_ROUTES = {
+# These replace Starlette's phrases. They leave out the path, so that no log or page shows what a stranger wrote.
+ROUTING_ERRORS = {
     HTTPStatus.NOT_FOUND.value: "there is no such path. GET /openapi.json lists those that there are.",
     HTTPStatus.METHOD_NOT_ALLOWED.value: "this path takes other methods; the header Allow lists them.",
 }
 
 UNREADABLE = "There was an error parsing the body"
-"""FastAPI's words for a body that Python's parser fails on for another reason than its JSON."""
-MISTAKES = 10
-"""That one answer tells of; who mends them hears of the next."""
-# Names of fields that a protocol has; a message names no others.
+"""FastAPI's message for a body on which Python's parser fails for a reason other than its JSON."""
+MAX_REPORTED = 10
+"""The number of mistakes that one answer lists."""
+# The fields of the protocols; messages name no others, which could be a part of a review.
 FIELDS = ("id", "parameters", "inputs", "outputs", "name", "shape", "datatype", "data", "text")
 
-# Mistakes of a client, and what probes are told, of which the log has the reason once.
-NOT_OURS = (InvalidInput, ModelNotFound, NotImplementedError, ModelNotReady, ServerNotLive, ServerNotReady)
+# A client's mistakes, and the answers to probes; the log has their reason already.
+CLIENT_ERRORS = (
+    InvalidInput,
+    ModelNotFound,
+    NotImplementedError,
+    ModelNotReady,
+    ServerNotLive,
+    ServerNotReady,
+)
 
 
 def install(app: FastAPI) -> None:
-    """Gives FastAPI's own errors the form that KServe's handlers give to KServe's."""
+    """Gives FastAPI's errors the form that KServe's handlers give to KServe's errors."""
     app.add_exception_handler(RequestValidationError, _refuse_body)
     app.add_exception_handler(HTTPException, _refuse_request)
     app.add_exception_handler(OverloadedError, _refuse_for_now)
     app.add_middleware(UnexpectedErrors)
-    logging.getLogger("kserve").addFilter(is_ours_to_mend)
+    logging.getLogger("kserve").addFilter(is_server_fault)
 
 
 class UnexpectedErrors:
-    """Logs what nobody expected, and tells the client nothing of it: KServe's last handler would tell its text."""
+    """Middleware that logs unexpected errors and hides them from clients; KServe's handler would send their text."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -56,38 +62,43 @@ class UnexpectedErrors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answering = False
 
-        async def noting_send(message: Message) -> None:
+        async def tracking_send(message: Message) -> None:
             nonlocal answering
             answering = True
             await send(message)
 
         try:
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, receive, tracking_send)
         except Exception as error:
             if scope["type"] != "http":
                 raise
-            logger.error("%s", places(error))
+            logger.error("%s", error_trace(error))
             if answering:
-                return  # uvicorn sees that the answer is not whole, and closes; of the error it would log the text
+                # Uvicorn sees the unfinished answer and closes; given the error, it would log its text.
+                return
             await _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")(scope, receive, send)
 
 
-def places(error: BaseException) -> str:
-    """What kind of error it was, and where in the code, down to its first cause; its text may hold a review."""
-    told = []
+def error_trace(error: BaseException) -> str:
+    """Describes an error without its message, which may hold a review.
+
+    Returns:
+        The error's class and its places in the code, and the same for each of its causes.
+    """
+    parts = []
     cause: BaseException | None = error
     while cause:
         frames = traceback.extract_tb(cause.__traceback__)
         lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
-        told.append("\n".join([type(cause).__name__, *lines]))
+        parts.append("\n".join([type(cause).__name__, *lines]))
         cause = cause.__cause__
-    return "\ncaused by ".join(told)
+    return "\ncaused by ".join(parts)
 
 
-def is_ours_to_mend(record: logging.LogRecord) -> bool:
-    """Whether to keep a line of KServe's log: it writes a traceback for each mistake of a client, and each probe."""
+def is_server_fault(record: logging.LogRecord) -> bool:
+    """Filters KServe's log, which has a traceback for each mistake of a client, and for each probe."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, NOT_OURS)
+    return not isinstance(error, CLIENT_ERRORS)
 
 
 def _refusal(status: int, error: str) -> JSONResponse:
@@ -96,12 +107,12 @@ def _refusal(status: int, error: str) -> JSONResponse:
 
 async def _refuse_body(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    told = [_sentence(mistake) for mistake in error.errors()[:MISTAKES]]
-    return _refusal(HTTPStatus.BAD_REQUEST, "; ".join(told))
+    sentences = [_sentence(mistake) for mistake in error.errors()[:MAX_REPORTED]]
+    return _refusal(HTTPStatus.BAD_REQUEST, "; ".join(sentences))
 
 
 def _sentence(mistake: dict[str, Any]) -> str:
-    """What was wrong and where, without the value: it may be a review, and so may a key that nobody knows."""
+    """Says what is wrong and where, without values and unknown keys, either of which may be a review."""
     if mistake["type"] == "json_invalid":
         return f"the body is not JSON: at character {mistake['loc'][-1]}"
     known = [part for part in mistake["loc"] if isinstance(part, int) or part in FIELDS]
@@ -110,10 +121,10 @@ def _sentence(mistake: dict[str, Any]) -> str:
 
 async def _refuse_request(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    told = OF_ROUTES.get(error.status_code) if error.detail in PHRASES else None
+    message = ROUTING_ERRORS.get(error.status_code) if error.detail in PHRASES else None
     if error.detail == UNREADABLE:
-        told = "the body is no JSON in UTF-8 that can be read. A compressed one needs the header Content-Encoding."
-    return JSONResponse({"error": told or error.detail}, error.status_code, error.headers)
+        message = "the body is no JSON in UTF-8 that can be read. A compressed one needs the header Content-Encoding."
+    return JSONResponse({"error": message or error.detail}, error.status_code, error.headers)
 
 
 async def _refuse_for_now(_: Request, error: Exception) -> JSONResponse:

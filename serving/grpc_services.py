@@ -1,4 +1,4 @@
-"""What gRPC's own tools ask any server: whether it is healthy, and which services it has."""
+"""The services that gRPC's own tools expect of any server: health and reflection."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server  # type:
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from kserve.protocol.dataplane import DataPlane
 
-from serving.interceptors import Continuation
+from .interceptors import Continuation
 
 INFERENCE = "inference.GRPCInferenceService"
-HEALTHY = (health.OVERALL_HEALTH, INFERENCE)
+HEALTH_NAMES = (health.OVERALL_HEALTH, INFERENCE)
 SECONDS_BETWEEN_LOOKS = 1.0
-STREAMS = 16
-"""Watches and reflections that may be open at a time: they last for as long as their client likes."""
+MAX_STREAMS = 16
+"""The number of streams that may be open at a time: each lasts for as long as its client likes."""
 
 
-class Health:
-    """Tells over gRPC's health protocol whether every model is ready, in step with the probes over HTTP."""
+class HealthService:
+    """gRPC's health protocol, which reports whether every model is ready, as the probes over HTTP do."""
 
     def __init__(self, data_plane: DataPlane) -> None:
         self._data_plane = data_plane
         self._servicer = health.aio.HealthServicer()
-        self._following: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
 
     async def start(self, server: aio.Server) -> None:
-        """Puts the service, and reflection, on `server`, before it listens."""
+        """Adds health and reflection to `server`, before it listens."""
         add_HealthServicer_to_server(self._servicer, server)
         names = (INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-        await self._look()
-        self._following = asyncio.create_task(self._follow())
+        await self._update()
+        self._polling = asyncio.create_task(self._poll())
 
     async def stop(self) -> None:
-        """Says from now on that this server takes no calls."""
-        if self._following:
-            self._following.cancel()
+        """Reports from now on that the server takes no calls."""
+        if self._polling:
+            self._polling.cancel()
         await self._servicer.enter_graceful_shutdown()
 
-    async def _follow(self) -> None:
+    async def _poll(self) -> None:
         while True:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-            await self._look()
+            await self._update()
 
-    async def _look(self) -> None:
+    async def _update(self) -> None:
         ready = await self._data_plane.ready()
         status = HealthCheckResponse.SERVING if ready else HealthCheckResponse.NOT_SERVING
-        for name in HEALTHY:
+        for name in HEALTH_NAMES:
             await self._servicer.set(name, status)
 
 
-class Streams(aio.ServerInterceptor):  # type: ignore[misc]
-    """Lets few calls at a time be streams."""
+class StreamLimit(aio.ServerInterceptor):  # type: ignore[misc]
+    """Limits the number of streams that are open at a time."""
 
     def __init__(self) -> None:
         self._open = 0
@@ -71,7 +71,7 @@ class Streams(aio.ServerInterceptor):  # type: ignore[misc]
         serve = handler.stream_stream or handler.unary_stream
 
         async def answer(asked: Any, context: aio.ServicerContext) -> None:
-            if self._open >= STREAMS:
+            if self._open >= MAX_STREAMS:
                 await context.abort(StatusCode.RESOURCE_EXHAUSTED, "too many streams are open.")
             self._open += 1
             context.add_done_callback(self._end)
@@ -82,12 +82,12 @@ class Streams(aio.ServerInterceptor):  # type: ignore[misc]
             else:
                 await replies
 
-        kind = (
+        make_handler = (
             grpc.stream_stream_rpc_method_handler
             if handler.request_streaming
             else grpc.unary_stream_rpc_method_handler
         )
-        return kind(answer, handler.request_deserializer, handler.response_serializer)
+        return make_handler(answer, handler.request_deserializer, handler.response_serializer)
 
     def _end(self, _: aio.ServicerContext) -> None:
         self._open -= 1

@@ -1,4 +1,4 @@
-"""Whether the threads that answer still do, which is what probes ask."""
+"""Watches the threads that answer, for the probes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-# Of one piece of work at least, before its thread is taken for hung: pieces take milliseconds, or seconds on a small
-# share of a processor, and a pod that is started anew for nothing loses what it was answering.
+# The least time for one piece of work before its thread counts as hung. Pieces take milliseconds, or seconds on a small
+# share of a processor, and a pod that is restarted for nothing loses the requests that it was answering.
 SECONDS_UNTIL_HUNG = 60.0
 
 
 @dataclass(eq=False)
 class Worker:
-    """A thread that does one piece of work after the other, and shows whether it still does."""
+    """A thread that does one piece of work after the other, and shows whether it still works."""
 
     name: str
     thread: threading.Thread | None = None
-    """What must not end; None where it cannot."""
+    """The thread, which must not end; None where it cannot."""
     _due: float = math.inf
-    """When the piece at hand is to be done, on the clock of `time.monotonic`, in seconds; infinite between two."""
+    """When the current piece has to be done, in seconds of `time.monotonic`; infinite while there is none."""
 
     @contextmanager
-    def at(self, longest_s: float) -> Iterator[None]:
-        """Does a piece of work that takes no longer than `longest_s`, or than any piece may."""
+    def working(self, longest_s: float) -> Iterator[None]:
+        """Surrounds a piece of work.
+
+        Args:
+            longest_s: The seconds that the piece may take, where that is more than `SECONDS_UNTIL_HUNG`.
+        """
         self._due = time.monotonic() + max(SECONDS_UNTIL_HUNG, longest_s)
         try:
             yield
@@ -34,8 +38,8 @@ class Worker:
             self._due = math.inf
 
     @property
-    def trouble(self) -> str:
-        """What is wrong with it; empty while it waits or works."""
+    def failure(self) -> str:
+        """What is wrong with the thread; "" while it waits or works."""
         if self.thread and not self.thread.is_alive():
             return f"the thread of {self.name} has ended"
         if time.monotonic() >= self._due:

@@ -1,6 +1,6 @@
-"""Batches across requests, on threads of the engine's own: the event loop stays free for probes and clients.
+"""Inference in batches across requests, on the engine's own threads: the event loop stays free for probes and clients.
 
-Every request of every protocol comes through here.
+Requests of all protocols come through here.
 """
 
 from __future__ import annotations
@@ -24,33 +24,39 @@ from kserve.errors import InvalidInput
 from miniml.errors import MinimlError
 from miniml.model.classifier import Classifier, Probabilities, Span
 from miniml.processor import usable_processors
-from serving import observation
-from serving.cache import PredictionCache
-from serving.encoding import Encoding
-from serving.engine_choice import AUTO, Choice, choose
-from serving.forms import FORMS
-from serving.health import Worker
-from serving.limits import require_within
-from serving.metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
-from serving.settings import CacheSettings, Limits, QueueSettings
-from serving.waiting import Request, Text, Waiting
 
-# Padded tokens in all forward passes at a time: as fast as larger batches, and what comes meanwhile waits less.
-TOKENS_AT_A_TIME = 2048
-# How much the newest batch tells of the engine's speed, against all those before.
-WEIGHT_OF_THE_NEWEST = 0.1
-# As many times what a batch should take, it may: other programs and a container's quota slow it down.
-SLOWER = 20
+from . import request_log
+from .batch_queue import BatchQueue, QueuedRequest, QueuedText
+from .cache import PredictionCache
+from .engine_choice import AUTO, Choice, choose
+from .health import Worker
+from .limits import require_within
+from .metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
+from .output_adapters import OUTPUT_ADAPTERS
+from .settings import CacheSettings, Limits, QueueSettings
+from .tokenizer import TokenizerThread
+
+# The tokens, with padding, in all forward passes at a time. Larger batches are no faster, and make later requests wait.
+TOKEN_BUDGET = 2048
+# The weight of the newest batch in the moving average of the engine's speed.
+SPEED_SMOOTHING = 0.1
+# A batch hangs when it takes so many times as long as it should; other programs and a container's quota slow it down.
+HANG_FACTOR = 20
 
 logger = logging.getLogger(__name__)
 
 
 class InferenceError(MinimlError):
-    """The model failed on texts that it should have answered; the cause says how."""
+    """The model failed on valid texts; the cause says how."""
 
 
 class OverloadedError(MinimlError):
-    """The request cannot be answered in time: too much waits before it."""
+    """The request cannot be answered in time.
+
+    Args:
+        reason: Why, as a sentence.
+        retry_after_s: The seconds after which the client should try again.
+    """
 
     def __init__(self, reason: str, retry_after_s: int) -> None:
         super().__init__(f"{reason} Try again in {retry_after_s} s.")
@@ -58,7 +64,14 @@ class OverloadedError(MinimlError):
 
 
 class Inference:
-    """Answers texts, many requests in one batch."""
+    """Answers texts, those of many requests in one batch.
+
+    Args:
+        classifier: The model, on the reference engine.
+        queue: How much may wait, and for how long.
+        cache: How many answers to keep.
+        limits: The size that a request may have.
+    """
 
     def __init__(
         self,
@@ -68,21 +81,28 @@ class Inference:
         limits: Limits = Limits(),
     ) -> None:
         self.labels = classifier.labels
-        self.form = FORMS[classifier.head.task]
+        self.output_adapter = OUTPUT_ADAPTERS[classifier.head.task.output_adapter]
         self.digest = classifier.manifest.digest
         self.classifier = classifier
-        self._queue = queue
+        self._queue_settings = queue
         self.limits = limits
         self._cache = PredictionCache(cache)
-        self._waiting = Waiting(TOKENS_AT_A_TIME)
+        self._batch_queue = BatchQueue(TOKEN_BUDGET)
         self.queued = 0
         self.tokens_per_second = float("inf")
-        self.encoding = Encoding(classifier)
-        self._workers = [self.encoding.worker]
-        self._trouble = ""
+        self.tokenizer = TokenizerThread(classifier)
+        self._workers = [self.tokenizer.worker]
+        self._failure = ""
 
     def start(self, model_dir: Path, engine: str = AUTO) -> Choice:
-        """Chooses the engine and warms it; texts are answered from then on.
+        """Chooses and warms the engine; from then on texts are answered.
+
+        Args:
+            model_dir: The model folder.
+            engine: An engine's name, or "auto".
+
+        Returns:
+            The chosen engine, with the measurements.
 
         Raises:
             InputError: `engine` cannot be used; see `engine_choice.choose`.
@@ -94,16 +114,22 @@ class Inference:
         return choice
 
     async def predict(self, texts: Sequence[str], *, timeout_s: float | None = None) -> list[Any]:
-        """Answers `texts`, in their order, without blocking the event loop.
+        """Answers `texts` without blocking the event loop.
 
-        Cancelling the call (its client hung up) drops what has not begun. `timeout_s` is the time that the
-        client has left for the answer.
+        Cancelling the call, as a disconnected client does, drops the texts that no batch has taken.
+
+        Args:
+            texts: The texts of one request.
+            timeout_s: The seconds that the client has left, or None where it set no deadline.
+
+        Returns:
+            The predictions, in the order of the texts.
 
         Raises:
-            InvalidInput: more, or longer, texts than a request may have, or one that has no token.
-            OverloadedError: the queue is full, or the answer would come too late.
-            InferenceError: whatever the model raised. A fixed text, because KServe's own handlers put the
-                text of some exceptions (torch's NotImplementedError is one) into the client's answer.
+            InvalidInput: There are too many texts, one is too long, or one has no token.
+            OverloadedError: The queue is full, or the answer would come too late.
+            InferenceError: The model failed. Its message is fixed, because KServe's handlers send the message of some
+                exceptions (torch's NotImplementedError is one) to the client.
         """
         require_within(self.limits, texts)
         rows = await self.probabilities(texts, timeout_s=timeout_s)
@@ -116,16 +142,23 @@ class Inference:
     async def probabilities(
         self, texts: Sequence[str], *, timeout_s: float | None = None
     ) -> list[Probabilities]:
-        """Each text's probabilities, or number, shape [width], for texts that nobody sent: without limits or count.
+        """Answers `texts` without checking the limits or counting labels, for texts that no client sent.
+
+        Args:
+            texts: The texts.
+            timeout_s: The seconds that the client has left, or None where it set no deadline.
+
+        Returns:
+            Each text's probabilities, or its value, shape [width], in the order of the texts.
 
         Raises:
-            InvalidInput: a text has no token.
-            OverloadedError: as `predict` does.
-            InferenceError: likewise.
+            InvalidInput: A text has no token.
+            OverloadedError: The queue is full, or the answer would come too late.
+            InferenceError: The model failed.
         """
         rows = [self._cache.get(text) for text in texts]
         unknown = {place: texts[place] for place, row in enumerate(rows) if row is None}
-        if record := observation.current.get():
+        if record := request_log.current_record.get():
             record.texts += len(texts)
             record.cached += len(texts) - len(unknown)
         if unknown:
@@ -135,29 +168,29 @@ class Inference:
         return [row for row in rows if row is not None]
 
     @property
-    def most_texts(self) -> int:
-        """That can be answered together."""
-        return min(self.limits.texts, self._queue.texts)
+    def max_texts(self) -> int:
+        """The number of texts that can be answered together."""
+        return min(self.limits.texts, self._queue_settings.texts)
 
     @property
     def healthy(self) -> bool:
-        """Whether every thread that answers still does; the log says once what is wrong."""
-        trouble = next((worker.trouble for worker in self._workers if worker.trouble), "")
-        if trouble and trouble != self._trouble:
-            logger.error("%s. This server should be started anew.", trouble)
-        self._trouble = trouble
-        return not trouble
+        """Whether all threads still work; the log says once what is wrong."""
+        failure = next((worker.failure for worker in self._workers if worker.failure), "")
+        if failure and failure != self._failure:
+            logger.error("%s. Restart this server.", failure)
+        self._failure = failure
+        return not failure
 
     async def words(self, text: str) -> list[Span]:
-        """The words of `text` that the model reads; see `Classifier.words`."""
-        return await self.encoding.words(text)
+        """Returns the words of `text` that the model reads; see `Classifier.words`."""
+        return await self.tokenizer.words(text)
 
     @asynccontextmanager
     async def within(self, timeout_s: float | None) -> AsyncIterator[None]:
-        """Ends what is done in it after `timeout_s`, or the server's own time if that is less.
+        """Surrounds work that has to end within `timeout_s`, or within the server's own limit if that is less.
 
         Raises:
-            OverloadedError: the time was over.
+            OverloadedError: The time was over.
         """
         seconds = self._at_most(timeout_s)
         try:
@@ -167,22 +200,27 @@ class Inference:
             raise self._late(seconds) from error
 
     def _at_most(self, timeout_s: float | None) -> float:
-        return self._queue.timeout_s if timeout_s is None else max(0.0, min(self._queue.timeout_s, timeout_s))
+        return (
+            self._queue_settings.timeout_s
+            if timeout_s is None
+            else max(0.0, min(self._queue_settings.timeout_s, timeout_s))
+        )
 
     async def _ask(self, texts: Mapping[int, str], timeout_s: float) -> Probabilities:
-        """The rows of `texts`, which have their places in the request."""
+        """Returns the rows of `texts`, whose keys are their places in the request."""
         deadline = time.monotonic() + timeout_s
         self._admit(len(texts))
         try:
             async with asyncio.timeout(timeout_s):
-                self._require_in_time(self.encoding.seconds(texts.values()), deadline)
+                self._require_in_time(self.tokenizer.seconds(texts.values()), deadline)
                 request = await self._encoded(texts)
                 self._require_in_time(self._seconds(request), deadline)
-                self._waiting.add(request)
+                self._batch_queue.add(request)
                 try:
                     return await request.answer
                 finally:
-                    self._waiting.drop(request)  # what is left of it where it ends without an answer
+                    # Does nothing unless the request ends without an answer.
+                    self._batch_queue.drop(request)
         except TimeoutError as error:
             raise self._late(timeout_s) from error
         except (InvalidInput, OverloadedError):
@@ -192,31 +230,33 @@ class Inference:
         finally:
             self._count(-len(texts))
 
-    async def _encoded(self, texts: Mapping[int, str]) -> Request:
-        token_ids = await self.encoding.tokens(list(texts.values()))
+    async def _encoded(self, texts: Mapping[int, str]) -> QueuedRequest:
+        token_ids = await self.tokenizer.tokens(list(texts.values()))
         for place, ids in zip(texts, token_ids, strict=True):
-            # An engine that is given nothing fails, or answers with what it still holds of another batch.
+            # Without tokens an engine fails, or answers with what another batch left behind.
             if not len(ids):
                 raise InvalidInput(
                     f"text {place} is empty, or has nothing that this model reads. Send a text with a word in it."
                 )
         answer = asyncio.get_running_loop().create_future()
-        return Request.of(token_ids, self.classifier.head.width, answer)
+        return QueuedRequest.of(token_ids, self.classifier.head.width, answer)
 
     def _admit(self, texts: int) -> None:
         if not self.healthy:
             raise self._overloaded("The model does not answer.")
-        if self.queued + texts > self._queue.texts:
-            raise self._overloaded(f"{self.queued} texts wait already, of the {self._queue.texts} that may.")
+        if self.queued + texts > self._queue_settings.texts:
+            raise self._overloaded(
+                f"{self.queued} texts wait already, of the {self._queue_settings.texts} that may."
+            )
         self._count(texts)
 
     def _count(self, texts: int) -> None:
         self.queued += texts
         QUEUED.set(self.queued)
 
-    def _seconds(self, request: Request) -> float:
-        """How long the engine would take to answer `request` now."""
-        return (self._waiting.tokens_before(request) + request.tokens) / self.tokens_per_second
+    def _seconds(self, request: QueuedRequest) -> float:
+        """Estimates the seconds that the engine would take to answer `request` now."""
+        return (self._batch_queue.tokens_before(request) + request.tokens) / self.tokens_per_second
 
     def _require_in_time(self, seconds: float, deadline: float) -> None:
         remaining = deadline - time.monotonic()
@@ -229,51 +269,58 @@ class Inference:
         return self._overloaded(f"The answer was not ready within {timeout_s:.3g} s.")
 
     def _overloaded(self, reason: str) -> OverloadedError:
-        return OverloadedError(reason, max(1, math.ceil(self._waiting.tokens / self.tokens_per_second)))
+        return OverloadedError(
+            reason, max(1, math.ceil(self._batch_queue.pending_tokens / self.tokens_per_second))
+        )
 
     def _spawn(self, work: Callable[..., None], *more: Any) -> None:
-        """Runs `work` on a thread that is watched; it gets its `Worker` first."""
+        """Runs `work` on a watched thread, with the thread's `Worker` as its first argument."""
         worker = Worker("the engine")
         worker.thread = threading.Thread(target=work, args=(worker, *more), name="engine", daemon=True)
         worker.thread.start()
         self._workers.append(worker)
 
     def _run(self, worker: Worker, model_dir: Path, engine: str, chosen: Future[Choice]) -> None:
-        """The engine's thread. Its number of threads is set here because OpenMP keeps it by thread."""
+        """Chooses the engine and runs batches on it; the engine's first thread.
+
+        The number of OpenMP's threads is set here because OpenMP keeps it for each calling thread.
+        """
         try:
             threads = usable_processors(torch.get_num_threads())
             torch.set_num_threads(threads)
             choice = choose(self.classifier, model_dir, engine, threads)
             self.classifier, self.tokens_per_second = choice.classifier, choice.tokens_per_second
-            self._waiting.budget = TOKENS_AT_A_TIME // len(choice.lanes)
+            self._batch_queue.token_budget = TOKEN_BUDGET // len(choice.streams)
             if not choice.pads:
-                self._waiting.padding = 0
+                self._batch_queue.max_padding = 0
             chosen.set_result(choice)
-        except BaseException as error:  # it is start's to raise
+        except BaseException as error:
+            # `start` raises it.
             chosen.set_exception(error)
             return
-        for lane in choice.lanes[1:]:
-            self._spawn(self._work, lane)
-        self._work(worker, choice.lanes[0])
+        for stream in choice.streams[1:]:
+            self._spawn(self._work, stream)
+        self._work(worker, choice.streams[0])
 
-    def _work(self, worker: Worker, lane: Classifier) -> None:
-        """Runs batches: on all threads one that is alone, and else on the lane's."""
+    def _work(self, worker: Worker, stream: Classifier) -> None:
+        """Runs batches for ever: one that is alone with all threads, and others with the stream's threads."""
         while True:
-            batch = self._waiting.take()
-            self._run_batch(worker, batch, self.classifier if self._waiting.all_taken else lane)
-            self._waiting.done()
+            batch = self._batch_queue.take()
+            self._run_batch(worker, batch, self.classifier if self._batch_queue.runs_alone else stream)
+            self._batch_queue.done()
 
-    def _run_batch(self, worker: Worker, batch: list[Text], classifier: Classifier) -> None:
+    def _run_batch(self, worker: Worker, batch: list[QueuedText], classifier: Classifier) -> None:
         began = time.monotonic()
         try:
-            with worker.at(SLOWER * _padded_tokens(batch) / self.tokens_per_second):
+            with worker.working(HANG_FACTOR * _padded_tokens(batch) / self.tokens_per_second):
                 rows = _answers(classifier, batch)
-        except Exception as error:  # it belongs to the requests, and the thread goes on
+        except Exception as error:
+            # The error is the requests', and the thread goes on.
             requests = _by_request(batch)
             if len(requests) == 1:
                 _tell(batch, partial(_fail, batch, error))
                 return
-            # One of them may be to blame, and the others are not to share it.
+            # One of them may be to blame, and should not fail the others.
             logger.warning(
                 "%s in a batch of %d requests; now one by one", type(error).__name__, len(requests)
             )
@@ -283,48 +330,49 @@ class Inference:
         self._measure(batch, began)
         _tell(batch, partial(_deliver, batch, rows))
 
-    def _measure(self, batch: list[Text], began: float) -> None:
+    def _measure(self, batch: list[QueuedText], began: float) -> None:
         tokens = sum(len(text.token_ids) for text in batch)
-        # What runs beside it is about as fast.
-        speed = self._waiting.running * tokens / max(time.monotonic() - began, 1e-6)
-        self.tokens_per_second += WEIGHT_OF_THE_NEWEST * (speed - self.tokens_per_second)
+        # Batches that run at the same time are about as fast.
+        speed = self._batch_queue.running_batches * tokens / max(time.monotonic() - began, 1e-6)
+        self.tokens_per_second += SPEED_SMOOTHING * (speed - self.tokens_per_second)
         BATCH_TEXTS.observe(len(batch))
         BATCH_TOKENS.observe(_padded_tokens(batch))
         for text in batch:
             WAIT.observe(began - text.queued)
 
 
-def _by_request(batch: Sequence[Text]) -> list[list[Text]]:
-    parts: dict[Request, list[Text]] = {}
+def _by_request(batch: Sequence[QueuedText]) -> list[list[QueuedText]]:
+    parts: dict[QueuedRequest, list[QueuedText]] = {}
     for text in batch:
         parts.setdefault(text.request, []).append(text)
     return list(parts.values())
 
 
-def _padded_tokens(batch: Sequence[Text]) -> int:
+def _padded_tokens(batch: Sequence[QueuedText]) -> int:
     return len(batch) * max(len(text.token_ids) for text in batch)
 
 
-def _answers(classifier: Classifier, batch: Sequence[Text]) -> Probabilities:
+def _answers(classifier: Classifier, batch: Sequence[QueuedText]) -> Probabilities:
     rows = classifier.run([text.token_ids for text in batch])
     if rows.shape != (len(batch), classifier.head.width):
         raise InferenceError(f"the engine answered {len(batch)} text(s) with an array of shape {rows.shape}")
     return rows
 
 
-def _tell(batch: Sequence[Text], outcome: Callable[[], None]) -> None:
-    """Has the event loop that the batch came from hand the outcome to its requests."""
+def _tell(batch: Sequence[QueuedText], outcome: Callable[[], None]) -> None:
+    """Has the event loops of the batch's requests call `outcome`."""
     for loop in {text.request.answer.get_loop() for text in batch}:
-        with suppress(RuntimeError):  # it is closed, and nobody waits there
+        # A closed loop raises; nobody waits there.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(outcome)
 
 
-def _fail(batch: Sequence[Text], error: Exception) -> None:
+def _fail(batch: Sequence[QueuedText], error: Exception) -> None:
     for text in batch:
         text.request.fail(error)
 
 
-def _deliver(batch: Sequence[Text], rows: Probabilities) -> None:
+def _deliver(batch: Sequence[QueuedText], rows: Probabilities) -> None:
     for text, row in zip(batch, rows, strict=True):
         if np.isfinite(row).all():
             text.request.put(text.place, row)

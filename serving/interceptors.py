@@ -1,4 +1,4 @@
-"""What every interceptor of gRPC calls is handed, and the first of them, which waits for the request."""
+"""Base classes of the gRPC interceptors, and the outermost interceptor, which waits for the request."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandl
 
 
 def is_stream(handler: grpc.RpcMethodHandler) -> bool:
-    """Whether a call is more than one message each way: those of health and reflection, none of V2's."""
+    """Tells whether a method streams, as those of health and reflection do, and none of V2's."""
     return bool(handler.request_streaming or handler.response_streaming)
 
 
-class OfOneMessage(aio.ServerInterceptor):  # type: ignore[misc]
-    """Stands around calls of one message each way, which are V2's; streams, and methods that are not there, pass."""
+class UnaryInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
+    """An interceptor of unary calls, as all of V2's are; streams and unknown methods pass through."""
 
     async def intercept_service(
         self, continuation: Continuation, call: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler | None:
         handler = await continuation(call)
-        return handler if handler is None or is_stream(handler) else self.around(handler)
+        return handler if handler is None or is_stream(handler) else self.wrap(handler)
 
-    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-        """What answers in place of `handler`."""
+    def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        """Returns the handler that answers in place of `handler`."""
         raise NotImplementedError
 
 
-class Arrivals(OfOneMessage):
-    """Ends a call whose request does not come: gRPC by itself waits for as long as the client says."""
+class ReceiveTimeout(UnaryInterceptor):
+    """Aborts a call whose request does not arrive in time; gRPC by itself waits for as long as the client likes."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def around(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-        """The same handler, given its request within the time."""
+    def wrap(self, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
+        """Returns `handler` with a limit on the time to receive its request."""
 
-        # As a stream of one, since a call of one message is not handed over before it is there.
+        # A stream, because gRPC hands over a unary call only once its message has arrived.
         async def answer(requests: AsyncIterator[Any], context: aio.ServicerContext) -> Any:
             try:
                 async with asyncio.timeout(self._seconds):

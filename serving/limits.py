@@ -1,4 +1,4 @@
-"""The largest request that is answered, whatever protocol it came by."""
+"""Checks the size of requests, the same for every protocol."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from kserve.errors import InvalidInput
 
-from serving.settings import Limits
+from .settings import Limits
 
 
 def require_within(limits: Limits, texts: Sequence[str]) -> None:
-    """Holds a request's texts against the limits.
+    """Checks a request's texts against the limits.
 
     Raises:
-        InvalidInput: too many texts, or too long a one; the message says which limit, and how to raise it.
+        InvalidInput: There are too many texts, or one is too long; the message names the limit and how to raise it.
     """
     require_few(limits, len(texts))
     for place, text in enumerate(texts):
@@ -25,10 +25,10 @@ def require_within(limits: Limits, texts: Sequence[str]) -> None:
 
 
 def require_few(limits: Limits, texts: int) -> None:
-    """Holds the number of a request's texts against the limit, before anything is made of them.
+    """Checks the number of a request's texts against the limit.
 
     Raises:
-        InvalidInput: there are too many.
+        InvalidInput: There are too many.
     """
     if texts > limits.texts:
         raise InvalidInput(

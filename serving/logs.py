@@ -1,4 +1,4 @@
-"""Log lines that do to a terminal nothing but stand there, whoever chose their words."""
+"""Log lines in which control characters are escaped, so that no client can write to a terminal by them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import logging
 
 from miniml.escaping import printable
 
-FORM = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def keep_readable(logger: logging.Logger) -> None:
-    """Gives each of the logger's handlers a form that shows what does not print by its number."""
+def escape_output(logger: logging.Logger) -> None:
+    """Has each of the logger's handlers escape control characters."""
     for handler in logger.handlers:
-        handler.setFormatter(Readable(FORM))
+        handler.setFormatter(EscapingFormatter(FORMAT))
 
 
-class Readable(logging.Formatter):
-    """Escapes what could move the cursor, colour the screen, or ring; a line may still hold line feeds of ours."""
+class EscapingFormatter(logging.Formatter):
+    """A formatter that escapes what could move the cursor, colour the screen or ring, but keeps line feeds."""
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(map(printable, super().format(record).split("\n")))

@@ -1,4 +1,4 @@
-"""HEAD and OPTIONS, which HTTP has for every path, and the frameworks below only for some."""
+"""HEAD and OPTIONS for every path; the frameworks answer them only for some."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 METHODS = {"GET": "GET, HEAD", "POST": "POST"}
-"""What a path may take, and as it is told."""
+"""The methods that a path may have, each as the header Allow lists it."""
 
 
 class HeadAndOptions:
-    """Answers HEAD as GET without its body, which uvicorn leaves out, and OPTIONS with the methods of the path."""
+    """Middleware that answers HEAD as GET, whose body uvicorn leaves out, and OPTIONS with the path's methods."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -29,15 +29,16 @@ class HeadAndOptions:
 
 
 def _allowed(scope: Scope) -> str:
-    """The methods that the path takes; empty where there is no such path."""
+    """Returns the methods of the path, or "" where there is no such path."""
     routes = scope["app"].router.routes
-    taken = (
-        told
-        for method, told in METHODS.items()
+    methods = (
+        listed
+        for method, listed in METHODS.items()
         if any(
             route.matches({**scope, "method": method})[0] is Match.FULL
             for route in routes
-            if method == "GET" or not isinstance(route, Mount)  # files
+            # A mount holds files.
+            if method == "GET" or not isinstance(route, Mount)
         )
     )
-    return ", ".join(taken)
+    return ", ".join(methods)

@@ -1,4 +1,4 @@
-"""What Prometheus sees at `/metrics`, beside KServe's own four histograms."""
+"""The metrics at `/metrics` for Prometheus, in addition to KServe's four histograms."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The OpenAPI document: every route with what it takes, answers and refuses, told by the model that is served.
+"""The OpenAPI document: every route with its requests, answers and errors, and examples from the served model.
 
-KServe's routes come with the types of their Python functions, which are not what they take and answer.
+FastAPI would describe KServe's routes by the types of their Python functions, which are not what they take and answer
+(decisions 15 and 36).
 """
 
 from __future__ import annotations
@@ -24,28 +25,29 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from miniml import __version__
-from serving.explanation import Explanation, explain
-from serving.inference import Inference
-from serving.observation import ID_HEADER, TIMEOUT_HEADER, USABLE_ID
-from serving.schemas import Protocols, Question, Refusal, V1Models, V1Ready, V1Request
-from serving.settings import Limits
+
+from .explanation import Explanation, explain
+from .inference import Inference
+from .request_log import ID_HEADER, TIMEOUT_HEADER, VALID_ID
+from .schemas import ErrorResponse, Protocols, TextRequest, V1Models, V1Ready, V1Request
+from .settings import Limits
 
 EXAMPLE = "The staff were friendly, but we waited an hour for cold food."
-ABOUT = """\
-Answers over [KServe's](https://kserve.github.io) protocols V1 and V2, and over two routes of its own. Every \
-refusal is `{{"error": "…"}}`. Requests that ask the model may bring an id (`X-Request-Id`), which comes back, and the \
-seconds that their sender can wait (`X-Request-Timeout`).
+DESCRIPTION = """\
+The model answers over [KServe's](https://kserve.github.io) protocols V1 and V2, and over two routes of its own. Every \
+error is `{{"error": "…"}}`. A request to the model may have an id (`X-Request-Id`), which the answer repeats, and the \
+number of seconds that its sender can wait (`X-Request-Timeout`).
 
-One request may have {body_bytes:,} bytes and {texts:,} texts, and one text {characters:,} characters. \
-V2 is spoken over gRPC too.
+A request may have at most {body_bytes:,} bytes and {texts:,} texts, and a text at most {characters:,} characters. \
+The server speaks V2 over gRPC too.
 """
 REASONS = {
-    HTTPStatus.BAD_REQUEST: "Not what the route takes, or beyond a limit; the error says what, and what to send.",
+    HTTPStatus.BAD_REQUEST: "The request is malformed or exceeds a limit; the error says what to send instead.",
     HTTPStatus.UNAUTHORIZED: "The token is missing or wrong.",
     HTTPStatus.NOT_FOUND: "No model has that name.",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than one may be.",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is compressed in a way other than gzip and deflate.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Too much waits to answer in time. `Retry-After` says when to try again.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is compressed with something other than gzip or deflate.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The server is too busy to answer in time; see the header `Retry-After`.",
 }
 REF = "#/components/schemas/{model}"
 JSON, TEXT = "application/json", "text/plain"
@@ -54,24 +56,26 @@ SCHEME = "token"
 
 @dataclass(frozen=True)
 class Route:
-    """One route, as the document tells of it."""
+    """One route as the document describes it."""
 
     method: str
     path: str
     tag: str
     summary: str
     answers: type[BaseModel] | None = None
-    """None is plain text."""
+    """The schema of the answer; None means plain text."""
     example: Any = None
-    """Of its answer."""
+    """An example of the answer."""
     takes: type[BaseModel] | None = None
+    """The schema of the request's body; None means no body."""
     requests: Mapping[str, Any] = field(default_factory=dict)
-    """Examples of its body, by what they show."""
+    """Examples of the body, each by a name that says what it shows."""
     is_open: bool = False
-    """Whether it answers without the token."""
+    """Whether the route answers without the token."""
 
     @property
     def errors(self) -> list[HTTPStatus]:
+        """The statuses other than 200 that the route may answer with."""
         asks = self.takes is not None
         return [
             status
@@ -90,7 +94,15 @@ class Route:
 def document_of(
     inference: Inference, model_name: str, *, token_needed: bool
 ) -> Callable[[], Awaitable[dict[str, Any]]]:
-    """What writes the document, when it is first asked for: its examples are answers of the model's."""
+    """Returns a function that returns the document.
+
+    The first call writes the document, because its examples are the model's answers.
+
+    Args:
+        inference: Answers the example text.
+        model_name: The name under which the model is served.
+        token_needed: Whether clients have to send the token.
+    """
     written: dict[str, Any] = {}
 
     async def document() -> dict[str, Any]:
@@ -103,22 +115,29 @@ def document_of(
 
 
 def _routes(model_name: str, inference: Inference, explanation: Explanation) -> list[Route]:
-    form, labels = inference.form, inference.labels
-    tensors = form.tensors([explanation.prediction], labels)
-    protocols = Protocols.of(form.answer, {name: tensor.datatype for name, tensor in tensors.items()})
+    adapter, labels = inference.output_adapter, inference.labels
+    tensors = adapter.tensors([explanation.prediction], labels)
+    protocols = Protocols.of(
+        adapter.answer_schema, {name: tensor.datatype for name, tensor in tensors.items()}
+    )
     question = {"a text": {"text": EXAMPLE}}
     answer = asdict(explanation.prediction)
-    why = form.explanation(explanation.prediction, explanation.of, explanation.pieces).model_dump()
+    explained = adapter.explanation(
+        explanation.prediction, explanation.label, explanation.pieces
+    ).model_dump()
     v1_requests = {"texts": {"instances": [EXAMPLE]}, "objects": {"instances": [{"text": EXAMPLE}]}}
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [EXAMPLE]}
     v2_requests = {
         "all outputs": {"id": "7", "inputs": [tensor]},
-        f"{form.outputs[0]} only": {"inputs": [tensor], "outputs": [{"name": form.outputs[0]}]},
+        f"{adapter.output_names[0]} only": {
+            "inputs": [tensor],
+            "outputs": [{"name": adapter.output_names[0]}],
+        },
     }
     v2_answer = {
         "model_name": model_name,
         "id": "7",
-        "parameters": form.parameters(labels),
+        "parameters": adapter.parameters(labels),
         "outputs": [{"name": name, **asdict(tensor)} for name, tensor in tensors.items()],
     }
     models = {"models": [model_name]}
@@ -127,17 +146,25 @@ def _routes(model_name: str, inference: Inference, explanation: Explanation) -> 
     ask = partial(Route, "post")
     look = partial(Route, "get")
     look_freely = partial(Route, "get", is_open=True)
-    classify = f"{form.verb} texts"
+    classify = f"{adapter.verb} texts"
     is_ready = "Tell whether the model is ready"
     return [
-        ask("/predict", "miniml", f"{form.verb} one text", form.answer, answer, Question, question),
+        ask(
+            "/predict",
+            "miniml",
+            f"{adapter.verb} one text",
+            adapter.answer_schema,
+            answer,
+            TextRequest,
+            question,
+        ),
         ask(
             "/explain",
             "miniml",
             "Tell which words pushed the answer",
-            form.explained,
-            why,
-            Question,
+            adapter.explanation_schema,
+            explained,
+            TextRequest,
             question,
         ),
         ask(
@@ -166,12 +193,13 @@ def _document(
     routes: Sequence[Route], model_name: str, limits: Limits, *, token_needed: bool
 ) -> dict[str, Any]:
     models = dict.fromkeys(
-        model for route in routes for model in (route.answers, route.takes, Refusal) if model
+        model for route in routes for model in (route.answers, route.takes, ErrorResponse) if model
     )
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=REF)
     schemas = definitions["$defs"]
     for schema in schemas.values():
-        schema.pop("example", None)  # KServe's are of other models
+        # KServe's examples are of other models.
+        schema.pop("example", None)
     paths: dict[str, Any] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method] = _operation(
@@ -185,9 +213,9 @@ def _document(
         "info": {
             "title": model_name,
             "version": f"miniml {__version__}",
-            "description": ABOUT.format_map(asdict(limits)),
+            "description": DESCRIPTION.format_map(asdict(limits)),
         },
-        # Beside the document: behind a gateway the routes lie deeper.
+        # Relative to the document's own address, because a gateway may add a prefix.
         "servers": [{"url": "."}],
         "tags": [{"name": name} for name in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
@@ -211,7 +239,7 @@ def _operation(route: Route, model_name: str, *, token_needed: bool) -> dict[str
             **{
                 str(int(status)): {
                     "description": REASONS[status],
-                    "content": {JSON: {"schema": _ref(Refusal)}},
+                    "content": {JSON: {"schema": _ref(ErrorResponse)}},
                 }
                 for status in route.errors
                 if token_needed or status != HTTPStatus.UNAUTHORIZED
@@ -239,13 +267,13 @@ def _parameters(route: Route, model_name: str) -> list[dict[str, Any]]:
             {
                 "name": ID_HEADER,
                 "in": "header",
-                "description": "Comes back, and stands in the log.",
-                "schema": {"type": "string", "pattern": f"^{USABLE_ID.pattern}$"},
+                "description": "The answer and the log repeat it.",
+                "schema": {"type": "string", "pattern": f"^{VALID_ID.pattern}$"},
             },
             {
                 "name": TIMEOUT_HEADER,
                 "in": "header",
-                "description": "Seconds that the sender can wait.",
+                "description": "The number of seconds that the sender can wait.",
                 "schema": {"type": "number", "exclusiveMinimum": 0},
             },
         ]

@@ -1,4 +1,4 @@
-"""The command line's options: KServe's, with defaults of ours, and our own."""
+"""The command line: KServe's options, with our defaults, and our own options."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from kserve.model_server import parser as kserve_parser
 from miniml.command_line import CommandParser
 from miniml.errors import InputError
 from miniml.ports import GRPC_PORT, HTTP_PORT
-from serving.authentication import Token
-from serving.engine_choice import AUTO
-from serving.settings import (
-    BODIES_AT_ONCE,
+
+from .authentication import Token
+from .engine_choice import AUTO
+from .settings import (
+    CONCURRENT_BODIES,
     CacheSettings,
     ConnectionSettings,
     Limits,
@@ -24,13 +25,13 @@ from serving.settings import (
 )
 
 HOST = "MINIML_HOST"
-"""Where to listen, unless the command line says."""
+"""The environment variable that gives the address to listen on, where the command line does not."""
 
 
-def parsed() -> argparse.Namespace:
-    """The command line's options: KServe's, with defaults of ours, and our own."""
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line: KServe's options with defaults of ours, and our own."""
     parser = CommandParser(
-        "python -m serving",
+        f"python -m {__package__}",
         description="Serves a model folder over KServe's protocols.",
         parents=[kserve_parser],
     )
@@ -78,23 +79,29 @@ def parsed() -> argparse.Namespace:
         grpc_port=GRPC_PORT,
         enable_docs_url=True,
         enable_grpc=True,
-        enable_latency_logging=False,  # three lines a request
+        # It would log three lines for each request.
+        enable_latency_logging=False,
     )
-    options: argparse.Namespace = parser.parse_args([_with_underscores(word) for word in sys.argv[1:]])
+    return parser
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parses the command line; exits with status 2 where it is wrong."""
+    options: argparse.Namespace = parser().parse_args([_with_underscores(word) for word in sys.argv[1:]])
     return options
 
 
 def _with_underscores(word: str) -> str:
-    """KServe spells its options with underscores; ours and its are good with dashes too."""
+    """Lets every option be written with dashes too; KServe spells its own with underscores."""
     name, equals, value = word.partition("=")
     return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else word
 
 
-def settings_of(options: argparse.Namespace) -> ServingSettings:
-    """What the options come to.
+def settings_from(options: argparse.Namespace) -> ServingSettings:
+    """Returns the settings that the options stand for.
 
     Raises:
-        InputError: an option cannot be used; the message names it.
+        InputError: An option has an unusable value; the message names it.
     """
     for name in (
         "max_body_bytes",
@@ -124,7 +131,7 @@ def settings_of(options: argparse.Namespace) -> ServingSettings:
             options.max_connections,
             options.max_head_bytes,
             options.transfer_timeout,
-            unfinished_bytes=BODIES_AT_ONCE * options.max_body_bytes,
+            unfinished_bytes=CONCURRENT_BODIES * options.max_body_bytes,
         ),
         queue=QueueSettings(options.queue_texts, options.request_timeout),
         cache=CacheSettings(options.cache_entries, options.cache_ttl),

@@ -1,4 +1,4 @@
-"""KServe's V1 and V2 protocols in front of a model."""
+"""KServe's V1 and V2 protocols: texts out of requests, and predictions into answers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 
-from miniml.tasks.task import Task
-from serving import deadline
-from serving.forms import FORMS, Form
-from serving.inference import Inference
+from . import deadline
+from .inference import Inference
+from .output_adapters import OUTPUT_ADAPTERS, OutputAdapter
 
 INPUT_NAME = "text"
 V1_REMEDY = 'Send {"instances": ["a text", …]} or {"instances": [{"text": "a text"}, …]}.'
@@ -22,79 +21,103 @@ V2_REMEDY = "Send one BYTES tensor of texts, of shape [n] or [n, 1]."
 
 
 class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
-    """Takes texts out of a request and puts the answers into the form of the task."""
+    """Answers the requests of one model.
 
-    def __init__(self, name: str, inference: Inference, form: Form = FORMS[Task.SINGLE_LABEL]) -> None:
+    Args:
+        name: The model's name in addresses.
+        inference: Answers the texts.
+        adapter: Puts the predictions of the model's task into the protocols' forms.
+    """
+
+    def __init__(
+        self, name: str, inference: Inference, adapter: OutputAdapter = OUTPUT_ADAPTERS["class"]
+    ) -> None:
         super().__init__(name)
-        self.ready = True  # its classifier was loaded before
+        # The classifier is loaded already.
+        self.ready = True
         self._inference = inference
-        self._form = form
+        self._adapter = adapter
 
     async def healthy(self) -> bool:
-        """Whether the model still answers, for KServe's probes."""
+        """Tells KServe's probes whether the model still answers."""
         return bool(self.ready) and self._inference.healthy
 
     def validate(self, payload: Any) -> Any:
-        """Leaves the checks to `predict`, whose messages name the value and the remedy."""
+        """Does nothing: `predict` checks, with messages that say what to send."""
         return payload
 
     async def predict(
         self, payload: Any, headers: dict[str, str] | None = None
     ) -> dict[str, Any] | InferResponse:
-        """Answers a V2 request, or else the decoded body of a V1 request.
+        """Answers a request.
+
+        Args:
+            payload: A V2 request, or the decoded body of a V1 request.
+            headers: The request's headers, which are not used.
+
+        Returns:
+            A V2 answer, or the body of a V1 answer.
 
         Raises:
-            InvalidInput: the request holds no texts; the message says what it holds instead.
+            InvalidInput: The request is malformed; the message says what to send.
+            OverloadedError: The queue is full, or the answer would come too late.
+            InferenceError: The model failed.
         """
         timeout_s = deadline.remaining()
         if isinstance(payload, InferRequest):
-            texts = v2_texts(payload, self._form.outputs)
+            texts = v2_texts(payload, self._adapter.output_names)
             return self._v2_answer(payload, await self._inference.predict(texts, timeout_s=timeout_s))
         predictions = await self._inference.predict(v1_texts(payload), timeout_s=timeout_s)
         return {"predictions": [asdict(prediction) for prediction in predictions]}
 
     def _v2_answer(self, request: InferRequest, predictions: list[Any]) -> InferResponse:
         labels = self._inference.labels
-        outputs = self._form.tensors(predictions, labels)
-        # KServe picks the requested ones over REST, and forgets to over gRPC.
-        names = dict.fromkeys(output.name for output in request.request_outputs or ()) or self._form.outputs
+        outputs = self._adapter.tensors(predictions, labels)
+        # KServe selects the requested outputs over REST, but not over gRPC.
+        names = (
+            dict.fromkeys(output.name for output in request.request_outputs or ())
+            or self._adapter.output_names
+        )
         return InferResponse(
-            response_id=request.id
-            if request.id is not None
-            else str(uuid.uuid4()),  # KServe's answer needs one
+            # KServe's answer has to have an id.
+            response_id=str(uuid.uuid4()) if request.id is None else request.id,
             model_name=self.name,
             infer_outputs=[
                 InferOutput(name, tensor.shape, tensor.datatype, tensor.data)
                 for name in names
                 for tensor in [outputs[name]]
             ],
-            parameters=self._form.parameters(labels),
+            parameters=self._adapter.parameters(labels),
             use_binary_outputs=request.use_binary_outputs,
             requested_outputs=request.request_outputs,
         )
 
     def get_input_types(self) -> list[dict[str, Any]]:
-        """What `GET /v2/models/{name}` tells of the input; -1 is any number of texts."""
+        """Returns the input as `GET /v2/models/{name}` describes it; -1 is any number of texts."""
         return [{"name": INPUT_NAME, "datatype": "BYTES", "shape": [-1]}]
 
     def get_output_types(self) -> list[dict[str, Any]]:
-        """What `GET /v2/models/{name}` tells of the outputs."""
-        return self._form.types(self._inference.labels)
+        """Returns the outputs as `GET /v2/models/{name}` describes them."""
+        return self._adapter.metadata(self._inference.labels)
 
 
-# The messages name the place, the type and the remedy, and never a value, a name or a key that a client sent: each
-# may be a piece of a review.
+# Messages name the place, the type and what to send, and never a value, a name or a key of the client's, any of which
+# may be a part of a review.
 
 
 def v1_texts(body: Any) -> list[str]:
-    """The texts of a V1 body: strings, or objects with a text."""
+    """Returns the texts of a V1 body, whose instances are strings, or objects with a text.
+
+    Raises:
+        InvalidInput: The body has another form.
+    """
     if not isinstance(body, dict):
-        raise InvalidInput(f"the body is {kind(body)}, not an object. {V1_REMEDY}")
+        raise InvalidInput(f"the body is {json_type(body)}, not an object. {V1_REMEDY}")
     if "instances" not in body:
         raise InvalidInput(f"'instances' is missing in the body. {V1_REMEDY}")
     instances = body["instances"]
     if not isinstance(instances, list):
-        raise InvalidInput(f"instances is {kind(instances)}, not a list. {V1_REMEDY}")
+        raise InvalidInput(f"instances is {json_type(instances)}, not a list. {V1_REMEDY}")
     if not instances:
         raise InvalidInput(f"instances is empty. {V1_REMEDY}")
     return [_v1_text(f"instances[{place}]", instance) for place, instance in enumerate(instances)]
@@ -109,9 +132,18 @@ def _v1_text(place: str, instance: Any) -> str:
 
 
 def v2_texts(request: InferRequest, outputs: Sequence[str]) -> list[str]:
-    """The texts of a V2 request for some of `outputs`: its one BYTES tensor, of shape [n] or [n, 1]."""
+    """Returns the texts of a V2 request, which are its one BYTES tensor, of shape [n] or [n, 1].
+
+    Args:
+        request: The request.
+        outputs: The names of the outputs that it may ask for.
+
+    Raises:
+        InvalidInput: The request has another form, or asks for other outputs.
+    """
     if request.id is not None:
-        checked_text("id", request.id)  # it goes into the answer
+        # The answer repeats it.
+        checked_text("id", request.id)
     _require_object("parameters", request.parameters)
     for place, output in enumerate(request.request_outputs or ()):
         if output.name not in outputs:
@@ -145,25 +177,34 @@ def _values(tensor: InferInput) -> list[Any]:
 
 
 def _require_object(place: str, value: Any) -> None:
-    """V2's binary form reaches us unchecked, and a gRPC map is like a dict without being one."""
+    """Requires an object: KServe does not check V2's binary form, and a gRPC map is not a dict."""
     if not isinstance(value, Mapping | None):
-        raise InvalidInput(f"{place} is {kind(value)}. Send an object, or leave it out.")
+        raise InvalidInput(f"{place} is {json_type(value)}. Send an object, or leave it out.")
 
 
 def checked_text(place: str, value: Any) -> str:
-    """`value` as a text; V2 brings strings over REST and bytes over gRPC."""
+    """Returns `value` as a string; V2 has strings over REST and bytes over gRPC.
+
+    Args:
+        place: Where the value is, for the message.
+        value: The value that the client sent.
+
+    Raises:
+        InvalidInput: The value is not a string, or not valid UTF-8.
+    """
     try:
         text = value.decode() if isinstance(value, bytes) else value
         if isinstance(text, str):
-            text.encode()  # JSON can spell half a surrogate pair, and the tokenizer would fail on it
+            # JSON can have half a surrogate pair, on which the tokenizer would fail.
+            text.encode()
             return text
     except UnicodeError as error:
         raise InvalidInput(f"{place} is not valid UTF-8. Send whole characters.") from error
-    raise InvalidInput(f"{place} is {kind(value)}. Send a string.")
+    raise InvalidInput(f"{place} is {json_type(value)}. Send a string.")
 
 
-def kind(value: Any) -> str:
-    """What JSON calls a value, and Python, without the value."""
+def json_type(value: Any) -> str:
+    """Names the type of a value as JSON does, without the value."""
     match value:
         case None:
             return "null"

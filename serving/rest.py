@@ -1,4 +1,4 @@
-"""KServe's REST server, which can be told to stop, and then breaks no connection that a client may count on."""
+"""KServe's REST server, with a graceful stop that loses no request."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ from kserve.protocol.rest.server import RESTServer, _RefreshingServer
 from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.requests import Request
 
-from serving.connection import Arrivals, Connection
-from serving.settings import ServingSettings
-from serving.v2 import inference_route
+from .connection import Connection, PendingConnections
+from .settings import ServingSettings
+from .v2 import inference_route
 
-SECONDS_BETWEEN_LOOKS = 0.05
-SECONDS_TO_SAY_GOODBYE = 1.0
-"""How long a connection without a request stays open, so that a client who is about to use it is answered, and
-told on that answer to open no further ones. A busy client's next request comes within milliseconds."""
+POLL_INTERVAL_S = 0.05
+KEEP_ALIVE_GRACE_S = 1.0
+"""How long a connection without a request stays open: a client that is about to use it is answered, and that answer
+tells it to close the connection. A busy client's next request comes within milliseconds."""
 
-SECONDS_TO_ACCEPT = 0.1
-"""In which connections that were being made are made, and accepted."""
+ACCEPT_PERIOD_S = 0.1
+"""How long connections that were being opened may take until they are accepted."""
 
-SO_ATTACH_FILTER = 26  # of Linux; Python does not name it
-# Each line: code, jump if true, jump if false, operand.
+# Linux's number, which Python's socket module lacks.
+SO_ATTACH_FILTER = 26
+# A BPF program; each line has a code, the jumps if true and if false, and an operand.
 WITHOUT_SYN = (
-    (0x30, 0, 0, 13),  # load the byte of TCP's header that holds its flags
-    (0x45, 0, 1, 0x02),  # is SYN set, which asks for a connection?
-    (0x06, 0, 0, 0),  # then drop the packet
-    (0x06, 0, 0, 0xFFFFFFFF),  # else keep all of it
+    (0x30, 0, 0, 13),  # load the byte of TCP's header that has the flags
+    (0x45, 0, 1, 0x02),  # is the flag SYN set, which opens a connection?
+    (0x06, 0, 0, 0),  # if so, drop the packet
+    (0x06, 0, 0, 0xFFFFFFFF),  # if not, keep all of it
 )
 
 
 class RestServer(RESTServer):  # type: ignore[misc]  # KServe ships no types
-    """One port that speaks V1 and V2 over HTTP, and our routes."""
+    """The server of V1, V2 and our own routes over HTTP."""
 
     def __init__(
         self,
@@ -57,24 +58,24 @@ class RestServer(RESTServer):  # type: ignore[misc]  # KServe ships no types
     ) -> None:
         super().__init__(FASTAPI_APP_IMPORT_STRING, data_plane, repository, port, **more)
         self._limits = settings.limits
-        self.config.http = partial(Connection, arrivals=Arrivals(settings.connections))
-        self.config.host = (
-            settings.host
-        )  # KServe takes all of the machine's addresses, and no argument for it
-        self.config.ws = "none"  # no route speaks it
+        self.config.http = partial(Connection, pending=PendingConnections(settings.connections))
+        # KServe listens on all of the machine's addresses, and has no argument for it.
+        self.config.host = settings.host
+        # No route speaks WebSocket.
+        self.config.ws = "none"
         self._server = Uvicorn(self.config)
 
     async def listens(self) -> None:
-        """Returns once the port answers; uvicorn has no hook for it."""
+        """Waits until the port answers; uvicorn has no event for it."""
         while not self._server.started:
-            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     def stop(self) -> None:
-        """Takes no further connections; `start` returns when those that there are have been served."""
+        """Stops accepting connections; `start` returns when the open ones are served."""
         self._server.should_exit = True
 
     def _register_endpoints(self, app: FastAPI) -> None:
-        # Before KServe's own, which finds and tells every mistake of a million, and so is not reached.
+        # Comes before KServe's own route, which would validate and report a million mistakes.
         app.include_router(inference_route(V2Endpoints(self.dataplane), self._limits))
         super()._register_endpoints(app)
 
@@ -84,44 +85,49 @@ class RestServer(RESTServer):  # type: ignore[misc]  # KServe ships no types
 
 
 async def _not_here(request: Request, _: Exception) -> JSONResponse:
-    """KServe calls it a fault of the server's (501), where a client asks for what there is not."""
+    """Answers 404 where a client asks for what does not exist; KServe answers 501."""
     missing = "explainer" if request.url.path.endswith(":explain") else "versions of a model"
     return JSONResponse({"error": f"this server has no {missing}."}, HTTPStatus.NOT_FOUND)
 
 
 class Uvicorn(_RefreshingServer):  # type: ignore[misc]
-    """Leaves signals to its owner, and ends gently."""
+    """Uvicorn without signal handlers, and with a graceful stop."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Does nothing; the server handles signals for both ports."""
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Uvicorn's, after a while in which what is on its way can arrive.
+        """Stops as uvicorn does, after a short time in which requests that are on their way arrive.
 
-        Uvicorn by itself closes its port while connections wait there to be accepted, and closes connections whose
-        request has come but was not read yet; both are reset, and those requests lost.
+        Uvicorn by itself closes its port while connections wait to be accepted, and closes connections whose request
+        has arrived but is not read yet. The kernel resets both, and their requests are lost.
         """
         for server in self.servers:
             for listener in server.sockets:
                 ignore_newcomers(listener.fileno())
-        await asyncio.sleep(SECONDS_TO_ACCEPT)
+        await asyncio.sleep(ACCEPT_PERIOD_S)
         for server in self.servers:
             server.close()
-        # Every answer from now on closes its connection. The loop that renews this list has ended.
+        # From now on every answer closes its connection. Uvicorn's loop, which resets this list, has ended.
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         loop = asyncio.get_running_loop()
-        goodbye = loop.time() + SECONDS_TO_SAY_GOODBYE
-        while self.server_state.connections and loop.time() < goodbye:
-            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+        deadline = loop.time() + KEEP_ALIVE_GRACE_S
+        while self.server_state.connections and loop.time() < deadline:
+            await asyncio.sleep(POLL_INTERVAL_S)
         await super().shutdown(sockets)
 
 
 def ignore_newcomers(listener: int) -> None:
-    """Lets no further connection be asked for at a listening socket; those that were are still accepted.
+    """Makes a listening socket ignore new connections; those that wait there can still be accepted.
 
-    Closing it instead resets what waits there, though the clients were told that they are connected. Who asks now is
-    not answered, asks again after a second, and is refused by then. Linux only; elsewhere nothing happens.
+    Closing the socket would reset the waiting connections, though their clients are connected already. A new client
+    gets no reply, tries again after a second, and is refused by then. In a pod the preStop sleep has the same effect,
+    but `docker stop` and Ctrl-C have none (decision 36). Only Linux can do it; elsewhere nothing happens.
+
+    Args:
+        listener: The socket's file descriptor.
     """
     program = b"".join(struct.pack("HBBI", *line) for line in WITHOUT_SYN)
     buffer = ctypes.create_string_buffer(program)

@@ -1,4 +1,4 @@
-"""Our routes beside KServe's: `POST /predict` and `POST /explain` for people, and two pages to try it from."""
+"""Our own routes beside KServe's: `POST /predict`, `POST /explain`, and two pages to try them from."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from miniml import __version__
-from serving import deadline
-from serving.explanation import explain
-from serving.inference import Inference
-from serving.predictor import checked_text
-from serving.schemas import Question
 
-PAGE = Path(__file__).parent / "page"
+from . import deadline
+from .explanation import explain
+from .inference import Inference
+from .predictor import checked_text
+from .schemas import TextRequest
+
+PAGE_DIR = Path(__file__).parent / "page"
 SWAGGER = Path(fastapi_offline.__file__).parent / "static"
 DIGITS_OF_DIGEST = 12
 
-# A page asks nobody but this server, and shows nothing in a frame of somebody else's.
+# A page may load from this server alone, and may not appear in another site's frame.
 POLICY = "default-src 'none'; {more}connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -33,8 +34,8 @@ HEADERS = {
     "cache-control": "no-cache",
     "content-security-policy": POLICY.format(more="script-src 'self'; style-src 'self'; img-src 'self'; "),
 }
-# Swagger styles its elements one by one, and draws from data.
-SWAGGERS_HEADERS = {
+# Swagger uses inline styles and data: images.
+SWAGGER_HEADERS = {
     **HEADERS,
     "content-security-policy": POLICY.format(
         more="script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -42,21 +43,21 @@ SWAGGERS_HEADERS = {
 }
 
 
-def questions(inference: Inference) -> APIRouter:
-    """`POST /predict` and `POST /explain`, for one text and without a protocol's ceremony."""
-    router, form = APIRouter(), inference.form
+def text_routes(inference: Inference) -> APIRouter:
+    """Returns the routes `POST /predict` and `POST /explain`, which take one text."""
+    router, adapter = APIRouter(), inference.output_adapter
 
-    @router.post("/predict", response_model=form.answer)
-    async def predict(question: Question) -> Any:
+    @router.post("/predict", response_model=adapter.answer_schema)
+    async def predict(question: TextRequest) -> Any:
         texts = [checked_text("text", question.text)]
         (prediction,) = await inference.predict(texts, timeout_s=deadline.remaining())
-        return form.answer(**asdict(prediction))
+        return adapter.answer_schema(**asdict(prediction))
 
-    @router.post("/explain", response_model=form.explained)
-    async def why(question: Question) -> Any:
+    @router.post("/explain", response_model=adapter.explanation_schema)
+    async def explain_text(question: TextRequest) -> Any:
         text = checked_text("text", question.text)
         explanation = await explain(inference, text, timeout_s=deadline.remaining())
-        return form.explanation(explanation.prediction, explanation.of, explanation.pieces)
+        return adapter.explanation(explanation.prediction, explanation.label, explanation.pieces)
 
     return router
 
@@ -67,40 +68,48 @@ def add_pages(
     model_name: str,
     document: Callable[[], Awaitable[dict[str, Any]]] | None,
 ) -> None:
-    """`GET /`, to type a text and look at its answer, and `GET /docs`, to try all routes of `document`.
+    """Adds `GET /`, a page that answers a typed text, and `GET /docs`, a page to try all routes.
 
-    KServe has its own `/`, which comes later and so is not reached, and FastAPI its own document and a page for
-    it that loads Swagger from elsewhere; those go.
+    KServe's own `/` is added later, and so is not reached. FastAPI's own document, and its page that loads Swagger
+    from another host, are removed.
+
+    Args:
+        app: The application.
+        inference: Describes the model.
+        model_name: The name under which the model is served.
+        document: Returns the OpenAPI document; None leaves out `/docs` and `/openapi.json`.
     """
     app.router.routes = [
         route
         for route in app.router.routes
         if not str(getattr(route, "path", "")).startswith(("/docs", "/openapi.json"))
     ]
-    app.mount("/page", StaticFiles(directory=PAGE / "static"))
-    words = {
+    app.mount("/page", StaticFiles(directory=PAGE_DIR / "static"))
+    placeholders = {
         "model_name": model_name,
-        "classes": inference.form.told(inference.labels),
-        "verb": inference.form.verb,
-        "act": inference.form.verb.lower(),
-        "bars": inference.form.bars,
+        "classes": inference.output_adapter.summary(inference.labels),
+        "verb": inference.output_adapter.verb,
+        "act": inference.output_adapter.verb.lower(),
+        "bars": inference.output_adapter.bars_description,
         "characters": str(inference.limits.characters),
         "max_length": str(inference.classifier.max_length),
         "digest": inference.digest[:DIGITS_OF_DIGEST],
         "version": __version__,
     }
-    # Starlette would send whoever adds a slash to wherever the request's Host says.
+    # Starlette would redirect a path with a trailing slash to wherever the request's Host says.
     app.router.redirect_slashes = False
-    _add_page(app, "/", "index.html", words, HEADERS)
+    _add_page(app, "/", "index.html", placeholders, HEADERS)
     if document:
         app.mount("/swagger", StaticFiles(directory=SWAGGER))
         app.add_api_route("/openapi.json", document, include_in_schema=False)
-        _add_page(app, "/docs", "docs.html", words, SWAGGERS_HEADERS)
+        _add_page(app, "/docs", "docs.html", placeholders, SWAGGER_HEADERS)
 
 
-def _add_page(app: FastAPI, path: str, file: str, words: dict[str, str], headers: dict[str, str]) -> None:
-    filled = {name: escape(word) for name, word in words.items()}
-    page = Template((PAGE / file).read_text(encoding="utf-8")).substitute(filled)
+def _add_page(
+    app: FastAPI, path: str, file: str, placeholders: dict[str, str], headers: dict[str, str]
+) -> None:
+    filled = {name: escape(value) for name, value in placeholders.items()}
+    page = Template((PAGE_DIR / file).read_text(encoding="utf-8")).substitute(filled)
 
     async def answer() -> HTMLResponse:
         return HTMLResponse(page, headers=headers)

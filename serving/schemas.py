@@ -1,4 +1,4 @@
-"""What requests and answers look like: FastAPI checks ours by it, and the OpenAPI document tells all of it."""
+"""The schemas of requests and answers: FastAPI validates our routes with them, and the OpenAPI document has all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, create_model
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class Question(BaseModel):
+class TextRequest(BaseModel):
     """One text to classify."""
 
     text: str
@@ -88,16 +88,16 @@ class ExplainedNumberAnswer(NumberAnswer):
     pieces: list[NumberPiece] = Field(description="One after the other they make up the text.")
 
 
-class Refusal(BaseModel):
-    """What every error answers, whatever the route."""
+class ErrorResponse(BaseModel):
+    """The answer of every route to an error."""
 
     error: str
 
 
 class V1Request(BaseModel):
-    """Texts, each by itself or as an object."""
+    """Texts, each as a string or as an object."""
 
-    instances: list[str | Question] = Field(min_length=1)
+    instances: list[str | TextRequest] = Field(min_length=1)
 
 
 class V1Models(BaseModel):
@@ -124,7 +124,7 @@ class V2Input(BaseModel):
 
 @dataclass(frozen=True)
 class Protocols:
-    """What V1 answers, and V2 takes and answers, with the answers of one task."""
+    """The schemas of V1's answer, and of V2's request and answer, for one task."""
 
     v1_answer: type[BaseModel]
     v2_request: type[BaseModel]
@@ -132,8 +132,13 @@ class Protocols:
 
     @classmethod
     def of(cls, answer: type[BaseModel], outputs: dict[str, str]) -> Protocols:
-        """`outputs` has the datatypes of V2's outputs by name."""
-        # Types made of names that the model decides, which no type checker can follow.
+        """Makes the schemas of a task.
+
+        Args:
+            answer: The schema of one answer.
+            outputs: V2's datatype of each output, by name.
+        """
+        # The model decides on the names, so type checkers cannot follow these types.
         name: Any = Literal[*outputs]
         datatypes = tuple(dict.fromkeys(outputs.values()))
         datatype: Any = Literal[*datatypes]
@@ -173,4 +178,4 @@ class Protocols:
 
 
 _DATA = {"BYTES": list[str], "FP32": list[float], "BOOL": list[bool]}
-"""By V2's datatype, what JSON has."""
+"""JSON's type for each of V2's datatypes."""

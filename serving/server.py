@@ -1,4 +1,4 @@
-"""KServe's model server on two ports, REST and gRPC, which open together and close together."""
+"""KServe's model server with its two ports, REST and gRPC, which open and close together."""
 
 from __future__ import annotations
 
@@ -11,31 +11,38 @@ from kserve import Model, ModelServer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.dataplane import BINARY_HEADER, CarefulDataPlane, ClosedRepository
-from serving.grpc import GrpcServer, Servicer
-from serving.grpc_services import Health
-from serving.rest import RestServer
-from serving.settings import ServingSettings
+from .dataplane import BINARY_HEADER, ClosedRepository, StrictDataPlane
+from .grpc_server import GrpcServer, Servicer
+from .grpc_services import HealthService
+from .rest import RestServer
+from .settings import ServingSettings
 
 
 class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
-    """Serves, says so once both ports answer, and on SIGTERM finishes what it has taken on.
+    """Serves until SIGTERM, and then answers the requests that it has accepted.
 
-    KServe's own end unloads the model first, so that whatever still waits for it is told that there is none.
+    KServe's own stop unloads the model first, and answers the waiting requests that there is no model.
+
+    Args:
+        startup_message: Printed once both ports answer.
+        grpc: The gRPC server; None leaves that port closed.
+        settings: The server's settings.
+        more: Arguments of KServe's ModelServer.
     """
 
     def __init__(
-        self, greeting: str, grpc: GrpcServer | None, settings: ServingSettings, **more: Any
+        self, startup_message: str, grpc: GrpcServer | None, settings: ServingSettings, **more: Any
     ) -> None:
-        super().__init__(enable_grpc=False, **more)  # KServe's gRPC server cannot be furnished
-        self.dataplane = CarefulDataPlane(self.registered_models)
+        # Ours replaces KServe's gRPC server, which takes no interceptors.
+        super().__init__(enable_grpc=False, **more)
+        self.dataplane = StrictDataPlane(self.registered_models)
         self.model_repository_extension = ClosedRepository(self.registered_models)
-        self._greeting = greeting
+        self._startup_message = startup_message
         self._grpc = grpc
         self._settings = settings
 
     def start(self, models: list[Model]) -> None:
-        """Serves `models` until SIGTERM or SIGINT, and returns when every request is answered."""
+        """Serves `models` until SIGTERM or SIGINT, and returns once every request is answered."""
         self._register_and_check_atleast_one_model_is_ready(models)
         asyncio.run(self._serve())
 
@@ -54,36 +61,36 @@ class Server(ModelServer):  # type: ignore[misc]  # KServe ships no types
         )
         if self._grpc:
             servicer = Servicer(self.dataplane, self.model_repository_extension, self._settings.limits)
-            await self._grpc.start(servicer, Health(self.dataplane))
+            await self._grpc.start(servicer, HealthService(self.dataplane))
         serving = asyncio.create_task(rest.start())
         await rest.listens()
-        told_to_stop = _signals()
-        print(self._greeting, flush=True)
-        await told_to_stop.wait()
+        stop_requested = _stop_event()
+        print(self._startup_message, flush=True)
+        await stop_requested.wait()
         rest.stop()
         await asyncio.gather(serving, *([self._grpc.stop(self.grace_period)] if self._grpc else []))
 
 
-def _signals() -> asyncio.Event:
-    """Is set by SIGTERM and Ctrl-C; a second Ctrl-C ends the process at once, answers or not."""
-    told = asyncio.Event()
+def _stop_event() -> asyncio.Event:
+    """Returns an event that SIGTERM and Ctrl-C set; a second Ctrl-C ends the process at once."""
+    stop = asyncio.Event()
 
     def interrupt() -> None:
-        if told.is_set():
+        if stop.is_set():
             os._exit(1)
-        told.set()
+        stop.set()
 
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, told.set)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupt)
-    return told
+    return stop
 
 
-class JsonBodies:
-    """Calls a body JSON whatever its sender called it: a bare `curl -d` says that it is a form.
+class JsonContentType:
+    """Middleware that sets the content type of every POST to JSON, because a bare `curl -d` calls its body a form.
 
-    KServe would hand it on as bytes, as it does with "application/json; charset=utf-8". What is
-    truly not JSON to its end keeps its name: V2's binary form, and cloud events.
+    KServe would pass such a body on as bytes, and one of "application/json; charset=utf-8" as well. V2's binary form
+    and cloud events keep their content type.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""From command line to running server: everything that can be wrong is found before the port opens."""
+"""Starts the server; whatever may be wrong is found before a port opens."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from miniml.escaping import printable
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE
 from miniml.model.manifest import require_digest
-from serving import errors
-from serving.authentication import Authentication
-from serving.bodies import WholeBodies
-from serving.grpc import Certificate, GrpcServer, interceptors
-from serving.inference import Inference
-from serving.logs import keep_readable
-from serving.methods import HeadAndOptions
-from serving.observation import Observation, access_log
-from serving.openapi import document_of
-from serving.options import settings_of
-from serving.predictor import Predictor
-from serving.routes import add_pages, questions
-from serving.server import JsonBodies, Server
-from serving.settings import ServingSettings
+
+from . import errors
+from .authentication import Authentication
+from .bodies import BodyReader
+from .grpc_server import Certificate, GrpcServer, interceptors
+from .inference import Inference
+from .logs import escape_output
+from .methods import HeadAndOptions
+from .openapi import document_of
+from .options import settings_from
+from .predictor import Predictor
+from .request_log import RequestLogging, access_log
+from .routes import add_pages, text_routes
+from .server import JsonContentType, Server
+from .settings import ServingSettings
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +43,16 @@ logger = logging.getLogger(__name__)
 def serve(options: argparse.Namespace) -> None:
     """Loads the model and serves it until a signal comes.
 
+    Args:
+        options: The parsed command line.
+
     Raises:
-        InputError: an option cannot be used; the message names it.
-        ModelFolderError: the model folder is refused.
+        InputError: An option has an unusable value; the message names it.
+        ModelFolderError: The model folder is damaged, or has another digest than the expected one.
     """
-    _keep_quiet()
-    _require_usable(options)
-    settings = settings_of(options)
+    _configure_logging()
+    _require_valid(options)
+    settings = settings_from(options)
     if settings.expected_digest:
         require_digest(settings.model_dir, settings.expected_digest)
     inference = Inference(
@@ -56,22 +60,23 @@ def serve(options: argparse.Namespace) -> None:
     )
     choice = inference.start(settings.model_dir, settings.engine)
     logger.info("measured at load, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.table)
-    furnish(app, inference, settings, docs=options.enable_docs_url)
+    configure_app(app, inference, settings, docs=options.enable_docs_url)
     url = f"http{'s' if options.ssl_certfile else ''}://{settings.host}:{settings.http_port}"
     also = f" and gRPC at {settings.host}:{settings.grpc_port}" if options.enable_grpc else ""
-    told = f"labels: {', '.join(inference.labels)}" if inference.labels else "a number for each text"
+    answers = f"labels: {', '.join(inference.labels)}" if inference.labels else "a number for each text"
     server = Server(
-        printable(f"serving {settings.model_name!r} at {url}{also} ({told})"),
+        printable(f"serving {settings.model_name!r} at {url}{also} ({answers})"),
         _grpc(options, settings),
         settings,
         http_port=settings.http_port,
         enable_latency_logging=options.enable_latency_logging,
     )
-    gc.collect()  # the engines that were not chosen
-    gc.freeze()  # what is loaded stays, so no collection need look at it again
+    # Frees the engines that were not chosen, and spares later collections from looking at what stays.
+    gc.collect()
+    gc.freeze()
     gc.enable()
     with access_log(settings.access_log):
-        server.start([Predictor(settings.model_name, inference, inference.form)])
+        server.start([Predictor(settings.model_name, inference, inference.output_adapter)])
 
 
 def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer | None:
@@ -92,38 +97,46 @@ def _grpc(options: argparse.Namespace, settings: ServingSettings) -> GrpcServer 
     )
 
 
-def furnish(app: FastAPI, inference: Inference, settings: ServingSettings, *, docs: bool) -> None:
-    """Puts what is ours on KServe's application, before KServe adds its own.
+def configure_app(app: FastAPI, inference: Inference, settings: ServingSettings, *, docs: bool) -> None:
+    """Adds our routes and middleware to KServe's application, before KServe adds its own routes.
 
-    A request passes what is added last first: it is observed, then it has to bring the token, then its body
-    is read, and what goes wrong from there on is answered in one form.
+    A request passes the middleware that is added last first: it is logged, its token is checked, its body is read, and
+    later errors are answered in one form.
+
+    Args:
+        app: KServe's application.
+        inference: Answers the texts.
+        settings: The server's settings.
+        docs: Whether to serve the OpenAPI document and its page.
     """
-    app.include_router(questions(inference))
+    app.include_router(text_routes(inference))
     document = document_of(inference, settings.model_name, token_needed=settings.token is not None)
     add_pages(app, inference, settings.model_name, document if docs else None)
     app.add_middleware(HeadAndOptions)
-    app.add_middleware(JsonBodies)
+    app.add_middleware(JsonContentType)
     errors.install(app)
-    app.add_middleware(WholeBodies, limits=settings.limits)
+    app.add_middleware(BodyReader, limits=settings.limits)
     if settings.token:
         app.add_middleware(Authentication, token=settings.token)
-    app.add_middleware(Observation)
-    app.add_middleware(errors.UnexpectedErrors)  # of those before it too
+    app.add_middleware(RequestLogging)
+    # Again, for errors in the middleware itself.
+    app.add_middleware(errors.UnexpectedErrors)
 
 
-def _keep_quiet() -> None:
-    """Only what someone should look at is logged; KServe leaves logging alone that is configured already."""
+def _configure_logging() -> None:
+    """Limits the log to what needs attention; KServe does not reconfigure logging."""
     logging.basicConfig(level=logging.WARNING)
-    keep_readable(logging.getLogger())
-    logging.getLogger("serving").setLevel(logging.INFO)
-    # What is no HTTP is the sender's to mend, who could fill the log with it.
+    escape_output(logging.getLogger())
+    logging.getLogger(__package__).setLevel(logging.INFO)
+    # Clients that do not speak HTTP could fill the log with uvicorn's warnings.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # converting a model makes it wonder about its loss
-    # KServe 0.21 answers V1 with a class that FastAPI would rather see gone.
+    # Converting a model makes transformers warn about its loss.
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    # KServe 0.21 answers V1 with a class that FastAPI has deprecated.
     warnings.filterwarnings("ignore", category=FastAPIDeprecationWarning)
 
 
-def _require_usable(options: argparse.Namespace) -> None:
+def _require_valid(options: argparse.Namespace) -> None:
     if not re.fullmatch(r"[\w.-]+", options.model_name, re.ASCII):
         raise InputError(
             f"model_name {options.model_name!r} cannot be part of an address. Use letters, digits, '.', '_' and '-'."
@@ -143,7 +156,7 @@ def _require_free(name: str, host: str, port: int) -> None:
     if not 1 <= port <= 65535:
         raise InputError(f"{name} is {port}; ports lie between 1 and 65535.")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        # As uvicorn will ask for it: what an ended server's connections still hold counts as free.
+        # Uvicorn sets it too: a port that only closed connections of an ended server hold counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

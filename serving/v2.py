@@ -1,4 +1,4 @@
-"""V2 over HTTP: a request is checked from its outside to its texts, and the first thing that is wrong is told."""
+"""V2 over HTTP: parses and checks a request, and reports the first mistake."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kserve.protocol.rest.v2_endpoints import V2Endpoints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.bodies import is_length
-from serving.dataplane import BINARY_HEADER
-from serving.limits import require_few
-from serving.predictor import V2_REMEDY, kind
-from serving.settings import Limits
+from .bodies import is_length
+from .dataplane import BINARY_HEADER
+from .limits import require_few
+from .predictor import V2_REMEDY, json_type
+from .settings import Limits
 
 BINARY_REMEDY = (
     f"Send JSON without the header {BINARY_HEADER}, or that many bytes of JSON and then the tensor, as long as its "
@@ -26,7 +26,7 @@ BINARY_REMEDY = (
 
 
 def inference_route(endpoints: V2Endpoints, limits: Limits) -> APIRouter:
-    """`POST /v2/models/{model_name}/infer`, which hands a request that is in order to KServe's."""
+    """Returns the route `POST /v2/models/{model_name}/infer`, which passes a valid request on to KServe's endpoint."""
     router = APIRouter()
 
     @router.post("/v2/models/{model_name}/infer", response_model=None)
@@ -34,23 +34,23 @@ def inference_route(endpoints: V2Endpoints, limits: Limits) -> APIRouter:
     async def infer(
         request: Request, response: Response, model_name: str, model_version: str | None = None
     ) -> Any:
-        asked = request_of(await request.body(), request.headers.get(BINARY_HEADER), model_name, limits)
+        asked = parse_request(await request.body(), request.headers.get(BINARY_HEADER), model_name, limits)
         return await endpoints.infer(request, response, model_name, asked, model_version)
 
     return router
 
 
-def request_of(body: bytes, json_length: str | None, model_name: str, limits: Limits) -> InferRequest:
-    """The request that `body` holds.
+def parse_request(body: bytes, json_length: str | None, model_name: str, limits: Limits) -> InferRequest:
+    """Parses a request.
 
     Args:
-        body: JSON, and behind it a tensor in V2's binary form, where there is one.
-        json_length: as the header tells it, how many bytes are JSON; all are where there is no header.
-        model_name: of the model that is asked.
-        limits: the most texts that a request may have.
+        body: JSON, followed by a tensor in V2's binary form where there is one.
+        json_length: The header's number of bytes that are JSON; None without the header, when all are.
+        model_name: The name of the model in the request's path.
+        limits: The size that a request may have.
 
     Raises:
-        InvalidInput: the body is not a request for one tensor of texts; the message names the place, and no value.
+        InvalidInput: The body is not a request with one tensor of texts; the message names the place, but no value.
     """
     size = len(body) if json_length is None else _length(json_length, len(body))
     given = _object("the body", _parsed(body[:size]))
@@ -67,10 +67,10 @@ def request_of(body: bytes, json_length: str | None, model_name: str, limits: Li
 
 
 def binary_texts(raw: bytes, limits: Limits) -> list[bytes]:
-    """The texts of V2's binary form, in which each stands behind its length, as 4 bytes, least first.
+    """Splits V2's binary form, where each text follows its length in 4 bytes, little-endian.
 
     Raises:
-        InvalidInput: the last is not whole, or there are more than one request may have.
+        InvalidInput: The last text is incomplete, or there are too many.
     """
     texts: list[bytes] = []
     start = 0
@@ -98,17 +98,15 @@ def _parsed(body: bytes) -> Any:
         return json.loads(body)
     except json.JSONDecodeError as error:
         raise InvalidInput(f"the body is not JSON: {error.msg} at character {error.pos}") from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # no UTF-8, numbers of thousands of digits, lists in lists in lists
+    except (ValueError, RecursionError) as error:
+        # Invalid UTF-8, a number of thousands of digits, or too many nested lists.
         raise InvalidInput("the body is not JSON that can be read.") from error
 
 
 def _tensor(given: dict[str, Any]) -> dict[str, Any]:
     inputs = given.get("inputs")
     if not isinstance(inputs, list):
-        raise InvalidInput(f"inputs is {kind(inputs)}, not a list. {V2_REMEDY}")
+        raise InvalidInput(f"inputs is {json_type(inputs)}, not a list. {V2_REMEDY}")
     if len(inputs) != 1:
         raise InvalidInput(f"the request has {len(inputs)} inputs. {V2_REMEDY}")
     tensor = _object("inputs[0]", inputs[0])
@@ -129,7 +127,7 @@ def _data(tensor: dict[str, Any], binary: bytes, limits: Limits) -> list[Any]:
         require_few(limits, len(data))
         return data
     if data is not None:
-        raise InvalidInput(f"inputs[0].data is {kind(data)}, not a list. {V2_REMEDY}")
+        raise InvalidInput(f"inputs[0].data is {json_type(data)}, not a list. {V2_REMEDY}")
     size = _object("inputs[0].parameters", tensor.get("parameters")).get("binary_data_size")
     if size is None:
         raise InvalidInput(f"inputs[0] has no 'data'. {V2_REMEDY}")
@@ -142,7 +140,7 @@ def _outputs(outputs: Any) -> list[RequestedOutput] | None:
     if outputs is None:
         return None
     if not isinstance(outputs, list):
-        raise InvalidInput(f"outputs is {kind(outputs)}, not a list. Leave it out for all outputs.")
+        raise InvalidInput(f"outputs is {json_type(outputs)}, not a list. Leave it out for all outputs.")
     return [_output(place, output) for place, output in enumerate(outputs)]
 
 
@@ -155,7 +153,7 @@ def _output(place: int, output: Any) -> RequestedOutput:
 
 def _object(place: str, value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
-        raise InvalidInput(f"{place} is {kind(value)}. Send an object.")
+        raise InvalidInput(f"{place} is {json_type(value)}. Send an object.")
     return value or {}
 
 
@@ -163,11 +161,11 @@ def _scalars(place: str, value: Any) -> dict[str, Any]:
     parameters = _object(place, value)
     for parameter in parameters.values():
         if not isinstance(parameter, str | int | float):
-            raise InvalidInput(f"{place} holds {kind(parameter)}. Send strings, numbers and booleans.")
+            raise InvalidInput(f"{place} holds {json_type(parameter)}. Send strings, numbers and booleans.")
     return parameters
 
 
 def _string_or_none(place: str, value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise InvalidInput(f"{place} is {kind(value)}. Send a string.")
+        raise InvalidInput(f"{place} is {json_type(value)}. Send a string.")
     return value

@@ -1,4 +1,4 @@
-"""Runs the pipeline's command line as a person does, in a process of its own."""
+"""Runs miniml's command line as a person does, in a process of its own."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class Ended:
 
 
 def pipeline(*words: str | Path, module: str = "text_classification", **environment: str) -> Ended:
-    """`python -m pipelines.MODULE WORDS`."""
+    """`miniml WORDS`, or of the pipeline in that other module `miniml search WORDS`."""
+    group = ["search"] if module == "hyperparameter_search" else []
     done = subprocess.run(
-        [sys.executable, "-m", f"pipelines.{module}", *map(str, words)],
+        [sys.executable, "-m", "miniml", *group, *map(str, words)],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,

@@ -309,9 +309,8 @@ def _handler(server: KubernetesServer) -> type[JsonHandler]:
                     self.send_answer(code, failure(code, "etcdserver: request timed out"))
                     return
                 code, answered = self._route(method, json.loads(body) if body else {})
-            self.send_answer(
-                code, answered
-            )  # Outside of the lock, for a log comes as long as its container runs.
+            # Outside of the lock, for a log comes as long as its container runs.
+            self.send_answer(code, answered)
 
         def _route(self, method: str, body: dict[str, Any]) -> tuple[int, Any]:
             parts = urlsplit(self.path)

@@ -25,15 +25,15 @@ HELD = """
 import sys, time
 from pathlib import Path
 from serving.__main__ import main
-from serving.waiting import Waiting
+from serving.batch_queue import BatchQueue
 
-def take_later(waiting):
-    batch = take(waiting)
+def take_later(queue):
+    batch = take(queue)
     while not Path({go!r}).exists():
         time.sleep(0.01)
     return batch
 
-take, Waiting.take = Waiting.take, take_later
+take, BatchQueue.take = BatchQueue.take, take_later
 sys.exit(main())
 """
 
@@ -92,9 +92,8 @@ def running(
     http_port, grpc_port = free_port(), free_port()
     words = [f"--model_dir={model_dir}", f"--model_name={NAME}", f"--http_port={http_port}"]
     words += ["--engine=torch-fp32"]  # answers to the last digit, and no time spent on choosing
-    words += [
-        f"--request_timeout={patience.SECONDS}"
-    ]  # what is late on a busy machine is answered all the same
+    # what is late on a busy machine is answered all the same
+    words += [f"--request_timeout={patience.SECONDS}"]
     words += [f"--transfer_timeout={patience.SECONDS}"]  # likewise
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from kfp.dsl.base_component import BaseComponent
-from kfp.dsl.graph_component import GraphComponent
 
 from miniml.errors import InputError
 from miniml.pipeline.arguments import defaults
+from miniml.pipeline.compiled import CompiledPipeline
 from miniml.preflight.run_plan import plan_run
 from miniml.search.plan import given_of, pins_of
 from miniml.settings.arguments import (
@@ -26,18 +27,23 @@ from miniml.settings.arguments import (
     settings_from,
     settings_given,
 )
-from miniml.settings.choices import CHOICES
+from miniml.settings.field_types import field_types
 from miniml.settings.gate import GateSettings
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.search import SearchSettings
 from miniml.settings.training import TrainingSettings
-from pipelines import hyperparameter_search, text_classification
+from miniml.task_registry import task_names
+from pipelines.form import stages_of
+from pipelines.hyperparameter_search import hyperparameter_search
+from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
 
 KNOWN = arguments_of(SETTINGS)
-PIPELINES = (text_classification.text_classification, hyperparameter_search.hyperparameter_search)
+TEXTS, SEARCH = (CompiledPipeline.named(name) for name in ("text-classification", "hyperparameter-search"))
 COMPONENTS = {
-    stage.name: stage for module in (text_classification, hyperparameter_search) for stage in module.STAGES
+    stage.name: stage
+    for pipeline in (text_classification.text_classification, hyperparameter_search.hyperparameter_search)
+    for stage in stages_of(pipeline)
 }
 
 
@@ -67,31 +73,34 @@ def test_a_component_takes_each_field_among_its_settings(stage: str) -> None:
     assert OPTIONS in inputs
 
 
-@pytest.mark.parametrize("compiled", PIPELINES, ids=lambda each: str(each.name))
-def test_a_form_has_some_two_dozen_fields_and_one_struct(compiled: GraphComponent) -> None:
-    inputs = compiled.component_spec.inputs
+@pytest.mark.parametrize("compiled", (TEXTS, SEARCH), ids=lambda each: str(each.name))
+def test_a_form_has_some_two_dozen_fields_and_one_struct(compiled: CompiledPipeline) -> None:
+    inputs = compiled.inputs
     assert inputs.keys() - {OPTIONS} <= set(FIELDS)
     assert 15 < len(inputs) < 30
-    assert inputs[OPTIONS].type == "Dict"
-    assert {name: given.default for name, given in inputs.items()} == {
-        name: KNOWN[name].default if name in KNOWN else {} for name in inputs
-    }
+    spec = next(yaml.safe_load_all(compiled.text))
+    assert spec["root"]["inputDefinitions"]["parameters"][OPTIONS]["parameterType"] == "STRUCT"
+    assert inputs == {name: KNOWN[name].default if name in KNOWN else {} for name in inputs}
 
 
 def test_every_setting_is_an_argument_of_a_pipeline_and_says_what_it_is() -> None:
-    searching = defaults(hyperparameter_search.hyperparameter_search)
+    searching = defaults(SEARCH)
     assert searching == {name: argument.default for name, argument in KNOWN.items()}
-    assert set(searching) - set(defaults(text_classification.text_classification)) == {
-        *vars(SearchSettings())
-    } - {"seed"}
+    assert set(searching) - set(defaults(TEXTS)) == {*vars(SearchSettings())} - {"seed"}
     assert [name for name, argument in KNOWN.items() if not argument.description.endswith(".")] == []
 
 
 def test_a_choice_is_a_dropdown_that_the_server_holds_a_run_to() -> None:
     spec = next(yaml.safe_load_all((ROOT / "pipelines/compiled/text_classification.yaml").read_text()))
     given = spec["root"]["inputDefinitions"]["parameters"]["task"]
-    assert given["literals"] == list(CHOICES["task"])
+    assert given["literals"] == [*KNOWN["task"].choices] == ["auto", *task_names()]
     assert given["defaultValue"] in given["literals"]
+
+
+def test_a_setting_that_several_stages_take_is_a_field_of_the_form_for_all_or_for_none() -> None:
+    for kind in SETTINGS:
+        for name, of in field_types(kind).items():
+            assert (of.kind, of.in_form) == (KNOWN[name].kind, name in FIELDS), f"{kind.__name__}.{name}"
 
 
 def test_arguments_travel_as_fields_and_as_options_that_differ_from_their_default() -> None:
@@ -223,6 +232,17 @@ def test_an_option_is_an_option_of_the_command_line_and_help_says_what_it_is() -
     assert "--validation-split-ratio" in shown
     assert "--sampling" not in shown
     assert "--options" not in shown
+
+
+def test_the_readmes_tables_name_arguments_that_there_are_and_choices_that_they_have() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| argument \|.*\n\|[-|]+\n((?:\|.*\n)+)", readme, re.M)
+    first_cells = [re.split(r"(?<!\\)\|", row)[1] for table in tables for row in table.splitlines()]
+    named = [found for cell in first_cells for found in re.findall(r"--([a-z-]+)(?: (\w+))?", cell)]
+    assert len(named) > 20
+    for option, value in named:
+        argument = KNOWN[option.removeprefix("no-").replace("-", "_")]
+        assert not (argument.choices and value) or value in argument.choices, f"--{option} {value}"
 
 
 def test_no_component_lists_its_arguments_again_in_its_body() -> None:

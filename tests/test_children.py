@@ -44,7 +44,7 @@ def test_a_run_that_is_told_to_end_leaves_no_stage_training(
     number: signal.Signals, reviews: Path, encoder: Path, tmp_path: Path
 ) -> None:
     words = ["run", f"--outputs={tmp_path}", f"--dataset-id={reviews}", f"--model-id={encoder}"]
-    with started("-m", "pipelines.text_classification", *words, "--iterations=100000") as process:
+    with started("-m", "miniml", *words, "--iterations=100000") as process:
         assert process.stdout
         for line in process.stdout:
             if "steps of" in line:

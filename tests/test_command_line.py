@@ -9,12 +9,14 @@ import sys
 import pytest
 
 from miniml.pipeline.arguments import add_arguments, defaults, given_arguments, preset_of
+from miniml.pipeline.compiled import TEXT_CLASSIFICATION, CompiledPipeline
 from miniml.pipeline.presets import PRESETS
-from pipelines.text_classification import text_classification
 from tests.command import ROOT, pipeline
 
+PIPELINE = CompiledPipeline.named(TEXT_CLASSIFICATION)
 
-def refused(*words: str, module: str = "pipelines.text_classification") -> str:
+
+def refused(*words: str, module: str = "miniml") -> str:
     """The error of a command, which is one line and all that is said."""
     done = subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
@@ -64,9 +66,9 @@ def test_help_still_tells_all_there_is() -> None:
 def preset(*words: str) -> tuple[str, dict[str, object]]:
     parser = argparse.ArgumentParser()
     parser.add_argument("--default-preset")
-    add_arguments(parser, text_classification)
+    add_arguments(parser, PIPELINE)
     options = parser.parse_args(["--default-preset", "demo", *words])
-    return preset_of(options), given_arguments(text_classification, options)
+    return preset_of(options), given_arguments(PIPELINE, options)
 
 
 def test_arguments_of_make_run_add_to_the_demo_unless_they_name_other_data() -> None:
@@ -77,11 +79,11 @@ def test_arguments_of_make_run_add_to_the_demo_unless_they_name_other_data() -> 
     assert preset("--preset", "long-reviews")[0] == "long-reviews"
     name, arguments = preset("--dataset-id", "reviews.csv")
     assert name == ""
-    assert arguments == defaults(text_classification) | {"dataset_id": "reviews.csv"}
+    assert arguments == defaults(PIPELINE) | {"dataset_id": "reviews.csv"}
 
 
 def arguments_of_demo() -> dict[str, object]:
-    return defaults(text_classification) | PRESETS["demo"].arguments
+    return defaults(PIPELINE) | PRESETS["demo"].arguments
 
 
 def test_make_hands_its_arguments_on_beside_the_demo() -> None:

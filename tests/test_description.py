@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import is_dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 from urllib.parse import quote
 
 import pytest
 import yaml
-from kfp.dsl.graph_component import GraphComponent
 
+from miniml import settings
 from miniml.pipeline.arguments import taken_by
-from miniml.pipeline.description import STAGES, options_by_stage
-from miniml.pipeline.names import module_of
-from miniml.settings.arguments import FIELDS, SETTINGS
-from pipelines.hyperparameter_search import hyperparameter_search
-from pipelines.text_classification import text_classification
-from tests.command import ROOT
+from miniml.pipeline.compiled import CompiledPipeline
+from miniml.pipeline.description import options_by_stage
+from miniml.settings.arguments import FIELDS, TAKEN_BY
 
-PIPELINES = (text_classification, hyperparameter_search)
-
-
-def compiled(pipeline: GraphComponent) -> str:
-    return (ROOT / "pipelines" / "compiled" / f"{module_of(pipeline)}.yaml").read_text(encoding="utf-8")
+PIPELINES = (CompiledPipeline.named("text-classification"), CompiledPipeline.named("hyperparameter-search"))
 
 
 def cells(row: str) -> list[str]:
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES, ids=module_of)
-def test_every_argument_is_told_once_with_its_default_and_where_it_is_given(pipeline: GraphComponent) -> None:
-    described = next(yaml.safe_load_all(compiled(pipeline)))["pipelineInfo"]["description"]
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda each: each.name)
+def test_every_argument_is_told_once_with_its_default_and_where_it_is_given(
+    pipeline: CompiledPipeline,
+) -> None:
+    described = next(yaml.safe_load_all(pipeline.text))["pipelineInfo"]["description"]
     assert described.startswith(pipeline.description)
     told = [cells(line) for line in described.splitlines() if line.startswith("| `")]
     assert all(len(row) == 4 and row[3] for row in told)
@@ -43,20 +41,26 @@ def test_every_argument_is_told_once_with_its_default_and_where_it_is_given(pipe
     assert by_name["beat_majority"][1:3] == ["options", "`true`"]
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES, ids=module_of)
-def test_it_stands_in_a_pipeline_once_and_in_no_component(pipeline: GraphComponent) -> None:
-    spec = next(yaml.safe_load_all(compiled(pipeline)))
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda each: each.name)
+def test_it_stands_in_a_pipeline_once_and_in_no_component(pipeline: CompiledPipeline) -> None:
+    spec = next(yaml.safe_load_all(pipeline.text))
     assert "given as" in spec.pop("pipelineInfo")["description"]
     assert "given as" not in json.dumps(spec)
 
 
 def test_each_kind_of_settings_has_its_stage() -> None:
-    kinds = [kind for kinds in STAGES.values() for kind in kinds]
-    assert sorted(kinds, key=str) == sorted(SETTINGS, key=str)
+    modules = [import_module(f"miniml.settings.{found.name}") for found in iter_modules(settings.__path__)]
+    every = {
+        kind
+        for module in modules
+        for name, kind in vars(module).items()
+        if name.endswith("Settings") and is_dataclass(kind)
+    }
+    assert {kind for kinds in TAKEN_BY.values() for kind in kinds} == every
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES, ids=module_of)
-def test_a_version_names_every_option_and_fits_its_card_and_an_address(pipeline: GraphComponent) -> None:
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=lambda each: each.name)
+def test_a_version_names_every_option_and_fits_its_card_and_an_address(pipeline: CompiledPipeline) -> None:
     described = options_by_stage(taken_by(pipeline))
     assert set(re.findall(r"`(\w+)`", described)) == taken_by(pipeline).keys() - set(FIELDS)
     # 34 rem take some 75 characters a line, and a page some 25 lines beside what else the card tells.

@@ -17,7 +17,7 @@ from miniml.evaluation.predictions import Predictions
 from miniml.model import engines, manifest, probes
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE, TorchEngine
-from serving.engine_choice import AUTO, LANES, EngineByShape, choose
+from serving.engine_choice import AUTO, STREAMS, EngineByShape, choose
 from tests import families, tiny
 from tests.command import ROOT
 
@@ -62,25 +62,25 @@ def test_auto_tries_every_engine_that_starts_quickly_and_shows_what_it_decided_f
     assert choice.tokens_per_second > 0
 
 
-def test_two_lanes_run_at_the_same_time_and_answer_as_one_engine_does(
+def test_two_streams_run_at_the_same_time_and_answer_as_one_engine_does(
     classifier: Classifier, model_dir: Path
 ) -> None:
     choice = choose(classifier, model_dir, "openvino-fp32", threads=2)
-    assert len(choice.lanes) == LANES
+    assert len(choice.streams) == STREAMS
     texts = [tiny.review(number % 2, number) for number in range(200)]
     expected = classifier.predict_probabilities(texts)
-    with ThreadPoolExecutor(LANES) as threads:
-        found = list(threads.map(lambda lane: lane.predict_probabilities(texts), choice.lanes))
+    with ThreadPoolExecutor(STREAMS) as threads:
+        found = list(threads.map(lambda stream: stream.predict_probabilities(texts), choice.streams))
     for probabilities in found:
         assert np.abs(probabilities - expected).max() <= 1e-4
 
 
 @pytest.mark.parametrize(("engine", "threads"), [("openvino-fp32", 1), (REFERENCE, 2)])
-def test_one_thread_or_an_engine_that_cannot_be_halved_has_one_lane(
+def test_one_thread_or_an_engine_that_cannot_be_halved_has_one_stream(
     classifier: Classifier, model_dir: Path, engine: str, threads: int
 ) -> None:
     choice = choose(classifier, model_dir, engine, threads=threads)
-    assert choice.lanes == [choice.classifier]
+    assert choice.streams == [choice.classifier]
 
 
 def test_a_processor_that_is_told_to_do_with_less_has_no_bf16() -> None:

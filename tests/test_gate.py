@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -200,8 +201,11 @@ def test_the_verdict_is_a_table_that_names_the_model() -> None:
     ] in shown.rows  # fmt: skip
 
 
-def test_deploy_takes_an_approved_model() -> None:
-    require_approved(True, "d" * 64, RESULT, "d" * 64, GateSettings(0.8))
+def test_deploy_takes_an_approved_model_and_one_figure_less_is_refused() -> None:
+    for least, taken in ((0.85, True), (0.8501, False)):
+        with nullcontext() if taken else pytest.raises(GateError, match="below min_accuracy"):
+            require_approved(True, "d" * 64, RESULT, "d" * 64, GateSettings(least))
+        assert judge(RESULT, GateSettings(least)).approved is taken
 
 
 @pytest.mark.parametrize("said", [False, "True", 1, None])

@@ -23,10 +23,11 @@ from kserve import ModelRepository
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from miniml.model.classifier import Classifier, Prediction
-from serving.dataplane import CarefulDataPlane, ClosedRepository
-from serving.grpc import Certificate, GrpcServer, Servicer, interceptors
-from serving.grpc_services import STREAMS, Health
+from miniml.model.classifier import Classifier
+from miniml.tasks.single_label.head import Prediction
+from serving.dataplane import ClosedRepository, StrictDataPlane
+from serving.grpc_server import Certificate, GrpcServer, Servicer, interceptors
+from serving.grpc_services import MAX_STREAMS, HealthService
 from serving.inference import OverloadedError
 from serving.predictor import Predictor
 from serving.settings import Limits
@@ -238,7 +239,7 @@ def test_health_follows_the_model_and_ends_with_the_server() -> None:
 
 def test_few_streams_may_be_open_and_calls_are_answered_beside_them(server: Server) -> None:
     health = HealthStub(server.channel)
-    watches = [health.Watch(HealthCheckRequest()) for _ in range(STREAMS)]
+    watches = [health.Watch(HealthCheckRequest()) for _ in range(MAX_STREAMS)]
     assert all(next(watch).status == HealthCheckResponse.SERVING for watch in watches)
     with pytest.raises(grpc.RpcError) as refused:
         next(health.Watch(HealthCheckRequest()))
@@ -320,10 +321,10 @@ class Patient:
         return []
 
 
-def services(models: ModelRepository) -> tuple[Servicer, Health]:
+def services(models: ModelRepository) -> tuple[Servicer, HealthService]:
     """What our server serves of `models`."""
-    data_plane = CarefulDataPlane(models)
-    return Servicer(data_plane, ClosedRepository(models), Limits()), Health(data_plane)
+    data_plane = StrictDataPlane(models)
+    return Servicer(data_plane, ClosedRepository(models), Limits()), HealthService(data_plane)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE, Logits, TokenIds
 from serving import health
-from serving.dataplane import CarefulDataPlane
+from serving.dataplane import StrictDataPlane
 from serving.inference import Inference, OverloadedError
 from serving.predictor import Predictor
 from serving.settings import QueueSettings
@@ -25,13 +25,13 @@ from tests.predictor import NAME, Server, running
 ENDS = """
 import sys
 from serving.__main__ import main
-from serving.waiting import Waiting
+from serving.batch_queue import BatchQueue
 
-def take_once(waiting):
-    take(waiting)
+def take_once(queue):
+    take(queue)
     raise SystemExit  # which ends a thread in silence
 
-take, Waiting.take = Waiting.take, take_once
+take, BatchQueue.take = BatchQueue.take, take_once
 sys.exit(main())
 """
 PROBES = ("/v2/health/live", "/v2/health/ready", f"/v2/models/{NAME}/ready", f"/v1/models/{NAME}")
@@ -79,7 +79,7 @@ def probed(inference: Inference) -> tuple[bool, bool]:
     """Whether a server with this model is live, and whether it is ready."""
     models = ModelRepository()
     models.update(Predictor(NAME, inference))
-    plane = CarefulDataPlane(models)
+    plane = StrictDataPlane(models)
     live = asyncio.run(plane.live())
     assert asyncio.run(plane.ready()) == asyncio.run(plane.model_ready(NAME))
     return live["status"] == "alive", asyncio.run(plane.ready())
@@ -114,7 +114,7 @@ def test_an_engine_that_hangs_fails_every_probe_until_it_goes_on(
     asked(inference, engine)
     assert probed(inference) == (False, False)
     assert [record.getMessage() for record in caplog.records] == [
-        "the engine hangs: one piece of work should long be done. This server should be started anew."
+        "the engine hangs: one piece of work should long be done. Restart this server."
     ]
     with pytest.raises(OverloadedError, match="does not answer"):
         asyncio.run(inference.predict(["good"]))
@@ -126,7 +126,7 @@ def test_a_tokenizer_that_hangs_fails_every_probe(
     inference: Inference, engine: HeldEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "SECONDS_UNTIL_HUNG", 0.0)
-    with inference.encoding.worker.at(0.0):
+    with inference.tokenizer.worker.working(0.0):
         assert probed(inference) == (False, False)
     assert probed(inference) == (True, True)
 
@@ -175,5 +175,5 @@ def test_a_server_tells_over_every_protocol_that_its_engine_has_ended(server: Se
     patience.wait_until(is_told)
     assert told_over_grpc() == [False] * 3
     log = server.log.read_text()
-    assert log.count("the thread of the engine has ended. This server should be started anew.") == 1
+    assert log.count("the thread of the engine has ended. Restart this server.") == 1
     assert "Traceback" not in log

@@ -28,14 +28,15 @@ from miniml.evaluation.result import ClassScores, Figure, Slice
 from miniml.gate.rules import judge
 from miniml.model import manifest
 from miniml.pipeline.arguments import check_values, defaults
+from miniml.pipeline.compiled import TEXT_CLASSIFICATION, CompiledPipeline
 from miniml.settings.gate import GateSettings
-from pipelines.text_classification import text_classification
 from tests import tiny
 from tests.command import ROOT
 from tests.hostile import PAYLOADS, strings
 from tests.hostile_pipeline import judged_twice
 from tests.test_gate import RESULT
 
+DEFAULTS = defaults(CompiledPipeline.named(TEXT_CLASSIFICATION))
 COMPILED = ROOT / "pipelines" / "compiled"
 NAMES = ("dataset_id", "text_column", "label_column", "label_names", "row_filter", "model_id")
 """The arguments that may be any string; the others have a form of their own, and are refused without it."""
@@ -46,7 +47,7 @@ THOUSAND = strings(1000)
 def is_plain(name: str) -> bool:
     """Whether the pipeline takes it for an argument at all."""
     try:
-        check_values({**defaults(text_classification), "text_column": name})
+        check_values({**DEFAULTS, "text_column": name})
     except InputError:
         return False
     return True
@@ -67,9 +68,8 @@ def write_evaluation(folder: Path, model: Path, names: list[str]) -> None:
     folder.mkdir(exist_ok=True)
     if not (folder / "model").exists():
         (folder / "model").symlink_to(model)
-    printable = [
-        name.encode("utf-8", "replace").decode() for name in names
-    ]  # JSON in a file holds no half characters.
+    # JSON in a file holds no half characters.
+    printable = [name.encode("utf-8", "replace").decode() for name in names]
     replace(
         RESULT,
         model_digest=manifest.read(model).digest,
@@ -158,7 +158,7 @@ def test_no_metric_and_no_service_can_be_named_so() -> None:
         with contextlib.suppress(InputError):
             judge(RESULT, GateSettings(1.0, min_metrics=f"{name}=0"))
             assert not name.strip(" ,") or "," in name
-        arguments = {**defaults(text_classification), "service_name": name}
+        arguments = {**DEFAULTS, "service_name": name}
         with contextlib.suppress(InputError):
             check_values(arguments)
             assert name.replace("-", "").isalnum()
@@ -173,7 +173,10 @@ def test_what_kfp_would_take_for_its_own_is_refused_before_the_run_or_taken_apar
             name.encode()
         assert "{{" not in str(without_placeholders({name: [name]}))
     for argument in NAMES:
-        arguments = {**defaults(text_classification), argument: "{{$.inputs.parameters['approved']}}"}
+        arguments = {
+            **DEFAULTS,
+            argument: "{{$.inputs.parameters['approved']}}",
+        }
         with pytest.raises(InputError, match=f"{argument} .* takes for a placeholder"):
             check_values(arguments)
 

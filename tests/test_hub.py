@@ -47,7 +47,7 @@ def environment(url: str, cache: Path) -> dict[str, str]:
 
 
 def ask(question: str, url: str, cache: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    script = f"from miniml.sources import hub\nfrom miniml.sources.address import HubId\nprint({question})"
+    script = f"from miniml.sources import hub\nfrom miniml.sources.hub_id import HubId\nprint({question})"
     return subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT,

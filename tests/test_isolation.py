@@ -139,7 +139,9 @@ class Served:
         def choose(*arguments: Any) -> Choice:
             choice = engine_choice.choose(*arguments)
             return replace(
-                choice, classifier=gated(choice.classifier), lanes=[gated(lane) for lane in choice.lanes]
+                choice,
+                classifier=gated(choice.classifier),
+                streams=[gated(stream) for stream in choice.streams],
             )
 
         served = Inference(alone, PATIENT, CacheSettings(entries=50))

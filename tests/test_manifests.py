@@ -293,7 +293,7 @@ def test_the_server_understands_the_runtimes_arguments_and_listens_at_its_ports(
     assert ports == [HTTP_PORT, GRPC_PORT]
     script = (
         "import json, sys; sys.argv = ['serving', *json.loads(sys.argv[1])]; "
-        "from serving.options import parsed; found = parsed(); "
+        "from serving.options import parse_arguments; found = parse_arguments(); "
         "print(found.model_name, found.model_dir, found.http_port, found.grpc_port, found.expected_digest)"
     )
     done = subprocess.run(
@@ -404,10 +404,11 @@ def test_accounts_have_the_names_that_the_code_uses(overlays: dict[str, Objects]
         for thing in of(overlays["production"], "Secret")
         if thing["metadata"]["name"] == S3_SECRET
     }
+    # the steps read it, and KServe for the predictors
     assert secrets.keys() == {
         NAMESPACE,
         SERVING_NAMESPACE,
-    }  # the steps read it, and KServe for the predictors
+    }
     for secret in secrets.values():
         assert secret["data"].keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 

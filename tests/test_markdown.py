@@ -14,7 +14,7 @@ from miniml.cluster.inference_service import inference_service
 from miniml.deployment.deploy import Deployed
 from miniml.escaping import clipped, printable
 from miniml.gate.rules import Ruling, Verdict
-from miniml.preflight.cluster_checks import Finding, Findings
+from miniml.preflight.cluster_checks import CheckResult, PreflightReport
 from miniml.preflight.pinning import markdown_of
 from miniml.reports.markdown import bullets, code, escaped, heading, strong, table
 from miniml.settings.deployment import DeploymentSettings
@@ -81,8 +81,8 @@ def test_the_champion_reads_as_it_was_found(name: str) -> None:
 @with_examples
 @given(NAMES)
 def test_what_preflight_found_reads_as_the_cluster_said_it(name: str) -> None:
-    entries = [Finding(name), Finding(name, name, name), Finding(name, unseen=name)]
-    page = told(Findings(entries).markdown())
+    entries = [CheckResult(name), CheckResult(name, name, name), CheckResult(name, skipped=name)]
+    page = told(PreflightReport(entries).markdown())
     bad = read(name) if name else "ok"
     unseen = f"not looked at: {read(name)}".strip() if name else "ok"
     assert page.rows[1:] == [

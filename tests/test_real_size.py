@@ -76,7 +76,7 @@ import sys
 from pathlib import Path
 from benchmarks.machine import peak_mib
 from miniml.data import preparation
-from miniml.settings import DataSettings
+from miniml.settings.data import DataSettings
 
 preparation.prepare(DataSettings(dataset_id=sys.argv[1]), Path(sys.argv[2]))
 print(peak_mib())
@@ -138,7 +138,7 @@ def test_a_thousand_rows_are_drawn_from_all_over_a_source_of_that_size_in_little
 @pytest.mark.timeout(1200)
 def test_the_example_runs_from_its_one_command_to_the_served_answer(hub: dict[str, str], room: Path) -> None:
     room.mkdir()
-    shown = run("-m", "pipelines.text_classification", "run", folder=room, environment=hub)
+    shown = run("-m", "miniml", "run", folder=room, environment=hub)
     summary: Any = json.loads((room / "local_outputs" / "latest" / "summary.json").read_text())
     assert "1,000 of 700,000 rows were drawn (max_rows=1000)" in shown
     assert "200 steps of 2" in shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 
 from miniml.cli import main
 from miniml.resource_names import PIPELINE_ACCOUNT
-from pipelines.text_classification import STAGES, text_classification
 from tests.argo_workflow import pod_name
 from tests.kfp_runs import uuid_of
 from tests.kfp_server import KfpServer
@@ -49,14 +47,13 @@ def server() -> Iterator[KfpServer]:
 def command(
     server: KfpServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """`python -m pipelines.text_classification WORDS` in this process: what it prints, its errors too."""
+    """`miniml WORDS` in this process: what it prints, its errors too."""
     monkeypatch.setenv("KFP_HOST", server.url)
 
     def run(*words: str, status: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["pipelines", *words])
         ended = 0
         try:
-            main.main(text_classification, STAGES)
+            main.main(words)
         except SystemExit as error:
             ended = int(error.code or 0)
         told = capsys.readouterr()

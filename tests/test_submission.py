@@ -155,7 +155,7 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None
     server.looks, server.end = [{"train": "RUNNING"}], "RUNNING"
     words = ["submit", "--host", server.url, "--between-looks=0.01"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.text_classification", *words],
+        [sys.executable, "-m", "miniml", *words],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -165,7 +165,7 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 130
-    assert "the run goes on. Again: python -m pipelines.text_classification follow run-0 --host" in err
+    assert "the run goes on. Again: miniml follow run-0 --host" in err
 
 
 def test_a_run_can_be_followed_later(server: KfpServer) -> None:
@@ -187,7 +187,7 @@ def test_what_only_this_machine_has_is_refused_before_anything_is_sent(
     ended = submit(server, "--dataset-id", source)
     assert ended.status == 1
     assert source in ended.err
-    assert "miniml.store publish" in ended.err
+    assert "miniml store publish" in ended.err
     assert server.uploads == []
 
 

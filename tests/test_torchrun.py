@@ -35,8 +35,8 @@ from miniml.model.rows_apart import logits_of_rows
 from miniml.settings.command_line import words_of
 from miniml.settings.data import DataSettings
 from miniml.settings.training import TrainingSettings
-from miniml.sources.address import s3_address
 from miniml.store import repository
+from miniml.store.address import s3_address
 from miniml.train_step.__main__ import main
 from miniml.training.batches import SharedBatches
 from miniml.training.checkpoints import FINISHED

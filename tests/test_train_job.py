@@ -23,8 +23,8 @@ from miniml.model.manifest import Manifest
 from miniml.resource_names import S3_SECRET
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
-from miniml.sources.address import s3_address
 from miniml.store import repository
+from miniml.store.address import s3_address
 from miniml.train_job.sdk import API_VERSION, Step
 from miniml.train_job.train_on_nodes import fine_tune_on_nodes
 from miniml.train_job.watch import WatchTimeouts

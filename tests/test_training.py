@@ -93,7 +93,9 @@ def test_no_iterations_means_whole_epochs(dataset_dir: Path, encoder: Path, tmp_
 def test_training_does_without_the_test(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
     shutil.copytree(dataset_dir, tmp_path / "dataset")
     shutil.rmtree(tmp_path / "dataset" / "test")
-    train(tmp_path / "dataset", tmp_path / "model", encoder, iterations=1)
+    result = train(tmp_path / "dataset", tmp_path / "model", encoder, iterations=1)
+    whole = train(dataset_dir, tmp_path / "other", encoder, iterations=1)
+    assert result.metrics["train_loss"] == whole.metrics["train_loss"]
 
 
 def test_frozen_layers_stay_as_pretrained_and_the_others_learn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.command import ROOT
 from tests.conftest import TRAINING
 
 CPU = torch.device("cpu")
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +91,29 @@ def test_a_containers_limit_counts_but_not_what_it_can_give_up(tmp_path: Path) -
     assert memory.free_memory(CPU, tmp_path) == pytest.approx(machine, rel=0.2)
 
 
+@pytest.mark.parametrize(("free", "fits"), [(60 * MIB, False), (GIB, True)])
 def test_it_is_said_before_the_first_step(
     dataset_dir: Path,
     encoder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    free: int,
+    fits: bool,
 ) -> None:
-    monkeypatch.setattr(memory, "OF_LIBRARIES", 2**60)
-    with pytest.raises(InputError, match=r"batch_size 16 at \d+ tokens needs about"):
-        fine_tune(dataset_dir, tmp_path / "model", TrainingSettings(model_id=str(encoder), **TRAINING))
-    assert "steps of" not in capsys.readouterr().out
-    assert not (tmp_path / "model").exists()
+    """In a container with so much left of its limit; the tiny encoder's training needs some 65 MiB."""
+    (tmp_path / "memory.current").write_text(f"{GIB}\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 0\n")
+    (tmp_path / "memory.max").write_text(f"{GIB + free}\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    settings = TrainingSettings(model_id=str(encoder), **{**TRAINING, "iterations": 1})
+    refused = pytest.raises(
+        InputError, match=r"batch_size 16 at \d+ tokens needs about 0\.1 GiB, 0\.1 are free"
+    )
+    with nullcontext() if fits else refused:
+        fine_tune(dataset_dir, tmp_path / "model", settings)
+    assert ("steps of" in capsys.readouterr().out) is fits
+    assert (tmp_path / "model").exists() is fits
 
 
 SCRIPT = """

@@ -12,7 +12,7 @@ import pytest
 from miniml.kubeflow import runs, schedules
 from miniml.kubeflow.submission import Server, SubmissionError
 from miniml.kubeflow.workflow import stages_from_workflow, was_terminated
-from pipelines.text_classification import text_classification
+from miniml.pipeline.compiled import TEXT_CLASSIFICATION, CompiledPipeline
 from tests.argo_workflow import Moment, workflow
 from tests.http_server import JsonHandler, LocalServer
 
@@ -51,7 +51,7 @@ DONE_WITH_A_SERVER: dict[str, Callable[[Server], object]] = {
     "cancel": lambda server: runs.cancel(server, RUN),
     "runs": lambda server: list(runs.runs_of(server, "text-classification")),
     "schedules": lambda server: list(schedules.schedules_of(server, "text-classification")),
-    "upload": lambda server: server.upload(text_classification),
+    "upload": lambda server: server.upload(CompiledPipeline.named(TEXT_CLASSIFICATION)),
     "look": lambda server: server.look(RUN, ["train"]),
 }
 

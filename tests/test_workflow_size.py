@@ -40,7 +40,7 @@ def test_a_search_of_as_many_trials_as_there_are_by_default_fits(search: str) ->
 
 
 def test_what_a_stage_says_of_itself_counts_nine_times(whole: str) -> None:
-    longer = whole.replace("import plan_run", f"import plan_run_{100 * 'x'}")
+    longer = whole.replace("plan_run(", f"plan_run_{100 * 'x'}(")
     assert longer != whole
     assert workflow_size(longer).total - workflow_size(whole).total == pytest.approx(900, abs=15)
 

@@ -1,1 +1,1 @@
-"""The champion: the model that serves now, which a new one has to beat."""
+"""Finds the champion, the served model that a new one has to beat, and counts its challengers."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from miniml.champion.record import Champion
 from miniml.errors import StoreError
-from miniml.sources.address import S3_SCHEME, S3Address, s3_address
+from miniml.store.address import S3Address, is_in_store, s3_address
 
 STORED = "miniml/challenges"
 
@@ -40,7 +40,7 @@ def digest_of_test(texts: Iterable[str], labels: Iterable[Any]) -> str:
 def counted(champion: Champion, test: str, challenger: str) -> Turn:
     """Notes that the model with digest `challenger` challenges `champion` on a test, and says the how manieth it is."""
     try:
-        if champion.source.startswith(S3_SCHEME):
+        if is_in_store(champion.source):
             address = s3_address("champion", champion.source)
             return Turn(_in_store(address, f"{STORED}/{champion.digest}/{test}/", challenger))
         folder = Path(champion.source).resolve()

@@ -7,7 +7,6 @@ any training. Evaluation fetches the rest, and checks every byte of it.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from miniml.champion.record import Champion
 from miniml.cluster.api import Cluster
@@ -17,7 +16,8 @@ from miniml.model import manifest
 from miniml.model.manifest import MANIFEST_NAME, Manifest
 from miniml.progress import note
 from miniml.settings.champion import NO_CHAMPION, SERVED, ChampionSettings
-from miniml.sources.address import S3_SCHEME, S3Address, locate, s3_address
+from miniml.sources.address import locate
+from miniml.store.address import is_in_store
 
 ARGUMENT = "champion"
 
@@ -49,7 +49,7 @@ def _served(cluster: Cluster, namespace: str, name: str) -> Champion:
         return Champion(place=place, absent=f"Nothing is served as {place}")
     source = str(service["spec"].get("predictor", {}).get("model", {}).get("storageUri", ""))
     expected = (service["metadata"].get("annotations") or {}).get(MODEL_DIGEST, "")
-    if not expected or not source.startswith(S3_SCHEME):
+    if not expected or not is_in_store(source):
         raise _incomparable(
             place,
             f"it serves {source or 'no model folder'!r}"
@@ -69,7 +69,7 @@ def _served(cluster: Cluster, namespace: str, name: str) -> Champion:
 
 def _given(champion: str) -> Champion:
     where = locate(ARGUMENT, champion)
-    if not isinstance(where, Path | S3Address):
+    if not where.keeps_folders:
         raise ChampionError(
             f"champion {champion!r} is neither a folder on this machine nor in a store. Give the folder of a model "
             f"that miniml trained (local_outputs/latest/model), its s3:// address, {SERVED!r} or {NO_CHAMPION!r}."
@@ -81,12 +81,7 @@ def _given(champion: str) -> Champion:
 
 def _signed(source: str) -> Manifest:
     """The manifest of a model folder, without its weights where they lie in a store."""
-    if not source.startswith(S3_SCHEME):
-        return manifest.read(Path(source))
-    from miniml.store import repository  # Only here: other sources need no S3 client.
-
-    address = s3_address(ARGUMENT, source)
-    return manifest.read(repository.cached_file(ARGUMENT, address, MANIFEST_NAME).parent)
+    return manifest.read(locate(ARGUMENT, source).fetch_file(MANIFEST_NAME).parent)
 
 
 def _fingerprint(signed: Manifest) -> str:

@@ -7,9 +7,8 @@ import os
 import re
 import sys
 from datetime import datetime
+from functools import partial
 from typing import Any
-
-from kfp.dsl.graph_component import GraphComponent
 
 from miniml.cluster.inference_service import RUN
 from miniml.errors import InputError
@@ -27,7 +26,7 @@ from miniml.kubeflow.submission import (
 )
 from miniml.kubeflow.workflow_size import turns_that_fit
 from miniml.pipeline.arguments import add_arguments, check_values, given_arguments, trials_of
-from miniml.pipeline.compiled import compiled_text, stages_in_order
+from miniml.pipeline.compiled import CompiledPipeline
 from miniml.pipeline.names import program_of
 from miniml.resource_names import PIPELINE_ACCOUNT
 from miniml.settings.arguments import as_inputs
@@ -35,13 +34,17 @@ from miniml.settings.search import SearchSettings
 
 LONGEST_NAME = 128
 """Characters of an experiment's name, as in KFP's backend/src/apiserver/validation/length.go; plenty for a run's."""
+_USAGE = "%(prog)s [OPTION ...]"
 _PLAIN = argparse.ArgumentDefaultsHelpFormatter
 
 
-def add(commands: Any, pipeline: GraphComponent) -> None:
+def add(commands: Any, pipeline: CompiledPipeline) -> None:
     """Adds them to a parser's commands."""
     submitting = commands.add_parser(
-        "submit", help="run it on a cluster, and follow the run", formatter_class=_PLAIN
+        "submit",
+        help="run the pipeline on a cluster, and follow the run",
+        usage=_USAGE,
+        formatter_class=_PLAIN,
     )
     add_server(submitting)
     _add_run(submitting)
@@ -50,15 +53,17 @@ def add(commands: Any, pipeline: GraphComponent) -> None:
         "--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the run"
     )
     add_arguments(submitting, pipeline)
-    submitting.set_defaults(command=_submit)
+    submitting.set_defaults(command=partial(_submit, pipeline))
 
     following = commands.add_parser("follow", help="follow a run that was submitted", formatter_class=_PLAIN)
     following.add_argument("run_id", metavar="RUN", help=runs.HELP)
     add_server(following)
     _add_following(following)
-    following.set_defaults(command=_follow)
+    following.set_defaults(command=partial(_follow, pipeline))
 
-    scheduling = commands.add_parser("schedule", help="run it again and again", formatter_class=_PLAIN)
+    scheduling = commands.add_parser(
+        "schedule", help="run the pipeline again and again", usage=_USAGE, formatter_class=_PLAIN
+    )
     add_server(scheduling)
     _add_run(scheduling)
     scheduling.add_argument(
@@ -68,7 +73,7 @@ def add(commands: Any, pipeline: GraphComponent) -> None:
         help="minute, hour, day of month, month, day of week (UTC)",
     )
     add_arguments(scheduling, pipeline)
-    scheduling.set_defaults(command=_schedule)
+    scheduling.set_defaults(command=partial(_schedule, pipeline))
 
 
 def add_server(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
@@ -91,7 +96,7 @@ def _add_following(parser: argparse.ArgumentParser) -> None:
 
 
 def _uploaded(
-    pipeline: GraphComponent, options: argparse.Namespace
+    pipeline: CompiledPipeline, options: argparse.Namespace
 ) -> tuple[Server, Version, dict[str, Any], str]:
     arguments = given_arguments(pipeline, options)
     _check_names(options)
@@ -105,12 +110,12 @@ def _uploaded(
     return server, version, as_inputs(arguments), name
 
 
-def _tell_of_too_many_trials(pipeline: GraphComponent, arguments: dict[str, Any]) -> None:
+def _tell_of_too_many_trials(pipeline: CompiledPipeline, arguments: dict[str, Any]) -> None:
     """Says of a search from when on Kubeflow's own page loses sight of it (`miniml.kubeflow.workflow_size`)."""
     trials = len(trials_of(arguments))
     if trials <= SearchSettings().trials:  # As many always fit.
         return
-    shown = turns_that_fit(compiled_text(pipeline), as_inputs(arguments))
+    shown = turns_that_fit(pipeline.text, as_inputs(arguments))
     if trials > shown:
         print(
             f"note: with {trials} trials Kubeflow's own page stops showing states at about trial {shown}; `follow` "
@@ -138,7 +143,7 @@ def _check_names(options: argparse.Namespace) -> None:
         )
 
 
-def _submit(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+def _submit(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     server, version, arguments, name = _uploaded(pipeline, options)
     run_id = server.start(
         version,
@@ -152,14 +157,14 @@ def _submit(pipeline: GraphComponent, options: argparse.Namespace) -> None:
         _watch(server, pipeline, run_id, version.stages, options)
 
 
-def _follow(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+def _follow(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     server = Server.connect(options.host)
     run_id = runs.find_run(server, pipeline.name, options.run_id)
-    _watch(server, pipeline, run_id, stages_in_order(compiled_text(pipeline)), options)
+    _watch(server, pipeline, run_id, pipeline.stages, options)
 
 
 def _watch(
-    server: Server, pipeline: GraphComponent, run_id: str, stages: list[str], options: argparse.Namespace
+    server: Server, pipeline: CompiledPipeline, run_id: str, stages: list[str], options: argparse.Namespace
 ) -> None:
     def tell(line: str) -> None:
         print(plain(line), flush=True)
@@ -195,7 +200,7 @@ def _deployment(outcome: Outcome) -> str:
     )
 
 
-def _schedule(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+def _schedule(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     cron = with_seconds(options.cron)  # Before anything is sent.
     server, version, arguments, name = _uploaded(pipeline, options)
     schedule = server.schedule(

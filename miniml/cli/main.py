@@ -1,50 +1,49 @@
-"""The command line of a pipeline: compile it, or run it here.
+"""The command `miniml`: runs the pipelines here and on a cluster, and serves, asks, compiles and publishes.
 
-The pipeline's own arguments become options, with its own defaults.
+All of it goes by the compiled pipelines, so that it is the same in a checkout and where only the package is installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kfp import compiler
-from kfp.dsl.base_component import BaseComponent
-from kfp.dsl.graph_component import GraphComponent
-
-from miniml.cli import cluster_commands, predict, run_commands
+from miniml import __version__
+from miniml.cli import cluster_commands, local_commands, predict, run_commands
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
-from miniml.escaping import clipped, plain
+from miniml.escaping import plain
+from miniml.images import REGISTRY, TAG, registry, tag
 from miniml.kubeflow.workflow_size import told as told_size
-from miniml.local import job, runner
-from miniml.local.ask import serving_command, told
-from miniml.local.children import ended_with_us
-from miniml.pipeline.arguments import add_arguments, given_arguments, preset_of
-from miniml.pipeline.names import module_of, program_of
-from miniml.pipeline.presets import PRESETS
-from miniml.ports import HTTP_PORT
-from miniml.progress import duration
+from miniml.pipeline.build_settings import TRIALS_AT_ONCE, BuildSettings, trials_at_once
+from miniml.pipeline.compiled import (
+    HYPERPARAMETER_SEARCH,
+    PIPELINES,
+    TEXT_CLASSIFICATION,
+    CompiledPipeline,
+    component_names,
+    component_text,
+    file_name,
+)
+from miniml.pipeline.names import PROGRAM, program_of
+from miniml.store import commands as store_commands
 
-COMPILED = Path(__file__).parents[2] / "pipelines" / "compiled"
+SHELLS = ("bash", "zsh", "tcsh")
 
 
-def main(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Does what the command line says; an error that miniml raised ends it with its message and status 1.
 
     Args:
-        pipeline: What the commands are about.
-        stages: The components that it is made of, which are compiled beside it.
+        words: The command line after the program's name; by default, this process's own.
     """
-    options = _parser(pipeline, stages).parse_args()
     try:
-        options.command(pipeline, options)
+        options = command_line().parse_args(words)
+        options.command(options)
     except MinimlError as error:
         _fail(f"\nerror: {error}")
     except BrokenPipeError:  # Whoever read our output has seen enough.
@@ -55,98 +54,86 @@ def main(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> None:
         _fail("\nstopped")
 
 
-def _parser(pipeline: GraphComponent, stages: Sequence[BaseComponent]) -> argparse.ArgumentParser:
-    parser = CommandParser(prog=program_of(pipeline), description=pipeline.description)
+def command_line() -> CommandParser:
+    """Makes the parser of the whole command line, with what each command does as the option `command`."""
+    pipeline, search = (CompiledPipeline.named(name) for name in (TEXT_CLASSIFICATION, HYPERPARAMETER_SEARCH))
+    parser = CommandParser(
+        prog=PROGRAM,
+        description=pipeline.description,
+        epilog="miniml COMMAND --help tells more of each command.",
+    )
+    parser.add_argument("--version", action="version", version=f"miniml {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    compiling = commands.add_parser("compile", help="write the pipeline and its components as YAML")
-    compiling.add_argument("--folder", type=Path, default=COMPILED)
-    compiling.set_defaults(command=partial(_compile, stages))
-
-    running = commands.add_parser(
-        "run",
-        help="run it on this machine, serve the model for a moment and ask it",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    running.add_argument("--ask", action="append", metavar="TEXT", help="a text to ask the served model")
-    running.add_argument(
-        "--runner",
-        choices=job.RUNNERS,
-        default=job.RUNNERS[0],
-        help="where the stages run: here, or in containers here",
-    )
-    running.add_argument("--outputs", type=Path, default=runner.OUTPUTS, help="where runs are kept")
-    running.add_argument(
-        "--default-preset", default="", help="the preset where neither --preset nor --dataset-id is given"
-    )
-    add_arguments(running, pipeline)
-    running.set_defaults(command=_run)
-
-    serving = commands.add_parser("serve", help="serve the newest model of a local run until Ctrl-C")
-    serving.add_argument(
-        "--port", type=int, default=HTTP_PORT, help=f"for HTTP ({HTTP_PORT}); gRPC has the next"
-    )
-    serving.add_argument("--outputs", type=Path, default=runner.OUTPUTS, help="where runs are kept")
-    serving.set_defaults(command=_serve)
-
+    local_commands.add(commands, pipeline)
+    predict.add(commands)
     cluster_commands.add(commands, pipeline)
     run_commands.add(commands, pipeline)
-    predict.add(commands)
+    _add_search(commands, search)
+    store_commands.add_group(commands)
+    _add_compile(commands)
+    _add_completion(commands, parser)
     return parser
 
 
-def _compile(stages: Sequence[BaseComponent], pipeline: GraphComponent, options: argparse.Namespace) -> None:
-    """Writes the pipeline and, for other people's pipelines, each of its components."""
-    files = {module_of(pipeline): pipeline, **{f"components/{stage.name}": stage for stage in stages}}
-    for name, component in files.items():
-        path = options.folder / f"{name}.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        compiler.Compiler().compile(component, str(path))
-        size = f" ({told_size(path.read_text(encoding='utf-8'))})" if component is pipeline else ""
-        print(f"{os.path.relpath(path)}{size}")
+def _add_search(commands: Any, search: CompiledPipeline) -> None:
+    told = "search for hyperparameters: run, submit and so on, of the pipeline that searches"
+    searching = commands.add_parser("search", help=told, description=search.description)
+    assert searching.prog == program_of(search)
+    actions = searching.add_subparsers(required=True, metavar="COMMAND")
+    local_commands.add_run(actions, search)
+    cluster_commands.add(actions, search)
+    run_commands.add(actions, search)
 
 
-def _run(pipeline: GraphComponent, options: argparse.Namespace) -> None:
-    arguments, preset = given_arguments(pipeline, options), preset_of(options)
-    questions = options.ask or (PRESETS[preset].questions if preset else [])
-    start = f"preset {preset}, " if preset else ""
-    print(plain(f"miniml: {start}{arguments['model_id']} on {arguments['dataset_id']}"), flush=True)
-    with ended_with_us():
-        finished = job.run(
-            pipeline, arguments, runner=options.runner, outputs=options.outputs, questions=questions
-        )
-    _tell(finished.summary, finished.folder)
-
-
-def _tell(summary: dict[str, Any], latest: Path) -> None:
-    for answer in summary["predictions"]:
-        text = clipped(answer["text"], 90)
-        print(plain(f'        "{text}"\n          -> {told(answer)}'))
-    measure = summary["measure"]
-    low, high = summary[f"{measure}_interval"]
-    search = latest / "search_report.html"
-    reasons = plain("\n".join(f"  {reason}" for reason in summary["reasons"]))
-    manifest = latest / "inference_service.yaml" if summary["manifest"] else "none: the model is not deployed"
-    print(
-        f"\n{summary['verdict']}:\n{reasons}\n"
-        f"{measure.replace('_', ' '):<10} {summary[measure]:.3f} (95 % interval {low:.3f} to {high:.3f}, "
-        f"{summary['test_rows']:,} rows)\n"
-        f"report     {latest / 'report.html'}\n"
-        + (f"search     {search}\n" if search.exists() else "")
-        + f"model      {latest / 'model'}\n"
-        f"manifest   {manifest}\n"
-        f"summary    {latest / 'summary.json'}\n"
-        f"in {duration(summary['seconds']['total'])}"
+def _add_compile(commands: Any) -> None:
+    compiling = commands.add_parser(
+        "compile",
+        help="write the pipelines and their components as YAML, which Kubeflow's UI takes",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    compiling.add_argument("--folder", type=Path, default=Path("compiled"), help="where to write them")
+    compiling.add_argument(
+        "--registry", default=registry(), help=f"where the images are pulled from, or {REGISTRY}"
+    )
+    compiling.add_argument("--tag", default=tag(), help=f"of the images, or {TAG}")
+    compiling.add_argument(
+        "--trials-at-once",
+        type=int,
+        default=trials_at_once(),
+        help=f"how many trials of a search train beside each other, or {TRIALS_AT_ONCE}",
+    )
+    compiling.set_defaults(command=_compile)
 
 
-def _serve(pipeline: GraphComponent, options: argparse.Namespace) -> None:
-    """Becomes the predictor, so that Ctrl-C and signals reach it without a go-between."""
-    latest = runner.latest(options.outputs)
-    name = json.loads((latest / "summary.json").read_text(encoding="utf-8"))["service_name"]
-    words = [*serving_command(latest / "model", name, options.port), f"--grpc_port={options.port + 1}"]
-    predict.LocalService(f"http://127.0.0.1:{options.port}", name, os.getpid()).write(options.outputs)
-    os.execv(words[0], words)  # noqa: S606 - a list of words of our own making
+def _compile(options: argparse.Namespace) -> None:
+    build = BuildSettings(options.registry, options.tag, options.trials_at_once)
+    for name in PIPELINES:
+        text = CompiledPipeline.named(name, build).text
+        print(f"{_write(options.folder / f'{file_name(name)}.yaml', text)} ({told_size(text)})")
+    for name in component_names():
+        print(_write(options.folder / "components" / f"{name}.yaml", component_text(name, build)))
+
+
+def _write(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return os.path.relpath(path)
+
+
+def _add_completion(commands: Any, parser: CommandParser) -> None:
+    completing = commands.add_parser(
+        "completion",
+        help="print what completes this command in a shell",
+        description='For bash: eval "$(miniml completion bash)", in ~/.bashrc, say.',
+    )
+    completing.add_argument("shell", choices=SHELLS, help="the shell that is to complete the command")
+    completing.set_defaults(command=lambda options: _complete(parser, options.shell))
+
+
+def _complete(parser: CommandParser, shell: str) -> None:
+    import shtab  # Only here: no other command needs it.
+
+    print(shtab.complete(parser, shell=shell))
 
 
 def _fail(message: str) -> NoReturn:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from kfp.dsl.graph_component import GraphComponent
 
 from miniml.cluster.api import BRIEFLY, Cluster
 from miniml.deployment.smoke_test import ask_by_name
@@ -59,7 +58,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "predict", help="ask a live service", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("text", nargs="+")
+    parser.add_argument("text", nargs="+", help="what to ask of; each is one text")
     parser.add_argument(
         "--url",
         default=os.environ.get("MINIML_URL", ""),
@@ -73,7 +72,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(command=_predict)
 
 
-def _predict(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+def _predict(options: argparse.Namespace) -> None:
     if not all(text.strip() for text in options.text):
         raise InputError("there is no text to predict of. Give some: predict 'A wonderful film.', or TEXT=….")
     for text, answer in zip(options.text, _answers(options), strict=True):
@@ -91,7 +90,8 @@ def _answers(options: argparse.Namespace) -> list[dict[str, Any]]:
         cluster = Cluster.connect(BRIEFLY)
     except ClusterError as error:
         raise ClusterError(
-            f"{error} For a model on this machine, start `make serve`; for one elsewhere, name its --url."
+            f"{error} For a model on this machine, start `miniml serve` or `make serve`; for one elsewhere, name its "
+            f"--url."
         ) from error
     return ask_by_name(
         cluster, options.namespace or SERVING_NAMESPACE, options.service_name or DEFAULT_NAME, options.text

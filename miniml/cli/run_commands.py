@@ -6,10 +6,9 @@ import argparse
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any
-
-from kfp.dsl.graph_component import GraphComponent
 
 from miniml.cli.cluster_commands import add_server
 from miniml.errors import InputError
@@ -20,7 +19,7 @@ from miniml.kubeflow.run_state import RunState
 from miniml.kubeflow.schedules import Change, Schedule
 from miniml.kubeflow.submission import Server, SubmissionError, require_reachable_from_pods
 from miniml.pipeline.arguments import add_arguments, check_values, defaults, preset_of
-from miniml.pipeline.compiled import compiled_text, stages_in_order
+from miniml.pipeline.compiled import CompiledPipeline
 from miniml.pipeline.names import program_of
 from miniml.pipeline.presets import PRESETS
 from miniml.settings.arguments import OPTIONS, SETTINGS, as_inputs, flat
@@ -29,13 +28,13 @@ _LONGEST_CELL = 44
 _SCHEDULE = "the schedule's name, or the beginning of its id"
 
 
-def add(commands: Any, pipeline: GraphComponent) -> None:
+def add(commands: Any, pipeline: CompiledPipeline) -> None:
     """Adds them to a parser's commands."""
     listing = commands.add_parser("runs", help="list the runs on a cluster, newest first")
     add_server(listing)
     listing.add_argument("--limit", type=_count, default=20, help="the most runs to list (20)")
     listing.add_argument("--json", action="store_true", help="as JSON, for programs")
-    listing.set_defaults(command=_list_runs)
+    listing.set_defaults(command=partial(_list_runs, pipeline))
 
     reading = commands.add_parser("logs", help="print what a step of a run printed")
     reading.add_argument("run_id", metavar="RUN", help=runs.HELP)
@@ -44,30 +43,32 @@ def add(commands: Any, pipeline: GraphComponent) -> None:
     )
     reading.add_argument("--turn", type=_count, default=1, help="of a stage in a loop: 2 is its second")
     add_server(reading)
-    reading.set_defaults(command=_logs)
+    reading.set_defaults(command=partial(_logs, pipeline))
 
     cancelling = commands.add_parser("cancel", help="end a run on a cluster")
     cancelling.add_argument("run_id", metavar="RUN", help=runs.HELP)
     add_server(cancelling)
-    cancelling.set_defaults(command=_cancel)
+    cancelling.set_defaults(command=partial(_cancel, pipeline))
 
     scheduled = commands.add_parser("schedules", help="list, change, pause, resume or delete schedules")
     _add_actions(scheduled.add_subparsers(metavar="ACTION", help="list, if none is given"), pipeline)
-    _as_list(scheduled)
+    _as_list(scheduled, pipeline)
 
 
-def _add_actions(actions: Any, pipeline: GraphComponent) -> None:
-    _as_list(actions.add_parser("list", help="all there are, newest first"), again=True)
+def _add_actions(actions: Any, pipeline: CompiledPipeline) -> None:
+    _as_list(actions.add_parser("list", help="all there are, newest first"), pipeline, again=True)
 
     changing = actions.add_parser(
-        "change", help="start runs at other times, or with other arguments: only what is given here changes"
+        "change",
+        help="start runs at other times, or with other arguments: only what is given here changes",
+        usage="%(prog)s [OPTION ...] SCHEDULE",
     )
     changing.add_argument("which", metavar="SCHEDULE", help=_SCHEDULE)
     add_server(changing, again=True)
     changing.add_argument("--cron", help="minute, hour, day of month, month, day of week (UTC)")
     changing.add_argument("--pipeline-account", help="the service account of the steps")
     add_arguments(changing, pipeline)
-    changing.set_defaults(command=_change)
+    changing.set_defaults(command=partial(_change, pipeline))
 
     for name, does, told, act in (
         ("pause", "start no runs until it is resumed", "paused", schedules.pause),
@@ -77,14 +78,14 @@ def _add_actions(actions: Any, pipeline: GraphComponent) -> None:
         acting = actions.add_parser(name, help=does)
         acting.add_argument("which", metavar="SCHEDULE", help=_SCHEDULE)
         add_server(acting, again=True)
-        acting.set_defaults(command=_act, act=act, told=told)
+        acting.set_defaults(command=partial(_act, pipeline), act=act, told=told)
 
 
-def _as_list(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+def _as_list(parser: argparse.ArgumentParser, pipeline: CompiledPipeline, *, again: bool = False) -> None:
     add_server(parser, again=again)
     default = argparse.SUPPRESS if again else False
     parser.add_argument("--json", action="store_true", default=default, help="as JSON, for programs")
-    parser.set_defaults(command=_list_schedules)
+    parser.set_defaults(command=partial(_list_schedules, pipeline))
 
 
 def _count(text: str) -> int:
@@ -93,7 +94,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _list_runs(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+def _list_runs(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     listed = list(islice(runs.runs_of(Server.connect(options.host), pipeline.name), options.limit))
     rows = [
         {
@@ -108,8 +109,8 @@ def _list_runs(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     _show(rows, options, f"no run of {pipeline.name} yet; start one: {program_of(pipeline)} submit")
 
 
-def _logs(pipeline: GraphComponent, options: argparse.Namespace) -> None:
-    stages = stages_in_order(compiled_text(pipeline))
+def _logs(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
+    stages = pipeline.stages
     stage, turn = options.stage, options.turn
     if stage and stage not in stages:
         raise InputError(f"{pipeline.name} has no stage {quoted(stage)}; it has: {', '.join(stages)}.")
@@ -133,14 +134,14 @@ def _telling_step(run: RunState) -> tuple[str, int]:
     return told[0].stage, told[0].number
 
 
-def _cancel(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+def _cancel(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     server = Server.connect(options.host)
     run_id = runs.find_run(server, pipeline.name, options.run_id)
     runs.cancel(server, run_id)
     print(f"cancelling run {run_id}; Kubeflow Pipelines will say that it FAILED: {server.address(run_id)}")
 
 
-def _list_schedules(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+def _list_schedules(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     rows = [
         {
             "id": one.schedule_id,
@@ -157,7 +158,7 @@ def _list_schedules(pipeline: GraphComponent, options: argparse.Namespace) -> No
     )
 
 
-def _act(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+def _act(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     server = Server.connect(options.host)
     schedule = schedules.find_schedule(server, pipeline.name, options.which)
     act: Callable[[Server, Schedule], None] = options.act
@@ -165,7 +166,7 @@ def _act(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     print(plain(f"{options.told} {schedule.name!r} ({schedule.schedule_id})"))
 
 
-def _change(pipeline: GraphComponent, options: argparse.Namespace) -> None:
+def _change(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     preset = preset_of(options)
     given = (dict(PRESETS[preset].arguments) if preset else {}) | {
         name: getattr(options, name) for name in defaults(pipeline) if hasattr(options, name)
@@ -191,7 +192,7 @@ def _change(pipeline: GraphComponent, options: argparse.Namespace) -> None:
     )
 
 
-def _changed_arguments(pipeline: GraphComponent, old: Schedule, given: dict[str, Any]) -> dict[str, Any]:
+def _changed_arguments(pipeline: CompiledPipeline, old: Schedule, given: dict[str, Any]) -> dict[str, Any]:
     """What the schedule's runs were given, under what is given now, checked.
 
     Raises:

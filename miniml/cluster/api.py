@@ -1,4 +1,8 @@
-"""The Kubernetes API as the stages need it: a handful of calls, and errors that say what to do."""
+"""The calls to the Kubernetes API that the stages make, with errors that say what to do.
+
+Paths are written here rather than taken from the `kubernetes` client's generated classes: those of version 30, the last
+that kfp allows, cannot apply server-side (decision 36).
+"""
 
 from __future__ import annotations
 
@@ -27,15 +31,15 @@ from miniml.resource_names import FIELD_MANAGER
 TRAINER_GROUP = "trainer.kubeflow.org"
 
 RETRY_AFTER = (0.2, 1.0, 3.0, 6.0, *[10.0] * 11)
-"""Seconds between the tries of a call that the API server dropped, or could not answer just then: two minutes in all.
-It may be restarting, or a webhook's only pod is being moved to another node. Every call made here may be made twice:
+"""Seconds between attempts of a call that the API server dropped or was too busy to answer: two minutes in all. The
+server may be restarting, or a webhook's only pod may be moving to another node. All calls here are safe to repeat:
 reads, server-side apply, reviews, and deletes of what may be gone."""
 BRIEFLY = RETRY_AFTER[:3]
-"""The same for a person who waits at a prompt, and for what has somebody else to try again."""
+"""The same for a person who waits at a prompt, and for calls that somebody else repeats."""
 WEBHOOK_AWAY = "failed calling webhook"
-"""What the API server says of a write that a webhook should have looked at and nobody answered for."""
+"""A part of the API server's message where a webhook that has to admit a write did not answer."""
 _BUSY = (429, 500, 502, 503, 504)
-# As an account without the right is told, after its name; whatever else is forbidden is so for everybody.
+# The message where an account lacks a right. Anything else that is forbidden is forbidden to every account.
 _NOT_ALLOWED = re.compile(r'\bUser ".*cannot ')
 # Seconds.
 _CONNECT_TIMEOUT = 5.0
@@ -43,11 +47,11 @@ _READ_TIMEOUT = 30.0
 
 
 class ConflictError(ClusterError):
-    """Somebody else manages a field that is about to be changed."""
+    """Another manager owns a field that is about to change."""
 
 
 class ForbiddenError(ClusterError):
-    """The account that asks may not do that."""
+    """The account lacks the right."""
 
 
 class NotFoundError(ClusterError):
@@ -55,12 +59,12 @@ class NotFoundError(ClusterError):
 
 
 class UnreachableError(ClusterError):
-    """The API server does not answer, or not as one that is well; it may come back."""
+    """The API server is unreachable or too busy; a later call may succeed."""
 
 
 @dataclass(frozen=True)
 class Permission:
-    """What an account may be allowed to do in a namespace."""
+    """One right of an account in a namespace."""
 
     verb: str
     group: str
@@ -79,7 +83,7 @@ DEPLOY_PERMISSIONS = (
     Permission("get", "", "pods", "log"),
     Permission("list", "", "events"),
 )
-"""What deploy does, and champion some of it; `manifests/` grants it to the account of a run's steps."""
+"""The rights that deploy needs, and champion in part; `manifests/` grants them to the account of a run's steps."""
 
 TRAIN_PERMISSIONS = (
     *(Permission(verb, TRAINER_GROUP, "trainjobs") for verb in ("get", "create", "patch", "delete")),
@@ -90,21 +94,21 @@ TRAIN_PERMISSIONS = (
     Permission("get", "", "pods", "log"),
     Permission("list", "", "events"),
 )
-"""What train does where it runs on several nodes."""
+"""The rights that train needs where it runs on several nodes."""
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def in_pod() -> bool:
-    """Whether this process runs in a pod of a cluster."""
+    """Tells whether this process runs in a pod of a cluster."""
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
 def own_namespace() -> str:
-    """The namespace of the pod that this runs in.
+    """Returns the namespace of the pod that this process runs in.
 
     Raises:
-        ClusterError: it runs in none, or in one without an account.
+        ClusterError: The process runs in no pod, or in one without a service account.
     """
     try:
         return (_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
@@ -116,7 +120,7 @@ def own_namespace() -> str:
 
 
 class Cluster:
-    """Calls to one API server, each tried again where it was dropped."""
+    """Calls to one API server; a call that was dropped is repeated."""
 
     def __init__(self, api: client.ApiClient, retry_after: tuple[float, ...] = RETRY_AFTER) -> None:
         self._api = api
@@ -124,10 +128,13 @@ class Cluster:
 
     @classmethod
     def connect(cls, retry_after: tuple[float, ...] = RETRY_AFTER) -> Cluster:
-        """With the account of the pod that this runs in, or else the current context of the kube configuration.
+        """Connects with this pod's account, or outside of a pod with the kube configuration's current context.
+
+        Args:
+            retry_after: Seconds between attempts of a call; there is one attempt more than there are numbers.
 
         Raises:
-            ClusterError: there is neither.
+            ClusterError: This process runs in no pod, and there is no kube configuration.
         """
         configuration = client.Configuration()
         try:
@@ -141,92 +148,117 @@ class Cluster:
                 f"no Kubernetes cluster is configured here ({error}). Run this in a pod, or set KUBECONFIG to the "
                 f"file of your cluster."
             ) from error
-        configuration.retries = False  # urllib3's own tries would log, and hide how often it was
+        # urllib3's own retries would write to the log.
+        configuration.retries = False
         return cls(client.ApiClient(configuration), retry_after)
 
     @property
     def host(self) -> str:
+        """The API server's URL."""
         return str(self._api.configuration.host)
 
     @property
     def configuration(self) -> client.Configuration:
-        """For other clients of the same API server."""
+        """The client's configuration, for other clients of the same API server."""
         return self._api.configuration
 
     def inference_service(self, namespace: str, name: str) -> dict[str, Any] | None:
-        """The object as it is now, or None where there is none."""
+        """Returns the InferenceService as it is now, or None where there is none."""
         return self.get(_service_path(namespace, name))
 
     def apply(self, service: dict[str, Any], *, force: bool = False) -> dict[str, Any]:
-        """Applies an InferenceService server-side, and gives what the API server made of it.
+        """Applies an InferenceService server-side, and returns the object that results.
+
+        Args:
+            service: The object, or the fields of it to apply.
+            force: Take over fields that another manager owns.
 
         Raises:
-            ConflictError: another manager owns a field, and `force` does not say to take it over.
-            ClusterError: it is refused, or there is no such namespace.
+            ConflictError: Another manager owns a field, and `force` is False.
+            ClusterError: The API server refuses the object, or there is no such namespace.
         """
         metadata = service["metadata"]
         return self.apply_at(_service_path(metadata["namespace"], metadata["name"]), service, force=force)
 
     def apply_at(self, path: str, thing: dict[str, Any], *, force: bool = False) -> dict[str, Any]:
-        """Applies any object, or some fields of it, server-side; see `apply`."""
+        """Applies an object of any kind, or some of its fields, at its API path; see `apply`."""
         query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
         applied: dict[str, Any] = self._call("PATCH", path, query, thing)
         return applied
 
     def delete_inference_service(self, namespace: str, name: str) -> None:
-        """Deletes it; that there is none is as good."""
+        """Deletes the InferenceService, and does nothing where there is none."""
         self.delete(_service_path(namespace, name))
 
     def try_to_create(self, path: str, thing: dict[str, Any]) -> None:
-        """Asks whether the object could be created below an API path, by rights, schema and webhooks; none is.
+        """Checks whether rights, schema and webhooks allow an object; a dry run, which creates nothing.
+
+        Args:
+            path: The API path of the collection.
+            thing: The object.
 
         Raises:
-            ClusterError: it is refused, with what was said.
+            ClusterError: The API server refuses the object; the message gives its reason.
         """
         self._call("POST", path, {"dryRun": "All"}, thing)
 
     def delete(self, path: str) -> None:
-        """Deletes the object at an API path; that there is none is as good."""
+        """Deletes the object at an API path, and does nothing where there is none."""
         try:
             self._call("DELETE", path)
         except NotFoundError:
             return
 
     def pods(self, namespace: str, service_name: str) -> list[dict[str, Any]]:
-        """The pods that serve it, the ones that are going away left out."""
+        """Returns the pods of an InferenceService that are not being deleted."""
         return self.pods_with(
             namespace, f"{SERVING_GROUP}/inferenceservice={service_name},component=predictor"
         )
 
     def pods_with(self, namespace: str, labels: str) -> list[dict[str, Any]]:
-        """The pods that a label selector finds, the ones that are going away left out."""
+        """Returns the pods that match a label selector and are not being deleted."""
         pods = self.labelled(f"/api/v1/namespaces/{namespace}/pods", labels)
         return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
     def labelled(self, path: str, labels: str) -> list[dict[str, Any]]:
-        """The objects at an API path that a label selector finds."""
+        """Returns the objects of the collection at an API path that match a label selector."""
         found: list[dict[str, Any]] = self._call("GET", path, {"labelSelector": labels})["items"]
         return found
 
     def log(self, namespace: str, pod: str, container: str, *, lines: int, previous: bool) -> str:
-        """The last lines that a container printed; `previous` is the one before its last restart."""
+        """Returns the last lines that a container printed, or "" where there is no log.
+
+        Args:
+            namespace: The pod's namespace.
+            pod: The pod's name.
+            container: The container's name.
+            lines: How many lines, at most.
+            previous: Read the log of the container as it was before its last restart.
+        """
         query = {"container": container, "tailLines": str(lines), "previous": str(previous).lower()}
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         try:
             return str(self._call("GET", path, query, text=True, briefly=True))
         except ClusterError:
-            return ""  # A container that never started has none, and a log is wanted only to explain something else.
+            # A container that never started has no log, and a log only helps to explain another error.
+            return ""
 
     def following_log(
         self, namespace: str, pod: str, container: str, *, since: str, idle: float
     ) -> Iterator[str]:
-        """What a container prints, line by line, each behind its time (RFC 3339) and a blank, until it ends.
+        """Yields the lines that a container prints until it ends, each after its time (RFC 3339) and a blank.
 
-        It begins with the second `since` ("" is the very beginning), and ends early where the connection breaks or
-        `idle` seconds pass without a line: it can be asked for again then.
+        The log ends early where the connection breaks or no line comes for `idle` seconds; call again to go on.
+
+        Args:
+            namespace: The pod's namespace.
+            pod: The pod's name.
+            container: The container's name.
+            since: The second to begin with, in RFC 3339; "" is the beginning of the log.
+            idle: Seconds.
 
         Raises:
-            ClusterError: there is no log to be had.
+            ClusterError: There is no log.
         """
         path, rest = f"/api/v1/namespaces/{namespace}/pods/{pod}/log", b""
         query = _log_query(container, since) | {"follow": "true"}
@@ -238,29 +270,30 @@ class Cluster:
                     *lines, rest = (rest + chunk).split(b"\n")
                     yield from (line.decode("utf-8", errors="replace") for line in lines)
             except (urllib3.exceptions.HTTPError, OSError):
-                return  # With half a line, perhaps, which then comes again as a whole one.
+                # Half a line may be lost; the next call begins at its second, and so yields it whole.
+                return
         if rest:
             yield rest.decode("utf-8", errors="replace")
 
     def previous_log(self, namespace: str, pod: str, container: str, *, since: str) -> list[str]:
-        """What a container printed before its last restart, in the lines of `following_log`."""
+        """Returns the lines that a container printed before its last restart, in the form of `following_log`."""
         query = _log_query(container, since) | {"previous": "true"}
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         return str(self._call("GET", path, query, text=True, briefly=True)).splitlines()
 
     def warnings(self, namespace: str, names: set[str]) -> list[str]:
-        """What the cluster warned of these objects, the newest last."""
+        """Returns the warnings about the objects of these names, each as a line, the newest last."""
         found = self.warning_events(namespace)
         return [events.line(event) for event in found if event["involvedObject"].get("name") in names]
 
     def warning_events(self, namespace: str) -> list[events.Event]:
-        """All that the cluster warned of in a namespace, the newest last."""
+        """Returns the warning events of a namespace, the newest last."""
         query = {"fieldSelector": "type=Warning"}
         answer = self._call("GET", f"/api/v1/namespaces/{namespace}/events", query)
         return sorted(answer["items"], key=events.time_of)
 
     def get(self, path: str) -> dict[str, Any] | None:
-        """The object at an API path, or None where there is none."""
+        """Returns the object at an API path, or None where there is none."""
         try:
             found: dict[str, Any] = self._call("GET", path)
         except NotFoundError:
@@ -268,7 +301,7 @@ class Cluster:
         return found
 
     def allows(self, permission: Permission, namespace: str) -> bool:
-        """Whether the account that asks may do that."""
+        """Tells whether our account has a right in a namespace."""
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -286,7 +319,7 @@ class Cluster:
         return bool(answer["status"]["allowed"])
 
     def user(self) -> str:
-        """Whom the API server takes us for (system:serviceaccount:kubeflow:miniml-pipeline); "" if it does not tell."""
+        """Returns our account's name (such as system:serviceaccount:kubeflow:miniml-pipeline), or "" if unknown."""
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         try:
             answer = self._call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", body=review)
@@ -295,9 +328,19 @@ class Cluster:
         return str(answer["status"]["userInfo"]["username"])
 
     def ask_through_proxy(self, namespace: str, service: str, path: str, body: dict[str, Any]) -> Any:
-        """Posts to a Service through the API server, for callers that stand outside the cluster's network."""
+        """Posts JSON to a Service through the API server, for callers outside the cluster's network.
+
+        Args:
+            namespace: The Service's namespace.
+            service: The Service's name; its port is 80.
+            path: The path below the Service.
+            body: What to post.
+
+        Returns:
+            The decoded JSON of the answer.
+        """
         proxy = f"/api/v1/namespaces/{namespace}/services/http:{service}:80/proxy{path}"
-        # A 500 may be the service's own answer here, which waiting does not change.
+        # A 500 may be the Service's own answer here, and waiting does not change that.
         return self._call("POST", proxy, body=body, briefly=True)
 
     def _call(
@@ -319,29 +362,41 @@ class Cluster:
         return self.retried(ask, method, path, briefly=briefly)
 
     def retried(self, ask: Callable[[], Any], method: str, path: str, *, briefly: bool = False) -> Any:
-        """What `ask` gives, asked again where the API server was too busy or the connection was lost.
+        """Returns what `ask` returns, and asks again where the API server is too busy or the connection is lost.
 
-        Where that takes longer than a moment it says once what is waited for, and `briefly` waits no longer than that.
+        A wait of more than a few seconds is announced once.
+
+        Args:
+            ask: Makes one call; it may be made several times.
+            method: The call's HTTP method, for error messages.
+            path: The call's API path, likewise.
+            briefly: Give up after a few seconds rather than two minutes.
 
         Raises:
-            NotFoundError, ConflictError, ForbiddenError, UnreachableError, ClusterError: the server's refusal.
+            NotFoundError: The API server has no such object.
+            ConflictError: Another manager owns a field, or the object exists already.
+            ForbiddenError: The account lacks the right.
+            UnreachableError: The API server was unreachable or too busy at every attempt.
+            ClusterError: The API server refuses the call for another reason.
         """
         waits = self._retry_after[: len(BRIEFLY)] if briefly else self._retry_after
-        for tries, wait in enumerate((*waits, None)):
+        for tries, wait in enumerate(waits):
             try:
-                return ask()
-            except ApiException as error:
-                trouble, may_pass = _explained(error, method, path, self.host), error.status in _BUSY
-                cause: Exception = error
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                trouble, may_pass = _no_answer(error, self.host), True
-                cause = error
-            if wait is None or not may_pass:
-                raise trouble from cause
-            if tries == len(BRIEFLY):
-                note(f"waiting for up to {duration(sum(waits[tries:]))}, because {trouble}")
-            time.sleep(wait)
-        raise AssertionError("the last try returns or raises")
+                return self._answer(ask, method, path)
+            except UnreachableError as error:
+                if tries == len(BRIEFLY):
+                    note(f"waiting for up to {duration(sum(waits[tries:]))}, because {error}")
+                time.sleep(wait)
+        return self._answer(ask, method, path)
+
+    def _answer(self, ask: Callable[[], Any], method: str, path: str) -> Any:
+        """Returns what `ask` returns, and replaces the client's errors by a ClusterError that says what to do."""
+        try:
+            return ask()
+        except ApiException as error:
+            raise _explained(error, method, path, self.host) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _no_answer(error, self.host) from error
 
     def _ask(
         self,
@@ -352,8 +407,8 @@ class Cluster:
         accept: str,
         read_timeout: float = _READ_TIMEOUT,
     ) -> urllib3.HTTPResponse:
-        """The response, its body still to be read."""
-        # A name from a command line or a record may hold "../", and would lead to what nobody has asked for.
+        """Sends one request, and returns the response with its body unread."""
+        # A name from a command line or a record may hold "../", which would lead to another object.
         if re.search(r"/\.{0,2}(/|$)|[?#%\\\s]", path):
             raise ClusterError(
                 f"{quoted(path, most=200)} names nothing of a cluster's API. The names of namespaces and services are "
@@ -397,9 +452,8 @@ def _explained(error: ApiException, method: str, path: str, host: str) -> Cluste
             f"the cluster refuses {method} {path}: {said}. Grant the right to the account that it names; for a "
             f"run's steps, manifests/ does: kubectl apply -k manifests/overlays/<yours>."
         )
-    if (
-        error.status == 403
-    ):  # The right is there: a webhook, a policy, Pod Security or a quota says no, and why.
+    if error.status == 403:
+        # The account has the right: a webhook, a policy, Pod Security or a quota refuses, and says why.
         return ClusterError(f"the cluster refuses {method} {path}: {said}")
     kind = UnreachableError if error.status in _BUSY else ClusterError
     return kind(f"the cluster at {host} answers {error.status} to {method} {path}: {said}")
@@ -413,7 +467,7 @@ def _no_answer(error: Exception, host: str) -> UnreachableError:
 
 
 def _message(error: ApiException) -> str:
-    """The API server's own sentence, which it sends as a Status object."""
+    """Returns the API server's own message, which it sends as a Status object."""
     body = error.body.decode("utf-8", errors="replace") if isinstance(error.body, bytes) else error.body
     try:
         return clipped(str(json.loads(body)["message"]), 2 * events.LONGEST)

@@ -1,4 +1,4 @@
-"""What a cluster warned of while a service was rolled out: what is nearest to its pods first, each thing once."""
+"""Picks the warning events that explain why a rollout does not go on."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from miniml.escaping import clipped
 Event = dict[str, Any]
 
 MAX_EVENTS = 5
+"""How many events a message shows, at most."""
 LONGEST = 500
-"""Characters of a message that are told: a webhook may quote a whole object."""
+"""How many characters of a cluster's message are shown, at most: a webhook may quote a whole object."""
 _AUTOSCALER = "HorizontalPodAutoscaler"
 _NEAREST = ("Pod", "ReplicaSet", "Deployment", "InferenceService")
-"""What KServe makes of a service in Standard mode, from its pods up; a quota's refusal is told of the ReplicaSet."""
+"""The objects of a service in Standard mode, from its pods up; a ReplicaSet's events show what a quota refused."""
 
 
 def of_rollout(events: Iterable[Event], service: str, pods: set[str], since: str) -> list[Event]:
-    """The events of a service's new revision, the nearest to its pods first and of each kind the newest last.
+    """Returns the events of a service's new revision: those of the pods first, and of each kind the newest last.
 
-    The autoscaler has the Deployment's name and warns of missing metrics for as long as no pod is ready: it is listened
-    to only where nobody else has said anything.
+    The autoscaler's events count only if there are no others: it warns of missing metrics while no pod is ready.
 
     Args:
-        events: a namespace's warnings, the newest last.
-        service: the InferenceService's name.
-        pods: the names of the new revision's pods.
-        since: when it was applied (RFC 3339); what was said before is of another revision. "" is always.
+        events: The warning events of a namespace, the newest last.
+        service: The InferenceService's name.
+        pods: The names of the new revision's pods.
+        since: When the revision was applied (RFC 3339): earlier events are about another revision, except a pod's. ""
+            leaves none out.
     """
     predictor = predictor_name(service)
     names = {
@@ -51,33 +52,39 @@ def of_rollout(events: Iterable[Event], service: str, pods: set[str], since: str
 
 
 def time_of(event: Event) -> str:
-    """When it happened last, or "" where nobody knows."""
+    """Returns when the event happened last (RFC 3339), or "" if unknown."""
     last = (event.get("series") or {}).get("lastObservedTime")
     return str(last or event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def line(event: Event) -> str:
-    message = clipped(event.get("message", ""), LONGEST)
-    return f"{event['involvedObject'].get('name', '')}: {event.get('reason', '')}: {message}"
+    """Returns the event as one line: the object's name, the reason and the message."""
+    text = clipped(event.get("message", ""), LONGEST)
+    return f"{event['involvedObject'].get('name', '')}: {event.get('reason', '')}: {text}"
 
 
-def news(event: Event) -> str:
-    """What its message tells: of a pod that was refused what the Deployment's condition says, behind some words."""
+def message(event: Event) -> str:
+    """Returns the event's message, without the prefix by which it differs from the Deployment's condition."""
     return clipped(event.get("message", "").removeprefix("Error creating: "), LONGEST)
 
 
-def each_once(told: str, lines: Iterable[tuple[str, str]]) -> list[str]:
-    """Of pairs of a line and what is new in it, the lines whose news neither `told` nor a line before has told yet.
+def without_repetitions(known: str, lines: Iterable[tuple[str, str]]) -> list[str]:
+    """Returns the lines whose message is neither in `known` nor in a line before.
 
-    One pod's news are another's: the names of a Deployment's pods and ReplicaSets differ in their endings only.
+    Messages that differ only in the name of a pod or ReplicaSet of one Deployment count as equal.
+
+    Args:
+        known: What has been said already.
+        lines: Pairs of a line and the message in it.
     """
-    known, kept = _any_pods(told), []
-    for text, substance in lines:
-        if _any_pods(substance) not in known:
+    seen, kept = _any_pods(known), []
+    for text, said in lines:
+        if _any_pods(said) not in seen:
             kept.append(text)
-            known += "\n" + _any_pods(substance)
+            seen += "\n" + _any_pods(said)
     return kept
 
 
 def _any_pods(text: str) -> str:
+    """Replaces the random parts of pods' and ReplicaSets' names."""
     return re.sub(r"-predictor-[a-z0-9]+(-[a-z0-9]+)?", "-predictor-…", text)

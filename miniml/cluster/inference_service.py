@@ -1,4 +1,4 @@
-"""The InferenceService that serves a model on KServe, as plain data."""
+"""Renders the InferenceService that serves a model on KServe, as plain data."""
 
 from __future__ import annotations
 
@@ -15,29 +15,33 @@ SERVING_GROUP = "serving.kserve.io"
 API_VERSION = f"{SERVING_GROUP}/v1beta1"
 
 MODEL_DIGEST = "miniml/model-digest"
-"""Annotation: the digest that the served model folder is signed with."""
+"""Annotation: the digest of the served model folder."""
 REVISION = "miniml/revision"
-"""Annotation: changes with whatever changes the pods. KServe copies it to them, so old and new can be told apart."""
+"""Annotation: a hash of all that makes new pods. KServe copies it to the pods, which tells old and new ones apart."""
 STOPPED = f"{SERVING_GROUP}/stop"
-"""Annotation of KServe's: where it is "true", the service has no pods, and keeps having none when it is applied."""
+"""Annotation of KServe's: while it is "true", the service has no pods, even if it is applied again."""
 RUN = "miniml/run"
-"""Label: the pipeline run that made the object."""
+"""Label: the id of the pipeline run that applied the object."""
 
-# Where a pod's model comes from, by the scheme of the artifact's URI. KFP writes minio:// for the S3
-# store of its cluster, which KServe knows as s3://.
+# The scheme of an artifact's URI, and KServe's for the same address. KFP writes minio:// for the S3 store of its
+# cluster.
 _KSERVE_SCHEMES = {"minio://": "s3://", "s3://": "s3://", "gs://": "gs://", "/": "file:///"}
 
 
 def predictor_name(service: str) -> str:
-    """Names what KServe makes of an InferenceService: the Deployment, the Service and the autoscaler."""
+    """Returns the name of the Deployment, Service and autoscaler that KServe creates for an InferenceService."""
     return f"{service}-predictor"
 
 
 def storage_uri(model_uri: str) -> str:
-    """The model's address as KServe's storage initializer reads it; only the scheme may change."""
-    for ours, theirs in _KSERVE_SCHEMES.items():
-        if model_uri.startswith(ours):
-            return theirs + model_uri.removeprefix(ours)
+    """Returns the model's address for KServe's storage initializer; it may differ in its scheme only.
+
+    Raises:
+        InputError: KServe cannot read this scheme.
+    """
+    for prefix, kserve_prefix in _KSERVE_SCHEMES.items():
+        if model_uri.startswith(prefix):
+            return kserve_prefix + model_uri.removeprefix(prefix)
     raise InputError(
         f"model URI {model_uri!r} cannot be served; KServe reads {', '.join(_KSERVE_SCHEMES)}. "
         f"Set the pipeline root to one of them."
@@ -47,7 +51,14 @@ def storage_uri(model_uri: str) -> str:
 def inference_service(
     storage: str, digest: str, settings: DeploymentSettings, run: str = ""
 ) -> dict[str, Any]:
-    """The object to apply: `storage` holds the model folder of that digest, `run` is the id of the run that made it."""
+    """Returns the InferenceService to apply.
+
+    Args:
+        storage: The address of the model folder, from `storage_uri`.
+        digest: The folder's digest, which the server compares before it loads the model.
+        settings: The service's name, namespace and resources.
+        run: The id of the pipeline run, for a label; "" leaves the label out.
+    """
     predictor = _predictor(storage, digest, settings)
     return {
         "apiVersion": API_VERSION,
@@ -73,10 +84,13 @@ def inference_service(
 
 
 def disruption_budget(service: dict[str, Any]) -> dict[str, Any]:
-    """The PodDisruptionBudget of a `service` that a cluster has, and with which it is deleted.
+    """Returns a PodDisruptionBudget that lets a drain take one pod of the service at a time.
 
-    Draining nodes takes one of its pods at a time. Each service has its own: of a budget for several, the one whose
-    pods do not start would keep the others from being moved.
+    Each service has its own: in a budget for several, pods of one that do not start would block the drain of the
+    others. The budget is deleted with its service.
+
+    Args:
+        service: The InferenceService as the cluster has it.
     """
     metadata = service["metadata"]
     owner = {key: service[key] for key in ("apiVersion", "kind")} | {
@@ -92,9 +106,9 @@ def disruption_budget(service: dict[str, Any]) -> dict[str, Any]:
             "ownerReferences": [owner],
         },
         "spec": {
-            # Not minAvailable: 1 of a service with one pod would keep its node from ever being drained.
+            # With minAvailable: 1, the node of a service with one pod could never be drained.
             "maxUnavailable": 1,
-            # Nor must a pod that does not serve anyway.
+            # A pod that is not ready must not block a drain either.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {
                 "matchLabels": {
@@ -119,9 +133,9 @@ def _predictor(storage: str, digest: str, settings: DeploymentSettings) -> dict[
         "scaleMetric": settings.autoscaling_metric,
         "scaleTarget": settings.autoscaling_target,
         "serviceAccountName": settings.service_account,
-        # A server's own grace is 30 s, the pod's must be longer or it is killed with requests in flight.
+        # The server finishes its requests within 30 s; with less time than that the pod would be killed before.
         "terminationGracePeriodSeconds": 45,
-        # The runtime confines its own container; this is for the one that fetches the model, too.
+        # The runtime restricts its own container only; the storage initializer's needs it too.
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": 1000,
@@ -133,8 +147,8 @@ def _predictor(storage: str, digest: str, settings: DeploymentSettings) -> dict[
             "modelFormat": {"name": "huggingface"},
             "protocolVersion": "v2",
             "storageUri": storage,
-            # KServe puts these behind the runtime's own arguments. A pod that starts next year reads the store anew:
-            # it must find the model that the gate let through, or not start.
+            # KServe appends these to the runtime's own arguments. A pod that starts later fetches the model again: it
+            # must get the model that the gate approved, or not start.
             "args": [f"--expected_digest={digest}"],
             "resources": {"requests": resources, "limits": resources},
         },

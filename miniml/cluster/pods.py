@@ -1,4 +1,4 @@
-"""What pods say of themselves: which container waits for what, and whether time will mend it."""
+"""Reads the status of pods: which container does not start, and whether it still may."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from miniml.escaping import clipped
 
 Pod = dict[str, Any]
 
-# ErrImagePull is not among them: the first try of a pull may fail, and the second one then says ImagePullBackOff.
-_NEVER_STARTS = frozenset(
+# ErrImagePull is not among them, as a second pull may succeed; if it fails too, the reason is ImagePullBackOff.
+_FATAL_REASONS = frozenset(
     {
         "ImagePullBackOff",
         "InvalidImageName",
@@ -22,27 +22,32 @@ _NEVER_STARTS = frozenset(
     }
 )
 CRASHES = "CrashLoopBackOff"
-"""What a container waits for that has ended and will be started again."""
+"""The reason why a container waits that has crashed and will be started again."""
 
 
 def containers(pod: Pod) -> Iterator[dict[str, Any]]:
-    """Their states, the init containers' first: they are what the others wait for."""
+    """Yields the statuses of the pod's containers, the init containers' first, as the others wait for them."""
     status = pod.get("status", {})
     yield from status.get("initContainerStatuses") or []
     yield from status.get("containerStatuses") or []
 
 
 def has_ended(pod: Pod) -> bool:
-    """Whether it serves nobody any more: one that was evicted stays in the list, with its reason, for a long time."""
+    """Tells whether the pod has ended; an evicted pod, for example, stays in the cluster's list for a long time."""
     return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
-def never_starts(pod: Pod, *, nor_again: bool = False) -> str | None:
-    """Why time will not start one of its containers, if so; with `nor_again` a crash counts as a reason."""
+def start_error(pod: Pod, *, crashes: bool = False) -> str | None:
+    """Returns why a container of the pod cannot start, or None if all may still start.
+
+    Args:
+        pod: The pod.
+        crashes: Count a container that waits after a crash, too.
+    """
     for container in containers(pod):
         waiting = container.get("state", {}).get("waiting", {})
         reason = waiting.get("reason")
-        if reason in _NEVER_STARTS or (nor_again and reason == CRASHES):
+        if reason in _FATAL_REASONS or (crashes and reason == CRASHES):
             return (
                 f"container {container['name']!r} of pod {pod['metadata']['name']}: {reason} "
                 f"{clipped(waiting.get('message', ''), LONGEST)}".rstrip()
@@ -51,31 +56,35 @@ def never_starts(pod: Pod, *, nor_again: bool = False) -> str | None:
 
 
 def unschedulable(pod: Pod) -> str | None:
-    """Why it finds no node, if so."""
+    """Returns why the scheduler finds no node for the pod, or None."""
     for condition in conditions(pod):
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
             return clipped(str(condition.get("message", "")), LONGEST)
     return None
 
 
-def conditions(thing: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of a pod, or of any other object that has some."""
-    found: list[dict[str, Any]] = thing.get("status", {}).get("conditions") or []
+def conditions(obj: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the conditions in an object's status; an object without a status has none."""
+    found: list[dict[str, Any]] = obj.get("status", {}).get("conditions") or []
     return found
 
 
-def is_true(thing: dict[str, Any], condition: str) -> bool:
-    return any(entry["type"] == condition and entry["status"] == "True" for entry in conditions(thing))
+def is_true(obj: dict[str, Any], condition: str) -> bool:
+    """Tells whether an object's condition of this type is true; one that is missing is not."""
+    return any(entry["type"] == condition and entry["status"] == "True" for entry in conditions(obj))
 
 
-def listed(title: str, lines: list[str]) -> list[str]:
-    """The lines under a title, for a message; nothing where there are none."""
+def section(title: str, lines: list[str]) -> list[str]:
+    """Returns the lines indented below a title, or nothing if there are none."""
     return [f"{title}:", *(f"  {line}" for line in lines)] if lines else []
 
 
-def tried(ask: Callable[[], list[str]]) -> list[str]:
-    """What is asked for only to explain a failure must not hide it by failing too."""
+def best_effort(ask: Callable[[], list[str]]) -> list[str]:
+    """Returns the lines that `ask` returns, or its error as a line.
+
+    A request that only helps to explain a failure must not hide it by failing too.
+    """
     try:
         return ask()
-    except Exception as error:  # whatever it is, it is shown
-        return [f"(not to be had: {error})"]
+    except Exception as error:  # Every error is shown.
+        return [f"(unavailable: {error})"]

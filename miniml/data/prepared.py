@@ -18,9 +18,11 @@ from typing import Any
 
 import datasets
 
+from miniml.data import plain
 from miniml.errors import InputError
 from miniml.escaping import without_placeholders
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, stored_task
 
 SUMMARY_NAME = "dataset.json"
 SPLITS = ("train", "validation", "test")
@@ -48,7 +50,7 @@ class DatasetSummary:
     settings: dict[str, Any]
     hub_id: str = ""
     """`owner/name` where the source is a dataset of the hub; a path may read alike."""
-    task: Task = Task.SINGLE_LABEL
+    task: Task = DEFAULT
     numbers: dict[str, float] = field(default_factory=dict)
     """Of all labels of a regression: least, median, mean, most, deviation (the standard one)."""
     rows_read: int = 0
@@ -86,11 +88,22 @@ class DatasetSummary:
 def load(
     dataset_dir: Path, splits: Sequence[str] = SPLITS
 ) -> tuple[dict[str, datasets.Dataset], DatasetSummary]:
-    """Reads `splits`, and no others, of a folder that `prepare` wrote."""
+    """Reads `splits`, and no others, of a folder that `prepare` or the datasets library wrote.
+
+    Raises:
+        InputError: it is neither.
+    """
     try:
-        stored = json.loads((dataset_dir / SUMMARY_NAME).read_text(encoding="utf-8"))
-        summary = DatasetSummary(**{**stored, "task": Task(stored.get("task", Task.SINGLE_LABEL))})
+        summary = _summary(dataset_dir)
         loaded = {split: datasets.load_from_disk(str(dataset_dir / split)) for split in splits}
     except FileNotFoundError as error:
         raise InputError(f"{dataset_dir} is not a dataset that the transform stage wrote: {error}") from error
     return loaded, summary
+
+
+def _summary(dataset_dir: Path) -> DatasetSummary:
+    stored_file = dataset_dir / SUMMARY_NAME
+    if not stored_file.exists() and (dataset_dir / "dataset_dict.json").exists():
+        return DatasetSummary(**plain.facts_of(dataset_dir, SPLITS))
+    stored = json.loads(stored_file.read_text(encoding="utf-8"))
+    return DatasetSummary(**{**stored, "task": stored_task(stored)})

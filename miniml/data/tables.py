@@ -25,8 +25,8 @@ from miniml.data.formats.table import Table, alike, chained, trimmed
 from miniml.errors import InputError
 from miniml.escaping import listed
 from miniml.files.portions import ROWS_AT_A_TIME
-from miniml.sources import hub
-from miniml.sources.address import HubId, S3Address, locate
+from miniml.sources.address import locate
+from miniml.sources.source import FetchedSplits
 
 __all__ = ["Table", "read"]
 
@@ -44,17 +44,10 @@ def read(dataset_id: str, scratch: Path) -> tuple[dict[str, Table], str]:
         StoreError: the S3 store did not give it.
         StorageError: the disk has no room for what is unpacked.
     """
-    source = locate("dataset_id", dataset_id)
-    if isinstance(source, HubId):
-        # "train[:10%]" is a part of what its files hold.
-        whole = "[" not in (source.split or "")
-        return _of_datasets(hub.load_dataset(source), whole=whole), dataset_id
-    if isinstance(source, S3Address):
-        from miniml.store import repository  # Only here: reading anything else needs no S3 client.
-
-        fetched = repository.cached("dataset_id", source)
-        return _read_path(dataset_id, fetched.path, scratch), fetched.source
-    return _read_path(dataset_id, source, scratch), dataset_id
+    fetched = locate("dataset_id", dataset_id).fetch_dataset()
+    if isinstance(fetched, FetchedSplits):
+        return _of_datasets(fetched.splits, whole=fetched.are_whole), fetched.address
+    return _read_path(dataset_id, fetched.path, scratch), fetched.address
 
 
 def _read_path(dataset_id: str, source: Path, scratch: Path) -> dict[str, Table]:

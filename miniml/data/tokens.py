@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from miniml.data.pool import Ints
 from miniml.errors import MinimlError
-from miniml.sources.address import HubId, S3Address, locate
+from miniml.sources.address import locate
 
 # Rows come shuffled, so the first of them are a sample: 5,000 put a share within 1.4 points.
 TEXTS_MEASURED = 5000
@@ -95,13 +95,4 @@ def _tokenizer(model_id: str) -> Any:
 
 def _file(model_id: str) -> Path:
     """The tokenizer's file, fetched if it has to be, and nothing else of the model."""
-    source = locate("model_id", model_id)
-    if isinstance(source, HubId):
-        from miniml.sources import hub  # Only here: a folder needs no hub.
-
-        return hub.fetch_tokenizer(source) / TOKENIZER
-    if isinstance(source, S3Address):
-        from miniml.store import repository  # Only here: a model from elsewhere needs no S3 client.
-
-        return repository.cached_file("model_id", source, TOKENIZER)
-    return source / TOKENIZER
+    return locate("model_id", model_id).fetch_file(TOKENIZER)

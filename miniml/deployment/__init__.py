@@ -1,1 +1,1 @@
-"""Makes an approved model a live service, and tries it."""
+"""Deploys an approved model as an InferenceService, and tests it."""

@@ -1,4 +1,4 @@
-"""Waits until a new revision of an InferenceService serves, and says at once why it never will."""
+"""Waits until a new revision of an InferenceService is ready, and stops early if it cannot become so."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from miniml.cluster import events
 from miniml.cluster.api import WEBHOOK_AWAY, Cluster
 from miniml.cluster.inference_service import REVISION
 from miniml.cluster.pods import (
+    best_effort,
     conditions,
     containers,
     has_ended,
     is_true,
-    listed,
-    never_starts,
-    tried,
+    section,
+    start_error,
     unschedulable,
 )
 from miniml.errors import DeploymentError
@@ -24,8 +24,8 @@ from miniml.escaping import clipped
 from miniml.progress import duration, note, passing
 from miniml.resource_names import FIELD_MANAGER
 
-# What KServe and the Deployment behind it give up on. The first two are the Deployment's, the others KServe's.
-_HOPELESS_REASONS = frozenset(
+# Reasons in conditions with which a rollout has failed. The first two are the Deployment's, the others KServe's.
+_FATAL_REASONS = frozenset(
     {
         "FailedCreate",
         "ProgressDeadlineExceeded",
@@ -35,7 +35,7 @@ _HOPELESS_REASONS = frozenset(
         "InvalidPredictorSpec",
     }
 )
-# Only while KServe says one of these is its lastFailureInfo of now: it is never cleared.
+# KServe never clears lastFailureInfo. It is current only with one of these values of transitionStatus.
 _INVALID_SPEC = "InvalidSpec"
 _MODEL_FAILED = (_INVALID_SPEC, "BlockedByFailedLoad")
 _LOG_LINES = 15
@@ -43,47 +43,56 @@ _LOG_LINES = 15
 
 @dataclass(frozen=True)
 class RolloutTimeouts:
-    """How long to wait for what, in seconds."""
+    """How long a rollout may take, and how long each kind of problem may last, in seconds."""
 
     timeout: float
     """For the whole rollout."""
     between_looks: float = 2.0
+    """Between two requests for the state."""
     unschedulable: float = 60.0
-    """A pod without a node may get one when a pod elsewhere ends, or an autoscaler brings a node."""
+    """For a pod without a node: it may get one when another pod ends, or an autoscaler adds a node."""
     trouble: float = 20.0
-    """What the status tells of may pass: another pod ends, and a quota has room again."""
+    """For a failed condition: it may pass, for example when another pod ends and a quota has room again."""
     stale_trouble: float = 60.0
-    """What it told of before the object was applied may be of the revision before, until KServe has looked: after a
-    restart its controller waits for the lease of the one before."""
+    """For a condition that had failed before the object was applied. It may be about the previous revision until KServe
+    updates it: after a restart its controller first waits for the lease of its predecessor."""
     webhook: float = 120.0
-    """While KServe's one webhook is away, no pod can be made; seen: 32 s."""
+    """For a webhook of KServe's that does not answer, without which no pod can be created; 32 s were seen."""
 
 
 class SupersededError(DeploymentError):
-    """Somebody else has changed the service in the meantime."""
+    """Somebody else changed the service while its rollout was waited for."""
 
 
-def wait_until_ready(cluster: Cluster, applied: dict[str, Any], patience: RolloutTimeouts) -> dict[str, Any]:
-    """Waits until every pod is of the revision that was `applied`, and ready, and gives the object then.
+def wait_until_ready(cluster: Cluster, applied: dict[str, Any], timeouts: RolloutTimeouts) -> dict[str, Any]:
+    """Waits until all pods are ready and of the revision that was applied.
 
-    KServe's `status.observedGeneration` says nothing of it: in Standard mode it is the generation of the Deployment
-    (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateRawStatus), and Ready stays true while old pods
-    still answer. So the pods themselves are asked.
+    The pods decide, because KServe's status does not: in Standard mode its `observedGeneration` is the generation of
+    the Deployment (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateRawStatus), and Ready stays true
+    while old pods still answer.
+
+    Args:
+        cluster: The cluster.
+        applied: The InferenceService as the API server returned it.
+        timeouts: How long to wait.
+
+    Returns:
+        The InferenceService as it is once it is ready.
 
     Raises:
-        DeploymentError: it cannot become ready, or did not in time; the message holds conditions, events and log.
-        SupersededError: the object is no longer what was applied.
-        ClusterError: the API server went away.
+        DeploymentError: It cannot become ready, or did not in time; the message holds conditions, events and log.
+        SupersededError: The object is no longer what was applied.
+        ClusterError: The API server does not answer.
     """
     namespace, name = applied["metadata"]["namespace"], applied["metadata"]["name"]
     start = time.monotonic()
-    told = ""
+    noted = ""
     while True:
         service = cluster.inference_service(namespace, name)
         if service is None or _revision(service) != _revision(applied):
             raise SupersededError(
                 f"InferenceService {namespace}/{name} was {'deleted' if service is None else 'changed'} by somebody "
-                f"else while it was waited for. Look who: kubectl get inferenceservice {name} -n {namespace} "
+                f"else while it was waited for. To see by whom: kubectl get inferenceservice {name} -n {namespace} "
                 f"-o yaml --show-managed-fields."
             )
         pods = cluster.pods(namespace, name)
@@ -93,21 +102,21 @@ def wait_until_ready(cluster: Cluster, applied: dict[str, Any], patience: Rollou
         if state.ready:
             note(f"{namespace}/{name} is ready after {duration(waited)}")
             return service
-        reason = _hopeless(service, applied, ours, waited, patience)
-        if reason is None and waited >= patience.timeout:
-            reason = f"not ready after {duration(patience.timeout)} (deploy_timeout): {state}"
+        reason = _fatal(service, applied, ours, waited, timeouts)
+        if reason is None and waited >= timeouts.timeout:
+            reason = f"not ready after {duration(timeouts.timeout)} (deploy_timeout): {state}"
         if reason is not None:
             raise DeploymentError(_diagnosis(cluster, service, ours, reason))
-        if str(state) != told:
-            told = str(state)
-            note(told)
-        passing(f"waiting for {namespace}/{name} · {told} · {duration(waited)}")
-        time.sleep(patience.between_looks)
+        if str(state) != noted:
+            noted = str(state)
+            note(noted)
+        passing(f"waiting for {namespace}/{name} · {noted} · {duration(waited)}")
+        time.sleep(timeouts.between_looks)
 
 
 @dataclass(frozen=True)
 class _State:
-    """How far a rollout is."""
+    """The progress of a rollout, in numbers of pods."""
 
     service_ready: bool
     new_ready: int
@@ -141,44 +150,44 @@ def _state(service: dict[str, Any], pods: list[dict[str, Any]], ours: list[dict[
     )
 
 
-def _revision(thing: dict[str, Any]) -> str | None:
-    value: str | None = (thing["metadata"].get("annotations") or {}).get(REVISION)
+def _revision(obj: dict[str, Any]) -> str | None:
+    value: str | None = (obj["metadata"].get("annotations") or {}).get(REVISION)
     return value
 
 
-def _hopeless(
+def _fatal(
     service: dict[str, Any],
     applied: dict[str, Any],
     pods: list[dict[str, Any]],
     waited: float,
-    patience: RolloutTimeouts,
+    timeouts: RolloutTimeouts,
 ) -> str | None:
-    """Why waiting longer would not help, if so."""
+    """Returns why it is useless to wait longer, or None."""
     for pod in pods:
         if has_ended(pod):
-            continue  # Another one takes its place.
-        if reason := never_starts(pod, nor_again=True):
+            continue  # Another pod replaces it.
+        if reason := start_error(pod, crashes=True):
             return reason
-        if waited >= patience.unschedulable and (reason := unschedulable(pod)):
+        if waited >= timeouts.unschedulable and (reason := unschedulable(pod)):
             return f"pod {pod['metadata']['name']} finds no node: {reason}"
     stale = _troubles(applied, [])
     for trouble in _troubles(service, pods):
-        if trouble.get("reason") in _HOPELESS_REASONS and waited >= _lasts(trouble, stale, patience):
+        if trouble.get("reason") in _FATAL_REASONS and waited >= _may_last(trouble, stale, timeouts):
             return _reason_and_message(trouble)
     return None
 
 
-def _lasts(trouble: dict[str, Any], stale: list[dict[str, Any]], patience: RolloutTimeouts) -> float:
-    """For how many seconds a trouble may still pass."""
+def _may_last(trouble: dict[str, Any], stale: list[dict[str, Any]], timeouts: RolloutTimeouts) -> float:
+    """Returns for how many seconds a trouble may last before it counts as fatal."""
     if WEBHOOK_AWAY in trouble.get("message", ""):
-        return patience.webhook
-    return patience.stale_trouble if trouble in stale else patience.trouble
+        return timeouts.webhook
+    return timeouts.stale_trouble if trouble in stale else timeouts.trouble
 
 
 def _troubles(service: dict[str, Any], pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The conditions that are not as they should be and, where it is of now, KServe's report of a model that failed.
+    """Returns the conditions that are not true and, if it is current, KServe's report of a model that failed.
 
-    Where the new revision has `pods`, its spec was not invalid: KServe would have made none.
+    If the new revision has `pods`, its spec is valid: KServe creates none for an invalid one.
     """
     troubles = [
         entry for entry in conditions(service) if entry["status"] != "True" and entry["type"] != "Stopped"
@@ -200,22 +209,23 @@ def _reason_and_message(trouble: dict[str, Any]) -> str:
 
 
 def _diagnosis(cluster: Cluster, service: dict[str, Any], pods: list[dict[str, Any]], reason: str) -> str:
-    """The reason, and what a person would look up next: each thing once."""
+    """Returns the reason with conditions, events and the end of the log, without repetitions."""
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-    parts = [f"InferenceService {namespace}/{name} does not come to serve: {reason}"]
+    parts = [f"InferenceService {namespace}/{name} does not become ready: {reason}"]
     troubles = [(_condition(entry), _reason_and_message(entry)) for entry in _troubles(service, pods)]
-    parts += listed("conditions", events.each_once(reason, [(text, said or text) for text, said in troubles]))
-    told = "\n".join([reason, *(said for _, said in troubles)])
-    parts += listed("events", tried(lambda: _warnings(cluster, service, pods, told)))
+    lines = [(text, message or text) for text, message in troubles]
+    parts += section("conditions", events.without_repetitions(reason, lines))
+    known = "\n".join([reason, *(message for _, message in troubles)])
+    parts += section("events", best_effort(lambda: _warnings(cluster, service, pods, known)))
     for pod, container in _failing(pods):
         restarted = container.get("restartCount", 0) > 0
         log = cluster.log(namespace, pod, container["name"], lines=_LOG_LINES, previous=restarted)
-        parts += listed(f"last lines of {pod}/{container['name']}", log.splitlines())
+        parts += section(f"last lines of {pod}/{container['name']}", log.splitlines())
     return "\n".join(parts)
 
 
-def _warnings(cluster: Cluster, service: dict[str, Any], pods: list[dict[str, Any]], told: str) -> list[str]:
-    """What the cluster warned of in this rollout and is not `told` yet."""
+def _warnings(cluster: Cluster, service: dict[str, Any], pods: list[dict[str, Any]], known: str) -> list[str]:
+    """Returns the cluster's warnings about this rollout that do not repeat what is `known`."""
     metadata = service["metadata"]
     found = events.of_rollout(
         cluster.warning_events(metadata["namespace"]),
@@ -223,12 +233,14 @@ def _warnings(cluster: Cluster, service: dict[str, Any], pods: list[dict[str, An
         {pod["metadata"]["name"] for pod in pods},
         since=_applied_at(metadata),
     )
-    lines = events.each_once(told, [(events.line(event), events.news(event)) for event in found])
+    lines = events.without_repetitions(
+        known, [(events.line(event), events.message(event)) for event in found]
+    )
     return lines[: events.MAX_EVENTS]
 
 
 def _applied_at(metadata: dict[str, Any]) -> str:
-    """When deploy last changed the object, by the API server's clock; "" where it does not say."""
+    """Returns when deploy last changed the object, by the API server's clock, or "" if unknown."""
     times = [entry.get("time", "") for entry in metadata.get("managedFields") or [] if _is_ours(entry)]
     return max(times, default="")
 
@@ -238,7 +250,7 @@ def _is_ours(entry: dict[str, Any]) -> bool:
 
 
 def _failing(pods: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """The newest pod's name and its first container that is not ready: the others wait for it or are like it."""
+    """Returns the newest pod's name with its first container that is not ready; others wait for it or are like it."""
     for pod in sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))[-1:]:
         for container in containers(pod):
             done = container.get("state", {}).get("terminated", {}).get("exitCode") == 0

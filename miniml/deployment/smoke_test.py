@@ -1,4 +1,4 @@
-"""Asks a service that has just come up, and holds its answers against what evaluation said of the same texts."""
+"""Compares a new service's predictions with those of the evaluation for the same texts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from miniml.errors import ClusterError, DeploymentError
 from miniml.evaluation.result import EvaluationResult, Sample
 from miniml.progress import note
 
-# Seconds between tries: a Service forwards to a pod a moment after the pod is ready.
 RETRY_AFTER = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds between attempts: a Service forwards to a pod only a moment after the pod is ready."""
 
 
 def run_smoke_test(
@@ -24,10 +24,17 @@ def run_smoke_test(
     result: EvaluationResult,
     retry_after: tuple[float, ...] = RETRY_AFTER,
 ) -> None:
-    """Predicts once over the cluster's address.
+    """Asks the service once for predictions of the evaluation's samples, and compares them.
+
+    Args:
+        cluster: The cluster, through whose API the service is asked from outside.
+        service: The InferenceService.
+        result: The model's evaluation, with its samples.
+        retry_after: Seconds between attempts, until the service answers.
 
     Raises:
-        DeploymentError: it does not answer, or not as the evaluated model did.
+        DeploymentError: The service does not answer, or not as the evaluated model did.
+        ClusterError: The API server, through which it is asked from outside, does not answer.
     """
     name = service["metadata"]["name"]
     texts = [sample.text for sample in result.samples]
@@ -38,20 +45,19 @@ def run_smoke_test(
         worst = max(worst, off)
         if off > sample.tolerance:
             raise DeploymentError(
-                f"{name} answers, but not as the evaluated model did: a {what} is off by {off:.3f} (at most "
-                f"{sample.tolerance:g} is taken for rounding). Another model or another version of the image is being "
-                f"served."
+                f"{name} answers, but not as the evaluated model did: a {what} is off by {off:.3f} (rounding explains "
+                f"{sample.tolerance:g} at most). Another model or another version of the image is being served."
             )
     note(f"asked {name} {len(texts)} texts: the answers are evaluation's, within {worst:.4f}")
 
 
 def _difference(sample: Sample, answer: dict[str, Any]) -> tuple[str, float]:
-    """What an answer is made of, and how far it lies from the evaluated one."""
+    """Returns what the answer consists of, and by how much it differs from the evaluated one at most."""
     if sample.value is not None:
         return "number", abs(sample.value - answer.get("value", math.inf))
     served = answer.get("probabilities", {})
     return "probability", max(
-        abs(share - served.get(label, 0.0)) for label, share in sample.probabilities.items()
+        abs(expected - served.get(label, 0.0)) for label, expected in sample.probabilities.items()
     )
 
 
@@ -67,20 +73,29 @@ def _answers(
                     f"{service['metadata']['name']} is ready, but does not answer: {error}"
                 ) from error
         time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
 def ask_by_name(cluster: Cluster, namespace: str, name: str, texts: list[str]) -> list[dict[str, Any]]:
-    """The answers of the InferenceService of that name.
+    """Returns the predictions of the InferenceService of that name, one for each text.
+
+    Args:
+        cluster: The cluster.
+        namespace: The service's namespace.
+        name: The service's name.
+        texts: The texts to classify.
+
+    Returns:
+        What the V1 protocol calls predictions, in the order of the texts.
 
     Raises:
-        ClusterError: there is none, or it does not answer.
-        DeploymentError: it answers with an error, or not to all of them.
+        ClusterError: There is no such service, or it does not answer.
+        DeploymentError: The service answers with an error, or not to all texts.
     """
     service = cluster.inference_service(namespace, name)
     if service is None:
         raise ClusterError(
-            f"there is no InferenceService {namespace}/{name}. Which there are: "
+            f"there is no InferenceService {namespace}/{name}. To list them: "
             f"kubectl get inferenceservices --all-namespaces."
         )
     try:
@@ -90,11 +105,22 @@ def ask_by_name(cluster: Cluster, namespace: str, name: str, texts: list[str]) -
 
 
 def ask_service(cluster: Cluster, service: dict[str, Any], texts: list[str]) -> list[dict[str, Any]]:
-    """The predictor's answers to `texts`, over the service's own address or, from outside, through the API server.
+    """Returns the predictions of an InferenceService, from its own address or, from outside, through the API server.
+
+    Args:
+        cluster: The cluster.
+        service: The InferenceService.
+        texts: The texts to classify.
+
+    Returns:
+        What the V1 protocol calls predictions, in the order of the texts.
 
     Raises:
-        DeploymentError: it answers with an error, or not to all of them.
-        requests.RequestException: it does not answer.
+        DeploymentError: The service answers with an error, or not to all texts.
+        ClusterError: The API server passes no answer on.
+        requests.RequestException: The service does not answer.
+        KeyError: The answer has no `predictions`.
+        ValueError: The answer is not JSON.
     """
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     predictor = predictor_name(name)
@@ -106,7 +132,7 @@ def ask_service(cluster: Cluster, service: dict[str, Any], texts: list[str]) -> 
     except requests.ConnectionError as error:
         if "resol" not in str(error):
             raise
-        # Outside the cluster its names mean nothing; the API server passes the question on.
+        # Outside the cluster its DNS names do not resolve, so the API server is the proxy.
         answered = cluster.ask_through_proxy(namespace, predictor, path, body)
     else:
         if not response.ok:

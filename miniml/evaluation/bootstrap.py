@@ -14,22 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student
 
+from miniml.metrics import metric_named
+
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 # Where rows times classes are many, fewer resamples give the same interval within its own noise.
 FEWEST_RESAMPLES, MAX_WORK = 100, 500_000_000
 # Weights, or cells of confusion matrices, that are held at once, in bytes: about what a processor's cache takes.
 BYTES_AT_ONCE = 8_000_000
-
-LIMITS = {
-    "mcc": (-1.0, 1.0),
-    "spearman": (-1.0, 1.0),
-    "r2": (-math.inf, 1.0),
-    "log_loss": (0.0, math.inf),
-    "mean_absolute_error": (0.0, math.inf),
-    "root_mean_squared_error": (0.0, math.inf),
-}
-"""Between which values a figure lies, where that is not 0 to 1."""
+# Rows that are answered otherwise, of all classes together: enough for every kind of mistake to be among them.
+DOUBTS = 256
+# In place of a 0 that would be divided by: less than any weight.
+NOTHING = 1e-9
 
 Shares = npt.NDArray[np.floating]
 Interval = tuple[float, float, float]
@@ -135,7 +131,7 @@ def bootstrapped(rows: Weighable, groups: Groups = None) -> dict[str, Interval]:
     found = {}
     for name, value in as_tested(rows).items():
         if np.isfinite(value):
-            limits = LIMITS.get(name, (0.0, 1.0))
+            limits = metric_named(name).limits
             low, high = _percentiles(np.concatenate([draw[name] for draw in drawn]), value, wider)
             # Where nothing is told of a figure without a limit, no file of JSON would hold how far it may reach.
             low, high = (

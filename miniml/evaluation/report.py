@@ -22,11 +22,12 @@ from miniml.evaluation.result import (
     ReliabilityBin,
     Scatter,
 )
+from miniml.metrics import METRICS, metric_named, more_is_better
 from miniml.model.attribution import Piece
 from miniml.model.manifest import Manifest
 from miniml.reports.curves import loss_curve
 from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.tasks.task import Task, more_is_better
+from miniml.task import Task
 
 # More classes than this make the cells of a confusion matrix too small to hold their counts.
 MAX_CLASSES_WITH_COUNTS = 20
@@ -40,38 +41,6 @@ MAX_CHARACTERS = 900
 STRONGEST_MARK, WEAKEST_MARK = 50, 4
 # Inches; two stand side by side on a screen, and one fills a phone.
 HALF = (4.3, 3.3)
-
-TITLES = {
-    "accuracy": ("Accuracy", ""),
-    "balanced_accuracy": ("Balanced accuracy", "mean recall of the classes"),
-    "macro_f1": ("Macro F1", "mean over the classes"),
-    "weighted_f1": ("Weighted F1", "by rows of the class"),
-    "mcc": ("Matthews correlation", "0 is guessing"),
-    "roc_auc": ("ROC-AUC", "each class against the rest"),
-    "pr_auc": ("PR-AUC", "each class against the rest"),
-    "log_loss": ("Log loss", "less is better"),
-    "calibration_error": ("Calibration error", "less is better"),
-    "mean_absolute_error": ("Mean absolute error", "in steps; less is better"),
-    "off_by_one_accuracy": ("Off by one at most", "share of rows"),
-    "subset_accuracy": ("Subset accuracy", "all labels of a text right"),
-    "micro_f1": ("Micro F1", "all labels pooled"),
-    "hamming_loss": ("Hamming loss", "share of labels that are wrong; less is better"),
-    "root_mean_squared_error": ("Root mean squared error", "less is better"),
-    "r2": ("R²", "0 is always answering the mean"),
-    "spearman": ("Spearman", "correlation of ranks"),
-}
-TILES = (
-    "macro_f1",
-    "micro_f1",
-    "mcc",
-    "roc_auc",
-    "calibration_error",
-    "off_by_one_accuracy",
-    "r2",
-    "spearman",
-)
-# What the page calls things, where a text does not have exactly one class.
-CLASSES = {Task.SINGLE_LABEL: "Classes", Task.MULTI_LABEL: "Labels"}
 
 
 @dataclass(frozen=True)
@@ -121,14 +90,13 @@ def write_report(
 ) -> None:
     """Writes the page to `path`. `history` holds the points of the training curve (`miniml.model.history`)."""
     calibration, curves, scatter = result.calibration, result.curves, result.scatter
-    words, confusion = Words(result.task.measure), result.confusion()
+    words, confusion = Words(result.task.primary_metric), result.confusion()
     page = template("report.html").render(
         version=__version__,
         result=result,
         model=model,
         arguments={**model.arguments.get("data", {}), **model.arguments.get("training", {})},
         words=words,
-        several=result.task == Task.MULTI_LABEL,
         tiles=_tiles(result),
         figures=[
             _row(name, figure, result.baseline.get(name), result.task)
@@ -155,22 +123,23 @@ def write_report(
 
 def _tiles(result: EvaluationResult) -> list[tuple[str, str]]:
     tiles = [
-        (TITLES[name][0], f"{result.figures[name].value:.3f}") for name in TILES if name in result.figures
+        (metric.title, f"{result.figures[name].value:.3f}")
+        for name, metric in METRICS.items()
+        if metric.is_tile and name in result.figures
     ]
     if result.classes:
-        tiles.append((CLASSES[result.task], str(len(result.classes))))
+        tiles.append((result.task.many.capitalize(), str(len(result.classes))))
     if result.speed:
         tiles.append((f"One text, p95 {result.speed.p95_ms:.0f} ms", f"{result.speed.p50_ms:.0f} ms"))
     return [*tiles, ("Texts/s, this machine", f"{result.texts_per_second:,.0f}")]
 
 
 def _row(name: str, figure: Figure, baseline: Figure | None, task: Task) -> dict[str, Any]:
-    title, hint = TITLES.get(name, (name, ""))
-    if task == Task.REGRESSION:
-        hint = hint.replace("in steps", "in the labels' unit")
+    metric = metric_named(name)
+    title, hint = task.metric_titles.get(name, (metric.title, metric.hint))
     high = max(figure.high, baseline.value if baseline else 0.0)
     # Shares fill the row from 0 to 1; losses and errors, which end nowhere, fill it with what there is.
-    scale = Scale(0.0, 1.15 * high or 1.0) if not more_is_better(name) else Scale(min(0.0, figure.low), 1.0)
+    scale = Scale(0.0, 1.15 * high or 1.0) if not metric.more_is_better else Scale(min(0.0, figure.low), 1.0)
     return {"title": title, "hint": hint, "figure": figure, "baseline": baseline, "scale": scale}
 
 

@@ -7,7 +7,7 @@ broken: what is missing must never open the gate.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from miniml.champion.record import NOBODY, Champion
 from miniml.errors import GateError, InputError
 from miniml.escaping import quoted
 from miniml.evaluation.result import Comparison, EvaluationResult, Figure, Slice
+from miniml.extensions import Registry
+from miniml.metrics import more_is_better
 from miniml.progress import note
 from miniml.reports.markdown import bullets, heading, paragraph, strong, table
 from miniml.settings.gate import GateSettings
-from miniml.tasks.task import Task, more_is_better
 
 CALIBRATION_ERROR = "calibration_error"
 
@@ -75,21 +76,31 @@ class Verdict:
         )
 
 
+Rule = Callable[[EvaluationResult, GateSettings, Champion], Iterable[Ruling]]
+"""Holds an evaluation against one rule, or against none where the settings do not ask for it."""
+
+
+def register_rule(rule: Rule) -> Rule:
+    """Adds a rule to the gate, under the function's name; usable as a decorator.
+
+    The gate and deploy run in images of their own, and have the rule too if your package is installed in both and has
+    an entry point in the group `miniml.gate_rules` that names the module (see `miniml.extensions`). A rule that cannot
+    be judged has to give a `Ruling` that is not passed: what is missing must never open the gate.
+
+    Raises:
+        ValueError: there is another rule of that name.
+    """
+    RULES.add(rule.__name__, rule)
+    return rule
+
+
 def judge(result: EvaluationResult, settings: GateSettings, champion: Champion = NOBODY) -> Verdict:
     """Holds an evaluation against the rules.
 
     Raises:
         InputError: `min_metrics` names a figure that the evaluation does not know.
     """
-    rulings = [
-        *_measure(result, settings),
-        *_majority(result, settings),
-        *_further_metrics(result, settings),
-        *_calibration(result, settings),
-        *_slices(result, settings),
-        *_baseline(result, settings),
-        *_champion(result, settings, champion),
-    ]
+    rulings = [ruling for _, rule in RULES.items() for ruling in rule(result, settings, champion)]
     return Verdict(rulings, result.model_digest, _remarks(result, champion))
 
 
@@ -131,14 +142,13 @@ def require_approved(
             )
 
 
-def _measure(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+def _measure(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
     """The accuracy; numbers have none, and something else must be asked of them."""
-    name, threshold = result.task.measure, f"min_accuracy {settings.min_accuracy:g}"
-    if result.task == Task.REGRESSION:
+    name, threshold = result.task.primary_metric, f"min_accuracy {settings.min_accuracy:g}"
+    if not result.task.has_accuracy:
         if not settings.least:
-            yield _unjudged(
-                "accuracy", threshold, "numbers have none. Say what they must reach: min_metrics r2=0.5"
-            )
+            why = f"{result.task.many} have none. Say what they must reach: min_metrics {result.task.example_metric}"
+            yield _unjudged("accuracy", threshold, why)
         return
     figure = result.figures.get(name)
     if figure is None:
@@ -159,7 +169,7 @@ def _at_least(name: str, figure: Figure, setting: str, least: float, rows: int) 
     )
 
 
-def _majority(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+def _majority(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
     """The model must be better than one answer for every text, beyond chance: it has learnt something of texts."""
     if not settings.beat_majority:
         return
@@ -179,7 +189,7 @@ def _simple_rival(
     return _better(name, threshold, rival, comparison, _alone(settings))
 
 
-def _further_metrics(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+def _further_metrics(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
     for name, least in settings.least.items():
         if name not in result.figures:
             known = ", ".join(sorted(filter(more_is_better, result.figures)))
@@ -195,7 +205,7 @@ def _further_metrics(result: EvaluationResult, settings: GateSettings) -> Iterat
         yield _at_least(name, result.figures[name], "min_metrics", least, result.test_rows)
 
 
-def _calibration(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+def _calibration(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
     """The error must not be above the threshold, unless it may be 0 as well: its interval then begins there."""
     most = settings.max_calibration_error
     if most == 1:  # Which no model exceeds.
@@ -217,7 +227,7 @@ def _calibration(result: EvaluationResult, settings: GateSettings) -> Iterator[R
     )
 
 
-def _slices(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+def _slices(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
     """Every slice that the evaluation finds large enough must reach the floor, by its accuracy as measured.
 
     Its interval is shown and does not count. Were the low end to count, no small slice would ever pass; were the high
@@ -227,8 +237,10 @@ def _slices(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling
     if least == 0:
         return
     threshold = f"min_slice_accuracy {least:g}"
-    if result.task == Task.REGRESSION:
-        yield _unjudged("slices", threshold, "numbers have an error on each slice, and no accuracy")
+    if not result.task.has_accuracy:
+        yield _unjudged(
+            "slices", threshold, f"{result.task.many} have an error on each slice, and no accuracy"
+        )
         return
     if not judged:
         yield _unjudged(
@@ -253,7 +265,7 @@ def _named(part: Slice) -> str:
     return f"{quoted(part.column)} = {quoted(part.value)}"
 
 
-def _baseline(result: EvaluationResult, settings: GateSettings) -> Iterator[Ruling]:
+def _baseline(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
     """The model must be better than the simple one beyond chance, by the same test as against the champion."""
     if not settings.beat_baseline:
         return
@@ -342,8 +354,10 @@ def _better(
 
 def _remarks(result: EvaluationResult, champion: Champion) -> list[str]:
     remarks = []
-    if result.task == Task.REGRESSION:
-        remarks.append("min_accuracy does not apply: the model gives numbers, which have no accuracy")
+    if not result.task.has_accuracy:
+        remarks.append(
+            f"min_accuracy does not apply: the model gives {result.task.many}, which have no accuracy"
+        )
     if result.learnt_rows:
         remarks.append(
             f"{result.learnt_rows:,} rows of the test were left out: the model that the training began with had seen "
@@ -392,3 +406,18 @@ def _unjudged(rule: str, threshold: str, why: str) -> Ruling:
 
 def _shown(figure: Figure) -> str:
     return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
+
+
+RULES: Registry[Rule] = Registry(
+    "miniml.gate_rules",
+    {
+        "primary metric": _measure,
+        "majority": _majority,
+        "min_metrics": _further_metrics,
+        "calibration": _calibration,
+        "slices": _slices,
+        "baseline": _baseline,
+        "champion": _champion,
+    },
+)
+"""All of them, in the order of the verdict. A rule of ours is one more function above, and one line here."""

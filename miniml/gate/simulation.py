@@ -107,9 +107,8 @@ def ever_promoted(trials: Trials, differ: float, challengers: int, rates: Sequen
     All of them answer the same test one after the other. `rates` are those at which each is judged.
     """
     draw = np.random.default_rng(trials.seed)
-    loses = differ / (
-        2 * trials.accuracy
-    )  # a row that the champion gets right, so that both are right as often
+    # a row that the champion gets right, so that both are right as often
+    loses = differ / (2 * trials.accuracy)
     wins = differ / (2 * (1 - trials.accuracy))
     right = draw.binomial(trials.rows, trials.accuracy, size=trials.number)
     # Given the champion's answers, each challenger's are drawn by themselves: they share the champion's luck.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from miniml.errors import MinimlError
+from miniml.kubeflow.run_server import RunServer
 from miniml.kubeflow.run_state import RunState, Turn
-
-if TYPE_CHECKING:
-    from miniml.kubeflow.submission import Server
 
 DEPLOY = "deploy"
 """The stage that makes a model serve."""
@@ -34,7 +32,7 @@ class Outcome:
     """What else failed, by its name, and why: the driver of the whole run, say."""
 
 
-def outcome_of(run: RunState, server: Server) -> Outcome:
+def outcome_of(run: RunState, server: RunServer) -> Outcome:
     """The outcome of a run that has ended; the server's cluster is asked for what the run's record leaves open."""
     return Outcome(
         run,
@@ -45,7 +43,7 @@ def outcome_of(run: RunState, server: Server) -> Outcome:
     )
 
 
-def _deployment(run: RunState, server: Server) -> Deployment:
+def _deployment(run: RunState, server: RunServer) -> Deployment:
     """As deploy fared, or the gate decided, or else as the service itself says."""
     [deploy, *_] = run.turns_of(DEPLOY)
     if deploy.state in ("SUCCEEDED", "CACHED"):
@@ -55,7 +53,7 @@ def _deployment(run: RunState, server: Server) -> Deployment:
     return "deployed" if _serves(run, server) else "unknown"
 
 
-def _serves(run: RunState, server: Server) -> bool:
+def _serves(run: RunState, server: RunServer) -> bool:
     """Whether the InferenceService is this run's."""
     from miniml.cluster.inference_service import RUN
 

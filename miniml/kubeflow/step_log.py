@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from miniml.errors import MinimlError
 from miniml.escaping import clipped, plain
 from miniml.kubeflow.run_pods import pods_of
+from miniml.kubeflow.run_server import RunServer
 from miniml.kubeflow.run_state import RunState, Turn
 from miniml.resource_names import NAMESPACE
 
 if TYPE_CHECKING:
     from miniml.cluster.api import Cluster
-    from miniml.kubeflow.submission import Server
 
 BUCKET = "mlpipeline"
 """Where KFP keeps artifacts, below v2/artifacts/<pipeline>/<run>/<task>/."""
@@ -40,7 +40,7 @@ _OURS = re.compile(r"^miniml\.errors\.\w+: ")
 _BARE_EXIT = re.compile(r"(main: )?Error \(exit code \d+\)")
 
 
-def log_of(server: Server, run: RunState, turn: Turn) -> tuple[str, list[str]]:
+def log_of(server: RunServer, run: RunState, turn: Turn) -> tuple[str, list[str]]:
     """What a step printed, its last attempt if there were several; empty where nobody has it.
 
     Also why those who were asked before had none.
@@ -58,7 +58,7 @@ def log_of(server: Server, run: RunState, turn: Turn) -> tuple[str, list[str]]:
     return _first(places)
 
 
-def failure_of(server: Server, run: RunState, turn: Turn) -> str:
+def failure_of(server: RunServer, run: RunState, turn: Turn) -> str:
     """Why a step failed: what is said of its pod, where that is more than its exit status, and its own error."""
     said = [] if not turn.message or _BARE_EXIT.fullmatch(turn.message) else [turn.message]
     log, refusals = log_of(server, run, turn)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import kfp
 import kfp_server_api
 import urllib3
-from kfp.dsl.graph_component import GraphComponent
 
 from miniml import __version__
 from miniml.errors import InputError, MinimlError
@@ -35,11 +34,11 @@ from miniml.kubeflow.server_address import ServerAddress
 from miniml.kubeflow.step_log import failure_of, log_of
 from miniml.kubeflow.workflow import stages_from_workflow, was_terminated
 from miniml.pipeline.arguments import sources_of, taken_by
-from miniml.pipeline.compiled import compiled_text, stages_in_order
+from miniml.pipeline.compiled import CompiledPipeline
 from miniml.pipeline.description import options_by_stage
 from miniml.progress import duration
 from miniml.resource_names import KIND_HOST, NAMESPACE, PIPELINE_ACCOUNT
-from miniml.sources.address import PACKAGE_SCHEME, locate
+from miniml.sources.address import kind_of, locate
 
 if TYPE_CHECKING:
     from miniml.cluster.api import Cluster
@@ -129,14 +128,12 @@ class Server:
         check_requests(client.runs.api_client)
         return cls(client, address, **options)
 
-    def upload(self, pipeline: GraphComponent) -> Version:
+    def upload(self, pipeline: CompiledPipeline) -> Version:
         """Uploads the pipeline as a version, named by miniml's version and its own content, unless it is there."""
         with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
             path = Path(scratch) / "pipeline.yaml"
-            content = compiled_text(pipeline)
-            path.write_text(content, encoding="utf-8")
-            name = f"{__version__}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
-            stages = stages_in_order(content)
+            path.write_text(pipeline.text, encoding="utf-8")
+            name = f"{__version__}-{hashlib.sha256(pipeline.text.encode()).hexdigest()[:12]}"
             pipeline_id = self._call(lambda: self._client.get_pipeline_id(pipeline.name))
             if pipeline_id is None:
                 made = self._call(
@@ -144,13 +141,13 @@ class Server:
                 )
                 pipeline_id = made.pipeline_id
             elif found := self._version_named(pipeline_id, name):
-                return Version(pipeline_id, found, name, stages)
+                return Version(pipeline_id, found, name, pipeline.stages)
             version = self._call(
                 lambda: self._client.upload_pipeline_version(
                     str(path), name, pipeline_id, description=_description(pipeline)
                 )
             )
-            return Version(pipeline_id, version.pipeline_version_id, name, stages)
+            return Version(pipeline_id, version.pipeline_version_id, name, pipeline.stages)
 
     def start(
         self,
@@ -356,7 +353,8 @@ class Server:
             KeyError,
             TypeError,
             RecursionError,
-        ):  # An older or newer server, or a run just begun.
+        ):
+            # An older or newer server, or a run just begun.
             workflow = None
         if not isinstance(workflow, dict):
             return self._workflow_on_the_cluster(run_id)
@@ -440,7 +438,8 @@ class Server:
             ValueError,
             TypeError,
             AttributeError,
-        ) as error:  # The client's, of an object that it does not know.
+        ) as error:
+            # The client's, of an object that it does not know.
             raise SubmissionError(
                 f"Kubeflow Pipelines at {self.host} answers what its client cannot read: {clipped(str(error), 200)}"
             ) from error
@@ -461,7 +460,7 @@ class _DroppedError(SubmissionError):
 _REFUSALS = {401: SubmissionError, 403: SubmissionError}
 
 
-def _description(pipeline: GraphComponent) -> str:
+def _description(pipeline: CompiledPipeline) -> str:
     """What the UI shows of a version: first what a run cannot do without."""
     return f"{HOW_TO_START}\n\n{options_by_stage(taken_by(pipeline))}"
 
@@ -473,10 +472,10 @@ def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
         InputError: it names the argument and the remedy.
     """
     for argument, source in sources_of(arguments):
-        if source.startswith((PACKAGE_SCHEME, "/", ".", "~")) or Path(source).exists():
+        if not kind_of(argument, source).reachable_from_pods:
             raise InputError(
                 f"{argument} {source!r} is on this machine, where the cluster's pods cannot read it. Publish it "
-                f"(python -m miniml.store publish ... s3://bucket/name@v1) and give that address, or a hub id."
+                f"(miniml store publish ... s3://bucket/name@v1) and give that address, or a hub id."
             )
         locate(argument, source)
 

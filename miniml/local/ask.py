@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,15 @@ def told(answer: dict[str, Any]) -> str:
     return plain(f"{', '.join(given) or 'no label'} ({shares})")
 
 
+def predictor_module() -> str:
+    """The predictor's package: within miniml where that is installed from its wheel, beside it in a checkout."""
+    return "miniml.serving" if find_spec("miniml.serving") else "serving"
+
+
 def serving_command(model_dir: Path, name: str, port: int) -> list[str]:
     """The words that start the predictor with this interpreter."""
-    return [
-        sys.executable, "-m", "serving", f"--model_dir={model_dir}", f"--model_name={name}", f"--http_port={port}",
-    ]  # fmt: skip
+    options = f"--model_dir={model_dir}", f"--model_name={name}", f"--http_port={port}"
+    return [sys.executable, "-m", predictor_module(), *options]
 
 
 @contextlib.contextmanager

@@ -14,23 +14,19 @@ import docker.errors
 import kfp.local
 from docker.models.containers import Container
 from docker.types import Mount
-from huggingface_hub.constants import HF_HOME
 
 from miniml.errors import MinimlError
 from miniml.files.folders import user_cache
-from miniml.images import MODEL_FOLDER, SERVING, STAGES, image
+from miniml.images import FOUNDATIONS, MODEL_FOLDER, SERVING, image
 from miniml.local.ask import becomes_ready, not_started
 from miniml.local.runner import Machine
 from miniml.pipeline.arguments import sources_of
 from miniml.ports import HTTP_PORT
 from miniml.resource_names import MLFLOW_CREDENTIALS
 from miniml.settings.log_targets import targets
-from miniml.sources.address import PACKAGE_SCHEME, HubId, locate, package_folder
+from miniml.sources import source
+from miniml.sources.address import locate
 
-PACKAGES = "/opt/packages"
-"""Where, in a container, the packages stand that a source is taken from: they are this machine's, not the image's."""
-HUB_CACHE = "/opt/huggingface"
-"""Where, in a container, this machine's cache of the hub stands: a model is fetched once, and not into memory."""
 CACHE = "/opt/cache"
 """Where, in a container, this machine's own cache stands: a killed training's checkpoints outlive its container."""
 LABEL = "miniml.run"
@@ -74,14 +70,15 @@ def machine(arguments: dict[str, Any], environment: dict[str, str], runs: Path) 
     sources = _sources(arguments)
     certificates = {name: path for name in _CERTIFICATES if Path(path := os.environ.get(name, "")).is_file()}
     given = {name: os.environ[name] for name in _REACH if name in os.environ}
-    places = {HUB_CACHE: {"HF_HOME": HUB_CACHE}, PACKAGES: {"PYTHONPATH": f"/opt/miniml:{PACKAGES}"}}
-    for place, settings in places.items():
-        if any(target.startswith(place) for target in sources):
-            given |= settings
+    for needed in sources.values():
+        given |= needed.environment
     runs.mkdir(parents=True, exist_ok=True)
     mounts = [
         Mount(str(runs.absolute()), str(runs.absolute()), type="bind", read_only=True),
-        *sources.values(),
+        *(
+            Mount(each.target, str(each.path), type="bind", read_only=each.read_only)
+            for each in sources.values()
+        ),
         Mount(CACHE, str(user_cache().resolve()), type="bind"),
         *_checkpoints(arguments["checkpoints"]),
         *_log_folders(arguments["log_to"]),
@@ -102,7 +99,7 @@ def machine(arguments: dict[str, Any], environment: dict[str, str], runs: Path) 
 def _require_images() -> str:
     """Looks for the engine and every image before anything runs, and gives the images' digests."""
     with _engine() as engine:
-        found = {name: _digest(engine, name) for name in map(image, (*STAGES, SERVING))}
+        found = {name: _digest(engine, name) for name in map(image, FOUNDATIONS)}
     missing = [name for name, digest in found.items() if not digest]
     if missing:
         raise EngineError(f"no image {', '.join(missing)} on this machine. Build them: make images.")
@@ -194,21 +191,7 @@ def _log_folders(log_to: str) -> list[Mount]:
     return [Mount(str(folder), str(folder), type="bind") for folder in sorted(folders)]
 
 
-def _sources(arguments: dict[str, Any]) -> dict[str, Mount]:
+def _sources(arguments: dict[str, Any]) -> dict[str, source.Mount]:
     """The mounts for what the arguments name on this machine, by where they stand in a container."""
-    mounts: dict[str, Mount] = {}
-    for argument, source in sources_of(arguments):
-        where = locate(argument, source)
-        if isinstance(where, HubId):
-            cache = Path(HF_HOME).expanduser()
-            cache.mkdir(parents=True, exist_ok=True)
-            mounts[HUB_CACHE] = Mount(HUB_CACHE, str(cache.resolve()), type="bind")
-        elif isinstance(where, Path):
-            target = str(where)
-            if source.startswith(PACKAGE_SCHEME):
-                # The whole package, for it is looked up by being found among the packages.
-                package = source.removeprefix(PACKAGE_SCHEME).partition("/")[0]
-                where = package_folder(package) or where
-                target = f"{PACKAGES}/{package}"
-            mounts[target] = Mount(target, str(where), type="bind", read_only=True)
-    return mounts
+    mounts = (locate(argument, named).mount() for argument, named in sources_of(arguments))
+    return {mount.target: mount for mount in mounts if mount}

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import kfp.local
-from kfp.dsl.graph_component import GraphComponent
 
 from miniml.files.folders import caches_of_libraries
 from miniml.local import runner as local
 from miniml.local.ask import Serving, ask, serving_in_a_process
 from miniml.pipeline.arguments import check_sources, check_values
-from miniml.pipeline.compiled import compiled_text
+from miniml.pipeline.compiled import CompiledPipeline
 from miniml.progress import INTERVAL
 from miniml.settings.arguments import as_inputs
 
@@ -34,7 +33,7 @@ class FinishedJob:
 
 
 def run(
-    pipeline: GraphComponent,
+    pipeline: CompiledPipeline,
     arguments: dict[str, Any],
     *,
     runner: str = RUNNERS[0],
@@ -52,7 +51,7 @@ def run(
     machine, serving = _machine(runner, arguments, outputs)
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         compiled = Path(scratch) / "pipeline.yaml"
-        compiled.write_text(compiled_text(pipeline), encoding="utf-8")
+        compiled.write_text(pipeline.text, encoding="utf-8")
         finished = local.run(compiled, as_inputs(arguments), machine, outputs=outputs)
     local.gather(finished)
     answers = _answers(finished, serving, arguments["service_name"], questions) if finished.approved else []

@@ -154,9 +154,9 @@ def summarise(
     verdict = finished.outputs["verdict"].metadata
     service = finished.folder / "inference_service.yaml"
     return {
-        "measure": result.task.measure,
-        result.task.measure: result.headline.value,
-        f"{result.task.measure}_interval": [result.headline.low, result.headline.high],
+        "measure": result.task.primary_metric,
+        result.task.primary_metric: result.headline.value,
+        f"{result.task.primary_metric}_interval": [result.headline.low, result.headline.high],
         "majority_share": result.majority_share,
         "train_rows": int(rows["train"]),  # kfp reads every number of its metadata as a float.
         "test_rows": result.test_rows,
@@ -219,7 +219,7 @@ def latest(outputs: Path = OUTPUTS) -> Path:
     """
     folder = outputs / "latest"
     if not (folder / "summary.json").exists():
-        raise RunError(f"{folder} holds no run yet. Run one first: make run.")
+        raise RunError(f"{folder} holds no run yet. Run one first: miniml run --preset demo, or make run.")
     return folder
 
 
@@ -249,9 +249,8 @@ def _temporary_files_swept() -> Any:
 def stdin_closed() -> Any:
     """Has nobody to answer what a library asks in a stage: kfp hands its own standard input down, out of sight."""
     with Path(os.devnull).open(encoding="utf-8") as nobody:
-        kept = (
-            os.dup(sys.__stdin__.fileno()) if sys.__stdin__ else None
-        )  # None where this process has none either.
+        # None where this process has none either.
+        kept = os.dup(sys.__stdin__.fileno()) if sys.__stdin__ else None
         os.dup2(nobody.fileno(), 0)
         try:
             yield
@@ -304,9 +303,8 @@ def _without_outputs(console: Console, folder: Path) -> str:
 
 def _explained(console: Console, folder: Path, error: Exception | None = None) -> RunError:
     stage = _without_outputs(console, folder) or console.failed_stage
-    if not stage and isinstance(
-        error, requests.RequestException
-    ):  # The Docker client's errors are of this type.
+    if not stage and isinstance(error, requests.RequestException):
+        # The Docker client's errors are of this type.
         return RunError(
             f"{console.stage}: its container was lost, or the engine failed ({error}). Check that the engine runs, "
             f"and run again (the whole log: {folder / 'run.log'})"

@@ -12,7 +12,8 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from miniml.extensions import Registry
 from miniml.model.model_files import in_a_line
 from miniml.model.rows_apart import is_run_apart, logits_of_rows
 from miniml.processor import has_bf16
@@ -95,28 +97,99 @@ class OpenVinoEngine:
         return found
 
 
-def builders(reference: TorchEngine, model_dir: Path, threads: int) -> dict[str, Callable[[], Engine]]:
-    """How to build each engine that this machine can run, by name; nothing is built yet."""
-    model = reference.model
-    graph = cache(lambda: exported(model_dir) or convert(model))
-    bf16 = has_bf16(torch.device("cpu"))
+class ServedModel:
+    """The model that an engine is to run, and what the engine may use."""
 
-    def openvino(name: str, precision: str) -> Engine:
-        (engine,) = OpenVinoEngine.compiled(f"openvino-{name}", graph(), precision, threads)
+    def __init__(self, reference: TorchEngine, model_dir: Path, threads: int) -> None:
+        self.reference = reference
+        """Whose `model` is transformers' own, in float32."""
+        self.model_dir = model_dir
+        self.threads = threads
+        """How many processors the engine may use."""
+
+    @cached_property
+    def graph(self) -> Any:
+        """As OpenVINO reads it: the file that the train stage left, or converted now."""
+        return exported(self.model_dir) or convert(self.reference.model)
+
+    @cached_property
+    def has_bf16(self) -> bool:
+        """Whether this processor multiplies matrices in bfloat16."""
+        return has_bf16(torch.device("cpu"))
+
+    @cached_property
+    def is_run_apart(self) -> bool:
+        """Whether its batches have to be parted, which only torch does."""
+        return is_run_apart(self.reference.model.config)
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """One way to run any model."""
+
+    build: Callable[[ServedModel], Engine]
+    """Makes the engine, whose `name` is the one it is registered by; called only for engines that are tried."""
+    can_run: Callable[[ServedModel], bool] = lambda served: True
+    """Whether the engine is there on this machine, and for this model."""
+    only_when_asked: bool = False
+    """Left out of `auto`: for one that takes long to build."""
+
+
+def _openvino_engine(name: str, precision: str) -> Callable[[ServedModel], Engine]:
+    def build(served: ServedModel) -> Engine:
+        (engine,) = OpenVinoEngine.compiled(name, served.graph, precision, served.threads)
         return engine
 
-    engines: dict[str, Callable[[], Engine]] = {REFERENCE: lambda: reference}
-    if bf16:
-        engines["torch-bf16"] = lambda: TorchEngine("torch-bf16", copy.deepcopy(model).to(torch.bfloat16))
-    if is_run_apart(model.config):
-        return engines
-    if shutil.which("g++"):
-        engines["torch-compiled"] = lambda: compiled(model, torch.bfloat16 if bf16 else torch.float32)
-    if find_spec("openvino"):
-        if bf16:
-            engines["openvino-bf16"] = lambda: openvino("bf16", "bf16")
-        engines["openvino-fp32"] = lambda: openvino("fp32", "f32")
-    return engines
+    return build
+
+
+def _has_openvino(served: ServedModel) -> bool:
+    return find_spec("openvino") is not None and not served.is_run_apart
+
+
+ENGINES: Registry[EngineKind] = Registry(
+    "miniml.engines",
+    {
+        REFERENCE: EngineKind(lambda served: served.reference),
+        "torch-bf16": EngineKind(
+            lambda served: TorchEngine(
+                "torch-bf16", copy.deepcopy(served.reference.model).to(torch.bfloat16)
+            ),
+            lambda served: served.has_bf16,
+        ),
+        "torch-compiled": EngineKind(
+            lambda served: compiled(
+                served.reference.model, torch.bfloat16 if served.has_bf16 else torch.float32
+            ),
+            lambda served: shutil.which("g++") is not None and not served.is_run_apart,
+            only_when_asked=True,
+        ),
+        "openvino-bf16": EngineKind(
+            _openvino_engine("openvino-bf16", "bf16"),
+            lambda served: served.has_bf16 and _has_openvino(served),
+        ),
+        "openvino-fp32": EngineKind(_openvino_engine("openvino-fp32", "f32"), _has_openvino),
+    },
+)
+"""All of them by name, in the order in which they are tried."""
+
+
+def register_engine(name: str, kind: EngineKind) -> None:
+    """Adds an engine to those that the predictor tries at its start, and takes where it is the fastest that agrees.
+
+    The predictor runs in an image of its own, and has the engine if your package is installed there and has an entry
+    point in the group `miniml.engines` that names the module (see `miniml.extensions`).
+
+    Raises:
+        ValueError: there is another engine of that name.
+    """
+    ENGINES.add(name, kind)
+
+
+def builders(reference: TorchEngine, model_dir: Path, threads: int) -> dict[str, Callable[[], Engine]]:
+    """Returns how to build each engine that this machine can run, by name; nothing is built yet."""
+    served = ServedModel(reference, model_dir, threads)
+    return {name: partial(kind.build, served) for name, kind in ENGINES.items() if kind.can_run(served)}
 
 
 def compiled(model: Any, dtype: torch.dtype) -> TorchEngine:
@@ -148,9 +221,8 @@ def convert(model: Any) -> Any:
     attention_mask = token_ids.tril(diagonal=3)
     shape = openvino.PartialShape([-1, -1])
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter(
-            "ignore"
-        )  # tracing warns of branches on shapes, which the export's check covers
+        # tracing warns of branches on shapes, which the export's check covers
+        warnings.simplefilter("ignore")
         return openvino.convert_model(
             _LogitsOnly(model),
             example_input=(token_ids, attention_mask),

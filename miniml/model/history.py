@@ -10,7 +10,7 @@ import json
 import math
 from pathlib import Path
 
-from miniml.tasks.task import more_is_better
+from miniml.metrics import more_is_better
 
 HISTORY_NAME = "training_history.json"
 Points = list[dict[str, float]]

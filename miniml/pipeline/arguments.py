@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from kfp.dsl.graph_component import GraphComponent
-
+from miniml.pipeline.compiled import CompiledPipeline
+from miniml.pipeline.description import by_stage
 from miniml.pipeline.presets import PRESETS, Preset
 from miniml.settings.arguments import SETTINGS, Argument, arguments_of, flat, settings_from
 from miniml.settings.champion import NO_CHAMPION, SERVED
@@ -16,26 +16,35 @@ from miniml.settings.training import TrainingSettings
 from miniml.sources.address import locate
 
 
-def add_arguments(parser: argparse.ArgumentParser, pipeline: GraphComponent) -> None:
-    """Makes every argument of the pipeline an option."""
+def add_arguments(parser: argparse.ArgumentParser, pipeline: CompiledPipeline) -> None:
+    """Makes every argument of the pipeline an option, below the stage whose settings it belongs to."""
     parser.add_argument(
-        "--preset", choices=sorted(presets_of(pipeline)), help="a named set of arguments to start from"
+        "--preset",
+        choices=sorted(presets_of(pipeline)),
+        default=argparse.SUPPRESS,
+        help="a named set of arguments to start from",
     )
-    for argument in taken_by(pipeline).values():
-        option = "--" + argument.name.replace("_", "-")
-        told = argument.description.replace("%", "%%")
-        if argument.kind is bool:
-            on = "on" if argument.default else "off"
-            kind: dict[str, Any] = {
-                "action": argparse.BooleanOptionalAction,
-                "help": f"{told} By default {on}.",
-            }
-        else:
-            kind = {"type": argument.kind, "metavar": repr(argument.default), "help": told}
-        parser.add_argument(option, default=argparse.SUPPRESS, **kind)
+    for stage, arguments in by_stage(taken_by(pipeline)).items():
+        group = parser.add_argument_group(f"arguments of {stage}")
+        for argument in arguments:
+            _add_option(group, argument)
 
 
-def given_arguments(pipeline: GraphComponent, options: argparse.Namespace) -> dict[str, Any]:
+def _add_option(group: argparse._ArgumentGroup, argument: Argument) -> None:
+    option = "--" + argument.name.replace("_", "-")
+    told = argument.description.replace("%", "%%")
+    if argument.kind is bool:
+        on = "on" if argument.default else "off"
+        kind: dict[str, Any] = {
+            "action": argparse.BooleanOptionalAction,
+            "help": f"{told} By default {on}.",
+        }
+    else:
+        kind = {"type": argument.kind, "metavar": repr(argument.default), "help": told}
+    group.add_argument(option, default=argparse.SUPPRESS, **kind)
+
+
+def given_arguments(pipeline: CompiledPipeline, options: argparse.Namespace) -> dict[str, Any]:
     """The pipeline's defaults, under the preset's, under what the command line says."""
     given = {
         name: value for name in defaults(pipeline) if (value := getattr(options, name, None)) is not None
@@ -46,22 +55,23 @@ def given_arguments(pipeline: GraphComponent, options: argparse.Namespace) -> di
 
 def preset_of(options: argparse.Namespace) -> str:
     """The name of the preset to start from; empty for none."""
-    named: str = options.preset or ""
+    named: str = getattr(options, "preset", "")
     # A preset's columns, labels and row filter are those of its own dataset.
     return named if named or hasattr(options, "dataset_id") else getattr(options, "default_preset", "")
 
 
-def taken_by(pipeline: GraphComponent) -> dict[str, Argument]:
+def taken_by(pipeline: CompiledPipeline) -> dict[str, Argument]:
     """Every argument of the pipeline by name, whether it is a field of its form or one of its options."""
-    searches = "space" in pipeline.component_spec.inputs
+    searches = "space" in pipeline.inputs
     return arguments_of(tuple(kind for kind in SETTINGS if searches or kind is not SearchSettings))
 
 
-def defaults(pipeline: GraphComponent) -> dict[str, Any]:
+def defaults(pipeline: CompiledPipeline) -> dict[str, Any]:
+    """The default of every argument of the pipeline, by name."""
     return {name: argument.default for name, argument in taken_by(pipeline).items()}
 
 
-def presets_of(pipeline: GraphComponent) -> dict[str, Preset]:
+def presets_of(pipeline: CompiledPipeline) -> dict[str, Preset]:
     """Those whose arguments it has."""
     return {
         name: preset

@@ -12,26 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from miniml.settings.arguments import FIELDS, OPTIONS, Argument, arguments_of
-from miniml.settings.champion import ChampionSettings
-from miniml.settings.data import DataSettings
-from miniml.settings.deployment import DeploymentSettings
-from miniml.settings.evaluation import EvaluationSettings
-from miniml.settings.gate import GateSettings
-from miniml.settings.nodes import NodeSettings
-from miniml.settings.search import SearchSettings
-from miniml.settings.steps import StepSettings
-from miniml.settings.training import TrainingSettings
-
-STAGES: dict[str, tuple[type, ...]] = {
-    "transform": (DataSettings,),
-    "train": (TrainingSettings, StepSettings, NodeSettings),
-    "pick": (SearchSettings,),
-    "evaluate": (EvaluationSettings,),
-    "gate": (GateSettings, ChampionSettings),
-    "deploy": (DeploymentSettings,),
-}
-"""Under which stage a person looks for the settings of each kind."""
+from miniml.settings.arguments import OPTIONS, TAKEN_BY, Argument, arguments_of
 
 
 def table(arguments: Mapping[str, Argument]) -> str:
@@ -40,7 +21,7 @@ def table(arguments: Mapping[str, Argument]) -> str:
         f"Arguments: fields of the form, and all others by name in its field `{OPTIONS}`, a struct "
         f'(`{{"dropout": 0.1}}`). More on them: README.md, "Your own data".'
     ]
-    for stage, own in _by_stage(arguments).items():
+    for stage, own in by_stage(arguments).items():
         lines += ["", f"**{stage}**", "", "| argument | given as | default | |", "|---|---|---|---|"]
         lines += [_row(argument) for argument in own]
     return "\n".join(lines)
@@ -50,18 +31,18 @@ def options_by_stage(arguments: Mapping[str, Argument]) -> str:
     """The names of the options, in a paragraph of Markdown for each stage that has any."""
     told = [
         f"**{stage}** " + ", ".join(f"`{name}`" for name in names)
-        for stage, own in _by_stage(arguments).items()
-        if (names := [argument.name for argument in own if argument.name not in FIELDS])
+        for stage, own in by_stage(arguments).items()
+        if (names := [argument.name for argument in own if not argument.in_form])
     ]
     return "\n\n".join(
         [f"The field {OPTIONS} takes, by name (defaults and meaning: tab Pipeline Spec, description):", *told]
     )
 
 
-def _by_stage(arguments: Mapping[str, Argument]) -> dict[str, list[Argument]]:
+def by_stage(arguments: Mapping[str, Argument]) -> dict[str, list[Argument]]:
     """The arguments, each once: under the first stage that has it."""
     left, found = dict(arguments), {}
-    for stage, kinds in STAGES.items():
+    for stage, kinds in TAKEN_BY.items():
         own = [left.pop(name) for name in arguments_of(kinds) if name in left]
         if own:
             found[stage] = own
@@ -71,7 +52,7 @@ def _by_stage(arguments: Mapping[str, Argument]) -> dict[str, list[Argument]]:
 def _row(argument: Argument) -> str:
     cells = [
         f"`{argument.name}`",
-        "field" if argument.name in FIELDS else OPTIONS,
+        "field" if argument.in_form else OPTIONS,
         f"`{json.dumps(argument.default)}`",
         argument.description,
     ]

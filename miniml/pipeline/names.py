@@ -1,15 +1,12 @@
-"""What a pipeline is called by: its file, and the command that runs it."""
+"""The command line that a pipeline is run by."""
 
 from __future__ import annotations
 
-from kfp.dsl.graph_component import GraphComponent
+from miniml.pipeline.compiled import TEXT_CLASSIFICATION, CompiledPipeline
+
+PROGRAM = "miniml"
 
 
-def module_of(pipeline: GraphComponent) -> str:
-    """The name of its module in this folder, and of its compiled file: text_classification."""
-    return str(pipeline.name).replace("-", "_")
-
-
-def program_of(pipeline: GraphComponent) -> str:
-    """The command whose commands are compile, run, submit and so on."""
-    return f"python -m pipelines.{module_of(pipeline)}"
+def program_of(pipeline: CompiledPipeline) -> str:
+    """The command whose commands are run, submit and so on: of the search, all of them are below `search`."""
+    return PROGRAM if pipeline.name == TEXT_CLASSIFICATION else f"{PROGRAM} search"

@@ -1,1 +1,1 @@
-"""Looks, before any work, at all that a run will need."""
+"""Checks, before any work, all that a run will need."""

@@ -1,6 +1,6 @@
-"""What a run begins with: its arguments are checked, all that it needs is looked at, and a search is planned.
+"""Plans a run: checks its arguments and the cluster, pins its sources, finds the champion and plans a search.
 
-All that can be told before hours of training is told here, and at once.
+All errors that can be found before hours of training are found here.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from miniml.champion.find import find_champion
 from miniml.champion.record import Champion
 from miniml.cluster.api import Cluster, in_pod, own_namespace
 from miniml.files.digests import digest_of
-from miniml.preflight.cluster_checks import Findings, inspect, inspect_training, nothing_to_deploy_to
+from miniml.preflight.cluster_checks import PreflightReport, check_deployment, check_training, no_checks
 from miniml.preflight.pinning import look_up, markdown_of
 from miniml.progress import note
 from miniml.search.plan import search_context, written
 from miniml.settings.arguments import (
     SETTINGS,
     TAKEN_BY,
+    WITH_OPTIONS,
     arguments_of,
     changed,
     flat,
@@ -40,79 +41,85 @@ from miniml.train_job.sdk import require_pod
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What the stages of a run are told by its first one."""
+    """What the first stage of a run passes to the others."""
 
     trials: list[str]
-    """Of a search, each as `train` is given it; none where nothing is searched."""
+    """The trials of a search, each as the argument `trial` of `train`; empty if the run is no search."""
     pins: str
     """What the sources are now, and the code and libraries that read them (see `miniml.sources.pins`)."""
     champion: Champion
+    """The model that a new one has to beat, or why there is none."""
     options: dict[str, dict[str, Any]]
-    """By stage, those of the run's options that are its own and differ from their default."""
+    """For each stage, those of the run's options that it takes and that differ from their defaults."""
 
 
-def plan_run(given: Mapping[str, Any], report: Path) -> RunPlan:
-    """Checks a run's arguments and looks at all that it will need; `report` gets what was found, in Markdown.
+def plan_run(run_arguments: Mapping[str, Any], report: Path, trials_at_once: int = 1) -> RunPlan:
+    """Checks a run's arguments and all that it will need, and plans its trials.
 
     Args:
-        given: The run's arguments by name, `options` among them. With a `space` it is a search, of which
-            `trials_at_once` train beside each other.
-        report: A file.
+        run_arguments: The run's arguments by name, `options` among them. With a `space` it is a search.
+        report: The file to which the results of the checks are written, in Markdown.
+        trials_at_once: How many trials of a search train in parallel.
 
     Raises:
-        InputError: an argument cannot be used.
-        ClusterError: the cluster lacks what the run needs; the message names all of it, and the commands that mend it.
-        ChampionError: something is served that cannot be compared with.
+        InputError: An argument cannot be used, or the hub has no such repository or revision.
+        ClusterError: The cluster lacks what the run needs; the message names all problems, each with its remedy. Or
+            it does not answer.
+        HubError: The hub does not answer.
+        StoreError: The S3 store does not have a source, or does not answer.
+        ChampionError: The served model cannot be compared with.
     """
-    kinds = tuple(kind for kind in SETTINGS if given.get("space") or kind is not SearchSettings)
-    arguments = flat(given, kinds)
+    kinds = tuple(kind for kind in SETTINGS if run_arguments.get("space") or kind is not SearchSettings)
+    arguments = flat(run_arguments, kinds)
     for kind in kinds:
         settings_from(kind, arguments)
     settings_from(StepSettings, arguments).require_use_of_gpus(settings_from(TrainingSettings, arguments))
-    options = {stage: options_among(arguments, arguments_of(taken)) for stage, taken in TAKEN_BY.items()}
-    search = _planned(arguments) if given.get("space") else []
-    findings = _found_on_the_cluster(arguments)
-    report.write_text(findings.markdown(), encoding="utf-8")
-    findings.require_all()
-    # Where the space names models, no trial trains the other one.
-    models = models_of(str(given.get("space", ""))) or [arguments["model_id"]]
+    options = {stage: options_among(arguments, arguments_of(TAKEN_BY[stage])) for stage in WITH_OPTIONS}
+    trials = _plan_trials(arguments) if run_arguments.get("space") else []
+    checks = _check_cluster(arguments)
+    report.write_text(checks.markdown(), encoding="utf-8")
+    checks.require_all()
+    # If the space names models, no trial trains the one that model_id names.
+    models = models_of(str(run_arguments.get("space", ""))) or [arguments["model_id"]]
     sources = look_up([("dataset_id", arguments["dataset_id"]), *(("model_id", model) for model in models)])
     cluster = Cluster.connect() if in_pod() else None
     champion = find_champion(settings_from(ChampionSettings, arguments), cluster)
     report.write_text(
-        "\n".join([findings.markdown(), markdown_of(sources), champion.markdown()]), encoding="utf-8"
+        "\n".join([checks.markdown(), markdown_of(sources), champion.markdown()]), encoding="utf-8"
     )
-    trials = _told(search, arguments, int(given.get("trials_at_once", 1)), sources)
-    return RunPlan(trials, sources.written(), champion, options)
+    written_trials = _write_trials(trials, arguments, int(trials_at_once), sources)
+    return RunPlan(written_trials, sources.written(), champion, options)
 
 
-def _found_on_the_cluster(arguments: Mapping[str, Any]) -> Findings:
+def _check_cluster(arguments: Mapping[str, Any]) -> PreflightReport:
     nodes = settings_from(NodeSettings, arguments)
     deployment = settings_from(DeploymentSettings, arguments)
-    findings = Findings()
+    report = PreflightReport()
     if settings_from(TrainingSettings, arguments).num_nodes > 1:
         require_pod()
-        findings += inspect_training(Cluster.connect(), own_namespace(), nodes.training_runtime)
-    # On a laptop the models stay on its disk, and deploy only renders.
+        report += check_training(Cluster.connect(), own_namespace(), nodes.training_runtime)
+    # Outside a cluster models stay on this disk, and deploy only renders.
     if in_pod() and not deployment.dry_run:
-        findings += inspect(Cluster.connect(), deployment.namespace, deployment.service_account)
-    return findings if findings.entries else nothing_to_deploy_to()
+        report += check_deployment(Cluster.connect(), deployment.namespace, deployment.service_account)
+    return report if report.results else no_checks()
 
 
-def _planned(arguments: Mapping[str, Any]) -> list[Trial]:
+def _plan_trials(arguments: Mapping[str, Any]) -> list[Trial]:
     trials = settings_from(SearchSettings, arguments).plan(settings_from(TrainingSettings, arguments))
     for number, trial in enumerate(trials, 1):
         note(f"trial {number}: {told(trial)}")
     return trials
 
 
-def _told(trials: list[Trial], arguments: Mapping[str, Any], at_once: int, sources: Pins) -> list[str]:
-    """Each trial as `train` is given it."""
+def _write_trials(
+    trials: list[Trial], arguments: Mapping[str, Any], at_once: int, sources: Pins
+) -> list[str]:
+    """Returns each trial as the argument `trial` of `train`."""
     if not trials:
         return []
     minutes = settings_from(TrainingSettings, arguments).time_limit
-    # The same search gives each of its trials the minutes that it had before: so a cache can answer for it.
+    # No random id: the trials of the same search again must be equal to these, so that KFP's cache knows them.
     run = digest_of({"minutes": minutes, "trials": len(trials), "at_once": at_once})[:16]
-    contest = search_context(settings_from(SearchSettings, arguments), minutes, at_once, run)
-    given = changed(arguments, arguments_of(TAKEN_BY["train"]))
-    return [written(trial, contest, sources.written(), given) for trial in trials]
+    context = search_context(settings_from(SearchSettings, arguments), minutes, at_once, run)
+    train_arguments = changed(arguments, arguments_of(TAKEN_BY["train"]))
+    return [written(trial, context, sources.written(), train_arguments) for trial in trials]

@@ -1,1 +1,1 @@
-"""What the reports share: plots, templates, Markdown."""
+"""Holds what the stages' reports share: plots, templates and Markdown."""

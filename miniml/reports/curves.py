@@ -1,4 +1,4 @@
-"""The curves of a training, as the reports on training and evaluation show them."""
+"""Plots the curves of a training for the reports on training and evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from miniml.reports.plots import ACCENT, MUTED, SECOND
 
 
 def loss_curve(axes: Axes, points: Points, kept: float | None = None) -> None:
-    """Of training, smoothed over the single steps, and of validation; `kept` is the step whose weights were kept."""
+    """Plots the losses of training, smoothed over the steps, and of validation.
+
+    Args:
+        axes: Where to plot.
+        points: The history of the training.
+        kept: The step whose weights were kept; None marks none.
+    """
     steps, values = line(points, "loss")
     if steps:
         axes.plot(steps, values, color=ACCENT, alpha=0.3, linewidth=1)
@@ -28,7 +34,13 @@ def loss_curve(axes: Axes, points: Points, kept: float | None = None) -> None:
 
 
 def validation_curve(axes: Axes, points: Points, kept: float | None = None) -> None:
-    """Validation's figures of `validation_shares`, each with its value at the step that was kept."""
+    """Plots the validation metrics that are fractions, each with its value at the step whose weights were kept.
+
+    Args:
+        axes: Where to plot.
+        points: The history of the training.
+        kept: The step whose weights were kept; None takes the last one.
+    """
     for name, colour in zip(validation_shares(points), (SECOND, ACCENT, MUTED), strict=False):
         steps, values = line(points, name)
         value = dict(zip(steps, values, strict=True)).get(kept or steps[-1], values[-1])
@@ -44,6 +56,7 @@ def validation_curve(axes: Axes, points: Points, kept: float | None = None) -> N
 
 
 def learning_rate_curve(axes: Axes, points: Points) -> None:
+    """Plots the learning rate of each step."""
     steps, values = line(points, "learning_rate")
     axes.plot(steps, values, color=ACCENT, linewidth=2)
     axes.fill_between(steps, values, color=ACCENT, alpha=0.12, linewidth=0)
@@ -53,7 +66,7 @@ def learning_rate_curve(axes: Axes, points: Points) -> None:
 
 
 def gradient_curve(axes: Axes, points: Points) -> None:
-    """The norm of the gradients as it was before they were clipped."""
+    """Plots the norm of the gradients before clipping, by step."""
     steps, values = line(points, "grad_norm")
     axes.plot(steps, values, color=ACCENT, alpha=0.3, linewidth=1)
     axes.plot(steps, _smoothed(values), color=ACCENT, linewidth=2)
@@ -67,7 +80,7 @@ def _mark_kept(axes: Axes, step: float | None) -> None:
 
 
 def _smoothed(values: Sequence[float]) -> list[float]:
-    """An exponential mean: batches of like length make single steps swing."""
+    """Returns an exponential moving average, since the loss differs between batches of short and of long texts."""
     means = [values[0]]
     for value in values[1:]:
         means.append(0.8 * means[-1] + 0.2 * value)

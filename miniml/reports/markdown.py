@@ -1,7 +1,7 @@
-"""Markdown of values that may be anything: what is no markup of ours is shown character by character.
+"""Writes Markdown in which every value is escaped, so that it is shown as it is.
 
-It reads the same by CommonMark, with GitHub's tables and bare links, and in KFP's UI (markdown-to-jsx), to which
-`min_gain … error_rate` would be the beginning and the end of italics.
+The result renders alike by CommonMark, with GitHub's tables and bare links, and in KFP's UI (markdown-to-jsx), which
+would take the underscores of `min_gain … error_rate` for italics.
 """
 
 from __future__ import annotations
@@ -11,62 +11,62 @@ from collections.abc import Iterable, Sequence
 
 from miniml.escaping import printable
 
-# Anywhere; in a bare link, which takes an escaped character behind it for two; and where a value begins a line: a
-# list's sign, and the mark behind a list's number.
-_MEANINGFUL = re.compile(
+# Characters that are markup anywhere; in a bare link, where an escaped character after it would be read as two; at
+# the beginning of a line, as a list's bullet or behind a list's number.
+_MARKUP = re.compile(
     r"[\\`*_{}\[\]<>|~$&#^]|=(?==)|(?<==)=|:(?=//)|(?<=www)\.|^[-+=]|^\d+(?=[.)](\s|$))", re.IGNORECASE
 )
 
 
 class Markdown(str):
-    """Text that is Markdown already: `escaped` leaves it as it is."""
+    """Text that is Markdown already, which `escaped` does not change."""
 
     __slots__ = ()
 
 
 def escaped(text: str) -> Markdown:
-    """The text as Markdown that shows it character by character, on one line, wherever it is put.
+    r"""Returns Markdown that shows the text as it is, on one line.
 
-    What does not print is shown by its number: \\x0a for a newline.
+    Unprintable characters are shown by their number, a newline as \x0a.
     """
     if isinstance(text, Markdown):
         return text
-    return Markdown(_MEANINGFUL.sub(_taken_literally, printable(text)))
+    return Markdown(_MARKUP.sub(_with_backslash, printable(text)))
 
 
 def strong(text: str) -> Markdown:
-    """The text in bold."""
+    """Returns the text in bold."""
     return Markdown(f"**{escaped(text.strip(' '))}**")
 
 
 def code(text: str) -> Markdown:
-    """The text as code, to be copied; as plain text where a code span, or the table around it, cannot hold it."""
+    """Returns the text as a code span, or as plain text if a code span or the table around it cannot hold it."""
     if not text.strip(" ") or set("`|") & set(text):
         return escaped(text)
     return Markdown(f"`{printable(text.strip(' '))}`")
 
 
-def _taken_literally(found: re.Match[str]) -> str:
-    """What was found, with the backslash before it; behind a number, before the mark that follows."""
+def _with_backslash(found: re.Match[str]) -> str:
+    """Returns the match with a backslash before it, or behind it if it is a list's number."""
     return f"{found[0]}\\" if found[0].isdecimal() else f"\\{found[0]}"
 
 
 def heading(text: str) -> str:
-    """A line that names the page."""
+    """Returns a heading of the first level."""
     return f"# {escaped(text)}\n"
 
 
 def paragraph(text: str) -> str:
-    """A line of its own."""
+    """Returns the text as a line of its own."""
     return f"{escaped(text.strip(' '))}\n"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, of one row a line below its `head`."""
-    below = Markdown("---")
-    return "".join(f"| {' | '.join(map(escaped, row))} |\n" for row in [head, [below for _ in head], *rows])
+    """Returns a table with a header row."""
+    rule = Markdown("---")
+    return "".join(f"| {' | '.join(map(escaped, row))} |\n" for row in [head, [rule for _ in head], *rows])
 
 
 def bullets(items: Iterable[str]) -> str:
-    """A list, of one item a line."""
+    """Returns a bulleted list, one item a line."""
     return "".join(f"- {escaped(item.strip(' '))}\n" for item in items)

@@ -1,4 +1,4 @@
-"""Pictures for pages that are one file each: SVG that follows the page into light and dark."""
+"""Draws plots as SVG for the reports, in the colours of a light or dark page, and loads the reports' templates."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from miniml.escaping import clipped
 from miniml.sources.address import short_name
 
-# matplotlib wants fixed colours, a page that is light or dark wants variables: figures are drawn with
-# these stand-ins, which then give way to the variables of the style sheet.
+# matplotlib needs fixed colours, but a page's colours are variables of its style sheet, which differ in dark mode. So
+# plots are drawn in these placeholders, and the variables replace them in the SVG.
 INK, MUTED, ACCENT, SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
 
@@ -42,9 +42,14 @@ _STYLE: Any = {
 
 
 def svg(paint: Callable[[Axes], None], size: tuple[float, float]) -> Markup:
-    """An SVG element of `size` inches, made by `paint`."""
+    """Returns an SVG element.
+
+    Args:
+        paint: Draws the plot on the axes that it gets.
+        size: Width and height in inches.
+    """
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # A label may be in any script: the browser's fonts draw it, matplotlib's only measure it.
+        # A label may be in any script. The browser's fonts draw it; matplotlib's only measure it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         figure.patch.set_alpha(0)
@@ -53,13 +58,13 @@ def svg(paint: Callable[[Axes], None], size: tuple[float, float]) -> Markup:
         figure.savefig(file, format="svg", metadata={"Date": None})
     drawn = file.getvalue()
     drawn = drawn[drawn.index("<svg") :]
-    for stand_in, variable in _VARIABLES.items():
-        drawn = drawn.replace(stand_in, variable)
+    for placeholder, variable in _VARIABLES.items():
+        drawn = drawn.replace(placeholder, variable)
     return Markup(drawn)  # noqa: S704 - matplotlib escapes the labels that it draws
 
 
 def template(name: str) -> jinja2.Template:
-    """The page of that name in `templates`; what is put into it is escaped, and nothing may be missing."""
+    """Returns the template of that name in `templates/`; it escapes its values and fails if one is missing."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("miniml.reports"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -68,13 +73,18 @@ def template(name: str) -> jinja2.Template:
 
 
 def digests_short(text: str) -> Markup:
-    """The text for a page, where of every digest and commit only the beginning is seen; all of it is copied along."""
+    """Returns the text for a page, where digests and commits are shown shortened but copied whole."""
     return Markup(  # noqa: S704 - what is put between our tags is escaped
         _DIGEST.sub(r'<span class="digest" title="\g<0>">\g<0></span>', str(escape(text)))
     )
 
 
 def shortened(label: str, longest: int = 24) -> str:
-    """A label as matplotlib can draw it: a dollar sign would begin a formula there."""
+    """Returns a label for matplotlib, with dollar signs escaped, which would begin a formula.
+
+    Args:
+        label: The label.
+        longest: The number of characters to show, at most.
+    """
     text = clipped(label, longest)
     return text.replace("$", r"\$")

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from miniml.errors import StoreError
 from miniml.files.folders import disk_errors_explained, user_cache
 from miniml.progress import note
-from miniml.sources.address import S3_SCHEME, S3Address, s3_address
+from miniml.store.address import S3Address, is_in_store, s3_address
 from miniml.training.checkpoints import FORGOTTEN, beside
 
 Entry = dict[str, Any]
@@ -39,7 +39,7 @@ def scoreboard_of(search: str, checkpoints: str, model_uri: str) -> Scoreboard |
     It lies where a training's checkpoints would: in a store where `checkpoints` or the model's own address names one,
     and else in this user's cache.
     """
-    address = checkpoints if checkpoints.startswith(S3_SCHEME) else beside(model_uri)
+    address = checkpoints if is_in_store(checkpoints) else beside(model_uri)
     if address:
         root = s3_address("checkpoints", address)
         return _InStore(S3Address(root.bucket, f"{root.path.strip('/')}/searches/{search}".lstrip("/")))

@@ -12,10 +12,10 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from miniml.metrics import more_is_better
 from miniml.progress import duration, note
 from miniml.search.plan import SearchContext
 from miniml.search.scoreboard import Entry, Scoreboard
-from miniml.tasks.task import more_is_better
 
 RUNGS = (0.25, 0.5)
 """Shares of a trial's steps after which it has to be among the better half."""

@@ -1,8 +1,7 @@
 """The arguments of a run: some two dozen are fields of a pipeline's form, all others travel in one struct, `options`.
 
-Each argument is a field of a settings dataclass, with its type, its default and, in the docstring below it, what it is.
-Kubeflow Pipelines writes a step's arguments into the cluster's record of a run several times, and draws every one of
-them as a field: so only those that people change are fields.
+Each argument is a field of a settings dataclass, with its type (see `miniml.settings.field_types`), its default and, in
+the docstring below it, what it is. From there a component's inputs, a pipeline's and the command line's are made.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ import dataclasses
 import difflib
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from miniml.errors import InputError
 from miniml.escaping import clipped, quoted
@@ -22,45 +21,41 @@ from miniml.settings.command_line import descriptions_of
 from miniml.settings.data import DataSettings
 from miniml.settings.deployment import DeploymentSettings
 from miniml.settings.evaluation import EvaluationSettings
+from miniml.settings.field_types import field_types
 from miniml.settings.gate import GateSettings
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.search import SearchSettings
 from miniml.settings.steps import StepSettings
 from miniml.settings.training import TrainingSettings
 
-FIELDS = (
-    "dataset_id", "text_column", "label_column", "label_names", "task", "max_rows",
-    "space", "trials",
-    "model_id", "max_length", "batch_size", "iterations", "epochs", "learning_rate", "time_limit", "num_nodes", "seed",
-    "train_cpu", "train_memory", "train_gpus",
-    "min_accuracy", "min_metrics", "beat_baseline",
-    "champion", "service_name", "namespace", "dry_run",
-)  # fmt: skip
-"""The arguments that a form shows; a pipeline that searches nothing leaves out `space` and `trials`."""
 OPTIONS = "options"
 """The argument that holds all others, by name."""
 
 TAKEN_BY: dict[str, tuple[type, ...]] = {
     "transform": (DataSettings,),
-    "train": (TrainingSettings, NodeSettings),
     "pick": (SearchSettings,),
+    "train": (TrainingSettings, NodeSettings),
     "evaluate": (EvaluationSettings,),
     "gate": (GateSettings,),
     "deploy": (GateSettings, DeploymentSettings),
+    "preflight": (ChampionSettings, StepSettings),
 }
-"""Which settings each stage takes. Preflight takes those of all, and hands each stage its own."""
-SETTINGS = (
-    DataSettings,
-    SearchSettings,
-    TrainingSettings,
-    NodeSettings,
-    StepSettings,
-    EvaluationSettings,
-    GateSettings,
-    ChampionSettings,
-    DeploymentSettings,
+"""Which settings each stage takes, in the order in which a person reads them. A stage that takes none is not here.
+
+Preflight takes those of all stages, hands each its own, and is the one that takes these two besides."""
+SETTINGS = tuple(dict.fromkeys(kind for kinds in TAKEN_BY.values() for kind in kinds))
+"""Of every stage that a pipeline may have."""
+FIELDS = tuple(
+    dict.fromkeys(name for kind in SETTINGS for name, of in field_types(kind).items() if of.in_form)
 )
-"""Of every stage that a pipeline may have, in the order in which a person reads them."""
+"""The arguments that a form shows; a pipeline that searches nothing leaves out `space` and `trials`."""
+
+WITH_OPTIONS = tuple(
+    stage
+    for stage, kinds in TAKEN_BY.items()
+    if not all(of.in_form for kind in kinds for of in field_types(kind).values())
+)
+"""The stages that have settings which travel in `options`."""
 
 LONGEST = 4_000
 """Characters of an argument. Linux takes 128 KiB in one word of a command line, and all of a task's are in one."""
@@ -78,7 +73,11 @@ class Argument:
     kind: type
     default: Any
     description: str
-    """In a sentence."""
+    """In a sentence, and another one with the choices."""
+    choices: Sequence[str] = ()
+    """The words that it is one of; empty where it may be any."""
+    in_form: bool = False
+    """Whether it is a field of a form, or travels in `options`."""
 
 
 @functools.cache
@@ -86,12 +85,14 @@ def arguments_of(kinds: tuple[type, ...]) -> dict[str, Argument]:
     """The arguments that make up settings of these dataclasses, by name; of one that several take, the first tells."""
     found: dict[str, Argument] = {}
     for kind in kinds:
-        hints, descriptions = get_type_hints(kind), descriptions_of(kind)
+        types, descriptions = field_types(kind), descriptions_of(kind)
         for field in dataclasses.fields(kind):
-            argument = Argument(
-                field.name, hints[field.name], field.default, descriptions.get(field.name, "")
+            of, described = types[field.name], descriptions.get(field.name, "")
+            if of.choices:
+                described += f" One of {', '.join(of.choices)}."
+            found.setdefault(
+                field.name, Argument(field.name, of.kind, field.default, described, of.choices, of.in_form)
             )
-            found.setdefault(field.name, argument)
     return found
 
 
@@ -164,15 +165,15 @@ def changed(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any
 
 
 def _require_option(name: str, value: Any, known: Mapping[str, Argument]) -> None:
-    if name in FIELDS and name in known:
+    if name in known and known[name].in_form:
         raise InputError(
             f"options names {name!r} ({_written(value)}), which has a field of its own. Give it there."
         )
     if name not in known:
-        names = [other for other in known if other not in FIELDS]
+        names = [other for other, argument in known.items() if not argument.in_form]
         near = next(iter(difflib.get_close_matches(name, known, n=1)), "")
         remedy = f"Did you mean {near!r}?" if near else f"There are: {', '.join(names) or 'none'}."
-        if near in FIELDS:
+        if near and known[near].in_form:
             remedy += " That has a field of its own."
         raise InputError(f"options names {quoted(name)} ({_written(value)}), which is none of them. {remedy}")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from miniml.errors import InputError
 from miniml.resource_names import SERVING_NAMESPACE
 from miniml.settings.checks import require_service
+from miniml.settings.field_types import FormField
 
 SERVED = "served"
 
@@ -17,12 +18,12 @@ NO_CHAMPION = "none"
 class ChampionSettings:
     """Which model the new one has to beat."""
 
-    champion: str = "served"
+    champion: FormField[str] = "served"
     """"served" is what the InferenceService serves now; "none" leaves it to the absolute rules; or a model folder:
     a path, package://, s3://."""
-    service_name: str = "miniml"
+    service_name: FormField[str] = "miniml"
     """The InferenceService's name."""
-    namespace: str = SERVING_NAMESPACE
+    namespace: FormField[str] = SERVING_NAMESPACE
     """The namespace that it is served in."""
 
     def __post_init__(self) -> None:

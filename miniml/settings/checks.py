@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from miniml.errors import InputError
 from miniml.escaping import shown
-from miniml.settings.choices import CHOICES
+from miniml.settings.field_types import field_types
 
 
 def require_fraction(name: str, value: float) -> None:
@@ -37,15 +38,17 @@ def require_at_least(name: str, value: int, least: int, remedy: str = "") -> Non
         raise InputError(f"{name} is {value}; it must be {least} or more. {remedy}".rstrip())
 
 
-def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def require_one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise InputError(f"{name} {shown(value)} is not known. Use one of {', '.join(known)}.")
 
 
 def require_choices(settings: Any) -> None:
-    for name, choices in CHOICES.items():
-        if hasattr(settings, name):
-            require_one_of(name, getattr(settings, name), choices)
+    """Refuses a setting that is none of the words of its type."""
+    kind: type = type(settings)
+    for name, of in field_types(kind).items():
+        if of.choices:
+            require_one_of(name, getattr(settings, name), of.choices)
 
 
 def require_service(service_name: str, namespace: str) -> None:

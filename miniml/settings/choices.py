@@ -1,42 +1,21 @@
-"""The settings that are one of a few words."""
+"""The types of settings that are one of a few words, where more than one place needs to know which."""
 
 from __future__ import annotations
 
-from miniml.tasks.task import AUTO, Task
+from typing import Annotated, Final, Literal, get_args
 
-PRECISIONS = ("auto", "bf16", "fp32")
+from miniml.settings.field_types import OneOf
+from miniml.task_registry import TaskChoices
 
-SCHEDULES = ("linear", "cosine", "constant")
+BALANCED: Final = "balanced"
 
-BALANCED = "balanced"
+LAST: Final = "last"
 
-CLASS_WEIGHTS = ("none", BALANCED)
+ValidationMetric = Literal["accuracy", "macro_f1", "loss"]
+"""What is measured on validation: a training keeps its weights by it, and a search its model."""
 
-LAST = "last"
+BestBy = Literal[ValidationMetric, "last"]
 
-BEST_BY = ("accuracy", "macro_f1", "loss", LAST)
+BEST_BY: tuple[str, ...] = get_args(BestBy)
 
-TRUNCATION_SIDES = ("left", "right")
-
-ORDERED_LABELS = ("auto", "yes", "no")
-
-CONFLICT_RULES = ("drop", "majority", "refuse")
-
-NEAR_DUPLICATE_RULES = ("drop", "report", "off")
-
-AUTOSCALING_METRICS = ("cpu", "memory")
-"""What Kubernetes' own autoscaler measures; the other two of KServe's are Knative's."""
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "task": (AUTO, *Task),
-    "conflicting_labels": CONFLICT_RULES,
-    "near_duplicates": NEAR_DUPLICATE_RULES,
-    "schedule": SCHEDULES,
-    "class_weights": CLASS_WEIGHTS,
-    "best_by": BEST_BY,
-    "precision": PRECISIONS,
-    "truncation_side": TRUNCATION_SIDES,
-    "ordered_labels": ORDERED_LABELS,
-    "autoscaling_metric": AUTOSCALING_METRICS,
-}
-"""The settings that are one of a few words, and which."""
+TaskName = Annotated[str, OneOf(TaskChoices())]

@@ -9,22 +9,22 @@ import inspect
 import re
 import textwrap
 from itertools import pairwise
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
+
+from miniml.settings.field_types import field_types
 
 Settings = TypeVar("Settings")
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
-    """Gives `parser` an option for each field of the dataclass `kind`, with the field's default."""
-    types = get_type_hints(kind)
+    """Gives `parser` an option for each field of the dataclass `kind`, with the field's default and description."""
+    types, descriptions = field_types(kind), descriptions_of(kind)
     for field in dataclasses.fields(kind):
-        option = _option(field.name)
-        if types[field.name] is bool:
-            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=field.default)
-        else:
-            parser.add_argument(
-                option, type=types[field.name], default=field.default, metavar=repr(field.default)
-            )
+        given: dict[str, Any] = {"type": types[field.name].kind, "metavar": repr(field.default)}
+        if types[field.name].kind is bool:
+            given = {"action": argparse.BooleanOptionalAction}
+        described = descriptions.get(field.name, "").replace("%", "%%")
+        parser.add_argument(_option(field.name), default=field.default, help=described, **given)
 
 
 def descriptions_of(kind: type) -> dict[str, str]:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from miniml.errors import InputError
 from miniml.escaping import shown
 from miniml.settings.checks import require_at_least, require_choices, require_fraction, require_seed
-from miniml.tasks.task import AUTO, Task
+from miniml.settings.choices import TaskName
+from miniml.settings.field_types import FormField
+from miniml.task_registry import AUTO, find_task
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """Which rows to take, and how to split them."""
 
-    dataset_id: str = "Yelp/yelp_review_full"
+    dataset_id: FormField[str] = "Yelp/yelp_review_full"
     """A hub id, a path, package://<package>/<file>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>."""
-    text_column: str = "text"
+    text_column: FormField[str] = "text"
     """The column of the texts."""
-    label_column: str = "label"
+    label_column: FormField[str] = "label"
     """The column of the labels."""
-    label_names: str = ""
+    label_names: FormField[str] = ""
     """Names for the classes, comma-separated, in the order of the sorted labels; "" keeps the source's."""
-    task: str = "auto"
+    task: FormField[TaskName] = "auto"
     """What a text gets, as transformers calls it: single_label_classification, multi_label_classification or
     regression. "auto" sees it in the labels: lists of them are several labels, numbers with a fraction a regression;
     whole numbers and words are classes."""
@@ -55,10 +58,10 @@ class DataSettings:
     """A class with fewer distinct texts is an error, or left out with `drop_rare_classes`."""
     drop_rare_classes: bool = False
     """Leaves out classes of fewer than `min_rows_per_class`."""
-    conflicting_labels: str = "drop"
+    conflicting_labels: Literal["drop", "majority", "refuse"] = "drop"
     """The same text under two labels: "drop" leaves all its rows out, "majority" those of the rarer label, and
     "refuse" ends with an error. In every case no label is changed."""
-    near_duplicates: str = "drop"
+    near_duplicates: Literal["drop", "report", "off"] = "drop"
     """"drop" takes out of training and validation what the test nearly repeats, "report" only tells."""
     near_duplicate_threshold: float = 0.7
     """The share of word triples, of those that stand in either text, that stand in both (Jaccard similarity)."""
@@ -66,9 +69,9 @@ class DataSettings:
     """The share of the rows that is held out for the test, where the source has no test split."""
     validation_split_ratio: float = 0.1
     """The share of the training rows that training may look at but not learn from."""
-    max_rows: int = 1000
+    max_rows: FormField[int] = 1000
     """The most rows to take in all, training and test together; 0 takes every row."""
-    seed: int = 42
+    seed: FormField[int] = 42
     """The same seed gives the same splits, the same search and, on the same machine, the same model."""
 
     def __post_init__(self) -> None:
@@ -81,16 +84,8 @@ class DataSettings:
             "min_rows_per_class", self.min_rows_per_class, 3, "Each of the three splits needs one."
         )
         require_choices(self)
-        if self.label_separator and self.task not in (AUTO, Task.MULTI_LABEL):
-            raise InputError(
-                f"label_separator is {shown(self.label_separator)}, but task is {self.task}, in which a text has no "
-                f"several labels. Set task to {Task.MULTI_LABEL}, or leave label_separator out."
-            )
-        if self.label_names and self.task == Task.REGRESSION:
-            raise InputError(
-                f"label_names is {shown(self.label_names)}, but task is {self.task}, which has no classes to name. "
-                f"Leave label_names out."
-            )
+        if self.task != AUTO:
+            find_task(self.task).check_data_settings(self)
         if not 0.3 <= self.near_duplicate_threshold <= 1:
             raise InputError(
                 f"near_duplicate_threshold is {self.near_duplicate_threshold}; it must lie between 0.3 and 1 "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from miniml.errors import InputError
 from miniml.resource_names import PREDICTOR_ACCOUNT, SERVING_NAMESPACE
@@ -13,15 +14,16 @@ from miniml.settings.checks import (
     require_quantity,
     require_service,
 )
+from miniml.settings.field_types import FormField
 
 
 @dataclass(frozen=True)
 class DeploymentSettings:
     """The InferenceService to make of a model."""
 
-    service_name: str = "miniml"
+    service_name: FormField[str] = "miniml"
     """The InferenceService's name."""
-    namespace: str = SERVING_NAMESPACE
+    namespace: FormField[str] = SERVING_NAMESPACE
     """The namespace to serve it in."""
     min_replicas: int = 1
     """The least number of pods."""
@@ -31,15 +33,15 @@ class DeploymentSettings:
     """Processors of a served pod, as Kubernetes writes them: 500m, 2."""
     memory: str = "2Gi"
     """Memory of a served pod: 2Gi."""
-    autoscaling_metric: str = "cpu"
-    """What autoscaling goes by: cpu or memory."""
+    autoscaling_metric: Literal["cpu", "memory"] = "cpu"
+    """What autoscaling goes by. Kubernetes' own measures no more; the other two of KServe's are Knative's."""
     autoscaling_target: int = 70
     """Percent of the requested `cpu` or `memory` that a pod uses on average before another one is started."""
     service_account: str = PREDICTOR_ACCOUNT
     """Of the served pods: it lists the secret with which they read the model."""
     deploy_timeout: int = 900
     """Seconds that the new model has to become ready; failures that will not mend end the wait sooner."""
-    dry_run: bool = False
+    dry_run: FormField[bool] = False
     """Only renders the InferenceService."""
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from miniml.settings.checks import require_at_least, require_choices
 
@@ -11,7 +12,7 @@ from miniml.settings.checks import require_at_least, require_choices
 class EvaluationSettings:
     """How to look at the test."""
 
-    ordered_labels: str = "auto"
+    ordered_labels: Literal["auto", "yes", "no"] = "auto"
     """Whether the classes have an order, as stars do: "yes" takes the labels' own, or that of the numbers they begin
     with; "auto" says yes where three or more labels all begin with a number."""
     min_slice_rows: int = 30

@@ -8,24 +8,25 @@ from dataclasses import dataclass
 from miniml.errors import InputError
 from miniml.escaping import shown
 from miniml.settings.checks import require_share
+from miniml.settings.field_types import FormField
 
 
 @dataclass(frozen=True)
 class GateSettings:
     """What a model must reach to be deployed. A threshold is reached by the figure as it was measured."""
 
-    min_accuracy: float = 0.4
+    min_accuracy: FormField[float] = 0.4
     """The least accuracy on the test rows, as a fraction. Of five classes, twice what guessing gets; every job has its
     own, and `beat_majority` asks for more than guessing of any. Where a text may have several labels, all of them must
     be right (subset accuracy); a regression has none, and `min_metrics` says what it must reach."""
-    min_metrics: str = ""
+    min_metrics: FormField[str] = ""
     """Least values of further figures of the evaluation: "macro_f1=0.7, mcc=0.4"."""
     max_calibration_error: float = 1.0
     """The most by which confidence and accuracy may differ on average (expected calibration error, freed of noise).
     More is let through where it may be noise alone. 1 asks nothing."""
     min_slice_accuracy: float = 0.0
     """The least accuracy on every slice of the test that the evaluation finds large enough; 0 asks nothing."""
-    beat_baseline: bool = False
+    beat_baseline: FormField[bool] = False
     """Whether the model must be more accurate than the report's simple baseline, beyond chance."""
     beat_majority: bool = True
     """Whether the model must be more accurate than always giving training's most frequent answer, beyond chance. Leave

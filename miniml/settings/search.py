@@ -8,20 +8,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from miniml.errors import InputError
-from miniml.settings.checks import require_at_least, require_one_of
-from miniml.settings.choices import BEST_BY, LAST
+from miniml.settings.checks import require_at_least, require_choices
+from miniml.settings.choices import ValidationMetric
+from miniml.settings.field_types import FormField
 from miniml.settings.space import Choices, Space, parse
 from miniml.settings.training import TrainingSettings
-
-SAMPLINGS = ("random", "grid")
-
-
-CRITERIA = tuple(figure for figure in BEST_BY if figure != LAST)
-"""The figures on validation by which a training keeps its weights are also those by which a search keeps its model."""
-
 
 MAX_TRIALS = 64
 """KFP hands all trials' models to the pick stage in one word of its command line, with about 1 KB of metadata each,
@@ -40,23 +34,22 @@ Trial = dict[str, Any]
 class SearchSettings:
     """What to try, and how the winner is picked."""
 
-    space: str = '{"learning_rate": {"low": 1e-5, "high": 1e-4, "log": true}, "dropout": [0, 0.1]}'
+    space: FormField[str] = '{"learning_rate": {"low": 1e-5, "high": 1e-4, "log": true}, "dropout": [0, 0.1]}'
     """JSON: arguments of the training, each with a list of values or a range (see `miniml.settings.space`)."""
-    sampling: str = "random"
+    sampling: Literal["random", "grid"] = "random"
     """"random" draws from lists and ranges; "grid" tries every combination of lists."""
-    trials: int = 8
+    trials: FormField[int] = 8
     """How many to draw; a grid has as many as it has combinations."""
-    pick_by: str = "accuracy"
+    pick_by: ValidationMetric = "accuracy"
     """The figure on validation that the winner is best by: accuracy (or what the task has for it), macro_f1 or loss."""
     stop_early: bool = True
     """Ends a trial that is not among the better half of those so far, at a quarter and at half of its steps. The model
     of a trial that was ended is kept as any other."""
-    seed: int = 42
+    seed: FormField[int] = 42
     """The same seed draws the same trials."""
 
     def __post_init__(self) -> None:
-        require_one_of("sampling", self.sampling, SAMPLINGS)
-        require_one_of("pick_by", self.pick_by, CRITERIA)
+        require_choices(self)
         require_at_least("trials", self.trials, 1)
         if self.trials > MAX_TRIALS:
             raise InputError(f"trials is {self.trials}; at most {MAX_TRIALS} are made in one search.")

@@ -9,19 +9,18 @@ import json
 import math
 from dataclasses import dataclass
 from random import Random
-from typing import Any, get_type_hints
+from typing import Any
 
 from miniml.errors import InputError
 from miniml.escaping import clipped
+from miniml.settings.field_types import field_types
 from miniml.settings.training import TrainingSettings
 
 Value = int | float | str | bool
 
 EXAMPLE = '{"learning_rate": {"low": 1e-5, "high": 1e-4, "log": true}, "batch_size": [16, 32]}'
 
-KINDS = {
-    name: kind for name, kind in get_type_hints(TrainingSettings).items() if kind in (int, float, str, bool)
-}
+KINDS = {name: of.kind for name, of in field_types(TrainingSettings).items()}
 """Every argument of the training, and what type its values are of."""
 
 
@@ -156,7 +155,7 @@ def value_of(name: str, value: Any) -> Value:
         if kind is int and value == int(value):
             return int(value)
     elif kind in (str, bool) and isinstance(value, kind):
-        return value  # type: ignore[no-any-return]
+        return value
     raise InputError(f"space gives {name} the value {json.dumps(value)}; it takes {_WORDS[kind]}.")
 
 

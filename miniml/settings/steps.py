@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from miniml.errors import InputError
 from miniml.escaping import shown
 from miniml.settings.checks import amount_of, require_quantity
+from miniml.settings.field_types import FormField
 from miniml.settings.training import TrainingSettings
 
 MIN_CPU, MIN_MEMORY = "250m", "1Gi"
@@ -23,11 +24,11 @@ class StepSettings:
     Kubeflow Pipelines fills them into the pod, and takes no whole number there, as of 2.17: so GPUs are a string too.
     """
 
-    train_cpu: str = "2"
+    train_cpu: FormField[str] = "2"
     """The most processors that training and evaluation may use, as Kubernetes writes them: 1500m, 2."""
-    train_memory: str = "4Gi"
+    train_memory: FormField[str] = "4Gi"
     """The most memory that training and evaluation may take, as Kubernetes writes it: 4Gi, 16Gi."""
-    train_gpus: str = ""
+    train_gpus: FormField[str] = ""
     """GPUs (nvidia.com/gpu) for training: 1; "" asks for none."""
 
     def __post_init__(self) -> None:

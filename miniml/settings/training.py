@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from miniml.errors import InputError
 from miniml.escaping import shown
 from miniml.settings.checks import require_at_least, require_choices, require_seed, require_share
-from miniml.settings.choices import BEST_BY, LAST
+from miniml.settings.choices import BEST_BY, LAST, BestBy
+from miniml.settings.field_types import FormField
 from miniml.settings.log_targets import targets
-from miniml.sources.address import S3_SCHEME, s3_address
+from miniml.store.address import S3_SCHEME, is_in_store, s3_address
 
 NO_CHECKPOINTS = "none"
 
@@ -20,19 +22,19 @@ NO_CHECKPOINTS = "none"
 class TrainingSettings:
     """How to fine-tune an encoder into a classifier."""
 
-    model_id: str = "google-bert/bert-base-cased"
+    model_id: FormField[str] = "google-bert/bert-base-cased"
     """A hub id, a path, package://<package>/<folder>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>."""
     from_scratch: bool = False
     """Takes the model's architecture and tokenizer only, and draws its weights anew, which takes far more rows."""
-    batch_size: int = 2
+    batch_size: FormField[int] = 2
     """Texts whose gradients are computed together."""
     gradient_accumulation: int = 1
     """Batches in one optimizer step. 4 batches of 4 come to what one of 16 does, in less memory."""
-    iterations: int = 200
+    iterations: FormField[int] = 200
     """Optimizer steps; 0 trains for whole `epochs` instead."""
-    epochs: int = 1
+    epochs: FormField[int] = 1
     """Passes over the training rows, where `iterations` is 0."""
-    time_limit: float = 0.0
+    time_limit: FormField[float] = 0.0
     """Minutes that a training may take in all, with loading and saving: it measures some steps first, and plans as many
     of those asked for as fit, schedule and validations with them. 0 sets none. In a search, of all trials together."""
     stop_at_step: int = 0
@@ -40,14 +42,14 @@ class TrainingSettings:
     limit, or a search, has ended early."""
     device: str = "cpu"
     """cpu, cuda, cuda:1, mps or auto."""
-    max_length: int = 256
+    max_length: FormField[int] = 256
     """Tokens of a text that the model sees. BERT takes 512, but a step's cost grows with it, and
     256 keeps most of what reviews say (they are 275 tokens long on average on IMDB)."""
-    truncation_side: str = "right"
+    truncation_side: Literal["left", "right"] = "right"
     """Where a longer text is cut: "right" keeps its beginning, "left" its end, where reviews give their verdict."""
-    learning_rate: float = 5e-5
+    learning_rate: FormField[float] = 5e-5
     """The highest learning rate. LoRA's few weights take some ten times that of a training of all weights."""
-    schedule: str = "linear"
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up: in a line or half a cosine wave to 0, or not at all."""
     warmup_share: float = 0.1
     """The share of the steps over which the learning rate rises: a new head's first gradients are large and wild."""
@@ -55,7 +57,7 @@ class TrainingSettings:
     """By how much, times the learning rate, a step shrinks the weights. A pass or two leaves it nothing to do."""
     max_gradient_norm: float = 1.0
     """A longer gradient is cut to this length; 0 never cuts."""
-    class_weights: str = "none"
+    class_weights: Literal["none", "balanced"] = "none"
     """"balanced" lets a text of a rare class count for more, so that all classes count alike. It costs accuracy where
     the test is as unbalanced as the training, and gains recall of the rare ones."""
     label_smoothing: float = 0.0
@@ -77,20 +79,20 @@ class TrainingSettings:
     scratch has no features yet."""
     evaluations: int = 2
     """Points of the validation curve; each costs a pass over the validation rows. The last step is always one."""
-    best_by: str = "accuracy"
+    best_by: BestBy = "accuracy"
     """The weights are kept of the point that is best by this validation figure, the later of equals; "last" keeps
     those of the last step. "accuracy" is of all labels of a text where it may have several, and of numbers the mean
     absolute error."""
     early_stopping: int = 0
     """Ends the training after so many points in a row that were no better by `best_by`; 0 never does."""
-    precision: str = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     """"auto" computes in bfloat16 where the processor multiplies it in hardware, and in fp32 elsewhere."""
     log_to: str = ""
     """Where else to log settings and curves: tensorboard:///<folder>, mlflow+http://<host>/<experiment>, or several
     with commas between (see `miniml.settings.log_targets`)."""
-    num_nodes: int = 1
+    num_nodes: FormField[int] = 1
     """Machines that train together; with more than 1 it takes a cluster with Kubeflow Trainer (see `NodeSettings`)."""
-    seed: int = 42
+    seed: FormField[int] = 42
     """The same seed gives the same model on the same machine."""
     checkpoints: str = ""
     """Where a training that was killed finds what to go on from: a folder or s3://<bucket>/<path>; "none" keeps
@@ -121,11 +123,11 @@ class TrainingSettings:
         )
         require_at_least("early_stopping", self.early_stopping, 0, "0 trains to the end.")
         require_at_least("checkpoint_interval", self.checkpoint_interval, 0, "It is a number of seconds.")
-        if self.checkpoints.startswith(S3_SCHEME) and s3_address("checkpoints", self.checkpoints).version:
+        if is_in_store(self.checkpoints) and s3_address("checkpoints", self.checkpoints).version:
             raise InputError(
                 f"checkpoints {shown(self.checkpoints)} names a version; checkpoints have none. Write s3://bucket/path."
             )
-        if "://" in self.checkpoints and not self.checkpoints.startswith(S3_SCHEME):
+        if "://" in self.checkpoints and not is_in_store(self.checkpoints):
             raise InputError(
                 f"checkpoints {shown(self.checkpoints)} is neither a folder nor an {S3_SCHEME} address. "
                 f"Give one of them, or {NO_CHECKPOINTS!r}."

@@ -16,8 +16,8 @@ from huggingface_hub.errors import EntryNotFoundError
 from miniml.errors import InputError
 from miniml.files.portions import BYTES_AT_A_TIME, ROWS_AT_A_TIME
 from miniml.progress import note, watched
-from miniml.sources.address import HubId
 from miniml.sources.hub_access import cache_of, explained, probe
+from miniml.sources.hub_id import HubId
 
 UNREADABLE = (EntryNotFoundError, datasets.exceptions.DatasetsError)
 """What the libraries raise of a repository that holds nothing of what was asked for."""
@@ -111,15 +111,15 @@ def fetch_model(source: HubId, weights: bool = True) -> Path:
     return folder
 
 
-def fetch_tokenizer(source: HubId) -> Path:
-    """The folder that holds the model's tokenizer.json, if it has one; its weights are not fetched.
+def fetch_file(source: HubId, name: str) -> Path:
+    """Returns the folder that holds the model's file `name`, if it has one; its weights are not fetched.
 
     Raises:
         InputError: the repository or revision does not exist.
         HubError: the hub refuses, fails, or cannot be reached.
     """
-    note(f"asking the hub for the tokenizer of {source.name}")
-    return _fetch(source, ["tokenizer.json"])
+    note(f"asking the hub for {name} of {source.name}")
+    return _fetch(source, [name])
 
 
 def _fetch(source: HubId, files: list[str]) -> Path:

@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 )
 
 from miniml.errors import HubError, HubUnavailableError, InputError, MinimlError
-from miniml.sources.address import HubId
+from miniml.sources.hub_id import HubId
 
 # Seconds that the hub may take to say that it knows the repository, and again that it can send a file of it.
 # Without the question first, a hub that hangs would be asked for minutes: the libraries try every file, and

@@ -1,88 +1,11 @@
-"""The store from the command line: publish, fetch, list.
+"""The store's commands where no more than the store's own extra is installed; elsewhere: miniml store.
 
 python -m miniml.store publish local_outputs/latest/model s3://models/movie-reviews@v1
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from pathlib import Path
-
-from miniml.command_line import CommandParser
-from miniml.errors import MinimlError
-from miniml.escaping import plain
-from miniml.sources.address import s3_address
-from miniml.store import repository
-
-_ENVIRONMENT = """\
-Where the store is: AWS_ENDPOINT_URL (or S3_ENDPOINT), and otherwise Amazon S3; AWS_REGION.
-Credentials: a mounted secret's folder in MINIML_S3_SECRET, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or
-~/.aws/credentials with AWS_PROFILE; never an argument.
-"""
-
-
-def main(words: list[str] | None = None) -> None:
-    """Does what the command line says; an error that miniml raised ends it with its message and status 1."""
-    options = _parser().parse_args(words)
-    try:
-        options.command(options)
-    except MinimlError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except OSError as error:  # A folder that may not be written, say.
-        print(f"error: {error}. Check the path, and that this user may use it.", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(1) from None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        prog="python -m miniml.store",
-        description="Datasets and models in any S3 store, by name and version.",
-        epilog=_ENVIRONMENT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    publishing = commands.add_parser("publish", help="put a file or folder into the store")
-    publishing.add_argument("source", type=Path, metavar="FOLDER", help="or a file")
-    publishing.add_argument("address", help="s3://bucket/name@version")
-    publishing.set_defaults(command=_publish)
-
-    fetching = commands.add_parser("fetch", help="bring an entry, or plain objects, to a new folder")
-    fetching.add_argument("address", help="s3://bucket/name@version, or s3://bucket/path")
-    fetching.add_argument("folder", type=Path)
-    fetching.set_defaults(command=_fetch)
-
-    listing = commands.add_parser("list", help="list what was published")
-    listing.add_argument("address", help="s3://bucket, or s3://bucket/name")
-    listing.set_defaults(command=_list)
-    return parser
-
-
-def _publish(options: argparse.Namespace) -> None:
-    address = s3_address("address", options.address)
-    digest = repository.publish(options.source, address)
-    print(f"s3://{address.bucket}/{address.path}@sha256:{digest}")
-
-
-def _fetch(options: argparse.Namespace) -> None:
-    print(repository.fetch(s3_address("address", options.address), options.folder).path)
-
-
-def _list(options: argparse.Namespace) -> None:
-    address = s3_address("address", options.address)
-    versions = repository.versions(address.bucket, address.path)
-    if not versions:
-        print(f"nothing has been published at {address}", file=sys.stderr)
-    for found in versions:
-        when = f"{found.published:%Y-%m-%d %H:%M}" if found.published else ""
-        # Whoever may write to the bucket has chosen the names.
-        print(plain(f"{found.name}@{found.version}\tsha256:{found.digest[:12]}\t{when}".rstrip()))
-
+from miniml.store.commands import main
 
 if __name__ == "__main__":
     main()

@@ -25,7 +25,7 @@ from miniml.files.listed_files import is_regular, regular_files, require_paths, 
 from miniml.model import manifest
 from miniml.model.manifest import MANIFEST_NAME, Manifest
 from miniml.progress import Progress, note
-from miniml.sources.address import S3Address, is_entry
+from miniml.store.address import S3Address, is_entry
 from miniml.store.connection import Bucket
 from miniml.store.parts import Part
 

@@ -18,7 +18,7 @@ from miniml.files.checksums import CHECKSUMS_NAME, read_checksums
 from miniml.files.folders import written_whole
 from miniml.files.listed_files import is_inside
 from miniml.progress import note
-from miniml.sources.address import S3Address
+from miniml.store.address import S3Address
 from miniml.store.connection import Bucket, Patience, Stored
 from miniml.store.parts import Part, bring
 

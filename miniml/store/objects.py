@@ -7,7 +7,7 @@ from pathlib import Path
 from miniml.errors import InputError
 from miniml.files.listed_files import is_inside, regular_files, require_paths, require_size
 from miniml.model.manifest import MANIFEST_NAME
-from miniml.sources.address import S3Address
+from miniml.store.address import S3Address
 from miniml.store.connection import Bucket, Stored
 from miniml.store.parts import Part
 

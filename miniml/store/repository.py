@@ -20,8 +20,8 @@ from miniml.files.listed_files import regular_files
 from miniml.model import manifest
 from miniml.model.manifest import MANIFEST_NAME, Manifest
 from miniml.progress import note
-from miniml.sources.address import S3Address
 from miniml.store import entries, objects
+from miniml.store.address import S3Address
 from miniml.store.connection import PATIENCE, Bucket, Patience
 from miniml.store.entries import Version
 from miniml.store.parts import Part, bring

@@ -26,7 +26,7 @@ from miniml.settings import command_line
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
 from miniml.signals import on_sigterm
-from miniml.sources.address import S3_SCHEME, S3Address, s3_address
+from miniml.store.address import S3_SCHEME, S3Address, is_in_store, s3_address
 from miniml.train_job.sdk import (
     INSTALL,
     MODEL,
@@ -120,7 +120,7 @@ def _in_the_store(what: str, uri: str) -> S3Address:
             f"the {what} of this run is at {uri}, in KFP's own store, and AWS_ENDPOINT_URL does not tell the nodes "
             f"where that is. Make the secret that does: manifests/s3-secret.sh."
         )
-    if not address.startswith(S3_SCHEME):
+    if not is_in_store(address):
         raise InputError(
             f"the {what} of this run is at {uri}, which the nodes of a TrainJob cannot reach: they share no disk. Set "
             f"the pipeline root to an S3 store (minio:// or s3://), or leave num_nodes at 1."

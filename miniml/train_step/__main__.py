@@ -23,8 +23,8 @@ from miniml.search.trial import fine_tune_trial
 from miniml.settings.command_line import add_options, settings_of
 from miniml.settings.training import TrainingSettings
 from miniml.signals import end_when_closed
-from miniml.sources.address import S3_SCHEME, s3_address
 from miniml.sources.pins import Pins
+from miniml.store.address import is_in_store, s3_address
 from miniml.train_step.report import write_trial_report
 from miniml.training.fine_tune import fine_tune
 from miniml.training.processes import Processes
@@ -32,14 +32,14 @@ from miniml.training.processes import Processes
 
 def main(words: list[str] | None = None) -> None:
     """Trains as the command line says; an error ends it with its message, said by one process, and an `ExitStatus`."""
-    options = _parser().parse_args(words)
+    options = command_line().parse_args(words)
     processes = Processes.started()
     if options.lifeline is not None:
         end_when_closed(options.lifeline)
     with _only_one_speaks(processes, options.last_words):
         settings, pins = settings_of(TrainingSettings, options), Pins.read(options.pins)
         dataset, split = _dataset(options.dataset), options.split
-        if not options.model.startswith(S3_SCHEME):
+        if not is_in_store(options.model):
             model = Path(options.model)
             fine_tune_trial(dataset, model, settings, options.trial, options.model_uri, pins, split)
             if options.report:
@@ -55,7 +55,7 @@ def main(words: list[str] | None = None) -> None:
                 repository.put(folder, address)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m miniml.train_step",
         description="Fine-tunes a pretrained encoder on a dataset that the transform stage wrote. torchrun starts it "
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _dataset(source: str) -> Path:
-    if not source.startswith(S3_SCHEME):
+    if not is_in_store(source):
         return Path(source)
     from miniml.store import repository  # Only here: a dataset on this disk needs no S3 client.
 

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from miniml.metrics import more_is_better
 from miniml.progress import note
 from miniml.settings.choices import LAST
-from miniml.tasks.task import more_is_better
 
 
 class BestModelCallback(TrainerCallback):

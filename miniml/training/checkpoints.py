@@ -27,7 +27,7 @@ from miniml.model.manifest import SETTINGS_OF_A_RUN
 from miniml.progress import note
 from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
 from miniml.signals import on_sigterm
-from miniml.sources.address import S3_SCHEME, S3Address, s3_address
+from miniml.store.address import S3_SCHEME, S3Address, is_in_store, s3_address
 from miniml.training.processes import ALONE, Processes
 
 if TYPE_CHECKING:
@@ -508,7 +508,7 @@ def _checkpoint_store(
     if where == NO_CHECKPOINTS:
         yield None
         return
-    own = where and not where.startswith(S3_SCHEME)
+    own = where and not is_in_store(where)
     root = Path(where).expanduser().absolute() if own else user_cache() / "checkpoints"
     folder = root / key
     with ExitStack() as stack:

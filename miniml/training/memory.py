@@ -48,7 +48,7 @@ GIB = 2**30
 CGROUP = Path("/sys/fs/cgroup")
 
 # Bytes that libraries allocate for themselves in the first step.
-OF_LIBRARIES = 64 * 2**20
+LIBRARY_BYTES = 64 * 2**20
 # Activations that a layer keeps for each token: eleven hidden states, and the wide ones before and after their
 # activation function. The bytes of each, by whether the training is in bf16, where the layer norms' stay in fp32.
 HIDDEN_STATES, WIDE_STATES = 11, 2
@@ -92,7 +92,7 @@ def demand(model: Any, bf16: bool, copies_in_memory: bool, dropout: float) -> Me
     config = model.config
     parameters = sum(weights.numel() for weights in model.parameters())
     learning = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
-    fixed = parameters * (6 if bf16 else 4) + learning * (16 if copies_in_memory else 12) + OF_LIBRARIES
+    fixed = parameters * (6 if bf16 else 4) + learning * (16 if copies_in_memory else 12) + LIBRARY_BYTES
     hidden = getattr(config, "hidden_size", None) or 0
     wide = getattr(config, "intermediate_size", None) or 4 * hidden
     layers = (getattr(config, "num_hidden_layers", None) or 0) * _share_of_layers_in_backward_pass(model)
@@ -136,16 +136,17 @@ def memory_for(model: Any, device: torch.device) -> int:
     return free_memory(device) + (already_loaded if device.type == "cpu" else 0)
 
 
-def free_memory(device: torch.device, cgroup: Path = CGROUP) -> int:
+def free_memory(device: torch.device, cgroup: Path | None = None) -> int:
     """Returns the free memory of `device` in bytes.
 
     Args:
         device: A GPU, or the CPU, for which the limit of the container counts as well.
-        cgroup: The folder of the container's control group (version 2).
+        cgroup: The folder of the container's control group (version 2); None takes `CGROUP`.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
+    cgroup = cgroup or CGROUP
     try:
         limit = (cgroup / "memory.max").read_text().strip()
         used = int((cgroup / "memory.current").read_text())

@@ -14,14 +14,12 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from miniml.errors import InputError, MinimlError
-from miniml.model import heads
-from miniml.model.heads import Head
+from miniml.model.heads import Head, read_head, write_head
 from miniml.model.model_files import WEIGHTS, in_a_line, trouble_with, trouble_with_tokenizer
 from miniml.model.rows_apart import ONE_LENGTH
 from miniml.progress import note
 from miniml.settings.training import TrainingSettings
-from miniml.sources import hub
-from miniml.sources.address import HubId, S3Address, locate
+from miniml.sources.address import locate
 from miniml.training.model_check import UnusableModelError, check_model
 from miniml.training.trained_head import adopt_head, of_other_classes
 
@@ -51,16 +49,8 @@ def find_pretrained(model_id: str, from_scratch: bool = False) -> tuple[Path, st
         HubError: the hub did not give it.
         StoreError: the S3 store did not give it.
     """
-    source, told = locate("model_id", model_id), model_id
-    if isinstance(source, HubId):
-        folder = hub.fetch_model(source, weights=not from_scratch)
-    elif isinstance(source, S3Address):
-        from miniml.store import repository  # Only here: a model from elsewhere needs no S3 client.
-
-        fetched = repository.cached("model_id", source)
-        folder, told = fetched.path, fetched.source
-    else:
-        folder = source
+    fetched = locate("model_id", model_id).fetch_model(weights=not from_scratch)
+    folder = fetched.path
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     found = f"it has: {', '.join(names[:8]) or 'nothing'}"
     if "config.json" not in names:
@@ -75,7 +65,7 @@ def find_pretrained(model_id: str, from_scratch: bool = False) -> tuple[Path, st
         )
     if trouble := trouble_with(folder, weights=not from_scratch):
         raise InputError(f"model_id {model_id!r}: {trouble}")
-    return folder, told
+    return folder, fetched.address
 
 
 @dataclass(frozen=True)
@@ -102,10 +92,10 @@ class Pretrained:
         with _explained(settings):
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            before = heads.read(config, temperature=1.0)
+            before = read_head(config, temperature=1.0)
         if trouble := trouble_with_tokenizer(tokenizer, folder):
             raise InputError(f"model_id {settings.model_id!r}: {trouble}")
-        heads.keep(config, head)
+        write_head(config, head)
         _set_for_training(config, settings)
         if tokenizer.pad_token is None:
             # Decoders are trained without padding. Whatever stands there is masked; a token of its own is needed where

@@ -38,7 +38,7 @@ from miniml.images import image
 from miniml.local.ask import free_port
 from miniml.resource_names import KIND_HOST, NAMESPACE, S3_SECRET
 from miniml.settings.deployment import DeploymentSettings
-from miniml.sources.address import package_folder
+from miniml.sources.disk import package_folder
 from tests.command import ROOT
 
 PATIENCE = float(os.environ.get("E2E_PATIENCE", "1800"))
@@ -145,21 +145,21 @@ class Command:
 
 def miniml(*words: str) -> Finished:
     """Runs one of the pipeline's commands, and shows what it prints."""
-    say(f"python -m pipelines.text_classification {shlex.join(words)}")
-    return Command("pipelines.text_classification", *words).finish()
+    say(f"miniml {shlex.join(words)}")
+    return Command("miniml", *words).finish()
 
 
 class Submission(Command):
     """`submit` of a pipeline with what every test of ours has in common, going on."""
 
-    def __init__(self, *options: str, pipeline: str = "pipelines.text_classification") -> None:
+    def __init__(self, *options: str, pipeline: str = "") -> None:
         # What a few steps of training make is no better than what they made before: only one test asks for a champion.
         ours = ["--service-name", SETTINGS.service, "--namespace", SETTINGS.namespace, "--champion", "none"]
         # Two at once, while one replaces the other, must fit beside everything else on 4 CPUs.
         size = ["--cpu", "500m", "--memory", "1536Mi"]
         words = [*shlex.split(small_arguments()), *ours, *size, *options]
         say(f"submit {shlex.join(options)}")
-        super().__init__(pipeline, "submit", "--timeout", str(PATIENCE), *words)
+        super().__init__("miniml", *shlex.split(pipeline), "submit", "--timeout", str(PATIENCE), *words)
 
 
 def submit(*options: str) -> Finished:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from miniml.cluster.api import SERVING_GROUP
-from miniml.cluster.inference_service import inference_service
+from miniml.cluster.inference_service import SERVING_GROUP, inference_service
 from miniml.resource_names import NAMESPACE, PIPELINE_ACCOUNT
 from miniml.settings.deployment import DeploymentSettings
 from tests.command import ROOT

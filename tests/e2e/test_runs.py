@@ -11,9 +11,8 @@ from miniml.cluster.inference_service import RUN
 from miniml.kubeflow.submission import Server
 from miniml.kubeflow.workflow_size import workflow_size
 from miniml.model.classifier import Classifier
-from miniml.pipeline.compiled import compiled_text
+from miniml.pipeline.compiled import TEXT_CLASSIFICATION, CompiledPipeline
 from miniml.resource_names import NAMESPACE, PIPELINE_ACCOUNT
-from pipelines.text_classification import text_classification
 from tests.e2e.cluster import (
     BUCKET,
     SETTINGS,
@@ -57,7 +56,7 @@ def test_a_misspelt_option_is_refused_with_the_name_that_was_meant() -> None:
     """As the form of the UI sends it, which looks at no name."""
     server = Server.connect(SETTINGS.host)
     given = {"options": {"dropuot": 0.1}, "service_name": SETTINGS.service, "dry_run": True}
-    version = server.upload(text_classification)
+    version = server.upload(CompiledPipeline.named(TEXT_CLASSIFICATION))
     run_id = server.start(version, given, name="a misspelt option", service_account=PIPELINE_ACCOUNT)
     ended = miniml("follow", run_id)
     assert ended.status != 0
@@ -74,7 +73,7 @@ def test_only_what_a_changed_argument_touches_is_done_again(first: Classifier) -
 def test_the_record_of_a_run_is_as_large_as_make_compile_says(first: Classifier) -> None:
     run_id = inference_service()["metadata"]["labels"][RUN]
     [workflow] = looked_up("workflows", "-l", f"pipeline/runid={run_id}", namespace=NAMESPACE)["items"]
-    expected = workflow_size(compiled_text(text_classification)).total
+    expected = workflow_size(CompiledPipeline.named(TEXT_CLASSIFICATION).text).total
     assert len(json.dumps(workflow)) == pytest.approx(expected, rel=0.25)
 
 
@@ -82,7 +81,7 @@ def test_a_search_is_told_trial_by_trial_and_as_it_ended() -> None:
     space = json.dumps({"learning_rate": [1e-5, 1e-4, 1e-3], "batch_size": [8, 16]})
     search = Submission(
         *("--space", space, "--trials", "6", "--no-stop-early", "--seed", str(SETTINGS.seed + 22)),
-        pipeline="pipelines.hyperparameter_search",
+        pipeline="search",
     ).finish()
     assert search.status == 0
     for trial in range(2, 7):

@@ -17,8 +17,10 @@ import requests
 
 from miniml.cluster.inference_service import MODEL_DIGEST, RUN
 from miniml.model import manifest
-from miniml.model.classifier import Classifier, Prediction
+from miniml.model.classifier import Classifier
+from miniml.pipeline.compiled import TEXT_CLASSIFICATION
 from miniml.resource_names import NAMESPACE
+from miniml.tasks.single_label.head import Prediction
 from pipelines.text_classification import text_classification
 from tests.e2e.cluster import (
     PATIENCE,
@@ -50,7 +52,7 @@ def served_digest() -> str:
 
 def artifacts_of(run_id: str, location: Location) -> dict[tuple[str, str], str]:
     """The key of each artifact that a run left, by its task and output: <root>/<run>/<task>/<uuid>/<output>."""
-    pipeline = f"/{text_classification.name}/"
+    pipeline = f"/{TEXT_CLASSIFICATION}/"
     root = location.prefix[: location.prefix.index(pipeline) + len(pipeline)]
     found = {}
     with store() as client:

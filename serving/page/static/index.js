@@ -1,7 +1,7 @@
 // Asks the server about a text, and draws what it says. Texts and labels are only ever set as text, never as HTML.
 
-const MOST_BARS = 10; // of more classes, the most probable
-const MOST_WORDS = 5; // in each of the two lists
+const MAX_BARS = 10; // of more classes, the most probable
+const MAX_WORDS = 5; // in each of the two lists
 
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const number = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
@@ -60,7 +60,7 @@ function showAnswer({ label, score, labels = [label], probabilities = {}, value 
   at("label").textContent = value === undefined ? labels.join(", ") || "no label" : number.format(value);
   at("score").textContent = score === undefined ? "" : percent.format(score);
   const shares = Object.entries(probabilities);
-  const shown = shares.length > MOST_BARS ? shares.sort((a, b) => b[1] - a[1]).slice(0, MOST_BARS) : shares;
+  const shown = shares.length > MAX_BARS ? shares.sort((a, b) => b[1] - a[1]).slice(0, MAX_BARS) : shares;
   const bars = shown.map(([name, share]) => {
     const bar = element("span", "bar");
     bar.style.width = `${100 * share}%`;
@@ -106,7 +106,7 @@ function drawn({ text, effect, score_without }, strongest, unread, shown) {
 
 function list(id, words, shown) {
   const lines = words
-    .slice(0, MOST_WORDS)
+    .slice(0, MAX_WORDS)
     .map(({ text, score_without }) => element("li", "", `${text} (without it ${shown.format(score_without)})`));
   at(id).replaceChildren(...(lines.length ? lines : [element("li", "muted", "nothing")]));
 }

@@ -1,0 +1,8 @@
+"""python -m miniml: the command `miniml`."""
+
+from __future__ import annotations
+
+from miniml.cli.entry import main
+
+if __name__ == "__main__":
+    main()

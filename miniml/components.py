@@ -1,0 +1,46 @@
+"""miniml's stages as components of Kubeflow Pipelines, to use in anyone's pipeline.
+
+    from kfp import dsl
+    from miniml.components import train
+
+    @dsl.pipeline
+    def mine(...):
+        trained = train(dataset=made.outputs["dataset"], model_id="distilbert/distilbert-base-cased", epochs=2)
+
+Every argument but the artifacts has the default that it has in miniml's own pipelines. A component runs in the image of
+this version of miniml, from where MINIML_REGISTRY and MINIML_IMAGE_TAG say when it is imported first. docs/reuse.md
+shows a pipeline of others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kfp.dsl.base_component import BaseComponent
+
+    deploy: BaseComponent
+    evaluate: BaseComponent
+    gate: BaseComponent
+    pick: BaseComponent
+    preflight: BaseComponent
+    train: BaseComponent
+    transform: BaseComponent
+
+__all__ = ["deploy", "evaluate", "gate", "pick", "preflight", "train", "transform"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a component when it is first asked for: importing this module needs no kfp."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kfp.components import load_component_from_text
+
+    from miniml.pipeline.compiled import component_text
+
+    loaded = globals()[name] = load_component_from_text(component_text(name))
+    return loaded
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,35 @@
+"""Computes the metrics that `miniml.metrics.register_metric` has added."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from miniml.evaluation.bootstrap import Groups, Interval, Shares, bootstrapped
+from miniml.metrics import METRICS, Answers, Metric
+
+
+def added_metrics(answers: Answers, groups: Groups = None) -> dict[str, Interval]:
+    """Returns each added metric of the answers' task by name, with its bootstrap interval.
+
+    Args:
+        answers: The model's, and the truth.
+        groups: The group of each row, shape [rows].
+    """
+    added = [metric for _, metric in METRICS.items() if metric.score and answers.task in metric.tasks]
+    return bootstrapped(_Rows(answers, added), groups) if added else {}
+
+
+class _Rows:
+    doubts = 0  # Nothing is known of what a row that was answered otherwise would change.
+
+    def __init__(self, answers: Answers, metrics: list[Metric]) -> None:
+        self.rows, self.labels = answers.probabilities.shape
+        self._answers, self._metrics = answers, metrics
+
+    def scores(self, weights: Shares) -> dict[str, Shares]:
+        """Each metric, shape [draws], for `weights`, shape [draws, rows]."""
+        return {
+            metric.name: np.array([metric.score(self._answers, draw) for draw in weights])
+            for metric in self._metrics
+            if metric.score
+        }

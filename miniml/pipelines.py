@@ -1,0 +1,36 @@
+"""miniml's pipelines, compiled: to submit by a client of one's own, or to call within another pipeline.
+
+    from miniml.pipelines import text_classification
+
+Their images come from where MINIML_REGISTRY and MINIML_IMAGE_TAG say, and as many trials of a search train at once as
+MINIML_TRIALS_AT_ONCE says, when a pipeline is imported first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kfp.dsl.base_component import BaseComponent
+
+    hyperparameter_search: BaseComponent
+    text_classification: BaseComponent
+
+__all__ = ["hyperparameter_search", "text_classification"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a pipeline when it is first asked for: importing this module needs no kfp."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kfp.components import load_component_from_text
+
+    from miniml.pipeline.compiled import CompiledPipeline
+
+    text = CompiledPipeline.named(name.replace("_", "-")).text
+    loaded = globals()[name] = load_component_from_text(text)
+    return loaded
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,233 @@
+"""Each thing that people add to miniml is added in one place, from outside, by public names, and works to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from miniml.champion.record import Champion
+from miniml.errors import GateError, InputError
+from miniml.evaluation.evaluate import evaluate_model
+from miniml.evaluation.report import write_report
+from miniml.evaluation.result import EvaluationResult
+from miniml.extensions import Registry
+from miniml.gate.rules import RULES, Ruling, judge, register_rule, require_approved
+from miniml.metrics import METRICS, Metric, register_metric
+from miniml.model import manifest
+from miniml.model.classifier import Classifier
+from miniml.model.engines import ENGINES, EngineKind, Logits, ServedModel, TokenIds, register_engine
+from miniml.settings.gate import GateSettings
+from miniml.sources.address import SOURCES, locate, register_source, short_name
+from miniml.sources.source import Fetched, Source
+from serving.engine_choice import choose
+from tests import tiny
+from tests.command import pipeline
+
+
+@contextmanager
+def removed_later(registry: Registry[Any], *names: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        for name in names:
+            stack.callback(registry.remove, name)
+        yield
+
+
+def test_a_metric_is_one_call_and_stands_in_the_figures_the_report_and_the_gate(
+    model_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    register_metric(
+        Metric(
+            "kappa",
+            "Cohen's kappa",
+            "0 is chance",
+            limits=(-1.0, 1.0),
+            is_tile=True,
+            score=lambda answers, weights: cohen_kappa_score(
+                answers.references, answers.predicted, sample_weight=weights
+            ),
+        )
+    )
+    with removed_later(METRICS, "kappa"):
+        result = evaluate_model(model_dir, dataset_dir)
+        write_report(result, manifest.read(model_dir), [], tmp_path / "report.html")
+
+    result.save(tmp_path / "metrics.json")
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    kappa = result.figures["kappa"]
+    assert stored["figures"]["kappa"]["value"] == kappa.value == result.scalars()["kappa"]
+    # Of two classes that are equally frequent it is how much better than half the accuracy is.
+    assert kappa.value == pytest.approx(2 * result.accuracy.value - 1, abs=0.05)
+    assert -1 <= kappa.low <= kappa.value <= kappa.high <= 1
+    assert result.baseline["kappa"].value == result.scalars()["baseline_kappa"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("Cohen&#39;s kappa") == 2, "a tile, and a row of the table"
+    assert "0 is chance" in page
+
+    for least, passed in ((kappa.value, True), (kappa.value + 0.01, False)):
+        verdict = judge(result, GateSettings(min_metrics=f"kappa={least}"))
+        [ruling] = [one for one in verdict.rulings if one.rule == "kappa"]
+        assert ruling.passed is passed
+        assert f"kappa {kappa.value:.4f} on {result.test_rows} test rows" in ruling.reason
+
+
+def test_a_metric_of_which_less_is_better_is_no_least_value_for_the_gate(
+    model_dir: Path, dataset_dir: Path
+) -> None:
+    register_metric(Metric("misses", "Misses", more_is_better=False, score=lambda answers, weights: 0.25))
+    with removed_later(METRICS, "misses"):
+        result = evaluate_model(model_dir, dataset_dir)
+        with pytest.raises(InputError, match="less is better"):
+            judge(result, GateSettings(min_metrics="misses=0.1"))
+    assert result.figures["misses"].value == 0.25
+
+
+def test_a_gate_rule_is_one_function_and_can_reject_a_model(model_dir: Path, dataset_dir: Path) -> None:
+    @register_rule
+    def fast_enough(result: EvaluationResult, settings: GateSettings, champion: Champion) -> Iterator[Ruling]:
+        speed, least = result.texts_per_second, 1e9
+        reason = f"{speed:.0f} texts/s are below {least:.0f}"
+        yield Ruling("fast enough", f"{speed:.0f}", f"{least:.0f}", speed >= least, reason)
+
+    result = evaluate_model(model_dir, dataset_dir)
+    digest = result.model_digest
+    with removed_later(RULES, "fast_enough"):
+        verdict = judge(result, GateSettings())
+        assert [one.rule for one in verdict.rulings if not one.passed] == ["fast enough"]
+        assert "| fast enough |" in verdict.markdown()
+        with pytest.raises(GateError, match="texts/s are below"):
+            require_approved(True, digest, result, digest, GateSettings())
+    assert judge(result, GateSettings()).approved
+
+
+class ShelfSource(Source):
+    """What lies on a shelf, a folder that the environment names, as any remote store might be."""
+
+    scheme = "shelf://"
+
+    def fetch(self) -> Fetched:
+        """Finds it on the shelf."""
+        return Fetched(Path(os.environ["SHELF"]) / self.text.removeprefix(self.scheme), self.text)
+
+
+def test_a_source_scheme_is_one_class_and_gives_a_run_its_dataset_and_its_model(
+    tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's stages are processes of their own, and find the scheme by the entry point of an installed package."""
+    shelf, site = tmp_path / "shelf", tmp_path / "site"
+    shelf.mkdir()
+    tiny.write_reviews(shelf / "reviews.csv", rows=120)
+    shutil.copytree(encoder, shelf / "encoder")
+    _install(site, "miniml.sources", "shelf_source", _SHELF_SOURCE)
+    monkeypatch.setenv("SHELF", str(shelf))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+
+    done = pipeline(
+        *("run", "--dataset-id", "shelf://reviews.csv", "--model-id", "shelf://encoder"),
+        *("--label-names", "bad,good", "--iterations=60", "--batch-size=16", "--learning-rate", "1e-2"),
+        *("--max-length=32", f"--outputs={tmp_path / 'out'}"),
+    )
+    assert done.status == 0, done.err
+    model = manifest.read((tmp_path / "out" / "latest" / "model").resolve())
+    assert model.data["source"] == "shelf://reviews.csv"
+    assert model.arguments["training"]["model_id"] == "shelf://encoder"
+
+
+_SHELF_SOURCE = """
+import os
+from pathlib import Path
+
+from miniml.sources.address import register_source
+from miniml.sources.source import Fetched, Source
+
+
+@register_source
+class ShelfSource(Source):
+    scheme = "shelf://"
+
+    def fetch(self):
+        return Fetched(Path(os.environ["SHELF"]) / self.text.removeprefix(self.scheme), self.text)
+"""
+
+
+def _install(site: Path, group: str, module: str, text: str) -> None:
+    """Puts a package there as an installer would: its module, and metadata with an entry point."""
+    metadata = site / f"{module}-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (site / f"{module}.py").write_text(text)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{group}]\n{module} = {module}\n")
+
+
+def test_a_source_scheme_is_known_wherever_a_source_is_asked_what_it_is() -> None:
+    with pytest.raises(InputError, match=r"cannot read from shelf://"):
+        locate("dataset_id", "shelf://a.csv")
+    register_source(ShelfSource)
+    with removed_later(SOURCES, "shelf://"):
+        source = locate("dataset_id", "shelf://team/reviews.csv?v=1")
+        assert short_name(source.text) == "reviews.csv"
+        assert source.reachable_from_pods and source.mount() is None and source.hub_name == ""
+        # No cache may answer for what nobody can say anything of.
+        assert source.pin().state != source.pin().state
+        with pytest.raises(InputError, match=r"shelf://<path>"):
+            locate("dataset_id", "ftp://a.csv")
+
+
+def test_a_scheme_that_is_taken_or_is_none_is_refused() -> None:
+    class Mine(ShelfSource):
+        scheme = "s3://"
+
+    class Nameless(ShelfSource):
+        scheme = ""
+
+    with pytest.raises(ValueError, match="has a 's3://' already"):
+        register_source(Mine)
+    with pytest.raises(ValueError, match="must end in '://'"):
+        register_source(Nameless)
+
+
+class OneByOne:
+    """Runs the reference on one text after the other: slow, and right."""
+
+    name = "one-by-one"
+
+    def __init__(self, served: ServedModel) -> None:
+        self._reference = served.reference
+
+    def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
+        rows = zip(token_ids, attention_mask, strict=True)
+        return np.concatenate([self._reference(ids[None], mask[None]) for ids, mask in rows])
+
+
+def test_an_engine_is_one_class_and_is_tried_and_used_by_the_predictor(model_dir: Path) -> None:
+    register_engine("one-by-one", EngineKind(OneByOne))
+    register_engine("wrong", EngineKind(Wrong))
+    register_engine("elsewhere", EngineKind(OneByOne, can_run=lambda served: False))
+    classifier = Classifier.load(model_dir)
+    with removed_later(ENGINES, "one-by-one", "wrong", "elsewhere"):
+        found = choose(classifier, model_dir, "one-by-one", threads=1)
+        assert found.classifier.engine.name == "one-by-one"
+        text = [tiny.review(1, 7)]
+        expected = classifier.predict_probabilities(text)
+        assert found.classifier.predict_probabilities(text) == pytest.approx(expected, abs=1e-6)
+        with pytest.raises(InputError, match="engine 'wrong' differs from torch-fp32"):
+            choose(classifier, model_dir, "wrong", threads=1)
+        with pytest.raises(InputError, match="'elsewhere' is not to be had here"):
+            choose(classifier, model_dir, "elsewhere", threads=1)
+
+
+class Wrong(OneByOne):
+    """Answers the opposite, as a faulty conversion may."""
+
+    name = "wrong"
+
+    def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
+        return -super().__call__(token_ids, attention_mask)
