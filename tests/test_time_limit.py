@@ -113,7 +113,7 @@ def test_steps_of_more_tokens_take_more_time() -> None:
 def test_where_no_step_fits_it_is_said_what_takes_the_time() -> None:
     with pytest.raises(
         TrainingError,
-        match=r"no time for a single step: 9 s are left of it, .* validation takes 5.0 s, saving the model 4.0 s, and "
+        match=r"no time for a single step: 9 s of it are left. An evaluation takes 5.0 s, saving the model 4.0 s, and "
         r"a step 1.0 s. Give more minutes",
     ):
         plan(np.array([100]), 16, 10, 1, Measured([(100, 1.0)], 5.0, 4.0), 9.0)

@@ -1,1 +1,1 @@
-"""Trains on several nodes, by a TrainJob of Kubeflow Trainer."""
+"""Trains on several nodes with a TrainJob of Kubeflow Trainer."""

@@ -1,4 +1,4 @@
-"""Makes the TrainJob through Kubeflow's SDK, and says in our words why it cannot."""
+"""Creates a TrainJob with Kubeflow's SDK, and explains its errors."""
 
 from __future__ import annotations
 
@@ -40,25 +40,26 @@ LOOK_FOR_RUNTIMES = (
     f"{_MANIFESTS}/runtimes?ref=v{OLDEST_VERSION}.0'"
 )
 SYSTEM_NAMESPACE = "kubeflow-system"
-"""Where these manifests put Trainer and JobSet."""
+"""The namespace in which these manifests install Trainer and JobSet."""
 MODEL = "miniml/model"
-"""Annotation: where the nodes put the model. A retried step may itself have been told another place."""
+"""The annotation with the address to which the nodes write the model; a retried step may have another one."""
 NODE = "node"
-"""Trainer's word for the job that trains, and for the container in it."""
+"""Trainer's name of the job that trains, and of its container."""
 
 _NO_WEBHOOK = "failed calling webhook"
-"""What the API server says then, with status 500 (k8s.io/apiserver, admission/plugin/webhook/errors)."""
+"""Part of the API server's message, with status 500 (k8s.io/apiserver, admission/plugin/webhook/errors)."""
 _SECRET = f"/run/secrets/{S3_SECRET}"
 _TERMINATION_LOG = "/dev/termination-log"
-"""What Kubernetes calls it, if nobody says otherwise (terminationMessagePath), and shows in the pod's status."""
-_HANDED_ON = ("AWS_ENDPOINT_URL", "AWS_REGION")
-"""What of the step's environment the nodes need to find the store."""
+"""The default terminationMessagePath, whose content Kubernetes shows in the pod's status."""
+_INHERITED_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_REGION")
+"""The environment variables of the step with which the nodes find the store."""
 
 
 def require_pod() -> None:
-    """
+    """Checks that this process runs in a pod, since only a cluster has several nodes.
+
     Raises:
-        InputError: this is no pod of a cluster, and several nodes are what it is asked for.
+        InputError: it does not.
     """
     if not in_pod():
         raise InputError(
@@ -70,7 +71,7 @@ def require_pod() -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """The container that asks for the training, which the nodes are made like."""
+    """The container of the train step; the nodes get its image and its settings."""
 
     namespace: str
     pod: str
@@ -78,7 +79,12 @@ class Step:
 
     @classmethod
     def in_this_pod(cls, pod: str, container: str) -> Step:
-        """
+        """Returns the step that this process runs in.
+
+        Args:
+            pod: The name of the pod.
+            container: The name of the container.
+
         Raises:
             InputError: this is no pod of a cluster.
         """
@@ -88,31 +94,36 @@ class Step:
 
 @dataclass(frozen=True)
 class Request:
-    """A TrainJob to be made."""
+    """The TrainJob to create."""
 
     name: str
     words: list[str]
-    """The command line of `python -m miniml.train_step`."""
+    """The arguments of `python -m miniml.train_step`."""
     num_nodes: int
     nodes: NodeSettings
     model: str
-    """Where the nodes are told to put the model."""
+    """The address to which the nodes write the model."""
 
 
 def job_path(namespace: str, name: str) -> str:
+    """Returns the path of a TrainJob in the Kubernetes API."""
     return f"/apis/{API_VERSION}/namespaces/{namespace}/trainjobs/{name}"
 
 
 def own_pod(cluster: Cluster, step: Step) -> Pod:
-    """The pod of the step, as the API server has it."""
+    """Returns the pod of the step from the Kubernetes API.
+
+    Raises:
+        ClusterError: there is no such pod, or the API server refuses or does not answer.
+    """
     pod = cluster.get(f"/api/v1/namespaces/{step.namespace}/pods/{step.pod}")
     if pod is None:
-        raise ClusterError(f"there is no pod {step.namespace}/{step.pod}, which this is said to run in.")
+        raise ClusterError(f"there is no pod {step.namespace}/{step.pod}, in which this step should run.")
     return pod
 
 
 def owners(pod: Pod) -> list[dict[str, str]]:
-    """What made the pod: in a run, the workflow, which stays the same when a step is tried again."""
+    """Returns the pod's controller as an owner reference: in a run, the workflow, which all retries of a step share."""
     return [
         {key: owner[key] for key in ("apiVersion", "kind", "name", "uid")}
         for owner in pod["metadata"].get("ownerReferences") or []
@@ -121,14 +132,19 @@ def owners(pod: Pod) -> list[dict[str, str]]:
 
 
 def once_ready(ask: Callable[[], None], seconds: float, between: float) -> None:
-    """Does `ask`, again and again for so many `seconds` while Trainer's webhook does not answer.
+    """Calls `ask`, and retries it while Trainer's webhook does not answer.
 
-    It refuses every TrainJob until then: for some 90 s after Trainer was started, and while its one pod moves.
+    The webhook answers about 90 s after Trainer was started, and not while its only pod is rescheduled.
+
+    Args:
+        ask: Sends the request.
+        seconds: For how long to retry.
+        between: Seconds between two attempts.
 
     Raises:
-        UnreachableError: it did not answer in time.
+        UnreachableError: the webhook did not answer in time, or the API server is out of reach.
     """
-    begun, told = time.monotonic(), False
+    begun, reported = time.monotonic(), False
     while True:
         try:
             ask()
@@ -140,22 +156,27 @@ def once_ready(ask: Callable[[], None], seconds: float, between: float) -> None:
                 raise UnreachableError(
                     f"Kubeflow Trainer is not ready after {seconds:g} s: {error}"
                 ) from error
-            if not told:
+            if not reported:
                 note(f"Kubeflow Trainer is not ready yet, waiting for it for up to {seconds:g} s: {error}")
-                told = True
+                reported = True
         time.sleep(between)
 
 
 def submit(
     cluster: Cluster, request: Request, pod: Pod, container: str, ready_within: tuple[float, float]
 ) -> None:
-    """Makes the TrainJob, its nodes like that container of the pod; that it is there already is as good.
+    """Creates the TrainJob, unless an earlier attempt has created it.
 
-    `ready_within` are the seconds that Trainer may take to be ready, and those between two looks.
+    Args:
+        cluster: The cluster.
+        request: The job.
+        pod: The pod of the step, whose owner becomes the owner of the job.
+        container: The container of the pod whose image the nodes run.
+        ready_within: Seconds to wait for Trainer to be ready, and seconds between two attempts.
 
     Raises:
         InputError: the runtime is not one for PyTorch.
-        ClusterError: Kubeflow Trainer or the runtime is not there, or the job is refused.
+        ClusterError: Kubeflow Trainer or the runtime is not installed, or the job is refused.
     """
     image = next(each["image"] for each in pod["spec"]["containers"] if each["name"] == container)
     namespace = pod["metadata"]["namespace"]
@@ -166,25 +187,25 @@ def submit(
             lambda: cluster.retried(lambda: _train(cluster, request, pod, image), "POST", path), *ready_within
         )
     except ConflictError:
-        note("it is there already")  # A try that seemed to have failed.
+        note("it exists already")  # An attempt that seemed to fail has created it.
     except NotFoundError as error:
-        raise _absent(cluster, request.nodes.training_runtime) from error
+        raise _not_installed(cluster, request.nodes.training_runtime) from error
     except ValueError as error:
         raise InputError(
-            f"training_runtime {request.nodes.training_runtime!r} is not for this: {error}. Take torch-distributed."
+            f"training_runtime {request.nodes.training_runtime!r} cannot be used: {error}. Set it to torch-distributed."
         ) from error
-    _give_owner(cluster, path, request, pod)
+    _set_owner(cluster, path, request, pod)
 
 
 def _train(cluster: Cluster, request: Request, pod: Pod, image: str) -> None:
     # Only here: a training on one machine has no use for it, and it takes a second to import.
     from kubeflow.trainer import CustomTrainerContainer, KubernetesBackendConfig, TrainerClient, options
 
-    # It warns where Trainer is in a namespace of another name.
+    # It would warn if Trainer's namespace has another name.
     logging.getLogger("kubeflow").setLevel(logging.ERROR)
     nodes = request.nodes
     labels = {**MANAGED_BY, "app.kubernetes.io/version": __version__}
-    # Said here, for the SDK cannot set numProcPerNode, and Trainer's own guess is one for each processor.
+    # The number of processes is an argument, as the SDK cannot set numProcPerNode, whose default is one per processor.
     command = ["python", "-m", "miniml.train_job.node", str(nodes.processes_per_node)]
     backend = KubernetesBackendConfig(
         namespace=pod["metadata"]["namespace"], client_configuration=cluster.configuration
@@ -208,7 +229,7 @@ def _train(cluster: Cluster, request: Request, pod: Pod, image: str) -> None:
                 _pods_like(pod),
             ],
         )
-    except RuntimeError as error:  # It says that it failed; its cause says why.
+    except RuntimeError as error:  # Only its cause says why it failed.
         cause = error.__cause__
         if isinstance(cause, ApiException | HTTPError | OSError):
             raise cause from error
@@ -218,25 +239,25 @@ def _train(cluster: Cluster, request: Request, pod: Pod, image: str) -> None:
 def _environment() -> dict[str, str]:
     from miniml.store.credentials import SECRET_FOLDER  # Only here: it brings in the S3 client.
 
-    found = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
-    found[TERMINATION_LOG] = _TERMINATION_LOG
-    return {**found, SECRET_FOLDER: _SECRET} if _has_secret() else found
+    variables = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
+    variables[TERMINATION_LOG] = _TERMINATION_LOG
+    return {**variables, SECRET_FOLDER: _SECRET} if _has_secret() else variables
 
 
 def _has_secret() -> bool:
-    """Whether this step was given the store's keys from our secret; without, the platform gives them, or nobody."""
+    """Tells whether this step has the store's keys from our secret; otherwise the platform may provide them."""
     return "AWS_ACCESS_KEY_ID" in os.environ
 
 
 def _pods_like(pod: Pod) -> Any:
-    """What the runtime's pods need beside the image to do as the step's does.
+    """Returns the patch with which the runtime's pods run like the step's.
 
-    The keys are mounted: Trainer refuses variables in a patch of this container, and the SDK knows variables only by
-    their value, which would stand in the job for all to read.
+    The store's keys are mounted from the secret: Trainer refuses variables in a patch of this container, and the SDK
+    supports variables only by value, so that everybody could read the keys in the job.
     """
     from kubeflow.trainer import options
 
-    # PyTorch's processes hand each other tensors in there, and a container has 64 MiB of it.
+    # PyTorch's processes exchange tensors in shared memory, of which a container has 64 MiB by default.
     volumes: list[dict[str, Any]] = [{"name": "shared-memory", "emptyDir": {"medium": "Memory"}}]
     mounts: list[dict[str, Any]] = [{"name": "shared-memory", "mountPath": "/dev/shm"}]  # noqa: S108
     if _has_secret():
@@ -253,7 +274,7 @@ def _pods_like(pod: Pod) -> Any:
         image_pull_secrets=pod["spec"].get("imagePullSecrets"),
         containers=[options.ContainerPatch(NODE, volume_mounts=mounts, security_context=security)],
     )
-    # As KFP's own: a mesh's proxy would not end with the training.
+    # A sidecar of Istio would not end with the training; KFP disables it for its own pods too.
     template = options.PodTemplatePatch(
         metadata={"annotations": {"sidecar.istio.io/inject": "false"}}, spec=spec
     )
@@ -264,17 +285,17 @@ def _pods_like(pod: Pod) -> Any:
     )
 
 
-def _give_owner(cluster: Cluster, path: str, request: Request, pod: Pod) -> None:
-    """What owns the step's pod owns the job too, and takes it along when the run is deleted."""
+def _set_owner(cluster: Cluster, path: str, request: Request, pod: Pod) -> None:
+    """Makes the owner of the step's pod the owner of the job, so that deleting the run deletes the job."""
     if found := owners(pod):
         namespace = pod["metadata"]["namespace"]
         metadata = {"name": request.name, "namespace": namespace, "ownerReferences": found}
         cluster.apply_at(path, {"apiVersion": API_VERSION, "kind": "TrainJob", "metadata": metadata})
 
 
-def _absent(cluster: Cluster, runtime: str) -> ClusterError:
+def _not_installed(cluster: Cluster, runtime: str) -> ClusterError:
     if cluster.get(f"/apis/{API_VERSION}") is None:
-        return ClusterError(f"the cluster does not know TrainJobs, which num_nodes above 1 takes. {INSTALL}.")
+        return ClusterError(f"the cluster does not know TrainJobs, which num_nodes above 1 needs. {INSTALL}.")
     return ClusterError(
         f"the cluster has no training runtime {runtime!r} (training_runtime). {LOOK_FOR_RUNTIMES}."
     )

@@ -1,4 +1,4 @@
-"""Follows a TrainJob to its end: prints what its first node prints, and says why it fails where it does."""
+"""Follows a TrainJob to its end: prints the log of its first node, and explains a failure."""
 
 from __future__ import annotations
 
@@ -29,45 +29,56 @@ _INDEX = "batch.kubernetes.io/job-completion-index"
 _LAST_LINES = 15
 _EVENTS = 5
 _DEADLINE = "DeadlineExceeded"
-"""Begins Trainer's reason for the failure of a job that took longer than its activeDeadlineSeconds."""
+"""The beginning of Trainer's reason for a job that took longer than its activeDeadlineSeconds."""
 _KILLED = 128 + signal.SIGKILL
-_WORDS = {
+_DESCRIPTIONS = {
     ExitStatus.STOPPED: "was stopped by SIGTERM",
     ExitStatus.UNAVAILABLE: "lost the store or the hub",
     ExitStatus.UNFORESEEN: "failed (another node may be gone)",
     _KILLED: "was killed",
 }
-"""Of the ends after which a node is started again."""
+"""Describes the exit statuses after which a node is started again."""
 
 
 @dataclass(frozen=True)
 class WatchTimeouts:
-    """How long to wait for what, in seconds."""
+    """The time limits of watching a TrainJob, in seconds."""
 
     between_looks: float = 2.0
+    """Between two requests for the job's state."""
     idle: float = 15.0
-    """After so long without a line of the log, the job is looked at: another node may be in trouble."""
+    """Without a line of the log, until the job's state is checked: another node may have failed."""
     no_pods: float = 300.0
-    """Trainer makes them within seconds, unless something forbids it."""
+    """Until the job has pods. Trainer creates them within seconds, unless something prevents it."""
     unreachable: float = 600.0
-    """A control plane that is being upgraded may be away for minutes, while the training goes on."""
+    """Without an answer of the API server. During an upgrade it may be away for minutes, while the training goes on."""
     not_ready: float = 120.0
-    """For Trainer's webhook, which refuses every TrainJob for some 90 s after it has been started."""
+    """Until Trainer's webhook accepts a TrainJob, which takes about 90 s after it was started."""
 
 
 def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience: WatchTimeouts) -> None:
-    """Returns when the job is complete.
+    """Waits until the job is complete, and prints the log of its first node.
 
-    A pod that fails is started again by the cluster, as Trainer's runtimes and Kubernetes' Jobs have it; what
-    would fail again, by its exit status, is not waited for.
+    Trainer's runtimes and Kubernetes' Jobs start a failed pod again. If the exit status says that it would fail again,
+    the function does not wait for that.
+
+    Args:
+        cluster: The cluster.
+        namespace: The namespace of the job.
+        name: The name of the job.
+        num_nodes: The number of its nodes.
+        patience: The time limits.
 
     Raises:
-        InterruptedJobError: the cluster gave it up, after nodes had been taken away.
-        TrainJobError: it failed, was deleted, or cannot start; the message holds conditions, events and logs.
-        ClusterError: the API server went away for good.
+        InterruptedJobError: the job failed after nodes were lost.
+        TrainJobError: the job failed, was deleted, or cannot start. The message has conditions, events and logs.
+        ClusterError: the API server refuses a request, or did not answer for too long.
     """
     start = answered = time.monotonic()
-    log, news = NodeLog(cluster, namespace, patience.idle), _News(f"{namespace}/{name}", num_nodes)
+    log, reporter = (
+        NodeLog(cluster, namespace, patience.idle),
+        _StatusReporter(f"{namespace}/{name}", num_nodes),
+    )
     while True:
         try:
             job, pods = cluster.get(job_path(namespace, name)), _nodes(cluster, namespace, name)
@@ -82,50 +93,51 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience
         if job is None:
             raise TrainJobError(f"TrainJob {namespace}/{name} was deleted by somebody else while it trained.")
         if is_true(job, "Complete"):
-            log.bring(first)
+            log.print_new(first)
             return
-        if final := _final_error(pods):
-            log.bring(first)
+        if final := _permanent_error(pods):
+            log.print_new(first)
             raise TrainJobError(f"the training on {num_nodes} nodes ended: {final}")
         if reason := _failure(job, pods, log, answered - start, patience):
-            log.bring(first)
-            given_up = news.taken_away and is_true(job, "Failed") and _DEADLINE not in reason
-            failure = InterruptedJobError if given_up else TrainJobError
+            log.print_new(first)
+            interrupted = reporter.node_lost and is_true(job, "Failed") and _DEADLINE not in reason
+            failure = InterruptedJobError if interrupted else TrainJobError
             raise failure(_diagnosis(cluster, job, pods, log, reason))
-        news.tell(job, pods)
-        if awaited := news.awaited:
+        reporter.report(job, pods)
+        if awaited := reporter.awaited:
             passing(f"waiting for {awaited} of {num_nodes} nodes · {duration(answered - start)}")
-        if not log.bring(first):
+        if not log.print_new(first):
             time.sleep(patience.between_looks)
 
 
 class InterruptedJobError(TrainJobError):
-    """A TrainJob whose nodes were taken away oftener than a Job starts them again (its backoffLimit)."""
+    """The TrainJob lost nodes more often than a Job starts them again (its backoffLimit)."""
 
 
-class _News:
-    """Says how the nodes are, each change once."""
+class _StatusReporter:
+    """Prints the state of the nodes whenever it changes."""
 
     def __init__(self, job: str, num_nodes: int) -> None:
         self.awaited = num_nodes
-        """How many of them neither run nor are done."""
-        self.taken_away = False
-        """Whether one of them was ever replaced, or stopped by SIGTERM."""
+        """The number of nodes that neither run nor are done."""
+        self.node_lost = False
+        """Whether a node was ever replaced, or stopped by SIGTERM."""
         self._job, self._num_nodes = job, num_nodes
-        self._told = ""
+        self._printed = ""
         self._pods: dict[int, str] = {}
 
-    def tell(self, job: dict[str, Any], pods: list[Pod]) -> None:
+    def report(self, job: dict[str, Any], pods: list[Pod]) -> None:
+        """Prints replaced nodes, and the state of the job if it has changed."""
         for pod in pods:
             rank, name = _rank(pod), pod["metadata"]["name"]
             if (before := self._pods.get(rank, name)) != name:
                 note(f"node {rank} was replaced: pod {name} in place of {before}")
-                self.taken_away = True
+                self.node_lost = True
             self._pods[rank] = name
-            self.taken_away |= any(end["exitCode"] == ExitStatus.STOPPED for end in _ends(pod))
+            self.node_lost |= any(end["exitCode"] == ExitStatus.STOPPED for end in _ends(pod))
         state = self._state(job, pods)
-        if state != self._told:
-            self._told = state
+        if state != self._printed:
+            self._printed = state
             note(f"TrainJob {self._job}: {state}")
 
     def _state(self, job: dict[str, Any], pods: list[Pod]) -> str:
@@ -145,39 +157,43 @@ class _News:
 
 
 class NodeLog:
-    """What the first node prints, each line once, though connections break and containers start again."""
+    """Prints the log of the first node, each line once, even if the connection breaks or the container restarts."""
 
     def __init__(self, cluster: Cluster, namespace: str, idle: float) -> None:
         self.last: deque[str] = deque(maxlen=_LAST_LINES)
         self._cluster, self._namespace, self._idle = cluster, namespace, idle
-        self._pod, self._restarts, self._told = "", 0, ""
-        # A log can be asked for from a second on: what was printed in that second already is left out then.
+        self._pod, self._restarts, self._last_error = "", 0, ""
+        # A log can be requested from a second on, so the lines of that second that were printed already are skipped.
         self._second, self._in_second = "", set[str]()
 
-    def bring(self, first: list[Pod]) -> bool:
-        """Prints what is new of the first node's pod, as long as its container prints; False if it was nothing."""
+    def print_new(self, first: list[Pod]) -> bool:
+        """Prints new lines of the first node's log until there are none, and returns whether there were any.
+
+        Args:
+            first: The first node's pod, or an empty list if there is none yet.
+        """
         status = _container(first[0]) if first else {}
         if not status or ("waiting" in status.get("state", {}) and not status.get("restartCount")):
             return False
         if (name := first[0]["metadata"]["name"]) != self._pod:
             self._pod, self._restarts, self._second, self._in_second = name, 0, "", set()
-        brought = False
+        printed = False
         try:
             if status.get("restartCount", 0) > self._restarts and "running" in status["state"]:
                 missed = self._cluster.previous_log(self._namespace, self._pod, NODE, since=self._second)
                 self._restarts = status["restartCount"]
                 for stamped in missed:
-                    brought = self._print(stamped) or brought
+                    printed = self._print(stamped) or printed
             for stamped in self._cluster.following_log(
                 self._namespace, self._pod, NODE, since=self._second, idle=self._idle
             ):
-                brought = self._print(stamped) or brought
+                printed = self._print(stamped) or printed
         except ClusterError as error:
-            # A log may be gone with its node, or not yet there: the job's conditions tell how it went.
-            if str(error) != self._told:
-                self._told = str(error)
+            # A log may not exist yet, or be lost with its node. The job's conditions show the result.
+            if str(error) != self._last_error:
+                self._last_error = str(error)
                 note(f"no log of {self._pod}: {error}")
-        return brought
+        return printed
 
     def _print(self, stamped: str) -> bool:
         stamp, _, line = stamped.partition(" ")
@@ -194,7 +210,7 @@ class NodeLog:
 
 
 def _nodes(cluster: Cluster, namespace: str, name: str) -> list[Pod]:
-    """The pods in the order of their ranks, of each rank the newest."""
+    """Returns the newest pod of each rank, in the order of the ranks."""
     labels = f"jobset.sigs.k8s.io/jobset-name={name},jobset.sigs.k8s.io/replicatedjob-name={NODE}"
     pods = cluster.pods_with(namespace, labels)
     pods.sort(key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
@@ -207,7 +223,7 @@ def _rank(pod: Pod) -> int:
 
 
 def _container(pod: Pod) -> dict[str, Any]:
-    """The one that trains, as the pod's status has it; nothing where it has none yet."""
+    """Returns the status of the container that trains, or {} if the pod has none yet."""
     return next((entry for entry in containers(pod) if entry["name"] == NODE), {})
 
 
@@ -217,38 +233,38 @@ def _state_of(pod: Pod) -> dict[str, Any]:
 
 
 def _ends(pod: Pod) -> list[dict[str, Any]]:
-    """How its container ended, now and the last time."""
+    """Returns the terminated states of the pod's container: the current one and the one before, if there are any."""
     states = (_state_of(pod), _container(pod).get("lastState", {}))
     return [state["terminated"] for state in states if "terminated" in state]
 
 
 def _restarts(pod: Pod) -> list[str]:
-    """How it ended the last time, if it was started again since."""
+    """Describes the last restart of the pod's container, in no part or one."""
     name, ended = pod["metadata"]["name"], _container(pod).get("lastState", {}).get("terminated")
     if not ended:
         return []
-    how = _WORDS.get(ended["exitCode"], f"ended with status {ended['exitCode']}")
+    how = _DESCRIPTIONS.get(ended["exitCode"], f"ended with status {ended['exitCode']}")
     return [f"pod {name} {how} and is started again ({_container(pod)['restartCount']} times so far)"]
 
 
-def _final_error(pods: list[Pod]) -> str | None:
-    """What a node ended with that it would end with again, if one did."""
+def _permanent_error(pods: list[Pod]) -> str | None:
+    """Returns the error of a node that would fail in the same way again, or None."""
     for pod in pods:
         name = pod["metadata"]["name"]
         for end in _ends(pod):
-            said = (end.get("message") or "").strip()
+            message = (end.get("message") or "").strip()
             if end.get("reason") == "OOMKilled" or end["exitCode"] == ExitStatus.OUT_OF_MEMORY:
-                how = f"pod {name} took more memory than it may ({said or end.get('reason', '')})"
+                how = f"pod {name} took more memory than it may ({message or end.get('reason', '')})"
                 return f"{how}. Give it more (node_resources memory=...), or lower batch_size or max_length."
-            if end["exitCode"] in (ExitStatus.FAILED, ExitStatus.MISUSED) and said:
-                return said if _rank(pod) == 0 else f"{said} (on {name})"
+            if end["exitCode"] in (ExitStatus.FAILED, ExitStatus.MISUSED) and message:
+                return message if _rank(pod) == 0 else f"{message} (on {name})"
     return None
 
 
 def _failure(
     job: dict[str, Any], pods: list[Pod], log: NodeLog, waited: float, patience: WatchTimeouts
 ) -> str | None:
-    """Why it has failed, or waiting longer would not help, if so."""
+    """Returns why the job has failed, or why it will never complete; None if it may still complete."""
     for condition in conditions(job):
         if condition["type"] == "Failed" and condition["status"] == "True":
             return f"{condition.get('reason', '')}: {condition.get('message', '')}"
@@ -272,7 +288,7 @@ def _last_words(cluster: Cluster, pod: Pod, lines: int) -> list[str]:
 
 
 def _diagnosis(cluster: Cluster, job: dict[str, Any], pods: list[Pod], log: NodeLog, reason: str) -> str:
-    """The reason, and what a person would look up next."""
+    """Returns the reason, with the events and the last lines of the logs."""
     namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
     names = {name, *(pod["metadata"]["name"] for pod in pods)}
     parts = [f"TrainJob {namespace}/{name} failed: {reason}"]

@@ -1,4 +1,4 @@
-"""What the train stage does: it trains here or on several nodes, as its arguments and its trial say."""
+"""Runs the train stage: on this machine, or on several nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -18,23 +18,29 @@ from miniml.train_step.supervisor import Request, Trained, fine_tune_watched
 
 @dataclass(frozen=True)
 class Place:
-    """Where an artifact is."""
+    """The location of an artifact."""
 
     path: Path
-    """On this machine."""
+    """The path on this machine."""
     uri: str
-    """In the store; a path where there is none."""
+    """The address in the store, or a path if there is no store."""
 
 
 def run_train_step(
     given: Mapping[str, Any], trial: str, pins: str, dataset: Place, model: Place, report: Path
 ) -> Trained | Manifest:
-    """Trains on `dataset`, puts the model at `model` and a page on the training at `report`; gives digest and figures.
+    """Trains a model, and writes the training report.
 
     Args:
-        given: The stage's settings by name, `options` among them.
-        trial: Of a search. What it says of the run's settings goes before them.
-        pins: What the model was found to be (see `miniml.sources.pins`); empty where a trial says so, or nobody does.
+        given: The stage's settings by name, and `options`.
+        trial: The trial of a search, whose values replace the settings; "" outside a search.
+        pins: The pins of the sources (see `miniml.sources.pins`); "" if a trial has them, or nothing is pinned.
+        dataset: The prepared dataset.
+        model: Where to write the model.
+        report: The file for the training report.
+
+    Returns:
+        An object with the model's digest and metrics; both are empty for a trial that failed.
 
     Raises:
         MinimlError: as `fine_tune_watched` or `fine_tune_on_nodes`.

@@ -1,7 +1,7 @@
-"""The training as a child of the step that wants it, which starts it again where it dies.
+"""Runs the training in a child process, and starts it again if it dies.
 
-Nobody else does: Kubeflow Pipelines runs no step again whose process has failed or was killed (docs/decisions/0020).
-The parent imports no library of the training's, so that it costs next to nothing beside it.
+Kubeflow Pipelines does not retry a step whose process has failed or was killed (docs/decisions/0020). The parent
+imports none of the training's libraries, so that it needs little memory beside it.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
 from miniml.signals import on_sigterm
 from miniml.train_step.memory_events import killed_in_time, oom_kills
 
-_ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A training as the train step is given it."""
+    """The arguments of the train step."""
 
     dataset_dir: Path
     model_dir: Path
     settings: TrainingSettings
     trial: str = ""
-    """In a search, see `miniml.search.plan`."""
+    """The trial of a search (see `miniml.search.plan`); "" outside a search."""
     model_uri: str = ""
-    """Where the model will be kept by somebody else."""
+    """Where the caller will store the model; "" if nowhere."""
     pins: str = ""
+    """The pins of the sources (see `miniml.sources.pins`)."""
     report: Path | None = None
-    """A page on the training to write."""
+    """The file for the training report, if one is wanted."""
 
     def words(self) -> list[str]:
-        """For `python -m miniml.train_step`."""
+        """Returns the command line arguments for `python -m miniml.train_step`."""
         named = {"trial": self.trial, "model-uri": self.model_uri, "pins": self.pins, "report": self.report}
         return [
             str(self.dataset_dir),
@@ -62,47 +63,51 @@ class Request:
 
 @dataclass(frozen=True)
 class Retries:
-    """How often, and how long after an end, a training is started again."""
+    """How often a training that died is started again, and after what time."""
 
     limit: int = 2
     wait: float = 30.0
-    """Seconds before the first; each further one is waited for twice as long."""
+    """Seconds before the first retry; the time doubles with each further one."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it: both empty where a search's trial came to nothing."""
+    """The digest and the metrics of the model; both are empty for a trial that failed."""
 
     digest: str
     metrics: dict[str, float]
 
 
 def fine_tune_watched(request: Request, retries: Retries | None = None) -> Trained:
-    """Trains in a child process, and starts it again, from its last checkpoint, where another try may end better.
+    """Trains in a child process, and starts it again from its last checkpoint if a retry may succeed.
 
-    That is where it was killed by a signal, for want of memory (then with smaller batches, of which a step takes more),
-    or where the network, the store or the hub failed for longer than they were waited for. SIGTERM is handed on: the
-    child saves a checkpoint, and that ends it.
+    A retry may succeed after the child was killed by a signal, or ran out of memory (then with smaller batches, and
+    more of them in a step), or after the network, the store or the hub failed for longer than their time limits.
+    SIGTERM is passed on to the child, which saves a checkpoint and ends.
+
+    Args:
+        request: What to train.
+        retries: How often to retry, and after what time.
 
     Raises:
-        MinimlError: the error with which the child ended, of its own kind.
-        TrainingProcessError: the child was killed too often, or ended by an error that nobody foresaw.
-        StoppedError: SIGTERM came.
+        MinimlError: the error with which the child ended, with its type.
+        TrainingProcessError: the child died too often, or ended with an unexpected error.
+        StoppedError: this process received SIGTERM.
     """
     retries = retries or Retries()
     split, wait = 1, retries.wait
-    tried = with_trial(request.settings, request.trial)
+    settings = with_trial(request.settings, request.trial)
     for number in range(retries.limit + 1):
-        end = _tried(request, split)
+        end = _run_child(request, split)
         if end.status == ExitStatus.DONE:
             return _result(request.model_dir)
-        # A killed process leaves what it was writing.
+        # A killed process leaves its unfinished output.
         shutil.rmtree(request.model_dir.with_name(request.model_dir.name + ".partial"), ignore_errors=True)
-        if end.of_memory:
-            split = _next_split(tried.batch_size, split)
-        if number == retries.limit or not end.may_go_better or not split:
-            end.explain(tried, tries=number + 1)
-        _tell(end, tried, split, f"try {number + 2} of {retries.limit + 1}", wait)
+        if end.out_of_memory:
+            split = _next_split(settings.batch_size, split)
+        if number == retries.limit or not end.is_retryable or not split:
+            end.explain(settings, tries=number + 1)
+        _announce_retry(end, settings, split, f"try {number + 2} of {retries.limit + 1}", wait)
         with on_sigterm(_stop):
             time.sleep(wait)
         wait *= 2
@@ -111,25 +116,25 @@ def fine_tune_watched(request: Request, retries: Retries | None = None) -> Train
 
 @dataclass(frozen=True)
 class _End:
-    """How a try ended."""
+    """How a child process ended."""
 
     status: int
-    """The exit status; a signal's is negative."""
+    """The exit status; for a signal, its negative number."""
     error: MinimlError | None
     killed_for_memory: bool
-    asked: bool
-    """Whether SIGTERM had come: whatever the child ended by, nobody waits for another."""
+    stop_requested: bool
+    """Whether this process has received SIGTERM. Then there is no retry, whatever the child ended with."""
 
     @property
-    def of_memory(self) -> bool:
+    def out_of_memory(self) -> bool:
         return self.killed_for_memory or self.status == ExitStatus.OUT_OF_MEMORY
 
     @property
-    def may_go_better(self) -> bool:
-        if self.asked:
+    def is_retryable(self) -> bool:
+        if self.stop_requested:
             return False
-        killed = self.status < 0 and -self.status not in _ASKED_TO_END
-        return killed or self.of_memory or self.status == ExitStatus.UNAVAILABLE
+        killed = self.status < 0 and -self.status not in _STOP_SIGNALS
+        return killed or self.out_of_memory or self.status == ExitStatus.UNAVAILABLE
 
     def __str__(self) -> str:
         if self.status >= 0:
@@ -139,78 +144,80 @@ class _End:
 
     def explain(self, settings: TrainingSettings, tries: int) -> NoReturn:
         """Raises the error that the step ends with."""
-        if self.status < 0 and (self.asked or -self.status in _ASKED_TO_END):
-            by = _name(signal.SIGTERM if self.asked else -self.status)
+        if self.status < 0 and (self.stop_requested or -self.status in _STOP_SIGNALS):
+            by = _name(signal.SIGTERM if self.stop_requested else -self.status)
             raise StoppedError(f"stopped by {by}; run again with the same arguments to go on.")
-        if self.error and not self.of_memory:
+        if self.error and not self.out_of_memory:
             raise self.error
-        told = f"the training died {f'{tries} times' if tries > 1 else 'at once'}, the last time: {self}."
-        if self.of_memory:
+        summary = f"the training died {f'{tries} times' if tries > 1 else 'at once'}, the last time: {self}."
+        if self.out_of_memory:
             raise TrainingProcessError(
-                f"{told} Lower max_length (now {settings.max_length}) or batch_size (now {settings.batch_size}), or "
+                f"{summary} Lower max_length (now {settings.max_length}) or batch_size (now {settings.batch_size}), or "
                 f"give the step more memory."
             )
         raise TrainingProcessError(
-            f"{told} What it printed before is above; the same again goes on from there."
+            f"{summary} Its output is above. Run again with the same arguments to go on."
         )
 
 
-def _tried(request: Request, split: int) -> _End:
-    """One child, from its start to its end."""
-    before, asked = oom_kills(), Event()
-    reading, holding = os.pipe()  # Our end of it is closed with us.
+def _run_child(request: Request, split: int) -> _End:
+    """Starts a child, and waits for its end."""
+    before, stop_requested = oom_kills(), Event()
+    read_end, write_end = (
+        os.pipe()
+    )  # The system closes the write end when this process ends, so the child notices.
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         last_words = Path(scratch) / "last-words.json"
-        words = [*request.words(), f"--split={split}", f"--last-words={last_words}", f"--lifeline={reading}"]
+        words = [*request.words(), f"--split={split}", f"--last-words={last_words}", f"--lifeline={read_end}"]
         child = subprocess.Popen(
             [sys.executable, "-m", "miniml.train_step", *words],
-            env={**os.environ, **_places(scratch)},
-            pass_fds=(reading,),
+            env={**os.environ, **_child_environment(scratch)},
+            pass_fds=(read_end,),
         )
-        os.close(reading)
+        os.close(read_end)
 
         def end() -> None:
-            asked.set()
+            stop_requested.set()
             child.terminate()
 
         try:
             with on_sigterm(end):
                 in_time = killed_in_time(child)
-        except BaseException:  # Ctrl-C, which the child has heard too.
-            os.close(holding)
-            holding = -1
+        except BaseException:  # Ctrl-C, which the child has received too.
+            os.close(write_end)
+            write_end = -1
             child.wait()
             raise
         finally:
-            if holding >= 0:
-                os.close(holding)
+            if write_end >= 0:
+                os.close(write_end)
         killed_for_memory = child.returncode == -signal.SIGKILL and (in_time or oom_kills() > before)
-        return _End(child.returncode, read_last_words(last_words), killed_for_memory, asked.is_set())
+        return _End(child.returncode, read_last_words(last_words), killed_for_memory, stop_requested.is_set())
 
 
-def _places(scratch: str) -> dict[str, str]:
-    """Variables by which a child's temporary files go with it, however it ends, and what is to be kept does not."""
-    with suppress(StorageError):  # Of the cache, which a training may need no more than its parent does.
+def _child_environment(scratch: str) -> dict[str, str]:
+    """Returns variables that put a child's temporary files into `scratch`, but leave the cache where it is."""
+    with suppress(StorageError):  # A training may not need the cache.
         return {"TMPDIR": scratch, "MINIML_CACHE": str(user_cache())}
     return {"TMPDIR": scratch}
 
 
 def _next_split(batch_size: int, split: int) -> int:
-    """Into how many parts, of as many texts each, to compute a batch next; 0 where a part is one text already."""
+    """Returns the number of equal parts into which to split a batch next, or 0 if a part has one text already."""
     parts = (number for number in range(split + 1, batch_size + 1) if batch_size % number == 0)
     return next((number for number in parts if number >= 2 * split), 0)
 
 
-def _tell(end: _End, settings: TrainingSettings, split: int, which: str, wait: float) -> None:
+def _announce_retry(end: _End, settings: TrainingSettings, split: int, which: str, wait: float) -> None:
     batches = ""
-    if end.of_memory:
+    if end.out_of_memory:
         accumulated = settings.gradient_accumulation * split
         batches = (
             f", with batches of {settings.batch_size // split} × {accumulated} for as many texts in a step"
         )
     when = f" in {duration(wait)}" if wait else ""
-    whence = "from the beginning" if settings.checkpoints == NO_CHECKPOINTS else "from its last checkpoint"
-    note(f"the training died ({end}): {which}{when}, {whence}{batches}")
+    start = "from the beginning" if settings.checkpoints == NO_CHECKPOINTS else "from its last checkpoint"
+    note(f"the training died ({end}): {which}{when}, {start}{batches}")
 
 
 def _result(model_dir: Path) -> Trained:
@@ -227,5 +234,5 @@ def _stop() -> None:
 def _name(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # A real-time one.
+    except ValueError:  # A real-time signal has no name.
         return f"signal {number}"

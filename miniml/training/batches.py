@@ -1,4 +1,4 @@
-"""What the model reads: texts as tokens, in which order, and how many of them in one pass."""
+"""Tokenizes the texts of a split, orders them, and divides them into batches and micro-batches."""
 
 from __future__ import annotations
 
@@ -17,26 +17,33 @@ from miniml.model.engines import TokenIds
 from miniml.progress import Progress
 from miniml.training.targets import Target
 
-# Texts that are tokenized at a time: enough for the tokenizer's threads, and not much to hold.
+# Enough texts at a time to keep the tokenizer's threads busy, and little memory.
 TEXTS_AT_A_TIME = 1000
-# Steps' worth of texts that are sorted by their lengths together, and the share of all steps that they may be. Where
-# a class has longer texts than another, sorting them all would make steps that see one class only.
+# The steps whose texts are sorted by length together, at most, and their share of all steps, at most. If one class has
+# longer texts than another, sorting all texts would make steps that see only one class.
 STEPS_IN_WINDOW = 50
 SHARE_OF_STEPS_IN_WINDOW = 0.2
-# Padded tokens in one forward and backward pass. On a processor, 16 texts of 256 tokens keep it as busy as more
-# would, and what has to be kept for the way back does not grow further. A GPU is busy with larger ones only.
+# The padded tokens in one forward and backward pass (a micro-batch), at most. 16 texts of 256 tokens keep a CPU as busy
+# as more would, and limit the activations that the backward pass needs. A GPU needs more to be busy.
 TOKENS_IN_PASS = {"cpu": 4096}
 TOKENS_IN_PASS_ON_A_GPU = 32768
 
 
 class EncodedTexts(torch.utils.data.Dataset[dict[str, Any]]):
-    """The texts of a split as tokens, which lie one after another in a file, and their labels."""
+    """The tokens of a split's texts, one after another in a memory-mapped file, and their labels."""
 
     def __init__(self, tokens: npt.NDArray[np.int32], lengths: Sequence[int], labels: Any) -> None:
+        """Keeps the arrays.
+
+        Args:
+            tokens: The token ids of all texts, shape [tokens].
+            lengths: The number of tokens of each text.
+            labels: One entry for each text, shape [texts, ...].
+        """
         self.lengths = np.array(lengths, dtype=np.int64)
-        """Tokens of each text, shape [texts]."""
+        """The number of tokens of each text, shape [texts]."""
         self.labels = np.asarray(labels)
-        """One entry a text, shape [texts, ...]."""
+        """One entry for each text, shape [texts, ...]."""
         self._tokens = tokens
         self._ends = self.lengths.cumsum()
 
@@ -47,7 +54,7 @@ class EncodedTexts(torch.utils.data.Dataset[dict[str, Any]]):
         return {"input_ids": self.token_ids(index), "labels": self.labels[index]}
 
     def token_ids(self, index: int) -> TokenIds:
-        """The tokens of one text, shape [tokens]."""
+        """Returns the tokens of one text, shape [tokens]."""
         end = self._ends[index]
         return np.array(self._tokens[end - self.lengths[index] : end], dtype=np.int64)
 
@@ -57,12 +64,19 @@ class EncodedTexts(torch.utils.data.Dataset[dict[str, Any]]):
         return self[int(self.lengths.argmin())]
 
     def first(self, texts: int) -> list[TokenIds]:
-        """The tokens of the first `texts` texts, or of all where there are fewer."""
+        """Returns the tokens of the first `texts` texts, or of all if there are fewer."""
         return [self.token_ids(index) for index in range(min(texts, len(self)))]
 
 
 def encode_split(table: datasets.Dataset, target: Target, tokenizer: Any, file: Path) -> EncodedTexts:
-    """Tokenizes a split once, cut to the tokenizer's maximal length. The tokens go into `file`, not into memory."""
+    """Tokenizes a split, and writes the tokens to a file instead of keeping them in memory.
+
+    Args:
+        table: The split, with the columns "text" and "label".
+        target: Encodes the labels.
+        tokenizer: The model's tokenizer; texts are cut to its maximal length.
+        file: The file to write; it is mapped into memory afterwards.
+    """
     progress = Progress("tokenizing", len(table), "texts")
     lengths: list[int] = []
     with file.open("wb") as tokens:
@@ -75,12 +89,19 @@ def encode_split(table: datasets.Dataset, target: Target, tokenizer: Any, file: 
 
 
 class LengthGrouped(torch.utils.data.Sampler[int]):
-    """An order of texts in which the texts of a step are of like length, so that they are padded least.
+    """Draws a random order in which the texts of a step have similar lengths, so that they need little padding.
 
-    It follows from the seed and the epoch alone: a training that is taken up again sees what it would have seen.
+    The order depends only on the seed and the epoch, so a training that resumes sees the texts it would have seen.
     """
 
     def __init__(self, lengths: npt.NDArray[np.int64], texts_in_step: int, seed: int) -> None:
+        """Begins at epoch 0.
+
+        Args:
+            lengths: The number of tokens of each text, shape [texts].
+            texts_in_step: The texts of an optimizer step, of all processes.
+            seed: Draws the order, together with the attribute `epoch`.
+        """
         self._lengths, self._texts_in_step, self._seed = lengths, texts_in_step, seed
         self.epoch = 0
 
@@ -91,31 +112,31 @@ class LengthGrouped(torch.utils.data.Sampler[int]):
         draw = np.random.default_rng([self._seed, self.epoch])
         order = draw.permutation(len(self._lengths))
         whole = len(order) - len(order) % self._texts_in_step
-        most = SHARE_OF_STEPS_IN_WINDOW * whole / self._texts_in_step
-        window = max(1, round(min(STEPS_IN_WINDOW, most))) * self._texts_in_step
+        max_steps = SHARE_OF_STEPS_IN_WINDOW * whole / self._texts_in_step
+        window = max(1, round(min(STEPS_IN_WINDOW, max_steps))) * self._texts_in_step
         steps: list[npt.NDArray[np.int64]] = []
         for begin in range(0, whole, window):
             texts = self._by_length(order[begin : min(begin + window, whole)])
             steps += list(texts.reshape(-1, self._texts_in_step))
         for number in draw.permutation(len(steps)):
             yield from steps[number].tolist()
-        yield from self._by_length(order[whole:]).tolist()  # The step that is not full is the last.
+        yield from self._by_length(order[whole:]).tolist()  # The step that is not full comes last.
 
     def _by_length(self, texts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return texts[self._lengths[texts].argsort(kind="stable")]
 
 
 class SharedBatches:
-    """The batches that one process would take, each as the parts of it that several processes take at once.
+    """Divides each batch among several processes.
 
-    What is iterated over are the parts, as lists of texts: of the first batch those of each process by rank, of the
-    second, and so on. accelerate deals batches of no fixed size to the processes in turn, so each gets its own. The
-    last batch may have fewer texts than there are processes: then some parts are empty. (accelerate's own way to share
-    repeats texts of the beginning there, which then count twice.)
+    Iterating gives the parts, as lists of row numbers: the part of each process by rank for the first batch, then for
+    the second, and so on. accelerate deals them to the processes in turn. If the last batch has fewer texts than there
+    are processes, some parts are empty. (accelerate's own sharding would repeat the first texts there, which would then
+    count twice.)
     """
 
     def __init__(self, order: LengthGrouped | Sequence[int], size: int, processes: int) -> None:
-        """`size` is the number of texts of a batch, of all processes."""
+        """Divides batches of `size` texts, which all processes train on together, in the order of `order`."""
         self._order, self._size, self._processes = order, size, processes
 
     def __len__(self) -> int:
@@ -130,24 +151,35 @@ class SharedBatches:
 
 
 def collate(
-    tokenizer: Any, stand_in: dict[str, Any], rows: Sequence[dict[str, Any]]
+    tokenizer: Any, placeholder: dict[str, Any], rows: Sequence[dict[str, Any]]
 ) -> dict[str, torch.Tensor]:
-    """One batch of `EncodedTexts`: tokens and attention mask of shape [rows, longest], labels of shape [rows, ...].
+    """Pads rows of `EncodedTexts` into a batch.
 
-    Where there are no rows, the model reads `stand_in`, and there are no labels: a process that has none takes part in
-    a step all the same, or the others would wait for it.
+    Args:
+        tokenizer: The model's tokenizer, which pads.
+        placeholder: A row to read if there are none: every process must take part in a step, or the others wait.
+        rows: The rows; they may be none.
+
+    Returns:
+        Tokens and attention mask of shape [rows, longest], and labels of shape [rows, ...], without the placeholder's.
     """
-    read = rows or [stand_in]
-    token_ids, attention_mask = padded(tokenizer, [row["input_ids"] for row in read])
+    texts = rows or [placeholder]
+    token_ids, attention_mask = padded(tokenizer, [row["input_ids"] for row in texts])
     return {
         "input_ids": torch.from_numpy(token_ids),
         "attention_mask": torch.from_numpy(attention_mask),
-        "labels": torch.from_numpy(np.stack([row["labels"] for row in read])[: len(rows)]),
+        "labels": torch.from_numpy(np.stack([row["labels"] for row in texts])[: len(rows)]),
     }
 
 
 def passes(batch: dict[str, torch.Tensor], budget: int, padding_side: str) -> list[dict[str, torch.Tensor]]:
-    """Parts of a batch, of texts of like length, that have at most `budget` tokens each when they are padded."""
+    """Divides a batch into micro-batches of texts of similar length.
+
+    Args:
+        batch: The batch, as `collate` makes it.
+        budget: The padded tokens of a micro-batch, at most; a longer text makes one of its own.
+        padding_side: "right" or "left", as the batch is padded.
+    """
     lengths = batch["attention_mask"].sum(dim=1)
     if batch["attention_mask"].numel() <= budget or len(lengths) == 1:
         return [batch]
@@ -161,5 +193,5 @@ def passes(batch: dict[str, torch.Tensor], budget: int, padding_side: str) -> li
 
 
 def tokens_in_pass(device: torch.device) -> int:
-    """How many padded tokens one pass may have on this device."""
+    """Returns the most padded tokens that one forward and backward pass may have on this device."""
     return TOKENS_IN_PASS.get(device.type, TOKENS_IN_PASS_ON_A_GPU)

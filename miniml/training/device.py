@@ -1,4 +1,4 @@
-"""Where a training computes, in which precision, and on how many threads."""
+"""Chooses the device and the precision of a training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from miniml.processor import has_bf16
 
 
 def choose_device(device: str) -> torch.device:
-    """The torch device of that name; "auto" takes the fastest there is.
+    """Returns the torch device of that name; "auto" takes the fastest one of this machine.
 
     Raises:
         InputError: this machine has no such device.
@@ -20,14 +20,14 @@ def choose_device(device: str) -> torch.device:
     available += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     if device == "auto":
         device = available[-1]
-    wanted = "cuda:0" if device == "cuda" else device
-    if wanted not in available:
+    name = "cuda:0" if device == "cuda" else device
+    if name not in available:
         raise InputError(
             f"device {device!r} is not on this machine; torch sees: {', '.join(available)}. Set device to one of them."
         )
-    return torch.device(wanted)
+    return torch.device(name)
 
 
 def computes_in_bf16(device: torch.device, precision: str) -> bool:
-    """Whether that `precision` means bfloat16 on this device; "auto" does where the hardware multiplies it."""
+    """Tells whether `precision` means bfloat16 on this device; "auto" does if the hardware multiplies bfloat16."""
     return precision == "bf16" or (precision == "auto" and has_bf16(device))

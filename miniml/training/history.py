@@ -1,4 +1,4 @@
-"""What happened in a training: the curves, and the progress while it lasts."""
+"""Records the curves of a training, and reports its progress."""
 
 from __future__ import annotations
 
@@ -16,38 +16,42 @@ from miniml.progress import Progress
 from miniml.training.trainer import texts_in_step
 
 
-class Pace:
-    """How far the training is, and how fast it goes."""
+class ProgressReporter:
+    """Reports how far a training is, and how fast it runs."""
 
     def __init__(self, state: TrainerState, rows: int) -> None:
-        """`rows` are those of one epoch. A training that goes on from a checkpoint begins at the state's step."""
+        """Begins at the state's step, which is above 0 in a training that resumes; `rows` is the texts of an epoch."""
         self.loss: float | None = None
-        """The mean since the last log but one."""
+        """The mean loss between the last two points of the curve; None before the first."""
         self.paused = 0.0
-        """Seconds that went to validation."""
+        """Seconds that were spent on validation."""
         self._rows, self._begun, self._start = rows, state.global_step, time.monotonic()
         self._progress = Progress("training", state.max_steps, "steps", state.global_step)
 
-    def tell(self, state: TrainerState, learning_rate: float) -> None:
-        """Says so, if it is time to. Steps may differ in rows; what the epoch has come to counts those."""
+    def report(self, state: TrainerState, learning_rate: float) -> None:
+        """Prints loss, learning rate and speed, if it is time to.
+
+        The texts are counted by the epoch, since steps may differ in the number of their texts.
+        """
         seen = self._rows * (state.epoch or 0.0) * (state.global_step - self._begun) / state.global_step
         seconds = time.monotonic() - self._start - self.paused
-        told = [f"loss {self.loss:.3f}"] if self.loss is not None else []
-        told += [f"lr {learning_rate:.1e}", f"{seen / max(seconds, 1e-9):.1f} samples/s"]
-        self._progress.report(state.global_step, " · ".join(told))
+        parts = [f"loss {self.loss:.3f}"] if self.loss is not None else []
+        parts += [f"lr {learning_rate:.1e}", f"{seen / max(seconds, 1e-9):.1f} samples/s"]
+        self._progress.report(state.global_step, " · ".join(parts))
 
 
 class History(TrainerCallback):
-    """Keeps the curves, tells the progress, and says when to look at the validation rows."""
+    """Records the curves, reports the progress, and schedules the evaluations."""
 
     _NAME = "history.json"
 
     def __init__(self, evaluations: int) -> None:
+        """Schedules `evaluations` evaluations, evenly over the training."""
         self.points: Points = []
         self._began = self._before = 0.0
-        """Seconds: when this process began, and what others had trained before it went on."""
+        """Seconds: the time at which this process began to train, and how long earlier ones had trained."""
         self._evaluations = evaluations
-        self._pace: Pace | None = None
+        self._progress: ProgressReporter | None = None
         self._validating: tuple[Progress, Iterator[int]] | None = None
 
     def on_train_begin(
@@ -55,14 +59,14 @@ class History(TrainerCallback):
     ) -> None:
         self._began = time.monotonic()
         if state.is_world_process_zero:
-            self._pace = Pace(state, rows=len(about["train_dataloader"].dataset))
+            self._progress = ProgressReporter(state, rows=len(about["train_dataloader"].dataset))
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **about: Any
     ) -> None:
         control.should_evaluate = state.global_step in evaluation_steps(state.max_steps, self._evaluations)
-        if self._pace:
-            self._pace.tell(state, about["lr_scheduler"].get_last_lr()[0])
+        if self._progress:
+            self._progress.report(state, about["lr_scheduler"].get_last_lr()[0])
 
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **about: Any
@@ -78,8 +82,8 @@ class History(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **about: Any
     ) -> None:
         self._validating = None
-        if self._pace:
-            self._pace.paused += about["metrics"]["eval_runtime"]
+        if self._progress:
+            self._progress.paused += about["metrics"]["eval_runtime"]
 
     def on_log(
         self,
@@ -90,27 +94,32 @@ class History(TrainerCallback):
         **_: Any,
     ) -> None:
         point = {name: float(value) for name, value in (logs or {}).items()}
-        # The trainer counts the steps and the seconds of this process alone.
+        # The trainer counts only the steps and the seconds of this process.
         if "train_runtime" in point:
             seconds = self._before + point["train_runtime"]
             point["train_samples_per_second"] = texts_in_step(args) * state.global_step / seconds
             point["train_runtime"] = seconds
         self.points.append({"step": float(state.global_step), **point})
-        if "loss" in point and self._pace:
-            self._pace.loss = point["loss"]
+        if "loss" in point and self._progress:
+            self._progress.loss = point["loss"]
 
     def save(self, folder: Path) -> None:
-        """Writes what a training that goes on from here has to know (see `checkpoints.Resumable`)."""
+        """Writes the curves and the time for a training that resumes from here (see `checkpoints.Resumable`)."""
         seconds = self._before + time.monotonic() - self._began
         state = {"points": self.points, "seconds": seconds}
         (folder / self._NAME).write_text(json.dumps(state), encoding="utf-8")
 
     def restore(self, folder: Path) -> None:
+        """Reads what `save` wrote."""
         state = json.loads((folder / self._NAME).read_text(encoding="utf-8"))
         self.points, self._before = state["points"], state["seconds"]
 
     def metrics(self, step: int) -> dict[str, float]:
-        """See `TrainingResult.metrics`; the validation figures are those of the weights after `step`."""
+        """Returns the metrics of the training by name (see `TrainingResult.metrics`).
+
+        Args:
+            step: The step whose weights are kept; the validation metrics are those after it.
+        """
         total = next(point for point in reversed(self.points) if "train_runtime" in point)
         validations = [point for point in self.points if "eval_runtime" in point]
         kept = next(point for point in validations if point["step"] == step)
@@ -130,6 +139,6 @@ class History(TrainerCallback):
 
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:
-    """The steps after which validation is looked at: evenly apart, and the last of them always."""
-    most = min(evaluations, steps)
-    return {max(1, round(steps * number / most)) for number in range(1, most + 1)}
+    """Returns the steps after which to evaluate: evenly spaced, and always the last step."""
+    count = min(evaluations, steps)
+    return {max(1, round(steps * number / count)) for number in range(1, count + 1)}

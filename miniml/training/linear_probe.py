@@ -1,8 +1,8 @@
-"""The head's first weights: fitted to what the pretrained encoder says of some training texts, not drawn at random.
+"""Initializes the head with a linear probe: a linear classifier that is fitted to the pretrained encoder's features.
 
-A random head's first gradients push the encoder about before they mean anything. A linear classifier on the encoder's
-features as they are (a linear probe) is a better place to begin fine-tuning from (Kumar et al., 2022). What it does
-here, `make bench-recipes` measures.
+The first gradients of a random head distort the encoder's features. Fine-tuning works better from a linear probe: Kumar
+et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution",
+https://arxiv.org/abs/2202.10054. `make bench-recipes` measures the effect here.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from miniml.training.objective import Objective
 
 MAX_TEXTS = 2000
 SHARE = 0.3
-"""Of the texts that training will see, those that the probe is fitted to at most. A text costs it a pass forward, a
-third of what a step costs: so it takes a tenth of the training's time."""
+"""The most texts for the probe, as a share of the texts that the training will see. The probe needs one forward pass a
+text, a third of a training step's cost, so it takes a tenth of the training's time."""
 FEWEST_TEXTS = 16
 FEWEST_PER_LABEL = 8
-"""Of fewer, a probe says more about them than about others, and is sure of it: MiniLM's on 18 texts of 77 classes began
-with a loss of 15, where guessing has 4."""
+"""With fewer texts, the probe overfits: on 18 texts of 77 classes, MiniLM began with a loss of 15; guessing has 4."""
 WEIGHT_DECAY = 2e-3
-"""Of the probe's weights, on the features as they are. An encoder that says nearly the same of all texts would else get
-a head of huge weights, and the first steps of fine-tuning would throw it about. MiniLM's come to a length of 4."""
+"""The L2 penalty on the probe's weights; the features are not scaled. Without it, an encoder whose features hardly
+differ between texts would get huge weights, and unstable first steps of fine-tuning. MiniLM's have a norm of 4."""
 STEPS = 100
+"""The most iterations of L-BFGS."""
 
 
 def fit_head(
@@ -44,22 +44,22 @@ def fit_head(
     device: torch.device,
     bf16: bool,
 ) -> int:
-    """Gives the model's last layer the weights that suit the features of some training texts best.
+    """Fits the model's last layer to the encoder's features of some training texts.
 
     Args:
         model: A classifier.
-        drawn: The names of its weights that are random. Where the head was trained before, it stays as it is, and so it
-            does where all of the model is random, whose features mean nothing.
-        texts: Those to train on; the first of them are taken, for their order is random.
-        seen: How many texts the training is to see, each as often as it is seen.
-        objective: What the training makes small, and the probe too.
-        tokenizer: It says how texts are padded.
-        device: Where the features are computed; the model is moved there.
-        bf16: Whether they are computed in bfloat16, as the training computes.
+        drawn: The names of its randomly initialized weights. The head is not fitted if it is pretrained, or if all of
+            the model is random, so that its features mean nothing.
+        texts: The texts to train on, in random order; the first of them are used.
+        seen: The number of texts that the training will see, counted once each time.
+        objective: The loss to minimize, the same as in the training.
+        tokenizer: The model's tokenizer, which pads.
+        device: The device to compute the features on; the model is moved there.
+        bf16: Whether to compute the features in bfloat16.
 
     Returns:
-        The number of texts that it was fitted to. 0 where the model stays as it is, as it also does where no last layer
-        takes one vector a text (a decoder's takes each token's).
+        The number of texts that the head was fitted to, or 0 if it was not fitted. It is also not fitted if the last
+        layer does not take one vector a text; a decoder's takes one a token.
     """
     layer = _last_layer(model, drawn)
     taken = texts_fitted_to(seen, len(texts), model.config.num_labels)
@@ -75,29 +75,35 @@ def fit_head(
 
 
 def texts_fitted_to(seen: int, rows: int, labels: int) -> int:
-    """How many texts a probe takes, of so many `rows`, before a training that sees `seen`; 0 where that is too few."""
+    """Returns the number of texts to fit a probe to, or 0 if that would be too few.
+
+    Args:
+        seen: The number of texts that the training will see, counted once each time.
+        rows: The number of different texts.
+        labels: The number of labels.
+    """
     taken = min(rows, MAX_TEXTS, int(SHARE * seen))
     return taken if taken >= max(FEWEST_TEXTS, FEWEST_PER_LABEL * labels) else 0
 
 
 def _some_label_is_missing(labels: npt.NDArray[Any], taken: int) -> bool:
-    """Whether the first texts lack a class that others have, of which a probe would say that there is none."""
+    """Tells whether the first texts lack a class that others have; a probe would learn never to predict it."""
     return labels.ndim == 1 and len(np.unique(labels[:taken])) < len(np.unique(labels))
 
 
 def _last_layer(model: Any, drawn: set[str]) -> torch.nn.Linear | None:
-    """The linear layer whose outputs are the logits, where it is random and the encoder is not."""
+    """Returns the linear layer that gives the logits, if it is random and the encoder is not."""
     if all(weights in drawn for weights, _ in model.named_parameters()):
         return None
-    # Some models list their head before their encoder; a head's own last layer is the last of it.
-    fitting = [
+    # The last match is the last layer of the head, even in a model that lists its head before its encoder.
+    candidates = [
         part
         for name, part in model.named_modules()
         if isinstance(part, torch.nn.Linear)
         and f"{name}.weight" in drawn
         and part.out_features == model.config.num_labels
     ]
-    return fitting[-1] if fitting else None
+    return candidates[-1] if candidates else None
 
 
 @torch.no_grad()
@@ -109,12 +115,12 @@ def _features(
     device: torch.device,
     bf16: bool,
 ) -> torch.Tensor | None:
-    """What goes into the last layer, shape [texts, features]; None where that is not one vector a text."""
-    taken: list[torch.Tensor] = []
-    listening = layer.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
+    """Returns the last layer's inputs, shape [texts, features], or None if it does not take one vector a text."""
+    inputs: list[torch.Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
     was_training = model.training
     model.to(device).eval()
-    found: torch.Tensor | None = None
+    features: torch.Tensor | None = None
     try:
         for batch in batches_of_like_length([len(ids) for ids in token_ids], TOKENS_PER_BATCH):
             ids, mask = (
@@ -123,27 +129,27 @@ def _features(
             )
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits = logits_of_rows(model, model.config, ids, mask)
-            vectors = taken.pop().float().cpu()
+            vectors = inputs.pop().float().cpu()
             if vectors.shape != (len(batch), layer.in_features) or logits.shape[:-1] != (len(batch),):
                 return None
-            if found is None:
-                found = torch.empty(len(token_ids), layer.in_features)
-            found[batch] = vectors
+            if features is None:
+                features = torch.empty(len(token_ids), layer.in_features)
+            features[batch] = vectors
     finally:
-        listening.remove()
+        hook.remove()
         model.train(was_training)
-    return found
+    return features
 
 
 def _fit(layer: torch.nn.Linear, features: torch.Tensor, labels: torch.Tensor, objective: Objective) -> None:
-    """Minimises the objective over the layer's weights, and keeps them short."""
-    # Beside their mean, which is the bias's affair, features differ little.
+    """Minimizes the objective, with weight decay, over the layer's weights and bias by L-BFGS."""
+    # Features differ little from their mean, so it is subtracted, and added to the bias at the end.
     mean = features.mean(dim=0) if layer.bias is not None else torch.zeros(features.shape[1])
     inputs = features - mean
     weights = torch.zeros(layer.out_features, inputs.shape[1], requires_grad=True)
     bias = torch.zeros(layer.out_features, requires_grad=layer.bias is not None)
-    learnt = [weights, bias] if bias.requires_grad else [weights]
-    optimizer = torch.optim.LBFGS(learnt, max_iter=STEPS, line_search_fn="strong_wolfe")
+    parameters = [weights, bias] if bias.requires_grad else [weights]
+    optimizer = torch.optim.LBFGS(parameters, max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()

@@ -1,6 +1,6 @@
-"""The mean training loss: of the steps since the last point of the curve, and of the whole training.
+"""Computes the mean training loss: of the steps since the last point of the curve, and of the whole training.
 
-transformers' Trainer tells both, but begins to count anew when a training goes on from a checkpoint.
+transformers' Trainer computes both too, but counts from 0 again when a training resumes from a checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from miniml.training.processes import Processes
 
 
 class MeanLoss:
-    """Adds up the losses of the steps, and goes on with the sums of a checkpoint (see `checkpoints.Resumable`)."""
+    """Adds up the losses of the steps, and resumes with the sums of a checkpoint (see `checkpoints.Resumable`)."""
 
     _NAME = "losses.json"
 
@@ -23,7 +23,7 @@ class MeanLoss:
 
         Args:
             device: Where the losses are computed, and added up: reading from a GPU at each step would slow it down.
-            processes: Those that train together, each with losses of its own texts.
+            processes: The processes that train together; each adds the losses of its own texts.
         """
         self._device, self._processes = device, processes
         self._since_point = torch.zeros((), device=device)
@@ -54,7 +54,7 @@ class MeanLoss:
         return (self._until_point + self._sum_since_point()) / max(steps, 1)
 
     def save(self, folder: Path) -> None:
-        """Writes the sums for a training that goes on from here."""
+        """Writes the sums for a training that resumes from here."""
         sums = {
             "since_logged": self._sum_since_point(),
             "logged": self._until_point,
@@ -63,7 +63,7 @@ class MeanLoss:
         (folder / self._NAME).write_text(json.dumps(sums), encoding="utf-8")
 
     def restore(self, folder: Path) -> None:
-        """Goes on with the sums that `save` wrote."""
+        """Reads the sums that `save` wrote."""
         sums = json.loads((folder / self._NAME).read_text(encoding="utf-8"))
         self._since_point = torch.tensor(sums["since_logged"], device=self._device)
         self._until_point, self._point = sums["logged"], sums["logged_at"]

@@ -1,9 +1,9 @@
-"""Whether a training fits into memory: said before its first step, where the system would kill it in the middle.
+"""Estimates the memory that a training needs, so that one that does not fit is refused before its first step.
 
-What is estimated is the highest point of a step: weights (4 bytes a parameter), and for those that learn a gradient
-(4), AdamW's two averages (8) and the copy of the best so far (4, in main memory); in bf16 also the copy that autocast
-makes (2); and what the pass with the most tokens keeps for the way back. Measured on two processors, as the highest
-resident size (`ru_maxrss`) above that of the process with its libraries, without the copy of the best:
+The estimate is the peak of a step: the weights (4 bytes a parameter); for trainable ones also a gradient (4), AdamW's
+two moments (8) and, in main memory, the copy of the best so far (4); in bf16 also the copy that autocast makes (2); and
+the activations that the backward pass needs. It was compared with measurements on two CPU cores: the peak resident size
+(`ru_maxrss`) above that of the process with its libraries, without the copy of the best.
 
 | model, texts × tokens in a pass | precision, dropout | measured | estimated |
 |---|---|---|---|
@@ -47,44 +47,57 @@ from miniml.training.trainable import encoder_layers
 GIB = 2**30
 CGROUP = Path("/sys/fs/cgroup")
 
-# What libraries set aside for themselves in the first step.
-OF_LIBRARIES = 64 * 2**20
-# Numbers that a layer keeps of each token: hidden states in eleven places, the wide ones before and after their
-# activation function. In bf16 the layer norms' are in fp32 still.
+# Bytes that libraries allocate for themselves in the first step.
+LIBRARY_BYTES = 64 * 2**20
+# Activations that a layer keeps for each token: eleven hidden states, and the wide ones before and after their
+# activation function. The bytes of each, by whether the training is in bf16, where the layer norms' stay in fp32.
 HIDDEN_STATES, WIDE_STATES = 11, 2
 BYTES_OF_STATE = {False: 4.0, True: 2.6}
-# Dropout takes attention the slow way, which keeps the scores of all pairs of tokens.
+# Dropout needs the slow attention kernel, which keeps the scores of all pairs of tokens.
 SCORES_KEPT, BYTES_OF_SCORE = 3.7, 4
 
 
 @dataclass(frozen=True)
-class Demand:
-    """What a training takes of the memory it computes in, in bytes."""
+class MemoryEstimate:
+    """The memory that a training needs on its device, in bytes."""
 
     fixed: int
-    """Whatever the batch."""
+    """Independent of the batch."""
     state: float
-    """Of each token of a pass."""
+    """For each token of a pass."""
     score: float
-    """Of each token of a pass and each token of its text."""
+    """For each pair of tokens of a text."""
 
     def of(self, texts: int, length: int, budget: int) -> float:
-        """Of a step of `texts` of `length` tokens in passes of at most `budget` tokens, or one text."""
+        """Returns the bytes that a step needs.
+
+        Args:
+            texts: The texts of the step.
+            length: The tokens of each text.
+            budget: The tokens of a pass, at most; a longer text makes a pass of its own.
+        """
         tokens = min(texts * length, max(budget, length))
         return self.fixed + tokens * (self.state + self.score * length)
 
 
-def demand(model: Any, bf16: bool, copies_in_memory: bool, dropout: float) -> Demand:
-    """Of a training of those weights of `model` that are set to learn."""
+def demand(model: Any, bf16: bool, copies_in_memory: bool, dropout: float) -> MemoryEstimate:
+    """Estimates the memory for training the weights of `model` that require a gradient.
+
+    Args:
+        model: A classifier of transformers.
+        bf16: Whether it trains in bfloat16.
+        copies_in_memory: Whether the copy of the best weights is in the same memory.
+        dropout: The dropout rate.
+    """
     config = model.config
     parameters = sum(weights.numel() for weights in model.parameters())
     learning = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
-    fixed = parameters * (6 if bf16 else 4) + learning * (16 if copies_in_memory else 12) + OF_LIBRARIES
+    fixed = parameters * (6 if bf16 else 4) + learning * (16 if copies_in_memory else 12) + LIBRARY_BYTES
     hidden = getattr(config, "hidden_size", None) or 0
     wide = getattr(config, "intermediate_size", None) or 4 * hidden
-    layers = (getattr(config, "num_hidden_layers", None) or 0) * _share_of_layers_on_the_way_back(model)
+    layers = (getattr(config, "num_hidden_layers", None) or 0) * _share_of_layers_in_backward_pass(model)
     scores = layers * (getattr(config, "num_attention_heads", None) or 0) if dropout else 0
-    return Demand(
+    return MemoryEstimate(
         fixed,
         layers * (HIDDEN_STATES * hidden + WIDE_STATES * wide) * BYTES_OF_STATE[bf16],
         scores * SCORES_KEPT * BYTES_OF_SCORE,
@@ -94,29 +107,42 @@ def demand(model: Any, bf16: bool, copies_in_memory: bool, dropout: float) -> De
 def require_memory(
     model: Any, length: int, device: torch.device, bf16: bool, settings: TrainingSettings, free: int
 ) -> None:
-    """Fails before the first step of a training on texts of at most `length` tokens that needs more than `free` bytes.
+    """Checks, before the first step, that a training fits into memory.
+
+    Args:
+        model: A classifier of transformers, with the weights to train requiring a gradient.
+        length: The tokens of the longest text.
+        device: The device that it trains on.
+        bf16: Whether it trains in bfloat16.
+        settings: The settings of the training.
+        free: The free memory of the device, in bytes.
 
     Raises:
-        InputError: it says what is needed, what is free, and what would fit.
+        InputError: the training needs more. The message says how much, how much is free, and what would fit.
     """
     texts, budget = settings.batch_size, tokens_in_pass(device)
     copies = device.type == "cpu" and settings.best_by != LAST
     needed = demand(model, bf16, copies, settings.dropout)
-    if (most := needed.of(texts, length, budget)) > free:
+    if (peak := needed.of(texts, length, budget)) > free:
         raise InputError(
-            f"batch_size {texts} at {length} tokens needs about {most / GIB:.1f} GiB, {free / GIB:.1f} are free: "
+            f"batch_size {texts} at {length} tokens needs about {peak / GIB:.1f} GiB, {free / GIB:.1f} are free: "
             f"{_remedy(needed, length, budget, free, settings)}."
         )
 
 
 def memory_for(model: Any, device: torch.device) -> int:
-    """Bytes that a training of `model`, which lies in main memory, may take on `device`."""
-    there_already = sum(weights.numel() * weights.element_size() for weights in model.parameters())
-    return free_memory(device) + (there_already if device.type == "cpu" else 0)
+    """Returns the bytes that a training of `model`, which is in main memory already, may use on `device`."""
+    already_loaded = sum(weights.numel() * weights.element_size() for weights in model.parameters())
+    return free_memory(device) + (already_loaded if device.type == "cpu" else 0)
 
 
 def free_memory(device: torch.device, cgroup: Path | None = None) -> int:
-    """Bytes that are free on `device`: of the machine's, and of the container's limit (cgroup v2)."""
+    """Returns the free memory of `device` in bytes.
+
+    Args:
+        device: A GPU, or the CPU, for which the limit of the container counts as well.
+        cgroup: The folder of the container's control group (version 2); None takes `CGROUP`.
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
@@ -127,13 +153,13 @@ def free_memory(device: torch.device, cgroup: Path | None = None) -> int:
         stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
     except OSError:
         return free
-    # Files that nobody reads at present are given up when memory is wanted.
+    # The kernel frees inactive pages of files when memory is needed.
     return free if limit == "max" else min(free, int(limit) - used + int(stat["inactive_file"]))
 
 
-def _remedy(needed: Demand, length: int, budget: int, free: int, settings: TrainingSettings) -> str:
+def _remedy(needed: MemoryEstimate, length: int, budget: int, free: int, settings: TrainingSettings) -> str:
     texts = settings.batch_size
-    fitting = [
+    remedies = [
         f"{name} ({value} fits)"
         for name, value in (
             ("batch_size", _largest(texts, lambda fewer: needed.of(fewer, length, budget) <= free)),
@@ -141,20 +167,20 @@ def _remedy(needed: Demand, length: int, budget: int, free: int, settings: Train
         )
         if value >= (8 if name == "max_length" else 1)
     ]
-    if fitting:
-        return f"lower {' or '.join(fitting)}"
+    if remedies:
+        return f"lower {' or '.join(remedies)}"
     if settings.lora_rank or settings.frozen_layers < 0:
         return "take a smaller model_id, or a machine with more memory"
     return "set lora_rank to 8, take a smaller model_id, or a machine with more memory"
 
 
-def _largest(most: int, fits: Callable[[int], bool]) -> int:
-    """The largest number below `most` that fits; 0 where none does. What is smaller than one that fits, fits too."""
-    return next((number for number in range(most - 1, 0, -1) if fits(number)), 0)
+def _largest(limit: int, fits: Callable[[int], bool]) -> int:
+    """Returns the largest number below `limit` that fits, or 0 if none does."""
+    return next((number for number in range(limit - 1, 0, -1) if fits(number)), 0)
 
 
-def _share_of_layers_on_the_way_back(model: Any) -> float:
-    """Those from the lowest one that learns upwards: the others keep nothing."""
+def _share_of_layers_in_backward_pass(model: Any) -> float:
+    """Returns the share of layers from the lowest trainable one upwards; those below keep no activations."""
     layers = encoder_layers(model)
     below = model.base_model.get_input_embeddings().parameters()
     if not layers or any(weights.requires_grad for weights in below):

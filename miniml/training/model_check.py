@@ -1,7 +1,7 @@
-"""A try-out of a model before any work: it reads a few made-up texts, alone and together.
+"""Checks a model before the training by running it on a few made-up texts, one at a time and in a batch.
 
-It finds out how texts are to be padded for it, and refuses a model that cannot be served: one that fails on a text, or
-whose answer to a text depends on chance, or on what shares its batch.
+The check finds out how to pad texts for the model. It refuses a model that could not be served: one that fails on a
+text, or whose output for a text is random or depends on the other texts of its batch.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ from miniml.model.model_files import in_a_line
 from miniml.model.rows_apart import ONE_LENGTH, logits_of_rows
 from miniml.progress import note
 
-# Tokens of the texts that are run together; the first is empty.
+# The lengths, in tokens, of the texts that are run as a batch; the first text is empty.
 LENGTHS = (0, 5, 12)
-# Of the largest logit. In float32 padding comes to 1e-6 of it; Nystromformer, which reads padding least, has 4e-4.
+# The tolerance, as a share of the largest logit. In float32, correctly masked padding changes logits by 1e-6 of it; in
+# Nystromformer, which of the models that read padding is affected least, by 4e-4.
 ROUNDING = 1e-4
 
 
 class UnusableModelError(InputError):
-    """No text classifier comes of the model; the message says why, and does not name it."""
+    """The model cannot become a text classifier; the message says why, without naming the model."""
 
 
 def check_model(model: Any, tokenizer: Any) -> None:
-    """Sets the tokenizer's padding side, and whether the model's texts have to be of one length, in its config.
+    """Checks a model, and sets how its texts are padded.
+
+    Args:
+        model: The classifier. If only texts of one length can share a batch, its config is set to say so.
+        tokenizer: Its tokenizer; the padding side is set.
 
     Raises:
-        UnusableModelError: it fails on made-up texts, or answers them by chance.
+        UnusableModelError: the model fails on a made-up text, or its output is random or depends on the other texts.
     """
     _, *texts = made_up(tokenizer, *LENGTHS)
     texts.insert(0, made_up(tokenizer, 0)[0])
@@ -45,9 +50,11 @@ def check_model(model: Any, tokenizer: Any) -> None:
         )
     model.eval()
     alone = np.concatenate([_answers(model, tokenizer, [text]) for text in texts])
-    _answers(model, tokenizer, [longest])  # As long as any; some keep what they have learnt of it.
+    _answers(
+        model, tokenizer, [longest]
+    )  # The longest text comes first, as some models keep buffers that depend on it.
     if not _same(alone, np.concatenate([_answers(model, tokenizer, [text]) for text in texts])):
-        raise UnusableModelError("answers the same text otherwise each time")
+        raise UnusableModelError("answers the same text differently each time")
     for side in ("right", "left"):
         _pad_on(tokenizer, side)
         if _same(alone, _answers(model, tokenizer, texts)):
@@ -55,7 +62,7 @@ def check_model(model: Any, tokenizer: Any) -> None:
     _pad_on(tokenizer, "right")
     setattr(model.config, ONE_LENGTH, True)
     if not _same(alone, _answers(model, tokenizer, texts)):
-        raise UnusableModelError("answers a text otherwise when others share its batch")
+        raise UnusableModelError("answers a text differently when others share its batch")
     note(
         f"a {model.config.model_type} model reads the padding beside a text: "
         f"only texts of one length go together, which takes longer, and torch serves it"
@@ -63,7 +70,7 @@ def check_model(model: Any, tokenizer: Any) -> None:
 
 
 def _pad_on(tokenizer: Any, side: str) -> None:
-    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = side  # The latter is what is saved.
+    tokenizer.padding_side = tokenizer.init_kwargs["padding_side"] = side  # Only init_kwargs is saved.
 
 
 def _answers(model: Any, tokenizer: Any, texts: Sequence[TokenIds]) -> Logits:
@@ -71,12 +78,12 @@ def _answers(model: Any, tokenizer: Any, texts: Sequence[TokenIds]) -> Logits:
     try:
         with torch.set_grad_enabled(model.training):
             logits = logits_of_rows(model, model.config, ids, mask)
-    except Exception as error:  # whatever a model of any kind stumbles over
+    except Exception as error:  # Models raise errors of every type.
         raise UnusableModelError(
             f"fails on a text of {max(map(len, texts))} tokens ({type(error).__name__}: {in_a_line(error)})"
         ) from error
-    found: Logits = logits.detach().float().numpy()
-    return found
+    answers: Logits = logits.detach().float().numpy()
+    return answers
 
 
 def _same(found: Logits, expected: Logits) -> bool:

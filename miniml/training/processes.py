@@ -1,4 +1,4 @@
-"""The processes that train together, as torchrun started them: which of them this is, and what only one may do."""
+"""Connects the processes that train together, as torchrun started them, by collective operations."""
 
 from __future__ import annotations
 
@@ -19,41 +19,44 @@ from miniml.errors import InputError
 from miniml.processor import usable_processors
 from miniml.settings.training import TrainingSettings
 
-Thing = TypeVar("Thing")
+Value = TypeVar("Value")
 
 _SECONDS_TO_CONNECT = 30
 
 
 @dataclass(frozen=True)
 class Processes:
-    """All of them, and this one's place among them."""
+    """The number of processes and of nodes, and the rank of this process among them."""
 
     count: int = 1
     rank: int = 0
-    """The first one, 0, alone writes, signs and speaks."""
+    """Only the process of rank 0 writes files, signs the model and prints."""
     nodes: int = 1
     node: int = 0
 
     @classmethod
     def started(cls) -> Processes:
-        """As torchrun says in the environment; just this one where it did not start it."""
-        names = {"count": "WORLD_SIZE", "rank": "RANK", "nodes": "GROUP_WORLD_SIZE", "node": "GROUP_RANK"}
-        return cls(**{ours: int(os.environ[its]) for ours, its in names.items() if its in os.environ})
+        """Reads torchrun's environment variables; without them, this is the only process."""
+        variables = {"count": "WORLD_SIZE", "rank": "RANK", "nodes": "GROUP_WORLD_SIZE", "node": "GROUP_RANK"}
+        return cls(
+            **{field: int(os.environ[name]) for field, name in variables.items() if name in os.environ}
+        )
 
     @property
     def first(self) -> bool:
+        """Whether this is the process of rank 0."""
         return self.rank == 0
 
     def share_of(self, settings: TrainingSettings) -> int:
-        """The texts of an optimizer step that each process takes.
+        """Returns the number of texts of an optimizer step for each process.
 
         Raises:
-            InputError: they cannot be shared evenly, or there are other nodes than the settings say.
+            InputError: the processes cannot share a batch evenly, or the number of nodes is not that of the settings.
         """
         if settings.num_nodes != self.nodes:
             raise InputError(
                 f"num_nodes is {settings.num_nodes}, but this was started on {self.nodes}. Start it with torchrun "
-                f"--nnodes {settings.num_nodes} on each of them, or, on a cluster, let the train step do so."
+                f"--nnodes {settings.num_nodes} on each of them; on a cluster, the train step does so."
             )
         if settings.batch_size % self.count:
             raise InputError(
@@ -63,18 +66,18 @@ class Processes:
         return settings.batch_size // self.count
 
     def init_process_group(self, device: torch.device) -> None:
-        """Connects them, before they have anything to tell each other; all must call this, as all that follows."""
+        """Connects the processes. All must call this, and the collective operations below, in the same order."""
         if self.count > 1:
-            # Unless this says something, accelerate takes as many threads as the node has processors, and warns.
+            # Without this variable, accelerate takes as many threads as the node has processors, and warns.
             os.environ.setdefault("OMP_NUM_THREADS", str(usable_processors(torch.get_num_threads())))
-            PartialState(cpu=device.type == "cpu")  # The Trainer finds it, and has no other.
+            PartialState(cpu=device.type == "cpu")  # The Trainer uses this state.
 
     def all_reduce_max(self, number: float) -> float:
-        """The largest of the numbers that they have."""
+        """Returns the largest of the processes' numbers."""
         return self._reduced(number, dist.ReduceOp.MAX)
 
     def all_reduce_mean(self, number: float) -> float:
-        """Of the number that each of them has."""
+        """Returns the mean of the processes' numbers."""
         return self._reduced(number, dist.ReduceOp.SUM) / self.count
 
     def _reduced(self, number: float, operation: Any) -> float:
@@ -84,35 +87,37 @@ class Processes:
         dist.all_reduce(numbers, operation)
         return numbers.item()
 
-    def all_gather(self, thing: Thing) -> list[Thing]:
-        """What each of them has, by rank."""
-        things = [thing] * self.count
+    def all_gather(self, value: Value) -> list[Value]:
+        """Returns the value of each process, by rank."""
+        values = [value] * self.count
         if self.count > 1:
-            dist.all_gather_object(things, thing)
-        return things
+            dist.all_gather_object(values, value)
+        return values
 
-    def broadcast(self, thing: Thing | None) -> Thing:
-        """What the first process has; the others wait for it."""
-        told = [thing]
+    def broadcast(self, value: Value | None) -> Value:
+        """Returns the value of the process of rank 0; the others wait for it."""
+        values = [value]
         if self.count > 1:
-            dist.broadcast_object_list(told, device=PartialState().device)
-        assert told[0] is not None
-        return told[0]
+            dist.broadcast_object_list(values, device=PartialState().device)
+        assert values[0] is not None
+        return values[0]
 
     def record_failure(self, reason: str) -> None:
-        """Writes why this process fails to where torchrun looks for it, if torchrun started it.
+        """Writes the reason of this process's failure into the file that torchrun reads, if torchrun started it.
 
-        The form is that of `torch.distributed.elastic.multiprocessing.errors.ProcessFailure`.
+        The format is that of `torch.distributed.elastic.multiprocessing.errors.ProcessFailure`.
         """
         if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
             failure = {"message": reason, "timestamp": str(int(time.time()))}
             Path(path).write_text(json.dumps(failure), encoding="utf-8")
 
     def may_speak(self) -> bool:
-        """Whether this process is the first of its node to fail: what the others fail with follows from that."""
+        """Tells whether this process failed first on its node. The others fail because of it, and print nothing."""
         if self.count == 1:
             return True
-        with suppress(RuntimeError, KeyError):  # Where torchrun itself is gone, everybody may.
+        with suppress(
+            RuntimeError, KeyError
+        ):  # If torchrun itself has ended, every process may print its error.
             store = dist.TCPStore(  # type: ignore[attr-defined]  # it is documented
                 os.environ["MASTER_ADDR"],
                 int(os.environ["MASTER_PORT"]),
@@ -124,4 +129,4 @@ class Processes:
 
 
 ALONE = Processes()
-"""What a process is that torchrun did not start."""
+"""The only process, not started by torchrun."""

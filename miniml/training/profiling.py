@@ -1,6 +1,6 @@
-"""Times some of a training's own steps on a copy of its model, to see how long they take on this machine.
+"""Measures how long a training's steps take on this machine, by running some of them on a copy of the model.
 
-It leaves nothing behind: what it trains is the copy, and the trainer that comes after it sets all random numbers anew.
+It does not change the training that follows: it trains a copy, and the next trainer sets all random seeds again.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from miniml.training.targets import Target
 from miniml.training.time_limit import Measured, Tokens
 from miniml.training.trainer import TEXTS_IN_EVALUATION, ClassifierTrainer, OneDevice, texts_in_step
 
-# Which steps of an epoch, of all by their padded tokens: the middle of each fifth, that of the third first, so that a
-# profile which has to be short has seen a step like most.
-PLACES = (0.5, 0.9, 0.1, 0.7, 0.3)
+# The steps to profile, as quantiles of all steps by their padded tokens. The median comes first, so that even a short
+# profile has measured a typical step.
+QUANTILES = (0.5, 0.9, 0.1, 0.7, 0.3)
 WARM_UP = 2
-"""The first steps of a process are slow, and do not count."""
+"""The number of first steps that are not counted, since they are slow."""
 SHARE_OF_LIMIT = 0.1
-"""Of the time limit that the profiled steps may take; of slow ones there are fewer, but one that counts at least."""
+"""The fraction of the time limit for the profiled steps. If they are slow, fewer are run, but at least one counts."""
 TEXTS_AT_THE_END = 8
-"""That are read as calibration reads its texts, to see how long that takes."""
-# Converting, writing and reading a model again. A tiny BERT took 4 s, MiniLM (23 million) 6 and BERT-base 17, on two
-# cores with other work beside it.
+"""The texts that are run to estimate how long the calibration takes."""
+# The time to convert, write and read a model, plus an amount for each million parameters. On two cores that did other
+# work too, a tiny BERT took 4 s, MiniLM (23 million) 6 s and BERT-base 17 s.
 SECONDS_OF_SAVING, SECONDS_PER_MILLION = 3.0, 0.13
 
 
@@ -46,11 +46,19 @@ def profile_steps(
     objective: Objective,
     seconds: float,
 ) -> tuple[Tokens, Measured]:
-    """The padded tokens of each step of an epoch, and how long steps, validation and saving take.
+    """Measures how long steps, evaluation and saving take.
 
     Args:
-        arguments: As of the training to come, but a copy: it changes them.
+        model: The model to train; a copy of it is used.
+        arguments: A copy of the training's arguments, which this changes.
+        splits: The texts of "train" and "validation".
+        tokenizer: The model's tokenizer.
+        target: The labels of the training.
+        objective: The loss of the training.
         seconds: The time limit.
+
+    Returns:
+        The padded tokens of each step of an epoch, shape [steps], and the measured durations.
     """
     train, validation = splits["train"], splits["validation"]
     in_step = texts_in_step(arguments)
@@ -58,42 +66,46 @@ def profile_steps(
     tokens = padded_tokens(train.lengths[order], arguments)
     steps = _chosen(tokens[: max(1, len(order) // in_step)])
     rows = np.concatenate([order[step * in_step : (step + 1) * in_step] for step in steps])
-    looked_at = _evenly_by_length(validation, TEXTS_IN_EVALUATION)
+    evaluated = _evenly_by_length(validation, TEXTS_IN_EVALUATION)
 
     model = copy.deepcopy(model)
     ending = _seconds_of_ending(model, validation, target, tokenizer)
-    arguments.learning_rate = 0.0  # No copy diverges.
+    arguments.learning_rate = 0.0  # So that the copy does not diverge.
     arguments.max_steps = len(steps)
-    excerpts = {"train": _excerpt(train, rows), "validation": looked_at}
+    excerpts = {"train": _excerpt(train, rows), "validation": evaluated}
     trainer = _InOrder(model, arguments, excerpts, tokenizer, target, objective)
     stopwatch = _Stopwatch(arguments, seconds * SHARE_OF_LIMIT)
     trainer.add_callback(stopwatch)
     trainer.train()
     begun = time_limit.clock()
     trainer.evaluate()
-    share = _tokens_of_validation(looked_at) / _tokens_of_validation(validation) * arguments.world_size
-    looking = (time_limit.clock() - begun) / share
+    fraction = _tokens_of_validation(evaluated) / _tokens_of_validation(validation) * arguments.world_size
+    evaluating = (time_limit.clock() - begun) / fraction
     trainer.accelerator.free_memory()
-    taken = [(int(tokens[step]), took) for step, took in zip(steps, stopwatch.seconds, strict=False)]
-    return tokens, Measured(taken[WARM_UP:] or taken[-1:], looking, ending)
+    durations = [
+        (int(tokens[step]), duration) for step, duration in zip(steps, stopwatch.seconds, strict=False)
+    ]
+    return tokens, Measured(durations[WARM_UP:] or durations[-1:], evaluating, ending)
 
 
 def padded_tokens(lengths: Tokens, arguments: TrainingArguments) -> Tokens:
-    """Of texts in the order in which they are trained on, the padded tokens of each step, shape [steps].
+    """Returns the padded tokens of each step, shape [steps]; of several processes, those of the one with the most.
 
-    Of several processes, those of the one that has most to do.
+    Args:
+        lengths: The tokens of each text, in the order of the training, shape [texts].
+        arguments: The arguments of transformers' Trainer.
     """
     size, budget = arguments.per_device_train_batch_size, tokens_in_pass(arguments.device)
     batches = [_padded(lengths[begin : begin + size], budget) for begin in range(0, len(lengths), size)]
-    at_once, in_a_row = arguments.world_size, arguments.gradient_accumulation_steps
-    steps = np.zeros((-(-len(batches) // (at_once * in_a_row)), in_a_row, at_once), dtype=np.int64)
+    processes, accumulated = arguments.world_size, arguments.gradient_accumulation_steps
+    steps = np.zeros((-(-len(batches) // (processes * accumulated)), accumulated, processes), dtype=np.int64)
     steps.flat[: len(batches)] = batches
-    found: Tokens = steps.max(axis=2).sum(axis=1)
-    return found
+    of_steps: Tokens = steps.max(axis=2).sum(axis=1)
+    return of_steps
 
 
 def _padded(lengths: Tokens, budget: int) -> int:
-    """Of a batch, in the passes in which it is computed (see `batches.passes`)."""
+    """Returns the padded tokens of a batch in the passes that compute it (see `batches.passes`)."""
     whole = len(lengths) * int(lengths.max())
     if whole <= budget:
         return whole
@@ -102,9 +114,9 @@ def _padded(lengths: Tokens, budget: int) -> int:
 
 
 def _chosen(tokens: Tokens) -> list[int]:
-    """The numbers of the steps to profile_steps."""
+    """Returns the numbers of the steps to profile."""
     order = tokens.argsort(kind="stable")
-    return [int(order[int(place * len(order))]) for place in (*PLACES[:1] * WARM_UP, *PLACES)]
+    return [int(order[int(share * len(order))]) for share in (*QUANTILES[:1] * WARM_UP, *QUANTILES)]
 
 
 def _excerpt(texts: EncodedTexts, rows: Sequence[int] | Tokens) -> EncodedTexts:
@@ -112,14 +124,14 @@ def _excerpt(texts: EncodedTexts, rows: Sequence[int] | Tokens) -> EncodedTexts:
     return EncodedTexts(tokens, texts.lengths[rows].tolist(), texts.labels[rows])
 
 
-def _evenly_by_length(texts: EncodedTexts, most: int) -> EncodedTexts:
-    """As many texts, from the shortest to the longest."""
+def _evenly_by_length(texts: EncodedTexts, limit: int) -> EncodedTexts:
+    """Returns at most `limit` texts, at even quantiles of the lengths."""
     order = texts.lengths.argsort(kind="stable")
-    return _excerpt(texts, order[np.linspace(0, len(order) - 1, min(most, len(order))).astype(int)])
+    return _excerpt(texts, order[np.linspace(0, len(order) - 1, min(limit, len(order))).astype(int)])
 
 
 def _tokens_of_validation(texts: EncodedTexts) -> int:
-    """Padded, in the batches in which the trainer looks at them."""
+    """Returns the padded tokens of all batches in which the trainer evaluates."""
     lengths = np.sort(texts.lengths)
     batches = [
         lengths[begin : begin + TEXTS_IN_EVALUATION] for begin in range(0, len(lengths), TEXTS_IN_EVALUATION)
@@ -128,22 +140,22 @@ def _tokens_of_validation(texts: EncodedTexts) -> int:
 
 
 def _seconds_of_ending(model: Any, validation: EncodedTexts, target: Target, tokenizer: Any) -> float:
-    """As `fine_tune` ends: the model is on the processor, in float32."""
+    """Estimates what follows the last evaluation, when `fine_tune` has the model on the CPU, in float32."""
     engine = engines.TorchEngine(engines.REFERENCE, model.eval())
     texts = _evenly_by_length(validation, TEXTS_AT_THE_END).first(TEXTS_AT_THE_END)
     logits_of(engine, tokenizer, target.head.width, texts[:1])
     begun = time_limit.clock()
     logits_of(engine, tokenizer, target.head.width, texts)
     per_token = (time_limit.clock() - begun) / sum(map(len, texts))
-    read = sum(
-        int(validation.lengths[:most].sum()) for most in (calibration.CALIBRATION_ROWS, probes.CANDIDATES)
+    tokens = sum(
+        int(validation.lengths[:rows].sum()) for rows in (calibration.CALIBRATION_ROWS, probes.CANDIDATES)
     )
     saving: float = SECONDS_OF_SAVING + SECONDS_PER_MILLION * model.num_parameters() / 1e6
-    return read * per_token + saving
+    return tokens * per_token + saving
 
 
 class _InOrder(ClassifierTrainer):
-    """Takes its texts as they come."""
+    """Trains on the texts in the order of the dataset."""
 
     def get_train_dataloader(self) -> Any:
         texts: Any = self.train_dataset
@@ -151,12 +163,12 @@ class _InOrder(ClassifierTrainer):
 
 
 class _Stopwatch(TrainerCallback):
-    """Takes the time of each step, and ends a training of slow ones early."""
+    """Measures the duration of each step, and ends the training early if the steps are slow."""
 
-    def __init__(self, arguments: TrainingArguments, most: float) -> None:
-        """`most` is in seconds, of all steps."""
+    def __init__(self, arguments: TrainingArguments, limit: float) -> None:
+        """Stops the training when its steps have taken more than `limit` seconds in all."""
         self.seconds: list[float] = []
-        self._device, self._most, self._before = arguments.device, most, 0.0
+        self._device, self._limit, self._before = arguments.device, limit, 0.0
         self._processes = Processes.started()
 
     def on_train_begin(
@@ -168,10 +180,10 @@ class _Stopwatch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if self._device.type == "cuda":
-            torch.cuda.synchronize()  # It is told what to do faster than it does it.
+            torch.cuda.synchronize()  # A GPU computes asynchronously.
         now = time_limit.clock()
         self.seconds.append(now - self._before)
         self._before = now
-        enough = len(self.seconds) > 1 and sum(self.seconds) > self._most
+        enough = len(self.seconds) > 1 and sum(self.seconds) > self._limit
         if self._processes.all_reduce_max(float(enough)):
             control.should_training_stop = True

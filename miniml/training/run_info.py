@@ -1,4 +1,4 @@
-"""What a run turned out to be: what `auto` came to, the machine, and how much of model and texts took part."""
+"""Describes how a training ran: the device and the precision that `auto` chose, the machine, and how texts were cut."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from miniml.training.batches import EncodedTexts
 def what_was_used(
     arguments: TrainingArguments, device: torch.device, max_length: int
 ) -> dict[str, str | int]:
-    """What the arguments leave to the machine and the model, in words and numbers to be shown."""
+    """Returns what the machine and the model decide where the arguments do not, for people to read.
+
+    Args:
+        arguments: The arguments of transformers' Trainer.
+        device: The device of the training.
+        max_length: The tokens to which texts were cut.
+    """
     on_gpu = device.type == "cuda"
     return {
         "device": str(device),
@@ -28,5 +34,5 @@ def what_was_used(
 
 
 def texts_cut(texts: EncodedTexts, max_length: int) -> float:
-    """The share of texts of `max_length` tokens or more, of which the rest was cut, if there was any."""
+    """Returns the fraction of texts with at least `max_length` tokens, which may have been cut."""
     return float((texts.lengths >= max_length).mean())

@@ -1,7 +1,7 @@
-"""A training that ends in time: how many steps fit into its minutes, reckoned from what profiled steps have measured.
+"""Plans how many steps of a training fit into its time limit, from the measured durations of a few steps.
 
-The plan is arithmetic on numbers and knows nothing of a model. It is made once: the schedule is laid over its steps,
-the model's manifest tells it, and with its numbers as arguments any machine makes the same model again.
+The plan is made once. The learning rate schedule spans the planned steps, and the manifest records them, so that a
+training with these numbers as arguments gives the same model on any machine.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from miniml.progress import duration, note
 from miniml.settings.training import TrainingSettings
 
 MARGIN = 0.1
-"""By which steps and validations may take longer than they were measured, before the end comes too late: a processor
-that grows hot slows down, others want it too, and saving checkpoints may take a twentieth (`checkpoints.SHARE`)."""
+"""The fraction by which steps and evaluations may take longer than measured. A hot CPU slows down, other programs use
+it too, and saving checkpoints may take a twentieth of the time (`checkpoints.SHARE`)."""
 SHARE_OF_VALIDATION = 0.25
-"""Of the time, at most, that looking at validation may take where steps are left out for want of it."""
+"""The largest fraction of the time for evaluations in a training that has no time for all of its steps."""
 
 clock = time.monotonic
-"""Seconds, from whenever. All that a time limit knows of time comes from here."""
+"""A monotonic clock in seconds; time limits use no other."""
 
 Tokens = npt.NDArray[np.int64]
 Seconds = npt.NDArray[np.floating]
@@ -36,44 +36,49 @@ Seconds = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Measured:
-    """What the profiled steps have found on this machine, in seconds."""
+    """The durations that were measured on this machine, in seconds."""
 
     steps: list[tuple[int, float]]
-    """Of optimizer steps: how many padded tokens each had, and how long it took."""
+    """The padded tokens and the duration of each profiled optimizer step."""
     validation: float
-    """Of a pass over the validation rows."""
+    """The duration of an evaluation on the validation rows."""
     ending: float
-    """Of what follows the last validation: saving, exporting, calibrating."""
+    """The duration of what follows the last evaluation: saving, exporting, calibrating."""
 
     def of_steps(self, tokens: Tokens) -> Seconds:
-        """How long steps of so many padded tokens take, each. What lies between two that were measured takes as long
-        as a line between them says: part of a step's time follows its tokens, and part, the optimizer's, does not."""
+        """Returns the duration of steps, shape [steps], by linear interpolation between the profiled ones.
+
+        A line has a constant part, since the optimizer takes as long for a short step as for a long one.
+
+        Args:
+            tokens: The padded tokens of each step, shape [steps].
+        """
         if len(self.steps) == 1:
-            [(length, took)] = self.steps
-            return tokens * (took / length)
-        lengths, seconds = zip(*sorted(self.steps), strict=True)
-        found: Seconds = np.interp(tokens, lengths, seconds)
-        return found
+            [(length, seconds_of_step)] = self.steps
+            return tokens * (seconds_of_step / length)
+        lengths, durations = zip(*sorted(self.steps), strict=True)
+        interpolated: Seconds = np.interp(tokens, lengths, durations)
+        return interpolated
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What fits."""
+    """The steps and evaluations that fit into the time limit, beside those that the settings ask for."""
 
     steps: int
     evaluations: int
     asked_steps: int
     asked_evaluations: int
     samples_per_second: float
-    """At which the planned steps go, without validation."""
+    """The speed of the planned steps, without evaluations."""
     seconds: float
-    """That steps and validations will take."""
+    """The expected seconds of all steps and evaluations."""
     afterwards: float
-    """Seconds that a last validation takes, and saving: where fewer are left, the training has to end."""
+    """The seconds of a last evaluation and of saving. The training must end when fewer are left."""
 
     @property
     def whole(self) -> bool:
-        """Whether all that was asked for fits."""
+        """Whether all steps and evaluations that the settings ask for fit."""
         return (self.steps, self.evaluations) == (self.asked_steps, self.asked_evaluations)
 
 
@@ -86,54 +91,60 @@ def plan(
     left: float,
     beginning: Callable[[int], float] = lambda steps: 0.0,
 ) -> Plan:
-    """As many steps as fit into `left` seconds, of those asked for, and validations that are no too large part of it.
+    """Plans as many steps as fit into the time that is left, with fewer evaluations if they would take too much of it.
 
-    `tokens` has the padded tokens of each step of an epoch, shape [steps]; later epochs have much the same. `beginning`
-    says how many seconds come before a training of so many steps.
+    Args:
+        tokens: The padded tokens of each step of an epoch, shape [steps]; later epochs have similar ones.
+        texts_in_step: The texts of an optimizer step.
+        asked: The steps that the settings ask for.
+        evaluations: The evaluations that the settings ask for.
+        measured: The durations that were measured.
+        left: The seconds that are left.
+        beginning: Returns the seconds that pass before a training of so many steps begins.
 
     Raises:
         TrainingError: not a single step fits.
     """
-    takes = measured.of_steps(tokens).cumsum()
+    elapsed = measured.of_steps(tokens).cumsum()
 
-    def learning(steps: int) -> float:
-        epochs, rest = divmod(steps, len(takes))
-        return float(beginning(steps) + epochs * takes[-1] + (takes[rest - 1] if rest else 0.0))
+    def seconds_of(steps: int) -> float:
+        epochs, rest = divmod(steps, len(elapsed))
+        return float(beginning(steps) + epochs * elapsed[-1] + (elapsed[rest - 1] if rest else 0.0))
 
     usable = (left - measured.ending) / (1 + MARGIN)
-    steps, looks = asked, evaluations
-    if learning(steps) + looks * measured.validation > usable:
-        while looks > 1 and looks * measured.validation > SHARE_OF_VALIDATION * usable:
-            looks -= 1
-        steps = bisect_right(range(asked + 1), usable - looks * measured.validation, key=learning) - 1
+    steps, planned = asked, evaluations
+    if seconds_of(steps) + planned * measured.validation > usable:
+        while planned > 1 and planned * measured.validation > SHARE_OF_VALIDATION * usable:
+            planned -= 1
+        steps = bisect_right(range(asked + 1), usable - planned * measured.validation, key=seconds_of) - 1
     if steps < 1:
         raise TrainingError(
-            f"time_limit leaves no time for a single step: {max(0.0, left):.0f} s are left of it, of which a look at "
-            f"validation takes {measured.validation:.1f} s, saving the model {measured.ending:.1f} s, and a step "
-            f"{takes[0]:.1f} s. Give more minutes."
+            f"time_limit leaves no time for a single step: {max(0.0, left):.0f} s of it are left. An evaluation "
+            f"takes {measured.validation:.1f} s, saving the model {measured.ending:.1f} s, and a step "
+            f"{elapsed[0]:.1f} s. Give more minutes."
         )
     return Plan(
         steps,
-        looks,
+        planned,
         asked,
         evaluations,
-        texts_in_step * steps / (learning(steps) - beginning(steps)),
-        learning(steps) + looks * measured.validation,
+        texts_in_step * steps / (seconds_of(steps) - beginning(steps)),
+        seconds_of(steps) + planned * measured.validation,
         measured.validation + measured.ending,
     )
 
 
 class TimeLimit:
-    """The minutes that a training may take in all, and the plan that keeps to them.
+    """Counts the time of a training, and keeps the plan for it.
 
-    It is one of the parts that a checkpoint holds (`checkpoints.Resumable`): a training that goes on has its plan, and
-    the time that had led to the checkpoint counts. What was lost between that and the kill does not.
+    A checkpoint contains it (`checkpoints.Resumable`): a training that resumes has the same plan, and the time up to
+    the checkpoint counts. The time between the checkpoint and the end of that process does not.
     """
 
     NAME = "time_limit.json"
 
     def __init__(self, minutes: float) -> None:
-        """`minutes` from now; 0 sets no limit."""
+        """Starts the clock; a limit of 0 minutes is none."""
         self.minutes = minutes
         self.plan: Plan | None = None
         self._begun, self._before = clock(), 0.0
@@ -143,21 +154,21 @@ class TimeLimit:
 
     @property
     def spent(self) -> float:
-        """Seconds, with those of the processes before this one."""
+        """The seconds that this process has run, and those before it up to the checkpoint."""
         return self._before + clock() - self._begun
 
     @property
     def left(self) -> float:
-        """Seconds; less than 0 where the time is over."""
+        """The seconds that are left; below 0 after the limit."""
         return 60 * self.minutes - self.spent
 
     @property
     def is_over(self) -> bool:
-        """Whether there is just enough time left to validate what has been learnt, and to save it."""
+        """Whether the time that is left is just enough for a last evaluation and for saving."""
         return self.plan is not None and self.left < self.plan.afterwards
 
     def resume(self, folder: Path) -> bool:
-        """Takes up the plan of a checkpoint, if it holds one."""
+        """Reads the plan and the time of a checkpoint, and returns whether it has a plan."""
         path = folder / self.NAME
         if not self or not path.exists():
             return False
@@ -166,7 +177,7 @@ class TimeLimit:
         return True
 
     def keep_to(self, made: Plan) -> None:
-        """Takes a plan, and says what fits."""
+        """Sets the plan, and prints what fits."""
         self.plan = made
         pace = f"{made.samples_per_second:,.1f} samples/s"
         if made.whole:
@@ -176,30 +187,32 @@ class TimeLimit:
             )
         else:
             fewer = made.evaluations < made.asked_evaluations
-            looks = f", with validation {made.evaluations} times of {made.asked_evaluations}" if fewer else ""
+            rarer = f", with validation {made.evaluations} times of {made.asked_evaluations}" if fewer else ""
             note(
-                f"{pace}: {made.steps:,} of {made.asked_steps:,} steps fit into {round(self.minutes, 2):g} min{looks}"
+                f"{pace}: {made.steps:,} of {made.asked_steps:,} steps fit into {round(self.minutes, 2):g} min{rarer}"
             )
 
     def applied_to(self, settings: TrainingSettings) -> TrainingSettings:
-        """The settings of a training that does what was planned, and no more."""
+        """Returns the settings with the planned number of steps and evaluations."""
         if self.plan is None:
             return settings
         return replace(settings, iterations=self.plan.steps, evaluations=self.plan.evaluations)
 
     def save(self, folder: Path) -> None:
-        """Writes what a training that goes on from here has to know."""
+        """Writes the plan and the time for a training that resumes from here."""
         if self.plan:
             state = {"plan": asdict(self.plan), "spent": self.spent}
             (folder / self.NAME).write_text(json.dumps(state), encoding="utf-8")
 
     def restore(self, folder: Path) -> None:
-        """Nothing is left to do: a trainer is made for the plan, so that `resume` came before."""
+        """Does nothing: the plan is needed before there is a trainer, so `resume` has read it."""
 
     def record(self, reached: int, steps: int) -> dict[str, Any]:
-        """What the manifest tells, of a training that has come to the step `reached` of its schedule's `steps`.
+        """Returns what the manifest records of the plan, and prints how to repeat a training that was shortened.
 
-        Where that cannot be known beforehand, it is also said how the same model is made again.
+        Args:
+            reached: The last step of the training.
+            steps: The steps of its schedule.
         """
         ended = {"ended_at_step": reached} if reached < steps else {}
         if self.plan is None:

@@ -1,7 +1,7 @@
-"""Sends what the trainer logs to TensorBoard or MLflow (`miniml.settings.log_targets` has their URIs).
+"""Sends what the trainer logs to TensorBoard or MLflow (`miniml.settings.log_targets` parses their URIs).
 
-A place that cannot be logged to is refused before the training. One that fails later costs no training: it is said
-once, and training goes on.
+A target that cannot be logged to is refused before the training. If one fails later, the training prints this once and
+continues.
 """
 
 from __future__ import annotations
@@ -26,28 +26,34 @@ from miniml.settings.log_targets import MlflowExperiment, TensorBoardFolder, tar
 from miniml.settings.training import TrainingSettings
 from miniml.sources.address import short_name
 
-# A server that is away is asked again so often, and each time holds the training up by MLflow's timeout at most.
+# How long to wait before the next request to a server that failed. Each delays the training by MLflow's timeout.
 SECONDS_BETWEEN_TRIES = 60.0
-# MLflow's client would by itself try for minutes, with the training waiting: once more will do.
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-# MLflow takes so many at a time.
+# By default MLflow's client retries for minutes, while the training waits.
+_CLIENT_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# MLflow's limit for one request.
 MAX_METRICS = 1000
 RUN_TAG = "miniml.run"
 
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What a tracked run is called, and what is known of it before it begins."""
+    """The name, the settings and the tags of a tracked run."""
 
     name: str
     key: str
-    """By which a training that is taken up again finds the run that it was."""
+    """Identifies the training, so that one that resumes finds its run again."""
     settings: dict[str, Any]
     tags: dict[str, str]
 
     @classmethod
     def of(cls, settings: TrainingSettings, key: str, summary: DatasetSummary) -> RunDescription:
-        """`key` is the same for trainings that end in the same model (`checkpoints.key_of`)."""
+        """Describes a training.
+
+        Args:
+            settings: The settings of the training.
+            key: The same for trainings that give the same model (`checkpoints.key_of`).
+            summary: The dataset that it trains on.
+        """
         return cls(
             f"{short_name(settings.model_id)}-{key[:8]}",
             key,
@@ -61,23 +67,24 @@ class RunDescription:
 
 
 class Tracker(TrainerCallback, ABC):
-    """One place that a training is logged to."""
+    """Logs a training to one target; an error of the target does not end the training."""
 
-    def __init__(self, place: str) -> None:
-        self._place = place
+    def __init__(self, target: str) -> None:
+        """Takes the target's name for messages."""
+        self._target = target
         self._has_failed = False
 
     @abstractmethod
     def begin(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
-        """Called when the first step is due; the state's step is above 0 where a training is taken up again."""
+        """Is called before the first step; the state's step is above 0 if the training resumes."""
 
     @abstractmethod
     def log(self, args: TrainingArguments, state: TrainerState, values: dict[str, float]) -> None:
-        """Called with what the trainer logs."""
+        """Is called with the values that the trainer logs, by name."""
 
     @abstractmethod
     def end(self, digest: str, metrics: dict[str, float]) -> None:
-        """Called when the model is signed; with an empty `digest` where the training failed."""
+        """Is called with the model's digest and metrics at the end, or with an empty digest if the training failed."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **about: Any
@@ -97,22 +104,27 @@ class Tracker(TrainerCallback, ABC):
         self._attempt(lambda: self.log(args, state, values))
 
     def finish(self, digest: str, metrics: dict[str, float]) -> None:
-        """Says how it ended: see `end`."""
+        """Ends the run, with an empty digest if the training failed."""
         self._attempt(lambda: self.end(digest, metrics))
 
     def _attempt(self, do: Callable[[], None]) -> None:
         try:
             do()
-        except Exception as error:  # Whatever the libraries raise, a curve is not worth a training.
+        except Exception as error:  # No error of a library may end the training.
             if not self._has_failed:
-                note(f"cannot log to {self._place} ({_first_line(error)}); training goes on")
+                note(f"cannot log to {self._target} ({_first_line(error)}); training goes on")
             self._has_failed = True
 
 
 class TensorBoardTracker(Tracker):
-    """Event files, as transformers' own callback writes them, and at the end settings and figures side by side."""
+    """Writes event files as transformers' own callback does, and at the end settings and metrics in one table."""
 
     def __init__(self, target: TensorBoardFolder, run: RunDescription) -> None:
+        """Creates the run's folder.
+
+        Raises:
+            InputError: the folder cannot be written to.
+        """
         self._folder, self._run = target.folder / run.name, run
         super().__init__(str(self._folder))
         try:
@@ -131,8 +143,8 @@ class TensorBoardTracker(Tracker):
         from torch.utils.tensorboard import SummaryWriter  # Only here: it needs the extra.
         from transformers.integrations.integration_utils import TensorBoardCallback
 
-        # What was logged of the steps that are now taken again is not shown any more. TensorBoard reads a folder's
-        # files in the order of their names, which begin with the second in which each was opened.
+        # purge_step hides what was logged of steps that are repeated now. TensorBoard reads a folder's files in order
+        # of their names, which begin with the second in which each was opened.
         while any(self._folder.glob(f"*.tfevents.{int(time.time())}.*")):
             time.sleep(0.05)
         self._writer = SummaryWriter(str(self._folder), purge_step=state.global_step + 1)
@@ -153,24 +165,29 @@ class TensorBoardTracker(Tracker):
 
 
 class MlflowTracker(Tracker):
-    """A run of an experiment.
+    """Logs a run of an MLflow experiment.
 
-    Not by transformers' callback: that one logs the Trainer's hundred arguments in place of our settings, and what
-    a server has missed it does not send again.
+    It does not use transformers' callback, which logs the Trainer's hundred arguments instead of our settings, and does
+    not send again what a server has missed.
     """
 
     def __init__(self, target: MlflowExperiment, run: RunDescription) -> None:
-        for name, value in _PATIENCE.items():
+        """Finds the experiment, or creates it.
+
+        Raises:
+            InputError: MLflow cannot be used, or the experiment was deleted.
+        """
+        for name, value in _CLIENT_LIMITS.items():
             os.environ.setdefault(name, value)
         if target.folder:
-            # MLflow advises against folders, for its newest features need a database; curves do not.
+            # MLflow advises against folders, since its newest features need a database. Curves do not.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow import MlflowClient  # Only here: it needs the extra, and takes seconds to import.
 
         super().__init__(f"{target.experiment} at {target.store}")
         self._client = MlflowClient(target.store)
         self._run, self._experiment = run, self._find_experiment(target)
-        self._run_id, self._goes_on, self._tried, self._step = "", False, 0.0, 0
+        self._run_id, self._resumes, self._last_attempt, self._step = "", False, 0.0, 0
         self._unsent: list[Any] = []
         self._params: list[Any] = []
 
@@ -194,10 +211,10 @@ class MlflowTracker(Tracker):
     def begin(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
         from mlflow.entities import Param
 
-        if self._run_id:  # The training begins anew, in another precision.
+        if self._run_id:  # The training starts again, in another precision.
             self._client.set_terminated(self._run_id, "FAILED")
         self._run_id, self._unsent = "", []
-        self._goes_on = state.global_step > 0
+        self._resumes = state.global_step > 0
         self._params = [Param(name, str(value)) for name, value in self._run.settings.items()]
         self._send()
 
@@ -206,32 +223,34 @@ class MlflowTracker(Tracker):
 
         self._step, now = state.global_step, int(1000 * time.time())
         self._unsent += [Metric(name, value, now, state.global_step) for name, value in values.items()]
-        if not self._has_failed or time.monotonic() - self._tried >= SECONDS_BETWEEN_TRIES:
+        if not self._has_failed or time.monotonic() - self._last_attempt >= SECONDS_BETWEEN_TRIES:
             self._send()
 
     def _send(self) -> None:
-        """Brings the server everything that it has not got yet."""
-        self._tried = time.monotonic()
+        """Sends everything that the server has not received yet."""
+        self._last_attempt = time.monotonic()
         if not self._run_id:
-            self._run_id = self._run_left_behind() if self._goes_on else ""
+            self._run_id = self._unfinished_run() if self._resumes else ""
         if not self._run_id:
             tags = {RUN_TAG: self._run.key, **self._run.tags}
             run = self._client.create_run(self._experiment, tags=tags, run_name=self._run.name)
             self._run_id = run.info.run_id
-            note(f"logging to {self._place}, run {self._run_id}")
+            note(f"logging to {self._target}, run {self._run_id}")
         while self._unsent or self._params:
             self._client.log_batch(self._run_id, metrics=self._unsent[:MAX_METRICS], params=self._params)
             del self._unsent[:MAX_METRICS]
             self._params = []
         if self._has_failed:
-            note(f"logging to {self._place} again, with what it had missed")
+            note(f"logging to {self._target} again, with what it had missed")
         self._has_failed = False
 
-    def _run_left_behind(self) -> str:
-        """The run of the process that this one goes on from; empty where there is none."""
-        left = f"tags.`{RUN_TAG}` = '{self._run.key}' and attributes.status != 'FINISHED'"
+    def _unfinished_run(self) -> str:
+        """Returns the id of the run of the process whose training resumes, or "" if there is none."""
+        unfinished = f"tags.`{RUN_TAG}` = '{self._run.key}' and attributes.status != 'FINISHED'"
         newest_first = ["attributes.start_time DESC"]
-        for run in self._client.search_runs([self._experiment], left, max_results=1, order_by=newest_first):
+        for run in self._client.search_runs(
+            [self._experiment], unfinished, max_results=1, order_by=newest_first
+        ):
             self._client.update_run(run.info.run_id, status="RUNNING")
             return str(run.info.run_id)
         return ""
@@ -254,16 +273,21 @@ class MlflowTracker(Tracker):
 
 @contextlib.contextmanager
 def tracked(log_to: str, run: RunDescription) -> Iterator[list[Tracker]]:
-    """The trackers of a training, which is yet to tell them what it `finish`ed with; else they say that it failed.
+    """Yields the trackers of a training, and marks the run as failed if the block raises an error.
 
-    Of several processes that train together, the first one has them all.
+    The block must call `finish` on each tracker. Of several processes that train together, only the one of rank 0 has
+    trackers.
+
+    Args:
+        log_to: The targets, as `miniml.settings.log_targets` parses them; "" has none.
+        run: The run to log.
 
     Raises:
-        InputError: the library of one is not installed, or it cannot be logged to.
+        InputError: a target's library is not installed, or the target cannot be logged to.
     """
     trackers: list[Tracker] = []
     try:
-        if os.environ.get("RANK", "0") == "0":  # as torchrun numbers them
+        if os.environ.get("RANK", "0") == "0":  # torchrun sets it
             for target in targets(log_to):
                 trackers.append(_tracker(target, run))
         yield trackers
@@ -284,7 +308,7 @@ def _tracker(target: TensorBoardFolder | MlflowExperiment, run: RunDescription) 
 def _require(library: str) -> None:
     if find_spec(library) is None:
         raise InputError(
-            f"log_to asks for {library}, which is not installed here. Install the extra of that name, "
+            f"log_to needs {library}, which is not installed here. Install the extra of that name, "
             f"miniml[{library}] (into the image: TRAIN_EXTRAS={library} make images), or leave log_to empty."
         )
 
