@@ -1,4 +1,4 @@
-"""Finds out what each source of a run is now: its commit on the hub, its digest in a store or on this disk."""
+"""Pins the sources of a run: finds out their commits on the hub, or their digests in a store or on this disk."""
 
 from __future__ import annotations
 
