@@ -68,7 +68,14 @@ def suspicious(meanings: Bytes) -> Iterator[tuple[int, int]]:
 
 
 def evenly_spaced(texts: pa.StringArray, meanings: Bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Texts that `" ".join(text.split())` surely leaves as they are: most are, and to look is faster than to do it."""
+    """Returns a mask of the texts that `" ".join(text.split())` would not change; it may miss some.
+
+    Most texts are such, and this check is faster than the normalisation.
+
+    Args:
+        texts: The texts.
+        meanings: Their flags, from `meanings`.
+    """
     starts, content = string_buffers(texts)
     even: np.ndarray[Any, np.dtype[np.bool_]] = (meanings & (_WHITE_SPACE | _BEYOND_ASCII)) == 0
     if not len(content):
@@ -82,7 +89,7 @@ def evenly_spaced(texts: pa.StringArray, meanings: Bytes) -> np.ndarray[Any, np.
 
 
 def string_buffers(texts: pa.StringArray) -> tuple[np.ndarray[Any, np.dtype[np.int32]], Bytes]:
-    """Where each text starts, and one end more, and the bytes of all texts."""
+    """Returns the offsets of the texts, of shape (texts + 1,), and the bytes of all texts."""
     _, offsets, content = texts.buffers()
     starts = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     data = np.frombuffer(content, np.uint8) if content else np.zeros(0, np.uint8)
@@ -90,8 +97,13 @@ def string_buffers(texts: pa.StringArray) -> tuple[np.ndarray[Any, np.dtype[np.i
 
 
 def faults(text: str, meaning: int) -> Iterator[tuple[str, int]]:
-    """The checks that the text fails, with the number of the first character at fault."""
-    # The encoding comes first, as what was read wrongly may be no control character.
+    """Yields the names of the checks that a text fails, each with the number of the first character at fault.
+
+    Args:
+        text: The text.
+        meaning: Its flags, from `meanings`.
+    """
+    # The encoding comes first: a character that looks like a control character may be one that was read wrongly.
     rightly = text
     if meaning & _BEYOND_ASCII and (hint := _MOJIBAKE_HINT.search(text) or _WINDOWS.search(text)):
         rightly = rightly_read(text)
