@@ -1,8 +1,42 @@
 """miniml: from a dataset and a model name to a served text classifier.
 
-The work lives here and knows nothing of Kubeflow or KServe: plain paths and
-values in, small results out. `components/` shows it to Kubeflow Pipelines,
-`serving/` to KServe.
+In Python, without Kubeflow: `prepare`, `fine_tune`, `evaluate` and `Classifier` (see `miniml.api`). With it: `submit`,
+`miniml.components` and `miniml.pipelines`. In a shell: `miniml --help`.
+
+The work lives here and knows nothing of Kubeflow or KServe: plain paths and values in, small results out.
+`components/` shows it to Kubeflow Pipelines, `serving/` to KServe.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from miniml.api import evaluate, fine_tune, prepare
+    from miniml.model.classifier import Classifier
+    from miniml.sdk import submit
+
+__all__ = ["Classifier", "__version__", "evaluate", "fine_tune", "prepare", "submit"]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Classifier": "miniml.model.classifier",
+    "evaluate": "miniml.api",
+    "fine_tune": "miniml.api",
+    "prepare": "miniml.api",
+    "submit": "miniml.sdk",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first asked for: `import miniml` brings in no library."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -38,7 +38,7 @@ class Answers:
     """A model's answers to some rows, and the truth."""
 
     task: str
-    """One of `miniml.tasks.task.Task`."""
+    """One of `miniml.task.Task`."""
     references: npt.NDArray[Any]
     """The truth: class indices, shape [rows]; with several labels 0 or 1, shape [rows, labels]; or numbers, [rows]."""
     predicted: npt.NDArray[Any]

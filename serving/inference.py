@@ -81,7 +81,7 @@ class Inference:
         limits: Limits = Limits(),
     ) -> None:
         self.labels = classifier.labels
-        self.output_adapter = OUTPUT_ADAPTERS[classifier.head.task]
+        self.output_adapter = OUTPUT_ADAPTERS[classifier.head.task.output_adapter]
         self.digest = classifier.manifest.digest
         self.classifier = classifier
         self._queue_settings = queue

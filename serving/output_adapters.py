@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from miniml.model.attribution import Piece
-from miniml.tasks.task import Task
 
 from . import schemas
 
@@ -136,11 +135,12 @@ class RegressionAdapter(OutputAdapter):
         return "a number for each text"
 
 
-OUTPUT_ADAPTERS: dict[Task, OutputAdapter] = {
-    Task.SINGLE_LABEL: SingleLabelAdapter(),
-    Task.MULTI_LABEL: MultiLabelAdapter(),
-    Task.REGRESSION: RegressionAdapter(),
+OUTPUT_ADAPTERS: dict[str, OutputAdapter] = {
+    "class": SingleLabelAdapter(),
+    "labels": MultiLabelAdapter(),
+    "number": RegressionAdapter(),
 }
+"""By the name that a task gives as its `output_adapter`."""
 
 
 def _as_dicts(pieces: Sequence[Piece]) -> list[Any]:

@@ -11,8 +11,6 @@ from typing import Any
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 
-from miniml.tasks.task import Task
-
 from . import deadline
 from .inference import Inference
 from .output_adapters import OUTPUT_ADAPTERS, OutputAdapter
@@ -32,7 +30,7 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
     """
 
     def __init__(
-        self, name: str, inference: Inference, adapter: OutputAdapter = OUTPUT_ADAPTERS[Task.SINGLE_LABEL]
+        self, name: str, inference: Inference, adapter: OutputAdapter = OUTPUT_ADAPTERS["class"]
     ) -> None:
         super().__init__(name)
         # The classifier is loaded already.

@@ -26,6 +26,7 @@ from miniml.settings.champion import ChampionSettings
 from miniml.settings.deployment import DeploymentSettings
 from miniml.store.address import s3_address
 from miniml.store.repository import publish
+from miniml.tasks.single_label.predictions import SingleLabelPredictions
 from tests import tiny
 from tests.kubernetes_server import KubernetesServer
 from tests.s3_server import READER, WRITER, S3Server
@@ -202,7 +203,7 @@ def answered(model_dir: Path, right: list[bool]) -> Predictions:
     references = Classifier.load(model_dir).predict_probabilities(TEXTS).argmax(axis=1)
     answers = np.where(right, references, 1 - references)
     probabilities = np.eye(2, dtype=np.float32)[answers]
-    return Predictions(
+    return SingleLabelPredictions(
         labels, TEXTS, references, probabilities, probabilities, references, "d" * 64, "f" * 64
     )
 

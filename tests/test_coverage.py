@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.interval_coverage import WORLDS, World
 from miniml.evaluation import bootstrap
-from miniml.evaluation.interval_coverage import WORLDS, World
-from miniml.evaluation.metrics import classification
 from miniml.evaluation.result import Figure
 from miniml.gate.rules import CALIBRATION_ERROR, judge
 from miniml.settings.gate import GateSettings
+from miniml.tasks.single_label import metrics as classification
 from tests.test_gate import RESULT
 
 TESTS = 60

@@ -176,6 +176,8 @@ def test_a_command_of_a_guide_is_one_that_there_is(guide: Path) -> None:
                 assert target in targets, command
             case [".venv/bin/python", "-m", str(module), *given] if module != "zipfile":
                 commands()[f"python -m {module}"].parse_args(given)
+            case [".venv/bin/miniml", *given]:
+                commands()["miniml"].parse_args(given)
             case [".venv/bin/torchrun", "--nproc-per-node", _, "-m", str(module), *given]:
                 commands()[f"python -m {module}"].parse_args(given)
             case [first, *_]:

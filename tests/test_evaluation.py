@@ -12,13 +12,14 @@ import pytest
 
 from miniml.data import preparation, prepared
 from miniml.errors import InputError
-from miniml.evaluation.evaluate import evaluate_model, ranks_of
+from miniml.evaluation.evaluate import evaluate_model
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import EvaluationResult
 from miniml.model.classifier import Classifier
 from miniml.settings.data import DataSettings
 from miniml.settings.evaluation import EvaluationSettings
 from miniml.settings.training import TrainingSettings
+from miniml.tasks.single_label.evaluator import ranks_of
 from miniml.training.fine_tune import fine_tune
 
 

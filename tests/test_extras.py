@@ -35,10 +35,11 @@ MODULES = {
     "gate": ["miniml.gate.rules", "miniml.settings.arguments", "kfp"],
     "deploy": ["miniml.deployment.deploy", "miniml.preflight.run_plan", "minio", "kfp"],
     SERVING: ["serving.startup", "miniml.model.classifier"],
+    "cli": ["miniml.cli.main", "miniml.sdk", "miniml.cluster.api", "miniml.store.repository", "shtab"],
 }
-"""What each image must be able to import."""
+"""What each image must be able to import, and whoever works with a cluster from elsewhere."""
 
-EXTRAS = {stage: stage for stage in STAGES} | {SERVING: "serve"}
+EXTRAS = {stage: stage for stage in STAGES} | {SERVING: "serve", "cli": "cli"}
 
 
 OWNERS = packages_distributions()

@@ -15,15 +15,15 @@ from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE, TorchEngine
 from miniml.settings.training import TrainingSettings
+from miniml.tasks.single_label.training import SingleLabelTarget
 from miniml.training.batches import EncodedTexts
 from miniml.training.pretrained import Pretrained
-from miniml.training.targets import ClassTarget
 from miniml.training.trainer import ClassifierTrainer, training_arguments
 from serving.engine_choice import TOLERANCE, choose
 from tests import families
 
 CPU = torch.device("cpu")
-TARGET = ClassTarget(["bad", "so so", "good"])
+TARGET = SingleLabelTarget(["bad", "so so", "good"])
 # Of what the tokenizer knows nothing, of special tokens in a client's text, and of all lengths.
 TEXTS = [
     "",

@@ -100,7 +100,8 @@ def test_a_folder_that_another_holds_is_waited_for_as_long_as_was_said(tmp_path:
 
 def test_figures_are_computed_without_a_home(tmp_path: Path) -> None:
     script = (
-        "from miniml.evaluation.metrics.classification import ClassificationScores, in_memory; "
+        "from miniml.evaluation.scores import in_memory; "
+        "from miniml.tasks.single_label.metrics import ClassificationScores; "
         "scores = ClassificationScores(**in_memory()); "
         "print(scores.compute(predictions=[[0.9, 0.1], [0.2, 0.8]], references=[0, 1])['figures']['accuracy'])"
     )

@@ -23,7 +23,8 @@ from kserve import ModelRepository
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from miniml.model.classifier import Classifier, Prediction
+from miniml.model.classifier import Classifier
+from miniml.tasks.single_label.head import Prediction
 from serving.dataplane import ClosedRepository, StrictDataPlane
 from serving.grpc_server import Certificate, GrpcServer, Servicer, interceptors
 from serving.grpc_services import MAX_STREAMS, HealthService

@@ -12,7 +12,10 @@ from miniml.data import preparation, prepared
 from miniml.data.report_request import ReportRequest
 from miniml.errors import InputError
 from miniml.settings.data import DataSettings
-from miniml.tasks.task import Task
+from miniml.tasks import Task
+from miniml.tasks.multi_label import MULTI_LABEL
+from miniml.tasks.regression import REGRESSION
+from miniml.tasks.single_label import SINGLE_LABEL
 from tests import tiny
 
 
@@ -30,7 +33,7 @@ def write(folder: Path, labels: list[Any], texts: list[str] | None = None) -> Pa
 
 def test_a_column_of_lists_is_several_labels_a_text(tmp_path: Path) -> None:
     summary = prepare(write(tmp_path, [["b"], ["a", "b"], [], ["a"]] * 10), tmp_path)
-    assert (summary.task, summary.labels) == (Task.MULTI_LABEL, ["a", "b"])
+    assert (summary.task, summary.labels) == (MULTI_LABEL, ["a", "b"])
     splits, read_back = prepared.load(tmp_path / "dataset")
     assert read_back == summary
     assert isinstance(read_back.task, Task)
@@ -49,7 +52,7 @@ def test_a_column_of_lists_is_several_labels_a_text(tmp_path: Path) -> None:
 def test_labels_in_one_string_are_parted_where_the_separator_is_told(tmp_path: Path) -> None:
     source = tiny.write_tagged(tmp_path / "rows.csv")
     summary = prepare(source, tmp_path, label_column="tags", label_separator="|")
-    assert (summary.task, summary.labels) == (Task.MULTI_LABEL, ["complaint", "praise"])
+    assert (summary.task, summary.labels) == (MULTI_LABEL, ["complaint", "praise"])
     for split, rows in summary.rows.items():
         shares = {label: count / rows for label, count in summary.rows_per_class[split].items()}
         assert shares == pytest.approx({"complaint": 1 / 3, "praise": 2 / 3}, abs=0.05)
@@ -61,20 +64,20 @@ def test_labels_in_one_string_are_parted_where_the_separator_is_told(tmp_path: P
 def test_without_the_separator_they_are_classes_as_ever(tmp_path: Path) -> None:
     source = write(tmp_path, ["a|b", "a"] * 10)
     summary = prepare(source, tmp_path)
-    assert (summary.task, summary.labels) == (Task.SINGLE_LABEL, ["a", "a|b"])
+    assert (summary.task, summary.labels) == (SINGLE_LABEL, ["a", "a|b"])
 
 
 @pytest.mark.parametrize(
     ("labels", "task"),
     [
-        ([1.5, 2.0, 4.0], Task.REGRESSION),
-        (["1.5", "2", " 4.0 "], Task.REGRESSION),
-        ([1, 2, 3, 4, 5], Task.SINGLE_LABEL),
-        ([1.0, 2.0, 3.0], Task.SINGLE_LABEL),
-        (["1.0", "5.0"], Task.SINGLE_LABEL),
-        (["0.5", "2.5", "unknown"], Task.SINGLE_LABEL),
-        (["1.2", "1.2.3"], Task.SINGLE_LABEL),
-        ([True, False], Task.SINGLE_LABEL),
+        ([1.5, 2.0, 4.0], REGRESSION),
+        (["1.5", "2", " 4.0 "], REGRESSION),
+        ([1, 2, 3, 4, 5], SINGLE_LABEL),
+        ([1.0, 2.0, 3.0], SINGLE_LABEL),
+        (["1.0", "5.0"], SINGLE_LABEL),
+        (["0.5", "2.5", "unknown"], SINGLE_LABEL),
+        (["1.2", "1.2.3"], SINGLE_LABEL),
+        ([True, False], SINGLE_LABEL),
     ],
 )
 def test_numbers_with_fractions_are_a_regression_and_whole_ones_are_classes(
@@ -84,12 +87,12 @@ def test_numbers_with_fractions_are_a_regression_and_whole_ones_are_classes(
 
 
 def test_stars_are_numbers_where_one_says_so_and_fractions_classes(tmp_path: Path) -> None:
-    summary = prepare(write(tmp_path, [1, 2, 3, 4, 5] * 20), tmp_path / "a", task=Task.REGRESSION)
-    assert (summary.task, summary.labels) == (Task.REGRESSION, [])
+    summary = prepare(write(tmp_path, [1, 2, 3, 4, 5] * 20), tmp_path / "a", task=REGRESSION)
+    assert (summary.task, summary.labels) == (REGRESSION, [])
     assert summary.numbers == pytest.approx(
         {"least": 1, "median": 3, "mean": 3, "most": 5, "deviation": 2**0.5}
     )
-    summary = prepare(write(tmp_path, [0.5, 1.5] * 20), tmp_path / "b", task=Task.SINGLE_LABEL)
+    summary = prepare(write(tmp_path, [0.5, 1.5] * 20), tmp_path / "b", task=SINGLE_LABEL)
     assert summary.labels == ["0.5", "1.5"]
 
 
@@ -110,7 +113,7 @@ def test_the_task_is_told_by_the_rows_that_the_filter_lets_through(tmp_path: Pat
         "text,label,kind\n"
         + "".join(f"w{n} x{n} y{n},{n / 2},score\nv{n} u{n} z{n},word,other\n" for n in range(60))
     )
-    assert prepare(tmp_path / "rows.csv", tmp_path, row_filter="kind=score").task == Task.REGRESSION
+    assert prepare(tmp_path / "rows.csv", tmp_path, row_filter="kind=score").task == REGRESSION
 
 
 def test_the_same_text_with_another_set_or_another_number_is_a_conflict(tmp_path: Path) -> None:
@@ -164,17 +167,17 @@ def test_names_are_a_class_labels_own_and_in_its_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "settings", "told"),
     [
-        (["a|b", "b"], {"task": Task.MULTI_LABEL}, "label 'a|b' in row 0 of split 'train' is one string"),
+        (["a|b", "b"], {"task": MULTI_LABEL}, "label 'a|b' in row 0 of split 'train' is one string"),
         ([1, 2], {"label_separator": "|"}, "label 1 in row 0 of split 'train' is of type int"),
         ([[0, 1, 0], [1, 0, 0]], {}, "If they are flags, write the names"),
         ([[0, 1], [1, 0]], {}, "every row has all of the labels 0, 1. If they are flags"),
         ([[True, False], [False, True]], {}, "are flags, or name one more than once"),
-        (["1.5", "9e999"], {"task": Task.REGRESSION}, "label '9e999' in row 1 of split 'train' is no number"),
+        (["1.5", "9e999"], {"task": REGRESSION}, "label '9e999' in row 1 of split 'train' is no number"),
         ([["a", None], ["b"]], {}, "hold None; each label is a string or a number"),
         ([["a"], ["a"]], {}, "has one class only ('a')"),
-        ([["a"], ["b"]], {"task": Task.SINGLE_LABEL}, "is of type list; a label is a string or a number"),
-        (["1.5", "2,5"], {"task": Task.REGRESSION}, "label '2,5' in row 1 of split 'train' is no number"),
-        ([1.5, float("inf")], {"task": Task.REGRESSION}, "label inf in row 1 of split 'train' is no number"),
+        ([["a"], ["b"]], {"task": SINGLE_LABEL}, "is of type list; a label is a string or a number"),
+        (["1.5", "2,5"], {"task": REGRESSION}, "label '2,5' in row 1 of split 'train' is no number"),
+        ([1.5, float("inf")], {"task": REGRESSION}, "label inf in row 1 of split 'train' is no number"),
         ([1.5, None], {}, "row 1 has no label"),
         ([1.5, 1.5], {}, "has 1 different numbers in 40 rows"),
         ([1.5, 2.5], {"label_names": "low,high"}, "holds numbers to predict (regression), which have no names"),
@@ -192,8 +195,8 @@ def test_labels_that_are_not_of_the_task_are_refused_by_place_and_value(
     ("settings", "told"),
     [
         ({"task": "multi"}, "task 'multi' is not known. Use one of auto, single_label_classification"),
-        ({"task": Task.REGRESSION, "label_separator": "|"}, "label_separator is '|', but task is regression"),
-        ({"task": Task.REGRESSION, "label_names": "a,b"}, "label_names is 'a,b', but task is regression"),
+        ({"task": REGRESSION, "label_separator": "|"}, "label_separator is '|', but task is regression"),
+        ({"task": REGRESSION, "label_names": "a,b"}, "label_names is 'a,b', but task is regression"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, str], told: str) -> None:

@@ -11,8 +11,8 @@ import pytest
 import sklearn.metrics as theirs
 
 from miniml.evaluation import bootstrap
-from miniml.evaluation.metrics import classification
-from miniml.evaluation.metrics.classification import ClassificationScores
+from miniml.tasks.single_label import metrics as classification
+from miniml.tasks.single_label.metrics import ClassificationScores
 
 Case = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 

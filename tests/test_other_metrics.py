@@ -10,8 +10,8 @@ import pytest
 import sklearn.metrics as theirs
 from scipy.stats import spearmanr
 
-from miniml.evaluation.metrics.multi_label import MultiLabelScores
-from miniml.evaluation.metrics.regression import RegressionScores
+from miniml.tasks.multi_label.metrics import MultiLabelScores
+from miniml.tasks.regression.metrics import RegressionScores
 
 
 def values(scores: Any) -> dict[str, float]:

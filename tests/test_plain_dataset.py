@@ -12,7 +12,10 @@ from miniml.data import prepared
 from miniml.errors import InputError
 from miniml.evaluation.evaluate import evaluate_model
 from miniml.settings.training import TrainingSettings
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.tasks.multi_label import MULTI_LABEL
+from miniml.tasks.regression import REGRESSION
+from miniml.tasks.single_label import SINGLE_LABEL
 from miniml.training.fine_tune import fine_tune
 
 ONE = datasets.ClassLabel(names=["bad", "good"])
@@ -34,9 +37,9 @@ def saved(folder: Path, label: Any, labels: list[Any], splits: tuple[str, ...] =
 @pytest.mark.parametrize(
     ("label", "labels", "task", "names", "per_class"),
     [
-        (ONE, [0, 1, 1], Task.SINGLE_LABEL, ["bad", "good"], {"bad": 1, "good": 2}),
-        (datasets.List(ONE), [[], [1], [0, 1]], Task.MULTI_LABEL, ["bad", "good"], {"bad": 1, "good": 2}),
-        (datasets.Value("float32"), [1.0, 2.0, 6.0], Task.REGRESSION, [], {}),
+        (ONE, [0, 1, 1], SINGLE_LABEL, ["bad", "good"], {"bad": 1, "good": 2}),
+        (datasets.List(ONE), [[], [1], [0, 1]], MULTI_LABEL, ["bad", "good"], {"bad": 1, "good": 2}),
+        (datasets.Value("float32"), [1.0, 2.0, 6.0], REGRESSION, [], {}),
     ],
 )
 def test_the_label_column_says_what_the_task_is(
@@ -47,7 +50,7 @@ def test_the_label_column_says_what_the_task_is(
     assert (summary.task, summary.labels) == (task, names)
     assert summary.rows == dict.fromkeys(prepared.SPLITS, 3)
     assert summary.rows_per_class["train"] == per_class
-    assert summary.numbers.get("mean") == (3.0 if task == Task.REGRESSION else None)
+    assert summary.numbers.get("mean") == (3.0 if task == REGRESSION else None)
 
 
 def test_other_texts_or_labels_have_another_fingerprint(tmp_path: Path) -> None:

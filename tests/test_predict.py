@@ -107,7 +107,7 @@ def test_make_passes_the_text_on_as_it_is() -> None:
             "-o",
             "setup",
             "BIN=.",
-            "PIPELINE=printf %s\\\\n",
+            "MINIML=printf %s\\\\n",
             f"TEXT={text}",
         ],
         cwd=ROOT,

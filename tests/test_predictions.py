@@ -11,11 +11,12 @@ import pytest
 
 from miniml.errors import InputError
 from miniml.evaluation.predictions import Predictions
+from miniml.tasks.single_label.predictions import SingleLabelPredictions
 
 
 @pytest.fixture
 def told() -> Predictions:
-    return Predictions(
+    return SingleLabelPredictions(
         labels=("<b>bad</b>", "gut & schön", "'; DROP"),
         texts=["a", "ä\n好", ""],
         references=np.array([0, 1, 2]),

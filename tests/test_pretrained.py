@@ -16,12 +16,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from miniml.errors import InputError
-from miniml.model.heads import Head, OneClass, OneNumber, SeveralLabels
+from miniml.model.heads import Head
 from miniml.settings.training import TrainingSettings
+from miniml.tasks.multi_label.head import MultiLabelHead
+from miniml.tasks.regression.head import RegressionHead
+from miniml.tasks.single_label.head import SingleLabelHead
 from miniml.training.pretrained import Pretrained, find_pretrained
 from tests import families, tiny
 
-NAMED = OneClass(("bad", "good"))
+NAMED = SingleLabelHead(("bad", "good"))
 
 
 def load(folder: Path, head: Head = NAMED, **settings: Any) -> Pretrained:
@@ -198,10 +201,10 @@ def test_a_head_for_the_same_classes_in_another_order_is_matched_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tiny.write_classifier(tmp_path / "model", labels=("bad", "so so", "good"))
-    before, _, drawn = load(folder, OneClass(("bad", "so so", "good"))).classifier()
+    before, _, drawn = load(folder, SingleLabelHead(("bad", "so so", "good"))).classifier()
     assert not drawn
     assert "head" not in capsys.readouterr().out
-    after, _, drawn = load(folder, OneClass(("good", "bad", "so so"))).classifier()
+    after, _, drawn = load(folder, SingleLabelHead(("good", "bad", "so so"))).classifier()
     assert not drawn
     assert torch.equal(after.classifier.weight, before.classifier.weight[[2, 0, 1]])
     assert "the same classes in another order: they are matched by name" in capsys.readouterr().out
@@ -210,13 +213,13 @@ def test_a_head_for_the_same_classes_in_another_order_is_matched_by_name(
 @pytest.mark.parametrize(
     ("head", "told"),
     [
-        (OneClass(("ham", "spam")), "for 2 classes (bad, good), the data has 2 classes (ham, spam)"),
+        (SingleLabelHead(("ham", "spam")), "for 2 classes (bad, good), the data has 2 classes (ham, spam)"),
         (
-            OneClass(("bad", "good", "so so")),
+            SingleLabelHead(("bad", "good", "so so")),
             "for 2 classes (bad, good), the data has 3 classes (bad, good, so",
         ),
-        (SeveralLabels(("bad", "good")), "for 2 classes (bad, good), the data has 2 labels (bad, good)"),
-        (OneNumber(), "for 2 classes (bad, good), the data has a number"),
+        (MultiLabelHead(("bad", "good")), "for 2 classes (bad, good), the data has 2 labels (bad, good)"),
+        (RegressionHead(), "for 2 classes (bad, good), the data has a number"),
     ],
 )
 def test_a_head_for_something_else_is_drawn_anew_and_that_is_said(
@@ -231,11 +234,11 @@ def test_a_head_for_something_else_is_drawn_anew_and_that_is_said(
 
 
 def test_a_head_for_numbers_goes_on_in_the_unit_of_the_new_labels(tmp_path: Path) -> None:
-    first = load(tiny.write_encoder(tmp_path / "encoder"), OneNumber(5.0, 2.0))
+    first = load(tiny.write_encoder(tmp_path / "encoder"), RegressionHead(5.0, 2.0))
     model, *_ = first.classifier()
     model.save_pretrained(tmp_path / "model")
     first.tokenizer.save_pretrained(tmp_path / "model")
-    again, *_ = load(tmp_path / "model", OneNumber(100.0, 30.0)).classifier()
+    again, *_ = load(tmp_path / "model", RegressionHead(100.0, 30.0)).classifier()
     ids = {"input_ids": torch.tensor([[2, 8, 9, 3]])}
     with torch.no_grad():
         one, other = model.eval()(**ids).logits * 2 + 5, again.eval()(**ids).logits * 30 + 100

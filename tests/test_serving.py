@@ -24,8 +24,9 @@ from fastapi.exceptions import RequestValidationError
 from kserve import Model, ModelRepository
 
 from miniml.model import manifest
-from miniml.model.classifier import Classifier, Prediction
+from miniml.model.classifier import Classifier
 from miniml.processor import usable_processors
+from miniml.tasks.single_label.head import Prediction
 from serving import errors
 from serving.bodies import has_more_values
 from serving.dataplane import StrictDataPlane

@@ -14,10 +14,10 @@ import pytest
 from miniml.champion.record import Champion
 from miniml.errors import InputError
 from miniml.evaluation.comparison import compare
-from miniml.evaluation.predictions import Predictions
 from miniml.gate.rules import Rate, judge
 from miniml.gate.simulation import Trials, ever_promoted, grouped, main, p_values, promoted
 from miniml.settings.gate import GateSettings
+from miniml.tasks.single_label.predictions import SingleLabelPredictions
 from tests.command import ROOT
 from tests.test_gate import RESULT
 
@@ -87,9 +87,9 @@ def test_two_real_models_say_how_far_models_differ(tmp_path: Path) -> None:
         references = np.zeros(len(right), dtype=np.int64)
         shares = np.eye(2, dtype=np.float32)[1 - right.astype(int)]
         texts = [str(row) for row in range(len(right))]
-        Predictions(("a", "b"), texts, references, shares, shares, references, "d", fingerprint).save(
-            tmp_path / name
-        )
+        SingleLabelPredictions(
+            ("a", "b"), texts, references, shares, shares, references, "d", fingerprint
+        ).save(tmp_path / name)
         return tmp_path / name
 
     right = np.arange(100) < 80

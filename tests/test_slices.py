@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from miniml.evaluation.predictions import Predictions
+from miniml.evaluation.quarters import MISSING
 from miniml.evaluation.result import Slice
-from miniml.evaluation.slices import MAX_VALUES, MISSING, OTHERS, slices_of
+from miniml.evaluation.slices import MAX_VALUES, OTHERS, slices_of
+from miniml.tasks.single_label.predictions import SingleLabelPredictions
 
 
 def predictions(right: list[bool], tokens: list[int] | None = None, **columns: list[Any]) -> Predictions:
     references = np.arange(len(right)) % 2
     answers = np.where(right, references, 1 - references)
     shares = np.eye(2, dtype=np.float32)[answers]
-    return Predictions(
+    return SingleLabelPredictions(
         labels=("bad", "good"),
         texts=[f"text {row}" for row in range(len(right))],
         references=references,

@@ -582,7 +582,7 @@ def test_an_object_that_changes_while_it_is_read_is_not_sewn_together(
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "one@v1", "http://127.0.0.1:9 cannot be reached"),
         ({"AWS_ACCESS_KEY_ID": "wrong\n"}, "one@v1", "the environment hold a line break"),
         ({"AWS_ENDPOINT_URL": "http://u:wrong@127.0.0.1:9"}, "one@v1", "AWS_ENDPOINT_URL holds an '@'"),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9/path"}, "one@v1", "it reads http(s)://host:port"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9/path"}, "one@v1", "Write it as http(s)://host:port"),
         ({"AWS_REGION": "no region"}, "one@v1", "Set AWS_ENDPOINT_URL and AWS_REGION"),
     ],
 )  # fmt: skip

@@ -29,7 +29,7 @@ from miniml.evaluation.result import EvaluationResult
 from miniml.gate.rules import judge
 from miniml.model import manifest, probes
 from miniml.model.classifier import Classifier
-from miniml.model.heads import Logits, OneNumber, SeveralLabels
+from miniml.model.heads import Logits
 from miniml.model.history import read_history
 from miniml.model.manifest import read
 from miniml.search.picking import pick
@@ -39,7 +39,11 @@ from miniml.settings.evaluation import EvaluationSettings
 from miniml.settings.gate import GateSettings
 from miniml.settings.search import SearchSettings
 from miniml.settings.training import TrainingSettings
-from miniml.tasks.task import Task
+from miniml.tasks import Task
+from miniml.tasks.multi_label import MULTI_LABEL
+from miniml.tasks.multi_label.head import MultiLabelHead
+from miniml.tasks.regression import REGRESSION
+from miniml.tasks.regression.head import RegressionHead
 from miniml.training import report
 from miniml.training.fine_tune import fine_tune
 from serving.inference import Inference
@@ -53,8 +57,8 @@ TEXTS = ["the food was great and tasty", "we loved the food and hated the rude s
 # The tiny encoder has no features to fit a head to; whether it learns from such a start depends on the rounding.
 LEARNING = {**TRAINING, "iterations": 120, "learning_rate": 5e-3, "linear_probe": False}
 COLUMNS: dict[Task, dict[str, str]] = {
-    Task.MULTI_LABEL: {"label_column": "tags", "label_separator": "|"},
-    Task.REGRESSION: {"label_column": "score"},
+    MULTI_LABEL: {"label_column": "tags", "label_separator": "|"},
+    REGRESSION: {"label_column": "score"},
 }
 
 
@@ -74,7 +78,7 @@ class Job:
 
 
 def run(task: Task, folder: Path, encoder: Path, **settings: Any) -> Job:
-    write = tiny.write_tagged if task == Task.MULTI_LABEL else tiny.write_scored
+    write = tiny.write_tagged if task == MULTI_LABEL else tiny.write_scored
     source = write(folder / "reviews.csv")
     preparation.prepare(DataSettings(dataset_id=str(source), **COLUMNS[task]), folder / "dataset")  # type: ignore[arg-type]
     fine_tune(
@@ -90,12 +94,12 @@ def run(task: Task, folder: Path, encoder: Path, **settings: Any) -> Job:
 
 @pytest.fixture(scope="module")
 def tagged(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    return run(Task.MULTI_LABEL, tmp_path_factory.mktemp("tagged"), encoder)
+    return run(MULTI_LABEL, tmp_path_factory.mktemp("tagged"), encoder)
 
 
 @pytest.fixture(scope="module")
 def scored(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    return run(Task.REGRESSION, tmp_path_factory.mktemp("scored"), encoder)
+    return run(REGRESSION, tmp_path_factory.mktemp("scored"), encoder)
 
 
 @pytest.fixture(params=["tagged", "scored"])
@@ -112,7 +116,7 @@ def test_both_learn_and_the_folder_says_what_they_do(tagged: Job, scored: Job) -
     assert read(tagged.model_dir).metrics.keys() >= {"validation_micro_f1", "validation_macro_f1"}
     assert read(scored.model_dir).metrics["validation_r2"] >= 0.8
     assert read(scored.model_dir).metrics["validation_mean_absolute_error"] <= 0.4
-    for job, task in ((tagged, Task.MULTI_LABEL), (scored, Task.REGRESSION)):
+    for job, task in ((tagged, MULTI_LABEL), (scored, REGRESSION)):
         config = json.loads((job.model_dir / "config.json").read_text())
         assert (config["problem_type"], read(job.model_dir).data["task"]) == (task, task)
     assert (tagged.model_dir / "calibration.json").is_file()
@@ -125,7 +129,7 @@ def test_answers_are_what_transformers_makes_of_the_folder(job: Job) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(job.model_dir, dtype=torch.float32).eval()
     with torch.inference_mode():
         logits = model(**tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")).logits
-    if isinstance(classifier.head, OneNumber):
+    if isinstance(classifier.head, RegressionHead):
         labels = np.array(prepared.load(job.dataset_dir)[0]["train"]["label"])
         expected = logits.numpy() * labels.std() + labels.mean()
     else:
@@ -154,7 +158,7 @@ def test_a_number_is_in_the_unit_of_its_labels_whatever_that_is(
     (tmp_path / "large.jsonl").write_text(
         "".join(json.dumps({"text": t, "label": v}) + "\n" for t, v in rows)
     )
-    settings = DataSettings(dataset_id=str(tmp_path / "large.jsonl"), task=Task.REGRESSION)
+    settings = DataSettings(dataset_id=str(tmp_path / "large.jsonl"), task=REGRESSION)
     preparation.prepare(settings, tmp_path / "data")
     fine_tune(tmp_path / "data", tmp_path / "model", TrainingSettings(model_id=str(encoder), **LEARNING))
     assert evaluate_model(tmp_path / "model", tmp_path / "data").figures["r2"].value > 0.8
@@ -172,13 +176,13 @@ def test_card_and_training_report_say_what_the_model_does(tagged: Job, scored: J
         "| label | train |",
         "each may have several",
     ):
-        assert words in cards[Task.MULTI_LABEL]
-        assert words not in cards[Task.REGRESSION]
+        assert words in cards[MULTI_LABEL]
+        assert words not in cards[REGRESSION]
     for words in ("gives a text a number", "between 3.5 and 6.5", "gives every text a number"):
-        assert words in cards[Task.REGRESSION]
-    assert "temperature" not in cards[Task.REGRESSION]
-    assert "subset accuracy" in pages[Task.MULTI_LABEL] and "<th>label</th>" in pages[Task.MULTI_LABEL]
-    assert "mean absolute error" in pages[Task.REGRESSION] and "<th>class</th>" not in pages[Task.REGRESSION]
+        assert words in cards[REGRESSION]
+    assert "temperature" not in cards[REGRESSION]
+    assert "subset accuracy" in pages[MULTI_LABEL] and "<th>label</th>" in pages[MULTI_LABEL]
+    assert "mean absolute error" in pages[REGRESSION] and "<th>class</th>" not in pages[REGRESSION]
 
 
 def test_the_cards_examples_work_as_they_stand(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +193,7 @@ def test_the_cards_examples_work_as_they_stand(job: Job, monkeypatch: pytest.Mon
     for block, ran in zip(blocks, (plain, ours), strict=True):
         exec(block, ran)  # it is what the card tells people to run
     config = json.loads(Path("config.json").read_text())
-    if job.result.task == Task.REGRESSION:
+    if job.result.task == REGRESSION:
         values = [one["score"] * config["label_deviation"] + config["label_mean"] for one in plain["answers"]]
         assert values == pytest.approx([one.value for one in ours["answers"]], abs=1e-4)
     else:
@@ -204,13 +208,14 @@ def test_a_search_picks_by_what_the_task_has_for_accuracy(job: Job, encoder: Pat
     for folder, trial_arguments in zip(folders, settings.plan(), strict=True):
         fine_tune_trial(job.dataset_dir, folder, base, json.dumps(trial_arguments))
     found = pick(folders, settings, tmp_path / "model", tmp_path / "search.html")
-    assert (found.winner.number, found.picked_by) == (2, job.result.task.measure)
-    assert (found.uncertainty is None) == (job.result.task == Task.REGRESSION)
+    assert (found.winner.number, found.picked_by) == (2, job.result.task.primary_metric)
+    assert (found.uncertainty is None) == (job.result.task == REGRESSION)
     assert (
-        f"validation {job.result.task.measure.replace('_', ' ')} of" in (tmp_path / "search.html").read_text()
+        f"validation {job.result.task.primary_metric.replace('_', ' ')} of"
+        in (tmp_path / "search.html").read_text()
     )
     by_f1 = pick(folders, replace(settings, pick_by="macro_f1"), tmp_path / "other", tmp_path / "search.html")
-    assert by_f1.picked_by == ("loss" if job.result.task == Task.REGRESSION else "macro_f1")
+    assert by_f1.picked_by == ("loss" if job.result.task == REGRESSION else "macro_f1")
 
 
 def test_balanced_labels_are_given_more_often(tagged: Job, encoder: Path, tmp_path: Path) -> None:
@@ -272,7 +277,7 @@ def test_every_engine_of_this_machine_agrees_or_is_refused(job: Job) -> None:
 
 
 def test_how_far_engines_disagree_is_told_in_what_is_served() -> None:
-    several, number = SeveralLabels(("a", "b")), OneNumber(mean=5, deviation=2)
+    several, number = MultiLabelHead(("a", "b")), RegressionHead(mean=5, deviation=2)
     exact = np.zeros((3, 2), dtype=np.float32)
     off = np.array([[0.1, 0]] * 3, dtype=np.float32)
     half: Logits = off / np.float32(2)
@@ -330,7 +335,7 @@ def test_results_and_predictions_survive_the_disk(job: Job, tmp_path: Path) -> N
         told.probabilities, job.classifier.predict_probabilities(told.texts), atol=1e-5
     )
     everything = np.ones(len(told.texts), dtype=bool)
-    assert told.measure(everything)[0] == pytest.approx(job.result.headline.value, abs=1e-5)
+    assert told.primary_metric(everything)[0] == pytest.approx(job.result.headline.value, abs=1e-5)
 
 
 def test_other_readers_see_lists_of_names_and_numbers(tagged: Job, scored: Job) -> None:
@@ -370,7 +375,7 @@ def test_the_largest_errors_come_first_and_their_words_say_why(scored: Job) -> N
 
 
 def test_a_wrong_label_and_a_missing_one_are_mistakes(tagged: Job, tmp_path: Path, encoder: Path) -> None:
-    barely = run(Task.MULTI_LABEL, tmp_path, encoder, iterations=2)
+    barely = run(MULTI_LABEL, tmp_path, encoder, iterations=2)
     assert barely.result.mistakes
     surest = [mistake.score for mistake in barely.result.mistakes]
     assert surest == sorted(surest, reverse=True)
@@ -446,22 +451,22 @@ def as_champion(job: Job) -> Champion:
     return Champion(manifest.read(job.model_dir).digest, str(job.model_dir), job.result.data_fingerprint)
 
 
-@pytest.mark.parametrize(("task", "rules"), [(Task.MULTI_LABEL, ""), (Task.REGRESSION, "r2=0.5")])
+@pytest.mark.parametrize(("task", "rules"), [(MULTI_LABEL, ""), (REGRESSION, "r2=0.5")])
 def test_the_champion_answers_the_same_rows_and_must_be_beaten(
     task: Task, rules: str, request: pytest.FixtureRequest, encoder: Path, tmp_path: Path
 ) -> None:
-    good: Job = request.getfixturevalue("tagged" if task == Task.MULTI_LABEL else "scored")
+    good: Job = request.getfixturevalue("tagged" if task == MULTI_LABEL else "scored")
     poor = run(task, tmp_path, encoder, iterations=2)
     champion = as_champion(poor)
     better = evaluate_model(good.model_dir, good.dataset_dir, champion=champion)
-    assert better.comparison and better.comparison.measure == task.measure
+    assert better.comparison and better.comparison.measure == task.primary_metric
     assert better.comparison.champion_figure == pytest.approx(poor.result.headline.value, abs=1e-5)
     settings = GateSettings(0.1, rules, min_gain=0.1)
     assert judge(better, settings, champion).approved
     worse = evaluate_model(poor.model_dir, poor.dataset_dir, champion=as_champion(good))
     verdict = judge(worse, GateSettings(0.0, "r2=-9" if rules else ""), as_champion(good))
     assert not verdict.approved
-    assert task.measure.replace("_", " ") in verdict.reasons[0]
+    assert task.primary_metric.replace("_", " ") in verdict.reasons[0]
 
 
 def test_a_gain_of_numbers_is_a_share_of_the_champions_error(scored: Job) -> None:

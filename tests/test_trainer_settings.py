@@ -19,22 +19,17 @@ from transformers import AutoModelForSequenceClassification, Trainer
 from miniml.data import preparation, prepared
 from miniml.errors import InputError
 from miniml.model.classifier import Classifier
-from miniml.model.heads import OneClass
 from miniml.model.history import HISTORY_NAME
 from miniml.processor import has_bf16, threads_within_quota
 from miniml.settings.data import DataSettings
 from miniml.settings.training import TrainingSettings
+from miniml.tasks.multi_label.training import BinaryCrossEntropy, balanced_positives
+from miniml.tasks.single_label.head import SingleLabelHead
+from miniml.tasks.single_label.training import CrossEntropy, balanced_weights, validation_metrics
 from miniml.training import batches
 from miniml.training.batches import LengthGrouped, passes
 from miniml.training.fine_tune import TrainingResult, fine_tune
-from miniml.training.objective import (
-    BinaryCrossEntropy,
-    CrossEntropy,
-    Objective,
-    balanced_positives,
-    balanced_weights,
-    measures,
-)
+from miniml.training.objective import Objective
 from miniml.training.trainer import OneDevice
 from tests import tiny
 from tests.command import ROOT
@@ -276,7 +271,7 @@ def test_validation_figures_are_those_that_anyone_would_compute(
 
 def test_macro_f1_means_the_classes_that_there_are() -> None:
     logits = np.eye(4)[[0, 0, 1, 1]]
-    assert measures(logits, np.array([0, 0, 1, 0])) == pytest.approx(
+    assert validation_metrics(logits, np.array([0, 0, 1, 0])) == pytest.approx(
         {"accuracy": 0.75, "macro_f1": (0.8 + 2 / 3) / 2}
     )
 
@@ -407,7 +402,9 @@ def test_the_same_seed_gives_the_same_figures(train: Any) -> None:
 def test_attention_is_torchs_own_fast_one(train: Any, tmp_path: Path, encoder: Path) -> None:
     from miniml.training.pretrained import Pretrained
 
-    pretrained = Pretrained.load(encoder, OneClass(("bad", "good")), TrainingSettings(model_id=str(encoder)))
+    pretrained = Pretrained.load(
+        encoder, SingleLabelHead(("bad", "good")), TrainingSettings(model_id=str(encoder))
+    )
     model, _, _ = pretrained.classifier()
     assert model.config._attn_implementation == "sdpa"
 

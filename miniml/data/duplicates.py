@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from miniml.data.findings import Findings, Passage
-from miniml.data.pool import Ints, Pool
+from miniml.data.label_scheme import label_of
+from miniml.data.pool import Ints, Mask, Pool
 from miniml.data.prepared import SPLITS
 from miniml.errors import InputError
 from miniml.escaping import shown
 from miniml.settings.data import DataSettings
-
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def drop_duplicates(pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> None:
@@ -91,9 +89,9 @@ def place(pool: Pool, row: int) -> str:
 
 
 def _places(pool: Pool, group: Ints) -> str:
-    return " and ".join(f"{place(pool, row)} ({shown(pool.label(row))})" for row in _unlike(pool, group))
+    return " and ".join(f"{place(pool, row)} ({shown(label_of(pool, row))})" for row in _unlike(pool, group))
 
 
 def _passages(pool: Pool, rows: list[int]) -> list[Passage]:
     texts = pool.texts_of(rows)
-    return [Passage.of(place(pool, row), texts[row], str(pool.label(row))) for row in rows]
+    return [Passage.of(place(pool, row), texts[row], str(label_of(pool, row))) for row in rows]

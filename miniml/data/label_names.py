@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from miniml.data.duplicates import Mask
 from miniml.data.findings import Findings, Passage
-from miniml.data.pool import Pool
+from miniml.data.label_scheme import scheme_of
+from miniml.data.pool import Mask, Pool
 from miniml.data.spelling import (
     look,
     parts,
@@ -22,7 +22,6 @@ from miniml.data.spelling import (
 )
 from miniml.escaping import MAX_SHOWN, shown
 from miniml.progress import note
-from miniml.tasks.task import Task
 
 # Of a kind, in the log.
 MAX_TOLD = 3
@@ -34,8 +33,7 @@ def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
     Nor does the fraction of a whole number, where both 1 and 1.0 occur. Other differences, as of case, may be meant,
     and stay.
     """
-    if pool.task == Task.REGRESSION:
-        return pool
+    scheme = scheme_of(pool.task)
     different = list(dict.fromkeys(label for labels in _sets(pool) for label in labels))
     label_of = _labels_by_spelling(different)
     if len(label_of) == len(different) and all(name == str(label) for name, label in label_of.items()):
@@ -47,7 +45,7 @@ def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
         renamed = dict.fromkeys(label_of[str(label)] for label in labels)
         codes.append(place.setdefault(frozenset(renamed), len(place)))
         if codes[-1] == len(values):
-            values.append(tuple(renamed) if pool.task == Task.MULTI_LABEL else next(iter(renamed)))
+            values.append(scheme.value_of(tuple(renamed)))
     _tell_spellings(_Rows.of(pool, np.ones(len(pool.facts), bool)), label_of, findings)
     order = pool.label_order and list(
         dict.fromkeys(str(label_of.get(name, spelled(name))) for name in pool.label_order)
@@ -88,8 +86,8 @@ class _Rows:
 
 def _sets(pool: Pool) -> Iterator[tuple[Any, ...]]:
     """The labels that each of the pool's numbers stands for; one, where a text has one."""
-    for labels in pool.label_values:
-        yield labels if pool.task == Task.MULTI_LABEL else (labels,)
+    scheme = scheme_of(pool.task)
+    yield from map(scheme.labels_of, pool.label_values)
 
 
 def _labels_by_spelling(labels: list[Any]) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from miniml.data.duplicates import Mask, place
+from miniml.data.duplicates import place
 from miniml.data.findings import MAX_EXAMPLES, Findings, Passage
+from miniml.data.label_scheme import label_of
 from miniml.data.labels import Labels
 from miniml.data.near_duplicates import Pairs, find_pairs
-from miniml.data.pool import Ints, Pool
+from miniml.data.pool import Ints, Mask, Pool
 from miniml.data.splitting import OUT, Assignment, first_lack
 from miniml.errors import InputError
 from miniml.settings.data import DataSettings
@@ -65,7 +66,7 @@ def _show(pool: Pool, pairs: Pairs, which: Mask, check: str, findings: Findings)
         texts = pool.texts_of(rows)
         difference = _first_difference(texts[rows[0]], texts[rows[1]])
         passages = [
-            Passage.of(place(pool, row), texts[row], str(pool.label(row)), difference) for row in rows
+            Passage.of(place(pool, row), texts[row], str(label_of(pool, row)), difference) for row in rows
         ]
         findings.show(check, *passages, similarity=float(pairs.similarity[number]))
 

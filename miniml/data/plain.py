@@ -20,7 +20,8 @@ import numpy as np
 
 from miniml.errors import InputError
 from miniml.escaping import listed
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import all_tasks
 
 _ROWS_AT_A_TIME = 1000
 _KINDS = "a ClassLabel, a list of ClassLabel, or a float"
@@ -69,7 +70,7 @@ def facts_of(folder: Path, names: Sequence[str]) -> dict[str, Any]:
         "rows_per_class": rows_per_class,
         "settings": {"dataset_id": source},
         "task": task,
-        "numbers": _numbers(splits) if task == Task.REGRESSION else {},
+        "numbers": {} if labels else _numbers(splits),
         "rows_read": sum(map(len, splits.values())),
     }
 
@@ -95,12 +96,9 @@ def _split(folder: Path, split: str, names: Sequence[str]) -> datasets.Dataset:
 
 
 def _task_and_labels(label: Any, folder: Path) -> tuple[Task, list[str]]:
-    if isinstance(label, datasets.ClassLabel):
-        return Task.SINGLE_LABEL, list(label.names)
-    if isinstance(label, datasets.List) and isinstance(label.feature, datasets.ClassLabel):
-        return Task.MULTI_LABEL, list(label.feature.names)
-    if isinstance(label, datasets.Value) and str(label.dtype).startswith("float"):
-        return Task.REGRESSION, []
+    for task in all_tasks():
+        if (names := task.label_names(label)) is not None:
+            return task, names
     raise InputError(f"column label in {folder} is {label}; it has to be {_KINDS}. Cast it (cast_column).")
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from miniml.tasks.task import Task
+from miniml.task import Task
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,6 @@ class Pool:
     label_order: list[str] | None
     """A ClassLabel's own order."""
     rows_read: int
-
-    def label(self, row: int) -> Any:
-        """The label of a row, as a person would write it."""
-        if self.task == Task.REGRESSION:
-            return float(self.facts.label[row])
-        value = self.label_values[self.facts.label[row]]
-        return ", ".join(map(str, value)) or "no label" if self.task == Task.MULTI_LABEL else value
 
     def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """All rows, batch by batch, each with the number of its first row."""

@@ -9,18 +9,16 @@ from pathlib import Path
 import datasets
 import numpy as np
 
-from miniml.data import duplicates, label_names, labels, leaks, reading, splitting, tables, writing
+from miniml.data import duplicates, label_names, label_scheme, leaks, reading, splitting, tables, writing
 from miniml.data.findings import CHECKS, Findings
 from miniml.data.prepared import SPLITS, DatasetSummary
 from miniml.data.report_request import ReportRequest
 from miniml.data.texts import CLEANING
-from miniml.escaping import MAX_SHOWN
 from miniml.files.folders import disk_errors_explained, written_whole
 from miniml.progress import note
 from miniml.settings.data import DataSettings
 from miniml.sources.address import locate
 from miniml.sources.pins import UNPINNED, Pins
-from miniml.tasks.task import Task
 
 
 def prepare(
@@ -47,7 +45,8 @@ def prepare(
         pool = label_names.with_one_spelling(pool, findings)
         kept = np.ones(len(pool.facts), bool)
         duplicates.drop_duplicates(pool, kept, settings, findings)
-        classes = labels.find_labels(pool, kept, settings, findings)
+        scheme = label_scheme.scheme_of(pool.task)
+        classes = scheme.find_labels(pool, kept, settings, findings)
         assignment = splitting.split_rows(pool, kept, classes, settings, findings)
         leaks.drop_leaks(pool, assignment, classes, settings, findings)
         with written_whole(dataset_dir) as folder:
@@ -57,7 +56,7 @@ def prepare(
                 fingerprint=written.fingerprint,
                 labels=classes.names,
                 task=pool.task,
-                numbers=labels.numbers_of(pool, assignment >= 0),
+                numbers=scheme.numbers(pool.facts.label[assignment >= 0]),
                 rows=written.rows,
                 rows_per_class=written.rows_per_class,
                 settings=asdict(settings),
@@ -92,7 +91,7 @@ def _splits(folder: Path) -> dict[str, datasets.Dataset]:
 
 def _tell(summary: DatasetSummary) -> None:
     rows = " + ".join(f"{count:,} {split}" for split, count in summary.rows.items())
-    note(f"{rows} rows · {_told_labels(summary)}")
+    note(f"{rows} rows · {label_scheme.scheme_of(summary.task).summary(summary)}")
     if summary.not_drawn:
         taken, usable = sum(summary.rows.values()), sum(summary.rows.values()) + summary.not_drawn
         limit = f"max_rows={summary.settings['max_rows']}"
@@ -107,15 +106,6 @@ def _tell(summary: DatasetSummary) -> None:
     remaining = {check: left for check in CHECKS if (left := summary.remaining(check))}
     if remaining:
         note("found and kept: " + _told(remaining))
-
-
-def _told_labels(summary: DatasetSummary) -> str:
-    if summary.task == Task.REGRESSION:
-        of = summary.numbers
-        return f"numbers from {of['least']:g} to {of['most']:g}, {of['mean']:.4g} on average"
-    kind = "classes" if summary.task == Task.SINGLE_LABEL else "labels, of which a text may have several"
-    first = ", ".join(label[:MAX_SHOWN] for label in summary.labels[:6])
-    return f"{len(summary.labels)} {kind}: {first}"
 
 
 def _told(counts: dict[str, int]) -> str:

@@ -21,7 +21,8 @@ import datasets
 from miniml.data import plain
 from miniml.errors import InputError
 from miniml.escaping import without_placeholders
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, stored_task
 
 SUMMARY_NAME = "dataset.json"
 SPLITS = ("train", "validation", "test")
@@ -49,7 +50,7 @@ class DatasetSummary:
     settings: dict[str, Any]
     hub_id: str = ""
     """`owner/name` where the source is a dataset of the hub; a path may read alike."""
-    task: Task = Task.SINGLE_LABEL
+    task: Task = DEFAULT
     numbers: dict[str, float] = field(default_factory=dict)
     """Of all labels of a regression: least, median, mean, most, deviation (the standard one)."""
     rows_read: int = 0
@@ -105,4 +106,4 @@ def _summary(dataset_dir: Path) -> DatasetSummary:
     if not stored_file.exists() and (dataset_dir / "dataset_dict.json").exists():
         return DatasetSummary(**plain.facts_of(dataset_dir, SPLITS))
     stored = json.loads(stored_file.read_text(encoding="utf-8"))
-    return DatasetSummary(**{**stored, "task": Task(stored.get("task", Task.SINGLE_LABEL))})
+    return DatasetSummary(**{**stored, "task": stored_task(stored)})

@@ -16,9 +16,11 @@ import pyarrow.compute as pc
 from miniml.data import texts
 from miniml.data.columns import RowFilter, dictionary, named
 from miniml.data.digests import NOTHING, digests
-from miniml.data.encoding import encoder_of, task_of, unlabelled
+from miniml.data.encoding import unlabelled
 from miniml.data.findings import Findings, Passage
 from miniml.data.groups import group_hashes
+from miniml.data.label_column import LabelColumn
+from miniml.data.label_scheme import scheme_of, task_of
 from miniml.data.pool import Facts, Pool
 from miniml.data.prepared import SPLITS
 from miniml.data.tables import Table
@@ -27,7 +29,7 @@ from miniml.errors import InputError
 from miniml.escaping import listed, shown
 from miniml.progress import Progress, note
 from miniml.settings.data import DataSettings
-from miniml.tasks.task import Task
+from miniml.task import Task
 
 
 def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findings, scratch: Path) -> Pool:
@@ -37,7 +39,7 @@ def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findin
         InputError: a column is not there or of the wrong type, or rows are unusable and may not be left out.
     """
     _require_columns(tables, settings)
-    task = task_of(tables, settings)
+    task = task_of(LabelColumn(tables, settings))
     reading = _Reading(task, settings, findings, _progress(tables))
     file = scratch / "pool.arrow"
     schema = pa.schema([(name, pa.string()) for name in ("text", *settings.carried_columns)])
@@ -133,7 +135,7 @@ class _Reading:
     def __init__(self, task: Task, settings: DataSettings, findings: Findings, progress: Progress) -> None:
         self._settings, self._findings, self._progress = settings, findings, progress
         self._passed = 0  # Rows of the splits read before, those included that the filter stopped.
-        self.labels = encoder_of(task, settings)
+        self.labels = scheme_of(task).encoder(settings)
         self.rows_read = 0
         self._split, self._row, self._label = _Column(), _Column(), _Column()
         self._digest, self._group = _Column(), _Column()

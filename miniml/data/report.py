@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,19 +12,12 @@ from matplotlib.axes import Axes
 from miniml import __version__
 from miniml.data.encoding import Codes
 from miniml.data.findings import CHECKS, Example, Findings
+from miniml.data.label_scheme import scheme_of
 from miniml.data.prepared import SPLITS, DatasetSummary
 from miniml.data.report_request import ReportRequest
 from miniml.data.texts import CLEANING
 from miniml.data.tokens import Lengths
 from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.tasks.task import Task
-
-_LABELS: dict[Task, tuple[str, Callable[[DatasetSummary], str]]] = {
-    Task.SINGLE_LABEL: ("Classes", lambda summary: str(len(summary.labels))),
-    Task.MULTI_LABEL: ("Labels", lambda summary: str(len(summary.labels))),
-    Task.REGRESSION: ("Numbers, mean", lambda summary: f"{summary.numbers['mean']:.4g}"),
-}
-"""What the labels are called, and the one figure of them that stands above all."""
 
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -38,7 +30,7 @@ def write_report(
 ) -> None:
     """Writes the page to the request's path. `labels` are the pool's of all rows, which a regression draws."""
     drawn = min(len(summary.labels), MAX_CLASSES_DRAWN)
-    kind, figure = _LABELS[summary.task]
+    kind, figure = scheme_of(summary.task).tile(summary)
     page = template("data.html").render(
         version=__version__,
         summary=summary,
@@ -47,9 +39,9 @@ def write_report(
         lengths=lengths,
         model_id=request.model_id,
         kind=kind,
-        figure=figure(summary),
+        figure=figure,
         classes=svg(lambda axes: _numbers(axes, labels), (7.0, 2.8))
-        if summary.task == Task.REGRESSION
+        if summary.numbers
         else svg(lambda axes: _classes(axes, summary), (7.0, 1.0 + 0.5 * drawn)),
         classes_not_drawn=len(summary.labels) - drawn,
         histogram=svg(lambda axes: _histogram(axes, lengths), (7.0, 2.8)),

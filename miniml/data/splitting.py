@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from miniml.data.duplicates import Mask, place
+from miniml.data.duplicates import place
 from miniml.data.findings import Findings, Passage
 from miniml.data.labels import Labels
-from miniml.data.pool import Ints, Pool
+from miniml.data.pool import Ints, Mask, Pool
 from miniml.data.prepared import SPLITS
 from miniml.data.randomness import shuffled
 from miniml.errors import InputError

@@ -21,7 +21,7 @@ from miniml.data.prepared import GROUP, SPLITS
 from miniml.data.randomness import Hashes, shuffled
 from miniml.data.splitting import Assignment
 from miniml.data.texts import string_buffers
-from miniml.tasks.task import Task
+from miniml.task_registry import beyond_default
 
 # What is shuffled in memory at a time.
 BUCKET_BYTES = 16 << 20
@@ -61,8 +61,7 @@ def write_splits(
         }
     )
     facts: list[Any] = [labels.names, carried]
-    if pool.task != Task.SINGLE_LABEL:
-        facts.append(pool.task)
+    facts += beyond_default(pool.task)
     digest = hashlib.sha256(json.dumps(facts, ensure_ascii=False).encode())
     rows, per_class = {}, {}
     buckets = _Buckets(pool, assignment, labels, seed, scratch)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression
 
 # More rows and words make it a little better and much slower: with these it takes well under a minute.
 MAX_ROWS = 20_000
@@ -22,13 +23,14 @@ INVERSE_REGULARISATION = 10.0
 WORD = r"[\u3040-\u9fff]|[^\W\u3040-\u9fff]+|[^\w\s]"
 
 
-class Baseline:
-    """A classifier of single words and pairs of them; its subclasses are those of the other tasks."""
+class Baseline(ABC):
+    """A model of single words and pairs of them; each task has its own."""
 
-    kind = "logistic regression"
+    kind: ClassVar[str]
+    """What it is, beside TF-IDF."""
 
     def __init__(self, labels: int) -> None:
-        self._labels = labels
+        self.labels = labels
         self._words = TfidfVectorizer(
             token_pattern=WORD,
             ngram_range=(1, 2),
@@ -54,58 +56,22 @@ class Baseline:
         with warnings.catch_warnings():
             # Stopped early it is a little worse than it could be, and the time is bounded.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self._learn(vectors, np.array([labels[row] for row in taken]))
+            self.learn(vectors, np.array([labels[row] for row in taken]))
         return self
 
     def predict_probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Shape [len(texts), labels]; a class that it never saw has probability 0. In a regression numbers, [n, 1]."""
-        return self._outputs(self._words.transform(texts))
+        return self.outputs(self._words.transform(texts))
 
-    def _learn(self, vectors: Any, labels: npt.NDArray[Any]) -> None:
-        self._model = _logistic_regression().fit(vectors, labels)
+    @abstractmethod
+    def learn(self, vectors: Any, labels: npt.NDArray[Any]) -> None:
+        """Trains on the rows' vectors, a sparse matrix of shape [rows, words]."""
 
-    def _outputs(self, vectors: Any) -> npt.NDArray[np.float32]:
-        found = np.zeros((vectors.shape[0], self._labels), dtype=np.float32)
-        found[:, self._model.classes_] = self._model.predict_proba(vectors)
-        return found
-
-
-class LabelsBaseline(Baseline):
-    """One such classifier for each label."""
-
-    kind = "a logistic regression a label"
-
-    def _learn(self, vectors: Any, labels: npt.NDArray[Any]) -> None:
-        # Where all rows or none have the label, there is nothing to learn but that.
-        self._models = [
-            _logistic_regression().fit(vectors, column)
-            if 0 < column.sum() < len(column)
-            else float(column[0])
-            for column in labels.T
-        ]
-
-    def _outputs(self, vectors: Any) -> npt.NDArray[np.float32]:
-        columns = [
-            np.full(vectors.shape[0], model)
-            if isinstance(model, float)
-            else model.predict_proba(vectors)[:, 1]
-            for model in self._models
-        ]
-        return np.stack(columns, axis=1).astype(np.float32)
+    @abstractmethod
+    def outputs(self, vectors: Any) -> npt.NDArray[np.float32]:
+        """Gives what `predict_probabilities` does of such vectors."""
 
 
-class NumberBaseline(Baseline):
-    """A number from the same words."""
-
-    kind = "ridge regression"
-
-    def _learn(self, vectors: Any, labels: npt.NDArray[Any]) -> None:
-        self._model = Ridge().fit(vectors, labels)
-
-    def _outputs(self, vectors: Any) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = self._model.predict(vectors).astype(np.float32)[:, None]
-        return found
-
-
-def _logistic_regression() -> Any:
+def logistic_regression() -> Any:
+    """Gives a classifier that is not trained yet."""
     return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=MAX_STEPS)

@@ -22,6 +22,10 @@ RESAMPLES = 1000
 FEWEST_RESAMPLES, MAX_WORK = 100, 500_000_000
 # Weights, or cells of confusion matrices, that are held at once, in bytes: about what a processor's cache takes.
 BYTES_AT_ONCE = 8_000_000
+# Rows that are answered otherwise, of all classes together: enough for every kind of mistake to be among them.
+DOUBTS = 256
+# In place of a 0 that would be divided by: less than any weight.
+NOTHING = 1e-9
 
 Shares = npt.NDArray[np.floating]
 Interval = tuple[float, float, float]

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from miniml.champion.challengers import counted
 from miniml.champion.record import Champion
 from miniml.errors import ChampionError
 from miniml.escaping import quoted
-from miniml.evaluation.comparison import compare, compare_errors
-from miniml.evaluation.predictions import NumberPredictions, Predictions
+from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import Comparison
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
@@ -84,18 +81,8 @@ def _told(labels: set[str], whose: str) -> str:
 def _compared(champion: Champion, classifier: Classifier, predictions: Predictions) -> Comparison:
     progress = Progress("testing the champion", len(predictions.texts), "texts")
     outputs = classifier.predict_probabilities(predictions.texts, progress.report)
-    if isinstance(predictions, NumberPredictions):
-        errors = np.abs(outputs[:, 0] - predictions.references)
-        return compare_errors(predictions.errors, errors, champion.digest, predictions.groups)
-    given = [set(classifier.prediction(row).given) for row in outputs]
-    true = predictions.names(predictions.references)
-    right = np.array([labels == _as_set(names) for labels, names in zip(given, true, strict=True)])
-    found = compare(predictions.right, right, champion.digest, predictions.groups)
-    return replace(found, measure=predictions.task.measure)
-
-
-def _as_set(names: str | list[str]) -> set[str]:
-    return {names} if isinstance(names, str) else set(names)
+    answers = [classifier.prediction(row) for row in outputs]
+    return predictions.compared_with_answers(answers, champion.digest)
 
 
 def _bring(source: str) -> Path:

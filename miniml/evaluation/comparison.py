@@ -7,7 +7,6 @@ model by chance, where the test has groups.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +20,7 @@ from miniml.evaluation.bootstrap import (
     standard_errors,
     summed_by_group,
 )
-from miniml.evaluation.predictions import NumberPredictions, Predictions
 from miniml.evaluation.result import Comparison, Figure
-from miniml.tasks.task import Task
 
 # By chance alone: so that a p-value of 0.05 is within 0.004 of what all exchanges would give.
 EXCHANGES = 9_999
@@ -34,15 +31,6 @@ Rightness = npt.NDArray[np.bool_]
 """Whether each test row was answered rightly, shape [rows]."""
 Errors = npt.NDArray[np.float64]
 """By how much each test row was missed, shape [rows]."""
-
-
-def compare_answers(challenger: Predictions, champion: Predictions, champion_digest: str) -> Comparison:
-    """Compares two models' answers to the same rows: by their errors where these are numbers, else by rightness."""
-    groups = challenger.groups
-    if isinstance(challenger, NumberPredictions) and isinstance(champion, NumberPredictions):
-        return compare_errors(challenger.errors, champion.errors, champion_digest, groups)
-    found = compare(challenger.right, champion.right, champion_digest, groups)
-    return replace(found, measure=challenger.task.measure)
 
 
 def compare(
@@ -91,7 +79,7 @@ def compare_errors(
         only_champion=int((by_row < 0).sum()),
         gain=Figure(*mean_with_interval(by_row, groups)),
         p_value=(as_good + 1) / (EXCHANGES + 1),
-        measure=Task.REGRESSION.measure,
+        measure="mean_absolute_error",
     )
 
 

@@ -15,11 +15,11 @@ from miniml.champion.record import NOBODY, Champion
 from miniml.data import prepared
 from miniml.errors import InputError
 from miniml.evaluation.champion_comparison import compare_with_champion
-from miniml.evaluation.comparison import compare_answers
-from miniml.evaluation.evaluators import Examination, Scores, examination_of, ranks_of
+from miniml.evaluation.evaluators import Evaluator, evaluator_of
 from miniml.evaluation.metrics.added import added_metrics
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import EvaluationResult, Figure, Sample, Speed
+from miniml.evaluation.scores import Scores
 from miniml.evaluation.slices import slices_of
 from miniml.metrics import Answers
 from miniml.model.classifier import Classifier
@@ -27,8 +27,6 @@ from miniml.model.learnt_texts import LearntTexts
 from miniml.processor import threads_within_quota
 from miniml.progress import Progress, note
 from miniml.settings.evaluation import EvaluationSettings
-
-__all__ = ["evaluate_model", "ranks_of"]
 
 # Timed one at a time, after a few that only warm the engine.
 TIMED, WARMING = 60, 3
@@ -54,20 +52,20 @@ def evaluate_model(
     classifier = Classifier.load(model_dir)
     splits, summary = prepared.load(dataset_dir, ("train", "test"))
     _require_trained_on(classifier, summary.fingerprint)
-    examination = examination_of(classifier, settings)
+    evaluator = evaluator_of(classifier, settings)
     rows = LearntTexts.read(model_dir).unseen(splits["test"])
     learnt_rows = len(splits["test"]) - len(rows)
-    predictions, seconds = _predict(examination, splits["test"].select(rows), summary.fingerprint)
+    predictions, seconds = _predict(evaluator, splits["test"].select(rows), summary.fingerprint)
     if learnt_rows:
         predictions = replace(predictions, rows=rows)
         note(f"{learnt_rows:,} test rows are left out: the model that the training began with has seen them")
     if predictions_path:
         predictions.save(predictions_path)
-    scores = _scores(examination, predictions)
-    learnt = examination.references(splits["train"]["label"])
-    baseline = examination.baseline().fit(list(splits["train"]["text"]), learnt)
+    scores = _scores(evaluator, predictions)
+    learnt = evaluator.references(splits["train"]["label"])
+    baseline = evaluator.baseline().fit(list(splits["train"]["text"]), learnt)
     of_baseline = replace(predictions, probabilities=baseline.predict_probabilities(predictions.texts))
-    constant = np.tile(examination.constant(learnt), (len(predictions.texts), 1))
+    constant = np.tile(evaluator.constant(learnt), (len(predictions.texts), 1))
     slices, small_slices = slices_of(predictions, classifier.max_length, settings.min_slice_rows)
     result = EvaluationResult(
         task=predictions.task,
@@ -75,35 +73,35 @@ def evaluate_model(
         classes=scores.classes,
         confusion_matrix=scores.confusion_matrix,
         test_rows=len(predictions.texts),
-        majority_share=examination.majority_share(predictions),
-        majority_comparison=compare_answers(predictions, replace(predictions, probabilities=constant), ""),
+        majority_share=evaluator.majority_share(predictions),
+        majority_comparison=predictions.compared_with(replace(predictions, probabilities=constant), ""),
         learnt_rows=learnt_rows,
         groups=None if predictions.groups is None else len(np.unique(predictions.groups)),
         texts_per_second=round(len(predictions.texts) / seconds, 2),
         model_digest=classifier.manifest.digest,
         data_fingerprint=summary.fingerprint,
-        samples=_samples(examination, predictions),
+        samples=_samples(evaluator, predictions),
         slices=slices,
         small_slices=small_slices,
-        baseline=_scores(examination, of_baseline).figures,
+        baseline=_scores(evaluator, of_baseline).figures,
         baseline_name=baseline.name,
-        baseline_comparison=compare_answers(predictions, of_baseline, ""),
-        calibration=examination.calibration(predictions),
-        curves=examination.curves(predictions),
-        scatter=examination.scatter(predictions),
-        mistakes=examination.mistakes(predictions),
+        baseline_comparison=predictions.compared_with(of_baseline, ""),
+        calibration=evaluator.calibration(predictions),
+        curves=evaluator.curves(predictions),
+        scatter=evaluator.scatter(predictions),
+        mistakes=evaluator.mistakes(predictions),
         speed=_speed(classifier, predictions.texts),
         comparison=compare_with_champion(
-            champion, predictions, _digest_of(splits["test"], examination, predictions)
+            champion, predictions, _digest_of(splits["test"], evaluator, predictions)
         ),
     )
     _tell(result)
     return result
 
 
-def _scores(examination: Examination, predictions: Predictions) -> Scores:
+def _scores(evaluator: Evaluator, predictions: Predictions) -> Scores:
     """The task's own metrics, and those that were added."""
-    own = examination.scores(predictions)
+    own = evaluator.scores(predictions)
     answers = Answers(
         predictions.task, predictions.references, predictions.predicted, predictions.probabilities
     )
@@ -120,14 +118,14 @@ def _require_trained_on(classifier: Classifier, fingerprint: str) -> None:
         )
 
 
-def _digest_of(test: datasets.Dataset, examination: Examination, predictions: Predictions) -> str:
+def _digest_of(test: datasets.Dataset, evaluator: Evaluator, predictions: Predictions) -> str:
     """Of the whole split, for the same test may lack other rows for another model."""
-    return digest_of_test(test["text"], predictions.names(examination.references(test["label"])))
+    return digest_of_test(test["text"], predictions.names(evaluator.references(test["label"])))
 
 
-def _predict(examination: Examination, test: datasets.Dataset, fingerprint: str) -> tuple[Predictions, float]:
+def _predict(evaluator: Evaluator, test: datasets.Dataset, fingerprint: str) -> tuple[Predictions, float]:
     """The answers to the test, and how many seconds they took."""
-    classifier, texts = examination.classifier, list(test["text"])
+    classifier, texts = evaluator.classifier, list(test["text"])
     own = {"text", "label"}
     # A column of the source that is called so has strings.
     if prepared.GROUP in test.column_names and test.features[prepared.GROUP].dtype == "int64":
@@ -137,10 +135,10 @@ def _predict(examination: Examination, test: datasets.Dataset, fingerprint: str)
     token_ids = classifier.encode(texts)
     logits = classifier.logits(token_ids, progress.report)
     seconds = time.monotonic() - start
-    return examination.predictions(
+    return evaluator.predictions(
         labels=classifier.labels,
         texts=texts,
-        references=examination.references(test["label"]),
+        references=evaluator.references(test["label"]),
         probabilities=classifier.probabilities(logits),
         logits=logits,
         tokens=classifier.lengths(texts),
@@ -149,7 +147,7 @@ def _predict(examination: Examination, test: datasets.Dataset, fingerprint: str)
         temperature=classifier.temperature,
         columns={name: list(test[name]) for name in test.column_names if name not in own},
         groups=np.array(test[prepared.GROUP], dtype=np.int64) if prepared.GROUP in own else None,
-        **examination.more_facts(),
+        **evaluator.more_facts(),
     ), seconds
 
 
@@ -165,16 +163,16 @@ def _speed(classifier: Classifier, texts: list[str]) -> Speed:
     return Speed(classifier.engine.name, torch.get_num_threads(), round(float(p50), 2), round(float(p95), 2))
 
 
-def _samples(examination: Examination, predictions: Predictions) -> list[Sample]:
+def _samples(evaluator: Evaluator, predictions: Predictions) -> list[Sample]:
     texts = predictions.texts
     by_length = sorted(range(len(texts)), key=lambda row: (len(texts[row]), row))
     chosen = sorted({by_length[int(share * len(texts))] for share in (0.0, 0.5, 0.9)})
-    return [examination.sample(texts[row], predictions.probabilities[row]) for row in chosen]
+    return [evaluator.sample(texts[row], predictions.probabilities[row]) for row in chosen]
 
 
 def _tell(result: EvaluationResult) -> None:
-    measure, found = result.task.measure, result.headline
+    metric, found = result.task.primary_metric, result.headline
     note(
-        f"{measure.replace('_', ' ')} {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) on "
-        f"{result.test_rows:,} held-out rows, baseline {result.baseline[measure].value:.3f}"
+        f"{metric.replace('_', ' ')} {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) on "
+        f"{result.test_rows:,} held-out rows, baseline {result.baseline[metric].value:.3f}"
     )

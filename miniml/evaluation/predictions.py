@@ -17,8 +17,9 @@ belong together. The schema's metadata holds `task`, `labels` (JSON), `model_dig
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -28,27 +29,28 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from miniml.errors import InputError
-from miniml.evaluation.bootstrap import Groups, Interval, mean_with_interval, share_of
-from miniml.model.heads import THRESHOLD, several
-from miniml.tasks.task import Task
+from miniml.evaluation.bootstrap import Groups, Interval, share_of
+from miniml.evaluation.comparison import compare
+from miniml.evaluation.result import Comparison
+from miniml.model.heads import Answer
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, find_task
 
 PREDICTIONS_NAME = "predictions.parquet"
 COLUMN = "column: "
 """Before the name of a further column, which may be called as one of ours."""
-NO_LABEL = "(no label)"
-"""In place of a name, for the texts that have none."""
 
 _SHARES = pa.list_(pa.float32())
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What one model said of every test row; of its subclasses, one for each task, this is that of one class a text."""
+class Predictions(ABC):
+    """What one model said of every test row; each task has a subclass."""
 
     labels: tuple[str, ...]
     texts: list[str]
     references: npt.NDArray[Any]
-    """The true class of each row, as a place in `labels`."""
+    """The truth of each row, in the form of the task."""
     probabilities: npt.NDArray[np.float32]
     """Shape [rows, width], as the model would be served: what its head calls outputs."""
     logits: npt.NDArray[np.float32]
@@ -65,29 +67,44 @@ class Predictions:
     rows: npt.NDArray[np.int64] | None = None
     """The number of each row in the split test; None where it is whole."""
 
-    task: ClassVar[Task] = Task.SINGLE_LABEL
+    task: Task = DEFAULT
+
+    column_type: ClassVar[Any]
+    """The type of the columns `label` and `predicted`."""
 
     @property
+    @abstractmethod
     def predicted(self) -> npt.NDArray[Any]:
         """The answer to each row, in the form of `references`."""
-        answers: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1)
-        return answers
 
     @property
+    @abstractmethod
     def right(self) -> npt.NDArray[np.bool_]:
         """Whether each row was answered rightly.
 
         Raises:
             InputError: the answers are numbers, of which none is right.
         """
-        right: npt.NDArray[np.bool_] = self.predicted == self.references
-        return right
 
-    def measure(self, inside: npt.NDArray[np.bool_]) -> Interval:
-        """The task's measure on some of the rows, and its interval: Wilson's, of a share."""
-        return share_of(self.right[inside], self._groups_of(inside))
+    def primary_metric(self, inside: npt.NDArray[np.bool_]) -> Interval:
+        """Gives the task's primary metric on some of the rows, and its interval: Wilson's, of a share."""
+        return share_of(self.right[inside], self.groups_of(inside))
 
-    def _groups_of(self, inside: npt.NDArray[np.bool_]) -> Groups:
+    def compared_with(self, other: Self, digest: str) -> Comparison:
+        """Compares the answers with those of another model, which has this digest, to the same rows."""
+        return self._by_rightness(other.right, digest)
+
+    def compared_with_answers(self, answers: Sequence[Answer], digest: str) -> Comparison:
+        """Compares the same with what a model's head has answered, whose labels may stand in another order."""
+        true = self.names(self.references)
+        right = [set(one.given) == _as_set(names) for one, names in zip(answers, true, strict=True)]
+        return self._by_rightness(np.array(right), digest)
+
+    def _by_rightness(self, right: npt.NDArray[np.bool_], digest: str) -> Comparison:
+        return replace(compare(self.right, right, digest, self.groups), measure=self.task.primary_metric)
+
+    def groups_of(self, inside: npt.NDArray[np.bool_]) -> Groups:
+        """Gives the groups of some of the rows."""
         return None if self.groups is None else self.groups[inside]
 
     @property
@@ -95,16 +112,13 @@ class Predictions:
         """The number of each row in the split test."""
         return np.arange(len(self.texts)) if self.rows is None else self.rows
 
+    @abstractmethod
     def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-        """The rows of each label that there are rows of, and its name."""
-        for place, label in enumerate(self.labels):
-            if (inside := self.references == place).any():
-                yield label, inside
+        """Gives the rows of each label that there are rows of, or of each range of numbers, and its name."""
 
+    @abstractmethod
     def names(self, answers: npt.NDArray[Any]) -> list[Any]:
-        """References or answers as a person would write them."""
-        named: list[Any] = np.array(self.labels, dtype=object)[answers].tolist()
-        return named
+        """Gives references or answers as a person would write them."""
 
     def save(self, path: Path) -> None:
         """Writes the file; the same predictions give the same bytes."""
@@ -112,24 +126,23 @@ class Predictions:
             {
                 "row": pa.array(self.row_numbers, pa.int64()),
                 "text": pa.array(self.texts, pa.string()),
-                "label": pa.array(self.names(self.references), self._named),
-                "predicted": pa.array(self.names(self.predicted), self._named),
-                **{name: pa.array(list(values), _SHARES) for name, values in self._matrices().items()},
+                "label": pa.array(self.names(self.references), self.column_type),
+                "predicted": pa.array(self.names(self.predicted), self.column_type),
+                **{name: pa.array(list(values), _SHARES) for name, values in self.matrices().items()},
                 "tokens": pa.array(self.tokens, pa.int64()),
                 **({} if self.groups is None else {"group": pa.array(self.groups, pa.int64())}),
                 **{COLUMN + name: pa.array(values) for name, values in self.columns.items()},
             }
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(table.replace_schema_metadata(self._facts()), path)
+        parquet.write_table(table.replace_schema_metadata(self.facts()), path)
 
-    _named: ClassVar[Any] = pa.string()
-    """The type of the columns `label` and `predicted`."""
-
-    def _matrices(self) -> dict[str, npt.NDArray[np.float32]]:
+    def matrices(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Gives the columns that have a list of numbers for each row."""
         return {"probabilities": self.probabilities, "logits": self.logits}
 
-    def _facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, str]:
+        """Gives what the schema's metadata holds."""
         return {
             "task": str(self.task),
             "labels": json.dumps(self.labels),
@@ -148,7 +161,9 @@ class Predictions:
         try:
             table = parquet.read_table(path)
             facts = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
-            return PREDICTIONS[Task(facts["task"])]._of(table, facts)
+            task = find_task(facts["task"])
+            kind: type[Predictions] = task.part("predictions")
+            return kind.of(table, facts, task=task)
         except (pa.ArrowInvalid, KeyError, ValueError, FileNotFoundError) as error:
             raise InputError(
                 f"{path} holds no predictions that miniml's evaluate stage wrote ({error!r}). "
@@ -156,15 +171,16 @@ class Predictions:
             ) from error
 
     @classmethod
-    def _of(cls, table: pa.Table, facts: dict[str, str], **more: Any) -> Self:
+    def of(cls, table: pa.Table, facts: dict[str, str], **more: Any) -> Self:
+        """Gives the predictions that a file holds; `more` are fields that only some tasks have."""
         labels: list[str] = json.loads(facts["labels"])
         rows = table["row"].to_numpy()
         return cls(
             labels=tuple(labels),
             texts=table["text"].to_pylist(),
-            references=cls._references(table["label"].to_pylist(), labels),
+            references=cls.references_of(table["label"].to_pylist(), labels),
             logits=_matrix(table["logits"], len(labels) or 1),
-            probabilities=cls._outputs(table, len(labels)),
+            probabilities=cls.outputs_of(table, len(labels)),
             tokens=table["tokens"].to_numpy(),
             model_digest=facts["model_digest"],
             data_fingerprint=facts["data_fingerprint"],
@@ -180,113 +196,18 @@ class Predictions:
         )
 
     @staticmethod
-    def _references(names: list[Any], labels: list[str]) -> npt.NDArray[Any]:
-        places = {label: place for place, label in enumerate(labels)}
-        return np.array([places[name] for name in names], dtype=np.int64)
+    @abstractmethod
+    def references_of(names: list[Any], labels: list[str]) -> npt.NDArray[Any]:
+        """Gives the references whose names these are."""
 
     @staticmethod
-    def _outputs(table: pa.Table, width: int) -> npt.NDArray[np.float32]:
+    def outputs_of(table: pa.Table, width: int) -> npt.NDArray[np.float32]:
+        """Gives `probabilities` as the file has them."""
         return _matrix(table["probabilities"], width)
 
 
-@dataclass(frozen=True)
-class LabelsPredictions(Predictions):
-    """Where a text may have several labels: references and answers are truth values, shape [rows, labels]."""
-
-    threshold: float = THRESHOLD
-    """A label is given where its probability is at least this."""
-
-    task: ClassVar[Task] = Task.MULTI_LABEL
-    _named: ClassVar[Any] = pa.list_(pa.string())
-
-    @property
-    def predicted(self) -> npt.NDArray[Any]:
-        given: npt.NDArray[np.bool_] = self.probabilities >= np.float32(self.threshold)
-        return given
-
-    @property
-    def right(self) -> npt.NDArray[np.bool_]:
-        """Whether a row was given all of its labels, and no others."""
-        right: npt.NDArray[np.bool_] = np.all(self.predicted == self.references, axis=1)
-        return right
-
-    def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-        for place, label in enumerate(self.labels):
-            if (having := self.references[:, place]).any():
-                yield label, having
-        none: npt.NDArray[np.bool_] = ~np.any(self.references, axis=1)
-        if none.any():
-            yield NO_LABEL, none
-
-    def names(self, answers: npt.NDArray[Any]) -> list[Any]:
-        labels = np.array(self.labels, dtype=object)
-        return [labels[row].tolist() for row in answers]
-
-    def _facts(self) -> dict[str, str]:
-        return {**super()._facts(), "threshold": repr(self.threshold)}
-
-    @classmethod
-    def _of(cls, table: pa.Table, facts: dict[str, str], **more: Any) -> Self:
-        return super()._of(table, facts, threshold=float(facts["threshold"]), **more)
-
-    @staticmethod
-    def _references(names: list[Any], labels: list[str]) -> npt.NDArray[Any]:
-        places = {label: place for place, label in enumerate(labels)}
-        return several([[places[name] for name in of_row] for of_row in names], len(labels))
-
-
-@dataclass(frozen=True)
-class NumberPredictions(Predictions):
-    """Where a text has a number: references and answers are numbers, shape [rows]."""
-
-    task: ClassVar[Task] = Task.REGRESSION
-    _named: ClassVar[Any] = pa.float64()
-
-    @property
-    def predicted(self) -> npt.NDArray[Any]:
-        return self.probabilities[:, 0].astype(np.float64)
-
-    @property
-    def right(self) -> npt.NDArray[np.bool_]:
-        raise InputError(
-            f"the predictions of {self.model_digest[:12]} are numbers, of which none is right or wrong. Give those of "
-            f"a classifier."
-        )
-
-    @property
-    def errors(self) -> npt.NDArray[np.float64]:
-        """By how much each row was missed, in the unit of the labels."""
-        errors: npt.NDArray[np.float64] = np.abs(self.predicted - self.references)
-        return errors
-
-    def measure(self, inside: npt.NDArray[np.bool_]) -> Interval:
-        """The mean absolute error, and the interval that its standard error makes."""
-        mean, low, high = mean_with_interval(self.errors[inside], self._groups_of(inside))
-        return mean, max(0.0, low), high
-
-    def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-        """None: which ranges to make of numbers is `slices_of`'s to say."""
-        yield from ()
-
-    def names(self, answers: npt.NDArray[Any]) -> list[Any]:
-        numbers: list[Any] = answers.tolist()
-        return numbers
-
-    def _matrices(self) -> dict[str, npt.NDArray[np.float32]]:
-        return {"logits": self.logits}
-
-    @staticmethod
-    def _references(names: list[Any], labels: list[str]) -> npt.NDArray[Any]:
-        return np.array(names, dtype=np.float64)
-
-    @staticmethod
-    def _outputs(table: pa.Table, width: int) -> npt.NDArray[np.float32]:
-        return table["predicted"].to_numpy().astype(np.float32)[:, None]  # type: ignore[no-any-return]
-
-
-PREDICTIONS: dict[Task, type[Predictions]] = {
-    kind.task: kind for kind in (Predictions, LabelsPredictions, NumberPredictions)
-}
+def _as_set(names: str | list[str]) -> set[str]:
+    return {names} if isinstance(names, str) else set(names)
 
 
 def _matrix(column: Any, width: int) -> npt.NDArray[np.float32]:

@@ -27,7 +27,7 @@ from miniml.model.attribution import Piece
 from miniml.model.manifest import Manifest
 from miniml.reports.curves import loss_curve
 from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.tasks.task import Task
+from miniml.task import Task
 
 # More classes than this make the cells of a confusion matrix too small to hold their counts.
 MAX_CLASSES_WITH_COUNTS = 20
@@ -41,9 +41,6 @@ MAX_CHARACTERS = 900
 STRONGEST_MARK, WEAKEST_MARK = 50, 4
 # Inches; two stand side by side on a screen, and one fills a phone.
 HALF = (4.3, 3.3)
-
-# What the page calls things, where a text does not have exactly one class.
-CLASSES = {Task.SINGLE_LABEL: "Classes", Task.MULTI_LABEL: "Labels"}
 
 
 @dataclass(frozen=True)
@@ -93,14 +90,13 @@ def write_report(
 ) -> None:
     """Writes the page to `path`. `history` holds the points of the training curve (`miniml.model.history`)."""
     calibration, curves, scatter = result.calibration, result.curves, result.scatter
-    words, confusion = Words(result.task.measure), result.confusion()
+    words, confusion = Words(result.task.primary_metric), result.confusion()
     page = template("report.html").render(
         version=__version__,
         result=result,
         model=model,
         arguments={**model.arguments.get("data", {}), **model.arguments.get("training", {})},
         words=words,
-        several=result.task == Task.MULTI_LABEL,
         tiles=_tiles(result),
         figures=[
             _row(name, figure, result.baseline.get(name), result.task)
@@ -132,7 +128,7 @@ def _tiles(result: EvaluationResult) -> list[tuple[str, str]]:
         if metric.is_tile and name in result.figures
     ]
     if result.classes:
-        tiles.append((CLASSES[result.task], str(len(result.classes))))
+        tiles.append((result.task.many.capitalize(), str(len(result.classes))))
     if result.speed:
         tiles.append((f"One text, p95 {result.speed.p95_ms:.0f} ms", f"{result.speed.p50_ms:.0f} ms"))
     return [*tiles, ("Texts/s, this machine", f"{result.texts_per_second:,.0f}")]
@@ -140,13 +136,11 @@ def _tiles(result: EvaluationResult) -> list[tuple[str, str]]:
 
 def _row(name: str, figure: Figure, baseline: Figure | None, task: Task) -> dict[str, Any]:
     metric = metric_named(name)
-    hint = metric.hint
-    if task == Task.REGRESSION:
-        hint = hint.replace("in steps", "in the labels' unit")
+    title, hint = task.metric_titles.get(name, (metric.title, metric.hint))
     high = max(figure.high, baseline.value if baseline else 0.0)
     # Shares fill the row from 0 to 1; losses and errors, which end nowhere, fill it with what there is.
     scale = Scale(0.0, 1.15 * high or 1.0) if not metric.more_is_better else Scale(min(0.0, figure.low), 1.0)
-    return {"title": metric.title, "hint": hint, "figure": figure, "baseline": baseline, "scale": scale}
+    return {"title": title, "hint": hint, "figure": figure, "baseline": baseline, "scale": scale}
 
 
 def _tenth_below(values: Sequence[float]) -> float:

@@ -12,7 +12,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from miniml.metrics import more_is_better
 from miniml.model.attribution import Piece
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, find_task
 
 # Of a confusion matrix that is shown: more cells nobody reads, and a million of them no metadata holds.
 MAX_CONFUSED = 30
@@ -82,7 +83,7 @@ class Comparison:
     p_value: float
     """One-sided: how often a challenger that is not better would look at least so good. Of accuracies exact (McNemar);
     of errors by exchanging the two models' answers at random, row by row."""
-    measure: str = Task.SINGLE_LABEL.measure
+    measure: str = DEFAULT.primary_metric
     challenge: int = 1
     """The how manieth challenger of this champion on this test the model is; 0 where nobody counts."""
     uncounted: str = ""
@@ -223,7 +224,7 @@ class EvaluationResult:
     """Rows of the split test that were not asked, for the model that the training began with had seen them."""
     groups: int | None = None
     """How many groups the rows are of, by which intervals and tests count; None where each row stands for itself."""
-    task: Task = Task.SINGLE_LABEL
+    task: Task = DEFAULT
 
     @property
     def accuracy(self) -> Figure:
@@ -232,7 +233,7 @@ class EvaluationResult:
     @property
     def headline(self) -> Figure:
         """The task's measure."""
-        return self.figures[self.task.measure]
+        return self.figures[self.task.primary_metric]
 
     def confusion(self) -> Confusion:
         """The confusion matrix; of very many classes, those that are confused most, and the others as one."""
@@ -258,8 +259,8 @@ class EvaluationResult:
         """The figures that are one number each."""
         return {
             **{name: figure.value for name, figure in self.figures.items()},
-            f"{self.task.measure}_low": self.headline.low,
-            f"{self.task.measure}_high": self.headline.high,
+            f"{self.task.primary_metric}_low": self.headline.low,
+            f"{self.task.primary_metric}_high": self.headline.high,
             **({} if self.majority_share is None else {"majority_share": self.majority_share}),
             "test_rows": self.test_rows,
             "texts_per_second": self.texts_per_second,
@@ -294,7 +295,7 @@ def _revived(kind: Any, stored: Any) -> Any:
     """What JSON holds, as the dataclass, the task, the list, the dictionary or the optional value that `kind` says."""
     inner = get_args(kind)
     if kind is Task:
-        return Task(stored)
+        return find_task(stored)
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
         return kind(**{name: _revived(kinds[name], value) for name, value in stored.items()})  # type: ignore[operator]

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from miniml.escaping import clipped
 from miniml.evaluation.predictions import Predictions
+from miniml.evaluation.quarters import MISSING, Mask, quarters
 from miniml.evaluation.result import Figure, Slice
 from miniml.metrics import more_is_better
-from miniml.tasks.task import Task
 
-# By length and by numbers: quarters of the rows, as far as equal values let them.
-BINS = 4
 # Of a column of words; the rest is put together.
 MAX_VALUES = 20
 OTHERS = "(all other values)"
-MISSING = "(none)"
 # A value is shown, and an identifier of a thousand characters would not be read.
 LONGEST_VALUE = 80
-
-Mask = npt.NDArray[np.bool_]
 
 
 def slices_of(predictions: Predictions, max_length: int, min_rows: int) -> tuple[list[Slice], list[Slice]]:
@@ -40,10 +33,10 @@ def slices_of(predictions: Predictions, max_length: int, min_rows: int) -> tuple
         rows = int(inside.sum())
         if rows == len(inside):
             continue  # the whole test is no part of it
-        found.append(Slice(column, value, rows, Figure(*predictions.measure(inside))))
+        found.append(Slice(column, value, rows, Figure(*predictions.primary_metric(inside))))
     large = [part for part in found if part.rows >= min_rows]
     small = [part for part in found if part.rows < min_rows]
-    better = 1 if more_is_better(predictions.task.measure) else -1
+    better = 1 if more_is_better(predictions.task.primary_metric) else -1
     return (
         sorted(large, key=lambda part: (better * part.figure.value, -part.rows)),
         sorted(small, key=lambda part: -part.rows),
@@ -51,13 +44,10 @@ def slices_of(predictions: Predictions, max_length: int, min_rows: int) -> tuple
 
 
 def _parts(predictions: Predictions, max_length: int) -> Iterator[tuple[str, str, Mask]]:
-    for value, inside in _by_number(predictions.tokens.astype(np.float64), whole=True):
+    for value, inside in quarters(predictions.tokens.astype(np.float64), whole=True):
         cut = f", cut to {max_length}" if predictions.tokens[inside].max() > max_length else ""
         yield "length", f"{value} tokens{cut}", inside
-    by_label = predictions.parts()
-    if predictions.task == Task.REGRESSION:
-        by_label = _by_number(predictions.references, whole=False)
-    for value, inside in by_label:
+    for value, inside in predictions.parts():
         yield "label", value, inside
     for column, values in predictions.columns.items():
         for value, inside in _by_value(values):
@@ -70,7 +60,7 @@ def _by_value(values: Sequence[Any]) -> Iterator[tuple[str, Mask]]:
         isinstance(value, int | float) and not isinstance(value, bool) for value in present
     )
     if numbers and len(set(present)) > MAX_VALUES:
-        yield from _by_number(
+        yield from quarters(
             np.array([np.nan if value is None else value for value in values], dtype=np.float64),
             whole=all(float(value).is_integer() for value in present if np.isfinite(value)),
         )
@@ -88,22 +78,3 @@ def _as_word(value: Any) -> str:
         return MISSING
     text = value.isoformat() if isinstance(value, datetime.date) else str(value)
     return clipped(text, LONGEST_VALUE)
-
-
-def _by_number(values: npt.NDArray[np.float64], *, whole: bool) -> Iterator[tuple[str, Mask]]:
-    """Quarters of the rows: each begins where the one before ends, and equal values stay together."""
-    known = np.isfinite(values)
-    edges = np.array([])
-    if known.any():
-        edges = np.unique(np.quantile(values[known], np.linspace(0, 1, BINS + 1), method="nearest"))
-    if len(edges) == 1:
-        edges = np.append(edges, np.inf)
-    for number, (begin, end) in enumerate(itertools.pairwise(edges)):
-        last = number == len(edges) - 2
-        inside = known & (values >= begin) & ((values <= end) if last else (values < end))
-        if inside.any():
-            least, most = values[inside].min(), values[inside].max()
-            told = (f"{edge:,.0f}" if whole else f"{edge:,.4g}" for edge in dict.fromkeys((least, most)))
-            yield " to ".join(told), inside
-    if not known.all():
-        yield MISSING, ~known

@@ -1,1 +1,1 @@
-"""Files and folders: written whole or not at all, locked, digested, checked."""
+"""Writes folders atomically, locks them, and computes and checks the digests of their files."""

@@ -1,4 +1,4 @@
-"""Seals on folders: a list of every file and its hash, written last, so that one can tell whether it is whole."""
+"""Lists every file of a folder with its SHA-256, so that a later reader can tell whether the folder is complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHECKSUMS_NAME = "sealed.json"
 
 
 class FileChecksum(NamedTuple):
-    """What a seal says of a file."""
+    """The size and the hash of one file, as a checksum list states them."""
 
     size: int
     """In bytes."""
@@ -22,12 +22,13 @@ class FileChecksum(NamedTuple):
 
 
 def write_checksums(folder: Path) -> None:
-    """Writes down every file of `folder`, its size and hash, beside them.
+    """Writes the checksum list of `folder` into the folder itself.
 
-    Nothing is forced onto the disk: what a machine without power had not written yet breaks the seal.
+    It does not call fsync. If the machine loses power before the files are on the disk, `find_damage` reports them.
 
     Raises:
-        ValueError: there is a link in it, or another thing that is no regular file.
+        ValueError: the folder holds a link, or something else that is not a regular file.
+        OSError: a file cannot be read, or the list cannot be written.
     """
     files = {
         path: FileChecksum((folder / path).stat().st_size, sha256(folder / path))
@@ -38,10 +39,16 @@ def write_checksums(folder: Path) -> None:
 
 
 def read_checksums(content: str | bytes) -> dict[str, FileChecksum]:
-    """What a seal says, by path, "/" between its parts. Somebody else may have written it.
+    """Parses and validates a checksum list, which may come from an untrusted writer.
+
+    Args:
+        content: The JSON text of the list.
+
+    Returns:
+        The checksums by path; a path is relative to the folder and has "/" between its parts.
 
     Raises:
-        ValueError: it is no write_checksums, or lists what cannot be a file of the folder.
+        ValueError: `content` is not a checksum list, or lists a path that cannot be a file of the folder.
     """
     try:
         files = {
@@ -53,11 +60,11 @@ def read_checksums(content: str | bytes) -> dict[str, FileChecksum]:
             raise ValueError("it lists itself")
         return files
     except (TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"it is no seal ({error})") from error
+        raise ValueError(f"it is not a list of checksums ({error})") from error
 
 
 def find_damage(folder: Path) -> str:
-    """What is wrong with a sealed folder, in words; empty where it is as it was."""
+    """Compares a folder with its checksum list and returns the first difference in words, or "" if there is none."""
     try:
         present = set(regular_files(folder))
         files = read_checksums((folder / CHECKSUMS_NAME).read_bytes())
@@ -65,10 +72,10 @@ def find_damage(folder: Path) -> str:
         return f"{CHECKSUMS_NAME} cannot be read: {error}"
     if added := sorted(present - files.keys() - {CHECKSUMS_NAME}):
         return f"{added[0]} was not there when it was written"
-    for path, sealed in files.items():
+    for path, expected in files.items():
         file = folder / path
         if path not in present:
             return f"{path} is missing"
-        if file.stat().st_size != sealed.size or sha256(file) != sealed.sha256:
+        if file.stat().st_size != expected.size or sha256(file) != expected.sha256:
             return f"{path} is not what was written"
     return ""

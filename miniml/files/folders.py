@@ -1,4 +1,4 @@
-"""Folders that are either whole or absent, and those of them that one process holds at a time."""
+"""Writes folders atomically, locks them, finds the user's cache folder, and explains errors of the disk."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from miniml.errors import StorageError
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write into, which takes the name `folder` only when all has gone well.
+    """Yields a temporary folder to write into, and renames it to `folder` when the block ends without an error.
 
-    On an error nothing of it is left behind.
+    On an error the temporary folder is removed.
 
     Raises:
-        StorageError: the disk is full, or may not be written to.
+        StorageError: the disk is full, or the folder may not be written to.
     """
     partial = folder.with_name(folder.name + ".partial")
     with disk_errors_explained(folder):
@@ -38,25 +38,30 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def disk_errors_explained(folder: Path) -> Iterator[None]:
-    """Turns what the system says of a disk into words about `folder`, which is to be written in the block.
+    """Raises the disk errors of a block that writes `folder` with a message that names the folder.
 
     Raises:
-        StorageError: the disk is full, or may not be written to.
+        StorageError: the disk is full, or the folder may not be written to.
     """
     try:
         yield
     except BaseException as error:
-        # An inner block has said which folder it was.
+        # A StorageError comes from an inner block, which has named its folder.
         if not isinstance(error, StorageError) and (explained := _explain(error, folder)):
             raise explained from error
         raise
 
 
 def require_room(folder: Path, needed: int, purpose: str) -> None:
-    """Fails early where the disk of `folder` has less than `needed` bytes left.
+    """Checks, before anything is written, that the disk has enough space.
+
+    Args:
+        folder: A folder on the disk; it need not exist yet.
+        needed: The space that is needed, in bytes.
+        purpose: What the space is for, as the subject of the error message.
 
     Raises:
-        StorageError: it says how much is needed, for what, and how much there is.
+        StorageError: the disk has less space. The message says how much is needed and how much is free.
     """
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
@@ -69,12 +74,17 @@ def require_room(folder: Path, needed: int, purpose: str) -> None:
 
 @contextmanager
 def held(folder: Path, patience: float | None = None) -> Iterator[None]:
-    """Makes `folder` and keeps it this process's own for the block; left empty, it goes away.
+    """Creates `folder` and locks it for the block; if it is empty at the end, it is removed.
+
+    Args:
+        folder: The folder; the lock is a file beside it.
+        patience: Seconds to wait for another process to release the lock. None waits without a limit.
 
     Raises:
-        TimeoutError: another process has held it for `patience` seconds; None waits for as long as it takes.
+        TimeoutError: another process held the lock for longer than `patience`.
+        OSError: the folder or the lock cannot be created.
     """
-    from filelock import FileLock  # Only here: who submits a run takes no lock.
+    from filelock import FileLock  # Only here: submitting a run needs no lock, and no filelock.
 
     lock = folder.with_name(f"{folder.name}.lock")
     with FileLock(lock, timeout=-1 if patience is None else patience):
@@ -84,17 +94,19 @@ def held(folder: Path, patience: float | None = None) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 folder.rmdir()
-            # Under the lock: whoever waits for this file finds that it has gone, and makes one anew.
+            # Removed while locked: a process that waits for this file finds it gone, and creates another.
             lock.unlink(missing_ok=True)
 
 
 def user_cache() -> Path:
-    """Where that is kept which costs no more than time when it is removed.
+    """Returns the folder for files that can be removed at any time and made again.
 
-    MINIML_CACHE, or else `miniml` in the user's cache folder, or in the temporary one where that cannot be written to.
+    It is MINIML_CACHE if that is set, otherwise `miniml` in the user's cache folder, or a folder in the temporary
+    folder if the cache folder is not writable.
 
     Raises:
-        StorageError: none of them may be written to by this user, and by this user alone.
+        StorageError: MINIML_CACHE is not writable, or others may write to the folder in the temporary folder.
+        OSError: the folder cannot be created for another reason.
     """
     if chosen := os.environ.get("MINIML_CACHE"):
         folder = Path(chosen)
@@ -107,27 +119,33 @@ def user_cache() -> Path:
 
 
 def caches_of_libraries() -> dict[str, str]:
-    """The variables by which libraries keep their caches in ours, where a person's own may not be written to.
+    """Returns the environment variables that move the libraries' caches into ours if the user's are not writable.
 
-    What the person has set stays, and so does a cache of the hub that is there to be read.
+    Variables that the user has set are left out, and so is a cache of the hub that can be read.
+
+    Raises:
+        StorageError: our cache is not writable either (see `user_cache`).
     """
     home = Path(os.environ.get("HOME", "/"))
-    own = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    hub = Path(os.environ.get("HF_HOME") or own / "huggingface")
-    places: dict[str, str] = {}
+    user_caches = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    hub = Path(os.environ.get("HF_HOME") or user_caches / "huggingface")
+    subfolders: dict[str, str] = {}
     if not _may_be_written(hub):
-        places = {
+        subfolders = {
             f"HF_{name.upper()}_CACHE": name for name in ("datasets", "metrics", "modules", "xet", "assets")
         }
         if not (hub / "hub").is_dir():
-            places["HF_HUB_CACHE"] = "hub"
-    if not _may_be_written(own / "matplotlib"):
-        places["MPLCONFIGDIR"] = "matplotlib"
-    if not places:
+            subfolders["HF_HUB_CACHE"] = "hub"
+    if not _may_be_written(user_caches / "matplotlib"):
+        subfolders["MPLCONFIGDIR"] = "matplotlib"
+    if not subfolders:
         return {}
-    # Told to all stages, for their temporary folder is another one in each run.
-    kept = user_cache()
-    caches = {"MINIML_CACHE": str(kept), **{name: str(kept / place) for name, place in places.items()}}
+    # MINIML_CACHE is passed on to all stages, since the temporary folder differs between runs.
+    cache = user_cache()
+    caches = {
+        "MINIML_CACHE": str(cache),
+        **{name: str(cache / folder) for name, folder in subfolders.items()},
+    }
     return {name: folder for name, folder in caches.items() if not os.environ.get(name)}
 
 
@@ -138,10 +156,12 @@ def _may_be_written(folder: Path) -> bool:
 
 
 def _in_temporary_folder() -> Path:
-    """A pod with a read-only root has its temporary folder, and elsewhere others may write to that, too.
+    """Returns a folder in the temporary folder that this user alone may write to.
+
+    A pod with a read-only root file system can write nowhere else. Outside a pod, others share the temporary folder.
 
     Raises:
-        StorageError: what has our name there is not ours alone.
+        StorageError: others own the folder, or may write to it.
     """
     folder = Path(tempfile.gettempdir()) / f"miniml-{os.getuid()}"
     with suppress(FileExistsError):
@@ -150,31 +170,34 @@ def _in_temporary_folder() -> Path:
     others_may_write = bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others_may_write:
         raise StorageError(
-            f"{folder} is not a folder that this user alone may write to, so that what is kept there could be somebody "
-            f"else's. Remove it, or set MINIML_CACHE to a folder of your own."
+            f"{folder} is not a folder that this user alone may write to, so others could change the files in it. "
+            f"Remove it, or set MINIML_CACHE to a folder of your own."
         )
     return folder
 
 
 def is_full(folder: Path, error: BaseException) -> bool:
-    """Whether `error`, on writing to `folder`, came from a full disk. torch says only that the writing failed."""
+    """Tells whether `error`, raised while `folder` was written, came from a full disk.
+
+    torch does not say why it cannot write, so the free space of the disk is looked at as well.
+    """
     explained = _explain(error, folder)
     return bool(explained and "full" in str(explained)) or shutil.disk_usage(folder).free < 1e6
 
 
 def _explain(error: BaseException, folder: Path) -> StorageError | None:
-    """Libraries wrap the system's errors in their own, or only quote them: look along the whole chain."""
-    link: BaseException | None = error
-    while link is not None:
-        number = getattr(link, "errno", None)
-        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(link):
+    """Searches the whole chain of errors, since libraries wrap the system's errors in their own, or only quote them."""
+    cause: BaseException | None = error
+    while cause is not None:
+        number = getattr(cause, "errno", None)
+        if number in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(cause):
             return StorageError(
                 f"the disk is full: {folder} could not be written, and nothing of it was left behind. "
                 f"Free some space, or write elsewhere."
             )
         if number in (errno.EACCES, errno.EROFS):
             return StorageError(
-                f"{folder} may not be written ({link}). Give a folder that this user can write to."
+                f"{folder} may not be written ({cause}). Give a folder that this user can write to."
             )
-        link = link.__cause__ or link.__context__
+        cause = cause.__cause__ or cause.__context__
     return None

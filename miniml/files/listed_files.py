@@ -1,4 +1,4 @@
-"""Lists of a folder's files: what a folder holds, and what a list that a stranger may have written must not say."""
+"""Lists the files of a folder, and validates such lists when they come from an untrusted writer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from typing import Any
 from miniml.escaping import quoted
 
 LONGEST_NAME = 255
-"""Bytes of a file's name: what Linux' file systems hold."""
+"""Bytes in a file's name; the limit of the file systems of Linux."""
 LONGEST_PATH = 1024
-"""Bytes of a path: what S3 takes as a key."""
+"""Bytes in a path; the limit of a key in S3."""
 LARGEST = 2**60
-"""Bytes of a file."""
+"""Bytes in a file."""
 
 
 def is_inside(path: Any) -> bool:
-    """Whether `path` is a string that names a file in the folder that it is relative to, "/" between its parts."""
+    """Tells whether `path` is a string that names a file inside the folder that it is relative to.
+
+    Its parts are separated by "/"; absolute paths, "..", control characters and overlong names are refused.
+    """
     if not isinstance(path, str) or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
         return False
     pure = PurePosixPath(path)
@@ -36,10 +39,10 @@ def is_inside(path: Any) -> bool:
 
 
 def require_paths(paths: Iterable[Any]) -> None:
-    """Sees to it that a folder can hold files at all of `paths`, and that none is outside of it.
+    """Checks that one folder can hold files at all of `paths`.
 
     Raises:
-        ValueError: it cannot; the message names the path.
+        ValueError: a path leads outside the folder, or is both a file and a folder. The message names it.
     """
     listed = list(paths)
     for path in listed:
@@ -51,7 +54,7 @@ def require_paths(paths: Iterable[Any]) -> None:
 
 
 def require_sha256(value: Any) -> str:
-    """`value`, if it is a SHA-256 in hexadecimal.
+    """Returns `value` if it is a hexadecimal SHA-256.
 
     Raises:
         ValueError: it is something else.
@@ -62,7 +65,7 @@ def require_sha256(value: Any) -> str:
 
 
 def require_size(value: Any) -> int:
-    """`value`, if it is a number of bytes.
+    """Returns `value` if it is a number of bytes.
 
     Raises:
         ValueError: it is something else.
@@ -73,7 +76,7 @@ def require_size(value: Any) -> int:
 
 
 def is_regular(path: Path) -> bool:
-    """Whether there is a file at `path` itself, and not a link to one, a pipe, a socket or a device."""
+    """Tells whether `path` is a regular file, and not a link, a pipe, a socket or a device."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -81,12 +84,12 @@ def is_regular(path: Path) -> bool:
 
 
 def regular_files(folder: Path) -> list[str]:
-    """The paths of all files below `folder`, relative to it, in order.
+    """Returns the paths of all files below `folder`, relative to it and sorted.
 
     Raises:
-        ValueError: it holds something that is neither a regular file nor a folder, a link say: what is read there may
-            be something else from one time to the next. The message names it.
-        OSError: it cannot be read.
+        ValueError: the folder holds something that is neither a regular file nor a folder, for example a link, whose
+            content may change between two reads. The message names it.
+        OSError: the folder cannot be read.
     """
     found = []
     for parent, folders, files in os.walk(folder, onerror=_raise):

@@ -20,7 +20,6 @@ from miniml.metrics import more_is_better
 from miniml.progress import note
 from miniml.reports.markdown import bullets, heading, paragraph, strong, table
 from miniml.settings.gate import GateSettings
-from miniml.tasks.task import Task
 
 CALIBRATION_ERROR = "calibration_error"
 
@@ -145,12 +144,11 @@ def require_approved(
 
 def _measure(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
     """The accuracy; numbers have none, and something else must be asked of them."""
-    name, threshold = result.task.measure, f"min_accuracy {settings.min_accuracy:g}"
-    if result.task == Task.REGRESSION:
+    name, threshold = result.task.primary_metric, f"min_accuracy {settings.min_accuracy:g}"
+    if not result.task.has_accuracy:
         if not settings.least:
-            yield _unjudged(
-                "accuracy", threshold, "numbers have none. Say what they must reach: min_metrics r2=0.5"
-            )
+            why = f"{result.task.many} have none. Say what they must reach: min_metrics {result.task.example_metric}"
+            yield _unjudged("accuracy", threshold, why)
         return
     figure = result.figures.get(name)
     if figure is None:
@@ -239,8 +237,10 @@ def _slices(result: EvaluationResult, settings: GateSettings, _: Champion) -> It
     if least == 0:
         return
     threshold = f"min_slice_accuracy {least:g}"
-    if result.task == Task.REGRESSION:
-        yield _unjudged("slices", threshold, "numbers have an error on each slice, and no accuracy")
+    if not result.task.has_accuracy:
+        yield _unjudged(
+            "slices", threshold, f"{result.task.many} have an error on each slice, and no accuracy"
+        )
         return
     if not judged:
         yield _unjudged(
@@ -354,8 +354,10 @@ def _better(
 
 def _remarks(result: EvaluationResult, champion: Champion) -> list[str]:
     remarks = []
-    if result.task == Task.REGRESSION:
-        remarks.append("min_accuracy does not apply: the model gives numbers, which have no accuracy")
+    if not result.task.has_accuracy:
+        remarks.append(
+            f"min_accuracy does not apply: the model gives {result.task.many}, which have no accuracy"
+        )
     if result.learnt_rows:
         remarks.append(
             f"{result.learnt_rows:,} rows of the test were left out: the model that the training began with had seen "

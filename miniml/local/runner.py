@@ -154,9 +154,9 @@ def summarise(
     verdict = finished.outputs["verdict"].metadata
     service = finished.folder / "inference_service.yaml"
     return {
-        "measure": result.task.measure,
-        result.task.measure: result.headline.value,
-        f"{result.task.measure}_interval": [result.headline.low, result.headline.high],
+        "measure": result.task.primary_metric,
+        result.task.primary_metric: result.headline.value,
+        f"{result.task.primary_metric}_interval": [result.headline.low, result.headline.high],
         "majority_share": result.majority_share,
         "train_rows": int(rows["train"]),  # kfp reads every number of its metadata as a float.
         "test_rows": result.test_rows,

@@ -20,16 +20,15 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from miniml.errors import InputError, ModelFolderError
-from miniml.model import calibration, heads
+from miniml.model import calibration
 from miniml.model.engines import REFERENCE, Engine, Logits, TokenIds, TorchEngine
-from miniml.model.heads import Head, Prediction
+from miniml.model.heads import Answer, Head, read_head
 from miniml.model.heads import Outputs as Probabilities
 from miniml.model.manifest import Manifest, verify
 from miniml.model.model_files import in_a_line, trouble_with, trouble_with_tokenizer
 
 __all__ = [
     "Classifier",
-    "Prediction",
     "Probabilities",
     "Span",
     "batches_of_like_length",
@@ -90,7 +89,7 @@ class Classifier:
         mismatched = {name for name, *_ in found["mismatched_keys"]}
         if astray := sorted({*found["missing_keys"], *found["unexpected_keys"], *mismatched}):
             raise _refused(folder, f"its weights are not those of its config.json ({astray[0]})")
-        head = heads.read(model.config, calibration.read(folder))
+        head = read_head(model.config, calibration.read(folder))
         engine = TorchEngine(REFERENCE, model.to(device).eval())
         return cls(engine, tokenizer, head, manifest)
 
@@ -119,10 +118,10 @@ class Classifier:
         return bool(self._tokenizer.truncation_side == "left")
 
     def predict(self, texts: Sequence[str]) -> list[Any]:
-        """Answers `texts`, in their order, with the predictions of `miniml.model.heads` that are the task's."""
+        """Answers `texts`, in their order, each with an answer as the head of the model's task gives it."""
         return [self.prediction(row) for row in self.predict_probabilities(texts)]
 
-    def prediction(self, outputs: Probabilities) -> Any:
+    def prediction(self, outputs: Probabilities) -> Answer:
         """The answer that one row of `predict_probabilities`, shape [width], stands for."""
         return self.head.answer(outputs)
 

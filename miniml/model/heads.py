@@ -1,21 +1,19 @@
-"""From what a model's last layer says of a text to its answer: a class, several labels, or a number.
+"""From what a model's last layer says of a text to its answer, whatever the task: each has a head of its own.
 
-Everything that depends on the task once the model has been trained is said here; `Classifier` has one of these.
+Everything that depends on the task once the model has been trained is said by its head; `Classifier` has one of these.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from miniml.model import calibration
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, find_task
 
 Logits = npt.NDArray[np.float32]
 Outputs = npt.NDArray[np.float32]
@@ -23,66 +21,47 @@ Outputs = npt.NDArray[np.float32]
 
 # No probability counts as nearer to 0 or 1: its log-odds would tell of rounding, not of words.
 EPS = 1e-6
-# A label is given where its probability is at least this. The temperature moves no probability across it.
-THRESHOLD = 0.5
+# Of a model's config: the name of its task, where transformers' own `problem_type` is another one.
+_TASK = "miniml_task"
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one text, which has one class."""
-
-    label: str
-    score: float
-    """The probability of `label`, the largest of them."""
-    probabilities: dict[str, float]
-    """Every class's probability by its name, in the model's order; they sum to 1."""
+class Answer(Protocol):
+    """What a model says of one text: a dataclass of the task's, whose fields the predictor's answers have."""
 
     @property
     def given(self) -> list[str]:
         """The labels that the text is given."""
-        return [self.label]
-
-
-@dataclass(frozen=True)
-class LabelsPrediction:
-    """The answer for one text, which may have several labels, or none."""
-
-    labels: list[str]
-    """Those whose probability reaches the model's threshold, in the model's order."""
-    probabilities: dict[str, float]
-    """Every label's probability by its name, in the model's order, each by itself."""
-
-    @property
-    def given(self) -> list[str]:
-        """The labels that the text is given."""
-        return self.labels
-
-
-@dataclass(frozen=True)
-class NumberPrediction:
-    """The answer for one text, which has a number."""
-
-    value: float
-    """In the unit of the labels that the model was trained on."""
-
-    @property
-    def given(self) -> list[str]:
-        """The labels that the text is given: a number is none."""
-        return []
+        ...
 
 
 class Head(ABC):
     """What the logits of one model mean."""
 
-    task: ClassVar[Task]
+    task: Task
     differs_in: ClassVar[str] = "in a probability"
     """What `disagreement` tells of."""
 
-    def __init__(self, labels: tuple[str, ...], temperature: float = 1.0) -> None:
+    def __init__(
+        self, labels: tuple[str, ...], temperature: float = 1.0, *, task: Task | None = None
+    ) -> None:
+        if task is not None:  # One that has this head too, though it stands in another one's folder.
+            self.task = task
         self.labels = labels
         """The classes' names; none of a regression."""
         self.temperature = temperature
         """What the logits are divided by before they become probabilities (see `miniml.model.calibration`)."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, config: Any, temperature: float, task: Task) -> Self:
+        """Gives the head of a model of `task` with this config, as `write` left it."""
+
+    def write(self, config: Any) -> None:
+        """Writes into a model's config what `read` finds there."""
+        labels = self.labels or ("value",)
+        config.num_labels = len(labels)
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: number for number, label in enumerate(labels)}
 
     @property
     def width(self) -> int:
@@ -98,8 +77,8 @@ class Head(ABC):
         """What is served of texts with these `logits`, shape [..., width]."""
 
     @abstractmethod
-    def answer(self, outputs: Outputs) -> Any:
-        """The answer that one text's outputs, shape [width], stand for: one of the three predictions above."""
+    def answer(self, outputs: Outputs) -> Answer:
+        """The answer that one text's outputs, shape [width], stand for."""
 
     def focus(self, outputs: Outputs) -> int:
         """The place in one text's outputs that an explanation is of: the most probable label, or the number."""
@@ -121,94 +100,24 @@ class Head(ABC):
         nan where one of them is.
         """
 
+    def take_over(self, before: Self, weight: Any, bias: Any) -> str:
+        """Makes the last layer of a model that had the head `before` one for this head, of the same task and labels.
 
-class OneClass(Head):
-    """Exactly one of the classes; probabilities by softmax."""
+        Args:
+            before: What the layer answers.
+            weight: Its weights, a tensor of shape [width, size], which is changed in place.
+            bias: A tensor of shape [width], likewise; or None.
 
-    task = Task.SINGLE_LABEL
-
-    def outputs(self, logits: Logits) -> Outputs:
-        return calibration.softmax(self.scaled(logits)).astype(np.float32, copy=False)
-
-    def answer(self, outputs: Outputs) -> Prediction:
-        row: list[float] = outputs.tolist()
-        best = max(range(len(row)), key=row.__getitem__)
-        return Prediction(self.labels[best], row[best], dict(zip(self.labels, row, strict=True)))
-
-    def margin(self, logits: Logits) -> float:
-        return lead(logits)
-
-    def disagreement(self, found: Logits, expected: Logits) -> float:
-        """On a text that the model is sure of, an error in the logits hardly moves the probabilities; where it is in
-        doubt, an error of d between two logits moves them by up to tanh(d / 4). That is what is told, so that a few
-        sure texts do not pass for agreement.
+        Returns:
+            What there is to say of it, if anything.
         """
-        return math.tanh(float(np.ptp(found - expected, axis=1).max()) / 4)
-
-
-class SeveralLabels(Head):
-    """Each label by itself; probabilities by the logistic function."""
-
-    task = Task.MULTI_LABEL
-
-    def __init__(
-        self, labels: tuple[str, ...], temperature: float = 1.0, threshold: float = THRESHOLD
-    ) -> None:
-        super().__init__(labels, temperature)
-        self.threshold = threshold
-
-    def outputs(self, logits: Logits) -> Outputs:
-        return calibration.logistic(self.scaled(logits)).astype(np.float32, copy=False)
-
-    def given(self, outputs: Outputs) -> npt.NDArray[np.bool_]:
-        """Which labels the texts with these outputs, shape [..., width], are given."""
-        given: npt.NDArray[np.bool_] = outputs >= np.float32(self.threshold)
-        return given
-
-    def answer(self, outputs: Outputs) -> LabelsPrediction:
-        return LabelsPrediction(
-            [label for label, given in zip(self.labels, self.given(outputs).tolist(), strict=True) if given],
-            dict(zip(self.labels, outputs.tolist(), strict=True)),
-        )
-
-    def margin(self, logits: Logits) -> float:
-        least = math.log(self.threshold / (1 - self.threshold)) * self.temperature
-        return float(np.abs(logits - least).min())
-
-    def disagreement(self, found: Logits, expected: Logits) -> float:
-        """An error of d in a logit moves the probability of a label in doubt by up to tanh(d / 4)."""
-        return math.tanh(float(np.abs(found - expected).max()) / 4)
-
-
-class OneNumber(Head):
-    """A number, which the model gives in standard deviations from the mean of the labels that it was trained on."""
-
-    task = Task.REGRESSION
-    differs_in = "of the labels' standard deviation"
-
-    def __init__(self, mean: float = 0.0, deviation: float = 1.0) -> None:
-        super().__init__(())
-        self.mean, self.deviation = mean, deviation
-
-    @property
-    def width(self) -> int:
-        return 1
-
-    def outputs(self, logits: Logits) -> Outputs:
-        return (logits.astype(np.float64) * self.deviation + self.mean).astype(np.float32)
-
-    def answer(self, outputs: Outputs) -> NumberPrediction:
-        return NumberPrediction(float(outputs[0]))
-
-    def evidence(self, output: float) -> float:
-        return output
-
-    def margin(self, logits: Logits) -> float:
-        """No number is in doubt; a larger one leaves more room to round it otherwise."""
-        return -float(np.abs(logits[0]))
-
-    def disagreement(self, found: Logits, expected: Logits) -> float:
-        return float(np.abs(found - expected).max())
+        if before.labels == self.labels:
+            return ""
+        order = [before.labels.index(label) for label in self.labels]
+        weight.copy_(weight[order])
+        if bias is not None:
+            bias.copy_(bias[order])
+        return "the pretrained head has the same classes in another order: they are matched by name"
 
 
 def lead(logits: Logits) -> float:
@@ -217,33 +126,23 @@ def lead(logits: Logits) -> float:
     return float(best - second)
 
 
-def several(rows: Sequence[Sequence[int]], labels: int) -> npt.NDArray[np.bool_]:
-    """Which labels each row has, shape [rows, labels], from their places in a list for each row."""
-    has = np.zeros((len(rows), labels), dtype=np.bool_)
-    for row, places in enumerate(rows):
-        has[row, places] = True
-    return has
+def write_head(config: Any, head: Head) -> None:
+    """Writes into a model's config what `read_head` finds there."""
+    task = head.task
+    config.problem_type = task.problem_type
+    vars(config).pop(_TASK, None)
+    if task != task.problem_type:
+        setattr(config, _TASK, str(task))
+    head.write(config)
 
 
-def keep(config: Any, head: Head) -> None:
-    """Writes into a model's config what `read` finds there."""
-    config.problem_type = str(head.task)
-    labels = head.labels or ("value",)
-    config.num_labels = len(labels)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: number for number, label in enumerate(labels)}
-    if isinstance(head, SeveralLabels):
-        config.label_threshold = head.threshold
-    if isinstance(head, OneNumber):
-        config.label_mean, config.label_deviation = head.mean, head.deviation
+def read_head(config: Any, temperature: float) -> Head:
+    """Gives the head of a model with this config. One that names no task has one class for each text."""
+    task = find_task(getattr(config, _TASK, None) or config.problem_type or DEFAULT)
+    head: type[Head] = task.part("head")
+    return head.read(config, temperature, task)
 
 
-def read(config: Any, temperature: float) -> Head:
-    """The head of a model with this config. One that names no task has one class for each text."""
-    task = Task(config.problem_type or Task.SINGLE_LABEL)
-    if task == Task.REGRESSION:
-        return OneNumber(getattr(config, "label_mean", 0.0), getattr(config, "label_deviation", 1.0))
-    labels = tuple(config.id2label[index] for index in range(config.num_labels))
-    if task == Task.MULTI_LABEL:
-        return SeveralLabels(labels, temperature, getattr(config, "label_threshold", THRESHOLD))
-    return OneClass(labels, temperature)
+def labels_of(config: Any) -> tuple[str, ...]:
+    """Gives the labels' names of a model's config, in the order of its outputs."""
+    return tuple(config.id2label[index] for index in range(config.num_labels))

@@ -1,1 +1,1 @@
-"""A search for hyperparameters: what there is to try, what is tried, and which trial wins on validation."""
+"""Searches for hyperparameters: plans and runs trials, and picks the one that is best on validation."""

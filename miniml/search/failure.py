@@ -1,6 +1,6 @@
-"""The folder of a trial that came to nothing: no model, but what was tried, and why there is none.
+"""Writes and reads the folder of a failed trial: no model, but its settings and the reason of its failure.
 
-It has no manifest, so no stage takes it for a model.
+The folder has no manifest, so no stage takes it for a model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FAILURE_NAME = "failure.json"
 
 @dataclass(frozen=True)
 class Failure:
-    """What stands in `failure.json`."""
+    """The content of `failure.json`."""
 
     training: dict[str, Any]
     """The training's arguments."""
@@ -27,7 +27,12 @@ class Failure:
 
 
 def write_failure(model_dir: Path, settings: TrainingSettings, reason: str) -> None:
-    """Writes the folder.
+    """Writes the folder of a failed trial in place of a model.
+
+    Args:
+        model_dir: The folder.
+        settings: The settings of the training.
+        reason: Why it failed, for people to read.
 
     Raises:
         StorageError: the disk is full, or may not be written to.
@@ -38,14 +43,14 @@ def write_failure(model_dir: Path, settings: TrainingSettings, reason: str) -> N
 
 
 def read_failure(model_dir: Path) -> Failure | None:
-    """What the folder says, or None where it is a model's."""
+    """Returns the failure that the folder records, or None if it holds a model."""
     path = model_dir / FAILURE_NAME
     return Failure(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def write_failure_report(failure: Failure, path: Path) -> None:
-    """Writes the page in the place of a training's."""
-    from miniml.reports.plots import template  # Only here: who looks for a failure draws nothing.
+    """Writes an HTML page on the failure, in place of a training report."""
+    from miniml.reports.plots import template  # Only here: reading a failure needs no templates.
 
     page = template("failure.html").render(version=__version__, failure=failure)
     path.parent.mkdir(parents=True, exist_ok=True)

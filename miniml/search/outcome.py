@@ -15,10 +15,12 @@ from miniml.model import manifest
 from miniml.search.failure import read_failure
 from miniml.search.selection_uncertainty import SelectionUncertainty
 from miniml.settings.search import Trial, told
-from miniml.tasks.task import Task
+from miniml.task_registry import all_tasks
 
-SHARES = (Task.SINGLE_LABEL.measure, Task.MULTI_LABEL.measure)
-"""The measures that tell how many rows are answered rightly."""
+
+def accuracies() -> list[str]:
+    """Gives the primary metrics that tell how many rows are answered rightly, of all tasks."""
+    return [task.primary_metric for task in all_tasks() if task.has_accuracy]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Outcome:
     @property
     def accuracy(self) -> float:
         """The share of validation's rows that it answers rightly; nan where the answers are numbers."""
-        shares = (self.on_validation(figure) for figure in SHARES)
+        shares = map(self.on_validation, accuracies())
         return next(filter(math.isfinite, shares), math.nan)
 
     def can_win(self, pick_by: str) -> bool:

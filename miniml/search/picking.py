@@ -14,7 +14,8 @@ from miniml.search.outcome import Outcome, SearchResult, choose, read_outcome
 from miniml.search.report import write_report
 from miniml.search.selection_uncertainty import selection_uncertainty
 from miniml.settings.search import SearchSettings, told
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import DEFAULT, stored_task
 
 
 def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, report: Path) -> SearchResult:
@@ -27,7 +28,7 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
     """
     plan = settings.plan()
     outcomes = sorted((read_outcome(folder, plan) for folder in folders), key=lambda found: found.number)
-    picked_by = _task(outcomes).figure(settings.pick_by)
+    picked_by = _task(outcomes).validation_metric(settings.pick_by)
     if not any(one.can_win(picked_by) for one in outcomes):
         picked_by = "loss"  # Numbers have no F1, and no trial would win by that.
     winner = choose(outcomes, picked_by)
@@ -52,7 +53,7 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
 def _task(outcomes: Sequence[Outcome]) -> Task:
     """Of any trial that has left a model: all have learnt from one dataset."""
     models = (manifest.read(one.folder) for one in outcomes if not one.failure)
-    return next((Task(model.data.get("task", Task.SINGLE_LABEL)) for model in models), Task.SINGLE_LABEL)
+    return next((stored_task(model.data) for model in models), DEFAULT)
 
 
 def _figures(result: SearchResult) -> str:

@@ -1,4 +1,4 @@
-"""Which trials a search makes: every combination of a grid, or some drawn from a space."""
+"""Tells a trial what it needs to know of its search, as a JSON object that the train stage takes as an argument."""
 
 from __future__ import annotations
 
@@ -14,42 +14,48 @@ from miniml.settings.space import value_of
 from miniml.settings.training import TrainingSettings
 
 SEARCH = "search"
-"""Under which a trial's JSON object has its contest, beside the arguments to try."""
+"""The key of the search's context in a trial's JSON object, beside the arguments to try."""
 PINS = "pins"
-"""And the pins of its sources."""
+"""The key of the pins of its sources."""
 GIVEN = "given"
-"""And the run's own arguments of the training, where they differ from their default."""
+"""The key of the run's own arguments of the training that differ from their defaults."""
 LOOKS = 4
-"""Points of the validation curve, at least, of a trial that may be stopped: at each quarter of its steps."""
+"""The fewest evaluations of a trial that may be stopped early: one at each quarter of its steps."""
 
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What a trial is told of the search that it is part of."""
+    """What a trial knows of its search."""
 
     space: str
-    """A digest of what tells this search from others of the same training."""
+    """A digest that distinguishes this search from others of the same training."""
     pick_by: str
     stop_early: bool
     minutes: float = 0.0
-    """Of the whole search; 0 is no limit, and what follows is of no account then."""
+    """The time limit of the whole search; 0 sets none, and then the fields below have no effect."""
     trials: int = 1
     at_once: int = 1
-    """Trials that train beside each other."""
+    """The number of trials that train at the same time."""
     run: str = ""
-    """Tells searches of one space from each other whose time is shared out otherwise."""
+    """Distinguishes searches of one space that divide their time differently."""
 
     @property
     def even_share(self) -> float:
-        """Minutes of each trial where all get as much, and those beside each other take it at once."""
+        """The minutes of each trial if all get the same time, and `at_once` of them train at the same time."""
         return self.minutes / math.ceil(self.trials / self.at_once)
 
 
 def search_context(settings: SearchSettings, minutes: float, at_once: int, run: str) -> SearchContext | None:
-    """What its trials are told; None where each trains as if it were alone.
+    """Returns the context for the trials of a search, or None if each of them trains independently.
 
-    Without a time limit it is the same whatever the number of trials, so that more of them find the first ones'
-    results.
+    Without a time limit it does not depend on the number of trials, so that a longer search finds the results of a
+    shorter one.
+
+    Args:
+        settings: The settings of the search.
+        minutes: The time limit of the whole search; 0 sets none.
+        at_once: The number of trials that train at the same time, at most.
+        run: Identifies the run.
     """
     if not (settings.stop_early or minutes):
         return None
@@ -65,20 +71,20 @@ def search_context(settings: SearchSettings, minutes: float, at_once: int, run: 
 def written(
     trial: Trial, contest: SearchContext | None, pins: str = "", given: Mapping[str, Any] | None = None
 ) -> str:
-    """The trial as `train` is given it: a JSON object, with what else it has to know.
+    """Returns a trial as a JSON object, the argument `trial` of the train stage.
 
     Args:
         trial: The values to try.
-        contest: What it is told of the search; None where it trains as if it were alone.
-        pins: What its sources are (see `miniml.sources.pins`).
-        given: What the run says of all trainings, where it differs from their default.
+        contest: The context of the search; None if the trial trains independently.
+        pins: The pins of its sources (see `miniml.sources.pins`).
+        given: The run's own arguments of the training that differ from their defaults.
     """
     more = {SEARCH: asdict(contest) if contest else None, PINS: pins, GIVEN: given}
     return json.dumps(trial | {name: value for name, value in more.items() if value})
 
 
 def read(trial: str) -> tuple[Trial, SearchContext | None]:
-    """What `written` wrote; "" is a training that is no trial."""
+    """Parses what `written` returns: the values to try, and the context; "" stands for a training outside a search."""
     values: Trial = json.loads(trial) if trial else {}
     contest = values.pop(SEARCH, None)
     for name in (PINS, GIVEN):
@@ -87,22 +93,22 @@ def read(trial: str) -> tuple[Trial, SearchContext | None]:
 
 
 def pins_of(trial: str) -> str:
-    """The pins that `written` was given; "" where there are none."""
+    """Returns the pins that `written` was given, or ""."""
     return str(json.loads(trial).get(PINS, "")) if trial else ""
 
 
 def given_of(trial: str) -> dict[str, Any]:
-    """The run's arguments that `written` was given; {} where there are none."""
+    """Returns the run's arguments that `written` was given, or {}."""
     return dict(json.loads(trial).get(GIVEN, {})) if trial else {}
 
 
 def with_trial(settings: TrainingSettings, trial: str) -> TrainingSettings:
-    """The settings with the values of `trial`, a JSON object, in place of their own; "" replaces none.
+    """Replaces settings by the values of `trial`, a JSON object that `written` returned; "" replaces none.
 
-    A trial that may be stopped looks at validation at each quarter of its steps, unless it says itself how often.
+    A trial that may be stopped early evaluates at least at each quarter of its steps, unless it sets the number itself.
 
     Raises:
-        InputError: the training takes no such argument or value.
+        InputError: the training has no such argument, or the value is not valid.
     """
     values, contest = read(trial)
     changed: Trial = {name: value_of(name, value) for name, value in values.items()}
@@ -112,8 +118,13 @@ def with_trial(settings: TrainingSettings, trial: str) -> TrainingSettings:
 
 
 def on_its_own(settings: TrainingSettings, trial: str) -> TrainingSettings:
-    """As `with_trial`, for a training that does not see the other trials: it is not stopped, and gets an even share of
-    the search's time."""
+    """Replaces settings as `with_trial` does, for a trial that cannot see the others.
+
+    It is not stopped early, and gets an even share of the search's time.
+
+    Raises:
+        InputError: the training has no such argument, or the value is not valid.
+    """
     _, contest = read(trial)
     alone = with_trial(settings, trial)
     return replace(alone, time_limit=contest.even_share) if contest else alone

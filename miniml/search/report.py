@@ -15,7 +15,7 @@ from miniml.evaluation.report import HALF, Scale
 from miniml.evaluation.result import Figure
 from miniml.progress import duration
 from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.search.outcome import SHARES, Outcome, SearchResult, rank
+from miniml.search.outcome import Outcome, SearchResult, accuracies, rank
 from miniml.search.selection_uncertainty import figure_of
 from miniml.settings.search import SearchSettings, told
 from miniml.settings.space import Choices, Range, parse
@@ -52,7 +52,7 @@ def write_report(
             for one in sorted(result.outcomes, key=lambda one: rank(one, result.picked_by))
         ],
         winner_arguments=told(result.winner.trial),
-        by_share=result.picked_by in SHARES,
+        by_share=result.picked_by in accuracies(),
         failed=sum(bool(one.failure) for one in result.outcomes),
         stopped=sum(bool(one.stopped) for one in result.outcomes),
         unlike=settings.stop_early and len({one.planned_steps for one in result.outcomes if one.steps}) > 1,
@@ -95,7 +95,7 @@ def _against(
         if one.failure:
             axes.plot(place, 0.03, "x", color=MUTED, transform=axes.get_xaxis_transform(), clip_on=False)
             continue
-        if result.picked_by in SHARES and figure:
+        if result.picked_by in accuracies() and figure:
             axes.plot([place, place], [figure.low, figure.high], color=colour, alpha=0.35, linewidth=2)
         height = one.on_validation(result.picked_by)
         axes.plot(place, height, "o", color=colour, markersize=9 if won else 6, zorder=3 if won else 2)

@@ -85,5 +85,5 @@ def _callback(
     )
     board = scoreboard_of(search, settings.checkpoints, model_uri)
     return SuccessiveHalvingCallback(
-        digest_of(trial)[:16], contest, summary.task.figure(contest.pick_by), board
+        digest_of(trial)[:16], contest, summary.task.validation_metric(contest.pick_by), board
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal, get_args
 
 from miniml.settings.field_types import OneOf
-from miniml.tasks.task import AUTO, Task
+from miniml.task_registry import TaskChoices
 
 BALANCED: Final = "balanced"
 
@@ -18,4 +18,4 @@ BestBy = Literal[ValidationMetric, "last"]
 
 BEST_BY: tuple[str, ...] = get_args(BestBy)
 
-TaskName = Annotated[str, OneOf((AUTO, *Task))]
+TaskName = Annotated[str, OneOf(TaskChoices())]

@@ -10,7 +10,7 @@ from miniml.escaping import shown
 from miniml.settings.checks import require_at_least, require_choices, require_fraction, require_seed
 from miniml.settings.choices import TaskName
 from miniml.settings.field_types import FormField
-from miniml.tasks.task import AUTO, Task
+from miniml.task_registry import AUTO, find_task
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,8 @@ class DataSettings:
             "min_rows_per_class", self.min_rows_per_class, 3, "Each of the three splits needs one."
         )
         require_choices(self)
-        if self.label_separator and self.task not in (AUTO, Task.MULTI_LABEL):
-            raise InputError(
-                f"label_separator is {shown(self.label_separator)}, but task is {self.task}, in which a text has no "
-                f"several labels. Set task to {Task.MULTI_LABEL}, or leave label_separator out."
-            )
-        if self.label_names and self.task == Task.REGRESSION:
-            raise InputError(
-                f"label_names is {shown(self.label_names)}, but task is {self.task}, which has no classes to name. "
-                f"Leave label_names out."
-            )
+        if self.task != AUTO:
+            find_task(self.task).check_data_settings(self)
         if not 0.3 <= self.near_duplicate_threshold <= 1:
             raise InputError(
                 f"near_duplicate_threshold is {self.near_duplicate_threshold}; it must lie between 0.3 and 1 "

@@ -1,1 +1,1 @@
-"""Where datasets and models come from: a path, a package, an S3 store, or the hub."""
+"""Locates datasets and models: on disk, in a package, in an S3 store, or on the hub."""

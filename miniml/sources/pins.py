@@ -1,7 +1,7 @@
-"""What the sources of a run are when it begins, for all of its stages to read the same, and for caches to tell.
+"""Records which state of its sources a run uses, so that all stages read the same and caches notice a change.
 
-A name is no content: a branch on the hub, `@latest`, the objects below a path, and a file may each be something else
-in the next run, and a cache goes by names. So the first stage of a run looks every source up, and what it finds goes
+A name does not fix a content: a branch on the hub, `@latest`, the objects below a path, and a file may differ in the
+next run, while KFP's cache compares names. So the first stage of a run looks up every source, and passes what it finds
 to the stages that read sources, as one of their arguments.
 """
 
@@ -13,28 +13,33 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True)
 class Pins:
-    """What was found."""
+    """The states of a run's sources when it began."""
 
     addresses: dict[str, str] = field(default_factory=dict)
-    """What to read in place of a source: the same one at a commit or a digest, which never changes."""
+    """By source, the address to read instead: the same source at a commit or a digest, which never changes."""
     states: dict[str, str] = field(default_factory=dict)
-    """Of a source that no address can pin, or not alone: what changes when it does."""
+    """By source, a value that changes when the source does, if no address pins all of it."""
     environment: str = ""
-    """Changes with miniml's code and its libraries (see `miniml.environment`)."""
+    """A value that changes with miniml's code and its libraries (see `miniml.environment`)."""
 
     @classmethod
     def read(cls, text: str) -> Pins:
-        """What `written` wrote; "" pins nothing."""
+        """Parses the JSON that `written` returns; "" pins nothing.
+
+        Raises:
+            ValueError: `text` is not JSON.
+            TypeError: it has other keys than `written` gives it.
+        """
         return cls(**json.loads(text)) if text else cls()
 
     def written(self) -> str:
-        """As one line of JSON."""
+        """Returns the pins as one line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def of(self, source: str) -> str:
-        """What to read where `source` is named."""
+        """Returns the address to read for `source`: the pinned one, or `source` itself."""
         return self.addresses.get(source, source)
 
 
 UNPINNED = Pins()
-"""Every source is read as it is named."""
+"""Pins nothing: every source is read by the name that was given."""

@@ -1,1 +1,1 @@
-"""Datasets and models in any S3 store (SeaweedFS, MinIO, Amazon's): read by address, published by content."""
+"""Reads datasets and models from any S3 store (SeaweedFS, MinIO, Amazon's), and publishes them under their digests."""

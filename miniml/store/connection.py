@@ -1,7 +1,7 @@
-"""A bucket of the store that the environment names: the few requests that miniml makes of it.
+"""Sends requests to a bucket of the S3 store that the environment names.
 
-Requests are repeated, with growing pauses, where the connection failed or the server did (5xx), for a bounded
-time; whatever else goes wrong is said at once, in words that name the thing and the remedy.
+A request is retried with exponential backoff, for a limited time, if the connection or the server (5xx) fails. Every
+other failure is raised at once, with a message that names the object and the remedy.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ AWS = "https://s3.amazonaws.com"
 CONNECT_TIMEOUT = 3.0
 """Seconds."""
 READ_TIMEOUT = 30.0
-"""Seconds without a byte; S3 may take its time to put a large object together."""
+"""Seconds without a byte; S3 may take long to assemble a large object."""
 
 MAX_LISTED = 100_000
-"""Objects in a listing: more are named by a folder of their own, or the listing has no end."""
+"""Objects in a listing. A longer one is refused: it may have no end."""
 PAGES_LISTED = 2 * MAX_LISTED // 1000
-"""Answers that a listing may take, for one of them may hold less than the 1,000 objects that it could."""
+"""Requests for a listing. A page can hold 1,000 objects, but the store may return fewer."""
 BYTES_READ_WHOLE = 64 * 2**20
-"""Of an answer, or an object, that is read as a whole: a page of a listing, a manifest of some 300,000 files."""
+"""Bytes of a response or an object that is read into memory: a page of a listing, a manifest of some 300,000 files."""
 
-LOST = (NewConnectionError, ConnectTimeoutError, ReadTimeoutError, ProtocolError)
-"""What may go well when it is tried again."""
+CONNECTION_ERRORS = (NewConnectionError, ConnectTimeoutError, ReadTimeoutError, ProtocolError)
+"""Errors of a lost connection, after which a request is retried."""
 
 _WRONG_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId"}
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
@@ -60,30 +60,34 @@ _WRONG_REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLo
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds after which a store that does not answer is given up."""
+    """The time limits for retrying a store that does not answer, in seconds."""
 
     first: float = 10.0
-    """Before it has ever answered: on a person's machine its address is most likely wrong, and nothing is lost by
-    saying so soon."""
+    """Before its first answer. On a person's machine the address is most likely wrong, which is better said soon."""
     later: float = 60.0
-    """Once it has answered: a restarting pod is back within a minute."""
+    """After its first answer. A pod that restarts is back within a minute."""
 
 
-# A pod was given its address with its secret; there it is the store that is away.
+# A pod got the address with its secret, so there it is right, and the store may be restarting.
 PATIENCE = Patience(first=60.0) if "KUBERNETES_SERVICE_HOST" in os.environ else Patience()
 
 
-class Attempts:
-    """Waits between attempts: 0.25 s, and twice as long each time, give or take a half, 5 s at most."""
+class Backoff:
+    """Waits between attempts with exponential backoff: from 0.25 s to 5 s, with 50 % jitter."""
 
     def __init__(self, limit: float) -> None:
+        """Starts the clock.
+
+        Args:
+            limit: Seconds from now after which no further attempt is made.
+        """
         self._end = time.monotonic() + limit
         self._pause = 0.25
 
     def wait(self) -> bool:
-        """False, at once, if the next attempt would come after the limit."""
-        # Many stages that lost the same server should not all come back in the same moment.
-        pause = self._pause * random.uniform(0.5, 1.5)  # noqa: S311  # no secret is made of it
+        """Waits for the next attempt, or returns False at once if it would come after the limit."""
+        # The jitter keeps many stages that lost the same server from retrying at the same moment.
+        pause = self._pause * random.uniform(0.5, 1.5)  # noqa: S311  # not for cryptography
         if time.monotonic() + pause > self._end:
             return False
         time.sleep(pause)
@@ -93,18 +97,21 @@ class Attempts:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the store is."""
+    """The address of the store."""
 
     url: str
     region: str | None
-    """None lets Amazon say it."""
+    """None lets the client ask Amazon for the bucket's region."""
 
     @classmethod
     def from_environment(cls) -> Endpoint:
-        """AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or S3_ENDPOINT (plain if S3_USE_HTTPS is 0), and otherwise Amazon's.
+        """Reads the endpoint from the environment; Amazon's is the default.
+
+        The first one that is set counts: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, S3_ENDPOINT (which is http if
+        S3_USE_HTTPS is 0).
 
         Raises:
-            StoreError: it is no endpoint.
+            StoreError: the variable holds no endpoint.
         """
         names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT")
         name = next((name for name in names if os.environ.get(name)), "")
@@ -122,14 +129,16 @@ class Endpoint:
                 f"Leave them out. {credentials.REMEDY}."
             )
         if split.scheme not in ("http", "https") or not split.hostname or split.path or split.query:
-            raise StoreError(f"{name} is {url!r}; it reads http(s)://host:port, with nothing behind it.")
-        # Other stores than Amazon's have no regions, but a signature has to name one.
+            raise StoreError(
+                f"{name} is {url!r}. Write it as http(s)://host:port, without a path or a query."
+            )
+        # Stores other than Amazon's have no regions, but a signature must name one.
         return cls(url, region or "us-east-1")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An object in a listing, or a folder of them, whose key then ends in a slash."""
+    """An entry of a listing: an object, or a folder, whose key ends in a slash."""
 
     key: str
     size: int
@@ -138,20 +147,29 @@ class Stored:
 
 
 class Readable(Protocol):
-    """All that is asked of what is sent."""
+    """A source of bytes to upload."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most `size` bytes, or the rest; none at the end."""
+        """Reads at most `size` bytes, or all that is left if `size` is -1; returns no bytes at the end."""
 
 
 class Bucket:
-    """One bucket. `asked` (an argument and its value, or an address) begins every message.
+    """One bucket of the store.
 
-    Raises:
-        StoreError: the environment names no usable endpoint or credentials.
+    Every method raises StoreError if the store refuses the request, and StoreUnavailableError if it cannot be reached.
     """
 
     def __init__(self, name: str, asked: str, patience: Patience) -> None:
+        """Finds the endpoint and the credentials, and sends no request to the store.
+
+        Args:
+            name: The bucket.
+            asked: What the user asked for (an argument and its value, or an address); it begins every error message.
+            patience: The time limits for retrying.
+
+        Raises:
+            StoreError: the environment names no usable endpoint or credentials.
+        """
         self.name, self.asked, self.patience = name, asked, patience
         self.endpoint = Endpoint.from_environment()
         self._provider, self._where = credentials.find(on_aws=self.endpoint.url == AWS)
@@ -165,12 +183,12 @@ class Bucket:
         return f"Bucket({self.name!r} at {self.endpoint.url})"
 
     def read(self, key: str) -> bytes | None:
-        """A small object as a whole; None if there is none.
+        """Returns the content of a small object, or None if there is no such object.
 
         Raises:
-            StoreError: it cannot be read, or is no small one.
+            StoreError: the object cannot be read, or has more than `BYTES_READ_WHOLE` bytes.
         """
-        attempts = Attempts(self.patience.later)
+        backoff = Backoff(self.patience.later)
         while True:
             try:
                 with self.stream(key) as (_, response):
@@ -183,29 +201,37 @@ class Bucket:
                     return content
             except LookupError:
                 return None
-            except LOST as error:
-                if not attempts.wait():
+            except CONNECTION_ERRORS as error:
+                if not backoff.wait():
                     raise self.unreachable(error) from error
 
     @contextmanager
     def stream(self, key: str, offset: int = 0, etag: str = "") -> Iterator[tuple[int, Any]]:
-        """The object's bytes from `offset` on, as a response, with the offset from which the server does send them.
+        """Opens an object for reading from an offset on.
 
-        A connection that breaks while they are read raises one of `LOST`.
+        Reading the response raises one of `CONNECTION_ERRORS` if the connection breaks.
+
+        Args:
+            key: The object's key.
+            offset: The first byte to read.
+            etag: The expected ETag; "" accepts any.
+
+        Returns:
+            The offset at which the response really begins (0 if the server knows no ranges), and the response.
 
         Raises:
             LookupError: there is no such object.
-            StoreError: it cannot be read, or is not the one with `etag` any more.
+            StoreError: the object cannot be read, or has another ETag.
         """
         headers: dict[str, str | list[str] | tuple[str]] = {"If-Match": f'"{etag}"'} if etag else {}
         with self._explained("read from it", key):
             response = self._client.get_object(self.name, key, offset=offset, request_headers=headers)
-        # One that was read to its end has given its connection back; one that was not has to lose it.
+        # A response that was not read to its end would keep its connection busy.
         with closing(response):
             yield offset if response.status == 206 else 0, response
 
     def size(self, key: str) -> int | None:
-        """In bytes; None if there is no such object."""
+        """Returns the size of an object in bytes, or None if there is no such object."""
         try:
             with self._explained("read from it", key):
                 return self._client.stat_object(self.name, key).size
@@ -213,10 +239,10 @@ class Bucket:
             return None
 
     def listing(self, prefix: str) -> list[Stored]:
-        """What lies in the bucket under `prefix`, by key.
+        """Returns all objects under `prefix`, sorted by key.
 
         Raises:
-            StoreError: the store does not say, or its list does not end.
+            StoreError: they cannot be listed, or there are more than `MAX_LISTED`.
         """
         found = self._listed(prefix, MAX_LISTED + 1, recursive=True)
         if len(found) > MAX_LISTED:
@@ -226,29 +252,33 @@ class Bucket:
             )
         return found
 
-    def level(self, prefix: str, most: int = 1000) -> list[Stored]:
-        """The first `most` entries under `prefix`, by key, where a folder stands for all that is in it."""
-        return self._listed(prefix, most, recursive=False)
+    def level(self, prefix: str, limit: int = 1000) -> list[Stored]:
+        """Returns the first `limit` entries directly under `prefix`, sorted by key; a folder is one entry."""
+        return self._listed(prefix, limit, recursive=False)
 
-    def _listed(self, prefix: str, most: int, *, recursive: bool) -> list[Stored]:
+    def _listed(self, prefix: str, limit: int, *, recursive: bool) -> list[Stored]:
         with self._explained("list it"), self._transport.at_most(PAGES_LISTED):
             found = self._client.list_objects(self.name, prefix, recursive=recursive)
             items = [
                 Stored(item.object_name, item.size or 0, item.etag or "", item.last_modified)
-                for item in itertools.islice(found, most)
+                for item in itertools.islice(found, limit)
                 if item.object_name
             ]
         return sorted(items, key=lambda item: item.key)
 
     def write(self, key: str, content: bytes) -> None:
+        """Writes an object, or replaces it."""
         with self._explained("write to it", key):
             self._client.put_object(self.name, key, io.BytesIO(content), len(content))
 
     def write_once(self, key: str, content: bytes) -> bool:
-        """Writes the object unless there is one; False if there is. Of many writers at once, one wins.
+        """Writes an object unless it exists. If several writers try at once, one of them succeeds.
 
-        That is the server's doing (If-None-Match): SeaweedFS, MinIO and Amazon S3 do it, one that does not know the
-        header overwrites.
+        The server decides, by the header If-None-Match. SeaweedFS, MinIO and Amazon S3 support it; a server that does
+        not know the header overwrites the object.
+
+        Returns:
+            Whether this call has written the object.
         """
         try:
             with self._explained("write to it", key):
@@ -260,20 +290,24 @@ class Bucket:
         return True
 
     def upload(self, key: str, file: Readable, size: int) -> None:
+        """Writes an object of `size` bytes from a file, without reading all of it into memory."""
         with self._explained("write to it", key):
             self._client.put_object(self.name, key, cast(BinaryIO, file), size)
 
     def remove(self, key: str) -> None:
+        """Removes an object; one that does not exist is no error."""
         with self._explained("write to it", key):
             self._client.remove_object(self.name, key)
 
     def error(self, reason: str) -> StoreError:
+        """Returns an error whose message begins with what the user asked for."""
         return StoreError(f"{self.asked}: {reason}")
 
     def _unavailable(self, reason: str) -> StoreError:
         return StoreUnavailableError(f"{self.asked}: {reason}")
 
     def unreachable(self, error: Exception) -> StoreError:
+        """Returns the error for a store that `error` shows to be out of reach."""
         reason = str(error).rpartition("object at 0x")[2].partition(">: ")[2] or str(error)
         return self._unavailable(
             f"the store at {self.endpoint.url} cannot be reached ({type(error).__name__}: {reason[:200]}). "
@@ -297,12 +331,17 @@ class Bucket:
             ) from error
 
     @contextmanager
-    def _explained(self, right: str, key: str = "") -> Iterator[None]:
-        """Turns an error of the client into one of ours; `right` is what one needs to be allowed to.
+    def _explained(self, action: str, key: str = "") -> Iterator[None]:
+        """Turns the client's errors into ours.
+
+        Args:
+            action: What the block does, as the end of "the credentials do not have the right to".
+            key: The object, if there is one.
 
         Raises:
-            LookupError: there is no such object. FileExistsError: there is one already.
-            StoreError: anything else.
+            LookupError: there is no such object.
+            FileExistsError: there is such an object already.
+            StoreError: anything else has failed.
         """
         try:
             yield
@@ -311,48 +350,50 @@ class Bucket:
         except S3Error as error:
             if error.code == "NoSuchKey":
                 raise LookupError(key) from error
-            # A 409 is what Amazon answers to writers of the same key at the same time.
+            # Amazon answers 409 if several writers write the same key at once.
             if error.code in ("PreconditionFailed", "ConditionalRequestConflict"):
-                raise self._condition_failed(right, key) from error
-            raise self._refusal(error, right) from error
+                raise self._condition_failed(action, key) from error
+            raise self._refusal(error, action) from error
         except (ServerError, InvalidResponseError) as error:
             status = error.status_code if isinstance(error, ServerError) else error._code
-            raise self._answered(status) from error
+            raise self._unexpected_status(status) from error
         except SSLError as error:
-            remedy = "Check that its port speaks https; plain ones are http://."
+            remedy = "Check that its port speaks https; if it does not, begin the address with http://."
             if "CERTIFICATE" in str(error):
-                remedy = "Set AWS_CA_BUNDLE to the file of the authority that signed its certificate."
+                remedy = (
+                    "Set AWS_CA_BUNDLE to the certificate file of the authority that signed its certificate."
+                )
             raise self.error(f"no encrypted connection to {self.endpoint.url} ({error}). {remedy}") from error
         except (HTTPError, MinioException) as error:
             raise self.unreachable(error) from error
         except _EndlessError as error:
             raise self.error(
-                f"the store at {self.endpoint.url} answers without an end. Check AWS_ENDPOINT_URL, and give a folder "
-                f"with fewer objects if it has very many."
+                f"the store at {self.endpoint.url} answers without an end. Check AWS_ENDPOINT_URL. If the folder has "
+                f"very many objects, give one with fewer."
             ) from error
         except ParseError as error:
             raise self.error(
-                f"{self.endpoint.url} answered what no S3 store does ({error}). Check AWS_ENDPOINT_URL."
+                f"{self.endpoint.url} does not answer as an S3 store does ({error}). Check AWS_ENDPOINT_URL."
             ) from error
         except ValueError as error:
             if "header" not in str(error):
-                raise self.error(f"bucket {self.name!r} cannot be asked for ({error}).") from error
+                raise self.error(f"bucket {self.name!r} cannot be requested ({error}).") from error
             # The error quotes the header, and with it the access key.
             raise self.error(
                 f"the credentials that come from {self._where} hold a line break or another character that cannot be "
                 f"sent. Remove it: echo -n writes a secret without one."
             ) from None
 
-    def _condition_failed(self, right: str, key: str) -> Exception:
-        if right == "write to it":
+    def _condition_failed(self, action: str, key: str) -> Exception:
+        if action == "write to it":
             return FileExistsError(key)
         return self.error(f"{key} was changed in the store while it was being read. Start again.")
 
-    def _refusal(self, error: S3Error, right: str) -> StoreError:
+    def _refusal(self, error: S3Error, action: str) -> StoreError:
         code, store = error.code or "", f"the store at {self.endpoint.url}"
         if code == "NoSuchBucket":
             return self.error(
-                f"{store} has no bucket {self.name!r}{self._buckets()}. Check the spelling, or make it."
+                f"{store} has no bucket {self.name!r}{self._buckets()}. Check the spelling, or create it."
             )
         if code in _WRONG_CREDENTIALS:
             return self.error(
@@ -373,24 +414,24 @@ class Bucket:
             )
         if code in ("AccessDenied", "AllAccessDisabled"):
             return self.error(
-                f"the credentials that come from {self._where} do not have the right to {right}: "
+                f"the credentials that come from {self._where} do not have the right to {action}: "
                 f"bucket {self.name!r} at {self.endpoint.url}. Ask its owner for that right, or use others."
             )
-        return self._answered(error.response.status, code)
+        return self._unexpected_status(error.response.status, code)
 
-    def _answered(self, status: int, code: str = "") -> StoreError:
-        told = f"{status} {code}".rstrip()
+    def _unexpected_status(self, status: int, code: str = "") -> StoreError:
+        answer = f"{status} {code}".rstrip()
         if status >= 500:
             return self._unavailable(
-                f"the store at {self.endpoint.url} answered {told}, and again when asked anew. Try later; its own "
+                f"the store at {self.endpoint.url} answered {answer}, and did so again after retries. Try later; its "
                 f"log says why."
             )
         return self.error(
-            f"{self.endpoint.url} answered {told}. Check that AWS_ENDPOINT_URL is that of an S3 store."
+            f"{self.endpoint.url} answered {answer}. Check that AWS_ENDPOINT_URL is that of an S3 store."
         )
 
     def _buckets(self) -> str:
-        """The ones that there are, where the credentials may list them."""
+        """Returns the names of all buckets for a message, or "" if the credentials may not list them."""
         try:
             names = [bucket.name for bucket in self._client.list_buckets()]
         except (MinioException, HTTPError):
@@ -399,16 +440,22 @@ class Bucket:
 
 
 class _EndlessError(Exception):
-    """A store answers with more than is going to be read."""
+    """The store answers with more than the limits allow to be read."""
 
 
 class _Transport(urllib3.PoolManager):
-    """Sends a request until it is answered, while patience lasts. `headers` go with every PUT, unsigned.
+    """Retries requests until the time limit, and limits what is read of a response.
 
-    The client has no way of its own to give a PUT a condition, gives every request minutes, and reads whatever comes.
+    The client itself cannot send a conditional PUT, waits minutes for each request, and reads responses of any size.
     """
 
     def __init__(self, patience: Patience, headers: dict[str, str]) -> None:
+        """Makes a pool of connections.
+
+        Args:
+            patience: The time limits for retrying.
+            headers: Headers that are added to every PUT, outside its signature.
+        """
         super().__init__(
             maxsize=10,
             retries=False,
@@ -417,52 +464,52 @@ class _Transport(urllib3.PoolManager):
         )
         self._patience, self._conditions, self._answered = patience, headers, False
         self._found = False
-        """Whether the bucket has been there: it gave or took something."""
-        self._left = math.inf
-        """Requests that may still be made."""
+        """Whether a request has succeeded, so that the bucket exists."""
+        self._requests_left = math.inf
+        """The number of requests that may still be sent."""
 
     @contextmanager
     def at_most(self, requests: int) -> Iterator[None]:
-        """Within the block, any further request raises `_EndlessError`."""
-        self._left = requests
+        """Raises `_EndlessError` within the block when it sends more than `requests` requests."""
+        self._requests_left = requests
         try:
             yield
         finally:
-            self._left = math.inf
+            self._requests_left = math.inf
 
-    def urlopen(  # type: ignore[override]  # PoolManager's own is typed by what it passes on
+    def urlopen(  # type: ignore[override]  # PoolManager types it by what it passes on
         self, method: str, url: str, redirect: bool = True, **options: Any
     ) -> urllib3.BaseHTTPResponse:
         if method == "PUT":
             options["headers"].update(self._conditions)
-        if self._left <= 0:
+        if self._requests_left <= 0:
             raise _EndlessError
-        self._left -= 1
-        whole = options.pop("preload_content", True)
+        self._requests_left -= 1
+        read_whole = options.pop("preload_content", True)
         send: Callable[..., urllib3.BaseHTTPResponse] = super().urlopen
-        attempts = Attempts(self._patience.later if self._answered else self._patience.first)
+        backoff = Backoff(self._patience.later if self._answered else self._patience.first)
         while True:
             wait = READ_TIMEOUT if self._answered else min(READ_TIMEOUT, self._patience.first)
             options["timeout"] = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=wait)
             try:
                 response = send(method, url, redirect, preload_content=False, **options)
-                if whole or response.status >= 300:
+                if read_whole or response.status >= 300:
                     response = _read_whole(response, method)
-            except LOST:
-                if not attempts.wait():
+            except CONNECTION_ERRORS:
+                if not backoff.wait():
                     raise
                 continue
-            # 501 says that the server will never do it.
+            # A server that answers 501 does not support the request, and never will.
             fails = response.status >= 500 and response.status != 501
-            if not (fails or self._forgot_the_bucket(method, response)) or not attempts.wait():
+            if not (fails or self._forgot_the_bucket(method, response)) or not backoff.wait():
                 self._answered = self._answered or response.status < 500
                 self._found = self._found or response.status < 300
                 return response
 
     def _forgot_the_bucket(self, method: str, response: urllib3.BaseHTTPResponse) -> bool:
-        """Whether a store that has just started does not know the bucket yet, which it had a while ago.
+        """Tells whether the store does not know a bucket that it had before.
 
-        (SeaweedFS as KFP installs it: issue 18 §1, a 404 to an upload 35 seconds after the store had restarted.)
+        SeaweedFS, as KFP installs it, answers so while it starts: a 404 to an upload was seen 35 s after a restart.
         """
         if response.status != 404 or not self._found:
             return False
@@ -470,10 +517,10 @@ class _Transport(urllib3.PoolManager):
 
 
 def _read_whole(response: urllib3.BaseHTTPResponse, method: str) -> urllib3.HTTPResponse:
-    """The same answer, out of memory.
+    """Returns the same response with its content in memory.
 
     Raises:
-        _EndlessError: it is too large for that.
+        _EndlessError: The content has more than `BYTES_READ_WHOLE` bytes.
     """
     with closing(response):
         content = response.read(BYTES_READ_WHOLE + 1)

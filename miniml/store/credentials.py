@@ -1,4 +1,4 @@
-"""Finds the credentials of the store where they are kept, and says where that was, never what they are."""
+"""Finds the credentials of the store. Messages name the place where they were found, never the credentials."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from minio.credentials.providers import EnvAWSProvider, IamAwsProvider, Provider
 from miniml.errors import StoreError
 
 SECRET_FOLDER = "MINIML_S3_SECRET"  # noqa: S105  # a variable's name
-"""Names a folder in which Kubernetes has mounted a secret."""
+"""The environment variable that names the folder in which Kubernetes has mounted a secret."""
 
-# The names of a secret's keys: KServe's (and AWS's), and those of KFP's own secret.
+# The keys of a secret, as KServe (and AWS) and as KFP's own secret name them.
 SECRET_KEYS = (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("accesskey", "secretkey"))
 
-# One of these says that the machine is given its credentials by whoever runs it (EKS, ECS).
-_GIVEN_BY_THE_PLATFORM = (
+# The platform (EKS, ECS) sets one of these where it provides credentials.
+_PLATFORM_VARIABLES = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -32,30 +32,34 @@ REMEDY = (
 
 
 def find(on_aws: bool) -> tuple[Provider | None, str]:
-    """Who gives the credentials, and that in words; nobody where there are none, as public buckets need none.
+    """Finds the first of: a mounted secret, the environment, the credentials file, the platform.
 
-    The first of: the folder of a mounted secret, the environment, the credentials file, the platform.
-    `on_aws` says that the store is Amazon's own: then a virtual machine's role is asked for as well.
+    Args:
+        on_aws: Whether the store is Amazon's. Then the role of a virtual machine counts as well.
+
+    Returns:
+        The provider of the credentials and its description for messages. The provider is None where there are no
+        credentials; public buckets need none.
 
     Raises:
-        StoreError: what was pointed to (a folder, a profile) does not hold them.
+        StoreError: the folder or the profile that the environment names holds no credentials.
     """
     if folder := os.environ.get(SECRET_FOLDER):
         return _SecretFolder(Path(folder)), f"the secret in {folder}"
-    if _gives(EnvAWSProvider()):
+    if _has_credentials(EnvAWSProvider()):
         return EnvAWSProvider(), "the environment"
     file = _CredentialsFile()
     if file.exists():
         return file, f"profile {file.profile!r} of {file.path}"
-    if on_aws or any(name in os.environ for name in _GIVEN_BY_THE_PLATFORM):
-        # Outside of a cloud nobody answers at these addresses: three seconds have to do.
+    if on_aws or any(name in os.environ for name in _PLATFORM_VARIABLES):
+        # Outside a cloud nothing answers at these addresses, so the timeout is short.
         platform = IamAwsProvider(http_client=urllib3.PoolManager(timeout=3.0, retries=False))
-        if _gives(platform):
+        if _has_credentials(platform):
             return platform, "the platform (an IAM role)"
     return None, "nowhere"
 
 
-def _gives(provider: Provider) -> bool:
+def _has_credentials(provider: Provider) -> bool:
     try:
         provider.retrieve()
     except (ValueError, KeyError, OSError, urllib3.exceptions.HTTPError):
@@ -64,7 +68,7 @@ def _gives(provider: Provider) -> bool:
 
 
 class _SecretFolder(Provider):
-    """A secret as Kubernetes mounts it: a file for each key. Read at every request, so a renewed one counts."""
+    """Reads a secret that Kubernetes has mounted as a file for each key, at every request, in case it was renewed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -89,7 +93,10 @@ class _SecretFolder(Provider):
 
 
 class _CredentialsFile(Provider):
-    """AWS's credentials file. minio's own provider takes a % in a secret for a placeholder, and fails by quoting it."""
+    """Reads AWS's credentials file.
+
+    minio's own provider takes a % in a secret for a placeholder, and its error quotes the secret.
+    """
 
     def __init__(self) -> None:
         self.path = Path(
@@ -99,9 +106,13 @@ class _CredentialsFile(Provider):
         self.profile = os.environ.get("AWS_PROFILE") or "default"
 
     def exists(self) -> bool:
-        """Whether there is such a profile. One that was named and is not there is an error, not a "no"."""
-        asked_for = {"AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE"} & os.environ.keys()
-        if not self.path.is_file() and not asked_for:
+        """Tells whether the file has the profile.
+
+        Raises:
+            StoreError: the environment names a file or a profile that does not exist.
+        """
+        named = {"AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE"} & os.environ.keys()
+        if not self.path.is_file() and not named:
             return False
         if self.profile == "default" and not self._parsed().has_section("default"):
             return False
@@ -115,7 +126,7 @@ class _CredentialsFile(Provider):
             raise StoreError(
                 f"{self.path} has no profile {self.profile!r} with aws_access_key_id and aws_secret_access_key; "
                 f"it has: {', '.join(self._parsed().sections()) or 'none'}. "
-                f"Add it, or set AWS_PROFILE to one that there is."
+                f"Add it, or set AWS_PROFILE to one of them."
             )
         return Credentials(access, secret, values.get("aws_session_token"))
 
@@ -123,9 +134,9 @@ class _CredentialsFile(Provider):
         parser = configparser.RawConfigParser()
         try:
             parser.read(self.path, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):  # Either quotes the line that it stumbled over.
+        except (configparser.Error, UnicodeDecodeError):  # Both quote the line, which may hold the secret.
             raise StoreError(
                 f"{self.path} cannot be read as a credentials file. Write it as [default], aws_access_key_id = ..., "
-                f"aws_secret_access_key = ..., a line each."
+                f"aws_secret_access_key = ..., each on its own line."
             ) from None
         return parser

@@ -1,4 +1,4 @@
-"""Brings files from the store to a folder: each checked, each continued where it was cut off."""
+"""Downloads files from the store, verifies each of them, and resumes interrupted downloads."""
 
 from __future__ import annotations
 
@@ -12,40 +12,47 @@ from miniml.files.digests import sha256
 from miniml.files.folders import require_room
 from miniml.files.listed_files import is_regular
 from miniml.progress import Progress, note
-from miniml.store.connection import LOST, Attempts, Bucket
+from miniml.store.connection import CONNECTION_ERRORS, Backoff, Bucket
 
 _BLOCK = 1 << 16
-"""Bytes; a connection that breaks loses what it had of one block."""
+"""Bytes; if the connection breaks, at most one block is lost."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file that lies in the store."""
+    """A file in the store."""
 
     path: str
-    """In its folder, "/" between its parts."""
+    """The path in its folder, with "/" between its parts."""
     key: str
     size: int
     """In bytes."""
     sha256: str = ""
-    """"" where the store does not tell."""
+    """Hexadecimal; "" if it is not known."""
     etag: str = ""
-    """What the server says of this state of the object; "" where the key itself names the content."""
+    """The object's ETag; "" if the key itself names the content."""
 
     @property
     def identity(self) -> str:
-        """The same for the same content, as far as the store tells."""
+        """A hexadecimal SHA-256 that is the same for the same content, as far as the store tells."""
         return self.sha256 or hashlib.sha256(f"{self.key}\n{self.size}\n{self.etag}".encode()).hexdigest()
 
 
 def bring(bucket: Bucket, parts: list[Part], staging: Path) -> Path:
-    """Gives a folder in `staging` that holds `parts`, whole and checked.
+    """Downloads and verifies files.
 
-    What is in `staging` already, from an interrupted call, is not sent again.
+    Args:
+        bucket: The bucket that holds the files.
+        parts: The files.
+        staging: A folder for the downloads. What an interrupted call has left in it is not downloaded again.
+
+    Returns:
+        A folder in `staging` that holds all the files, each at its path.
 
     Raises:
-        StoreError: the store did not give them, or not as they were.
-        StorageError: there is no room.
+        StoreError: a file is missing or damaged in the store, or the store cannot be reached.
+        StorageError: the disk does not have enough space.
+        OSError: writing to the disk has failed.
     """
     require_room(staging, sum(part.size for part in parts) - _size(staging), f"fetching {bucket.asked}")
     try:
@@ -53,7 +60,7 @@ def bring(bucket: Bucket, parts: list[Part], staging: Path) -> Path:
         whole = staging / "whole"
         shutil.rmtree(whole, ignore_errors=True)
         _lay_out(parts, staging, whole)
-    except OSError:  # A full disk: give back what was taken.
+    except OSError:  # The disk may be full: free what the downloads have taken.
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return whole
@@ -76,7 +83,7 @@ def _download(bucket: Bucket, parts: list[Part], staging: Path) -> None:
                 done += chunk
                 progress.report(round(done / 1e6), part.path)
             if resumed and part.sha256 and sha256(partial) != part.sha256:
-                # What lay here may have been at fault, not the store.
+                # The earlier part may have been damaged on this disk: download all of it.
                 partial.unlink()
                 for _ in _stream_into(bucket, part, partial):
                     pass
@@ -87,7 +94,7 @@ def _download(bucket: Bucket, parts: list[Part], staging: Path) -> None:
 
 
 def _is_there(part: Part, file: Path) -> bool:
-    """Whether an interrupted call has left all of the part in `file`, and nobody anything else."""
+    """Tells whether `file` already holds the whole part, from an interrupted call."""
     return (
         is_regular(file)
         and file.stat().st_size == part.size
@@ -96,7 +103,7 @@ def _is_there(part: Part, file: Path) -> bool:
 
 
 def _remove_all_but_files(whole: Path, partial: Path) -> None:
-    """Makes way for a part: `whole` is not what it should be, and what is added to `partial` must not go elsewhere."""
+    """Removes a wrong `whole`, and a `partial` that is no regular file: appending to a link would change its target."""
     for path in (whole, partial):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -105,38 +112,38 @@ def _remove_all_but_files(whole: Path, partial: Path) -> None:
 
 
 def _stream_into(bucket: Bucket, part: Part, file: Path) -> Iterator[int]:
-    """Appends what `file` still lacks of the part; yields the number of bytes as they come."""
+    """Appends what `file` lacks of the part. Yields the bytes that it held already, and those of each block."""
     if file.exists() and file.stat().st_size > part.size:
         file.unlink()
-    if file.exists() and (there := file.stat().st_size):
-        yield there
+    if file.exists() and (present := file.stat().st_size):
+        yield present
     with file.open("ab") as target:
-        attempts, reached = Attempts(bucket.patience.later), target.tell()
+        backoff, reached = Backoff(bucket.patience.later), target.tell()
         while target.tell() < part.size:
             try:
                 with bucket.stream(part.key, target.tell(), part.etag) as (start, response):
-                    if start < target.tell():  # The server knows no ranges, and begins anew.
+                    if start < target.tell():  # The server ignores ranges, and begins at 0.
                         target.truncate(start)
                         target.seek(start)
-                    # One byte more than was announced shows that there are more, and is the last to be taken.
+                    # Reading one byte more than announced reveals an object that is too large.
                     while block := response.read(min(_BLOCK, part.size + 1 - target.tell())):
                         target.write(block)
                         yield len(block)
             except LookupError as error:
                 raise bucket.error(
-                    f"the store has lost {part.key}, which {part.path} is kept in. Publish it again."
+                    f"the store has lost {part.key}, which holds {part.path}. Publish it again."
                 ) from error
-            except LOST as error:
+            except CONNECTION_ERRORS as error:
                 if target.tell() > reached:
-                    attempts, reached = Attempts(bucket.patience.later), target.tell()
-                if not attempts.wait():
+                    backoff, reached = Backoff(bucket.patience.later), target.tell()
+                if not backoff.wait():
                     raise bucket.unreachable(error) from error
                 note(
                     f"the connection broke in {part.path}; going on at {target.tell() / 1e6:,.1f} of "
                     f"{part.size / 1e6:,.1f} MB"
                 )
             else:
-                # An object that is shorter than it was listed ends without an error.
+                # A response may end early without an error if the object is shorter than listed.
                 break
 
 
@@ -148,17 +155,17 @@ def _check(bucket: Bucket, part: Part, file: Path) -> None:
     came = f"{size:,} bytes" if size <= part.size else "more"
     if not part.sha256:
         raise bucket.error(
-            f"{part.key} was listed with {part.size:,} bytes and came with {came}. Start again; if it stays so, ask "
-            f"the store's log."
+            f"{part.key} was listed with {part.size:,} bytes, but {came} arrived. Start again; if this happens again, "
+            f"look into the store's log."
         )
     raise bucket.error(
         f"{part.path} is corrupted in the store: expected SHA-256 {part.sha256} and {part.size:,} bytes, found {found} "
-        f"and {came}. Remove the object {part.key} and publish again what it came from."
+        f"and {came}. Remove the object {part.key} and publish the source again."
     )
 
 
 def _lay_out(parts: list[Part], staging: Path, folder: Path) -> None:
-    """Moves every file to its path; content that stands at several paths is copied, so that each is its own."""
+    """Moves every file to its path; content that belongs to several paths is copied."""
     folder.mkdir()
     placed: dict[str, Path] = {}
     for part in parts:

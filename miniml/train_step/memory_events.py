@@ -1,4 +1,4 @@
-"""Of a container's, or session's, want of memory: what the kernel has counted, and what it is about to do."""
+"""Reads from the control group whether processes were killed for lack of memory, or soon will be."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-"""Where control groups are mounted, of version 2, or version 1 by controller."""
+"""Where control groups are mounted: version 2, or version 1 with a folder for each controller."""
 OWN_CGROUPS = Path("/proc/self/cgroup")
-"""Which this process is in, a line of each hierarchy: its number, its controllers, its path."""
+"""The control groups of this process; each line has a hierarchy's number, its controllers and the path."""
 
 SHARE_LEFT = 1 / 64
-"""Of the memory limit: what a training takes more of within two looks, most of the time."""
-SECONDS_BETWEEN_LOOKS = 0.05
-_KEPT = ("anon", "shmem", "slab_unreclaimable", "pagetables")
-"""Of memory.stat, what the kernel cannot take back; pages of files it can."""
+"""The fraction of the memory limit that a training seldom exceeds between two checks."""
+SECONDS_BETWEEN_CHECKS = 0.05
+_UNRECLAIMABLE = ("anon", "shmem", "slab_unreclaimable", "pagetables")
+"""The entries of memory.stat that the kernel cannot reclaim, as it can pages of files."""
 
 
 def oom_kills(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
-    """How many processes of this one's control group were killed for want of memory; 0 where nobody counts."""
+    """Returns how many processes of this control group were killed for lack of memory; 0 if the kernel does not count.
+
+    Args:
+        cgroups: Where control groups are mounted.
+        own: The file that lists the control groups of this process.
+    """
     files = [folder / "memory.events" for folder in _folders(cgroups, own)]
     files += [folder / "memory.oom_control" for folder in _folders(cgroups, own, "memory")]
     for file in files:
@@ -29,10 +34,10 @@ def oom_kills(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
     return 0
 
 
-def die_together(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> bool:
-    """Whether all processes of the container are killed where one has no memory, so that nobody can start it again.
+def kills_all_processes(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> bool:
+    """Tells whether the kernel kills all processes of the container when one runs out of memory.
 
-    Kubernetes has it so on cgroup v2, unless the kubelet's configuration says singleProcessOOMKill.
+    Kubernetes sets this on cgroup v2, unless the kubelet's configuration has singleProcessOOMKill.
     """
     for folder in _folders(cgroups, own):
         with suppress(OSError):
@@ -40,35 +45,39 @@ def die_together(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> bool:
     return False
 
 
-def almost_out(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> bool:
-    """Whether the container has next to no memory left below its limit."""
+def is_almost_out_of_memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> bool:
+    """Tells whether the container has almost reached its memory limit."""
     for folder in _folders(cgroups, own):
         with suppress(OSError, ValueError):
-            limit = int((folder / "memory.max").read_text(encoding="ascii"))  # "max" is none.
-            kept = _numbers(folder / "memory.stat")
-            return sum(kept.get(name, 0) for name in _KEPT) > limit * (1 - SHARE_LEFT)
+            limit = int((folder / "memory.max").read_text(encoding="ascii"))  # "max" means no limit.
+            used = _numbers(folder / "memory.stat")
+            return sum(used.get(name, 0) for name in _UNRECLAIMABLE) > limit * (1 - SHARE_LEFT)
     return False
 
 
 def killed_in_time(child: subprocess.Popen[bytes], cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> bool:
-    """Waits for the end of `child`; True where it was ended here, before the kernel would have ended this one too."""
-    if not die_together(cgroups, own):
+    """Waits for the end of `child`, and kills it if the kernel would otherwise soon kill this process as well.
+
+    Returns:
+        Whether this function has killed the child.
+    """
+    if not kills_all_processes(cgroups, own):
         child.wait()
         return False
     while True:
         with suppress(subprocess.TimeoutExpired):
-            child.wait(SECONDS_BETWEEN_LOOKS)
+            child.wait(SECONDS_BETWEEN_CHECKS)
             return False
-        if almost_out(cgroups, own):
+        if is_almost_out_of_memory(cgroups, own):
             child.kill()
             child.wait()
             return True
 
 
 def _folders(cgroups: Path, own: Path, controller: str = "") -> Iterator[Path]:
-    """Where this process's group of that controller may be (version 1; none is version 2).
+    """Yields the folders in which this process's control group may be.
 
-    A container sees its own group where others see the root.
+    In a container, the group is where the root is otherwise. A controller is given for version 1 alone.
     """
     root = cgroups / controller
     with suppress(OSError):

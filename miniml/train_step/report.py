@@ -1,4 +1,4 @@
-"""The page on what a training has left: a model, or, in a search, why there is none."""
+"""Writes the report of a training, or of a trial that has failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from miniml.training.report import write_report
 
 
 def write_trial_report(model_dir: Path, path: Path) -> None:
-    """Writes the page on what a training has left in `model_dir`: a model or, of a search, why there is none."""
+    """Writes an HTML page to `path`: the training report of the model in `model_dir`, or why the trial failed."""
     if failure := read_failure(model_dir):
         write_failure_report(failure, path)
     else:

@@ -18,7 +18,8 @@ from miniml.model.manifest import Manifest
 from miniml.reports.markdown import escaped
 from miniml.settings.choices import LAST
 from miniml.sources.address import locate, short_name
-from miniml.tasks.task import Task
+from miniml.task import Task
+from miniml.task_registry import stored_task
 
 CARD_NAME = "README.md"
 VALIDATION = "validation_"
@@ -30,13 +31,6 @@ FEW_ROWS = 100
 IMBALANCED = 3
 # A table of hundreds of classes helps nobody; dataset.json and miniml.json have them all.
 MAX_CLASSES, MAX_NAMES = 50, 8
-
-ALWAYS_ANSWERS = {
-    Task.SINGLE_LABEL: "It knows its classes only: a text that belongs to none of them is put into one of them all the "
-    "same.",
-    Task.MULTI_LABEL: "It knows its labels only: of anything else that a text is, it says nothing.",
-    Task.REGRESSION: "It gives every text a number, also one that has nothing to do with what the numbers are of.",
-}
 
 
 def write(model_dir: Path, record: Manifest) -> None:
@@ -94,7 +88,7 @@ def _body(record: Manifest) -> str:
         version=__version__,
         record=record,
         name=_name(record),
-        several=_task(record) == Task.MULTI_LABEL,
+        task=stored_task(record.data),
         classes=classes,
         most_classes=MAX_CLASSES,
         splits=[split for split in SPLITS if split in data["rows"]],
@@ -121,7 +115,7 @@ def _limits(record: Manifest) -> list[str]:
     found = [
         "It answers in the language, the subjects and the tone of the texts above. Which languages these are was not "
         "checked, and nothing was measured on others.",
-        ALWAYS_ANSWERS[_task(record)],
+        stored_task(record.data).limit,
     ]
     if cut := metrics.get("texts_cut", 0.0):
         kept = {"right": "beginning", "left": "end"}[training["truncation_side"]]
@@ -129,7 +123,7 @@ def _limits(record: Manifest) -> list[str]:
             f"It reads {used['max_length']} tokens of a text, from its {kept}. {_percent(cut)} of the training texts "
             f"are longer, and what they say beyond was not learnt from either."
         )
-    found += _limits_of_classes(data["rows_per_class"]["train"], _task(record))
+    found += _limits_of_classes(data["rows_per_class"]["train"], stored_task(record.data))
     found.append(_limit_of_validation(record))
     if record.arguments["data"].get("near_duplicates") in ("report", "off"):
         found.append(
@@ -141,17 +135,16 @@ def _limits(record: Manifest) -> list[str]:
 def _limits_of_classes(in_training: dict[str, int], task: Task) -> Iterator[str]:
     if not in_training:
         return
-    one, kind = ("label", "labels") if task == Task.MULTI_LABEL else ("class", "classes")
     few = sorted((rows, label) for label, rows in in_training.items() if rows < FEW_ROWS)
     if few:
         names = ", ".join(f"{label} ({rows})" for rows, label in few[:MAX_NAMES])
         more = f" and {len(few) - MAX_NAMES} more" if len(few) > MAX_NAMES else ""
-        yield f"It learnt from fewer than {FEW_ROWS} rows of these {kind}: {names}{more}."
+        yield f"It learnt from fewer than {FEW_ROWS} rows of these {task.many}: {names}{more}."
     least, most = min(in_training.values()), max(in_training.values())
     if least and most >= IMBALANCED * least:
         yield (
-            f"Its {kind} are of unequal size: the largest has {most / least:.1f} times the rows of the smallest. "
-            f"Look at the figures of each {one}, not at the accuracy alone."
+            f"Its {task.many} are of unequal size: the largest has {most / least:.1f} times the rows of the smallest. "
+            f"Look at the figures of each {task.one}, not at the accuracy alone."
         )
 
 
@@ -162,16 +155,12 @@ def _limit_of_validation(record: Manifest) -> str:
         done.append("the step whose weights were kept was chosen")
     comma = "," if len(done) > 1 else ""
     chosen = f" {', and '.join(done).capitalize()}{comma} on the same rows." if done else ""
-    if _task(record) == Task.REGRESSION:
+    if not stored_task(record.data).has_accuracy:
         return f"The figures above are of {rows:,} rows, and no surer than so many make them.{chosen}"
     return (
         f"The figures above are of {rows:,} rows: chance alone moves a share by up to "
         f"{chance_points(rows):.1f} points either way (95 %).{chosen}"
     )
-
-
-def _task(record: Manifest) -> Task:
-    return Task(record.data.get("task", Task.SINGLE_LABEL))
 
 
 def _validation(record: Manifest) -> dict[str, float]:

@@ -135,7 +135,9 @@ def _attempt(
         fit_head(model, drawn, splits["train"], seen, objective, pretrained.tokenizer, device, bf16)
     trainer = ClassifierTrainer(model, arguments, splits, pretrained.tokenizer, target, objective)
     history = History(settings.evaluations)
-    selection = BestModelCallback(model, target.head.task.figure(settings.best_by), settings.early_stopping)
+    selection = BestModelCallback(
+        model, target.head.task.validation_metric(settings.best_by), settings.early_stopping
+    )
     ending = Ending(settings.stop_at_step, limit, Processes.started())
     for callback in (history, selection, ending, *watchers):
         trainer.add_callback(callback)

@@ -31,7 +31,7 @@ from miniml.processor import threads_within_quota
 from miniml.progress import note
 from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
 from miniml.sources.pins import UNPINNED, Pins
-from miniml.tasks.task import Task
+from miniml.task import Task
 from miniml.training import card
 from miniml.training.batches import EncodedTexts, encode_split
 from miniml.training.checkpoints import IDENTITY_NAME, checkpointing, key_of
@@ -193,7 +193,7 @@ def _learnt_before(folder: Path, fingerprint: str, settings: TrainingSettings) -
 def _told(task: Task, result: TrainingResult) -> str:
     metrics = result.metrics
     parts = [
-        f"validation {task.measure.replace('_', ' ')} {metrics[f'validation_{task.measure}']:.3f}",
+        f"validation {task.primary_metric.replace('_', ' ')} {metrics[f'validation_{task.primary_metric}']:.3f}",
         f"{metrics['train_samples_per_second']:.1f} samples/s",
         f"digest {result.digest[:12]}",
     ]

@@ -14,8 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from miniml.errors import InputError, MinimlError
-from miniml.model import heads
-from miniml.model.heads import Head
+from miniml.model.heads import Head, read_head, write_head
 from miniml.model.model_files import WEIGHTS, in_a_line, trouble_with, trouble_with_tokenizer
 from miniml.model.rows_apart import ONE_LENGTH
 from miniml.progress import note
@@ -93,10 +92,10 @@ class Pretrained:
         with _explained(settings):
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            before = heads.read(config, temperature=1.0)
+            before = read_head(config, temperature=1.0)
         if trouble := trouble_with_tokenizer(tokenizer, folder):
             raise InputError(f"model_id {settings.model_id!r}: {trouble}")
-        heads.keep(config, head)
+        write_head(config, head)
         _set_for_training(config, settings)
         if tokenizer.pad_token is None:
             # Decoders are trained without padding. Whatever stands there is masked; a token of its own is needed where

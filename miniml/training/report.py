@@ -24,7 +24,7 @@ from miniml.progress import duration
 from miniml.reports.curves import gradient_curve, learning_rate_curve, loss_curve, validation_curve
 from miniml.reports.plots import svg, template
 from miniml.settings.training import TrainingSettings
-from miniml.tasks.task import Task
+from miniml.task_registry import stored_task
 
 # Inches; the first over the whole width of a screen, two of the second side by side, or one on a phone.
 WIDE, HALF = (9.4, 3.4), (4.3, 2.9)
@@ -73,7 +73,7 @@ def write_report(model: Manifest, points: Points, path: Path) -> None:
         loss=[svg(lambda axes: loss_curve(axes, points, kept), size) for size in (WIDE, HALF)],
         pictures=_pictures(points, kept),
         shares_of_time=_shares_of_time(model, points),
-        task=_task(model),
+        task=stored_task(model.data),
         classes=_classes(model),
         most_classes=MAX_CLASSES,
         settings=_settings(model),
@@ -91,14 +91,10 @@ def _kept_before_the_end(model: Manifest) -> float | None:
 
 
 def _headline(model: Manifest) -> tuple[str, str]:
-    for name in (_task(model).measure, *HEADLINES):
+    for name in (stored_task(model.data).primary_metric, *HEADLINES):
         if (value := model.metrics.get(f"validation_{name}")) is not None:
             return name.replace("_", " "), f"{100 * value:.1f} %" if name in _SHARES else f"{value:.3f}"
     return "loss", f"{model.metrics['validation_loss']:.3f}"
-
-
-def _task(model: Manifest) -> Task:
-    return Task(model.data.get("task", Task.SINGLE_LABEL))
 
 
 def _tiles(model: Manifest) -> list[tuple[str, str]]:

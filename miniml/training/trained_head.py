@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from miniml.model.heads import Head, OneNumber
-from miniml.tasks.task import Task
+from miniml.model.heads import Head
 
 # The spread of a new layer's weights (a standard deviation), where the config names none.
 SPREAD = 0.02
@@ -30,7 +29,8 @@ def adopt_head(model: Any, missing: set[str], before: Head, now: Head) -> tuple[
     if layer is None or f"{name}.weight" in missing:
         return set(), ""
     if before.task == now.task and set(before.labels) == set(now.labels):
-        return set(), _map(layer, before, now)
+        with torch.no_grad():
+            return set(), now.take_over(before, layer.weight, layer.bias)
     with torch.no_grad():
         layer.weight.normal_(std=getattr(model.config, "initializer_range", None) or SPREAD)
         if layer.bias is not None:
@@ -55,25 +55,8 @@ def of_other_classes(before: Head, now: Head) -> str:
     return f"the pretrained head is for {_told(before)}, the data has {_told(now)}: a new head"
 
 
-@torch.no_grad()
-def _map(layer: torch.nn.Linear, before: Head, now: Head) -> str:
-    if isinstance(before, OneNumber) and isinstance(now, OneNumber):
-        # In standard deviations from a mean, both of other labels.
-        layer.weight *= before.deviation / now.deviation
-        if layer.bias is not None:
-            layer.bias.mul_(before.deviation).add_(before.mean - now.mean).div_(now.deviation)
-    elif before.labels != now.labels:
-        order = [before.labels.index(label) for label in now.labels]
-        layer.weight.copy_(layer.weight[order])
-        if layer.bias is not None:
-            layer.bias.copy_(layer.bias[order])
-        return "the pretrained head has the same classes in another order: they are matched by name"
-    return ""
-
-
 def _told(head: Head) -> str:
     if not head.labels:
-        return "a number"
+        return f"a {head.task.one}"
     names = [*map(str, head.labels[:NAMES_TOLD]), *["…"] * (len(head.labels) > NAMES_TOLD)]
-    kind = "labels" if head.task == Task.MULTI_LABEL else "classes"
-    return f"{len(head.labels)} {kind} ({', '.join(names)})"
+    return f"{len(head.labels)} {head.task.many} ({', '.join(names)})"

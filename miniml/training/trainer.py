@@ -284,4 +284,4 @@ def _measures(target: Target, prediction: EvalPrediction) -> dict[str, float]:
     assert isinstance(logits, np.ndarray) and isinstance(labels, np.ndarray)
     # transformers' own takes the mean of the processes' means, in which a repeated text counts.
     loss = target.plain.total(torch.from_numpy(logits), torch.from_numpy(labels)).item() / len(labels)
-    return {"loss": loss, **target.measures(logits, labels)}
+    return {"loss": loss, **target.validation_metrics(logits, labels)}

@@ -17,9 +17,10 @@ import requests
 
 from miniml.cluster.inference_service import MODEL_DIGEST, RUN
 from miniml.model import manifest
-from miniml.model.classifier import Classifier, Prediction
+from miniml.model.classifier import Classifier
 from miniml.pipeline.compiled import TEXT_CLASSIFICATION
 from miniml.resource_names import NAMESPACE
+from miniml.tasks.single_label.head import Prediction
 from pipelines.text_classification import text_classification
 from tests.e2e.cluster import (
     PATIENCE,

@@ -1,6 +1,6 @@
 """How often the 95 % intervals hold the true value, by simulation: on worlds where the truth is known.
 
-python -m miniml.evaluation.interval_coverage 1000
+python -m benchmarks.interval_coverage 1000
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import miniml.tasks.multi_label.metrics as multi_label
+import miniml.tasks.regression.metrics as regression
+import miniml.tasks.single_label.metrics as classification
 from miniml.evaluation.bootstrap import Groups, Interval, Weighable, as_tested, bootstrapped, share_of
 from miniml.evaluation.comparison import compare, compare_errors
-from miniml.evaluation.metrics import classification, multi_label, regression
-from miniml.evaluation.predictions import NumberPredictions
+from miniml.tasks.regression.predictions import RegressionPredictions
 
 Rng = np.random.Generator
 # Rows of the one large test whose figures are the truth.
@@ -123,16 +125,16 @@ def numbers(draw: Rng, count: int, groups: Groups) -> Test:
 
     def more() -> dict[str, Interval]:
         predictions = _numbers(true, found, groups)
-        return {"slice": predictions.measure(np.arange(count) % 2 == 0)}
+        return {"slice": predictions.primary_metric(np.arange(count) % 2 == 0)}
 
     return _of_rows(regression._Rows(found, true), groups, more)
 
 
 def _numbers(
     true: npt.NDArray[np.float64], found: npt.NDArray[np.float64], groups: Groups
-) -> NumberPredictions:
+) -> RegressionPredictions:
     outputs: Any = found.astype(np.float32)[:, None]
-    return NumberPredictions((), [], true, outputs, outputs, np.zeros(0, np.int64), "", "", groups=groups)
+    return RegressionPredictions((), [], true, outputs, outputs, np.zeros(0, np.int64), "", "", groups=groups)
 
 
 def differences(apart: float) -> Callable[[Rng, int, Groups], Test]:

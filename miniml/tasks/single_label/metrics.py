@@ -1,4 +1,4 @@
-"""The figures of a classifier, as a local `evaluate` module: nothing is fetched from a hub."""
+"""The metrics of one class a text, as a local `evaluate` module."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from miniml.evaluation.bootstrap import CONFIDENCE, Groups, Interval, Shares, bootstrapped, share_of, summed
+from miniml.evaluation.bootstrap import (
+    CONFIDENCE,
+    DOUBTS,
+    NOTHING,
+    Groups,
+    Interval,
+    Shares,
+    bootstrapped,
+    share_of,
+    summed,
+)
 from miniml.evaluation.result import ReliabilityBin
-from miniml.files.folders import user_cache
 
 # Bins of equal width, by the probability of the answer; 15 is what most papers take.
 CALIBRATION_BINS = 15
 # The least probability that the log loss takes for itself: scikit-learn's, for float32.
 EPS = float(np.finfo(np.float32).eps)
-# Rows that are answered otherwise, of all classes together: enough for every kind of mistake to be among them.
-DOUBTS = 256
-# In place of a 0 that would be divided by: less than any weight.
-NOTHING = 1e-9
 CALIBRATION_ERROR = "calibration_error"
 # Of the noise in a calibration error: their 95 % quantile is then exact within some 2 % of itself.
 NOISE_DRAWS = 2_000
-
-
-def in_memory() -> dict[str, Any]:
-    """How a module of `evaluate` is made that writes nothing; a folder it makes all the same, and gets one of ours."""
-    return {"keep_in_memory": True, "cache_dir": str(user_cache() / "evaluate")}
 
 
 class ClassificationScores(evaluate.Metric):

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_fscore_support
 
-from miniml.evaluation.bootstrap import Groups, Shares, bootstrapped, share_of
-from miniml.evaluation.metrics.classification import DOUBTS, NOTHING
-from miniml.model.heads import THRESHOLD
+from miniml.evaluation.bootstrap import DOUBTS, NOTHING, Groups, Shares, bootstrapped, share_of
+from miniml.tasks.multi_label.head import THRESHOLD
 
 
 class MultiLabelScores(evaluate.Metric):

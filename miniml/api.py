@@ -1,0 +1,133 @@
+"""miniml in Python, without Kubeflow: plain folders in, results out.
+
+    import miniml
+
+    miniml.prepare("reviews.csv", "data", label_column="stars")
+    miniml.fine_tune("data", "model", model_id="distilbert/distilbert-base-cased", epochs=2)
+    print(miniml.evaluate("model", "data").headline)
+    print(miniml.Classifier.load("model").predict(["A wonderful film."]))
+
+Settings are given by name. They are those of the command line and the components, with the same defaults; `miniml run
+--help` says what each is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from miniml.command_line import nearest
+from miniml.errors import InputError
+from miniml.escaping import quoted
+from miniml.settings.arguments import arguments_of, flat, settings_from
+from miniml.settings.data import DataSettings
+from miniml.settings.evaluation import EvaluationSettings
+from miniml.settings.training import TrainingSettings
+
+if TYPE_CHECKING:
+    from miniml.data.prepared import DatasetSummary
+    from miniml.evaluation.result import EvaluationResult
+    from miniml.training.fine_tune import TrainingResult
+
+PathLike = str | Path
+Setting = str | int | float | bool
+_Settings = TypeVar("_Settings")
+
+
+def prepare(dataset_id: PathLike, dataset: PathLike, **settings: Setting) -> DatasetSummary:
+    """Reads labelled texts, checks them, and splits them into train, validation and test.
+
+    Args:
+        dataset_id: A file or folder, a hub id, package://<package>/<file> or s3://<bucket>/<path>.
+        dataset: The folder to write; `datasets.load_from_disk` reads it too.
+        **settings: Fields of `miniml.settings.data.DataSettings`.
+
+    Returns:
+        What is known of the dataset: labels, rows by split, and what the checks found.
+
+    Raises:
+        InputError: the source, its rows or a setting cannot be used; nothing is written.
+        HubError: the hub did not give the source.
+        StoreError: the S3 store did not give the source.
+        StorageError: the folder cannot be written.
+    """
+    from miniml.data import preparation  # Only here and below: each brings in what it works with.
+
+    asked = _settings(DataSettings, {**settings, "dataset_id": str(dataset_id)})
+    return preparation.prepare(asked, Path(dataset))
+
+
+def fine_tune(
+    dataset: PathLike, model: PathLike, *, report: PathLike | None = None, **settings: Setting
+) -> TrainingResult:
+    """Fine-tunes a pretrained encoder on a dataset's split train, and keeps the weights that do best in validation.
+
+    It trains in this very process; `submit` trains on several nodes.
+
+    Args:
+        dataset: The folder that `prepare` wrote, or `datasets.DatasetDict.save_to_disk`.
+        model: The folder to write: safetensors, tokenizer, config, model card, and miniml.json, which signs them.
+        report: Where to write a page on the training, if it is wanted.
+        **settings: Fields of `miniml.settings.training.TrainingSettings`.
+
+    Returns:
+        The model's digest, and losses, validation's metrics, speed and size.
+
+    Raises:
+        InputError: the dataset, the model or a setting cannot be used, or the training diverged.
+        HubError: the hub did not give the model.
+        StoreError: the S3 store did not give the model.
+        StorageError: there is no room for the model, or for a checkpoint.
+        StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
+    """
+    from miniml.train_step.report import write_trial_report
+    from miniml.training import fine_tune as training
+
+    asked = _settings(TrainingSettings, settings)
+    if asked.num_nodes != 1:
+        raise InputError(f"num_nodes is {asked.num_nodes}; here it is 1. For several: miniml.submit.")
+    result = training.fine_tune(Path(dataset), Path(model), asked)
+    if report:
+        write_trial_report(Path(model), Path(report))
+    return result
+
+
+def evaluate(
+    model: PathLike, dataset: PathLike, *, report: PathLike | None = None, **settings: Setting
+) -> EvaluationResult:
+    """Scores a model on the split test of the dataset that it was trained on.
+
+    Args:
+        model: The folder that `fine_tune` wrote.
+        dataset: The folder that it was trained on.
+        report: Where to write a page on the evaluation, if it is wanted.
+        **settings: Fields of `miniml.settings.evaluation.EvaluationSettings`.
+
+    Returns:
+        Metrics with their intervals, classes, slices, the baseline's metrics, mistakes and speed.
+
+    Raises:
+        ModelFolderError: the folder is not the one that training signed.
+        InputError: the dataset is another one, or a setting cannot be used.
+    """
+    from miniml.evaluation.evaluate import evaluate_model
+    from miniml.evaluation.report import write_report
+    from miniml.model import manifest
+    from miniml.model.history import read_history
+
+    result = evaluate_model(Path(model), Path(dataset), _settings(EvaluationSettings, settings))
+    if report:
+        write_report(result, manifest.read(Path(model)), read_history(Path(model)), Path(report))
+    return result
+
+
+def _settings(kind: type[_Settings], given: dict[str, Setting]) -> _Settings:
+    """The settings that were given by name.
+
+    Raises:
+        InputError: there is none of a name, or a value cannot be used.
+    """
+    known = arguments_of((kind,))
+    for name in given.keys() - known.keys():
+        raise InputError(f"there is no setting {quoted(name)} of {kind.__name__}{nearest(name, known)}.")
+    return settings_from(kind, flat(given, (kind,)))

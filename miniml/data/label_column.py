@@ -1,0 +1,56 @@
+"""The column of labels as the source has it, for a task to recognise whether it is one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from miniml.data.columns import RowFilter, dictionary
+from miniml.data.encoding import is_missing
+from miniml.data.prepared import SPLITS
+from miniml.data.tables import Table
+from miniml.settings.data import DataSettings
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """The column that `settings.label_column` names, of all splits."""
+
+    tables: dict[str, Table]
+    settings: DataSettings
+
+    @property
+    def name(self) -> str:
+        return self.settings.label_column
+
+    @property
+    def feature(self) -> Any:
+        """Its type, as `datasets` has it."""
+        return self.tables["train"].features[self.name]
+
+    @property
+    def separator(self) -> str:
+        """What stands between the labels of one text; "" where nothing is said to."""
+        return self.settings.label_separator
+
+    def distinct_labels(self) -> Iterator[Any]:
+        """Gives those of each batch, without the rows that have none."""
+        row_filter = RowFilter(self.settings)
+        columns = [self.name]
+        if self.settings.row_filter:
+            columns = list(dict.fromkeys([*columns, row_filter.column]))
+        for split in SPLITS:
+            for batch in self.tables[split].batches(columns) if split in self.tables else ():
+                if self.settings.row_filter:
+                    batch = batch.filter(pa.array(row_filter.mask(batch, self.tables[split].features)))
+                values = dictionary(batch.column(self.name)).dictionary.to_pylist()
+                yield from (value for value in values if not is_missing(value))
+
+
+def element_of(feature: Any) -> Any:
+    """Gives of what a column of lists holds lists; None for any other column."""
+    return feature.feature if isinstance(feature, datasets.List | datasets.LargeList) else None

@@ -1,1 +1,0 @@
-"""The metrics of each task, as local `evaluate` modules."""

@@ -1,0 +1,34 @@
+"""Parts of the test by a number: a length, a label, a column."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+# Quarters of the rows, as far as equal values let them.
+BINS = 4
+MISSING = "(none)"
+
+Mask = npt.NDArray[np.bool_]
+
+
+def quarters(values: npt.NDArray[np.float64], *, whole: bool) -> Iterator[tuple[str, Mask]]:
+    """Gives quarters of the rows: each begins where the one before ends, and equal values stay together."""
+    known = np.isfinite(values)
+    edges = np.array([])
+    if known.any():
+        edges = np.unique(np.quantile(values[known], np.linspace(0, 1, BINS + 1), method="nearest"))
+    if len(edges) == 1:
+        edges = np.append(edges, np.inf)
+    for number, (begin, end) in enumerate(itertools.pairwise(edges)):
+        last = number == len(edges) - 2
+        inside = known & (values >= begin) & ((values <= end) if last else (values < end))
+        if inside.any():
+            least, most = values[inside].min(), values[inside].max()
+            told = (f"{edge:,.0f}" if whole else f"{edge:,.4g}" for edge in dict.fromkeys((least, most)))
+            yield " to ".join(told), inside
+    if not known.all():
+        yield MISSING, ~known

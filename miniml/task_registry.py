@@ -1,0 +1,98 @@
+"""All tasks, a line each."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from miniml.errors import InputError
+from miniml.escaping import shown
+from miniml.task import Task
+
+AUTO = "auto"
+"""In place of a task's name: the labels tell."""
+
+_FOLDERS = (
+    "miniml.tasks.single_label:SINGLE_LABEL",
+    "miniml.tasks.multi_label:MULTI_LABEL",
+    "miniml.tasks.regression:REGRESSION",
+)
+Kind = TypeVar("Kind", bound=type[Task])
+
+
+def register(kind: Kind) -> Kind:
+    """Adds a task, so that the setting `task` may name it; to be used as a decorator of its class.
+
+    Every process that works with the task has to have imported the module of that class.
+
+    Args:
+        kind: The task's class.
+
+    Returns:
+        The same class.
+
+    Raises:
+        ValueError: another task has that name.
+    """
+    if type(_TASKS.setdefault(kind.name, kind())) is not kind:
+        raise ValueError(f"there is a task {kind.name!r} already")
+    return kind
+
+
+def task_names() -> tuple[str, ...]:
+    """Gives the names of all tasks."""
+    return tuple(_TASKS)
+
+
+def all_tasks() -> tuple[Task, ...]:
+    """Gives all tasks."""
+    return tuple(_TASKS.values())
+
+
+def find_task(name: str) -> Task:
+    """Gives the task of that name.
+
+    Raises:
+        InputError: there is none; the message names those there are.
+    """
+    if name not in _TASKS:
+        raise InputError(f"task {shown(name)} is not known. Use one of {', '.join(_TASKS)}.")
+    return _TASKS[name]
+
+
+def stored_task(stored: Mapping[str, Any]) -> Task:
+    """Gives the task under the key "task" of what a file holds.
+
+    Raises:
+        InputError: the file names one that is not registered.
+    """
+    return find_task(stored.get("task", DEFAULT.name))
+
+
+def beyond_default(task: Task) -> list[str]:
+    """Gives the task's name, for a digest; none for the task that digests did not name when it was the only one."""
+    return [] if task == DEFAULT else [task]
+
+
+class TaskChoices(Sequence[str]):
+    """What the setting `task` may be, with those tasks that are registered later."""
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        return (AUTO, *_TASKS)[index]
+
+    def __len__(self) -> int:
+        return 1 + len(_TASKS)
+
+
+# Last, for importing a task's folder imports `miniml.tasks`, which offers the functions above.
+_TASKS: dict[str, Task] = {task.name: task for task in map(pkgutil.resolve_name, _FOLDERS)}
+
+DEFAULT = next(iter(_TASKS.values()))
+"""The task of labels that no other one recognises, and of files that are older than tasks: one class a text."""

@@ -1,0 +1,33 @@
+"""A text gets any number of labels, also none."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from miniml.task import Part, Task
+
+
+class MultiLabel(Task):
+    """Gives a text any number of labels, each by itself."""
+
+    name = problem_type = "multi_label_classification"
+    primary_metric = "subset_accuracy"
+    several_labels = True
+    one, many = "label", "labels"
+    majority_answer = "giving the most frequent labels"
+    limit = "It knows its labels only: of anything else that a text is, it says nothing."
+    output_adapter = "labels"
+
+    labels: ClassVar[Part] = "miniml.tasks.multi_label.labels:LabelSets"
+    head: ClassVar[Part] = "miniml.tasks.multi_label.head:MultiLabelHead"
+    target: ClassVar[Part] = "miniml.tasks.multi_label.training:MultiLabelTarget"
+    predictions: ClassVar[Part] = "miniml.tasks.multi_label.predictions:MultiLabelPredictions"
+    evaluator: ClassVar[Part] = "miniml.tasks.multi_label.evaluator:MultiLabelEvaluator"
+
+    def label_names(self, feature: Any) -> list[str] | None:
+        of_each = getattr(feature, "feature", None)
+        names = getattr(of_each, "names", None)
+        return None if names is None else list(names)
+
+
+MULTI_LABEL = MultiLabel()

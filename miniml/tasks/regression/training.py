@@ -1,0 +1,80 @@
+"""The loss of numbers, and their metrics on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from miniml.data.prepared import DatasetSummary
+from miniml.errors import InputError
+from miniml.model.heads import Logits
+from miniml.settings.choices import BEST_BY
+from miniml.settings.training import TrainingSettings
+from miniml.task import Task
+from miniml.tasks.regression.head import RegressionHead
+from miniml.tasks.regression.task import REGRESSION
+from miniml.training.objective import Objective
+from miniml.training.targets import Encoded, Target
+
+BEST_BY_OF_NUMBERS = tuple(name for name in BEST_BY if name != "macro_f1")
+
+
+class SquaredError:
+    """Of texts that have a number each."""
+
+    def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Both have shape [texts, 1]."""
+        return ((logits.float() - labels) ** 2).sum()
+
+
+class RegressionTarget(Target):
+    """Standard deviations from the mean of the training labels: so that one learning rate suits every unit."""
+
+    plain: Objective = SquaredError()
+
+    def __init__(self, labels: Sequence[float], *, task: Task | None = None) -> None:
+        numbers = np.array(labels, dtype=np.float64)
+        self.head: RegressionHead = RegressionHead(
+            float(numbers.mean()), float(numbers.std()) or 1.0, task=task
+        )
+
+    @classmethod
+    def of(cls, summary: DatasetSummary, labels: Sequence[Any], settings: TrainingSettings) -> Self:
+        _require_no_classes(settings)
+        return cls(labels, task=summary.task)
+
+    def encoded(self, labels: Sequence[Any]) -> Encoded:
+        """Of shape [texts, 1], as the model's numbers are."""
+        numbers = np.array(labels, dtype=np.float64)[:, None]
+        return ((numbers - self.head.mean) / self.head.deviation).astype(np.float32)
+
+    def objective(self, encoded: Encoded, settings: TrainingSettings) -> Objective:
+        return SquaredError()
+
+    def validation_metrics(self, logits: Logits, encoded: Encoded) -> dict[str, float]:
+        found, true = self.head.outputs(logits), self.head.outputs(encoded)
+        spread = float(true.var())
+        return {
+            "mean_absolute_error": float(np.abs(found - true).mean()),
+            "r2": 1 - float(((found - true) ** 2).mean()) / spread if spread else 0.0,
+        }
+
+    def temperature(self, logits: Logits, encoded: Encoded) -> float | None:
+        return None
+
+
+def _require_no_classes(settings: TrainingSettings) -> None:
+    for name, allowed in (
+        ("class_weights", ("none",)),
+        ("label_smoothing", (0,)),
+        ("best_by", BEST_BY_OF_NUMBERS),
+    ):
+        value = getattr(settings, name)
+        if value not in allowed:
+            raise InputError(
+                f"{name} is {value!r}, but the labels are numbers ({REGRESSION}), of which there are no classes. "
+                f"Set it to {' or '.join(map(str, allowed))}."
+            )

@@ -1,0 +1,24 @@
+"""A simple classifier, which a model has to beat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from miniml.evaluation.baseline import Baseline, logistic_regression
+
+
+class SingleLabelBaseline(Baseline):
+    """One classifier of all classes."""
+
+    kind = "logistic regression"
+
+    def learn(self, vectors: Any, labels: npt.NDArray[Any]) -> None:
+        self._model = logistic_regression().fit(vectors, labels)
+
+    def outputs(self, vectors: Any) -> npt.NDArray[np.float32]:
+        found = np.zeros((vectors.shape[0], self.labels), dtype=np.float32)
+        found[:, self._model.classes_] = self._model.predict_proba(vectors)
+        return found

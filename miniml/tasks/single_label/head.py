@@ -1,0 +1,58 @@
+"""From logits to exactly one class."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from miniml.model import calibration
+from miniml.model.heads import Head, Logits, Outputs, labels_of, lead
+from miniml.task import Task
+from miniml.tasks.single_label.task import SINGLE_LABEL
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one text, which has one class."""
+
+    label: str
+    score: float
+    """The probability of `label`, the largest of them."""
+    probabilities: dict[str, float]
+    """Every class's probability by its name, in the model's order; they sum to 1."""
+
+    @property
+    def given(self) -> list[str]:
+        """The labels that the text is given."""
+        return [self.label]
+
+
+class SingleLabelHead(Head):
+    """Exactly one of the classes; probabilities by softmax."""
+
+    task = SINGLE_LABEL
+
+    @classmethod
+    def read(cls, config: Any, temperature: float, task: Task) -> Self:
+        return cls(labels_of(config), temperature, task=task)
+
+    def outputs(self, logits: Logits) -> Outputs:
+        return calibration.softmax(self.scaled(logits)).astype(np.float32, copy=False)
+
+    def answer(self, outputs: Outputs) -> Prediction:
+        row: list[float] = outputs.tolist()
+        best = max(range(len(row)), key=row.__getitem__)
+        return Prediction(self.labels[best], row[best], dict(zip(self.labels, row, strict=True)))
+
+    def margin(self, logits: Logits) -> float:
+        return lead(logits)
+
+    def disagreement(self, found: Logits, expected: Logits) -> float:
+        """On a text that the model is sure of, an error in the logits hardly moves the probabilities; where it is in
+        doubt, an error of d between two logits moves them by up to tanh(d / 4). That is what is told, so that a few
+        sure texts do not pass for agreement.
+        """
+        return math.tanh(float(np.ptp(found - expected, axis=1).max()) / 4)

@@ -1,0 +1,47 @@
+"""Answers of one class a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from miniml.evaluation.predictions import Predictions
+from miniml.task import Task
+from miniml.tasks.single_label.task import SINGLE_LABEL
+
+
+@dataclass(frozen=True)
+class SingleLabelPredictions(Predictions):
+    """Where a text has one class: references and answers are places in `labels`, shape [rows]."""
+
+    task: Task = SINGLE_LABEL
+    column_type: ClassVar[Any] = pa.string()
+
+    @property
+    def predicted(self) -> npt.NDArray[Any]:
+        answers: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return answers
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        right: npt.NDArray[np.bool_] = self.predicted == self.references
+        return right
+
+    def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+        for place, label in enumerate(self.labels):
+            if (inside := self.references == place).any():
+                yield label, inside
+
+    def names(self, answers: npt.NDArray[Any]) -> list[Any]:
+        named: list[Any] = np.array(self.labels, dtype=object)[answers].tolist()
+        return named
+
+    @staticmethod
+    def references_of(names: list[Any], labels: list[str]) -> npt.NDArray[Any]:
+        places = {label: place for place, label in enumerate(labels)}
+        return np.array([places[name] for name in names], dtype=np.int64)

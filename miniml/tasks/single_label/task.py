@@ -1,0 +1,31 @@
+"""A text gets one class of several."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from miniml.task import Part, Task
+
+
+class SingleLabel(Task):
+    """Gives a text exactly one class."""
+
+    name = problem_type = "single_label_classification"
+    primary_metric = "accuracy"
+    one, many = "class", "classes"
+    limit = (
+        "It knows its classes only: a text that belongs to none of them is put into one of them all the same."
+    )
+    output_adapter = "class"
+
+    labels: ClassVar[Part] = "miniml.tasks.single_label.labels:Classes"
+    head: ClassVar[Part] = "miniml.tasks.single_label.head:SingleLabelHead"
+    target: ClassVar[Part] = "miniml.tasks.single_label.training:SingleLabelTarget"
+    predictions: ClassVar[Part] = "miniml.tasks.single_label.predictions:SingleLabelPredictions"
+    evaluator: ClassVar[Part] = "miniml.tasks.single_label.evaluator:SingleLabelEvaluator"
+
+    def label_names(self, feature: Any) -> list[str] | None:
+        return list(feature.names) if hasattr(feature, "names") else None
+
+
+SINGLE_LABEL = SingleLabel()
