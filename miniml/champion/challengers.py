@@ -1,8 +1,9 @@
-"""Which challengers a champion has met on a test: the more of them try, the likelier one of them is only lucky.
+"""Counts the challengers that a champion has met on a test, since one of many may win by chance.
 
-Each leaves a small file, named by its digest, beside the champion: in `<folder>.challenges/<champion>/<test>/`, or,
-where the champion lies in an S3 store, under `miniml/challenges/<champion>/<test>/` in its bucket. A model that is
-evaluated again is the same challenger, and what two evaluations at once write are two files: neither is lost.
+Each challenger leaves a small file beside the champion, named by the challenger's digest: in
+`<folder>.challenges/<champion>/<test>/` or, for a champion in an S3 store, under
+`miniml/challenges/<champion>/<test>/` in its bucket. So a model that is evaluated twice counts once, and two
+evaluations in parallel both count.
 """
 
 from __future__ import annotations
@@ -23,22 +24,33 @@ STORED = "miniml/challenges"
 
 @dataclass(frozen=True)
 class Turn:
-    """The place of a challenger among all that one champion has met on one test."""
+    """The number of a challenger among all that one champion has met on one test."""
 
     number: int
-    """From 1 on; 0 where nobody counts."""
+    """The number, from 1; 0 if it is unknown."""
     uncounted: str = ""
-    """Why nobody counts."""
+    """Why the number is unknown; "" if it is known."""
 
 
 def digest_of_test(texts: Iterable[str], labels: Iterable[Any]) -> str:
-    """SHA-256 (hexadecimal) of a test, whatever the order of its rows; `labels` are names, or numbers."""
+    """Returns the SHA-256 (hexadecimal) of a test, which does not depend on the order of its rows.
+
+    Args:
+        texts: The texts of the rows.
+        labels: The labels of the rows, as names or numbers.
+    """
     rows = sorted(json.dumps(row, ensure_ascii=False) for row in zip(texts, labels, strict=True))
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
 def counted(champion: Champion, test: str, challenger: str) -> Turn:
-    """Notes that the model with digest `challenger` challenges `champion` on a test, and says the how manieth it is."""
+    """Records that a model challenges the champion on a test, and returns its number.
+
+    Args:
+        champion: The champion.
+        test: The digest of the test, from `digest_of_test`.
+        challenger: The digest of the model.
+    """
     try:
         if is_in_store(champion.source):
             address = s3_address("champion", champion.source)
@@ -53,10 +65,10 @@ def counted(champion: Champion, test: str, challenger: str) -> Turn:
 
 def _on_disk(folder: Path, challenger: str) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    own = folder / challenger
-    if not own.exists():
-        own.touch()
-    since = own.stat().st_mtime_ns
+    file = folder / challenger
+    if not file.exists():
+        file.touch()
+    since = file.stat().st_mtime_ns
     return sum(path.stat().st_mtime_ns <= since for path in folder.iterdir())
 
 
@@ -64,8 +76,8 @@ def _in_store(address: S3Address, prefix: str, challenger: str) -> int:
     from miniml.store import connection  # Only here: other sources need no S3 client.
 
     bucket = connection.Bucket(address.bucket, f"champion {str(address)!r}", connection.PATIENCE)
-    own = prefix + challenger
-    bucket.write_once(own, b"{}\n")
+    key = prefix + challenger
+    bucket.write_once(key, b"{}\n")
     written = {item.key: item.modified for item in bucket.listing(prefix) if item.modified}
-    # Of those of the same second each counts all.
-    return sum(when <= written[own] for when in written.values()) if own in written else len(written) + 1
+    # A store's times are in seconds: of several challengers within one, each counts all of them.
+    return sum(when <= written[key] for when in written.values()) if key in written else len(written) + 1

@@ -1,7 +1,7 @@
-"""Looks for the champion: what an InferenceService serves now, or the model that a person names.
+"""Finds the champion: the model that an InferenceService serves now, or the one that a person names.
 
-Only the folder's list of files (`miniml.json`) is read here, so that a champion that cannot be had is told before
-any training. Evaluation fetches the rest, and checks every byte of it.
+Only the model folder's manifest (`miniml.json`) is read, so that a champion that is missing is an error before any
+training. The evaluation fetches the other files, and checks their digests.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ ARGUMENT = "champion"
 
 
 def find_champion(settings: ChampionSettings, cluster: Cluster | None) -> Champion:
-    """What the new model has to beat. Without a `cluster` nothing is served.
+    """Returns the model that a new one has to beat, or why there is none.
+
+    Args:
+        settings: Which model is the champion, and the name and namespace of the service.
+        cluster: The cluster that serves; None outside of one, where nothing is served.
 
     Raises:
-        ChampionError: something is served that cannot be compared with. To go on by the absolute rules alone is for
-            a person to say, for a gate whose strictest rule goes away with a file would be easily fooled.
-        ClusterError: the cluster does not say what is served.
+        ChampionError: The served model cannot be compared with. Only a person may choose to go on without a champion:
+            otherwise a deleted file would switch off the gate's strictest rule.
+        ModelFolderError: The folder that a person names is no model folder.
+        InputError: The address that a person names cannot be read.
+        StoreError: The S3 store does not have the model that a person names, or does not answer.
+        ClusterError: The cluster does not answer.
     """
     if settings.champion == NO_CHAMPION:
         found = Champion(absent=f"champion is {NO_CHAMPION!r}, so what serves now was not looked at")
@@ -80,12 +87,12 @@ def _given(champion: str) -> Champion:
 
 
 def _signed(source: str) -> Manifest:
-    """The manifest of a model folder, without its weights where they lie in a store."""
+    """Reads the manifest of a model folder; from a store nothing else is fetched."""
     return manifest.read(locate(ARGUMENT, source).fetch_file(MANIFEST_NAME).parent)
 
 
 def _fingerprint(signed: Manifest) -> str:
-    """As it was signed; "" for anything else, for it is going to be shown."""
+    """Returns the fingerprint of the training data, or "" if it has no valid form, since reports show it."""
     found = str(signed.data.get("fingerprint", ""))
     return found if re.fullmatch(r"[0-9a-f]{64}", found) else ""
 

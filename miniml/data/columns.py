@@ -1,4 +1,4 @@
-"""A source's columns, whatever Arrow holds them as: each value once, a ClassLabel's by its name, rows by a filter."""
+"""Reads a source's columns, whatever their Arrow types: distinct values, names of a ClassLabel, and the row filter."""
 
 from __future__ import annotations
 
@@ -17,32 +17,40 @@ MAX_CLASSES = 10_000
 
 
 def dictionary(column: pa.Array) -> pa.DictionaryArray:
-    """Each value once, and every row by its value's number."""
+    """Returns the column dictionary-encoded: its values, and the number of its value for each row.
+
+    Lists are an exception: each row's list is a value of its own.
+    """
     if pa.types.is_dictionary(column.type):
         return column
-    if pa.types.is_nested(column.type):  # Arrow cannot tell lists apart.
+    if pa.types.is_nested(column.type):  # Arrow does not compare lists.
         return pa.DictionaryArray.from_arrays(pa.array(range(len(column)), pa.int32()), column)
     return pc.dictionary_encode(column)
 
 
 def named(value: Any, feature: Any) -> Any:
-    """A ClassLabel's name in place of its number."""
+    """Returns a value of the column; for a ClassLabel, the name of its number.
+
+    Args:
+        value: The value, as Arrow has it.
+        feature: The column's type, of the datasets library.
+    """
     if not isinstance(feature, datasets.ClassLabel):
         return value
-    # -1 is what the hub's datasets write where a test split's labels are kept secret.
+    # Datasets of the hub have -1 where the labels of a test split are kept secret.
     return None if value in (None, -1) else feature.int2str(value)
 
 
 class RowFilter:
-    """`row_filter`, and what it came across."""
+    """Applies the setting `row_filter` to batches of rows, and counts the values that it sees."""
 
     def __init__(self, settings: DataSettings) -> None:
         self.column, _, self._wanted = settings.row_filter.partition("=")
         self.reads: Counter[str] = Counter()
-        """How many rows have each value, of the first values."""
+        """The number of rows of each value, for the first values that were seen."""
 
     def mask(self, batch: pa.RecordBatch, features: datasets.Features) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which rows it lets through."""
+        """Returns a mask of shape (rows,), which is true for the rows that the filter keeps."""
         encoded = dictionary(batch.column(self.column))
         values = [str(named(value, features[self.column])) for value in encoded.dictionary.to_pylist()]
         codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)

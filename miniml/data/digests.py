@@ -1,4 +1,4 @@
-"""What tells texts apart, all white space alike: a digest of each."""
+"""Computes digests of texts, which are equal for texts that differ only in their white space."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ DIGEST_BYTES = 16
 
 
 def digests(texts: pa.StringArray, meanings: Bytes) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    """(texts, 2): 128 bits of BLAKE2b of each. `meanings` are those of `miniml.data.texts`."""
+    """Returns a BLAKE2b digest of each text.
+
+    Args:
+        texts: The texts.
+        meanings: Their meanings, from `miniml.data.texts.meanings`.
+
+    Returns:
+        128 bits for each text, as an array of shape (texts, 2).
+    """
     starts, content = string_buffers(texts)
     view, bounds = content.data, starts.tolist()
     found = [
@@ -29,4 +37,4 @@ def digests(texts: pa.StringArray, meanings: Bytes) -> np.ndarray[Any, np.dtype[
 
 
 NOTHING = np.frombuffer(hashlib.blake2b(b"", digest_size=DIGEST_BYTES).digest(), np.uint64)
-"""That of a text without anything but white space."""
+"""The digest of a text that is empty or only white space."""

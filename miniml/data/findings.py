@@ -1,13 +1,13 @@
-"""What the checks found: how many rows, a few of them to look at, and what became of them."""
+"""Collects what the checks of the data found: numbers of rows, and a few examples."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-# In the report, of each kind.
+# In the report, for each check.
 MAX_EXAMPLES = 5
-# What a reader needs to see of a text; the page stays small whatever the source holds.
+# In characters: enough for a reader, and the page stays small whatever the source holds.
 LONGEST_EXCERPT = 320
 
 CHECKS = {
@@ -30,20 +30,28 @@ CHECKS = {
     "near_duplicate_within": "nearly the text of another row in the same split",
     "near_duplicate_conflict": "nearly the same text, another label",
 }
-"""What is looked for, in a person's words; the counts are of rows."""
+"""The description of each check, by its name."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A text, or the part of it that matters, and where the source has it."""
+    """A text or an excerpt of it, for the report."""
 
     place: str
+    """Where the source has the text."""
     text: str
     label: str = ""
 
     @classmethod
     def of(cls, place: str, text: str, label: str = "", around: int = 0) -> Passage:
-        """An excerpt that holds the character number `around`."""
+        """Returns a passage of a text, of which a long one is cut.
+
+        Args:
+            place: Where the source has the text.
+            text: The whole text.
+            label: The text's label.
+            around: The number of a character that the excerpt must hold.
+        """
         begin = max(0, around - LONGEST_EXCERPT // 4) if len(text) > LONGEST_EXCERPT else 0
         end = begin + LONGEST_EXCERPT
         excerpt = "…" * (begin > 0) + text[begin:end] + "…" * (end < len(text))
@@ -52,7 +60,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Example:
-    """One finding: a passage, or two side by side."""
+    """An example of a finding: a passage, or two side by side."""
 
     passages: tuple[Passage, ...]
     similarity: float | None = None
@@ -60,26 +68,41 @@ class Example:
 
 @dataclass
 class Findings:
-    """Filled by one check after the other."""
+    """The findings of all checks, each by the check's name."""
 
     found: Counter[str] = field(default_factory=Counter)
+    """The rows with a finding."""
     dropped: Counter[str] = field(default_factory=Counter)
+    """The rows that were left out for it."""
     cleaned: Counter[str] = field(default_factory=Counter)
+    """The rows that were cleaned of it."""
     examples: dict[str, list[Example]] = field(default_factory=dict)
 
     def add(self, check: str, rows: int, *, dropped: bool = False) -> None:
-        """Counts rows of a check."""
+        """Adds rows with a finding.
+
+        Args:
+            check: The name of the check.
+            rows: The number of rows.
+            dropped: Whether these rows are left out.
+        """
         if rows:
             self.found[check] += rows
             if dropped:
                 self.dropped[check] += rows
 
     def show(self, check: str, *passages: Passage, similarity: float | None = None) -> None:
-        """Keeps an example, if there is room for it."""
+        """Adds an example, unless the check has enough of them.
+
+        Args:
+            check: The name of the check.
+            passages: The text, or two texts to be compared.
+            similarity: The similarity of two texts.
+        """
         kept = self.examples.setdefault(check, [])
         if len(kept) < MAX_EXAMPLES:
             kept.append(Example(passages, similarity))
 
     def wants(self, check: str) -> bool:
-        """Whether there is room for another example."""
+        """Tells whether the check still needs examples."""
         return len(self.examples.get(check, ())) < MAX_EXAMPLES

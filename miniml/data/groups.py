@@ -1,4 +1,4 @@
-"""The groups that rows belong to, none of which may stand in two splits."""
+"""Identifies the groups of rows, none of which may be in two splits."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ from miniml.data.spelling import spelled, whole
 
 
 def group_hashes(column: pa.Array, digests: Hashes) -> Hashes:
-    """64 bits for each row's group. `digests` (rows, 2) are of the rows' texts.
+    """Returns a hash of each row's group.
 
-    A row without a group (no value, a blank one, or nan) is one by itself, which its text identifies.
+    A row without a group (no value, a blank one, or nan) is a group of its own, identified by its text.
+
+    Args:
+        column: The values of `group_column`.
+        digests: The digests of the rows' texts, of shape (rows, 2).
+
+    Returns:
+        64 bits for each row, of shape (rows,).
     """
     encoded = dictionary(column)
     names = [_name(value) for value in encoded.dictionary.to_pylist()]
@@ -28,7 +35,7 @@ def group_hashes(column: pa.Array, digests: Hashes) -> Hashes:
 
 
 def _name(value: Any) -> str:
-    """7 and 7.0 are one group, as are names that differ by blanks; "" is none."""
+    """Returns the group's name, the same for 7 and 7.0 and for names that differ in blanks; "" is no group."""
     return "" if value is None or value != value else whole(spelled(value))
 
 

@@ -1,7 +1,8 @@
-"""Texts that are nearly the same: found by MinHash and bands, decided by their true similarity.
+"""Finds texts that are nearly the same: candidates by MinHash and banding, then by their exact similarity.
 
-A text is the set of its word triples, without case and punctuation. The similarity of two is the Jaccard index of
-their sets: the share of all triples in either that stand in both.
+A text is the set of its word triples (shingles), without case and punctuation. The similarity of two texts is the
+Jaccard index of their sets: the triples in both, divided by the triples in either. The method is in Leskovec, Rajaraman
+and Ullman, Mining of Massive Datasets, chapter 3 (http://www.mmds.org).
 """
 
 from __future__ import annotations
@@ -23,34 +24,41 @@ Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 WORDS_IN_A_SHINGLE = 3
 PERMUTATIONS = 128
 SEED = 42
-# The bands are as narrow as it takes to find that share of the pairs that are exactly at the threshold.
+# The fraction of the pairs exactly at the threshold that the bands must find; it determines their width.
 FOUND_AT_THRESHOLD = 0.995
-# In a band that many texts share (a boilerplate), each is compared with the first ones and its neighbour only.
+# In a band that many texts share (boilerplate), each is compared with the first ones and its neighbours only.
 MAX_COMPARED = 16
-# Texts that are held at a time while pairs are compared, or twice as many; 20,000 long reviews are some 50 MB.
+# How many texts are in memory while pairs are compared, or twice as many; 20,000 long reviews are some 50 MB.
 TEXTS_AT_A_TIME = 20_000
-# Words whose hashes are remembered; then it begins anew.
+# How many words' hashes are cached, before the cache is emptied.
 MAX_WORDS = 1_000_000
 
-# Chinese, Japanese, Thai, Lao, Burmese and Khmer put no spaces between words: there, a character is one.
+# Chinese, Japanese, Thai, Lao, Burmese and Khmer have no spaces between words, so each character counts as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows that are nearly alike, in the order of `first`, then of `second`."""
+    """Pairs of rows that are nearly the same, as arrays of shape (pairs,)."""
 
     first: Ints
+    """The row of lower priority of each pair."""
     second: Ints
+    """The other row of each pair."""
     similarity: np.ndarray[Any, np.dtype[np.float64]]
+    """The Jaccard index of each pair."""
 
 
 def find_pairs(pool: Pool, rows: Ints, priority: Ints, threshold: float) -> Pairs:
-    """The pairs among the `rows` of the pool (sorted) that are `threshold` alike or more.
+    """Returns the pairs of rows whose similarity is at least the threshold.
 
-    `priority` has a number for each row of the pool; where many texts share a band, those of the lowest are
-    compared with all the others.
+    Args:
+        pool: The pool.
+        rows: The numbers of the rows to compare, sorted.
+        priority: A number for each row of the pool; of many texts that share a band, those with the lowest numbers are
+            compared with all others.
+        threshold: The least similarity, between 0 and 1.
     """
     candidates = _candidates(_bands(pool, rows, threshold), priority[rows])
     left, right = rows[candidates[:, 0]], rows[candidates[:, 1]]
@@ -60,9 +68,10 @@ def find_pairs(pool: Pool, rows: Ints, priority: Ints, threshold: float) -> Pair
 
 
 def rows_per_band(threshold: float) -> int:
-    """As many as still find `FOUND_AT_THRESHOLD` of the pairs at the threshold: more of them mean fewer candidates.
+    """Returns the width of the bands: the largest that finds `FOUND_AT_THRESHOLD` of the pairs at the threshold.
 
-    A band of r of the n minima agrees with probability s^r for a pair of similarity s; n/r bands are tried.
+    A pair of similarity s agrees in a band of r of the n minima with probability s^r, and in at least one of the n/r
+    bands with 1 - (1 - s^r)^(n/r). Wider bands give fewer candidates.
     """
     fitting = [
         rows
@@ -73,7 +82,7 @@ def rows_per_band(threshold: float) -> int:
 
 
 def _bands(pool: Pool, rows: Ints, threshold: float) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """(bands, rows): 32 bits of each band of a text's minima. Chance agreements are sorted out later."""
+    """Returns 32-bit hashes of the bands, of shape (bands, rows); their collisions are sorted out later."""
     width = rows_per_band(threshold)
     count = PERMUTATIONS // width
     bands = np.empty((count, len(rows)), np.uint32)
@@ -104,13 +113,13 @@ def _minima(pool: Pool, rows: Ints, hasher: _Hasher) -> Iterator[tuple[int, Hash
 
 
 class _Hasher:
-    """Shingles as 64-bit numbers that are the same on every machine."""
+    """Computes shingles as 64-bit numbers that are the same on every machine."""
 
     def __init__(self) -> None:
         self._words: dict[str, int] = {}
 
     def shingles(self, texts: list[str]) -> tuple[Hashes, Hashes]:
-        """The shingles of all texts, one after the other, and where each text's begin (and one end more)."""
+        """Returns the shingles of all texts in one array, and the offsets of each text's, of shape (texts + 1,)."""
         known = self._words
         if len(known) > MAX_WORDS:
             known.clear()
@@ -128,7 +137,7 @@ class _Hasher:
 
 
 def _windows(words: Hashes, counts: Ints) -> tuple[Hashes, Hashes]:
-    """Hashes of every run of `WORDS_IN_A_SHINGLE` words within a text; a shorter text is one run."""
+    """Returns hashes of all `WORDS_IN_A_SHINGLE` consecutive words within a text; a shorter text is one shingle."""
     ends = counts.cumsum()
     positions = np.arange(len(words)) - np.repeat(ends - counts, counts)
     left = np.repeat(counts, counts) - positions
@@ -142,13 +151,13 @@ def _windows(words: Hashes, counts: Ints) -> tuple[Hashes, Hashes]:
 
 
 def _mix(values: Hashes) -> Hashes:
-    """Spreads every bit over all; order then matters where values are mixed one after the other."""
+    """Mixes the bits of each value, so that a hash of several values depends on their order."""
     values = (values ^ (values >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     return (values ^ (values >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(1)
 
 
 def _candidates(bands: np.ndarray[Any, np.dtype[np.uint32]], priority: Ints) -> Ints:
-    """(pairs, 2): places in `bands` that agree in one of them at least, the one of lower priority first."""
+    """Returns pairs of positions that agree in at least one band, of shape (pairs, 2), the lower priority first."""
     count = bands.shape[1]
     order_first = np.argsort(priority, kind="stable")
     found: list[Ints] = [np.zeros(0, np.int64)]
@@ -158,11 +167,11 @@ def _candidates(bands: np.ndarray[Any, np.dtype[np.uint32]], priority: Ints) -> 
         starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if count else np.zeros(0, np.int64)
         sizes = np.diff(np.append(starts, count))
         ahead = np.repeat(starts + sizes, sizes) - np.arange(count) - 1
-        # Each with those behind it in its group, as far as MAX_COMPARED places.
+        # Each with the next MAX_COMPARED - 1 of its group.
         for distance in range(1, min(MAX_COMPARED, int(sizes.max(initial=1)))):
             near = np.flatnonzero(ahead >= distance)
             found.append(order[near] * count + order[near + distance])
-        # And in large groups, with the first ones, which are of the lowest priority.
+        # In large groups also with the first ones, which have the lowest priority.
         rank = np.arange(count) - np.repeat(starts, sizes)
         for first in range(min(MAX_COMPARED, int(sizes.max(initial=1)))):
             far = np.flatnonzero(rank >= first + MAX_COMPARED)
@@ -173,7 +182,7 @@ def _candidates(bands: np.ndarray[Any, np.dtype[np.uint32]], priority: Ints) -> 
 
 
 def _different(numbers: Ints) -> Ints:
-    """`numbers` without repetitions, sorted. NumPy's own goes by hashes, which for millions takes ten times as long."""
+    """Returns the distinct numbers, sorted. NumPy's `unique` uses hashes, ten times slower for millions."""
     ordered = np.sort(numbers)
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
@@ -188,7 +197,7 @@ def _similarities(pool: Pool, left: Ints, right: Ints) -> np.ndarray[Any, np.dty
         rows = np.unique(np.concatenate([a, b]))
         if len(shingles) > TEXTS_AT_A_TIME:
             shingles = {}
-        # Where many texts are alike, the next pairs are mostly of the same ones.
+        # If many texts are alike, the next pairs are mostly of texts that are in memory.
         new = rows[[row not in shingles for row in rows.tolist()]]
         shingles |= _shingle_sets(pool, new, hasher)
         similarity[begin : begin + pairs] = [

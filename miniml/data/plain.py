@@ -1,9 +1,9 @@
-"""Dataset folders that others wrote with the datasets library: training and evaluation take them as they are.
+"""Describes dataset folders of the datasets library that miniml did not prepare, for training and evaluation.
 
 `datasets.DatasetDict.save_to_disk` writes such a folder. It needs the splits train, validation and test, each with a
-column `text` (strings) and a column `label`, which says what the task is: a ClassLabel for one class a text, a list of
-ClassLabel for several labels, a float for a number. Nothing is checked and left out here, as transform does: whoever
-splits the rows answers for what is in two splits.
+column `text` (strings) and a column `label`, whose type decides the task: a ClassLabel for one class per text, a list
+of ClassLabel for several labels, a float for a number. Unlike in transform, no rows are checked or left out: who splits
+the rows is responsible for duplicates across splits.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _KINDS = "a ClassLabel, a list of ClassLabel, or a float"
 
 
 def facts_of(folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Reads what is to be known of a folder that holds no dataset.json.
+    """Describes a folder that has no dataset.json.
 
     Args:
-        folder: What `datasets.DatasetDict.save_to_disk` wrote.
-        names: Those of its splits; that of the training comes first.
+        folder: The folder that `datasets.DatasetDict.save_to_disk` wrote.
+        names: The names of its splits, the training's first.
 
     Returns:
         The fields of a `miniml.data.prepared.DatasetSummary`: labels, task, numbers of rows, and a fingerprint over
         texts and labels of all splits, in order.
 
     Raises:
-        InputError: it is no such folder, or lacks a split or a column.
+        InputError: It is no such folder, or a split or column is missing or of a wrong type.
     """
     splits = {name: _split(folder, name, names) for name in names}
     features = splits[names[0]].features

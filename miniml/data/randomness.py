@@ -1,7 +1,7 @@
-"""Random order that is the same everywhere: by a hash of what each row holds, not by a library's generator.
+"""Shuffles rows in the same way everywhere: by a hash of their content instead of a library's generator.
 
-A row's place in it depends on no other row, and not on where the source has it: rows that come in addition, or in
-another order, leave the order of those that were there.
+A row's random number depends neither on other rows nor on its position in the source. So rows that are added or come
+in another order do not change the order of the rows that were there.
 """
 
 from __future__ import annotations
@@ -17,9 +17,18 @@ Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
 def keys(hashes: Hashes, seed: int, purpose: str) -> Hashes:
-    """A random number for each hash: the finalizer of SplitMix64, which is a bijection, so that all differ.
+    """Returns a random number for each hash.
 
-    numpy may change what its generators draw from one version to the next; this stays.
+    NumPy's generators may draw other numbers in another version, so this is the finalizer of SplitMix64, a bijection:
+    Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators (https://doi.org/10.1145/2660193.2660195).
+
+    Args:
+        hashes: Hashes of the rows' content, of shape (rows,).
+        seed: The seed.
+        purpose: What the numbers are for; other purposes get independent numbers.
+
+    Returns:
+        The numbers, of shape (rows,); different hashes have different ones.
     """
     start = int.from_bytes(hashlib.blake2b(f"{seed} {purpose}".encode(), digest_size=8).digest(), "little")
     mixed = hashes * np.uint64(0x9E3779B97F4A7C15) + np.uint64(start)
@@ -29,5 +38,12 @@ def keys(hashes: Hashes, seed: int, purpose: str) -> Hashes:
 
 
 def shuffled(rows: Ints, hashes: Hashes, seed: int, purpose: str) -> Ints:
-    """`rows` in random order. `hashes` are of what all rows of the pool hold, by the pool's numbers."""
+    """Returns the rows in random order.
+
+    Args:
+        rows: The numbers of rows of the pool.
+        hashes: Hashes of the content of all rows of the pool.
+        seed: The seed.
+        purpose: What the order is for; other purposes get independent orders.
+    """
     return rows[np.argsort(keys(hashes[rows], seed, purpose), kind="stable")]

@@ -1,4 +1,4 @@
-"""What a data report is asked for with."""
+"""Holds the request for a data report."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """Where the data report goes, and the model in whose tokens it measures texts."""
+    """The request for a data report."""
 
     path: Path
+    """The HTML file to write."""
     model_id: str
+    """The model in whose tokens the report measures texts."""
     max_length: int
+    """The number of tokens that the model reads of a text."""

@@ -1,4 +1,4 @@
-"""What can be wrong with a text by itself, and the steps that mend it."""
+"""Finds faults in single texts, such as HTML or a wrong encoding, and cleans them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ftfy.fixes import fix_c1_controls
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
-# Elements that people's texts carry along; "<sarcasm>" and "<3" are what somebody wrote.
+# Elements that remain in texts from web pages; "<sarcasm>" and "<3" are not among them.
 _ELEMENTS = (
     "a|abbr|article|aside|b|big|blockquote|body|br|button|center|code|del|div|em|font|footer|form|h[1-6]|head|"
     "header|hr|html|i|iframe|img|input|ins|label|li|link|main|meta|nav|noscript|ol|option|p|pre|q|s|script|section|"
@@ -24,19 +24,19 @@ _ELEMENTS = (
 )
 HTML_TAG = re.compile(rf"</?(?:{_ELEMENTS})(?:\s[^<>]*)?/?>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 HTML_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[\da-f]{1,6}|[a-z]\w{1,31});", re.IGNORECASE)
-# All but tab, line feed, carriage return, and those of the next line.
+# All but tab, line feed, carriage return, and the characters of _WINDOWS.
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x81\x8d\x8f\x90\x9d]")
-# Where Windows-1252 has dashes, quotation marks and the like, Latin-1 has control characters that nobody writes.
+# Windows-1252 has dashes and quotation marks at these numbers; in Latin-1 they are control characters nobody uses.
 _WINDOWS = re.compile(r"[\x80\x82-\x8c\x8e\x91-\x9c\x9e\x9f]")
-# A byte that begins a character of UTF-8 and one that goes on with it, both read as Latin-1 or Windows-1252.
-# ftfy, which decides, takes 0.2 ms for a review; this finds those worth it.
+# The first two bytes of a character in UTF-8, read as Latin-1 or Windows-1252. ftfy decides, but takes 0.2 ms for a
+# review, so only texts with such a hint are passed to it.
 _MOJIBAKE_HINT = re.compile(
     "[\u00c2-\u00f4][\x80-\xbf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013\u2014"
     "\u2018-\u201e\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]"
 )
 REPLACEMENT = "\ufffd"
 
-# What a byte of UTF-8 may be part of. White space is any but the space itself.
+# Flags: what a byte of UTF-8 may be part of. White space is any except the space itself.
 _CONTROL, _MARKUP, _BEYOND_ASCII, _WHITE_SPACE = 1, 2, 4, 8
 _MEANING = np.zeros(256, np.uint8)
 _MEANING[:32] = _MEANING[127] = _CONTROL
@@ -49,7 +49,7 @@ _SPACE = ord(" ")
 
 
 def meanings(texts: pa.StringArray) -> Bytes:
-    """What the bytes of each text may be part of, all at once: most texts are clean, and no Python runs for them."""
+    """Returns flags for each text: what its bytes may be part of. It is fast, and most texts need no further check."""
     starts, content = string_buffers(texts)
     found = np.zeros(len(texts), np.uint8)
     filled = np.flatnonzero(np.diff(starts))
@@ -61,14 +61,21 @@ def meanings(texts: pa.StringArray) -> Bytes:
 
 
 def suspicious(meanings: Bytes) -> Iterator[tuple[int, int]]:
-    """The numbers of texts that may have something wrong, with what it may be."""
+    """Yields the numbers of the texts that may have a fault, with their flags but for white space."""
     faulty = meanings & ~np.uint8(_WHITE_SPACE)
     for number in np.flatnonzero(faulty).tolist():
         yield number, int(faulty[number])
 
 
 def evenly_spaced(texts: pa.StringArray, meanings: Bytes) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Texts that `" ".join(text.split())` surely leaves as they are: most are, and to look is faster than to do it."""
+    """Returns a mask of the texts that `" ".join(text.split())` would not change; it may miss some.
+
+    Most texts are such, and this check is faster than the normalisation.
+
+    Args:
+        texts: The texts.
+        meanings: Their flags, from `meanings`.
+    """
     starts, content = string_buffers(texts)
     even: np.ndarray[Any, np.dtype[np.bool_]] = (meanings & (_WHITE_SPACE | _BEYOND_ASCII)) == 0
     if not len(content):
@@ -82,7 +89,7 @@ def evenly_spaced(texts: pa.StringArray, meanings: Bytes) -> np.ndarray[Any, np.
 
 
 def string_buffers(texts: pa.StringArray) -> tuple[np.ndarray[Any, np.dtype[np.int32]], Bytes]:
-    """Where each text starts, and one end more, and the bytes of all texts."""
+    """Returns the offsets of the texts, of shape (texts + 1,), and the bytes of all texts."""
     _, offsets, content = texts.buffers()
     starts = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     data = np.frombuffer(content, np.uint8) if content else np.zeros(0, np.uint8)
@@ -90,8 +97,13 @@ def string_buffers(texts: pa.StringArray) -> tuple[np.ndarray[Any, np.dtype[np.i
 
 
 def faults(text: str, meaning: int) -> Iterator[tuple[str, int]]:
-    """The checks that the text fails, with the number of the first character at fault."""
-    # The encoding comes first, as what was read wrongly may be no control character.
+    """Yields the names of the checks that a text fails, each with the number of the first character at fault.
+
+    Args:
+        text: The text.
+        meaning: Its flags, from `meanings`.
+    """
+    # The encoding comes first: a character that looks like a control character may be one that was read wrongly.
     rightly = text
     if meaning & _BEYOND_ASCII and (hint := _MOJIBAKE_HINT.search(text) or _WINDOWS.search(text)):
         rightly = rightly_read(text)
@@ -113,23 +125,24 @@ def _first_html(text: str) -> int | None:
 
 
 def _entities(text: str) -> Iterator[re.Match[str]]:
-    """Those that HTML knows: "AT&T;" is none."""
+    """Yields the entities that HTML defines; "AT&T;" is none."""
     for found in HTML_ENTITY.finditer(text):
         if found[0].startswith("&#") or found[0][1:] in html5:
             yield found
 
 
 def rightly_read(text: str) -> str:
-    """The text as it was before UTF-8, or Windows-1252, was read as another encoding."""
+    """Returns the text with its encoding repaired, if UTF-8 or Windows-1252 was read as another one."""
     return fix_c1_controls(fix_encoding(text) if is_bad(text) else text)
 
 
 def without_html(text: str) -> str:
-    """Tags become spaces, as `<br />` stands between two words; entities become what they stand for."""
+    """Returns the text with spaces for tags, as `<br />` separates words, and characters for entities."""
     return html.unescape(HTML_TAG.sub(" ", text))
 
 
 def without_control_characters(text: str) -> str:
+    """Returns the text without control characters."""
     return CONTROL.sub("", text)
 
 
@@ -138,4 +151,4 @@ CLEANING = {
     "html": ("strip_html", without_html),
     "control_characters": ("strip_control_characters", without_control_characters),
 }
-"""By the check that finds what it mends: the setting that asks for the step, and the step."""
+"""For a check, the setting that asks for its cleaning step, and the step."""

@@ -1,4 +1,4 @@
-"""How often the rule on the champion lets a model through, by simulation: wrongly, and rightly.
+"""Simulates how often the gate's champion rule lets a model through, rightly and wrongly.
 
 python -m miniml.gate.simulation --simulate-aa 1000
 """
@@ -23,30 +23,30 @@ from miniml.settings.checks import require_at_least
 from miniml.settings.gate import GateSettings
 
 MAX_SIMULATED = 10_000_000
-"""Of what can be counted in a simulation that ends."""
+"""How many pairs or rows a simulation may have, so that it ends in reasonable time."""
 GAINS = (0.0, 0.01, 0.02, 0.04)
-"""Of the challenger's true accuracy over the champion's; the first is A/A, two models of equal worth."""
+"""By how much the challenger's true accuracy is above the champion's; 0 is A/A, two equally good models."""
 
 CHALLENGERS = (1, 2, 7, 10, 20, 50)
 GROUPS = (20, 50, 200)
-# Trials of many challengers, which are many models each; and of rows in groups, where each pair is compared by itself.
+# Fewer trials of many challengers, since each has many models, and of rows in groups, since each is compared by itself.
 MAX_CHALLENGED, MAX_GROUPED = 10_000, 1000
 
-# Two models that err independently, at accuracy a, differ on 2a(1 - a) of the rows. Trained on the same rows they err
-# together, and differ on fewer: on some part of that.
+# Two models of accuracy a whose errors are independent differ on 2a(1 - a) of the rows. The errors of models that were
+# trained on the same rows are correlated, so they differ on a fraction of that.
 OVERLAPS = (0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Pairs of models, each pair on a test of its own."""
+    """The settings of a simulation: pairs of models, each pair on a test of its own."""
 
     number: int = 1000
     rows: int = 1000
     accuracy: float = 0.875
-    """The champion's true one."""
+    """The champion's true accuracy."""
     differ: float | None = None
-    """The share of the rows that one model gets right and the other wrong; None tries several."""
+    """The fraction of the rows that one model gets right and the other wrong; None tries several."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,10 +66,16 @@ class Trials:
 
     @classmethod
     def like(cls, champion: Path, challenger: Path, number: int, seed: int = 0) -> Trials:
-        """Of models as far apart as two real ones, whose predictions of the same rows lie in these files.
+        """Returns trials of models that differ as much as two real ones.
+
+        Args:
+            champion: The file of one model's predictions.
+            challenger: The file of the other model's predictions for the same rows.
+            number: The number of pairs.
+            seed: The seed of the simulation.
 
         Raises:
-            InputError: a file holds no predictions, or those of other rows.
+            InputError: A file holds no predictions, or they are for different rows.
         """
         first, second = Predictions.read(champion), Predictions.read(challenger)
         if first.data_fingerprint != second.data_fingerprint or first.texts != second.texts:
@@ -81,15 +87,22 @@ class Trials:
 
     @property
     def shares(self) -> list[float]:
-        """The shares of differing rows to try."""
+        """The fractions of differing rows to try."""
         independent = 2 * self.accuracy * (1 - self.accuracy)
         return [self.differ] if self.differ is not None else [independent * part for part in OVERLAPS]
 
 
 def promoted(trials: Trials, differ: float, gain: float, settings: GateSettings) -> float | None:
-    """The share of the trials in which the gate prefers the challenger, the first of its champion.
+    """Returns the fraction of the trials in which the gate prefers the challenger, the first of its champion.
 
-    None where there are no such models: on `differ` of the rows nobody gains more than that, nor beyond 100 %.
+    Args:
+        trials: The settings of the simulation.
+        differ: The fraction of the rows that one model gets right and the other wrong.
+        gain: By how much the challenger's true accuracy is above the champion's.
+        settings: The gate's settings.
+
+    Returns:
+        The fraction, or None if there are no such models: the gain is above `differ`, or leads beyond 100 %.
     """
     only_challenger, only_champion = (differ + gain) / 2, (differ - gain) / 2
     if only_champion < 0 or only_challenger > 1 - trials.accuracy:
@@ -102,16 +115,20 @@ def promoted(trials: Trials, differ: float, gain: float, settings: GateSettings)
 
 
 def ever_promoted(trials: Trials, differ: float, challengers: int, rates: Sequence[float]) -> float:
-    """The share of the trials in which a champion loses its place to one of so many models of equal worth.
+    """Returns the fraction of the trials in which a champion is replaced by one of several equally good challengers.
 
-    All of them answer the same test one after the other. `rates` are those at which each is judged.
+    Args:
+        trials: The settings of the simulation.
+        differ: The fraction of the rows that one model gets right and the other wrong.
+        challengers: The number of challengers, all of which are evaluated on the same test.
+        rates: The error rate at which each challenger is judged.
     """
     draw = np.random.default_rng(trials.seed)
     # a row that the champion gets right, so that both are right as often
     loses = differ / (2 * trials.accuracy)
     wins = differ / (2 * (1 - trials.accuracy))
     right = draw.binomial(trials.rows, trials.accuracy, size=trials.number)
-    # Given the champion's answers, each challenger's are drawn by themselves: they share the champion's luck.
+    # The challengers' answers are independent given the champion's, which all of them are compared with.
     size = (challengers, trials.number)
     won, lost = draw.binomial(trials.rows - right, wins, size=size), draw.binomial(right, loses, size=size)
     better = p_values(won, lost) <= np.array(rates)[:, None]
@@ -119,7 +136,10 @@ def ever_promoted(trials: Trials, differ: float, challengers: int, rates: Sequen
 
 
 def challengers_table(trials: Trials, settings: GateSettings) -> str:
-    """Markdown: one line for each number of equal challengers, judged alike or by what the rate leaves to each."""
+    """Returns a Markdown table with a row for each number of equally good challengers.
+
+    Its columns judge all challengers at the same error rate, or each at its own part of it.
+    """
     differ = trials.shares[len(trials.shares) // 2]
     lines = ["| equal challengers on one test | each at error_rate | each at what is left |", "|---|---|---|"]
     for count in CHALLENGERS:
@@ -131,16 +151,16 @@ def challengers_table(trials: Trials, settings: GateSettings) -> str:
 
 
 def grouped(trials: Trials, groups: int, settings: GateSettings, *, by_group: bool) -> float:
-    """The share of pairs of equal models whose challenger would be let through at the error rate, of rows in groups.
+    """Returns the fraction of pairs of equal models in which the challenger is let through, for rows in groups.
 
-    In each group one of the two does better, which of them is a coin's to say: on the rows that the group has of those
-    on which they differ, it is right with probability 0.8.
+    In each group one of the two models is better, at random: on the rows on which they differ, it is right with
+    probability 0.8.
 
     Args:
-        trials: How many pairs, of how many rows.
-        groups: How many groups the rows are of, equal in size.
-        settings: The gate's.
-        by_group: Whether the comparison is told the groups.
+        trials: The settings of the simulation.
+        groups: The number of groups, which are equal in size.
+        settings: The gate's settings.
+        by_group: Whether the comparison knows the groups.
     """
     draw = np.random.default_rng(trials.seed)
     of_row = np.arange(trials.rows) % groups
@@ -155,7 +175,7 @@ def grouped(trials: Trials, groups: int, settings: GateSettings, *, by_group: bo
 
 
 def groups_table(trials: Trials, settings: GateSettings) -> str:
-    """Markdown: one line for each number of groups, with the rows taken for strangers, and by group."""
+    """Returns a Markdown table with a row for each number of groups; its columns ignore or use the groups."""
     lines = ["| groups | rows as strangers | by group |", "|---|---|---|"]
     for count in GROUPS:
         shares = (grouped(trials, count, settings, by_group=told) for told in (False, True))
@@ -164,13 +184,21 @@ def groups_table(trials: Trials, settings: GateSettings) -> str:
 
 
 def p_values(won: npt.NDArray[np.int64], lost: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """`comparison.compare`'s for many tests at once: that a coin falls `won` times or more of `won + lost`."""
+    """Returns the p-values of many tests at once, as `comparison.compare` defines them.
+
+    Args:
+        won: The rows of each test that only the challenger gets right.
+        lost: The rows of each test that only the champion gets right.
+
+    Returns:
+        The probability that a fair coin falls heads `won` times or more in `won + lost`, in the shape of `won`.
+    """
     values: npt.NDArray[np.float64] = binom.sf(won - 1, won + lost, 0.5)
     return values
 
 
 def table(trials: Trials, settings: GateSettings) -> str:
-    """Markdown: one line for each share of differing rows, one column for each gain."""
+    """Returns a Markdown table with a row for each fraction of differing rows and a column for each gain."""
     heads = ["no gain (A/A)", *(f"+{100 * gain:g} points" for gain in GAINS[1:])]
     lines = [
         f"| rows that differ | {' | '.join(heads)} |",

@@ -1,4 +1,4 @@
-"""Finds out what each source of a run is now: its commit on the hub, its digest in a store or on this disk."""
+"""Pins the sources of a run: finds out their commits on the hub, or their digests in a store or on this disk."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from miniml.sources.source import Pinned
 
 
 def look_up(sources: Iterable[tuple[str, str]]) -> Pins:
-    """Finds out what each source is now; nothing of it is fetched.
+    """Finds out what each source is now, without fetching it.
 
     Args:
-        sources: The argument that names each, and what it names: ("dataset_id", "s3://data/reviews@latest").
+        sources: Pairs of an argument and its value, such as ("dataset_id", "s3://data/reviews@latest").
 
     Raises:
-        InputError: the hub has no such repository or revision.
-        HubError: the hub does not answer.
-        StoreError: the S3 store does not have it, or does not answer.
+        InputError: The hub has no such repository or revision.
+        HubError: The hub does not answer.
+        StoreError: The S3 store does not have the source, or does not answer.
     """
     addresses, states = {}, {}
     for argument, source in dict.fromkeys(sources):
@@ -34,18 +34,18 @@ def look_up(sources: Iterable[tuple[str, str]]) -> Pins:
 
 
 def _now(argument: str, source: str) -> tuple[str, str]:
-    """The address that pins a source, or the source itself, and its state, where the address does not tell it all."""
+    """Returns the address that pins a source, or the source itself, and its state if the address does not tell it."""
     try:
         found = locate(argument, source)
     except InputError:
-        # Another stage's image may hold it; if it does not, that stage says so better.
+        # The source may be in another stage's image; if it is not, that stage's error is clearer.
         return source, Pinned.unknown().state
     pinned = found.pin()
     return pinned.address or source, pinned.state
 
 
 def markdown_of(pins: Pins) -> str:
-    """A table of what was found, for a report."""
+    """Returns a table of the sources, their pinned addresses and states."""
     named = sorted({*pins.addresses, *pins.states})
     rows = [(source, pins.of(source), pins.states.get(source, "")) for source in named]
     return f"{heading('Sources')}\n{table(('named', 'read in this run', 'its state'), rows)}"

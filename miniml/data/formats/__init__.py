@@ -1,1 +1,1 @@
-"""How the rows of a dataset's files are read, one module a format; `miniml.data.tables` says which there are."""
+"""Reads the rows of a dataset's files, with one module for each format; `miniml.data.tables` chooses among them."""

@@ -1,7 +1,6 @@
-"""Zipped and gzipped files: what they hold is unpacked under names of our own, and within bounds.
+"""Unpacks zip and gzip files safely: under names of our own, and up to a limit of size.
 
-Nothing that an archive says of itself becomes a path: a member may be called /etc/passwd, or like one of another
-archive.
+A member's name never becomes a path, since it may be /etc/passwd or the same as in another archive.
 """
 
 from __future__ import annotations
@@ -19,21 +18,25 @@ from miniml.escaping import shown
 from miniml.files.folders import require_room
 
 ARCHIVES = (".zip", ".gz")
-# Texts become a tenth of their size, and logs that repeat themselves a hundredth; a bomb a thousandth.
+# Texts are packed to a tenth of their size, repetitive logs to a hundredth, bombs to a thousandth.
 MAX_TIMES = 200
-# Below this many bytes nobody minds.
+# The number of bytes that any archive may unpack to.
 FREE = 64 << 20
 _DAMAGE = (zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
 
 
 def unpacked(archive: SourceFile, wanted: tuple[str, ...], folder: Path) -> list[SourceFile]:
-    """The files of an archive, those that end in one of `wanted` unpacked into the new folder `folder`.
+    """Unpacks the data files of an archive, and returns all its files.
 
-    Of the others a name is all there is.
+    Args:
+        archive: The archive.
+        wanted: The suffixes of the files to unpack; the other files are only named in the result.
+        folder: The folder to unpack to, which must not exist.
 
     Raises:
-        InputError: it is damaged, has a password, is packed in a way that cannot be read, or is a bomb.
-        StorageError: the disk has no room for it.
+        InputError: The archive is damaged, has a password, is packed by an unknown method, or is a bomb.
+        StorageError: The disk has no room for the files.
+        OSError: The disk fails.
     """
     folder.mkdir(parents=True)
     try:
@@ -46,7 +49,7 @@ def unpacked(archive: SourceFile, wanted: tuple[str, ...], folder: Path) -> list
     except _DAMAGE as error:
         raise _damaged(archive, error) from error
     except OSError as error:
-        if error.errno:  # The disk's, and no complaint of bz2's.
+        if error.errno:  # An error of the disk; bz2 raises OSError without a number for damaged data.
             raise
         raise _damaged(archive, error) from error
 
@@ -73,7 +76,7 @@ def _require_readable(member: zipfile.ZipInfo, archive: SourceFile) -> None:
     if member.flag_bits & 1:
         raise InputError(
             f"{archive.name} has a password (on {shown(member.filename)}). Unpack it, and give the files, or pack them "
-            f"anew without one."
+            f"again without one."
         )
     if member.compress_type not in (
         zipfile.ZIP_STORED,
@@ -81,10 +84,10 @@ def _require_readable(member: zipfile.ZipInfo, archive: SourceFile) -> None:
         zipfile.ZIP_BZIP2,
         zipfile.ZIP_LZMA,
     ):
-        way = zipfile.compressor_names.get(member.compress_type, f"method {member.compress_type}")  # type: ignore[attr-defined]
+        method = zipfile.compressor_names.get(member.compress_type, f"method {member.compress_type}")  # type: ignore[attr-defined]
         raise InputError(
-            f"{archive.name} packs {shown(member.filename)} by {way}, which Python cannot unpack. Pack it anew, the "
-            f"usual way (deflate): zip {Path(archive.name).name} FILE."
+            f"{archive.name} packs {shown(member.filename)} by {method}, which Python cannot unpack. Pack it again by "
+            f"the usual method (deflate): zip {Path(archive.name).name} FILE."
         )
 
 
@@ -92,8 +95,8 @@ def _require_bounded(size: int, archive: SourceFile) -> None:
     packed = archive.path.stat().st_size
     if size > FREE + MAX_TIMES * packed:
         raise InputError(
-            f"{archive.name} has {packed / 1e6:,.1f} MB and unpacks to more than {MAX_TIMES} times as much, as no "
-            f"texts do, but bombs. If you trust it, unpack it and give the files."
+            f"{archive.name} has {packed / 1e6:,.1f} MB and unpacks to more than {MAX_TIMES} times as much, as "
+            f"bombs do, but no texts. If you trust it, unpack it and give the files."
         )
 
 
@@ -108,6 +111,6 @@ def _copy(packed: IO[bytes] | gzip.GzipFile, target: Path, archive: SourceFile) 
 
 def _damaged(archive: SourceFile, error: BaseException) -> InputError:
     return InputError(
-        f"{archive.name} cannot be unpacked ({str(error)[:200]}). Was it copied or downloaded whole? Pack it anew, or "
-        f"give the files."
+        f"{archive.name} cannot be unpacked ({str(error)[:200]}). Was it copied or downloaded completely? Pack it "
+        f"again, or give the files."
     )

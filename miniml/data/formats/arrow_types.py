@@ -1,4 +1,4 @@
-"""What Arrow holds in a column, as one of the types that a text, a label or a word about a row can have."""
+"""Converts Arrow's many types to those that a text, a label or a slice's value can have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from miniml.escaping import shown
 _LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType, pa.ListViewType, pa.LargeListViewType)
 
 
-_WRITTEN = (
+_AS_STRINGS = (
     *(pa.types.is_string_view, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
     *(
         pa.types.is_fixed_size_binary,
@@ -23,18 +23,23 @@ _WRITTEN = (
         pa.types.is_timestamp,
     ),
 )
-"""What is written as a string."""
-_READ = (
+"""Types that are read as strings."""
+_UNCHANGED = (
     *(pa.types.is_string, pa.types.is_large_string, pa.types.is_null, pa.types.is_boolean),
     *(pa.types.is_integer, pa.types.is_floating),
 )
-"""What is read as it is."""
+"""Types that are read as they are."""
 
 
 def plain_columns(schema: pa.Schema, name: str) -> tuple[datasets.Features, dict[str, str]]:
-    """The columns that can be read, as `in_plain_types` gives them, and the reasons why the others cannot.
+    """Returns the columns that can be read, and the reasons why the others cannot.
 
-    `name` is the file's, for the messages.
+    Args:
+        schema: The file's schema.
+        name: The file's name, for messages.
+
+    Returns:
+        The readable columns with the types that `in_plain_types` converts them to, and messages by column name.
     """
     features, unusable = datasets.Features(), dict[str, str]()
     for field in schema:
@@ -52,9 +57,9 @@ def plain_columns(schema: pa.Schema, name: str) -> tuple[datasets.Features, dict
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType | None:
-    """The type to read it as: itself, strings for what is written as such, or None for what is no single value.
+    """Returns the type as which a column is read, or None if its values are neither single values nor lists of them.
 
-    Dates, times and decimals are strings: as labels they are names.
+    Dates, times and decimals are read as strings, since as labels they are names.
     """
     if isinstance(kind, pa.DictionaryType | pa.RunEndEncodedType):
         inner = plain_type(kind.value_type)
@@ -67,18 +72,21 @@ def plain_type(kind: pa.DataType) -> pa.DataType | None:
             return None
         kept = inner == kind.value_type and not isinstance(kind, pa.ListViewType | pa.LargeListViewType)
         return kind if kept else pa.list_(inner)
-    if any(is_one(kind) for is_one in _WRITTEN):
+    if any(matches(kind) for matches in _AS_STRINGS):
         return pa.string()
-    return kind if any(is_one(kind) for is_one in _READ) else None
+    return kind if any(matches(kind) for matches in _UNCHANGED) else None
 
 
 def in_plain_types(batch: pa.RecordBatch, name: str, begin: int) -> pa.RecordBatch:
-    """The batch, each column of the type that `plain_type` says.
+    """Returns the batch with each column in its `plain_type`.
 
-    `begin` is the number of its first row in the file called `name`.
+    Args:
+        batch: The rows.
+        name: The file's name, for messages.
+        begin: The number of the first row in the file, from 0.
 
     Raises:
-        InputError: a column holds bytes that are no UTF-8.
+        InputError: A column holds bytes that are not UTF-8.
     """
     columns = []
     for field, column in zip(batch.schema, batch.columns, strict=True):

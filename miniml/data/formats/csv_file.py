@@ -1,4 +1,4 @@
-"""CSV and TSV: every column as text, whatever separator, encoding and line ends the file has."""
+"""Reads CSV and TSV, each column as strings, whatever separator, encoding and line ends the file has."""
 
 from __future__ import annotations
 
@@ -27,35 +27,42 @@ _NO_QUOTES = {
     r"'.*'": 'pandas.read_csv does with quotechar="\'"',
     r'\s+".*"\s*': "pandas.read_csv does with skipinitialspace=True",
 }
-"""What fields look like whose marks are no quotation marks, and who reads them so."""
-_FIELDS_TO_TELL_BY, _LINES_LOOKED_AT = 5, 200
+"""Patterns of fields whose marks are no quotation marks by the rules, and what reads them as such."""
+_MIN_FIELDS, _MAX_LINES = 5, 200
 _SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 # Excel's own line above the header: sep=;
 _SEPARATOR_LINE = re.compile(r'"?sep=(\\t|.)"?[,;\t]*\s*$', re.IGNORECASE)
-# What the separator is told by.
+# How many characters are used to find the separator.
 _SAMPLE = 64 << 10
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a file is to be read."""
+    """The way in which a file is to be read."""
 
     path: Path
-    """In UTF-8, its quotation marks according to the rules if `quoted`."""
+    """The file in UTF-8; its quotation marks keep to the rules if `quoted`."""
     separator: str
     names: list[str]
-    """Of the columns."""
+    """The names of the columns."""
     lines: int
-    """Above the first row."""
+    """The number of lines above the first row."""
     has_rows: bool
     quoted: bool = True
+    """Whether quotation marks enclose fields; if not, they belong to the texts."""
 
 
 def csv_table(file: SourceFile, scratch: Path) -> Table:
-    """The rows of a file. A review may read "None" or "NA", and a column of numbers may turn to words later on.
+    """Returns the rows of a CSV or TSV file.
+
+    All values are strings: a review may be "None" or "NA", and a column of numbers may have a word in a later row.
+
+    Args:
+        file: The file.
+        scratch: The folder for temporary files.
 
     Raises:
-        InputError: it is no such file; while it is read, too. The message names the line.
+        InputError: The file cannot be read as CSV; reading the rows may raise it, too. The message names the line.
     """
     layout = _layout(file, scratch)
     twins = {name for name in layout.names if layout.names.count(name) > 1} if layout.names else set()
@@ -104,7 +111,7 @@ def _layout(file: SourceFile, scratch: Path) -> _Layout:
 
 
 def _first_lines(file: SourceFile, path: Path) -> tuple[list[str], bool]:
-    """The lines that the file begins with, and whether they are all of it."""
+    """Returns the first lines of the file, and whether they are all of it."""
     with path.open("rb") as opened:
         start = opened.read(BYTES_AT_A_TIME)
         whole = not opened.read(1)
@@ -118,7 +125,7 @@ def _first_lines(file: SourceFile, path: Path) -> tuple[list[str], bool]:
 
 
 def _separator(lines: list[str], usual: str, whole: bool) -> str:
-    """The one that parts the first rows into as many fields as the header; else the one that parts the header."""
+    """Returns the separator that gives all first rows as many fields as the header, or else the header most fields."""
     candidates = [usual, *(each for each in _SEPARATORS if each != usual)]
     sample = "".join(lines)[:_SAMPLE]
     headers = {}
@@ -137,9 +144,9 @@ def _widths(sample: str, separator: str, cut: bool) -> list[int]:
 
 
 def _rows(lines: Iterable[str], separator: str) -> tuple[list[list[str]], bool]:
-    """The rows of some lines, without empty ones, and whether all could be read.
+    """Returns the rows of some lines, without empty ones, and whether all could be read.
 
-    They end at a field beyond what Python's reader takes; Arrow takes it.
+    The rows end before a field that is too long for Python's reader, though not for Arrow's.
     """
     rows = []
     try:
@@ -151,7 +158,7 @@ def _rows(lines: Iterable[str], separator: str) -> tuple[list[list[str]], bool]:
 
 
 def _header(file: SourceFile, lines: list[str], separator: str, whole: bool) -> tuple[list[str], int, bool]:
-    """The names of the columns, how many lines they take, and whether anything follows."""
+    """Returns the names of the columns, the number of lines that they take, and whether rows follow."""
     reader = csv.reader(lines, delimiter=separator)
     try:
         names = next((row for row in reader if row), [])
@@ -173,18 +180,16 @@ def _header(file: SourceFile, lines: list[str], separator: str, whole: bool) -> 
 def _require_fields_without_marks(
     file: SourceFile, names: list[str], lines: list[str], separator: str
 ) -> None:
-    """Refuses a column of which all the first fields stand in marks that quote nothing.
+    """Checks that no column has all its first fields in marks that quote nothing.
 
     Raises:
-        InputError: the marks, and how to have them read, are named.
+        InputError: One has; the message names the marks and the remedy.
     """
-    rows = _rows(lines[:_LINES_LOOKED_AT], separator)[0][1:]
+    rows = _rows(lines[:_MAX_LINES], separator)[0][1:]
     for place, name in enumerate(names):
         fields = [row[place] for row in rows if len(row) == len(names) and row[place].strip()]
         for marks, remedy in _NO_QUOTES.items():
-            if len(fields) >= _FIELDS_TO_TELL_BY and all(
-                re.fullmatch(marks, field, re.DOTALL) for field in fields
-            ):
+            if len(fields) >= _MIN_FIELDS and all(re.fullmatch(marks, field, re.DOTALL) for field in fields):
                 raise InputError(
                     f"{file.name}: the fields of column {shown(name)} stand in marks that quote nothing, as in "
                     f"{shown(fields[0])}. Take them out; {remedy}."
@@ -192,7 +197,7 @@ def _require_fields_without_marks(
 
 
 def _with_quotes_right(file: SourceFile, layout: _Layout, scratch: Path) -> _Layout:
-    """The layout, or another in which the file's quotation marks mean what their writer meant."""
+    """Returns the layout, changed if the file uses quotation marks in another way than by the rules of CSV."""
     stray = quotes.first_stray(layout.path, layout.separator)
     if stray is None:
         return layout

@@ -1,4 +1,4 @@
-"""JSON as tables: every value as it is written, "2024-01-01" a string, and columns of several types as strings."""
+"""Reads JSON as tables; values keep their types ("2024-01-01" is a string), and columns of mixed types are strings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from miniml.data.formats import unicode
 from miniml.data.formats.json_rows import rows_of
 from miniml.data.formats.source_file import SourceFile
-from miniml.data.formats.table import Table, require_few_columns, word
+from miniml.data.formats.table import Table, as_string, require_few_columns
 from miniml.errors import InputError
 from miniml.escaping import shown
 from miniml.files.portions import BYTES_AT_A_TIME, ROWS_AT_A_TIME
@@ -36,7 +36,7 @@ class _Portion:
     """Some rows of a file, column by column."""
 
     name: str
-    """The file's."""
+    """The file's name."""
     begin: int
     """The number of the first row in the file."""
     rows: int
@@ -46,12 +46,14 @@ class _Portion:
 
 
 def json_tables(file: SourceFile, scratch: Path) -> list[Table]:
-    """The rows of a file, some in each table: in another, a column may be of another type.
+    """Returns the rows of a JSON file, in several tables, between which a column's type may differ.
 
-    What they hold is written to the folder `scratch`, and read from there.
+    Args:
+        file: The file.
+        scratch: The folder to which the rows are written as Arrow, and from which the tables read them.
 
     Raises:
-        InputError: it is no JSON, or holds no rows.
+        InputError: The file is no JSON, or holds no rows.
     """
     path, folder = unicode.in_utf8(file, scratch), Path(tempfile.mkdtemp(dir=scratch))
     written: list[tuple[_Portion, Path]] = []
@@ -101,7 +103,7 @@ def _add(portion: _Portion, column: str, values: list[Any]) -> None:
         try:
             array = pa.array(values)
         except UnicodeEncodeError:
-            array = pa.array([_mended(value) for value in values])
+            array = pa.array([_without_surrogates(value) for value in values])
         except (pa.ArrowException, OverflowError):  # They are of several types.
             return _add_mixed(portion, column, values)
         if not (pa.types.is_list(array.type) and pa.types.is_nested(array.type.value_type)):
@@ -111,29 +113,29 @@ def _add(portion: _Portion, column: str, values: list[Any]) -> None:
 
 
 def _add_mixed(portion: _Portion, column: str, values: list[Any]) -> None:
-    """A column that is no array of Arrow's: as strings, unless it holds objects, or lists beside other values."""
+    """Adds a column of mixed types, as strings, unless it holds objects, or lists beside other values."""
     kinds = Counter(_KINDS[type(value)] for value in values if value is not None)
     usual, rarest = kinds.most_common()[0][0], kinds.most_common()[-1][0]
     number = next(
         at for at, value in enumerate(values) if value is not None and _KINDS[type(value)] == rarest
     )
-    told = f"row {portion.begin + number} of {portion.name} holds {shown(values[number])} in column {shown(column)}"
-    told += f", where others hold {usual}" if len(kinds) > 1 else ""
+    reason = f"row {portion.begin + number} of {portion.name} holds {shown(values[number])} in column {shown(column)}"
+    reason += f", where others hold {usual}" if len(kinds) > 1 else ""
     entries = [entry for value in values if isinstance(value, list) for entry in value]
     nested = "objects" in kinds or any(isinstance(entry, list | dict) for entry in entries)
     if nested or (entries and len(kinds) > 1):
         portion.unusable[column] = (
-            f"{told}. A text is a string, and a label a string, a number, or a list of them."
+            f"{reason}. A text is a string, and a label a string, a number, or a list of them."
         )
     else:
-        portion.arrays[column] = pa.array([_mended(word(value)) for value in values])
-        portion.mixed[column] = told
+        portion.arrays[column] = pa.array([_without_surrogates(as_string(value)) for value in values])
+        portion.mixed[column] = reason
 
 
-def _mended(value: Any) -> Any:
-    r"""With U+FFFD for what is no character, as half of a pair is ("\ud83d" alone)."""
+def _without_surrogates(value: Any) -> Any:
+    r"""Replaces surrogates without their pair, such as "\ud83d" alone, by U+FFFD."""
     if isinstance(value, list):
-        return [_mended(entry) for entry in value]
+        return [_without_surrogates(entry) for entry in value]
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return value
@@ -147,7 +149,7 @@ def _write(portion: _Portion, path: Path) -> Path:
 
 
 def _table(portion: _Portion, stored: Path, types: dict[str, pa.DataType]) -> Table:
-    """The rows of one portion; what they say nothing of is null, of the type that it has elsewhere in the file."""
+    """Returns the rows of one portion; columns that it lacks are null, of the type that other portions give them."""
 
     def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with pa.OSFile(str(stored)) as opened, pa.ipc.open_stream(opened) as reader:

@@ -1,4 +1,4 @@
-"""The rows of JSON in whichever form it comes: a line each, one array, columns, or under a key of a document."""
+"""Reads the rows of JSON in any usual form: JSON Lines, an array, columns, or a document with rows under a key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from miniml.errors import InputError
 from miniml.escaping import listed, shown
 from miniml.files.portions import BYTES_AT_A_TIME
 
-# In characters. A document has to be in memory as a whole, in some ten times its size.
+# In characters. A document must be in memory as a whole, where it takes some ten times its size.
 LARGEST_DOCUMENT = 256 << 20
 LARGEST_ROW = 64 << 20
 _BETWEEN = re.compile(r"[\s,]*")
@@ -21,12 +21,15 @@ _REMEDY = "Write JSON Lines, an object with a text and a label in each line."
 
 
 def rows_of(path: Path, name: str) -> Iterator[tuple[Any, int]]:
-    """Each row of a file in UTF-8, which ought to be an object, and how many characters of the file it takes.
+    """Yields each row of a file, which the caller checks to be an object, with its number of characters.
 
-    `name` is the file's, for the messages.
+    Args:
+        path: The file, in UTF-8.
+        name: The file's name, for messages.
 
     Raises:
-        InputError: it is no JSON, or holds no rows; the message says where.
+        InputError: The file is no JSON, or holds no rows; the message says where.
+        UnicodeDecodeError: The file is not UTF-8.
     """
     try:
         with path.open(encoding="utf-8-sig") as opened:
@@ -80,7 +83,7 @@ def _no_json(name: str, place: str, error: ValueError, text: str) -> InputError:
 
 
 def _of_array(opened: TextIO, name: str) -> Iterator[tuple[Any, int]]:
-    """The entries of an array, of which no more than some are in memory."""
+    """Yields the entries of an array, without having all of it in memory."""
     text = opened.read(BYTES_AT_A_TIME)
     at, number = text.index("[") + 1, 0
     while True:
@@ -90,7 +93,7 @@ def _of_array(opened: TextIO, name: str) -> Iterator[tuple[Any, int]]:
         try:
             value, end = _DECODER.raw_decode(text, at)
         except ValueError as error:
-            # It may be cut off where the text ends.
+            # The entry may go on after the end of the text read so far.
             more = opened.read(max(BYTES_AT_A_TIME, len(text) - at))
             if not more:
                 raise _no_json(name, f"row {number}", error, text[at : at + 100]) from error
@@ -120,7 +123,7 @@ def _document(opened: TextIO, name: str) -> Any:
 
 
 def _of_document(document: Any, name: str) -> list[Any]:
-    """The rows, which may lie under a key, or be written column by column."""
+    """Returns the rows of a document, which may be under a key or in columns."""
     if not isinstance(document, dict):
         return [document]
     under = {key: value for key, value in document.items() if _is_table(value)}
@@ -148,10 +151,10 @@ def _is_table(value: Any) -> bool:
 
 
 def _of_columns(document: dict[str, Any], name: str) -> list[Any]:
-    """The rows of columns, each a list, or an object whose keys are the rows' (so pandas writes them by default)."""
+    """Returns the rows of columns, each a list, or an object with a key for each row, as pandas writes by default."""
     objects = [value for value in document.values() if isinstance(value, dict)]
     if objects and len(objects) == len(document):
-        if len(document) > len(objects[0]):  # A row under each key, in place of a column.
+        if len(document) > len(objects[0]):  # Each key has a row instead of a column.
             return objects
         rows = objects[0].keys()
         for key, value in document.items():
@@ -159,7 +162,7 @@ def _of_columns(document: dict[str, Any], name: str) -> list[Any]:
                 raise InputError(
                     f"{name}: column {key!r} has other rows than column {next(iter(document))!r}. {_REMEDY}"
                 )
-        # By their keys, which each column may have in an order of its own.
+        # By key, since the order of the keys may differ between columns.
         document = {key: [value[row] for row in rows] for key, value in document.items()}
     columns = {key: value for key, value in document.items() if isinstance(value, list)}
     if len(columns) < 2:
@@ -170,6 +173,6 @@ def _of_columns(document: dict[str, Any], name: str) -> list[Any]:
         return [document]
     lengths = {key: len(value) for key, value in columns.items()}
     if len(set(lengths.values())) > 1:
-        told = (f"{key!r} {length:,}" for key, length in lengths.items())
-        raise InputError(f"{name} holds columns of several lengths: {listed(told)}. {_REMEDY}")
+        each = (f"{key!r} {length:,}" for key, length in lengths.items())
+        raise InputError(f"{name} holds columns of several lengths: {listed(each)}. {_REMEDY}")
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

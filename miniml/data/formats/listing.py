@@ -1,4 +1,4 @@
-"""Which files of a source hold its rows, and of which split."""
+"""Finds the files of a source that hold its rows, and assigns them to splits by their names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from miniml.progress import note
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
-# What tells of a dataset, beside its data.
+# Files that describe a dataset.
 _ABOUT_DATA = {
     *(
         "dataset_infos.json",
@@ -33,24 +33,29 @@ _SPLITS = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
 }
-# Of tables and archives that others read.
+# Suffixes of tables and archives that are not read here.
 _UNREAD = re.compile(
     r"\.(txt|xlsx?|ods|arrow|feather|orc|avro|pkl|pickle|h5|npz|db|sqlite3?|bz2|xz|zst|lz4|tar|tgz|7z|rar)$",
     re.IGNORECASE,
 )
-# TEST, Test and test of drugsComTest_raw2, and testset; nothing of testimonials.
+# The words in a name: Test in drugsComTest_raw2, but testimonials is one word. The suffix of testset is removed.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _OF_DATA = re.compile(r"(?<=.)(set|data|file|split)$")
 
 
 def files_by_split(source: Path, scratch: Path) -> dict[str, list[SourceFile]]:
-    """The files with rows that `source` is, holds or packs, all of one format, by the split that their names tell.
+    """Returns the files with rows for each split, which the names of files and folders tell.
 
-    Where they tell no training split, all are that. What is unpacked goes to the folder `scratch`.
+    If no name tells a training split, all files are of training.
+
+    Args:
+        source: A file, an archive or a folder.
+        scratch: The folder to which archives are unpacked.
 
     Raises:
-        InputError: there is none, they are of several formats, or one is not what its name says.
-        StorageError: the disk has no room for what is unpacked.
+        InputError: There is no data file, they are of several formats, one is empty or damaged, or one is not what its
+            name says.
+        StorageError: The disk has no room for the unpacked files.
     """
     found = _in_folder(source) if source.is_dir() else [SourceFile(source, source.name)]
     files = [
@@ -81,7 +86,7 @@ def files_by_split(source: Path, scratch: Path) -> dict[str, list[SourceFile]]:
 
 
 def _in_folder(folder: Path) -> list[SourceFile]:
-    """The files below the folder, without those that are hidden: editors', systems' and unfinished ones."""
+    """Returns the files below the folder, without hidden ones of editors and systems and unfinished ones."""
     files = [SourceFile(path, path.relative_to(folder).as_posix()) for path in sorted(_walk(folder))]
     hidden = [file.name for file in files if file.suffix in FORMATS and not _is_shown(file.name)]
     if hidden:
@@ -90,10 +95,10 @@ def _in_folder(folder: Path) -> list[SourceFile]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files below the folder, those of linked folders too, each folder once.
+    """Yields all files below the folder, also those of linked folders, but each folder once.
 
     Raises:
-        InputError: a link leads nowhere.
+        InputError: A link is broken.
     """
     seen = set()
     for top, folders, names in os.walk(folder, followlinks=True):
@@ -109,7 +114,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _is_shown(name: str) -> bool:
-    """Not ._train.csv, .ipynb_checkpoints/, __MACOSX/, or the _temporary/ and _delta_log/ of Spark."""
+    """Tells whether a file is not hidden, as ._train.csv is, or in .ipynb_checkpoints/, __MACOSX/ or _delta_log/."""
     *folders, last = name.split("/")
     return not any(
         each.startswith((".", "_")) and each not in (".", "..") for each in folders
@@ -117,7 +122,7 @@ def _is_shown(name: str) -> bool:
 
 
 def _plain(file: SourceFile, source: Path, folder: Path) -> list[SourceFile]:
-    """The file itself, or what it packs."""
+    """Returns the file itself, or the files in it if it is an archive."""
     if file.suffix not in ARCHIVES:
         return [file]
     require_what_it_says(file)
@@ -128,7 +133,7 @@ def _plain(file: SourceFile, source: Path, folder: Path) -> list[SourceFile]:
 
 
 def _with_content(files: list[SourceFile]) -> list[SourceFile]:
-    """Those that are not empty: of many parts one may be."""
+    """Returns the files that are not empty, as some parts of many may be."""
     filled = [file for file in files if file.path.stat().st_size]
     if not filled:
         raise InputError(f"{files[0].name} is empty. Give a file with rows.")
@@ -143,13 +148,13 @@ def _by_split(files: list[SourceFile]) -> dict[str, list[SourceFile]]:
 
 
 def _split_of(name: str) -> str:
-    """The split that the file's name tells, or else the nearest folder's or archive's; "" where none does.
+    """Returns the split in the name of the file, or of the nearest folder or archive; "" if there is none.
 
-    A name that tells two ("train_test.csv") tells none.
+    A name with two splits ("train_test.csv") counts as one without.
     """
     for part in reversed(name.split("/")):
         words = [_OF_DATA.sub("", word.lower()) for word in _WORD.findall(part)]
-        told = {_SPLITS[word] for word in words if word in _SPLITS}
-        if len(told) == 1:
-            return told.pop()
+        splits = {_SPLITS[word] for word in words if word in _SPLITS}
+        if len(splits) == 1:
+            return splits.pop()
     return ""

@@ -1,4 +1,4 @@
-"""Parquet: columns of any type, of which those are read that can be a text, a label, or a word about a row."""
+"""Reads Parquet, those columns whose type can be a text's, a label's or a slice's value."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from miniml.files.portions import BYTES_AT_A_TIME, ROWS_AT_A_TIME
 
 
 def parquet_table(file: SourceFile) -> Table:
-    """The rows of a file.
+    """Returns the rows of a Parquet file.
 
     Raises:
-        InputError: it is no Parquet; while it is read, too.
+        InputError: The file cannot be read as Parquet; reading the rows may raise it, too.
     """
 
     def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         begin = 0
         try:
-            # A buffer, as a row group may be as large as the file.
+            # With a buffer, since a row group may be as large as the file.
             with pa.parquet.ParquetFile(file.path, buffer_size=BYTES_AT_A_TIME, pre_buffer=False) as opened:
                 for batch in opened.iter_batches(ROWS_AT_A_TIME, columns=list(columns)):
                     yield in_plain_types(batch, file.name, begin).select(list(columns))
@@ -44,12 +44,12 @@ def parquet_table(file: SourceFile) -> Table:
 
 
 def _class_labels(schema: pa.Schema) -> dict[str, datasets.ClassLabel]:
-    """The columns of classes, with the names that the datasets library has written beside the rows."""
+    """Returns the columns of classes, with the names that the datasets library stored in the schema."""
     if b"huggingface" not in (schema.metadata or {}):
         return {}
     try:
         stored = datasets.Features.from_arrow_schema(schema)
-    except Exception:  # whatever another version of that library, or another program, has written there
+    except Exception:  # Another version of that library, or another program, may have written anything there.
         return {}
     return {
         name: feature

@@ -1,8 +1,8 @@
-"""Whether the quotation marks of a CSV file keep to the rules, so that none of them swallows rows.
+"""Checks that the quotation marks of a CSV file keep to the rules, so that none of them swallows rows.
 
-A field that begins with a quotation mark ends with the next one, unless that is doubled. In a file that does not know
-the rule one stray mark at the beginning of a text makes everything up to the next one a part of that text: the file
-can still be read, and has fewer rows.
+A field that begins with a quotation mark ends with the next one that is not doubled (RFC 4180,
+https://www.rfc-editor.org/rfc/rfc4180). In a file that ignores this rule, one stray mark at the beginning of a text
+makes all rows up to the next mark part of that text. The file can still be read, but has fewer rows.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass(frozen=True)
 class Stray:
-    """A quotation mark that opens a field which does not end as fields do."""
+    """A quotation mark that breaks the rules: it opens a field that does not end as fields do."""
 
     opened: int
-    """The number of its byte in the file."""
+    """The position of the mark in the file, in bytes."""
     met: int | None
-    """The same of the next mark, which ends a field in the middle of a text; None where there is none."""
+    """The position of the next mark, which ends the field within a text; None if there is none."""
 
 
 def first_stray(path: Path, separator: str) -> Stray | None:
-    """The first quotation mark of the file (in UTF-8) that breaks the rules; None where all of them keep to them."""
+    """Returns the first quotation mark of a file in UTF-8 that breaks the rules, or None."""
     rules = _Rules(separator)
     for begin, before, block, after in _blocks(path):
         if stray := rules.first_stray(begin, before, block, after):
@@ -46,16 +46,23 @@ def first_stray(path: Path, separator: str) -> Stray | None:
 
 
 class _Rules:
-    """Goes through the marks of a file, a block after the other."""
+    """Checks the marks of a file, block by block."""
 
     def __init__(self, separator: str) -> None:
         self.opened: int | None = None
-        """The mark that opened the field in which the block ends."""
+        """The position of the mark that opened the field in which the last block ended; None outside of a field."""
         self._ends = np.zeros(256, bool)
         self._ends[[ord(separator), *_LINE_ENDS]] = True
 
     def first_stray(self, begin: int, before: int, block: Bytes, after: int) -> Stray | None:
-        """The first of one block, which begins at that byte of the file, between those two bytes."""
+        """Returns the first stray mark of a block, or None.
+
+        Args:
+            begin: The position of the block in the file, in bytes.
+            before: The byte before the block.
+            block: The block's bytes.
+            after: The byte after the block.
+        """
         marks = np.flatnonzero(block == _QUOTE)
         if not len(marks):
             return None
@@ -71,7 +78,7 @@ class _Rules:
         )
 
     def _all_in_turn(self, marks: np.ndarray[Any, Any], left: Bytes, right: Bytes) -> bool:
-        """Whether they open and close by turns, each where it may: so they do in most files, and that is soon seen."""
+        """Tells whether the marks open and close fields in turn, as in most files; this is fast to check."""
         opening = np.arange(len(marks)) % 2 == (self.opened is not None)
         beginning = self._ends[left]
         if not np.where(opening, beginning | (left == _QUOTE), self._ends[right] | (right == _QUOTE)).all():
@@ -83,7 +90,7 @@ class _Rules:
         return True
 
     def _in_steps(self, marks: np.ndarray[Any, Any], left: Bytes, right: Bytes) -> Stray | None:
-        """The same mark by mark, for texts without quotation marks around them that hold some."""
+        """Checks mark by mark, for files where unquoted texts contain marks."""
         doubled = -1
         ends = self._ends.tolist()
         for mark, before, after in zip(marks.tolist(), left.tolist(), right.tolist(), strict=True):
@@ -101,9 +108,9 @@ class _Rules:
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, int, Bytes, int]]:
-    """Each block with the number of its first byte, and the bytes on its left and right: line ends, where none are.
+    """Yields the position of each block, the byte before it, the block, and the byte after it.
 
-    No block ends within a run of marks.
+    Outside of the file these bytes are line ends. No block ends within a run of marks.
     """
     with path.open("rb") as opened:
         begin, before = 0, _LINE_ENDS[0]
@@ -121,7 +128,7 @@ def _blocks(path: Path) -> Iterator[tuple[int, int, Bytes, int]]:
 
 
 def line_of(path: Path, byte: int) -> int:
-    """The number of the line, from 1, that holds a byte of the file."""
+    """Returns the number of the line, from 1, that holds the byte at this position."""
     ends = 0
     with path.open("rb") as opened:
         while byte > 0 and (block := opened.read(min(byte, BYTES_AT_A_TIME))):
@@ -131,7 +138,7 @@ def line_of(path: Path, byte: int) -> int:
 
 
 def without_escapes(path: Path, copy: Path) -> bool:
-    r"""Writes the file with "" in place of \", and \ of \\; says whether there was anything to replace."""
+    r"""Copies the file with \" replaced by "" and \\ by \, and tells whether there was anything to replace."""
     replaced = 0
     with path.open("rb") as source, copy.open("wb") as target:
         rest = b""
@@ -152,9 +159,14 @@ def _plain(found: re.Match[bytes]) -> bytes:
 
 
 def are_plain_letters(path: Path, separator: str, columns: int) -> bool:
-    """Whether the marks can be read as they stand: every line is a row of itself, and no field is quoted.
+    """Tells whether all marks belong to the texts: every line is a row, and no field is quoted.
 
-    Tabs are in no text, and tab-separated files often know no quoting at all: there a field may be in marks.
+    In tab-separated files a field may be in marks, since many of them use no quoting and their texts hold no tabs.
+
+    Args:
+        path: The file.
+        separator: The separator of its fields.
+        columns: The number of its columns.
     """
     cut = separator.encode()
     field = re.compile(rb'(?:^|%s)"(?:[^"]|"")*"(?=%s|\r?\n?$)' % (re.escape(cut), re.escape(cut)))
@@ -169,23 +181,23 @@ def are_plain_letters(path: Path, separator: str, columns: int) -> bool:
 
 
 class Swallowed:
-    """Fields that read like several rows, as one does whose quotation mark ends in another row by the rules."""
+    """Counts fields that look like several rows, since a stray quotation mark may have swallowed them."""
 
     def __init__(self, separator: str, columns: int) -> None:
-        # In prose a blank follows a comma.
+        # A comma with a blank behind it is prose.
         self._cut = re.compile(re.escape(separator) + r"(?=\S)")
         self._columns = columns
         self.count = 0
         self.first = ""
 
     def look(self, values: pa.StringArray, place: int) -> None:
-        """Looks through fields of the column number `place`."""
+        """Checks the fields of the column with the number `place`, from 0."""
         content = values.buffers()[2]
-        if content is None or b"\n" not in content.to_pybytes():  # Ten times as fast as to ask for each.
+        if content is None or b"\n" not in content.to_pybytes():  # Ten times as fast as a check of each.
             return
         for value in values.filter(pc.match_substring(values, "\n")).to_pylist():
             cuts = [len(self._cut.findall(line.strip())) for line in value.splitlines()]
-            # What stands on either side of the field itself is none of it.
+            # The columns before and after this field belong to its own row.
             rest = self._columns - 1 - place
             if cuts == [rest, *[self._columns - 1] * (len(cuts) - 2), place] and max(cuts) > 0:
                 self.count += 1

@@ -1,4 +1,4 @@
-"""A file that holds rows, and what it is in truth where its name says otherwise."""
+"""Describes a file of a source, and refuses one whose content is not what its name says."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ class SourceFile:
 
     path: Path
     name: str
-    """Where it stands in the source, for people, and for telling splits: train.zip/reviews.csv."""
+    """Its path within the source, for messages and for the names of splits: train.zip/reviews.csv."""
 
     @property
     def suffix(self) -> str:
+        """The suffix in lower case, such as .csv."""
         return self.path.suffix.lower()
 
 
@@ -41,22 +42,22 @@ _BEGINNINGS = (
     (b"[{", "JSON. Rename it to end in .json"),
     (b"%pdf-", "a PDF. Give a table of texts and labels"),
 )
-"""By how a file begins, in lower-case letters: what it is."""
+"""The first bytes of a file, in lower case, and what they show it to be."""
 _JSON = (b'{"', b"[{")
-_OWN = {
+_OF_SUFFIX = {
     **{".parquet": (b"par1",), ".zip": (b"pk\x03\x04",), ".gz": (b"\x1f\x8b",)},
     **{".json": _JSON, ".jsonl": _JSON},
 }
 
 
 def require_what_it_says(file: SourceFile) -> None:
-    """Refuses a file that begins as something else than its name says, as a download that went wrong does.
+    """Checks that a file does not begin like another format than its name says, as a failed download does.
 
     Raises:
-        InputError: it names what the file is, and what to do.
+        InputError: It does; the message says what the file is, and what to do.
     """
     with file.path.open("rb") as opened:
         start = opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for beginning, told in _BEGINNINGS:
-        if start.startswith(beginning) and beginning not in _OWN.get(file.suffix, ()):
-            raise InputError(f"{file.name} is {told}.")
+    for beginning, description in _BEGINNINGS:
+        if start.startswith(beginning) and beginning not in _OF_SUFFIX.get(file.suffix, ()):
+            raise InputError(f"{file.name} is {description}.")

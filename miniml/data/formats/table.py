@@ -1,4 +1,4 @@
-"""Rows that are read as they are asked for, of one file or of several as if they were one."""
+"""Reads rows lazily, from one file or from several as if they were one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from miniml.errors import InputError
 from miniml.escaping import listed
 
-# More columns than this make no table of texts: a matrix, or keys that are values.
+# A file with more columns than this is no table of texts, but a matrix, or has values as keys.
 MAX_COLUMNS = 4096
 
 
@@ -23,28 +23,33 @@ class Table:
     features: datasets.Features
     """The columns and their types, in the source's order."""
     batches: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
-    """Reads these columns, from the first row to the last, anew at every call."""
+    """Reads the columns of these names, from the first row to the last; each call begins again."""
     rows: int | None = None
-    """How many there are, where that is known before they are read."""
+    """The number of rows; None if it is unknown before they are read."""
     name: str = ""
-    """The file that they are of, for people."""
+    """The file of the rows, for messages."""
     unusable: Mapping[str, str] = field(default_factory=dict)
-    """Columns that cannot be read, with the reason and the remedy: nobody minds until one of them is asked for."""
+    """Columns that cannot be read, with the reason and the remedy: an error only if one of them is needed."""
     mixed: Mapping[str, str] = field(default_factory=dict)
-    """Columns that are read as strings although they do not hold strings alone, with what they hold and where."""
+    """Columns that are read as strings although they hold other values too, with what they hold and where."""
     advice: str = ""
-    """What to look at where none of the columns is there that were asked for."""
+    """The remedy if the table has none of the columns that are needed."""
 
     @property
     def columns(self) -> list[str]:
+        """The names of the columns, in the source's order."""
         return list(self.features)
 
 
 def require_few_columns(count: int, name: str) -> None:
-    """Refuses the file called `name` where it has more columns than tables of texts have.
+    """Checks that a file has no more columns than a table of texts may have.
+
+    Args:
+        count: The number of its columns.
+        name: The file's name, for the message.
 
     Raises:
-        InputError: it has.
+        InputError: It has more.
     """
     if count > MAX_COLUMNS:
         raise InputError(
@@ -54,7 +59,7 @@ def require_few_columns(count: int, name: str) -> None:
 
 
 def trimmed(table: Table) -> Table:
-    """The table without blanks around its columns' names, where that leaves them apart."""
+    """Returns the table without blanks around its columns' names, if the names then still differ."""
     stored = {name.strip("\ufeff\xa0 \t\r\n"): name for name in table.features}
     if list(stored) == table.columns or len(stored) < len(table.features):
         return table
@@ -69,24 +74,25 @@ def trimmed(table: Table) -> Table:
 
 
 def alike(parts: list[Table]) -> list[Table]:
-    """The same tables; a column of strings in one of them, and of numbers in another, is of strings in all.
+    """Returns the tables, where a column that has strings in one of them has strings in all.
 
-    "0" in one file and 0 in another are the same label.
+    So "0" in one file and 0 in another are the same label.
     """
     columns = dict.fromkeys(name for part in parts for name in part.columns)
     for column in columns:
         parts = _with_the_same_names(parts, column)
         holders = [part for part in parts if column in part.features]
-        words = next((part for part in holders if _kind(part.features[column]) == "strings"), None)
+        strings = next((part for part in holders if _kind(part.features[column]) == "strings"), None)
         other = next((part for part in holders if _kind(part.features[column]) not in ("strings", "")), None)
-        if words and other:
-            told = f"{other.name} holds {_kind(other.features[column])} in column {column!r}, and {words.name} strings"
-            parts = [_in_words(part, column, told) if column in part.features else part for part in parts]
+        if strings and other:
+            kind = _kind(other.features[column])
+            reason = f"{other.name} holds {kind} in column {column!r}, and {strings.name} strings"
+            parts = [_as_strings(part, column, reason) if column in part.features else part for part in parts]
     return parts
 
 
 def _with_the_same_names(parts: list[Table], column: str) -> list[Table]:
-    """The tables; a column whose numbers have names in some of them, or other names, is one of numbers in all."""
+    """Returns the tables; a ClassLabel column whose names differ between them becomes one of numbers in all."""
     held = [part.features[column] for part in parts if column in part.features]
     named = [feature for feature in held if isinstance(feature, datasets.ClassLabel)]
     if not named or all(feature == named[0] for feature in held):
@@ -100,9 +106,9 @@ def _with_the_same_names(parts: list[Table], column: str) -> list[Table]:
 
 
 def chained(parts: list[Table]) -> Table:
-    """One table of several; a column that is not in all of them, or of other types, cannot be used.
+    """Returns one table of several; a column that is missing in one of them or differs in type is unusable.
 
-    A part without rows says nothing of the columns that the others have.
+    Parts without rows do not count.
     """
     parts = [part for part in parts if part.rows != 0] or parts[:1]
     if len(parts) == 1:
@@ -126,36 +132,38 @@ def chained(parts: list[Table]) -> Table:
         rows=None if None in counts else sum(filter(None, counts)),
         name=parts[0].name,
         unusable={**{name: why for part in parts for name, why in part.unusable.items()}, **unusable},
-        mixed={name: told for part in parts for name, told in part.mixed.items()},
+        mixed={name: reason for part in parts for name, reason in part.mixed.items()},
         advice=parts[0].advice,
     )
 
 
-def word(value: Any) -> Any:
-    """A value as a string: 1 for 1.0, since a file of whole numbers may hold them so; of a list its entries."""
+def as_string(value: Any) -> Any:
+    """Returns a value as a string, and a list's entries as strings; 1.0 is "1", as files store whole numbers so."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list):
-        return [word(entry) for entry in value]
+        return [as_string(entry) for entry in value]
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _in_words(part: Table, column: str, told: str) -> Table:
-    """The table with a column of strings in place of its own."""
+def _as_strings(part: Table, column: str, reason: str) -> Table:
+    """Returns the table with the column's values as strings."""
 
     def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for batch in part.batches(columns):
             if column in columns and not pa.types.is_string(batch.column(column).type):
-                words = pa.array([word(value) for value in batch.column(column).to_pylist()], pa.string())
-                batch = batch.set_column(batch.schema.get_field_index(column), column, words)
+                strings = pa.array(
+                    [as_string(value) for value in batch.column(column).to_pylist()], pa.string()
+                )
+                batch = batch.set_column(batch.schema.get_field_index(column), column, strings)
             yield batch
 
     features = datasets.Features({**part.features, column: datasets.Value("string")})
-    return replace(part, features=features, batches=batches, mixed={column: told, **part.mixed})
+    return replace(part, features=features, batches=batches, mixed={column: reason, **part.mixed})
 
 
 def _kind(feature: Any) -> str:
-    """What a column of single values holds, in a person's words; "" for nothing, and for lists and the like."""
+    """Returns what a column of single values holds, for messages; "" for an empty column and for lists."""
     if not isinstance(feature, datasets.Value) or feature.dtype == "null":
         return ""
     if feature.dtype in ("string", "large_string"):
@@ -175,7 +183,7 @@ def _missing(column: str, parts: list[Table]) -> str:
 
 
 def _differing(column: str, parts: list[Table]) -> str:
-    """The reason why the column cannot be read as one, if there is any."""
+    """Returns why the column's types cannot be combined, or ""."""
     first, *others = [part for part in parts if _held(part.features[column])] or parts[:1]
     for other in others:
         if _shape(other.features[column]) != _shape(first.features[column]):
@@ -187,7 +195,7 @@ def _differing(column: str, parts: list[Table]) -> str:
 
 
 def _held(feature: Any) -> bool:
-    """Whether the column holds anything at all."""
+    """Tells whether the column holds any value."""
     inner = getattr(feature, "feature", feature)
     return not (isinstance(inner, datasets.Value) and inner.dtype == "null")
 
@@ -199,7 +207,7 @@ def _shape(feature: Any) -> Any:
 
 
 def _widest(features: list[Any]) -> Any:
-    """The type that stands for all: of those with a fraction, if any of them has one."""
+    """Returns a type for the values of all columns: one of floats, if there is any."""
     held = [feature for feature in features if _held(feature)] or features
     with_fractions = (each for each in held if isinstance(each, datasets.Value) and "float" in each.dtype)
     return next(with_fractions, held[0])

@@ -1,4 +1,4 @@
-"""Files of text, whatever Unicode they are written in, as UTF-8."""
+"""Converts text files in UTF-16 or UTF-32 to UTF-8."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ _MARKS = (
 
 
 def in_utf8(file: SourceFile, scratch: Path) -> Path:
-    """The file itself, or where it is in UTF-16 or UTF-32, a copy in UTF-8 in the folder `scratch`.
+    """Returns the file's path, or that of a copy in UTF-8 if the file is in UTF-16 or UTF-32.
+
+    Args:
+        file: The file.
+        scratch: The folder for the copy.
 
     Raises:
-        InputError: it begins like UTF-16 or UTF-32, and goes on otherwise.
+        InputError: The file begins like UTF-16 or UTF-32, but cannot be decoded as such.
     """
     encoding = _encoding(file.path)
     if not encoding:
@@ -44,13 +48,13 @@ def in_utf8(file: SourceFile, scratch: Path) -> Path:
 
 
 def _encoding(path: Path) -> str:
-    """The encoding, where it is not UTF-8."""
+    """Returns the encoding, or "" if it should be UTF-8."""
     with path.open("rb") as opened:
         start = opened.read(4096)
     for mark, encoding in _MARKS:
         if start.startswith(mark):
             return encoding
-    # Without a mark: most letters of most languages' markup, digits and blanks have a byte of zero in UTF-16.
+    # Without a byte-order mark: in UTF-16, Latin letters, digits, blanks and markup have a zero byte each.
     odd, even = start[1::2].count(0), start[0::2].count(0)
     if len(start) >= 8 and max(odd, even) > len(start) // 4 > 4 * min(odd, even):
         return "utf-16-le" if odd > even else "utf-16-be"
@@ -58,7 +62,12 @@ def _encoding(path: Path) -> str:
 
 
 def not_utf8(file: SourceFile, path: Path) -> InputError | None:
-    """The error that names the first line of the file which is no UTF-8; None where all of them are."""
+    """Returns an error that names the first line of the file that is not UTF-8, or None if there is no such line.
+
+    Args:
+        file: The file, whose name the message gives.
+        path: The file to check, which may be a converted copy.
+    """
     with path.open("rb") as opened:
         for number, line in enumerate(opened, 1):
             try:
