@@ -65,11 +65,6 @@ logger.addHandler(_printing)
 logger.propagate = False
 
 
-def note(text: str) -> None:
-    """Logs a line worth keeping."""
-    logger.info(text)
-
-
 def passing(text: str) -> None:
     """Logs a line that the next one may replace."""
     logger.info(text, extra={"passing": True})

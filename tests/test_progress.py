@@ -53,7 +53,7 @@ HOSTILE = "good\x1b]0;pwned\x07\x1b[2J\x9b31m\u202ebad\rover"
 
 
 def test_names_move_no_terminal_wherever_they_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    progress.note(f"2 classes: {HOSTILE}")
+    progress.logger.info(f"2 classes: {HOSTILE}")
     screen, log = io.StringIO(), io.StringIO()
     console = Console(["transform"], screen, log)
     console.write(
@@ -78,7 +78,7 @@ def test_what_reads_as_it_should_is_left_alone() -> None:
 
 def in_a_program_that(*words: str) -> str:
     """What a program prints that does so, and then logs a line of ours."""
-    program = [*words, "from miniml.progress import note", "note('reading 2 files')"]
+    program = [*words, "from miniml.progress import logger", "logger.info('reading 2 files')"]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(program)], cwd=ROOT, capture_output=True, text=True, check=True
     )

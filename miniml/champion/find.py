@@ -14,7 +14,7 @@ from miniml.cluster.inference_service import MODEL_DIGEST
 from miniml.errors import ChampionError, MinimlError
 from miniml.model import manifest
 from miniml.model.manifest import MANIFEST_NAME, Manifest
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings.champion import NO_CHAMPION, SERVED, ChampionSettings
 from miniml.sources.address import locate
 from miniml.store.address import is_in_store
@@ -45,7 +45,9 @@ def find_champion(settings: ChampionSettings, cluster: Cluster | None) -> Champi
         found = Champion(absent="No cluster serves anything here")
     else:
         found = _served(cluster, settings.namespace, settings.service_name)
-    note(f"champion: {found.digest[:12]} at {found.source}" if found.exists else f"champion: {found.absent}")
+    logger.info(
+        f"champion: {found.digest[:12]} at {found.source}" if found.exists else f"champion: {found.absent}"
+    )
     return found
 
 

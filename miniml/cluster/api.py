@@ -25,7 +25,7 @@ from miniml.cluster import events
 from miniml.cluster.inference_service import API_VERSION, SERVING_GROUP
 from miniml.errors import ClusterError
 from miniml.escaping import clipped, quoted
-from miniml.progress import duration, note
+from miniml.progress import duration, logger
 from miniml.resource_names import FIELD_MANAGER
 
 TRAINER_GROUP = "trainer.kubeflow.org"
@@ -385,7 +385,7 @@ class Cluster:
                 return self._answer(ask, method, path)
             except UnreachableError as error:
                 if tries == len(BRIEFLY):
-                    note(f"waiting for up to {duration(sum(waits[tries:]))}, because {error}")
+                    logger.info(f"waiting for up to {duration(sum(waits[tries:]))}, because {error}")
                 time.sleep(wait)
         return self._answer(ask, method, path)
 

@@ -21,7 +21,7 @@ from miniml.data.spelling import (
     whole,
 )
 from miniml.escaping import MAX_SHOWN, shown
-from miniml.progress import note
+from miniml.progress import logger
 
 # Of a kind, in the log.
 MAX_TOLD = 3
@@ -109,7 +109,7 @@ def _tell_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -
     by_name = rows.by_name()
     _add("label_spelling", other, rows, findings, mended=True)
     for written in other[:MAX_TOLD]:
-        note(
+        logger.info(
             f"label {shown(written)} of {by_name[written]:,} rows is read as {shown(label_of[written])}, which other "
             f"rows have"
         )
@@ -123,21 +123,21 @@ def tell_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
     alike = [same for same in _by_look(names).values() if len(same) > 1]
     _add("label_alike", [name for same in alike for name in same], rows, findings)
     for same in alike[:MAX_TOLD]:
-        note(
+        logger.info(
             f"labels {' and '.join(map(shown, same[:MAX_TOLD]))} differ by case, width or invisible characters only, "
             f"and are kept apart; if they are one, make them one in the source"
         )
     empty = [name for name in names if reads_as_none(name)]
     _add("label_none", empty, rows, findings)
     for name in empty[:MAX_TOLD]:
-        note(
+        logger.info(
             f"label {shown(name)} of {by_name[name]:,} rows reads like no label; if it is none, leave it empty in the "
             f"source and set drop_unlabelled=True"
         )
     several = [name for name in names if reads_as_list(name) or not by_name.keys().isdisjoint(parts(name))]
     _add("label_several", several, rows, findings)
     for name in several[:1]:
-        note(
+        logger.info(
             f"label {shown(name)} of {by_name[name]:,} rows reads like several labels, and is kept as one; if a text "
             f"has several, write lists of them (JSON Lines, Parquet), or a string of them and set label_separator"
         )

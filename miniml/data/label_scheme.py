@@ -12,7 +12,7 @@ from miniml.data.labels import Labels
 from miniml.data.pool import Mask, Pool
 from miniml.data.prepared import DatasetSummary
 from miniml.escaping import MAX_SHOWN
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings.data import DataSettings
 from miniml.task import Task
 from miniml.task_registry import AUTO, DEFAULT, all_tasks, find_task
@@ -93,6 +93,6 @@ def task_of(column: LabelColumn) -> Task:
         return find_task(column.settings.task)
     for task in all_tasks():
         if told := scheme_of(task).recognises(column):
-            note(told)
+            logger.info(told)
             return task
     return DEFAULT

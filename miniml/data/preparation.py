@@ -15,7 +15,7 @@ from miniml.data.prepared import SPLITS, DatasetSummary
 from miniml.data.report_request import ReportRequest
 from miniml.data.texts import CLEANING
 from miniml.files.folders import disk_errors_explained, written_whole
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings.data import DataSettings
 from miniml.sources.address import locate
 from miniml.sources.pins import UNPINNED, Pins
@@ -39,7 +39,7 @@ def prepare(
     findings = Findings()
     with tempfile.TemporaryDirectory(prefix="miniml-") as name, disk_errors_explained(Path(name)):
         scratch = Path(name)
-        note(f"reading {settings.dataset_id}")
+        logger.info(f"reading {settings.dataset_id}")
         source_tables, source = tables.read(pins.of(settings.dataset_id), scratch)
         pool = reading.read_rows(source_tables, settings, findings, scratch)
         pool = label_names.with_one_spelling(pool, findings)
@@ -91,21 +91,21 @@ def _splits(folder: Path) -> dict[str, datasets.Dataset]:
 
 def _tell(summary: DatasetSummary) -> None:
     rows = " + ".join(f"{count:,} {split}" for split, count in summary.rows.items())
-    note(f"{rows} rows · {label_scheme.scheme_of(summary.task).summary(summary)}")
+    logger.info(f"{rows} rows · {label_scheme.scheme_of(summary.task).summary(summary)}")
     if summary.not_drawn:
         taken, usable = sum(summary.rows.values()), sum(summary.rows.values()) + summary.not_drawn
         limit = f"max_rows={summary.settings['max_rows']}"
-        note(f"{taken:,} of {usable:,} rows were drawn ({limit}); max_rows=0 takes all")
+        logger.info(f"{taken:,} of {usable:,} rows were drawn ({limit}); max_rows=0 takes all")
     if summary.dropped:
-        note("left out: " + _told(summary.dropped))
+        logger.info("left out: " + _told(summary.dropped))
     changed = [
         f"{CLEANING[check][0]} {count:,}" for check, count in summary.cleaned.items() if check in CLEANING
     ]
     if changed:
-        note("texts changed: " + ", ".join(changed))
+        logger.info("texts changed: " + ", ".join(changed))
     remaining = {check: left for check in CHECKS if (left := summary.remaining(check))}
     if remaining:
-        note("found and kept: " + _told(remaining))
+        logger.info("found and kept: " + _told(remaining))
 
 
 def _told(counts: dict[str, int]) -> str:

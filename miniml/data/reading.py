@@ -27,7 +27,7 @@ from miniml.data.tables import Table
 from miniml.data.texts import Bytes
 from miniml.errors import InputError
 from miniml.escaping import listed, shown
-from miniml.progress import Progress, note
+from miniml.progress import Progress, logger
 from miniml.settings.data import DataSettings
 from miniml.task import Task
 
@@ -74,7 +74,7 @@ def _require_columns(tables: dict[str, Table], settings: DataSettings) -> None:
             f"Name the one to use: ?split=..."
         )
     if unread := [split for split in tables if split not in SPLITS]:
-        note(f"left out: {listed(unread)}; the splits that are read are called {', '.join(SPLITS)}")
+        logger.info(f"left out: {listed(unread)}; the splits that are read are called {', '.join(SPLITS)}")
     for split, table in tables.items():
         if split not in SPLITS:
             continue

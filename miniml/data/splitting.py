@@ -14,7 +14,7 @@ from miniml.data.pool import Ints, Mask, Pool
 from miniml.data.prepared import SPLITS
 from miniml.data.randomness import shuffled
 from miniml.errors import InputError
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings.data import DataSettings
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
@@ -56,7 +56,7 @@ def split_rows(
             wanted = share * len(parts[TRAIN])
             parts[number], parts[TRAIN] = cutter.cut(parts[TRAIN], share, SPLITS[number], to_come)
             if settings.group_column and abs(len(parts[number]) - wanted) > max(1.0, wanted / 2):
-                note(
+                logger.info(
                     f"{SPLITS[number]} has {len(parts[number]):,} rows, and {wanted:,.0f} were asked for: the groups "
                     f"of column {settings.group_column!r} are too large to come nearer"
                 )

@@ -25,7 +25,7 @@ from miniml.errors import ClusterError, DeploymentError, GateError
 from miniml.evaluation.result import EvaluationResult
 from miniml.gate.rules import require_approved
 from miniml.model import manifest
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.reports.markdown import heading, table
 from miniml.resource_names import FIELD_MANAGER
 from miniml.settings.deployment import DeploymentSettings
@@ -112,13 +112,13 @@ def deploy(
     manifest_path.write_text(yaml.safe_dump(service, sort_keys=False), encoding="utf-8")
     name = f"{settings.namespace}/{settings.service_name}"
     if settings.dry_run or model_uri.startswith("/"):
-        note(f"rendered InferenceService {name}")
+        logger.info(f"rendered InferenceService {name}")
         return Deployed(service, applied=False)
     cluster = cluster or Cluster.connect()
     _require_still_served(cluster, champion, name, digest, settings)
     live = _make_live(cluster, service, result, timeouts or RolloutTimeouts(settings.deploy_timeout))
     url = live.get("status", {}).get("url", "")
-    note(f"InferenceService {name} serves model {digest[:12]} at {url}")
+    logger.info(f"InferenceService {name} serves model {digest[:12]} at {url}")
     return Deployed(live, applied=True, url=url, generation=live["metadata"]["generation"])
 
 
@@ -143,7 +143,7 @@ def _make_live(
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     before = cluster.inference_service(namespace, name)
     _require_started(before)
-    note(f"applying InferenceService {namespace}/{name}{'' if before else ', a new one'}")
+    logger.info(f"applying InferenceService {namespace}/{name}{'' if before else ', a new one'}")
     applied = _apply(cluster, service)
     try:
         live = wait_until_ready(cluster, applied, timeouts)
@@ -176,7 +176,7 @@ def _protect(cluster: Cluster, live: dict[str, Any]) -> None:
         )
     except ClusterError as error:
         # The model is served; a rollback would do more harm than the drain of a node.
-        note(
+        logger.info(
             f"PodDisruptionBudget {metadata['namespace']}/{metadata['name']} could not be applied, so draining nodes "
             f"may take all pods of {live['metadata']['name']} at once: {error}"
         )
@@ -203,7 +203,7 @@ def _roll_back(
         if before is None:
             cluster.delete_inference_service(namespace, name)
             return f"There was no {namespace}/{name} before, so the new one was deleted."
-        note(f"putting back what {namespace}/{name} served before")
+        logger.info(f"putting back what {namespace}/{name} served before")
         wait_until_ready(cluster, cluster.apply(_restorable(before), force=True), timeouts)
     except (DeploymentError, ClusterError) as error:
         return f"PUTTING BACK THE PREVIOUS REVISION FAILED TOO: {error}"

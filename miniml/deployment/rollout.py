@@ -21,7 +21,7 @@ from miniml.cluster.pods import (
 )
 from miniml.errors import DeploymentError
 from miniml.escaping import clipped
-from miniml.progress import duration, note, passing
+from miniml.progress import duration, logger, passing
 from miniml.resource_names import FIELD_MANAGER
 
 # Reasons in conditions with which a rollout has failed. The first two are the Deployment's, the others KServe's.
@@ -100,7 +100,7 @@ def wait_until_ready(cluster: Cluster, applied: dict[str, Any], timeouts: Rollou
         waited = time.monotonic() - start
         state = _state(service, pods, ours)
         if state.ready:
-            note(f"{namespace}/{name} is ready after {duration(waited)}")
+            logger.info(f"{namespace}/{name} is ready after {duration(waited)}")
             return service
         reason = _fatal(service, applied, ours, waited, timeouts)
         if reason is None and waited >= timeouts.timeout:
@@ -109,7 +109,7 @@ def wait_until_ready(cluster: Cluster, applied: dict[str, Any], timeouts: Rollou
             raise DeploymentError(_diagnosis(cluster, service, ours, reason))
         if str(state) != noted:
             noted = str(state)
-            note(noted)
+            logger.info(noted)
         passing(f"waiting for {namespace}/{name} · {noted} · {duration(waited)}")
         time.sleep(timeouts.between_looks)
 

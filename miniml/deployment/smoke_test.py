@@ -12,7 +12,7 @@ from miniml.cluster.api import Cluster
 from miniml.cluster.inference_service import predictor_name
 from miniml.errors import ClusterError, DeploymentError
 from miniml.evaluation.result import EvaluationResult, Sample
-from miniml.progress import note
+from miniml.progress import logger
 
 RETRY_AFTER = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between attempts: a Service forwards to a pod only a moment after the pod is ready."""
@@ -48,7 +48,7 @@ def run_smoke_test(
                 f"{name} answers, but not as the evaluated model did: a {what} is off by {off:.3f} (rounding explains "
                 f"{sample.tolerance:g} at most). Another model or another version of the image is being served."
             )
-    note(f"asked {name} {len(texts)} texts: the answers are evaluation's, within {worst:.4f}")
+    logger.info(f"asked {name} {len(texts)} texts: the answers are evaluation's, within {worst:.4f}")
 
 
 def _difference(sample: Sample, answer: dict[str, Any]) -> tuple[str, float]:

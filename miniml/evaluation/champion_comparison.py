@@ -13,7 +13,7 @@ from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import Comparison
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
-from miniml.progress import Progress, note
+from miniml.progress import Progress, logger
 from miniml.settings.champion import NO_CHAMPION
 from miniml.sources.address import locate
 
@@ -43,7 +43,7 @@ def compare_with_champion(champion: Champion, predictions: Predictions, test: st
     classifier = Classifier.load(folder)
     _require_same_question(champion, classifier, predictions)
     comparison = _compared(champion, classifier, predictions)
-    note(
+    logger.info(
         f"the champion has {comparison.measure.replace('_', ' ')} {comparison.champion_figure:.3f} on the same rows: "
         f"{comparison.only_challenger:,} won, {comparison.only_champion:,} lost"
     )

@@ -25,7 +25,7 @@ from miniml.metrics import Answers
 from miniml.model.classifier import Classifier
 from miniml.model.learnt_texts import LearntTexts
 from miniml.processor import threads_within_quota
-from miniml.progress import Progress, note
+from miniml.progress import Progress, logger
 from miniml.settings.evaluation import EvaluationSettings
 
 # Timed one at a time, after a few that only warm the engine.
@@ -58,7 +58,9 @@ def evaluate_model(
     predictions, seconds = _predict(evaluator, splits["test"].select(rows), summary.fingerprint)
     if learnt_rows:
         predictions = replace(predictions, rows=rows)
-        note(f"{learnt_rows:,} test rows are left out: the model that the training began with has seen them")
+        logger.info(
+            f"{learnt_rows:,} test rows are left out: the model that the training began with has seen them"
+        )
     if predictions_path:
         predictions.save(predictions_path)
     scores = _scores(evaluator, predictions)
@@ -172,7 +174,7 @@ def _samples(evaluator: Evaluator, predictions: Predictions) -> list[Sample]:
 
 def _tell(result: EvaluationResult) -> None:
     metric, found = result.task.primary_metric, result.headline
-    note(
+    logger.info(
         f"{metric.replace('_', ' ')} {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) on "
         f"{result.test_rows:,} held-out rows, baseline {result.baseline[metric].value:.3f}"
     )

@@ -17,7 +17,7 @@ from miniml.escaping import quoted
 from miniml.evaluation.result import Comparison, EvaluationResult, Figure, Slice
 from miniml.extensions import Registry
 from miniml.metrics import more_is_better
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.reports.markdown import bullets, heading, paragraph, strong, table
 from miniml.settings.gate import GateSettings
 
@@ -108,9 +108,9 @@ def decide(metrics_path: Path, verdict_path: Path, settings: GateSettings, champ
     """Judges the figures that evaluate wrote, says so, and writes the verdict as Markdown."""
     verdict = judge(EvaluationResult.read(metrics_path), settings, champion)
     verdict_path.write_text(verdict.markdown(), encoding="utf-8")
-    note(f"{verdict.word}:")
+    logger.info(f"{verdict.word}:")
     for reason in verdict.reasons:
-        note(f"  {reason}")
+        logger.info(f"  {reason}")
     return verdict
 
 

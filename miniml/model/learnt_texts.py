@@ -26,7 +26,7 @@ from miniml.errors import InputError, ModelFolderError
 from miniml.files.digests import sha256
 from miniml.model import manifest
 from miniml.model.manifest import MANIFEST_NAME
-from miniml.progress import note
+from miniml.progress import logger
 
 LEARNT_NAME = "learnt_texts.safetensors"
 # Of ten thousand test texts and a million others, one is taken for another once in a billion such tests.
@@ -135,7 +135,7 @@ class LearntTexts:
         if len(rows) == len(validation):
             return validation
         gone = len(validation) - len(rows)
-        note(
+        logger.info(
             f"{gone:,} of {len(validation):,} validation rows are left out: {model_id} has learnt them before"
         )
         return validation.select(rows)

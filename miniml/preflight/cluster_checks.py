@@ -19,7 +19,7 @@ from miniml.cluster.api import (
 from miniml.cluster.inference_service import API_VERSION, SERVING_GROUP
 from miniml.errors import ClusterError
 from miniml.images import tag
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.reports.markdown import code, heading, strong, table
 from miniml.resource_names import (
     NAMESPACE,
@@ -89,7 +89,7 @@ class PreflightReport:
 
 def no_checks() -> PreflightReport:
     """Returns the empty report of a run that only renders the service."""
-    note("no cluster to deploy to: nothing to check")
+    logger.info("no cluster to deploy to: nothing to check")
     return PreflightReport()
 
 
@@ -142,7 +142,7 @@ def check_training(
 
 def _with_note(results: list[CheckResult], needs: str) -> PreflightReport:
     good = sum(not result.problem for result in results)
-    note(f"preflight: {good} of {len(results)} things are as {needs} them")
+    logger.info(f"preflight: {good} of {len(results)} things are as {needs} them")
     return PreflightReport(results)
 
 

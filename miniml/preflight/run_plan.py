@@ -16,7 +16,7 @@ from miniml.cluster.api import Cluster, in_pod, own_namespace
 from miniml.files.digests import digest_of
 from miniml.preflight.cluster_checks import PreflightReport, check_deployment, check_training, no_checks
 from miniml.preflight.pinning import look_up, markdown_of
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.search.plan import search_context, written
 from miniml.settings.arguments import (
     SETTINGS,
@@ -107,7 +107,7 @@ def _check_cluster(arguments: Mapping[str, Any]) -> PreflightReport:
 def _plan_trials(arguments: Mapping[str, Any]) -> list[Trial]:
     trials = settings_from(SearchSettings, arguments).plan(settings_from(TrainingSettings, arguments))
     for number, trial in enumerate(trials, 1):
-        note(f"trial {number}: {told(trial)}")
+        logger.info(f"trial {number}: {told(trial)}")
     return trials
 
 

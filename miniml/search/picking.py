@@ -9,7 +9,7 @@ from pathlib import Path
 
 from miniml.files.folders import require_room, written_whole
 from miniml.model import manifest
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.search.outcome import Outcome, SearchResult, choose, read_outcome
 from miniml.search.report import write_report
 from miniml.search.selection_uncertainty import selection_uncertainty
@@ -45,8 +45,8 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
     with written_whole(model_dir) as folder:
         shutil.copytree(winner.folder, folder, dirs_exist_ok=True)
     write_report(result, settings, signed.arguments["training"], report)
-    note(f"picked trial {winner.number} of {len(outcomes)}: {told(winner.trial)}")
-    note(_figures(result))
+    logger.info(f"picked trial {winner.number} of {len(outcomes)}: {told(winner.trial)}")
+    logger.info(_figures(result))
     return result
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from miniml.errors import StoreError
 from miniml.files.folders import disk_errors_explained, user_cache
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.store.address import S3Address, is_in_store, s3_address
 from miniml.training.checkpoints import FORGOTTEN, beside
 
@@ -44,7 +44,7 @@ def scoreboard_of(search: str, checkpoints: str, model_uri: str) -> Scoreboard |
         root = s3_address("checkpoints", address)
         return _InStore(S3Address(root.bucket, f"{root.path.strip('/')}/searches/{search}".lstrip("/")))
     if "://" in model_uri:
-        note(f"trials do not see each other: the store of {model_uri} is not known here")
+        logger.info(f"trials do not see each other: the store of {model_uri} is not known here")
         return None
     return _InFolder(user_cache() / "searches" / search)
 
@@ -102,5 +102,5 @@ class _InStore:
             return act()
         except StoreError as error:
             self._lost = True
-            note(f"this trial does not see the others: {error}")
+            logger.info(f"this trial does not see the others: {error}")
             return None

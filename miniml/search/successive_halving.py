@@ -13,7 +13,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml.metrics import more_is_better
-from miniml.progress import duration, note
+from miniml.progress import duration, logger
 from miniml.search.plan import SearchContext
 from miniml.search.scoreboard import Entry, Scoreboard
 
@@ -66,7 +66,7 @@ class SuccessiveHalvingCallback(TrainerCallback):
             alone = 60 * self._contest.even_share
             self._entry["share"] = alone if others is None else share_of_time(self._contest, others)
             self.took(self._entry["share"])
-        note(
+        logger.info(
             f"of the search's {round(self._contest.minutes, 2):g} min this trial gets {duration(self._entry['share'])}"
         )
         return max(float(self._entry["share"]), MIN_FRACTION) / 60
@@ -104,7 +104,7 @@ class SuccessiveHalvingCallback(TrainerCallback):
         theirs = [rungs[rung] for rungs in reached if rung in rungs]
         promising = is_promising(mine, theirs, more=more_is_better(figure))
         if not promising:
-            note(
+            logger.info(
                 f"stopping early: validation {figure.replace('_', ' ')} {mine:.3f} after {self._rung:.0%} of its steps "
                 f"is not among the better half of the {len(theirs) + 1} trials that have come so far"
             )

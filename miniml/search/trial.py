@@ -10,7 +10,7 @@ from miniml import __version__
 from miniml.data import prepared
 from miniml.errors import TrainingError
 from miniml.files.digests import digest_of
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.search.failure import write_failure
 from miniml.search.plan import SearchContext, read, with_trial
 from miniml.search.scoreboard import scoreboard_of
@@ -44,7 +44,7 @@ def fine_tune_trial(
     begun = time.monotonic()
     values, contest = read(trial)
     tried = with_trial(settings, trial)
-    note(f"trial: {told(values)}")
+    logger.info(f"trial: {told(values)}")
     halving = _callback(dataset_dir, settings, values, contest, model_uri) if contest else None
     try:
         if halving is None:
@@ -62,7 +62,7 @@ def fine_tune_trial(
         )
     except TrainingError as error:
         write_failure(model_dir, tried, str(error))
-        note(f"no model: {error}")
+        logger.info(f"no model: {error}")
         return TrainingResult("", {})
     finally:
         if halving:

@@ -15,7 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from miniml.errors import InputError
 from miniml.files.portions import BYTES_AT_A_TIME, ROWS_AT_A_TIME
-from miniml.progress import note, watched
+from miniml.progress import logger, watched
 from miniml.sources.hub_access import cache_of, explained, probe
 from miniml.sources.hub_id import HubId
 
@@ -38,7 +38,7 @@ def load_dataset(source: HubId) -> datasets.DatasetDict:
         InputError: the repository, configuration, split or revision does not exist.
         HubError: the hub refuses, fails, or cannot be reached.
     """
-    note(f"asking the hub for {source.name}")
+    logger.info(f"asking the hub for {source.name}")
     with explained("dataset_id", source, UNREADABLE):
         probe(source, "dataset")
         try:
@@ -99,13 +99,13 @@ def fetch_model(source: HubId, weights: bool = True) -> Path:
         InputError: the repository or revision does not exist.
         HubError: the hub refuses, fails, or cannot be reached.
     """
-    note(f"asking the hub for {source.name}")
+    logger.info(f"asking the hub for {source.name}")
     folder = _fetch(source, MODEL_FILES + WEIGHT_FILES if weights else MODEL_FILES)
     if not weights or any(folder.glob("*.safetensors")):
         return folder
     folder = _fetch(source, MODEL_FILES + PICKLED_WEIGHTS)
     if any(folder.glob("*.bin")):
-        note(
+        logger.info(
             f"{source.name} has no safetensors: its pickled weights are read without running what is in them"
         )
     return folder
@@ -118,7 +118,7 @@ def fetch_file(source: HubId, name: str) -> Path:
         InputError: the repository or revision does not exist.
         HubError: the hub refuses, fails, or cannot be reached.
     """
-    note(f"asking the hub for {name} of {source.name}")
+    logger.info(f"asking the hub for {name} of {source.name}")
     return _fetch(source, [name])
 
 

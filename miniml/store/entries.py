@@ -24,7 +24,7 @@ from miniml.files.digests import digest_of, sha256
 from miniml.files.listed_files import is_regular, regular_files, require_paths, require_sha256, require_size
 from miniml.model import manifest
 from miniml.model.manifest import MANIFEST_NAME, Manifest
-from miniml.progress import Progress, note
+from miniml.progress import Progress, logger
 from miniml.store.address import S3Address, is_entry
 from miniml.store.connection import Bucket
 from miniml.store.parts import Part
@@ -123,7 +123,7 @@ def publish(bucket: Bucket, source: Path, address: S3Address) -> str:
     _upload(bucket, entry, paths)
     text = json.dumps({"digest": entry.digest}).encode()
     if standing == entry.digest:
-        note(f"{address} is that already")
+        logger.info(f"{address} is that already")
     elif moves:
         bucket.write(pointer, text)
     else:
@@ -164,7 +164,7 @@ def versions(bucket: Bucket, name: str = "") -> list[Version]:
         try:
             digest = _pointed_to(bucket, stored.key)
         except StoreError as error:  # The others can be listed all the same.
-            note(f"left out: {error}")
+            logger.info(f"left out: {error}")
             continue
         if digest:
             found.append(Version(called, version, digest, stored.modified))
@@ -188,7 +188,7 @@ def _upload(bucket: Bucket, entry: Entry, paths: dict[str, Path]) -> None:
         progress.report(round(done / 1e6), part.path)
     bucket.write(key, json.dumps({**asdict(entry), "digest": entry.digest}, ensure_ascii=False).encode())
     others = "; the store had the others" if sent < len(entry.parts) else ""
-    note(f"sent {sent} of {len(entry.parts)} files, {new / 1e6:,.1f} MB{others}")
+    logger.info(f"sent {sent} of {len(entry.parts)} files, {new / 1e6:,.1f} MB{others}")
 
 
 class _Hashing:

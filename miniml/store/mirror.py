@@ -17,7 +17,7 @@ from miniml.errors import StoreError
 from miniml.files.checksums import CHECKSUMS_NAME, read_checksums
 from miniml.files.folders import written_whole
 from miniml.files.listed_files import is_inside
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.store.address import S3Address
 from miniml.store.connection import Bucket, Patience, Stored
 from miniml.store.parts import Part, bring
@@ -120,7 +120,7 @@ def sweep(root: S3Address, spared: str, seconds: float) -> None:
         for name, keys in _old(bucket, prefix, seconds):
             if name == spared or not _NAME.fullmatch(name):
                 continue
-            note(
+            logger.info(
                 f"removing what an earlier training has left for {seconds / 86400:.0f} days: s3://{bucket.name}/{prefix}{name}"
             )
             for key in sorted(keys, key=lambda key: not key.endswith(f"/{CHECKSUMS_NAME}")):
@@ -128,7 +128,7 @@ def sweep(root: S3Address, spared: str, seconds: float) -> None:
                     return
                 bucket.remove(key)
     except StoreError as error:
-        note(f"what earlier trainings have left stays: {error}")
+        logger.info(f"what earlier trainings have left stays: {error}")
 
 
 def _old(bucket: Bucket, prefix: str, seconds: float) -> Iterator[tuple[str, list[str]]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from miniml.files.digests import sha256
 from miniml.files.folders import require_room
 from miniml.files.listed_files import is_regular
-from miniml.progress import Progress, note
+from miniml.progress import Progress, logger
 from miniml.store.connection import CONNECTION_ERRORS, Backoff, Bucket
 
 _BLOCK = 1 << 16
@@ -138,7 +138,7 @@ def _stream_into(bucket: Bucket, part: Part, file: Path) -> Iterator[int]:
                     backoff, reached = Backoff(bucket.patience.later), target.tell()
                 if not backoff.wait():
                     raise bucket.unreachable(error) from error
-                note(
+                logger.info(
                     f"the connection broke in {part.path}; going on at {target.tell() / 1e6:,.1f} of "
                     f"{part.size / 1e6:,.1f} MB"
                 )

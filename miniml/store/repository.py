@@ -19,7 +19,7 @@ from miniml.files.folders import disk_errors_explained, held, user_cache, writte
 from miniml.files.listed_files import regular_files
 from miniml.model import manifest
 from miniml.model.manifest import MANIFEST_NAME, Manifest
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.store import entries, objects
 from miniml.store.address import S3Address
 from miniml.store.connection import PATIENCE, Bucket, Patience
@@ -65,7 +65,7 @@ def publish(source: Path, address: S3Address, patience: Patience = PATIENCE) -> 
         raise InputError(f"{source}: no such file or folder (looked in {Path.cwd()}). Check the path.")
     if not address.version or address.version.startswith("sha256:"):
         raise InputError(f"{address} names no version to publish. Write s3://bucket/name@version, @v1 say.")
-    note(f"publishing {source} as {address}")
+    logger.info(f"publishing {source} as {address}")
     return entries.publish(Bucket(address.bucket, str(address), patience), source, address)
 
 
@@ -75,7 +75,7 @@ def put(folder: Path, address: S3Address, patience: Patience = PATIENCE) -> None
     Raises:
         StoreError: the store does not take it.
     """
-    note(f"writing {folder.name} to {address}")
+    logger.info(f"writing {folder.name} to {address}")
     objects.put(Bucket(address.bucket, str(address), patience), folder, address)
 
 
@@ -107,7 +107,7 @@ def cached(argument: str, address: S3Address, patience: Patience = PATIENCE) -> 
         StorageError: there is no room.
     """
     bucket = Bucket(address.bucket, f"{argument} '{address}'", patience)
-    note(f"asking the store at {bucket.endpoint.url} for {address}")
+    logger.info(f"asking the store at {bucket.endpoint.url} for {address}")
     found = _look_up(bucket, address)
     folder = user_cache() / found.identity
     return _brought(bucket, found, folder, reuse=True)
@@ -126,7 +126,7 @@ def cached_file(argument: str, address: S3Address, name: str, patience: Patience
         alone = S3Address(address.bucket, f"{address.path.rstrip('/')}/{name}")
         return cached(argument, alone, patience).path
     bucket = Bucket(address.bucket, f"{argument} '{address}'", patience)
-    note(f"asking the store at {bucket.endpoint.url} for {name} of {address}")
+    logger.info(f"asking the store at {bucket.endpoint.url} for {name} of {address}")
     found = _look_up(bucket, address).alone(name)
     if not found.parts and not found.signed:
         raise bucket.error(f"the entry has no file {name}. Publish one that has, or name another.")
@@ -235,6 +235,6 @@ def _brought(bucket: Bucket, found: _Found, folder: Path, *, reuse: bool) -> Fet
             with written_whole(folder) as partial:
                 whole.rename(partial)
             size = sum(part.size for part in found.parts)
-            note(f"fetched {len(found.parts)} files, {size / 1e6:,.1f} MB: {source}")
+            logger.info(f"fetched {len(found.parts)} files, {size / 1e6:,.1f} MB: {source}")
         shutil.rmtree(staging)
     return Fetched(found.within(folder), source)

@@ -25,7 +25,7 @@ from miniml.cluster.api import (
 from miniml.cluster.pods import Pod
 from miniml.errors import ClusterError, InputError
 from miniml.exit_status import TERMINATION_LOG
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.resource_names import MANAGED_BY, S3_SECRET
 from miniml.settings.nodes import NodeSettings
 
@@ -157,7 +157,9 @@ def once_ready(ask: Callable[[], None], seconds: float, between: float) -> None:
                     f"Kubeflow Trainer is not ready after {seconds:g} s: {error}"
                 ) from error
             if not reported:
-                note(f"Kubeflow Trainer is not ready yet, waiting for it for up to {seconds:g} s: {error}")
+                logger.info(
+                    f"Kubeflow Trainer is not ready yet, waiting for it for up to {seconds:g} s: {error}"
+                )
                 reported = True
         time.sleep(between)
 
@@ -180,14 +182,14 @@ def submit(
     """
     image = next(each["image"] for each in pod["spec"]["containers"] if each["name"] == container)
     namespace = pod["metadata"]["namespace"]
-    note(f"TrainJob {namespace}/{request.name}: {request.num_nodes} nodes of {image}")
+    logger.info(f"TrainJob {namespace}/{request.name}: {request.num_nodes} nodes of {image}")
     path = job_path(namespace, request.name)
     try:
         once_ready(
             lambda: cluster.retried(lambda: _train(cluster, request, pod, image), "POST", path), *ready_within
         )
     except ConflictError:
-        note("it exists already")  # An attempt that seemed to fail has created it.
+        logger.info("it exists already")  # An attempt that seemed to fail has created it.
     except NotFoundError as error:
         raise _not_installed(cluster, request.nodes.training_runtime) from error
     except ValueError as error:

@@ -21,7 +21,7 @@ from miniml.errors import ClusterError, InputError, TrainJobError
 from miniml.files.digests import digest_of
 from miniml.model import manifest
 from miniml.model.manifest import Manifest
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings import command_line
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
@@ -97,7 +97,7 @@ def fine_tune_on_nodes(
                 if time.monotonic() > deadline:
                     raise
                 what, *_ = str(error).splitlines()
-                note(
+                logger.info(
                     f"{what}. Its nodes had been taken away: making the TrainJob again, to go on from their checkpoint"
                 )
         return _fetch(s3_address("model", job["metadata"]["annotations"][MODEL]), model_dir)
@@ -165,7 +165,7 @@ def _standing(cluster: Cluster, path: str, patience: WatchTimeouts) -> dict[str,
         return None
     name = job["metadata"]["name"]
     if not is_true(job, "Failed") and "deletionTimestamp" not in job["metadata"]:
-        note(f"TrainJob {name} is there already, made by an earlier try of this step: following it")
+        logger.info(f"TrainJob {name} is there already, made by an earlier try of this step: following it")
         return job
     cluster.delete(path)
     deadline = time.monotonic() + _SECONDS_TO_GO

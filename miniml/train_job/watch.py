@@ -22,7 +22,7 @@ from miniml.cluster.pods import (
 )
 from miniml.errors import ClusterError, TrainJobError
 from miniml.exit_status import ExitStatus
-from miniml.progress import PASSING, duration, note, passing
+from miniml.progress import PASSING, duration, logger, passing
 from miniml.train_job.sdk import NODE, job_path
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
@@ -85,7 +85,7 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience
         except UnreachableError as error:
             if time.monotonic() - answered > patience.unreachable:
                 raise
-            note(f"the training goes on unseen: {error}")
+            logger.info(f"the training goes on unseen: {error}")
             time.sleep(patience.between_looks)
             continue
         answered = time.monotonic()
@@ -131,14 +131,14 @@ class _StatusReporter:
         for pod in pods:
             rank, name = _rank(pod), pod["metadata"]["name"]
             if (before := self._pods.get(rank, name)) != name:
-                note(f"node {rank} was replaced: pod {name} in place of {before}")
+                logger.info(f"node {rank} was replaced: pod {name} in place of {before}")
                 self.node_lost = True
             self._pods[rank] = name
             self.node_lost |= any(end["exitCode"] == ExitStatus.STOPPED for end in _ends(pod))
         state = self._state(job, pods)
         if state != self._printed:
             self._printed = state
-            note(f"TrainJob {self._job}: {state}")
+            logger.info(f"TrainJob {self._job}: {state}")
 
     def _state(self, job: dict[str, Any], pods: list[Pod]) -> str:
         running = sum("running" in _state_of(pod) for pod in pods)
@@ -192,7 +192,7 @@ class NodeLog:
             # A log may not exist yet, or be lost with its node. The job's conditions show the result.
             if str(error) != self._last_error:
                 self._last_error = str(error)
-                note(f"no log of {self._pod}: {error}")
+                logger.info(f"no log of {self._pod}: {error}")
         return printed
 
     def _print(self, stamped: str) -> bool:

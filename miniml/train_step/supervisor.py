@@ -23,7 +23,7 @@ from miniml.errors import MinimlError, StoppedError, StorageError, TrainingProce
 from miniml.exit_status import ExitStatus, read_last_words
 from miniml.files.folders import user_cache
 from miniml.model import manifest
-from miniml.progress import duration, note
+from miniml.progress import duration, logger
 from miniml.search.failure import read_failure
 from miniml.search.plan import with_trial
 from miniml.settings.command_line import words_of
@@ -217,7 +217,7 @@ def _announce_retry(end: _End, settings: TrainingSettings, split: int, which: st
         )
     when = f" in {duration(wait)}" if wait else ""
     start = "from the beginning" if settings.checkpoints == NO_CHECKPOINTS else "from its last checkpoint"
-    note(f"the training died ({end}): {which}{when}, {start}{batches}")
+    logger.info(f"the training died ({end}): {which}{when}, {start}{batches}")
 
 
 def _result(model_dir: Path) -> Trained:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from miniml.metrics import more_is_better
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings.choices import LAST
 
 
@@ -47,12 +47,12 @@ class BestModelCallback(TrainerCallback):
             # The model itself holds those of the last step.
             self._weights = {} if last else self._learnt()
         elif last:
-            note(
+            logger.info(
                 f"validation {self._by} was best after step {self.step}: {self.value:.3f}, against {value:.3f} now. "
                 f"Those weights are kept"
             )
         if not last and 0 < self._patience <= self._points_without_gain:
-            note(
+            logger.info(
                 f"validation {self._by} has not got better since step {self.step} ({self.value:.3f}): stopping at "
                 f"step {state.global_step}"
             )

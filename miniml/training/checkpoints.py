@@ -24,7 +24,7 @@ from miniml.files.checksums import find_damage, write_checksums
 from miniml.files.digests import digest_of, sha256
 from miniml.files.folders import disk_errors_explained, held, is_full, user_cache
 from miniml.model.manifest import SETTINGS_OF_A_RUN
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
 from miniml.signals import on_sigterm
 from miniml.store.address import S3_SCHEME, S3Address, is_in_store, s3_address
@@ -138,7 +138,7 @@ def checkpointing(
             raise
         except BaseException as error:
             if (last := shelf.last_good) not in str(error):
-                note(last)
+                logger.info(last)
             raise
         if not shelf.holds_finished:
             shelf.clear()
@@ -207,7 +207,7 @@ class Checkpoints:
         saving = _Saving(self._checkpoint_store, self._newest, parts, self._interval, self._processes)
         trainer.add_callback(saving)
         if self._newest:
-            note(
+            logger.info(
                 f"continuing from step {_step(self._newest):,} of {trainer.args.max_steps:,} "
                 f"(checkpoint of {_about(self._newest)['taken']})"
             )
@@ -263,7 +263,7 @@ class CheckpointStore:
         for folder in self._there():
             if not (fault := find_damage(folder)):
                 return folder
-            note(f"the checkpoint {folder} is damaged ({fault}): taking the one before it")
+            logger.info(f"the checkpoint {folder} is damaged ({fault}): taking the one before it")
             shutil.rmtree(folder)
         return None
 
@@ -282,7 +282,7 @@ class CheckpointStore:
                 self._mirror.keep([kept.name for kept in self._there()])
             except StoreError as error:
                 # The store may be back for the next one; the work of hours is not thrown away for it.
-                note(f"the checkpoint of step {step:,} is on this machine only: {error}")
+                logger.info(f"the checkpoint of step {step:,} is on this machine only: {error}")
 
     def share(self, folder: Path) -> None:
         """Has the store hold this one, for other nodes to go on from.
@@ -300,11 +300,11 @@ class CheckpointStore:
             if not folder.exists() and self._mirror and FINISHED in self._mirror.names():
                 self._mirror.bring(FINISHED, folder)
         except (StoreError, StorageError) as error:
-            note(f"the finished model of this training did not come from the store: {error}")
+            logger.info(f"the finished model of this training did not come from the store: {error}")
         if not folder.exists():
             return None
         if fault := find_damage(folder):
-            note(f"the finished model {folder} is damaged ({fault}): it is not taken")
+            logger.info(f"the finished model {folder} is damaged ({fault}): it is not taken")
             shutil.rmtree(folder)
             return None
         self.holds_finished = True
@@ -321,20 +321,20 @@ class CheckpointStore:
             shutil.rmtree(folder, ignore_errors=True)
             writing.rename(folder)
         except OSError as error:
-            note(f"the finished model is not kept for another try: {_first(error)}")
+            logger.info(f"the finished model is not kept for another try: {_first(error)}")
             return
         self.holds_finished = True
         for checkpoint in self._there():
             shutil.rmtree(checkpoint)
         where = f"{folder}" if not self._mirror else f"{folder} and {self._mirror}"
         size = _bytes_in(folder)
-        note(f"keeping the finished model ({size / 1e6:,.0f} MB) for another try: {where}")
+        logger.info(f"keeping the finished model ({size / 1e6:,.0f} MB) for another try: {where}")
         if self._mirror:
             try:
                 self._mirror.send(folder, SECONDS_TO_SEND)
                 self._mirror.keep([FINISHED])
             except StoreError as error:
-                note(f"the finished model is kept on this machine only: {error}")
+                logger.info(f"the finished model is kept on this machine only: {error}")
 
     def clear(self) -> None:
         for folder in self.folder.iterdir():
@@ -343,7 +343,7 @@ class CheckpointStore:
             try:
                 self._mirror.keep([])
             except StoreError as error:
-                note(f"the checkpoints stay in the store, where nobody needs them any more: {error}")
+                logger.info(f"the checkpoints stay in the store, where nobody needs them any more: {error}")
 
     def _there(self) -> list[Path]:
         """The newest first."""
@@ -363,7 +363,7 @@ class CheckpointStore:
             try:
                 self._mirror.bring(name, folder)
             except StoreError as error:
-                note(f"the checkpoint {name} did not come from the store: {error}")
+                logger.info(f"the checkpoint {name} did not come from the store: {error}")
             else:
                 return
 
@@ -517,7 +517,7 @@ def _checkpoint_store(
             try:
                 stack.enter_context(held(folder, PATIENCE))
             except TimeoutError:
-                note(
+                logger.info(
                     f"another process is at this very training and has its checkpoints in {folder}: this one keeps none"
                 )
                 yield None
@@ -526,7 +526,7 @@ def _checkpoint_store(
             shutil.rmtree(writing, ignore_errors=True)  # Whoever wrote it was killed.
         mirror = None if own else _mirror(key, where, model_uri)
         if processes.nodes > 1 and not mirror:
-            note(
+            logger.info(
                 "no checkpoints are kept: the nodes share no disk, and no store is known (set checkpoints to s3://...)"
             )
             yield None
@@ -551,7 +551,7 @@ def _mirror(key: str, where: str, model_uri: str) -> Mirror | None:
     except StoreError as error:
         if where:
             raise
-        note(f"checkpoints are kept on this machine only, where no other finds them: {error}")
+        logger.info(f"checkpoints are kept on this machine only, where no other finds them: {error}")
         return None
     return mirror
 
@@ -582,5 +582,5 @@ def _sweep(root: Path, own: str, *, only_finished: bool) -> None:
                     else "leaves too little room for newer ones"
                 )
                 with suppress(OSError), held(folder, patience=0):
-                    note(f"removing what an earlier training has left, as it {why}: {folder}")
+                    logger.info(f"removing what an earlier training has left, as it {why}: {folder}")
                     shutil.rmtree(folder)

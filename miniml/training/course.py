@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from miniml.files.folders import require_room
 from miniml.model.history import Points
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings.training import TrainingSettings
 from miniml.training.attention import attend_text_by_text
 from miniml.training.batches import EncodedTexts
@@ -91,7 +91,7 @@ def train(
     except DivergedError as error:
         if not bf16 or settings.precision != "auto":
             raise
-        note(f"in bf16 {error.what}: training again in fp32, from the beginning")
+        logger.info(f"in bf16 {error.what}: training again in fp32, from the beginning")
         checkpoints.discard()
         limit.plan = None  # Another one for the time that is left, of slower steps.
     return _attempt(
@@ -142,12 +142,12 @@ def _attempt(
     for callback in (history, selection, ending, *watchers):
         trainer.add_callback(callback)
     if settings.stop_at_step > arguments.max_steps:
-        note(
+        logger.info(
             f"stop_at_step {settings.stop_at_step:,} comes after the last of the {arguments.max_steps:,} steps: "
             f"training to the end. Give iterations too, as the line said that told how to repeat a training"
         )
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
-    note(
+    logger.info(
         f"training {settings.model_id} · {rows:,} rows, {arguments.max_steps:,} steps of {settings.batch_size}"
         f"{accumulated} · {device}, {'bf16' if bf16 else 'fp32'}"
     )
@@ -193,7 +193,7 @@ def _fitting(
     settings: TrainingSettings,
 ) -> Plan:
     """What fits into the time that is left, as the first process has measured it: all plan alike."""
-    note("measuring how fast steps are, on a copy of the model")
+    logger.info("measuring how fast steps are, on a copy of the model")
     asked, processes = arguments.max_steps, Processes.started()
     tokens, measured = profile_steps(
         model, arguments, splits, tokenizer, target, objective, 60 * limit.minutes

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.training.processes import Processes
 from miniml.training.time_limit import TimeLimit
 
@@ -42,4 +42,4 @@ class Ending(TrainerCallback):
                 if stop_step_reached
                 else "the time limit is reached, as steps took longer than planned"
             )
-            note(f"ending at step {state.global_step:,} of {state.max_steps:,}: {reason}")
+            logger.info(f"ending at step {state.global_step:,} of {state.max_steps:,}: {reason}")

@@ -28,7 +28,7 @@ from miniml.model.classifier import logits_of
 from miniml.model.history import HISTORY_NAME
 from miniml.model.learnt_texts import LearntTexts
 from miniml.processor import threads_within_quota
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
 from miniml.sources.pins import UNPINNED, Pins
 from miniml.task import Task
@@ -154,9 +154,9 @@ def fine_tune(
                     result = TrainingResult(manifest.sign(folder, **record).digest, metrics)
                 for tracker in trackers:
                     tracker.finish(result.digest, metrics)
-                note(_told(summary.task, result))
+                logger.info(_told(summary.task, result))
                 if remark := calibration.remark_on(metrics.get("temperature", 1.0)):
-                    note(f"temperature {metrics['temperature']:.3g} is {remark}")
+                    logger.info(f"temperature {metrics['temperature']:.3g} is {remark}")
         if result:
             checkpoints.finish(model_dir, identity)
     return processes.broadcast(result)
@@ -177,7 +177,7 @@ def _taken(finished: Path | None, model_dir: Path) -> TrainingResult | None:
         ours = shutil.ignore_patterns(CHECKSUMS_NAME, IDENTITY_NAME)
         shutil.copytree(finished, folder, dirs_exist_ok=True, ignore=ours)
     model = manifest.verify(model_dir)
-    note(
+    logger.info(
         f"this very training is finished already: its model is taken from {finished} (digest {model.digest[:12]}; "
         f"to train all the same, set checkpoints to {NO_CHECKPOINTS!r})"
     )

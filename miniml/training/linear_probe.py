@@ -16,7 +16,7 @@ import torch
 
 from miniml.model.classifier import TOKENS_PER_BATCH, batches_of_like_length, padded
 from miniml.model.rows_apart import logits_of_rows
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.training.batches import EncodedTexts
 from miniml.training.objective import Objective
 
@@ -67,10 +67,10 @@ def fit_head(
     if layer is not None and taken and not _some_label_is_missing(texts.labels, taken):
         features = _features(model, layer, texts.first(taken), tokenizer, device, bf16)
     if layer is None or features is None:
-        note("the head begins at random")
+        logger.info("the head begins at random")
         return 0
     _fit(layer, features, torch.from_numpy(texts.labels[:taken]), objective)
-    note(f"the head begins fitted to the encoder's features of {taken:,} texts")
+    logger.info(f"the head begins fitted to the encoder's features of {taken:,} texts")
     return taken
 
 

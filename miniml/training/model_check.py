@@ -17,7 +17,7 @@ from miniml.model.classifier import made_up, padded
 from miniml.model.engines import Logits, TokenIds
 from miniml.model.model_files import in_a_line
 from miniml.model.rows_apart import ONE_LENGTH, logits_of_rows
-from miniml.progress import note
+from miniml.progress import logger
 
 # The lengths, in tokens, of the texts that are run as a batch; the first text is empty.
 LENGTHS = (0, 5, 12)
@@ -63,7 +63,7 @@ def check_model(model: Any, tokenizer: Any) -> None:
     setattr(model.config, ONE_LENGTH, True)
     if not _same(alone, _answers(model, tokenizer, texts)):
         raise UnusableModelError("answers a text differently when others share its batch")
-    note(
+    logger.info(
         f"a {model.config.model_type} model reads the padding beside a text: "
         f"only texts of one length go together, which takes longer, and torch serves it"
     )

@@ -17,7 +17,7 @@ from miniml.errors import InputError, MinimlError
 from miniml.model.heads import Head, read_head, write_head
 from miniml.model.model_files import WEIGHTS, in_a_line, trouble_with, trouble_with_tokenizer
 from miniml.model.rows_apart import ONE_LENGTH
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings.training import TrainingSettings
 from miniml.sources.address import locate
 from miniml.training.model_check import UnusableModelError, check_model
@@ -132,7 +132,7 @@ class Pretrained:
         """
         model, drawn, remarks = self._made()
         for remark in filter(None, remarks):
-            note(remark)
+            logger.info(remark)
         encoder = f"{model.base_model_prefix}."
         head = {name for name, _ in model.named_parameters() if not name.startswith(encoder)}
         return model, head | drawn, drawn
@@ -227,7 +227,9 @@ def _make_room(model: Any, tokenizer: Any) -> str:
 def _max_length(tokenizer: Any, model: Any, settings: TrainingSettings) -> int:
     limit = min(tokenizer.model_max_length, _positions(model))
     if settings.max_length > limit:
-        note(f"max_length {settings.max_length} is more than the model takes: cutting at {limit:.0f} tokens")
+        logger.info(
+            f"max_length {settings.max_length} is more than the model takes: cutting at {limit:.0f} tokens"
+        )
     return int(min(settings.max_length, limit))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from miniml.errors import TrainingError
-from miniml.progress import duration, note
+from miniml.progress import duration, logger
 from miniml.settings.training import TrainingSettings
 
 MARGIN = 0.1
@@ -181,14 +181,14 @@ class TimeLimit:
         self.plan = made
         pace = f"{made.samples_per_second:,.1f} samples/s"
         if made.whole:
-            note(
+            logger.info(
                 f"{pace}: all of the {made.steps:,} steps fit into {round(self.minutes, 2):g} min "
                 f"(they take about {duration(made.seconds)})"
             )
         else:
             fewer = made.evaluations < made.asked_evaluations
             rarer = f", with validation {made.evaluations} times of {made.asked_evaluations}" if fewer else ""
-            note(
+            logger.info(
                 f"{pace}: {made.steps:,} of {made.asked_steps:,} steps fit into {round(self.minutes, 2):g} min{rarer}"
             )
 
@@ -220,7 +220,7 @@ class TimeLimit:
         stop = f" --stop-at-step {reached}" if ended else ""
         again = f"--iterations {steps} --evaluations {self.plan.evaluations}{stop} --time-limit 0"
         if ended or not self.plan.whole:
-            note(f"to repeat it exactly: {again}")
+            logger.info(f"to repeat it exactly: {again}")
         return {
             "asked_steps": self.plan.asked_steps,
             "planned_steps": steps,

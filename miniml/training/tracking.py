@@ -21,7 +21,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from miniml import __version__
 from miniml.data.prepared import DatasetSummary
 from miniml.errors import InputError
-from miniml.progress import note
+from miniml.progress import logger
 from miniml.settings.log_targets import MlflowExperiment, TensorBoardFolder, targets
 from miniml.settings.training import TrainingSettings
 from miniml.sources.address import short_name
@@ -112,7 +112,7 @@ class Tracker(TrainerCallback, ABC):
             do()
         except Exception as error:  # No error of a library may end the training.
             if not self._has_failed:
-                note(f"cannot log to {self._target} ({_first_line(error)}); training goes on")
+                logger.info(f"cannot log to {self._target} ({_first_line(error)}); training goes on")
             self._has_failed = True
 
 
@@ -135,7 +135,7 @@ class TensorBoardTracker(Tracker):
                 f"log_to: TensorBoard's files cannot be written to {self._folder} ({error}). Name a folder that can "
                 f"be written to."
             ) from error
-        note(f"logging to {self._folder}: tensorboard --logdir {target.folder}")
+        logger.info(f"logging to {self._folder}: tensorboard --logdir {target.folder}")
         self._writer: Any = None
         self._callback: Any = None
 
@@ -235,13 +235,13 @@ class MlflowTracker(Tracker):
             tags = {RUN_TAG: self._run.key, **self._run.tags}
             run = self._client.create_run(self._experiment, tags=tags, run_name=self._run.name)
             self._run_id = run.info.run_id
-            note(f"logging to {self._target}, run {self._run_id}")
+            logger.info(f"logging to {self._target}, run {self._run_id}")
         while self._unsent or self._params:
             self._client.log_batch(self._run_id, metrics=self._unsent[:MAX_METRICS], params=self._params)
             del self._unsent[:MAX_METRICS]
             self._params = []
         if self._has_failed:
-            note(f"logging to {self._target} again, with what it had missed")
+            logger.info(f"logging to {self._target} again, with what it had missed")
         self._has_failed = False
 
     def _unfinished_run(self) -> str:

@@ -20,7 +20,7 @@ from miniml.data.formats.table import Table, require_few_columns
 from miniml.errors import InputError
 from miniml.escaping import shown
 from miniml.files.portions import BYTES_AT_A_TIME
-from miniml.progress import note
+from miniml.progress import logger
 
 _NO_SEPARATORS = frozenset("\"\\'\r\n")
 _NO_QUOTES = {
@@ -75,7 +75,7 @@ def csv_table(file: SourceFile, scratch: Path) -> Table:
                 swallowed.look(values, place[name])
             yield pa.record_batch(batch.columns, names=list(columns))
         if swallowed.count:
-            note(
+            logger.info(
                 f"{file.name}: {swallowed.count:,} fields read like several rows, as if a quotation mark had swallowed "
                 f"them; look at {shown(swallowed.first)}"
             )
@@ -105,7 +105,7 @@ def _layout(file: SourceFile, scratch: Path) -> _Layout:
         separator = _separator(lines, usual, whole)
     names, height, has_rows = _header(file, lines[above:], separator, whole)
     if separator != usual:
-        note(f"{file.name}: the separator is {_SEPARATORS.get(separator, repr(separator))}")
+        logger.info(f"{file.name}: the separator is {_SEPARATORS.get(separator, repr(separator))}")
     layout = _Layout(path, separator, names, above + height, has_rows)
     return _with_quotes_right(file, layout, scratch) if has_rows else layout
 
@@ -204,10 +204,12 @@ def _with_quotes_right(file: SourceFile, layout: _Layout, scratch: Path) -> _Lay
     line = quotes.line_of(layout.path, stray.opened)
     copy = Path(tempfile.mkdtemp(dir=scratch)) / "plain.csv"
     if quotes.without_escapes(layout.path, copy) and not quotes.first_stray(copy, layout.separator):
-        note(f'{file.name}: \\" is read as a quotation mark within a text, as in line {line}')
+        logger.info(f'{file.name}: \\" is read as a quotation mark within a text, as in line {line}')
         return replace(layout, path=copy)
     if quotes.are_plain_letters(layout.path, layout.separator, len(layout.names)):
-        note(f"{file.name}: quotation marks are read as they stand, since that in line {line} opens no field")
+        logger.info(
+            f"{file.name}: quotation marks are read as they stand, since that in line {line} opens no field"
+        )
         return replace(layout, quoted=False)
     if stray.met is None:
         met = "and nothing ends it"

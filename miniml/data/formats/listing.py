@@ -12,7 +12,7 @@ from miniml.data.formats.archives import ARCHIVES, unpacked
 from miniml.data.formats.source_file import SourceFile, require_what_it_says
 from miniml.errors import InputError
 from miniml.escaping import listed
-from miniml.progress import note
+from miniml.progress import logger
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
@@ -70,7 +70,7 @@ def files_by_split(source: Path, scratch: Path) -> dict[str, list[SourceFile]]:
             f"Known are {', '.join(FORMATS)}, zipped or gzipped or not."
         )
     if unread := [file.name for file in files if _UNREAD.search(file.name) and _is_shown(file.name)]:
-        note(f"left out, of formats that are not read: {listed(unread, 5)}")
+        logger.info(f"left out, of formats that are not read: {listed(unread, 5)}")
     for file in known:
         require_what_it_says(file)
     if len({FORMATS[file.suffix] for file in known}) > 1:
@@ -81,7 +81,9 @@ def files_by_split(source: Path, scratch: Path) -> dict[str, list[SourceFile]]:
         )
     splits = {split: _with_content(of) for split, of in _by_split(known).items()}
     if len(known) > 1:
-        note("; ".join(f"{split}: {listed((file.name for file in of), 5)}" for split, of in splits.items()))
+        logger.info(
+            "; ".join(f"{split}: {listed((file.name for file in of), 5)}" for split, of in splits.items())
+        )
     return splits
 
 
@@ -90,7 +92,7 @@ def _in_folder(folder: Path) -> list[SourceFile]:
     files = [SourceFile(path, path.relative_to(folder).as_posix()) for path in sorted(_walk(folder))]
     hidden = [file.name for file in files if file.suffix in FORMATS and not _is_shown(file.name)]
     if hidden:
-        note(f"left out, as they are hidden: {listed(hidden, 5)}")
+        logger.info(f"left out, as they are hidden: {listed(hidden, 5)}")
     return [file for file in files if _is_shown(file.name)]
 
 
