@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 class Contents:
     """A set of packages: whom it is for, its extra, and what it comes to with torch's CPU build.
 
-    tests/test_setup.py holds the figures to what is installed.
+    tests/repository/test_setup.py holds the figures to what is installed.
     """
 
     purpose: str

@@ -34,7 +34,8 @@ def _sections(
     program = program or parser.prog
     yield "#" * level + " " + (parser.prog.removeprefix(program).strip() or program)
     yield parser.description or _sentence(summary)
-    # argparse has no public way to a parser's options; tests/test_docs.py holds the pages to what `--help` prints.
+    # argparse has no public way to a parser's options; tests/repository/test_docs.py holds the pages to what `--help`
+    # prints.
     commands = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     shown = [action for action in parser._actions if action not in commands and _is_shown(action)]
     if shown:

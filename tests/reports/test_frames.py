@@ -23,9 +23,9 @@ from miniml.model.manifest import Manifest, read
 from miniml.search.failure import Failure, write_failure_report
 from miniml.settings.training import TrainingSettings
 from miniml.training.report import write_report as write_training
-from tests import test_search_report
 from tests.browser import Browser
-from tests.test_gate import RESULT
+from tests.gate.test_gate import RESULT
+from tests.search import test_search_report
 
 FRAME = 500
 """Points that KFP 2.17 gives a page of a run. [cluster]"""

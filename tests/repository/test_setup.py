@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.command import ROOT, Ended
-from tests.test_extras import installed_by
+from tests.repository.test_extras import installed_by
 from tests.wheels import publish
 
 PYPROJECT = """

@@ -599,7 +599,9 @@ def test_explanations_speak_of_the_surest_label_and_of_the_number(tagging: Serve
 
 
 def test_every_example_of_the_document_works_and_is_answered_as_shown(served: tuple[Job, Server]) -> None:
-    from tests.test_openapi import test_every_example_works_as_it_stands_and_is_answered_as_shown as holds
+    from tests.serving.test_openapi import (
+        test_every_example_works_as_it_stands_and_is_answered_as_shown as holds,
+    )
 
     holds(served[1])
 

@@ -120,12 +120,12 @@ def test_these_are_all_its_commands() -> None:
         "make serve",
         f"curl -s localhost:{HTTP_PORT}/predict",
         f"{PIPELINE} run",  # the drug reviews
-        f"{PIPELINE} run",  # the defaults, which tests/test_hub.py runs against a hub
-        "make search",  # the preset of tests/test_search_pipeline.py
-        f"{SEARCH} run",  # tests/test_search_pipeline.py
+        f"{PIPELINE} run",  # the defaults, which tests/sources/test_hub.py runs against a hub
+        "make search",  # the preset of tests/search/test_search_pipeline.py
+        f"{SEARCH} run",  # tests/search/test_search_pipeline.py
         f"{PIPELINE} run",  # with every rule of the gate
         "make images",  # .ci/run
-        "make run RUNNER=docker",  # tests/test_images.py
+        "make run RUNNER=docker",  # tests/manifests/test_images.py
         *4 * [".venv/bin/miniml store"],
         *CLUSTER_COMMANDS,
     ]

@@ -32,9 +32,9 @@ from miniml.pipeline.compiled import TEXT_CLASSIFICATION, CompiledPipeline
 from miniml.settings.gate import GateSettings
 from tests import tiny
 from tests.command import ROOT
+from tests.gate.test_gate import RESULT
 from tests.hostile import PAYLOADS, strings
 from tests.hostile_pipeline import judged_twice
-from tests.test_gate import RESULT
 
 DEFAULTS = defaults(CompiledPipeline.named(TEXT_CLASSIFICATION))
 COMPILED = ROOT / "pipelines" / "compiled"

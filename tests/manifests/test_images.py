@@ -27,7 +27,7 @@ from miniml.ports import GRPC_PORT, HTTP_PORT
 from tests import patience, tiny
 from tests.command import ROOT, pipeline, tool
 from tests.hub_server import HubServer, write_bert, write_yelp
-from tests.test_extras import MODULES
+from tests.repository.test_extras import MODULES
 
 # What would be another stage's business, each hundreds of megabytes or a server.
 FOREIGN = {

@@ -13,7 +13,7 @@ from miniml.evaluation.result import Figure
 from miniml.gate.rules import CALIBRATION_ERROR, judge
 from miniml.settings.gate import GateSettings
 from miniml.tasks.single_label import metrics as classification
-from tests.test_gate import RESULT
+from tests.gate.test_gate import RESULT
 
 TESTS = 60
 # Of 60 intervals that each hold with 95 %, fewer than 50 do so once in 1,000 times; docs/gate.md has the shares of 500.

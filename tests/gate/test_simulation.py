@@ -19,7 +19,7 @@ from miniml.gate.simulation import Trials, ever_promoted, grouped, main, p_value
 from miniml.settings.gate import GateSettings
 from miniml.tasks.single_label.predictions import SingleLabelPredictions
 from tests.command import ROOT
-from tests.test_gate import RESULT
+from tests.gate.test_gate import RESULT
 
 RULES = GateSettings()
 

@@ -1,7 +1,7 @@
 """A soak: full load over every protocol for a while, with flat memory and no failed request.
 
-`MINIML_SOAK_REQUESTS=100000 python -m pytest --timeout=0 tests/test_soak.py -s` soaks for longer, and tells what it
-saw.
+`MINIML_SOAK_REQUESTS=100000 python -m pytest --timeout=0 tests/serving/test_soak.py -s` soaks for longer, and tells
+what it saw.
 """
 
 from __future__ import annotations
