@@ -29,7 +29,7 @@ GAINS = (0.0, 0.01, 0.02, 0.04)
 
 CHALLENGERS = (1, 2, 7, 10, 20, 50)
 GROUPS = (20, 50, 200)
-# Fewer trials of many challengers, since each has many models, and of rows in groups, since each is compared by itself.
+# Fewer tests of many challengers, since each has many models, and of rows in groups, since each is compared by itself.
 MAX_CHALLENGED, MAX_GROUPED = 10_000, 1000
 
 # Two models of accuracy a whose errors are independent differ on 2a(1 - a) of the rows. The errors of models that were
@@ -38,7 +38,7 @@ OVERLAPS = (0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Trials:
+class SimulatedTests:
     """The settings of a simulation: pairs of models, each pair on a test of its own."""
 
     number: int = 1000
@@ -65,8 +65,8 @@ class Trials:
             )
 
     @classmethod
-    def like(cls, champion: Path, challenger: Path, number: int, seed: int = 0) -> Trials:
-        """Returns trials of models that differ as much as two real ones.
+    def like(cls, champion: Path, challenger: Path, number: int, seed: int = 0) -> SimulatedTests:
+        """Returns simulated tests of models that differ as much as two real ones.
 
         Args:
             champion: The file of one model's predictions.
@@ -92,11 +92,11 @@ class Trials:
         return [self.differ] if self.differ is not None else [independent * part for part in OVERLAPS]
 
 
-def promoted(trials: Trials, differ: float, gain: float, settings: GateSettings) -> float | None:
-    """Returns the fraction of the trials in which the gate prefers the challenger, the first of its champion.
+def promoted(simulated: SimulatedTests, differ: float, gain: float, settings: GateSettings) -> float | None:
+    """Returns the fraction of the simulated tests in which the gate prefers the challenger, the first of its champion.
 
     Args:
-        trials: The settings of the simulation.
+        simulated: The settings of the simulation.
         differ: The fraction of the rows that one model gets right and the other wrong.
         gain: By how much the challenger's true accuracy is above the champion's.
         settings: The gate's settings.
@@ -105,80 +105,82 @@ def promoted(trials: Trials, differ: float, gain: float, settings: GateSettings)
         The fraction, or None if there are no such models: the gain is above `differ`, or leads beyond 100 %.
     """
     only_challenger, only_champion = (differ + gain) / 2, (differ - gain) / 2
-    if only_champion < 0 or only_challenger > 1 - trials.accuracy:
+    if only_champion < 0 or only_challenger > 1 - simulated.accuracy:
         return None
-    draw = np.random.default_rng(trials.seed)
+    draw = np.random.default_rng(simulated.seed)
     shares = (only_challenger, only_champion, 1 - differ)
-    won, lost, _ = draw.multinomial(trials.rows, shares, size=trials.number).T
-    enough = (won - lost) / trials.rows >= settings.min_gain
+    won, lost, _ = draw.multinomial(simulated.rows, shares, size=simulated.number).T
+    enough = (won - lost) / simulated.rows >= settings.min_gain
     return float(np.mean((p_values(won, lost) <= Rate.of_challenge(settings, 1).value) & enough))
 
 
-def ever_promoted(trials: Trials, differ: float, challengers: int, rates: Sequence[float]) -> float:
-    """Returns the fraction of the trials in which a champion is replaced by one of several equally good challengers.
+def ever_promoted(
+    simulated: SimulatedTests, differ: float, challengers: int, rates: Sequence[float]
+) -> float:
+    """Returns the fraction of the simulated tests in which a champion is replaced by one of several equally good challengers.
 
     Args:
-        trials: The settings of the simulation.
+        simulated: The settings of the simulation.
         differ: The fraction of the rows that one model gets right and the other wrong.
         challengers: The number of challengers, all of which are evaluated on the same test.
         rates: The error rate at which each challenger is judged.
     """
-    draw = np.random.default_rng(trials.seed)
+    draw = np.random.default_rng(simulated.seed)
     # a row that the champion gets right, so that both are right as often
-    loses = differ / (2 * trials.accuracy)
-    wins = differ / (2 * (1 - trials.accuracy))
-    right = draw.binomial(trials.rows, trials.accuracy, size=trials.number)
+    loses = differ / (2 * simulated.accuracy)
+    wins = differ / (2 * (1 - simulated.accuracy))
+    right = draw.binomial(simulated.rows, simulated.accuracy, size=simulated.number)
     # The challengers' answers are independent given the champion's, which all of them are compared with.
-    size = (challengers, trials.number)
-    won, lost = draw.binomial(trials.rows - right, wins, size=size), draw.binomial(right, loses, size=size)
+    size = (challengers, simulated.number)
+    won, lost = draw.binomial(simulated.rows - right, wins, size=size), draw.binomial(right, loses, size=size)
     better = p_values(won, lost) <= np.array(rates)[:, None]
     return float(better.any(axis=0).mean())
 
 
-def challengers_table(trials: Trials, settings: GateSettings) -> str:
+def challengers_table(simulated: SimulatedTests, settings: GateSettings) -> str:
     """Returns a Markdown table with a row for each number of equally good challengers.
 
     Its columns judge all challengers at the same error rate, or each at its own part of it.
     """
-    differ = trials.shares[len(trials.shares) // 2]
+    differ = simulated.shares[len(simulated.shares) // 2]
     lines = ["| equal challengers on one test | each at error_rate | each at what is left |", "|---|---|---|"]
     for count in CHALLENGERS:
-        alike = ever_promoted(trials, differ, count, [settings.error_rate] * count)
+        alike = ever_promoted(simulated, differ, count, [settings.error_rate] * count)
         spent = [Rate.of_challenge(settings, number).value for number in range(1, count + 1)]
-        left = ever_promoted(trials, differ, count, spent)
+        left = ever_promoted(simulated, differ, count, spent)
         lines.append(f"| {count} | {_percent(alike)} | {_percent(left)} |")
     return "\n".join(lines)
 
 
-def grouped(trials: Trials, groups: int, settings: GateSettings, *, by_group: bool) -> float:
+def grouped(simulated: SimulatedTests, groups: int, settings: GateSettings, *, by_group: bool) -> float:
     """Returns the fraction of pairs of equal models in which the challenger is let through, for rows in groups.
 
     In each group one of the two models is better, at random: on the rows on which they differ, it is right with
     probability 0.8.
 
     Args:
-        trials: The settings of the simulation.
+        simulated: The settings of the simulation.
         groups: The number of groups, which are equal in size.
         settings: The gate's settings.
         by_group: Whether the comparison knows the groups.
     """
-    draw = np.random.default_rng(trials.seed)
-    of_row = np.arange(trials.rows) % groups
-    differ = trials.shares[len(trials.shares) // 2]
+    draw = np.random.default_rng(simulated.seed)
+    of_row = np.arange(simulated.rows) % groups
+    differ = simulated.shares[len(simulated.shares) // 2]
     found = []
-    for _ in range(trials.number):
+    for _ in range(simulated.number):
         favours = np.where(draw.random(groups) < 0.5, 0.8, 0.2)[of_row]
-        apart, wins = draw.random(trials.rows) < differ, draw.random(trials.rows) < favours
+        apart, wins = draw.random(simulated.rows) < differ, draw.random(simulated.rows) < favours
         told = of_row if by_group else None
         found.append(compare(apart & wins, apart & ~wins, "", told).p_value <= settings.error_rate)
     return float(np.mean(found))
 
 
-def groups_table(trials: Trials, settings: GateSettings) -> str:
+def groups_table(simulated: SimulatedTests, settings: GateSettings) -> str:
     """Returns a Markdown table with a row for each number of groups; its columns ignore or use the groups."""
     lines = ["| groups | rows as strangers | by group |", "|---|---|---|"]
     for count in GROUPS:
-        shares = (grouped(trials, count, settings, by_group=told) for told in (False, True))
+        shares = (grouped(simulated, count, settings, by_group=told) for told in (False, True))
         lines.append(f"| {count} | {' | '.join(map(_percent, shares))} |")
     return "\n".join(lines)
 
@@ -197,15 +199,15 @@ def p_values(won: npt.NDArray[np.int64], lost: npt.NDArray[np.int64]) -> npt.NDA
     return values
 
 
-def table(trials: Trials, settings: GateSettings) -> str:
+def table(simulated: SimulatedTests, settings: GateSettings) -> str:
     """Returns a Markdown table with a row for each fraction of differing rows and a column for each gain."""
     heads = ["no gain (A/A)", *(f"+{100 * gain:g} points" for gain in GAINS[1:])]
     lines = [
         f"| rows that differ | {' | '.join(heads)} |",
         f"|---|{'---|' * len(heads)}",
     ]
-    for differ in trials.shares:
-        cells = [_percent(promoted(trials, differ, gain, settings)) for gain in GAINS]
+    for differ in simulated.shares:
+        cells = [_percent(promoted(simulated, differ, gain, settings)) for gain in GAINS]
         lines.append(f"| {100 * differ:.1f} % | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -220,12 +222,12 @@ def main(words: list[str] | None = None) -> None:
     Raises:
         InputError: an option cannot be used.
     """
-    trials, rules = Trials(), GateSettings()
+    simulated, rules = SimulatedTests(), GateSettings()
     parser = CommandParser("python -m miniml.gate.simulation", description=__doc__)
     add = parser.add_argument
     add("--simulate-aa", type=int, required=True, metavar="N", help="pairs of models, for each figure")
-    add("--rows", type=int, default=trials.rows, help="of the test")
-    add("--accuracy", type=float, default=trials.accuracy, help="of the champion")
+    add("--rows", type=int, default=simulated.rows, help="of the test")
+    add("--accuracy", type=float, default=simulated.accuracy, help="of the champion")
     add("--differ", type=float, help="share of the rows that one model gets right and the other wrong")
     add("--error-rate", type=float, default=rules.error_rate, help="the gate's")
     add("--min-gain", type=float, default=rules.min_gain, help="the gate's")
@@ -236,21 +238,23 @@ def main(words: list[str] | None = None) -> None:
         metavar=("CHAMPION", "CHALLENGER"),
         help="predictions.parquet of two runs, which say the rows, the accuracy and how far two models differ",
     )
-    add("--seed", type=int, default=trials.seed)
+    add("--seed", type=int, default=simulated.seed)
     options = parser.parse_args(words)
     if options.predictions:
         champion, challenger = options.predictions
-        trials = Trials.like(champion, challenger, options.simulate_aa, options.seed)
+        simulated = SimulatedTests.like(champion, challenger, options.simulate_aa, options.seed)
     else:
-        trials = Trials(options.simulate_aa, options.rows, options.accuracy, options.differ, options.seed)
+        simulated = SimulatedTests(
+            options.simulate_aa, options.rows, options.accuracy, options.differ, options.seed
+        )
     settings = GateSettings(error_rate=options.error_rate, min_gain=options.min_gain)
     fewer, fewest = (
-        replace(trials, number=min(trials.number, most)) for most in (MAX_CHALLENGED, MAX_GROUPED)
+        replace(simulated, number=min(simulated.number, most)) for most in (MAX_CHALLENGED, MAX_GROUPED)
     )
     print(
-        f"How often the challenger is let through, of {trials.number:,} pairs each: {trials.rows:,} test rows, "
-        f"champion's accuracy {trials.accuracy:.3g}, error_rate {settings.error_rate:g}, min_gain "
-        f"{settings.min_gain:g}.\n\n{table(trials, settings)}\n\n"
+        f"How often the challenger is let through, of {simulated.number:,} pairs each: {simulated.rows:,} test rows, "
+        f"champion's accuracy {simulated.accuracy:.3g}, error_rate {settings.error_rate:g}, min_gain "
+        f"{settings.min_gain:g}.\n\n{table(simulated, settings)}\n\n"
         f"How often a champion loses its place to one of several models of equal worth, all on one test, "
         f"{fewer.number:,} times each:\n\n{challengers_table(fewer, settings)}\n\n"
         f"How often a model of equal worth passes for better at error_rate, where rows have groups, of "

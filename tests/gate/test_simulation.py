@@ -15,7 +15,7 @@ from miniml.champion.record import Champion
 from miniml.errors import InputError
 from miniml.evaluation.comparison import compare
 from miniml.gate.rules import Rate, judge
-from miniml.gate.simulation import Trials, ever_promoted, grouped, main, p_values, promoted
+from miniml.gate.simulation import SimulatedTests, ever_promoted, grouped, main, p_values, promoted
 from miniml.settings.gate import GateSettings
 from miniml.tasks.single_label.predictions import SingleLabelPredictions
 from tests.command import ROOT
@@ -29,7 +29,7 @@ RULES = GateSettings()
 def test_two_models_of_equal_worth_are_promoted_no_oftener_than_the_error_rate(
     rows: int, differ: float
 ) -> None:
-    trials = Trials(number=1000, rows=rows)
+    trials = SimulatedTests(number=1000, rows=rows)
     share = promoted(trials, differ, 0.0, RULES)
     # The first challenger is left half of the rate. Three standard errors of such a share in 1,000 trials.
     assert share is not None
@@ -37,7 +37,7 @@ def test_two_models_of_equal_worth_are_promoted_no_oftener_than_the_error_rate(
 
 
 def test_the_rate_is_kept_at_other_rates_too_and_power_grows_with_the_gain() -> None:
-    trials = Trials(number=20_000)
+    trials = SimulatedTests(number=20_000)
     for rate in (0.01, 0.2):
         share = promoted(trials, 0.1, 0.0, GateSettings(error_rate=rate))
         assert share is not None
@@ -60,7 +60,7 @@ def test_the_simulation_decides_as_the_gate_does() -> None:
 
 @pytest.mark.parametrize("challengers", [7, 50])
 def test_many_equal_challengers_on_one_test_are_promoted_no_oftener_than_one(challengers: int) -> None:
-    trials = Trials(number=2000)
+    trials = SimulatedTests(number=2000)
     spent = [Rate.of_challenge(RULES, number).value for number in range(1, challengers + 1)]
     margin = 3 * (0.05 * 0.95 / 2000) ** 0.5
     assert ever_promoted(trials, 0.1, challengers, spent) <= RULES.error_rate + margin
@@ -68,7 +68,7 @@ def test_many_equal_challengers_on_one_test_are_promoted_no_oftener_than_one(cha
 
 
 def test_rows_in_groups_promote_an_equal_model_no_oftener_than_strangers_do() -> None:
-    trials = Trials(number=300, rows=400)
+    trials = SimulatedTests(number=300, rows=400)
     margin = 3 * (0.05 * 0.95 / 300) ** 0.5
     assert grouped(trials, 10, RULES, by_group=True) <= RULES.error_rate + margin
     assert grouped(trials, 10, RULES, by_group=False) > 0.1  # as it was before
@@ -94,10 +94,10 @@ def test_two_real_models_say_how_far_models_differ(tmp_path: Path) -> None:
 
     right = np.arange(100) < 80
     champion, challenger = save("champion", right), save("challenger", np.roll(right, 5))
-    trials = Trials.like(champion, challenger, 10)
+    trials = SimulatedTests.like(champion, challenger, 10)
     assert (trials.rows, trials.accuracy, trials.differ) == (100, 0.8, 0.1)
     with pytest.raises(InputError, match="of other rows"):
-        Trials.like(champion, save("other", right, "g"), 10)
+        SimulatedTests.like(champion, save("other", right, "g"), 10)
 
 
 def test_the_command_runs_and_refuses_what_cannot_be() -> None:
