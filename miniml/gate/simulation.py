@@ -117,7 +117,7 @@ def promoted(simulated: SimulatedTests, differ: float, gain: float, settings: Ga
 def ever_promoted(
     simulated: SimulatedTests, differ: float, challengers: int, rates: Sequence[float]
 ) -> float:
-    """Returns the fraction of the simulated tests in which a champion is replaced by one of several equally good challengers.
+    """Returns the fraction of the simulated tests in which one of several equally good challengers replaces a champion.
 
     Args:
         simulated: The settings of the simulation.
