@@ -1,4 +1,4 @@
-"""Texts that the source has more than once: kept once, where the labels agree."""
+"""Drops repeated texts; a text is kept once, unless its labels conflict."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from miniml.settings.data import DataSettings
 
 
 def drop_duplicates(pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> None:
-    """Clears `kept` of a text's further rows, and of rows under conflicting labels.
+    """Unmarks repetitions of texts, and texts with conflicting labels, in `kept`.
 
-    Of the same text in several splits the test's row stays: training must not see what the test will ask.
+    If a text is in several splits, the test's row stays, since training must not see texts of the test.
+
+    Args:
+        pool: The rows.
+        kept: The rows to use, as a mask of shape (rows of the pool,), which is changed.
+        settings: What to do with conflicting labels.
+        findings: Where the rows are counted.
 
     Raises:
-        InputError: labels conflict, and `conflicting_labels` is "refuse".
+        InputError: Labels conflict, and `conflicting_labels` is "refuse".
     """
     order, starts = _groups(pool, np.flatnonzero(kept))
     for group in _conflicts(pool, order, starts):
@@ -48,7 +54,7 @@ def drop_duplicates(pool: Pool, kept: Mask, settings: DataSettings, findings: Fi
 
 
 def _groups(pool: Pool, rows: Ints) -> tuple[Ints, Ints]:
-    """The rows with the same text beside each other, the test's first; and where each text begins."""
+    """Returns the rows ordered by text, the test's first, and the positions where each text begins."""
     facts = pool.facts
     digest = facts.digest[rows]
     priority = len(SPLITS) - facts.split[rows]
@@ -84,7 +90,7 @@ def _unlike(pool: Pool, group: Ints) -> list[int]:
 
 
 def place(pool: Pool, row: int) -> str:
-    """Where the source has a row of the pool, as a person would look it up."""
+    """Returns the split and number of a row in the source, for messages."""
     return f"{SPLITS[pool.facts.split[row]]}, row {pool.facts.row[row]}"
 
 

@@ -1,4 +1,4 @@
-"""The label column as numbers, an entry for each row: of its class, of its set of labels, or the number it is."""
+"""Encodes the label column as a number for each row: of its class, of its set of labels, or the label itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Codes = np.ndarray[Any, Any]
 
 
 class Encoder(ABC):
-    """Takes the label column, a batch after the other."""
+    """Encodes the label column, batch by batch."""
 
     kind: type = np.int32
     """Of the numbers."""
@@ -44,10 +44,15 @@ class Encoder(ABC):
         """
 
     def encode(self, column: pa.Array, feature: Any, place_of: Callable[[int], str]) -> Codes:
-        """A number for each row. `place_of` says where the source has a row of this batch, for errors.
+        """Returns a number for each row of a batch.
+
+        Args:
+            column: The labels, of shape (rows,).
+            feature: The column's type, of the datasets library.
+            place_of: Returns where the source has a row of this batch, for messages.
 
         Raises:
-            InputError: a label is none of its kind; the message names the row.
+            InputError: A label is not of the task's kind, and the message names the row; or there are too many classes.
         """
         encoded = dictionary(column)
         indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -78,7 +83,7 @@ class Place:
 
 
 def unlabelled(codes: Codes) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which rows have no label."""
+    """Returns a mask of the rows without a label, of shape (rows,)."""
     missing: np.ndarray[Any, np.dtype[np.bool_]] = np.isnan(codes) if codes.dtype.kind == "f" else codes < 0
     return missing
 

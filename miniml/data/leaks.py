@@ -1,7 +1,8 @@
-"""Near-duplicates across splits leave training; within a split they are told, and stay.
+"""Drops rows that nearly repeat a row of a later split; near-duplicates within a split are only reported.
 
-Within one split they falsify nothing: the test asks what training has not seen. Leaving them out would cost rows,
-and reviews by a form ("5 stars. Fast delivery, ...") differ in the very words that matter.
+Within a split they do not distort the evaluation, as the test still holds only texts that training has not seen. To
+drop them would cost rows, and reviews with standard phrases ("5 stars. Fast delivery, ...") differ in the words that
+matter.
 """
 
 from __future__ import annotations
@@ -22,10 +23,17 @@ from miniml.settings.data import DataSettings
 def drop_leaks(
     pool: Pool, assignment: Assignment, labels: Labels, settings: DataSettings, findings: Findings
 ) -> None:
-    """Takes rows out of `assignment` that nearly repeat a row of a later split: train < validation < test.
+    """Removes rows from `assignment` that nearly repeat a row of a later split: train < validation < test.
+
+    Args:
+        pool: The rows.
+        assignment: The split of each row, of shape (rows of the pool,), which is changed.
+        labels: The labels of the dataset.
+        settings: The threshold, and whether to drop or only report.
+        findings: Where the rows are counted.
 
     Raises:
-        InputError: that leaves a split without a row, or without one of a class that it needs.
+        InputError: A split is then left without rows, or without rows of a class that it needs.
     """
     if settings.near_duplicates == "off":
         return
@@ -33,7 +41,7 @@ def drop_leaks(
     pairs = find_pairs(pool, rows, -assignment.astype(np.int64), settings.near_duplicate_threshold)
     one, other = assignment[pairs.first], assignment[pairs.second]
     across = one != other
-    # A row of validation that goes does not take rows of training along.
+    # A row of validation that is dropped does not make rows of training leak.
     leaking: Ints = np.zeros(0, np.int64)
     for held_out in sorted({int(split) for split in one[across]} | {int(split) for split in other[across]})[
         ::-1
@@ -58,7 +66,7 @@ def drop_leaks(
 
 
 def _show(pool: Pool, pairs: Pairs, which: Mask, check: str, findings: Findings) -> None:
-    """The pairs least alike: there one sees what the threshold lets in."""
+    """Adds the least similar pairs as examples, since they show what the threshold includes."""
     numbers = np.flatnonzero(which)
     least = numbers[np.argsort(pairs.similarity[numbers], kind="stable")][:MAX_EXAMPLES]
     for number in least.tolist():

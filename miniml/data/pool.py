@@ -1,4 +1,4 @@
-"""The usable rows: their texts in a file of Arrow batches, and a few bytes on each in memory."""
+"""Holds the usable rows of a source: their texts in an Arrow file, and a few bytes for each row in memory."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Pool:
-    """What reading the source came to."""
+    """The usable rows of a source."""
 
     file: Path
-    """Arrow's file format: the column `text`, then those to carry along, all of them strings."""
+    """An Arrow file with the column `text` and the columns to carry along, all of them strings."""
     starts: Ints
     """The pool's number of each batch's first row, and of the row after the last."""
     facts: Facts
@@ -58,14 +58,14 @@ class Pool:
     rows_read: int
 
     def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """All rows, batch by batch, each with the number of its first row."""
+        """Yields all rows in batches, each with the number of its first row."""
         with pa.OSFile(str(self.file)) as opened:
             reader = pa.ipc.open_file(opened)
             for number in range(reader.num_record_batches):
                 yield int(self.starts[number]), reader.get_batch(number)
 
     def texts(self, rows: Ints) -> Iterator[tuple[int, str]]:
-        """The texts of `rows`, which must be sorted; batches without one of them are not read."""
+        """Yields the numbers and texts of rows, which must be sorted; only the batches that hold them are read."""
         batch_of = np.searchsorted(self.starts, rows, side="right") - 1
         with pa.OSFile(str(self.file)) as opened:
             reader = pa.ipc.open_file(opened)
@@ -75,5 +75,5 @@ class Pool:
                 yield from zip(wanted.tolist(), texts.to_pylist(), strict=True)
 
     def texts_of(self, rows: list[int]) -> dict[int, str]:
-        """The texts of a few rows, in any order."""
+        """Returns the texts of a few rows, given in any order."""
         return dict(self.texts(np.unique(np.array(rows, np.int64))))

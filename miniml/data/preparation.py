@@ -1,4 +1,4 @@
-"""From any source to a dataset that training can rely on, a stage after the other."""
+"""Prepares a dataset for training: reads any source, cleans and checks it, splits it and writes it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,25 @@ from miniml.sources.pins import UNPINNED, Pins
 def prepare(
     settings: DataSettings, dataset_dir: Path, report: ReportRequest | None = None, pins: Pins = UNPINNED
 ) -> DatasetSummary:
-    """Reads, checks and splits the source, and writes the folder `dataset_dir`, and the report if one is asked for.
+    """Reads, checks and splits a source, and writes the dataset and its report.
 
-    The same source, settings and seed give the same files, byte for byte. Texts stay on the disk on their way, so
-    that memory grows by some 60 bytes a row, and by 130 more while near-duplicates are looked for. `pins` say at which
-    commit or digest the source and the report's model are read.
+    The same source, settings and seed give the same files, byte for byte. Texts stay on disk, so that memory grows by
+    only some 60 bytes per row, and by 130 more during the search for near-duplicates.
+
+    Args:
+        settings: The source, its columns, and how to check and split it.
+        dataset_dir: The folder to write.
+        report: The report to write; None writes none.
+        pins: At which commit or digest the source and the report's model are read.
+
+    Returns:
+        The summary of the dataset, which the folder holds as well.
 
     Raises:
-        InputError: the source or its rows cannot be used; nothing is written.
-        HubError: the hub did not give the source.
-        StoreError: the S3 store did not give the source.
-        StorageError: the folder cannot be written.
+        InputError: The source or its rows cannot be used; nothing is written.
+        HubError: The hub does not give the source.
+        StoreError: The S3 store does not give the source.
+        StorageError: The folder cannot be written.
     """
     findings = Findings()
     with tempfile.TemporaryDirectory(prefix="miniml-") as name, disk_errors_explained(Path(name)):

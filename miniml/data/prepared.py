@@ -44,9 +44,9 @@ class DatasetSummary:
     labels: list[str]
     """None in a regression."""
     rows: dict[str, int]
-    """By split."""
+    """The number of rows by split."""
     rows_per_class: dict[str, dict[str, int]]
-    """By split, then by label."""
+    """The number of rows by split, then by label."""
     settings: dict[str, Any]
     hub_id: str = ""
     """`owner/name` where the source is a dataset of the hub; a path may read alike."""
@@ -54,11 +54,11 @@ class DatasetSummary:
     numbers: dict[str, float] = field(default_factory=dict)
     """Of all labels of a regression: least, median, mean, most, deviation (the standard one)."""
     rows_read: int = 0
-    """Of the source, those that `row_filter` let through."""
+    """The rows of the source that `row_filter` let through."""
     not_drawn: int = 0
     """Usable rows that `max_rows` left out."""
     found: dict[str, int] = field(default_factory=dict)
-    """How many rows each check took exception to (see `miniml.data.findings`)."""
+    """How many rows each check found faulty (see `miniml.data.findings`)."""
     dropped: dict[str, int] = field(default_factory=dict)
     """How many rows were left out, by reason."""
     cleaned: dict[str, int] = field(default_factory=dict)
@@ -70,17 +70,18 @@ class DatasetSummary:
     length_unit: str = ""
 
     def remaining(self, check: str) -> int:
-        """Rows that a check took exception to and that were neither left out nor mended."""
+        """Returns the number of rows that a check found faulty and that were neither left out nor cleaned."""
         return self.found.get(check, 0) - self.dropped.get(check, 0) - self.cleaned.get(check, 0)
 
     def metadata(self) -> dict[str, Any]:
-        """What the dataset's page in the Kubeflow UI tells."""
+        """Returns the metadata for the dataset's page in the Kubeflow UI."""
         everything = asdict(self)
         for name in ("settings", "hub_id"):
             del everything[name]
         return dict(without_placeholders(everything | {"task": str(self.task)}))
 
     def save(self, folder: Path) -> None:
+        """Writes the summary to `dataset.json` in the folder."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
         (folder / SUMMARY_NAME).write_text(text, encoding="utf-8")
 
@@ -88,10 +89,17 @@ class DatasetSummary:
 def load(
     dataset_dir: Path, splits: Sequence[str] = SPLITS
 ) -> tuple[dict[str, datasets.Dataset], DatasetSummary]:
-    """Reads `splits`, and no others, of a folder that `prepare` or the datasets library wrote.
+    """Reads a dataset that `prepare` or the datasets library wrote.
+
+    Args:
+        dataset_dir: The folder.
+        splits: The splits to read.
+
+    Returns:
+        The splits by name, and the summary of the dataset.
 
     Raises:
-        InputError: it is neither.
+        InputError: It is no such folder, or lacks a split.
     """
     try:
         summary = _summary(dataset_dir)

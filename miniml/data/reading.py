@@ -1,4 +1,4 @@
-"""One pass over the source: every row is checked, cleaned where that was asked for, and put into the pool."""
+"""Reads a source in one pass: checks every row, cleans it if the settings ask for it, and adds it to the pool."""
 
 from __future__ import annotations
 
@@ -33,10 +33,16 @@ from miniml.task import Task
 
 
 def read_rows(tables: dict[str, Table], settings: DataSettings, findings: Findings, scratch: Path) -> Pool:
-    """Reads the usable rows of every split into a pool in the folder `scratch`.
+    """Reads the usable rows of every split into a pool.
+
+    Args:
+        tables: The tables of the splits, by name.
+        settings: The columns, and which faulty rows may be left out.
+        findings: Where faulty rows are counted.
+        scratch: The folder of the pool's file.
 
     Raises:
-        InputError: a column is not there or of the wrong type, or rows are unusable and may not be left out.
+        InputError: A column is missing or of the wrong type, or rows are unusable and must not be left out.
     """
     _require_columns(tables, settings)
     task = task_of(LabelColumn(tables, settings))
@@ -111,7 +117,7 @@ def _label_names(table: Table, settings: DataSettings) -> list[str] | None:
 
 @dataclass
 class _Column:
-    """Entries for the rows read so far, a batch's at a time."""
+    """The values of one column of `Facts` for the rows read so far, batch by batch."""
 
     parts: list[Any] = field(default_factory=list)
 
@@ -123,7 +129,7 @@ class _Column:
 
 @dataclass(frozen=True)
 class _Trouble:
-    """Rows that must not be there, unless one says that they may be left out."""
+    """Unusable rows, which are an error unless the settings allow to leave them out."""
 
     rows: int
     of: int
@@ -143,7 +149,7 @@ class _Reading:
         self._filter = RowFilter(settings)
 
     def usable(self, split: str, table: Table) -> Iterator[pa.RecordBatch]:
-        """The rows of one split that have a text and a label, as the pool holds them."""
+        """Yields the rows of one split that have a text and a label, with the pool's columns."""
         columns = list(dict.fromkeys(column for _, column in _columns_asked_for(self._settings)))
         counts: Counter[str] = Counter()
         firsts: dict[str, int] = {}
@@ -224,7 +230,7 @@ class _Reading:
     def _cleaned(
         self, split: str, column: pa.StringArray, numbers: np.ndarray[Any, np.dtype[np.int64]]
     ) -> tuple[pa.StringArray, Bytes]:
-        """The texts, mended where that was asked for, and what their bytes may be part of."""
+        """Returns the texts, cleaned if the settings ask for it, and their flags (see `texts.meanings`)."""
         meanings = texts.meanings(column)
         mended: dict[int, str] = {}
         for number, meaning in texts.suspicious(meanings):
@@ -249,7 +255,7 @@ class _Reading:
     def _long(
         self, split: str, column: pa.StringArray, numbers: np.ndarray[Any, np.dtype[np.int64]]
     ) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Of these texts, those to leave out; where none is to be, they are counted only."""
+        """Returns a mask of the long texts to leave out; if the settings keep them, they are only counted."""
         characters = pc.utf8_length(column).to_numpy()
         long: np.ndarray[Any, np.dtype[np.bool_]] = characters > (self._settings.max_characters or np.inf)
         for number in np.flatnonzero(long).tolist():
@@ -269,7 +275,11 @@ class _Reading:
         return [check for check in self._trouble if not may_drop[check]]
 
     def require_usable(self) -> None:
-        """Fails where rows have to be left out and no argument says that they may be."""
+        """Checks that all rows that had to be left out may be left out.
+
+        Raises:
+            InputError: Rows have no text or no label, and the settings do not allow to leave them out.
+        """
         for check in self._refused():
             trouble, column = self._trouble[check], self._settings.text_column
             if check == "empty":
@@ -295,7 +305,7 @@ class _Reading:
 def _as_strings(
     column: pa.Array, settings: DataSettings, split: str, numbers: np.ndarray[Any, np.dtype[np.int64]]
 ) -> pa.StringArray:
-    """Texts, with "" where there is none."""
+    """Returns the texts as strings, with "" for missing ones."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
         for number, value in zip(numbers, column.to_pylist(), strict=True):
@@ -308,7 +318,7 @@ def _as_strings(
 
 
 def _carried(column: pa.Array, feature: Any) -> pa.StringArray:
-    """A column as evaluation slices by it: words, with "" for no value."""
+    """Returns a column for slices of the evaluation as strings, with "" for missing values."""
     encoded = dictionary(column)
     values = [named(value, feature) for value in encoded.dictionary.to_pylist()]
     words = pa.array(["" if value is None else str(value) for value in values], pa.string())

@@ -1,4 +1,4 @@
-"""Train, validation and test: the source's own where it has them, else cut, stratified and seeded."""
+"""Splits rows into training, validation and test: by the source's own splits, or else stratified and seeded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from miniml.settings.data import DataSettings
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 OUT = -1
-"""In place of a split's number: the row is in none."""
+"""Instead of a split's number: the row is in no split."""
 
 Assignment = np.ndarray[Any, np.dtype[np.int8]]
 """The split of every row of the pool."""
@@ -28,13 +28,23 @@ Assignment = np.ndarray[Any, np.dtype[np.int8]]
 def split_rows(
     pool: Pool, kept: Mask, labels: Labels, settings: DataSettings, findings: Findings
 ) -> Assignment:
-    """Puts every row that is `kept` into a split, or leaves it out where `max_rows` is reached.
+    """Assigns every kept row to a split, or to none if it is beyond `max_rows`.
 
-    Which split a row comes into is decided by a hash of its text, or of its group: a source that grows, or comes in
-    another order, keeps its test, but for the few rows at the edge of their class's share.
+    A hash of a row's text, or of its group, decides on its split. So a source that grows or changes its order keeps its
+    test, except for a few rows at the edge of their class's fraction.
+
+    Args:
+        pool: The rows.
+        kept: The rows to use, as a mask of shape (rows of the pool,).
+        labels: The labels, by which the splits are stratified.
+        settings: The fractions, the seed and `max_rows`.
+        findings: Where rows are counted that are left out.
+
+    Returns:
+        The number of each row's split in `SPLITS`, or `OUT`, of shape (rows of the pool,).
 
     Raises:
-        InputError: there are fewer groups than splits, or a split lacks rows (see `first_lack`).
+        InputError: There are fewer groups than splits, or a split lacks rows (see `first_lack`).
     """
     cutter = _Cutter(pool, labels, settings)
     parts = {
@@ -87,14 +97,20 @@ def _bound(parts: dict[int, Ints], cutter: _Cutter, labels: Labels, settings: Da
 
 @dataclass(frozen=True)
 class Lack:
-    """What a split needs and has not."""
+    """What is missing in a split."""
 
     split: int
     words: str
 
 
 def first_lack(pool: Pool, assignment: Assignment, labels: Labels) -> Lack | None:
-    """The first split without a row, or, of training and the test, without a row of some class."""
+    """Returns the first split without a row or, for training and test, without a row of some class; else None.
+
+    Args:
+        pool: The rows.
+        assignment: The split of each row.
+        labels: The labels of the dataset.
+    """
     for number, split in enumerate(SPLITS):
         codes = pool.facts.label[assignment == number]
         if not len(codes):
@@ -107,7 +123,7 @@ def first_lack(pool: Pool, assignment: Assignment, labels: Labels) -> Lack | Non
 def _reason(
     lack: Lack, pool: Pool, kept: Mask, labels: Labels, settings: DataSettings, findings: Findings
 ) -> str:
-    """Why a split came to lack something, and what to do."""
+    """Returns why a split lacks something, and the remedy."""
     own = pool.facts.split == lack.split
     if own.any() and labels.lacking(pool.facts.label[own & kept]):
         split = SPLITS[lack.split]
@@ -138,7 +154,7 @@ def _require_groups(pool: Pool, kept: Mask, settings: DataSettings) -> None:
 
 
 def _keep_groups_apart(pool: Pool, parts: dict[int, Ints], findings: Findings) -> None:
-    """Where the source brings splits, its training gives way to its validation, and both to its test."""
+    """Removes rows of groups that are also in a later split of the source: train < validation < test."""
     assert pool.facts.group is not None
     groups = pool.facts.group
     for held_out, others in ((TEST, (TRAIN, VALIDATION)), (VALIDATION, (TRAIN,))):

@@ -32,17 +32,20 @@ __all__ = ["Table", "read"]
 
 
 def read(dataset_id: str, scratch: Path) -> tuple[dict[str, Table], str]:
-    """Finds the splits of `dataset_id`; a source that has none becomes the one split "train".
+    """Finds the splits of a source; one without splits becomes "train".
 
-    The second result is `dataset_id` again, with the digest of the content where it came from an S3 store.
+    Args:
+        dataset_id: The source.
+        scratch: The folder for unpacked and converted files, which must exist while the tables are read.
 
-    What has to be unpacked or converted goes to the folder `scratch`, which the rows are read from later on.
+    Returns:
+        The tables by split, and the source's address, with the digest of its content if it is in an S3 store.
 
     Raises:
-        InputError: it is not there, is of no known format, or cannot be read.
-        HubError: the hub did not give it.
-        StoreError: the S3 store did not give it.
-        StorageError: the disk has no room for what is unpacked.
+        InputError: The source does not exist, has no known format, or cannot be read.
+        HubError: The hub does not give it.
+        StoreError: The S3 store does not give it.
+        StorageError: The disk has no room for the unpacked files.
     """
     fetched = locate("dataset_id", dataset_id).fetch_dataset()
     if isinstance(fetched, FetchedSplits):
@@ -66,20 +69,23 @@ def _read_path(dataset_id: str, source: Path, scratch: Path) -> dict[str, Table]
                 )
         # Over all splits: the labels of a test are those of the training.
         same = iter(alike([trimmed(part) for of in parts.values() for part in of]))
-        return {split: _told_of(dataset_id, chained([next(same) for _ in of])) for split, of in parts.items()}
+        return {
+            split: _with_named_errors(dataset_id, chained([next(same) for _ in of]))
+            for split, of in parts.items()
+        }
 
 
 @contextmanager
 def _naming(dataset_id: str) -> Iterator[None]:
-    """Says in every error which dataset it is about."""
+    """Adds the dataset's name to input errors."""
     try:
         yield
     except InputError as error:
         raise InputError(f"dataset_id {dataset_id!r}: {error}") from error
 
 
-def _told_of(dataset_id: str, table: Table) -> Table:
-    """The same table, whose errors say which dataset it is of."""
+def _with_named_errors(dataset_id: str, table: Table) -> Table:
+    """Returns the table with the dataset's name in its errors."""
 
     def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with _naming(dataset_id):
@@ -100,7 +106,7 @@ def _of_datasets(splits: datasets.DatasetDict, *, whole: bool = True) -> dict[st
 
 
 def _of_dataset(split: str, dataset: datasets.Dataset, whole: bool) -> Table:
-    """Of the dataset's files, where it is all that they hold; else through the library, which maps them."""
+    """Returns a split's table, which reads the files if the split is all of them, or else through the library."""
     files = [entry["filename"] for entry in dataset.cache_files]
     streamed = whole and files and dataset._indices is None
 

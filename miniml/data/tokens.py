@@ -1,4 +1,4 @@
-"""How long texts are in the tokens of the model that will read them, without the model itself."""
+"""Measures texts in the tokens of the model that will read them, with its tokenizer alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Lengths:
     of_split: dict[str, Ints]
     max_length: int
     trouble: str = ""
-    """Why they are in words and punctuation marks instead of tokens; empty where they are in tokens."""
+    """Why they are in words and punctuation marks instead of tokens; "" if they are in tokens."""
 
     @property
     def unit(self) -> str:
@@ -39,7 +39,7 @@ class Lengths:
         return np.concatenate(list(self.of_split.values()))
 
     def figures(self) -> dict[str, float]:
-        """Median, 95th percentile, longest, and what `max_length` cuts: the share of texts, and of all tokens."""
+        """Returns median, 95th percentile, maximum, and the fractions of texts and tokens that `max_length` cuts."""
         lengths = self.all
         if not len(lengths):
             return {}
@@ -53,10 +53,15 @@ class Lengths:
 
 
 def measure(splits: dict[str, datasets.Dataset], model_id: str, max_length: int) -> Lengths:
-    """The lengths of each split's first texts, special tokens included.
+    """Measures the first texts of each split, with special tokens.
 
-    Where the tokenizer cannot be had, words and punctuation marks are counted instead, and the reason is kept:
-    a report is no reason to end a run. If the model is not there at all, training says so.
+    If the tokenizer is missing, words and punctuation marks are counted instead, and the result says why: a report must
+    not end a run. If the whole model is missing, training says so.
+
+    Args:
+        splits: The splits of a prepared dataset.
+        model_id: The model.
+        max_length: The number of tokens that the model reads of a text.
     """
     texts = {split: list(dataset[:TEXTS_MEASURED]["text"]) for split, dataset in splits.items()}
     try:
@@ -94,5 +99,5 @@ def _tokenizer(model_id: str) -> Any:
 
 
 def _file(model_id: str) -> Path:
-    """The tokenizer's file, fetched if it has to be, and nothing else of the model."""
+    """Returns the tokenizer's file, which is fetched without the rest of the model."""
     return locate("model_id", model_id).fetch_file(TOKENIZER)

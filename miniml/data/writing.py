@@ -1,4 +1,4 @@
-"""The splits as `datasets.load_from_disk` reads them, shuffled without ever holding more than a part of them."""
+"""Writes the splits for `datasets.load_from_disk`, shuffled with only a part of them in memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _POSITION = "position"
 
 @dataclass(frozen=True)
 class Written:
-    """What was written."""
+    """The numbers of rows and the fingerprint of a dataset that was written."""
 
     rows: dict[str, int]
     rows_per_class: dict[str, dict[str, int]]
@@ -46,10 +46,18 @@ class Written:
 def write_splits(
     pool: Pool, assignment: Assignment, labels: Labels, seed: int, scratch: Path, folder: Path
 ) -> Written:
-    """Writes a folder for each split, its rows in random order.
+    """Writes a folder for each split, with its rows in random order.
 
-    Rows go to buckets by their new position, and each bucket is put in order when all of it is there: so a shuffle
-    of any size is two passes over the disk.
+    Rows go to buckets by their new position, and each bucket is sorted when it is complete. So a shuffle of any size
+    takes two passes over the disk.
+
+    Args:
+        pool: The rows.
+        assignment: The split of each row, of shape (rows of the pool,).
+        labels: The labels of the dataset.
+        seed: The seed of the order.
+        scratch: The folder for the buckets.
+        folder: The folder of the dataset.
     """
     carried = pool_columns(pool)[1:]
     features = datasets.Features(
@@ -83,7 +91,7 @@ def pool_columns(pool: Pool) -> list[str]:
 
 
 class _Buckets:
-    """Rows by split and new position, roughly in order."""
+    """Holds the rows on disk, in buckets by split and new position."""
 
     def __init__(self, pool: Pool, assignment: Assignment, labels: Labels, seed: int, scratch: Path) -> None:
         self._labels = labels
@@ -131,7 +139,7 @@ class _Buckets:
         return self._folder / f"{number}.arrow"
 
     def tables(self, split: int) -> Iterator[pa.Table]:
-        """The rows of a split in their order, some at a time."""
+        """Yields the rows of a split in their new order, one bucket at a time."""
         for number in self._of_split[split]:
             with pa.OSFile(str(self._file(number))) as opened, pa.ipc.open_stream(opened) as reader:
                 table = reader.read_all()
@@ -141,7 +149,7 @@ class _Buckets:
 
 
 class _Shards:
-    """One split: Arrow streams of a bounded size, and the library's notes on them."""
+    """Writes one split: Arrow streams of a bounded size, and the library's metadata of them."""
 
     def __init__(self, folder: Path, features: datasets.Features, classes: int) -> None:
         # What the library writes for an empty dataset, but for the rows.
@@ -164,7 +172,7 @@ class _Shards:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and not self._files:
             self._begin_shard()
-        with suppress(OSError) if kind else nullcontext():  # What broke first is what is told.
+        with suppress(OSError) if kind else nullcontext():  # The first error is the one to raise.
             self._end_shard()
         if kind is None:
             self._name_shards()
@@ -198,7 +206,7 @@ class _Shards:
             self._open.close()
 
     def digest(self) -> str:
-        """Over every column's values and their lengths; how they are cut into batches does not matter."""
+        """Returns a digest of every column's values and lengths, which does not depend on the batches."""
         return " ".join(part.hexdigest() for pair in self._hashes.values() for part in pair)
 
     def _name_shards(self) -> None:
@@ -209,23 +217,23 @@ class _Shards:
         state_file = self._folder / "state.json"
         state = json.loads(state_file.read_text(encoding="utf-8"))
         state["_data_files"] = [{"filename": name} for name in names]
-        # By this the library tells datasets apart in its cache.
+        # The library's cache identifies a dataset by this.
         state["_fingerprint"] = hashlib.sha256(self.digest().encode()).hexdigest()[:16]
         state_file.write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _group_numbers(hashes: Hashes) -> pa.Array:
-    """The groups as int64, none of them negative."""
+    """Returns the groups as int64 that are not negative."""
     return pa.array((hashes >> np.uint64(1)).astype(np.int64))
 
 
 def _flat(column: pa.Array) -> pa.Array:
-    """The entries of all lists, where it is a column of lists."""
+    """Returns the entries of all lists of a column of lists, and any other column unchanged."""
     return column.flatten() if pa.types.is_list(column.type) else column
 
 
 def _bytes_of(column: pa.Array) -> tuple[bytes, bytes]:
-    """The values, one after the other, and how long each of them is, where they are strings or lists."""
+    """Returns the bytes of all values, and those of the lengths of strings or lists."""
     if pa.types.is_string(column.type):
         starts, data = string_buffers(column)
         return data.tobytes(), np.diff(starts).astype("<i4").tobytes()

@@ -1,7 +1,7 @@
 """Decides whether a model may be deployed.
 
-Every rule that is asked for must be kept. One that cannot be judged, because the evaluation lacks the figure, is
-broken: what is missing must never open the gate.
+Every rule that the settings ask for must pass. A rule fails if it cannot be judged, because the evaluation lacks the
+metric: missing data must never open the gate.
 """
 
 from __future__ import annotations
@@ -26,42 +26,47 @@ CALIBRATION_ERROR = "calibration_error"
 
 @dataclass(frozen=True)
 class Ruling:
-    """One rule, held against its figure."""
+    """The result of one rule."""
 
     rule: str
     figure: str
+    """The model's value, with its interval."""
     threshold: str
+    """The setting and its value."""
     passed: bool
     reason: str
-    """All of it in one sentence."""
+    """The whole ruling in one sentence."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's answer, and why."""
+    """The gate's decision on a model, with its reasons."""
 
     rulings: list[Ruling]
     model_digest: str
-    """Of the model that was evaluated, and that alone may be deployed on this verdict."""
+    """The digest of the evaluated model, the only one that the verdict is about."""
     remarks: list[str] = field(default_factory=list)
-    """What has to be known beside the rules, one sentence each."""
+    """Sentences that a reader needs beside the rulings."""
 
     @property
     def approved(self) -> bool:
+        """Whether there are rulings and all of them passed."""
         return bool(self.rulings) and all(ruling.passed for ruling in self.rulings)
 
     @property
     def word(self) -> str:
+        """The decision, "approved" or "rejected"."""
         return "approved" if self.approved else "rejected"
 
     @property
     def reasons(self) -> list[str]:
-        """One sentence a rule, with its figure and its threshold, those that are broken first; then the remarks."""
+        """One sentence for each ruling, those that did not pass first, and then the remarks."""
         broken = [ruling.reason for ruling in self.rulings if not ruling.passed]
         kept = [ruling.reason for ruling in self.rulings if ruling.passed]
         return [*broken, *kept, *self.remarks]
 
     def markdown(self) -> str:
+        """Returns a table of the rulings and a list of the reasons."""
         rows = [
             (one.rule, one.figure, one.threshold, "passed" if one.passed else strong("not passed"))
             for one in self.rulings
@@ -77,35 +82,50 @@ class Verdict:
 
 
 Rule = Callable[[EvaluationResult, GateSettings, Champion], Iterable[Ruling]]
-"""Holds an evaluation against one rule, or against none where the settings do not ask for it."""
+"""Judges an evaluation by one rule; yields nothing if the settings do not ask for the rule."""
 
 
 def register_rule(rule: Rule) -> Rule:
     """Adds a rule to the gate, under the function's name; usable as a decorator.
 
-    The gate and deploy run in images of their own, and have the rule too if your package is installed in both and has
+    The gate and deploy run in images of their own. They have the rule too if your package is installed in both and has
     an entry point in the group `miniml.gate_rules` that names the module (see `miniml.extensions`). A rule that cannot
-    be judged has to give a `Ruling` that is not passed: what is missing must never open the gate.
+    be judged must yield a `Ruling` that did not pass: missing data must never open the gate.
 
     Raises:
-        ValueError: there is another rule of that name.
+        ValueError: There is another rule of that name.
     """
     RULES.add(rule.__name__, rule)
     return rule
 
 
 def judge(result: EvaluationResult, settings: GateSettings, champion: Champion = NOBODY) -> Verdict:
-    """Holds an evaluation against the rules.
+    """Judges an evaluation by all rules.
+
+    Args:
+        result: The model's evaluation.
+        settings: The thresholds of the rules.
+        champion: The model to beat, or why there is none.
 
     Raises:
-        InputError: `min_metrics` names a figure that the evaluation does not know.
+        InputError: `min_metrics` names a metric that the evaluation does not have, or of which less is better.
     """
     rulings = [ruling for _, rule in RULES.items() for ruling in rule(result, settings, champion)]
     return Verdict(rulings, result.model_digest, _remarks(result, champion))
 
 
 def decide(metrics_path: Path, verdict_path: Path, settings: GateSettings, champion: Champion) -> Verdict:
-    """Judges the figures that evaluate wrote, says so, and writes the verdict as Markdown."""
+    """Judges a model, notes the verdict and writes it as Markdown.
+
+    Args:
+        metrics_path: The result that evaluate wrote.
+        verdict_path: The Markdown file to write.
+        settings: The thresholds of the rules.
+        champion: The model to beat, or why there is none.
+
+    Raises:
+        InputError: `min_metrics` names a metric that the evaluation does not have, or of which less is better.
+    """
     verdict = judge(EvaluationResult.read(metrics_path), settings, champion)
     verdict_path.write_text(verdict.markdown(), encoding="utf-8")
     logger.info(f"{verdict.word}:")
@@ -122,12 +142,19 @@ def require_approved(
     settings: GateSettings,
     champion: Champion = NOBODY,
 ) -> None:
-    """The same check once more where it matters: right before a model goes live.
+    """Judges a model again, right before it is deployed.
 
-    `signed_off` is the digest that the verdict names, `model_digest` that of the folder at hand.
+    Args:
+        approved: The gate's verdict.
+        signed_off: The digest of the model that the verdict is about.
+        result: The model's evaluation.
+        model_digest: The digest of the model folder to deploy.
+        settings: The thresholds of the rules.
+        champion: The model that the gate compared with.
 
     Raises:
-        GateError: the verdict given is not what the figures say, or either is about another model.
+        GateError: The model is not approved, or the verdict or the evaluation is about another model.
+        InputError: `min_metrics` names a metric that the evaluation does not have, or of which less is better.
     """
     verdict = judge(result, settings, champion)
     if not (approved is True and verdict.approved):
@@ -143,7 +170,7 @@ def require_approved(
 
 
 def _measure(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
-    """The accuracy; numbers have none, and something else must be asked of them."""
+    """Requires a minimum of the primary metric; numbers have no accuracy, so `min_metrics` must name one for them."""
     name, threshold = result.task.primary_metric, f"min_accuracy {settings.min_accuracy:g}"
     if not result.task.has_accuracy:
         if not settings.least:
@@ -158,7 +185,7 @@ def _measure(result: EvaluationResult, settings: GateSettings, _: Champion) -> I
 
 
 def _at_least(name: str, figure: Figure, setting: str, least: float, rows: int) -> Ruling:
-    # Comparisons are written so that a figure that is not a number keeps no rule.
+    # Comparisons are written so that NaN passes no rule.
     passed = figure.value >= least
     return Ruling(
         name,
@@ -170,7 +197,7 @@ def _at_least(name: str, figure: Figure, setting: str, least: float, rows: int) 
 
 
 def _majority(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
-    """The model must be better than one answer for every text, beyond chance: it has learnt something of texts."""
+    """Requires the model to be significantly better than the most frequent answer for every text."""
     if not settings.beat_majority:
         return
     missing = "the evaluation has no comparison with one answer for every text"
@@ -182,7 +209,7 @@ def _majority(result: EvaluationResult, settings: GateSettings, _: Champion) -> 
 def _simple_rival(
     name: str, rival: str, comparison: Comparison | None, missing: str, settings: GateSettings
 ) -> Ruling:
-    """The rule beat_<name>; `missing` says why it is not kept where there is no comparison."""
+    """Judges the rule beat_<name>, which fails for the reason `missing` if there is no comparison."""
     threshold = f"beat_{name} at error_rate {settings.error_rate:g}"
     if comparison is None:
         return _unjudged(name, threshold, missing)
@@ -206,9 +233,9 @@ def _further_metrics(result: EvaluationResult, settings: GateSettings, _: Champi
 
 
 def _calibration(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
-    """The error must not be above the threshold, unless it may be 0 as well: its interval then begins there."""
+    """Requires the calibration error to be at most the threshold, or not significantly above 0."""
     most = settings.max_calibration_error
-    if most == 1:  # Which no model exceeds.
+    if most == 1:  # No model exceeds it.
         return
     threshold = f"max_calibration_error {most:g}"
     figure = result.figures.get(CALIBRATION_ERROR)
@@ -228,10 +255,10 @@ def _calibration(result: EvaluationResult, settings: GateSettings, _: Champion) 
 
 
 def _slices(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
-    """Every slice that the evaluation finds large enough must reach the floor, by its accuracy as measured.
+    """Requires a minimum accuracy of every slice that is large enough (`min_slice_rows`).
 
-    Its interval is shown and does not count. Were the low end to count, no small slice would ever pass; were the high
-    end, the fewer rows a group has, the worse it might be served. `min_slice_rows` keeps out those that luck rules.
+    The measured accuracy counts, not its interval: by the low end no small slice would ever pass; by the high end, the
+    fewer rows a slice has, the worse the model might be on it.
     """
     least, judged = settings.min_slice_accuracy, result.slices
     if least == 0:
@@ -266,7 +293,7 @@ def _named(part: Slice) -> str:
 
 
 def _baseline(result: EvaluationResult, settings: GateSettings, _: Champion) -> Iterator[Ruling]:
-    """The model must be better than the simple one beyond chance, by the same test as against the champion."""
+    """Requires the model to be significantly better than the baseline, by the same test as for the champion."""
     if not settings.beat_baseline:
         return
     missing = "the evaluation has no baseline"
@@ -274,9 +301,9 @@ def _baseline(result: EvaluationResult, settings: GateSettings, _: Champion) -> 
 
 
 def _champion(result: EvaluationResult, settings: GateSettings, champion: Champion) -> Iterator[Ruling]:
-    """Against what serves now: better, as the exact paired test has it, and by as much as is asked for.
+    """Requires the model to be better than the champion, by the exact paired test, and by at least `min_gain`.
 
-    The more challengers one champion meets on one test, the less of the error rate is left to each.
+    The more challengers one champion meets on one test, the less of the error rate each may use.
     """
     rule, comparison = "champion", result.comparison
     threshold = f"error_rate {settings.error_rate:g}, min_gain {settings.min_gain:g}"
@@ -299,17 +326,18 @@ def _champion(result: EvaluationResult, settings: GateSettings, champion: Champi
 
 @dataclass(frozen=True)
 class Rate:
-    """How often a model that is no better may be let through by one comparison."""
+    """The error rate of one comparison: how often it may let a model through that is no better."""
 
     value: float
     words: str
+    """The rate and where it comes from, for a sentence."""
 
     @classmethod
     def of_challenge(cls, settings: GateSettings, number: int) -> Rate:
-        """What is left to the challenger with this number, from 1 on; to one that nobody counted, the first one's.
+        """Returns the error rate for the challenger with this number, from 1; 0, for unknown, counts as 1.
 
-        1/2, 1/6, 1/12, ... 1/(k(k + 1)) of the error rate: however many challengers there are, all of it is never
-        spent, and so all of them together are let through wrongly no oftener than it says.
+        Challenger k gets 1/(k(k + 1)) of `error_rate`. These parts sum up to less than 1, so that by the union bound
+        all challengers together are let through wrongly no more often than `error_rate` allows.
         """
         number = max(1, number)
         value = settings.error_rate / (number * (number + 1))
@@ -325,9 +353,9 @@ def _alone(settings: GateSettings) -> Rate:
 def _better(
     rule: str, threshold: str, other: str, comparison: Comparison, rate: Rate, min_gain: float = -1.0
 ) -> Ruling:
-    """Whether the model is shown to be better than another one on the same rows, and by as much as is asked for.
+    """Judges whether the model is significantly better than another one on the same rows, by at least `min_gain`.
 
-    A `min_gain` of -1 asks for nothing. Of errors, which may have any unit, it is a share of the other one's.
+    For a metric that is an error, `min_gain` is a fraction of the other model's error. -1 requires no gain.
     """
     gain, p_value = comparison.gain, comparison.p_value
     unit, of = (comparison.champion_figure, " of its error") if comparison.is_of_errors else (1.0, "")
@@ -420,4 +448,4 @@ RULES: Registry[Rule] = Registry(
         "champion": _champion,
     },
 )
-"""All of them, in the order of the verdict. A rule of ours is one more function above, and one line here."""
+"""All rules, in the order of the verdict. To add one here, write a function above and a line in this table."""
