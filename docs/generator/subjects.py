@@ -19,6 +19,7 @@ STAGES = {stage: arguments.arguments_of(kinds) for stage, kinds in arguments.TAK
 """The arguments of a pipeline by name, under the stage where a person looks for them."""
 
 API = (
+    "miniml.api",
     "miniml.data.preparation.prepare",
     "miniml.training.fine_tune.fine_tune",
     "miniml.training.fine_tune.TrainingResult",
