@@ -17,7 +17,7 @@ from miniml.errors import StoreError
 from miniml.files.folders import disk_errors_explained, user_cache
 from miniml.progress import logger
 from miniml.store.address import S3Address, is_in_store, s3_address
-from miniml.training.checkpoints import FORGOTTEN, beside
+from miniml.training.checkpoints import MAX_AGE, beside
 
 Entry = dict[str, Any]
 Thing = TypeVar("Thing")
@@ -54,7 +54,7 @@ class _InFolder:
         self._folder = folder
         for other in folder.parent.glob("*/"):
             with suppress(OSError):  # Another trial removes it too.
-                if time.time() - other.stat().st_mtime > FORGOTTEN:
+                if time.time() - other.stat().st_mtime > MAX_AGE:
                     shutil.rmtree(other)
 
     def entries(self) -> dict[str, Entry]:
@@ -78,7 +78,7 @@ class _InStore:
         self._bucket = Bucket(address.bucket, f"search '{address}'", PATIENCE)
         self._prefix, self._lost = f"{address.path}/", False
         root, _, search = address.path.rpartition("/")
-        sweep(S3Address(address.bucket, root), spared=search, seconds=FORGOTTEN)
+        sweep(S3Address(address.bucket, root), spared=search, seconds=MAX_AGE)
 
     def entries(self) -> dict[str, Entry] | None:
         return self._tried(self._read)

@@ -1,4 +1,4 @@
-"""Which of a training's weights become the model: those of the point that did best on the validation rows."""
+"""Selects the weights that become the model: those of the evaluation that did best on the validation rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from miniml.settings.choices import LAST
 
 
 class BestModelCallback(TrainerCallback):
-    """Keeps a copy of the best weights so far, and ends a training that gets no better."""
+    """Keeps a copy of the best weights so far, and ends a training that does not improve.
+
+    Args:
+        model: The model that is trained.
+        by: The name of the validation metric to select by, or `LAST` for the last step.
+        patience: The number of evaluations without an improvement after which the training ends; 0 for no such end.
+    """
 
     def __init__(self, model: torch.nn.Module, by: str, patience: int) -> None:
         self.step = 0
-        """After which the weights are the best so far."""
+        """The step whose weights are the best so far; 0 before the first evaluation."""
         self.value = float("nan")
-        """Theirs of the figure that was asked for."""
+        """The metric of those weights."""
         self._model, self._by, self._patience = model, by, patience
         self._weights: dict[str, torch.Tensor] = {}
         self._points_without_gain = 0
@@ -44,8 +50,8 @@ class BestModelCallback(TrainerCallback):
         self._points_without_gain = 0 if gain > 0 else self._points_without_gain + 1
         if gain >= 0:
             self.step, self.value = state.global_step, value
-            # The model itself holds those of the last step.
-            self._weights = {} if last else self._learnt()
+            # The weights of the last step are in the model itself.
+            self._weights = {} if last else self._copy_weights()
         elif last:
             logger.info(
                 f"validation {self._by} was best after step {self.step}: {self.value:.3f}, against {value:.3f} now. "
@@ -59,19 +65,20 @@ class BestModelCallback(TrainerCallback):
             control.should_training_stop = True
 
     def save(self, folder: Path) -> None:
-        """Writes what a training that goes on from here has to know (see `checkpoints.Resumable`)."""
+        """Writes the best weights so far, with their step and metric, to a checkpoint (see `checkpoints.Resumable`)."""
         state = {"step": self.step, "value": self.value, "points_without_gain": self._points_without_gain}
         (folder / "selection.json").write_text(json.dumps(state), encoding="utf-8")
         save_file(self._weights, folder / "selection.safetensors")
 
     def restore(self, folder: Path) -> None:
+        """Reads from a checkpoint what `save` has written."""
         state = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
         self.step, self.value = state["step"], state["value"]
         self._points_without_gain = state["points_without_gain"]
         self._weights = load_file(folder / "selection.safetensors")
 
     def apply(self) -> None:
-        """Gives the model its best weights back."""
+        """Loads the best weights into the model."""
         parameters = dict(self._model.named_parameters())
         with torch.no_grad():
             for name, weights in self._weights.items():
@@ -83,8 +90,8 @@ class BestModelCallback(TrainerCallback):
             return float("inf")
         return self.value - value if not more_is_better(self._by) else value - self.value
 
-    def _learnt(self) -> dict[str, torch.Tensor]:
-        """A copy of what the training changes, in main memory."""
+    def _copy_weights(self) -> dict[str, torch.Tensor]:
+        """Returns a copy of the trained weights, in main memory."""
         return {
             name: weights.detach().to("cpu", copy=True)
             for name, weights in self._model.named_parameters()

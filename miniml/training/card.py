@@ -1,4 +1,4 @@
-"""The model card: `README.md` in the model folder, as the hub reads it; nothing is in it that the run did not give."""
+"""Writes the model card: `README.md` in the model folder, as the hub reads it. It says only what the run has found."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from miniml.task_registry import stored_task
 
 CARD_NAME = "README.md"
 VALIDATION = "validation_"
-"""Begins the names of the figures that were measured on validation."""
+"""The prefix of the metrics that were measured on validation."""
 
-# Of rows in training; with fewer, a handful of odd texts decides what the model takes the class for.
+# With fewer training rows of a class, a handful of odd texts decides what the model learns of it.
 FEW_ROWS = 100
-# From this ratio of the largest class to the smallest on, accuracy alone hides what happens to the small ones.
+# From this ratio of the largest class to the smallest on, accuracy alone hides how the small ones do.
 IMBALANCED = 3
-# A table of hundreds of classes helps nobody; dataset.json and miniml.json have them all.
+# Longer tables and lists help nobody; dataset.json and miniml.json have all classes.
 MAX_CLASSES, MAX_NAMES = 50, 8
 
 
 def write(model_dir: Path, record: Manifest) -> None:
-    """Writes the card of a model folder that is yet to be signed; `record` is what its manifest will hold.
+    """Writes the card of a model folder before it is signed; `record` is what its manifest will hold.
 
-    Names may be anything: they can break neither the card's YAML nor its tables.
+    Names are escaped, so that they cannot break the card's YAML or its tables.
     """
     card = ModelCard(f"---\n{_front_matter(record).to_yaml()}\n---\n\n{_body(record)}")
     (model_dir / CARD_NAME).write_text(str(card), encoding="utf-8")
 
 
 def _front_matter(record: Manifest) -> ModelCardData:
-    """What the hub's filters read. Neither licence nor language is known to a run, so neither is said."""
+    """Returns the metadata for the hub's filters. A run knows neither licence nor language, so they are missing."""
     training = record.arguments["training"]
     base = None if training["from_scratch"] else locate("model_id", training["model_id"])
     dataset = str(record.data.get("hub_id", ""))
@@ -92,8 +92,8 @@ def _body(record: Manifest) -> str:
         classes=classes,
         most_classes=MAX_CLASSES,
         splits=[split for split in SPLITS if split in data["rows"]],
-        data_settings=_given(record.arguments["data"]),
-        settings=_given(training),
+        data_settings=_not_empty(record.arguments["data"]),
+        settings=_not_empty(training),
         found=[
             (CHECKS.get(check, check), count, data["dropped"].get(check, 0), data["cleaned"].get(check, 0))
             for check, count in data["found"].items()
@@ -109,7 +109,7 @@ def _body(record: Manifest) -> str:
 
 
 def _limits(record: Manifest) -> list[str]:
-    """What this model cannot be relied on for, as far as its run tells; the most general first."""
+    """Returns what this model cannot be relied on for, as far as its run shows; the most general first."""
     data, metrics, used = record.data, record.metrics, record.arguments["used"]
     training = record.arguments["training"]
     found = [
@@ -177,7 +177,7 @@ def _name(record: Manifest) -> str:
     return f"{short_name(training['model_id'])} {how} on {data.get('hub_id') or short_name(data['source'])}"
 
 
-def _given(settings: dict[str, Any]) -> dict[str, str]:
+def _not_empty(settings: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in settings.items() if value != ""}
 
 
@@ -185,5 +185,5 @@ def _title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"

@@ -1,4 +1,4 @@
-"""Checkpoints: what a training that was killed goes on from, when it is run again with the same arguments."""
+"""Keeps checkpoints, from which a training that was killed continues when it is run again with the same arguments."""
 
 from __future__ import annotations
 
@@ -34,47 +34,54 @@ if TYPE_CHECKING:
     from miniml.store.mirror import Mirror
 
 KEPT = 2
-"""Checkpoints of a training: should the newest one be damaged, there is the one before."""
-SHARE = 0.05
-"""Of the time that saving may take: where it takes long, it is done less often than was asked for."""
-FORGOTTEN = 30 * 24 * 3600
-"""Seconds after which nobody is expected to run a training of this machine's cache again."""
+"""How many checkpoints of a training are kept: the second one serves where the newest is damaged."""
+SAVING_FRACTION = 0.05
+"""The largest fraction of the time that saving may take; where it takes longer, checkpoints become less frequent."""
+MAX_AGE = 30 * 24 * 3600
+"""Seconds after which what a training has left in the cache is removed."""
 PATIENCE = 10.0
-"""Seconds that another process may take to give the checkpoints up: one that lost its terminal is still ending."""
+"""Seconds to wait for another process to release the checkpoints; one that lost its terminal may still be ending."""
 
 FINISHED = "finished"
-"""The name of the folder in a training's place that holds the model that it has made."""
+"""The name of the folder, beside a training's checkpoints, that holds its finished model."""
 FINISHED_BYTES = 4 * 2**30
-"""Of all finished models in this machine's cache; beyond that the oldest go."""
+"""The most bytes that all finished models may take in this machine's cache; beyond it the oldest are removed."""
 SECONDS_TO_SEND = 300.0
-"""For a finished model to get to the store: it is a precaution, and others wait for the step that takes it."""
+"""The most seconds that sending a finished model to the store may take: it is a precaution, and later steps wait."""
 
 ABOUT_NAME = "checkpoint.json"
 IDENTITY_NAME = "identity.txt"
-"""Beside a finished model: for what it may be taken (see `Checkpoints.finished`)."""
+"""The file beside a finished model that identifies its training (see `Checkpoints.finished`)."""
 _STEP = re.compile(r"step-[0-9]{1,18}")
-"""The name of a checkpoint's folder."""
+"""Matches the name of a checkpoint's folder."""
 _KEY = re.compile(r"[0-9a-f]{64}")
-"""The name of a training's: nothing else is removed from a folder that may hold anything."""
+"""Matches the name of a training's folder. Nothing else is removed from a folder that the user has named."""
 
-# Of the settings, those that change nothing of what is learnt.
+# The settings that do not change what is learnt.
 IRRELEVANT = ("model_id", *SETTINGS_OF_A_RUN)
 
 
 class Resumable(Protocol):
-    """What a training has to find again, beside the model and what transformers keeps of its own."""
+    """A part of a training whose state belongs into a checkpoint, besides the model and the state of transformers."""
 
     def save(self, folder: Path) -> None:
-        """Writes what it holds into a file of its own."""
+        """Writes its state to files in `folder`."""
 
     def restore(self, folder: Path) -> None:
-        """Takes it up again; called when the training begins, after everything else has been set to its start."""
+        """Reads its state from `folder`. Called when the training begins, after everything else is initialized."""
 
 
 def key_of(
     pretrained: Path, summary: DatasetSummary, settings: TrainingSettings, processes: Processes = ALONE
 ) -> str:
-    """A digest that is the same for trainings that end in the same model, so that one may go on for the other."""
+    """Returns a digest that is the same for trainings that end in the same model, so that one may continue another.
+
+    Args:
+        pretrained: The folder of the pretrained model, whose files are hashed.
+        summary: The dataset.
+        settings: Those that do not change what is learnt are left out.
+        processes: Their number counts, for it changes the order of sums.
+    """
     files = sorted(path for path in pretrained.iterdir() if path.is_file())
     return digest_of(
         {
@@ -88,14 +95,14 @@ def key_of(
 
 
 def beside(model_uri: str) -> str:
-    """The address in a model's own bucket under which another machine finds the checkpoints; "" for a local path."""
+    """Returns the address of the checkpoints in the bucket of a model; "" where the model is not in a known store."""
     scheme, _, rest = model_uri.partition("://")
     bucket = rest.partition("/")[0]
     if scheme not in ("s3", "minio") or not bucket:
         return ""
     from miniml.store.connection import AWS, Endpoint  # Only here: a local training needs no S3 client.
 
-    # KFP calls its own store minio://. Where the environment does not say where that is, Amazon is not meant.
+    # KFP calls its own store minio://. Unless the environment says where that is, it is unknown: it is not Amazon S3.
     if scheme == "minio" and Endpoint.from_environment().url == AWS:
         return ""
     return f"{S3_SCHEME}{bucket}/miniml/checkpoints"
@@ -105,74 +112,85 @@ def beside(model_uri: str) -> str:
 def checkpointing(
     key: str, settings: TrainingSettings, model_uri: str = "", processes: Processes = ALONE
 ) -> Iterator[Checkpoints]:
-    """Keeps the checkpoints of the training `key` while it runs, and removes them once the block has ended well; the
-    finished model may stay in their place (`Checkpoints.finish`).
+    """Provides the checkpoints of a training, and removes them once the block has ended without an error.
 
-    On an error they stay, and it is said where; a training that comes to nothing is the same again from any of them.
-    Of several processes the first keeps them for all.
+    The finished model may stay in their place (`Checkpoints.finish`). On an error they stay, and their folder is
+    logged; but a `TrainingError` removes them too, for a training would fail again from any of them. Of several
+    processes the first keeps them for all.
+
+    Args:
+        key: Identifies the training (`key_of`).
+        settings: They say where checkpoints are kept, and how often one is written.
+        model_uri: The address that the model will have, if it is known; in an S3 store checkpoints go beside it.
+        processes: The processes that train together.
 
     Raises:
         StoreError: the store that `settings` name does not answer, or refuses.
-        StorageError: their folder cannot be written to.
+        StorageError: the folder of the checkpoints cannot be written to.
     """
     interval = settings.checkpoint_interval
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="miniml-")))
         if not processes.first:
-            theirs: _Told = processes.broadcast(None)
-            newest = _brought(theirs, key, settings, model_uri, processes, scratch)
+            theirs: _FirstsCheckpoints = processes.broadcast(None)
+            newest = _shared_newest(theirs, key, settings, model_uri, processes, scratch)
             yield Checkpoints(scratch, None, newest, interval, processes, wanted=theirs.kept)
             return
-        shelf = stack.enter_context(_checkpoint_store(key, settings, model_uri, processes))
-        newest = shelf.newest() if shelf else None
-        if shelf and newest and processes.nodes > 1:
-            shelf.share(newest)
-        processes.broadcast(_Told(shelf is not None, newest))
-        if shelf is None:
+        store = stack.enter_context(_checkpoint_store(key, settings, model_uri, processes))
+        newest = store.newest() if store else None
+        if store and newest and processes.nodes > 1:
+            store.share(newest)
+        processes.broadcast(_FirstsCheckpoints(store is not None, newest))
+        if store is None:
             yield Checkpoints(scratch, None, None, interval, processes, wanted=False)
             return
         try:
-            yield Checkpoints(shelf.folder / "writing", shelf, newest, interval, processes, wanted=True)
+            yield Checkpoints(store.folder / "writing", store, newest, interval, processes, wanted=True)
         except TrainingError:
-            shelf.clear()
+            store.clear()
             raise
         except BaseException as error:
-            if (last := shelf.last_good) not in str(error):
+            if (last := store.last_good) not in str(error):
                 logger.info(last)
             raise
-        if not shelf.holds_finished:
-            shelf.clear()
+        if not store.holds_finished:
+            store.clear()
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What the first process tells the others of the checkpoints."""
+class _FirstsCheckpoints:
+    """What the first process broadcasts about the checkpoints."""
 
     kept: bool
     newest: Path | None
-    """The folder, on the first one's node."""
+    """The newest checkpoint's folder, on the node of the first process."""
 
 
-def _brought(
-    told: _Told, key: str, settings: TrainingSettings, model_uri: str, processes: Processes, scratch: Path
+def _shared_newest(
+    theirs: _FirstsCheckpoints,
+    key: str,
+    settings: TrainingSettings,
+    model_uri: str,
+    processes: Processes,
+    scratch: Path,
 ) -> Path | None:
-    """The checkpoint that the first process goes on from, where this one can read it."""
-    if told.newest is None or processes.node == 0:
-        return told.newest
+    """Returns the checkpoint that the first process continues from, in a folder that this process can read."""
+    if theirs.newest is None or processes.node == 0:
+        return theirs.newest
     mirror = _mirror(key, settings.checkpoints, model_uri)
-    assert mirror is not None  # The first would keep no checkpoints.
-    folder = scratch / told.newest.name
-    mirror.bring(told.newest.name, folder)
+    assert mirror is not None  # Without it, the first process would keep no checkpoints.
+    folder = scratch / theirs.newest.name
+    mirror.bring(theirs.newest.name, folder)
     return folder
 
 
 class Checkpoints:
-    """Trains a trainer from the newest checkpoint on, if there is one, and takes new ones."""
+    """Runs a trainer from the newest checkpoint on, if there is one, and writes new checkpoints."""
 
     def __init__(
         self,
         folder: Path,
-        shelf: CheckpointStore | None,
+        store: CheckpointStore | None,
         newest: Path | None,
         interval: float,
         processes: Processes,
@@ -180,25 +198,29 @@ class Checkpoints:
         wanted: bool,
     ) -> None:
         self.folder = folder
-        """Where the trainer writes: its `output_dir`."""
-        self._checkpoint_store, self._newest, self._interval = shelf, newest, interval
+        """The folder that the trainer writes to: its `output_dir`."""
+        self._checkpoint_store, self._newest, self._interval = store, newest, interval
         self._processes, self._wanted = processes, wanted
 
     @property
     def newest(self) -> Path | None:
-        """The folder of the checkpoint that a training will go on from."""
+        """The folder of the checkpoint that a training will continue from; None where it starts anew."""
         return self._newest
 
     @property
     def in_bf16(self) -> bool | None:
-        """Whether what there is was computed in bf16; None where there is nothing."""
-        return _about(self._newest)["bf16"] if self._newest else None
+        """Whether the newest checkpoint was computed in bf16; None where there is none."""
+        return _read_about(self._newest)["bf16"] if self._newest else None
 
     def train(self, trainer: Trainer, *parts: Resumable) -> None:
-        """Trains to the end; `parts` are what a checkpoint holds besides what transformers writes.
+        """Trains to the end.
+
+        Args:
+            trainer: The trainer to run.
+            parts: What a checkpoint holds besides what transformers writes.
 
         Raises:
-            StoppedError: SIGTERM came. What had been learnt is in a checkpoint.
+            StoppedError: SIGTERM came. The last step is in a checkpoint.
             StorageError: there is no room for a checkpoint; the message names the last good one.
         """
         if not self._wanted:
@@ -209,58 +231,63 @@ class Checkpoints:
         if self._newest:
             logger.info(
                 f"continuing from step {_step(self._newest):,} of {trainer.args.max_steps:,} "
-                f"(checkpoint of {_about(self._newest)['taken']})"
+                f"(checkpoint of {_read_about(self._newest)['taken']})"
             )
         with on_sigterm(saving.stop), saving.full_disk_explained():
             trainer.train(resume_from_checkpoint=str(self._newest) if self._newest else None)
 
     def finished(self, identity: str) -> Path | None:
-        """The folder of the model that this very training has made already; None where there is none.
+        """Returns the folder of the model that this training has made already; None where there is none.
 
         Args:
-            identity: A digest of all that the model is to tell of how it came about: of two trainings that come to
-                the same weights, one may have read them from elsewhere.
+            identity: A digest of everything that the model's manifest says about its training. Two trainings with the
+                same weights may differ in it: one may have read the pretrained model from elsewhere.
         """
         found = self._checkpoint_store.finished() if self._checkpoint_store else None
         return found if found and (found / IDENTITY_NAME).read_text(encoding="utf-8") == identity else None
 
     def finish(self, model_dir: Path, identity: str) -> None:
-        """Keeps the finished model in the checkpoints' place: should what comes after the training fail, the next try
-        need not train. Where it cannot be kept, that is told, and does no harm."""
+        """Keeps the finished model in the checkpoints' place, so that a retry of a later step need not train again.
+
+        Where it cannot be kept, that is logged, and no error.
+        """
         if self._checkpoint_store:
             self._checkpoint_store.finish(model_dir, identity)
 
     def discard(self) -> None:
-        """Forgets what there is, as it leads nowhere."""
+        """Removes all checkpoints, so that the training starts anew."""
         self._newest = None
         if self._checkpoint_store:
             self._checkpoint_store.clear()
 
 
 class CheckpointStore:
-    """The checkpoints of one training: sealed folders step-1, step-2, …, in a folder and perhaps in a store too."""
+    """The checkpoints of one training: folders step-1, step-2, … with checksums, on disk and perhaps in a store too."""
 
     def __init__(self, folder: Path, mirror: Mirror | None) -> None:
         self.folder, self._mirror = folder, mirror
         self._mirrored = ""
-        """The name of the last one that the store has."""
+        """The name of the newest checkpoint that the store has."""
         self.holds_finished = False
-        """Whether the training's model is kept here, which is to stay."""
+        """Whether the finished model is kept here, which must not be removed."""
 
     @property
     def last_good(self) -> str:
-        """Which checkpoint a training would go on from, as a sentence."""
-        if not (there := self._there()):
+        """A sentence that names the checkpoint that a training would continue from."""
+        if not (found := self._checkpoints()):
             return "there is no checkpoint yet; run again with the same arguments to begin anew."
         stored = ""
         if self._mirror:
             stored = f" (in {self._mirror}: {self._mirrored or 'none'})"
-        return f"the last good checkpoint is {there[0]}{stored}; run again with the same arguments to go on from it."
+        return f"the last good checkpoint is {found[0]}{stored}; run again with the same arguments to go on from it."
 
     def newest(self) -> Path | None:
-        """The newest one that is as it was written, brought from the store if this machine has none so new."""
+        """Returns the newest checkpoint that is undamaged; None where there is none.
+
+        It is fetched from the store if that has a newer one than this machine. Damaged checkpoints are removed.
+        """
         self._fetch()
-        for folder in self._there():
+        for folder in self._checkpoints():
             if not (fault := find_damage(folder)):
                 return folder
             logger.info(f"the checkpoint {folder} is damaged ({fault}): taking the one before it")
@@ -268,33 +295,39 @@ class CheckpointStore:
         return None
 
     def add(self, written: Path, step: int) -> None:
-        """Seals what was written, and takes it in as the newest one."""
+        """Adds the folder `written` as the newest checkpoint, with its checksums, and removes all but the newest.
+
+        A store that fails is logged, and no error.
+        """
         folder = self.folder / f"step-{step}"
         write_checksums(written)
         shutil.rmtree(folder, ignore_errors=True)
         written.rename(folder)
-        for older in self._there()[KEPT:]:
+        for older in self._checkpoints()[KEPT:]:
             shutil.rmtree(older)
         if self._mirror:
             try:
                 self._mirror.send(folder)
                 self._mirrored = folder.name
-                self._mirror.keep([kept.name for kept in self._there()])
+                self._mirror.keep([kept.name for kept in self._checkpoints()])
             except StoreError as error:
-                # The store may be back for the next one; the work of hours is not thrown away for it.
+                # The store may work again for the next checkpoint: the training goes on.
                 logger.info(f"the checkpoint of step {step:,} is on this machine only: {error}")
 
     def share(self, folder: Path) -> None:
-        """Has the store hold this one, for other nodes to go on from.
+        """Sends a checkpoint to the store unless it is there, so that other nodes can continue from it.
 
         Raises:
-            StoreError: the store does not do its part.
+            StoreError: the store does not answer, or refuses.
         """
         if self._mirror and folder.name not in self._mirror.names():
             self._mirror.send(folder)
 
     def finished(self) -> Path | None:
-        """The finished model that is as it was written, brought from the store if this machine has none."""
+        """Returns the folder of the finished model, from the store if this machine has none; None where there is none.
+
+        A damaged one is removed.
+        """
         folder = self.folder / FINISHED
         try:
             if not folder.exists() and self._mirror and FINISHED in self._mirror.names():
@@ -311,20 +344,23 @@ class CheckpointStore:
         return folder
 
     def finish(self, model_dir: Path, identity: str) -> None:
-        """Takes a copy of the finished model in, and sends it to the store, in place of the checkpoints."""
+        """Replaces the checkpoints by a copy of the finished model, here and in the store.
+
+        A disk or store that fails is logged, and no error.
+        """
         folder, writing = self.folder / FINISHED, self.folder / "writing"
         try:
             shutil.rmtree(writing, ignore_errors=True)
-            shutil.copytree(model_dir, writing, copy_function=_linked)
+            shutil.copytree(model_dir, writing, copy_function=_link_or_copy)
             (writing / IDENTITY_NAME).write_text(identity, encoding="utf-8")
             write_checksums(writing)
             shutil.rmtree(folder, ignore_errors=True)
             writing.rename(folder)
         except OSError as error:
-            logger.info(f"the finished model is not kept for another try: {_first(error)}")
+            logger.info(f"the finished model is not kept for another try: {_first_reason(error)}")
             return
         self.holds_finished = True
-        for checkpoint in self._there():
+        for checkpoint in self._checkpoints():
             shutil.rmtree(checkpoint)
         where = f"{folder}" if not self._mirror else f"{folder} and {self._mirror}"
         size = _bytes_in(folder)
@@ -337,6 +373,7 @@ class CheckpointStore:
                 logger.info(f"the finished model is kept on this machine only: {error}")
 
     def clear(self) -> None:
+        """Removes everything, here and in the store. A store that fails is logged, and no error."""
         for folder in self.folder.iterdir():
             shutil.rmtree(folder)
         if self._mirror:
@@ -345,15 +382,15 @@ class CheckpointStore:
             except StoreError as error:
                 logger.info(f"the checkpoints stay in the store, where nobody needs them any more: {error}")
 
-    def _there(self) -> list[Path]:
-        """The newest first."""
+    def _checkpoints(self) -> list[Path]:
+        """Returns the folders of the checkpoints, the newest first."""
         found = [path for path in self.folder.iterdir() if _STEP.fullmatch(path.name)]
         return sorted(found, key=_step, reverse=True)
 
     def _fetch(self) -> None:
         if not self._mirror:
             return
-        here = max((_step(folder) for folder in self._there()), default=0)
+        here = max((_step(folder) for folder in self._checkpoints()), default=0)
         names = (name for name in self._mirror.names() if _STEP.fullmatch(name))
         for name in sorted(names, key=lambda name: _step(Path(name)), reverse=True):
             folder = self.folder / name
@@ -368,8 +405,8 @@ class CheckpointStore:
                 return
 
 
-def _first(error: OSError) -> str:
-    """Of the errors that copying a folder ends with, one a file, the first."""
+def _first_reason(error: OSError) -> str:
+    """Returns the reason of an error; the first one, where a folder was copied and several files failed."""
     return str(error.args[0][0][-1]) if isinstance(error, shutil.Error) else str(error)
 
 
@@ -377,8 +414,8 @@ def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _linked(source: str, copy: str) -> None:
-    """Another name for the same bytes, where both are on one disk, and else a copy."""
+def _link_or_copy(source: str, copy: str) -> None:
+    """Makes a hard link, or a copy where the two paths are on different disks."""
     try:
         os.link(source, copy)
     except OSError:
@@ -389,32 +426,32 @@ def _step(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    """What can be told of a checkpoint without loading it: when it was taken, and in which precision."""
+def _read_about(folder: Path) -> dict[str, Any]:
+    """Reads when a checkpoint was written, and in which precision, without loading it."""
     about: dict[str, Any] = json.loads((folder / ABOUT_NAME).read_text(encoding="utf-8"))
     return about
 
 
-# What a process may ask of all after a step; the larger one counts.
+# What a process may request from all after a step; the largest request counts.
 _SAVE, _STOP = 1, 2
 
 
 class _Saving(TrainerCallback):
-    """Takes a checkpoint when its time has come, and a last one on SIGTERM.
+    """Writes a checkpoint at each interval, and a last one on SIGTERM.
 
-    Of several processes each has one of these. They save after the same step, for the Trainer has them talk to each
-    other when it saves; what the first has written stays.
+    Every process has one of these. They save after the same step, because the Trainer communicates while it saves;
+    only what the first process has written stays.
     """
 
     def __init__(
         self,
-        shelf: CheckpointStore | None,
+        store: CheckpointStore | None,
         newest: Path | None,
         parts: Sequence[Resumable],
         interval: float,
         processes: Processes,
     ) -> None:
-        self._checkpoint_store, self._newest, self._parts, self._interval = shelf, newest, parts, interval
+        self._checkpoint_store, self._newest, self._parts, self._interval = store, newest, parts, interval
         self._processes = processes
         self._asked_to_stop = self._stop = self._under_way = False
         self._due = self._began = time.monotonic() + interval
@@ -429,13 +466,13 @@ class _Saving(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        # At its end a training needs none, and would not know how to go on from it.
+        # A training that ends needs no checkpoint, and could not continue from one.
         if control.should_training_stop:
             return
         due = self._processes.first and time.monotonic() >= self._due
-        asked = self._processes.all_reduce_max(_STOP if self._asked_to_stop else _SAVE if due else 0)
-        if asked:
-            self._stop = asked == _STOP
+        request = self._processes.all_reduce_max(_STOP if self._asked_to_stop else _SAVE if due else 0)
+        if request:
+            self._stop = request == _STOP
             control.should_save = self._under_way = True
             self._began = time.monotonic()
 
@@ -453,11 +490,11 @@ class _Saving(TrainerCallback):
         written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         for part in self._parts:
             part.save(written)
-        # Of the Trainer's files, each process has written the state of its own random numbers.
-        own = {path.name: path.read_bytes() for path in written.glob("rng_state*")}
-        everybodys = self._processes.all_gather(own)
+        # Each process has written the state of its own random numbers; the checkpoint needs all of them.
+        rng_states = {path.name: path.read_bytes() for path in written.glob("rng_state*")}
+        gathered = self._processes.all_gather(rng_states)
         if self._checkpoint_store:
-            for files in everybodys:
+            for files in gathered:
                 for name, content in files.items():
                     (written / name).write_bytes(content)
             about = {"taken": datetime.now().isoformat(sep=" ", timespec="seconds"), "bf16": args.bf16}
@@ -467,8 +504,8 @@ class _Saving(TrainerCallback):
             shutil.rmtree(written)
         self._under_way = False
         now = time.monotonic()
-        # An interval of 0 asks for every step, whatever that costs.
-        self._due = now + max(self._interval, (now - self._began) / SHARE if self._interval else 0)
+        # An interval of 0 means every step, whatever that costs.
+        self._due = now + max(self._interval, (now - self._began) / SAVING_FRACTION if self._interval else 0)
         if self._stop:
             last_good = self._processes.broadcast(
                 self._checkpoint_store.last_good if self._checkpoint_store else None
@@ -478,11 +515,16 @@ class _Saving(TrainerCallback):
             )
 
     def stop(self) -> None:
-        """Asks for a checkpoint after the step, which then ends the training."""
+        """Requests a checkpoint after the current step, and the end of the training then."""
         self._asked_to_stop = True
 
     @contextmanager
     def full_disk_explained(self) -> Iterator[None]:
+        """Replaces the error of a full disk, while a checkpoint is written, by one that says what to do.
+
+        Raises:
+            StorageError: the disk is full.
+        """
         try:
             yield
         except Exception as error:
@@ -503,28 +545,28 @@ class _Saving(TrainerCallback):
 def _checkpoint_store(
     key: str, settings: TrainingSettings, model_uri: str, processes: Processes
 ) -> Iterator[CheckpointStore | None]:
-    """None where no checkpoints are kept, and a word on it where they are wanted."""
+    """Yields the store of a training's checkpoints; None where none are kept, whose reason is logged."""
     where = settings.checkpoints
     if where == NO_CHECKPOINTS:
         yield None
         return
-    own = where and not is_in_store(where)
-    root = Path(where).expanduser().absolute() if own else user_cache() / "checkpoints"
+    named = where and not is_in_store(where)
+    root = Path(where).expanduser().absolute() if named else user_cache() / "checkpoints"
     folder = root / key
     with ExitStack() as stack:
         with disk_errors_explained(folder):
-            _sweep(root, key, only_finished=bool(own))
+            _sweep(root, key, only_finished=bool(named))
             try:
                 stack.enter_context(held(folder, PATIENCE))
             except TimeoutError:
                 logger.info(
-                    f"another process is at this very training and has its checkpoints in {folder}: this one keeps none"
+                    f"another process runs this very training and has its checkpoints in {folder}: this one keeps none"
                 )
                 yield None
                 return
             writing = folder / "writing"
-            shutil.rmtree(writing, ignore_errors=True)  # Whoever wrote it was killed.
-        mirror = None if own else _mirror(key, where, model_uri)
+            shutil.rmtree(writing, ignore_errors=True)  # Its writer was killed.
+        mirror = None if named else _mirror(key, where, model_uri)
         if processes.nodes > 1 and not mirror:
             logger.info(
                 "no checkpoints are kept: the nodes share no disk, and no store is known (set checkpoints to s3://...)"
@@ -538,7 +580,7 @@ def _checkpoint_store(
 
 
 def _mirror(key: str, where: str, model_uri: str) -> Mirror | None:
-    """Where the store keeps them: at the address `where`, or else beside the model, if it can be reached there."""
+    """Returns the copy in a store: at the address `where`, or else beside the model, if that store answers."""
     try:
         if not (address := where or beside(model_uri)):
             return None
@@ -546,8 +588,8 @@ def _mirror(key: str, where: str, model_uri: str) -> Mirror | None:
 
         root = s3_address("checkpoints", address)
         mirror = Mirror("checkpoints", S3Address(root.bucket, f"{root.path.strip('/')}/{key}".lstrip("/")))
-        mirror.names()  # Where nobody has asked for the store, what it refuses is no error.
-        sweep(root, spared=key, seconds=FORGOTTEN)
+        mirror.names()  # Where the user has named no store, its refusal is no error.
+        sweep(root, spared=key, seconds=MAX_AGE)
     except StoreError as error:
         if where:
             raise
@@ -557,10 +599,10 @@ def _mirror(key: str, where: str, model_uri: str) -> Mirror | None:
 
 
 def _sweep(root: Path, own: str, *, only_finished: bool) -> None:
-    """Removes what nobody has come back for, and of finished models the oldest, where they take too much room.
+    """Removes what old trainings have left, and the oldest finished models where all take too much room.
 
-    With `only_finished` it leaves checkpoints alone: whoever named the folder may come back for them. What cannot be
-    removed is left to the next training, as where another process is at it.
+    With `only_finished` checkpoints stay: whoever named the folder may still want them. What cannot be removed, or is
+    in use by another process, is left to the next training.
     """
     left = FINISHED_BYTES
     with suppress(OSError):
@@ -574,10 +616,10 @@ def _sweep(root: Path, own: str, *, only_finished: bool) -> None:
             if only_finished and not finished:
                 continue
             left -= _bytes_in(folder / FINISHED)
-            old = time.time() - modified > FORGOTTEN
+            old = time.time() - modified > MAX_AGE
             if old or (left < 0 and finished):
                 why = (
-                    f"has lain for {FORGOTTEN / 86400:.0f} days"
+                    f"has lain for {MAX_AGE / 86400:.0f} days"
                     if old
                     else "leaves too little room for newer ones"
                 )

@@ -1,4 +1,4 @@
-"""One training, from its first step to its last, and over again in fp32 where bf16 was not exact enough."""
+"""Runs one training from its first step to its last, and again in fp32 where it diverged in bf16."""
 
 from __future__ import annotations
 
@@ -39,23 +39,22 @@ from miniml.training.trainer import (
     training_arguments,
 )
 
-# On the disk: four of the weights as they are trained, four of their export: in float16 it would serve them less
-# exactly.
+# On the disk: four for the trained weights, and four for their export, which float16 would make less exact.
 BYTES_PER_PARAMETER = 8
 
 
 @dataclass(frozen=True)
 class Course:
-    """What a training came to."""
+    """The result of a training."""
 
     model: Any
-    """On the CPU, in float32, with the weights that were kept."""
+    """The model with the weights that were kept, on the CPU, in float32."""
     metrics: dict[str, float]
-    """See `TrainingResult.metrics`; all but the temperature."""
+    """All of `TrainingResult.metrics` but the temperature."""
     used: dict[str, str | int]
-    """See `facts.what_was_used`."""
+    """What the run has chosen by itself (see `run_info.what_was_used`)."""
     points: Points
-    """Of the curves."""
+    """The points of the training curves."""
 
 
 def train(
@@ -70,17 +69,27 @@ def train(
     settings: TrainingSettings,
     split: int = 1,
 ) -> Course:
-    """Trains on the split "train"; what comes of it will be saved in `model_dir`, before `limit` is over.
+    """Trains on the split "train", and watches the split "validation".
 
-    Each batch, and each pass over tokens, is computed in `split` parts.
+    Args:
+        pretrained: The model to start from.
+        target: The labels as numbers, with their loss.
+        splits: The encoded texts of the splits "train" and "validation".
+        device: Where to compute.
+        model_dir: The folder that the model will be saved in; its disk must have room.
+        checkpoints: Those to continue from, and to write to.
+        watchers: Further callbacks, which may end the training.
+        limit: The time that training and saving may take.
+        settings: The training's settings.
+        split: The number of parts in which each batch, and each pass over tokens, is computed.
 
     Raises:
-        StorageError: there will be no room for it, or there is none for a checkpoint.
-        StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
+        StorageError: there will be no room for the model, or there is none for a checkpoint.
+        StoppedError: SIGTERM came. The last step is in a checkpoint.
         InputError: the settings do not go with the model, the training diverged, or has no time for a step.
     """
     bf16 = computes_in_bf16(device, settings.precision)
-    if checkpoints.in_bf16 is not None:  # On this machine or another, it ends as it has begun.
+    if checkpoints.in_bf16 is not None:  # It continues in the precision in which it began.
         bf16 = checkpoints.in_bf16
     if checkpoints.newest:
         limit.resume(checkpoints.newest)
@@ -93,7 +102,7 @@ def train(
             raise
         logger.info(f"in bf16 {error.what}: training again in fp32, from the beginning")
         checkpoints.discard()
-        limit.plan = None  # Another one for the time that is left, of slower steps.
+        limit.plan = None  # It is made anew for slower steps in less time.
     return _attempt(
         pretrained, target, splits, device, False, model_dir, checkpoints, watchers, limit, settings, split
     )
@@ -112,7 +121,7 @@ def _attempt(
     settings: TrainingSettings,
     split: int,
 ) -> Course:
-    asked, settings = settings, in_parts(settings, split)
+    unsplit, settings = settings, in_parts(settings, split)
     torch.manual_seed(settings.seed)  # A new head's weights are drawn when the model is made.
     model, new, drawn = pretrained.classifier()
     require_room(model_dir, int(model.num_parameters() * BYTES_PER_PARAMETER * 1.2), "saving the model")
@@ -144,7 +153,7 @@ def _attempt(
     if settings.stop_at_step > arguments.max_steps:
         logger.info(
             f"stop_at_step {settings.stop_at_step:,} comes after the last of the {arguments.max_steps:,} steps: "
-            f"training to the end. Give iterations too, as the line said that told how to repeat a training"
+            f"training to the end. Give iterations too, as in the logged line that says how to repeat a training"
         )
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
     logger.info(
@@ -165,7 +174,7 @@ def _attempt(
     used = what_was_used(arguments, device, max_length) | limit.record(
         trainer.state.global_step, arguments.max_steps
     )
-    if settings.batch_size != asked.batch_size:
+    if settings.batch_size != unsplit.batch_size:
         used |= {
             "batch_size": settings.batch_size,
             "gradient_accumulation": settings.gradient_accumulation,
@@ -174,7 +183,7 @@ def _attempt(
 
 
 def in_parts(settings: TrainingSettings, split: int) -> TrainingSettings:
-    """The settings of the same optimizer steps, in batches that are `split` times smaller."""
+    """Returns settings with the same optimizer steps, in batches that are `split` times smaller."""
     return replace(
         settings,
         batch_size=settings.batch_size // split,
@@ -192,9 +201,9 @@ def _fitting(
     limit: TimeLimit,
     settings: TrainingSettings,
 ) -> Plan:
-    """What fits into the time that is left, as the first process has measured it: all plan alike."""
+    """Plans the steps that fit into the time left. All processes use the first one's measurement, and so plan alike."""
     logger.info("measuring how fast steps are, on a copy of the model")
-    asked, processes = arguments.max_steps, Processes.started()
+    wanted_steps, processes = arguments.max_steps, Processes.started()
     tokens, measured = profile_steps(
         model, arguments, splits, tokenizer, target, objective, 60 * limit.minutes
     )
@@ -204,7 +213,7 @@ def _fitting(
     return plan(
         tokens,
         in_step,
-        asked,
+        wanted_steps,
         settings.evaluations,
         measured,
         left,

@@ -49,15 +49,19 @@ __all__ = ["HISTORY_NAME", "TrainingResult", "choose_device", "find_pretrained",
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of a training."""
+    """The result of a training."""
 
     digest: str
-    """Of the model folder (see `miniml.model.manifest`)."""
+    """The digest of the model folder (see `miniml.model.manifest`)."""
     metrics: dict[str, float]
-    """`train_loss`; `validation_loss` (neither weighted nor smoothed) and the task's figures (`validation_accuracy` and
-    `validation_macro_f1`, of one class a text) of the weights that were kept, and `kept_step`, after which they were;
-    `train_samples_per_second`, `train_seconds`; `steps`, `epochs`; `parameters`, `trained_parameters`; `texts_cut` (a
-    share); `temperature`, where there are probabilities."""
+    """Metrics by name.
+
+    Of the weights that were kept: `validation_loss` (neither weighted nor smoothed) and the task's metrics
+    (`validation_accuracy` and `validation_macro_f1`, with one class a text), and `kept_step`, the step that they are
+    from. Of the training: `train_loss`, `train_samples_per_second`, `train_seconds`, `steps`, `epochs`, `parameters`,
+    `trained_parameters`, `texts_cut` (the fraction of texts that were truncated), and `temperature` where there are
+    probabilities.
+    """
 
 
 def fine_tune(
@@ -74,19 +78,25 @@ def fine_tune(
 ) -> TrainingResult:
     """Trains on the split "train", watches "validation", never opens "test", and writes `model_dir`.
 
-    A training that was killed goes on from its last checkpoint, to the same end; of one that was finished within the
-    last month the model is taken as it was written. `model_uri` is the address under which
-    somebody else will keep the model, if that is known: in an S3 store the checkpoints go beside it. `minutes` stand in
-    for the settings' time limit, which decides no less which checkpoints are this training's; `watchers` hear of its
-    steps and may end it, in a `contest` whose digest this is. `pins` say at which commit or digest the pretrained model
-    is read. Each batch is computed in `split` parts, as where it does not fit into memory: a step has as many texts.
+    A training that was killed continues from its last checkpoint, with the same result. Where the same training has
+    ended within the last month, its model is copied.
 
     The folder holds safetensors, tokenizer, config, `calibration.json`, `training_history.json`,
-    `learnt_texts.safetensors`, a model card and the signed `miniml.json`. Validation rows that a model of miniml's has
-    learnt before are not watched.
+    `learnt_texts.safetensors`, a model card and the signed `miniml.json`. Validation rows that the pretrained model was
+    trained on, as far as miniml trained it, are left out.
 
-    Of several processes that torchrun started, each calls this; they share the batches, and the
-    first one writes.
+    Where torchrun started several processes, each calls this; they share the batches, and the first one writes.
+
+    Args:
+        dataset_dir: The prepared dataset.
+        model_dir: The folder to write.
+        settings: The training's settings.
+        model_uri: The address that the model will have, if it is known; in an S3 store checkpoints go beside it.
+        minutes: The time limit, in place of the settings' own; that one still identifies the checkpoints.
+        watchers: Further callbacks, which may end the training.
+        pins: The commits or digests at which the pretrained model is read.
+        contest: The digest of the search whose rules `watchers` follow; "" outside of a search.
+        split: The number of parts in which each batch is computed, to take less memory. A step has as many texts.
 
     Raises:
         InputError: the model cannot be used, the training diverged, its time limit leaves no time for a step, or its
@@ -94,11 +104,11 @@ def fine_tune(
         HubError: the hub did not give the model.
         StoreError: the S3 store did not give the model.
         StorageError: there is no room for the model, or for a checkpoint.
-        StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
+        StoppedError: SIGTERM came. The last step is in a checkpoint.
     """
     limit = TimeLimit(settings.time_limit if minutes is None else minutes)
     processes = Processes.started()
-    processes.share_of(settings)  # Refuses what they cannot share before anything is fetched.
+    processes.share_of(settings)  # Refuses a batch that they cannot share before anything is fetched.
     device = choose_device(settings.device)
     processes.init_process_group(device)
     folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
@@ -108,7 +118,7 @@ def fine_tune(
     _quiet_transformers()
     target = target_of(summary, splits["train"]["label"][:], settings)
     pretrained = Pretrained.load(folder, target.head, settings)
-    # The first alone reads the pretrained files for it.
+    # Only the first process hashes the pretrained files.
     key: str = processes.broadcast(key_of(folder, summary, settings, processes) if processes.first else None)
     record: dict[str, Any] = {
         "data": {key: value for key, value in asdict(summary).items() if key != "settings"},
@@ -121,7 +131,7 @@ def fine_tune(
         threads_within_quota(),
         checkpointing(key, settings, model_uri, processes) as checkpoints,
     ):
-        finished = _taken(checkpoints.finished(identity), model_dir) if processes.first else None
+        finished = _copy_finished(checkpoints.finished(identity), model_dir) if processes.first else None
         [finished] = processes.broadcast([finished])
         if finished:
             return finished
@@ -154,7 +164,7 @@ def fine_tune(
                     result = TrainingResult(manifest.sign(folder, **record).digest, metrics)
                 for tracker in trackers:
                     tracker.finish(result.digest, metrics)
-                logger.info(_told(summary.task, result))
+                logger.info(_summary_line(summary.task, result))
                 if remark := calibration.remark_on(metrics.get("temperature", 1.0)):
                     logger.info(f"temperature {metrics['temperature']:.3g} is {remark}")
         if result:
@@ -163,14 +173,14 @@ def fine_tune(
 
 
 def _identity(record: dict[str, Any], contest: str) -> str:
-    """A digest of what a model's manifest will say of its training, apart from where its checkpoints were."""
+    """Returns a digest of what the manifest will say about the training, apart from where its checkpoints were."""
     arguments = record["arguments"]
     training = {**arguments["training"], "checkpoints": "", "checkpoint_interval": 0}
     return digest_of({**record, "arguments": {**arguments, "training": training}, "contest": contest})
 
 
-def _taken(finished: Path | None, model_dir: Path) -> TrainingResult | None:
-    """What came of the training that has made the model in `finished`, which is written to `model_dir`."""
+def _copy_finished(finished: Path | None, model_dir: Path) -> TrainingResult | None:
+    """Copies the model in `finished` to `model_dir`, and returns its training's result; None where there is none."""
     if finished is None:
         return None
     with written_whole(model_dir) as folder:
@@ -185,12 +195,12 @@ def _taken(finished: Path | None, model_dir: Path) -> TrainingResult | None:
 
 
 def _learnt_before(folder: Path, fingerprint: str, settings: TrainingSettings) -> LearntTexts:
-    if settings.from_scratch:  # Nothing of what the folder's weights have learnt is kept.
+    if settings.from_scratch:  # The folder's weights are not used.
         return LearntTexts.nothing()
     return LearntTexts.of_pretrained(folder, settings.model_id, fingerprint)
 
 
-def _told(task: Task, result: TrainingResult) -> str:
+def _summary_line(task: Task, result: TrainingResult) -> str:
     metrics = result.metrics
     parts = [
         f"validation {task.primary_metric.replace('_', ' ')} {metrics[f'validation_{task.primary_metric}']:.3f}",
@@ -214,16 +224,16 @@ def _encode(
 def _save(
     folder: Path, course: Course, target: Target, tokenizer: Any, validation: EncodedTexts
 ) -> float | None:
-    """Writes all of the model folder but its signature, and gives the temperature, if there is one."""
+    """Writes the model folder but for its signature; returns the temperature, None where there are no probabilities."""
     course.model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # What was saved, not what was trained: accelerate leaves its autocast around the latter.
+    # The saved model is loaded, because accelerate leaves its autocast around the trained one.
     saved = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     export(saved.eval(), folder)
     engine = engines.TorchEngine(engines.REFERENCE, saved)
     probes.write(folder, engine, validation.first(probes.CANDIDATES), target.head.margin)
     (folder / HISTORY_NAME).write_text(json.dumps(course.points, indent=1) + "\n", encoding="utf-8")
-    # On validation, as evaluation and serving will run the model.
+    # Logits are computed as evaluation and serving will compute them.
     texts = validation.first(calibration.CALIBRATION_ROWS)
     logits = logits_of(engine, tokenizer, target.head.width, texts)
     temperature = target.temperature(logits, validation.labels[: len(texts)])
@@ -233,7 +243,7 @@ def _save(
 
 
 def _quiet_transformers() -> None:
-    """Its bars and load reports are not for a log; what matters of them is said in the stage's own lines."""
+    """Turns off the progress bars and load reports of transformers; the stage logs what matters of them."""
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 

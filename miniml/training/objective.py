@@ -1,4 +1,4 @@
-"""What a training makes small."""
+"""Defines what a training minimizes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import torch
 class Objective(Protocol):
     """A loss.
 
-    A step's loss is `total`, summed over all texts of the step, over their number: so it does not matter into how
-    many passes, or onto how many processes, the step is split. (A mean of means would weigh a text more that is alone
-    in its pass. And over the sum of the weights, which torch divides by, steps that happen to have no text of a rare
-    class would push as hard against it as the others push for it.)
+    A step's loss is the sum of `total` over all texts of the step, divided by their number. So it does not depend on
+    how many passes or processes the step is split into, as a mean of means would. torch divides by the sum of the
+    weights instead: then a step without a text of a rare class would push as hard against that class as the other
+    steps push for it.
     """
 
     def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The losses of texts, summed. Both have the texts along their first axis."""
+        """Returns the sum of the texts' losses, a scalar.
+
+        Args:
+            logits: A row per text, as wide as the model's head.
+            labels: A row per text, as `Target.encoded` gives them.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Finds a pretrained encoder, and makes of it a classifier that is to be trained."""
+"""Finds a pretrained encoder, and turns it into a classifier to train."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from miniml.sources.address import locate
 from miniml.training.model_check import UnusableModelError, check_model
 from miniml.training.trained_head import adopt_head, of_other_classes
 
-# What BERT's kin put between the encoder and the head: a model that was pretrained without a head often lacks it.
+# The layer of BERT-like models between encoder and head, which a model pretrained without a head often lacks.
 POOLER = "pooler"
 
 # The names under which the common encoders' configurations keep their dropout rates.
@@ -38,14 +38,17 @@ DROPOUT_NAMES = (
 
 
 def find_pretrained(model_id: str, from_scratch: bool = False) -> tuple[Path, str]:
-    """The folder of a pretrained model, fetched from the hub or an S3 store if it has to be.
+    """Finds the folder of a pretrained model, and fetches it from the hub or an S3 store if necessary.
 
-    A model that is to learn `from_scratch` needs no weights there, and the hub is not asked for them.
+    Args:
+        model_id: A path, or an address of the hub or of a store.
+        from_scratch: Whether the model will start with random weights; then none are fetched.
 
-    The second result is `model_id` again, with the digest of the content where it came from an S3 store.
+    Returns:
+        The folder; and `model_id` again, with the digest of the content where it came from an S3 store.
 
     Raises:
-        InputError: there is no such folder, or it holds no weights.
+        InputError: there is no such folder, or it holds no usable model, or no weights.
         HubError: the hub did not give it.
         StoreError: the S3 store did not give it.
     """
@@ -70,24 +73,29 @@ def find_pretrained(model_id: str, from_scratch: bool = False) -> tuple[Path, st
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What of a pretrained model is the same in every training of it."""
+    """The parts of a pretrained model that are the same in every training."""
 
     folder: Path
     config: Any
-    """Of the classifier that is to come of it."""
+    """The configuration of the classifier."""
     tokenizer: Any
     settings: TrainingSettings
     head: Head
-    """What it is to answer."""
+    """What the classifier will answer."""
     before: Head
-    """What the folder's config says that it answers."""
+    """What the pretrained model answers, according to its config."""
 
     @classmethod
     def load(cls, folder: Path, head: Head, settings: TrainingSettings) -> Pretrained:
-        """Reads configuration and tokenizer, makes the former that of a model for `head`, and tries the model out.
+        """Reads configuration and tokenizer, adapts the configuration to `head`, and tries the model on some texts.
+
+        Args:
+            folder: The folder of the pretrained model.
+            head: What the classifier will answer.
+            settings: The training's settings.
 
         Raises:
-            InputError: they are of no text classifier, or of nothing that can be made one.
+            InputError: the model cannot be made a text classifier.
         """
         with _explained(settings):
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -98,8 +106,8 @@ class Pretrained:
         write_head(config, head)
         _set_for_training(config, settings)
         if tokenizer.pad_token is None:
-            # Decoders are trained without padding. Whatever stands there is masked; a token of its own is needed where
-            # no other ends texts.
+            # Decoders are trained without padding. The padding is masked, so any token will do; only a tokenizer
+            # without an end-of-text token needs a new one.
             tokenizer.add_special_tokens({"pad_token": tokenizer.eos_token or "[PAD]"})
         tokenizer.truncation_side = settings.truncation_side
         pretrained = cls(folder, config, tokenizer, settings, head, before)
@@ -107,10 +115,12 @@ class Pretrained:
         return pretrained
 
     def _try_out(self) -> None:
-        """Finds out how long texts may be, and how they are padded."""
-        model, *_ = self._made()
+        """Determines how long texts may be, and how they are padded."""
+        model, *_ = self._build()
         self.tokenizer.model_max_length = _max_length(self.tokenizer, model, self.settings)
-        self.tokenizer("", truncation=True)  # A fast one keeps from this where to cut.
+        self.tokenizer(
+            "", truncation=True
+        )  # A fast tokenizer stores the truncation length at its first call.
         try:
             check_model(model, self.tokenizer)
         except UnusableModelError as error:
@@ -122,23 +132,24 @@ class Pretrained:
             setattr(self.config, ONE_LENGTH, True)
 
     def classifier(self) -> tuple[Any, set[str], set[str]]:
-        """A model to train, in float32, and the names of some of its weights.
+        """Builds the model to train.
 
-        First those that have to learn whatever else does: the head's, and those that the folder lacks. Then those that
-        torch's random numbers have drawn: these, unless the folder has a head for the same classes.
+        Returns:
+            The model, in float32; the names of the weights that must learn whatever is frozen (the head's, and those
+            that the folder lacks); and the names of the weights that were initialized at random.
 
         Raises:
-            InputError: transformers knows no classifier of this kind, or its weights are others than the config says.
+            InputError: transformers knows no classifier of this kind, or the weights do not match the config.
         """
-        model, drawn, remarks = self._made()
+        model, drawn, remarks = self._build()
         for remark in filter(None, remarks):
             logger.info(remark)
         encoder = f"{model.base_model_prefix}."
         head = {name for name, _ in model.named_parameters() if not name.startswith(encoder)}
         return model, head | drawn, drawn
 
-    def _made(self) -> tuple[Any, set[str], list[str]]:
-        """The model, the names of the weights that were drawn, and what there is to say of them."""
+    def _build(self) -> tuple[Any, set[str], list[str]]:
+        """Returns the model, the names of the weights that were initialized at random, and remarks to log."""
         with _explained(self.settings):
             model, drawn, remark = (
                 self._from_scratch() if self.settings.from_scratch else self._from_weights()
@@ -159,7 +170,7 @@ class Pretrained:
             config=copy.deepcopy(self.config),
             local_files_only=True,
             trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # A head of other classes is replaced by a new one.
+            ignore_mismatched_sizes=True,  # A head for other classes is replaced.
             dtype=torch.float32,
             output_loading_info=True,
         )
@@ -172,7 +183,7 @@ class Pretrained:
         return model, drawn | new, remark
 
     def _require_encoder(self, model: Any, drawn: set[str]) -> None:
-        """Refuses weights that lack some of the encoder's: they would be random, and nothing would say so."""
+        """Refuses weights that lack some of the encoder's, which would stay random without a warning."""
         encoder = f"{model.base_model_prefix}."
         lacking = sorted(name for name in drawn if name.startswith(encoder) and POOLER not in name)
         if lacking:
@@ -190,7 +201,7 @@ def _explained(settings: TrainingSettings) -> Iterator[None]:
     except MinimlError:
         raise
     except Exception as error:  # Libraries raise anything where a model is not what they expect.
-        # What they say of it is advice to trust its code.
+        # transformers' message advises to trust the code.
         said = "it brings code of its own" if "trust_remote_code" in str(error) else in_a_line(error)
         raise InputError(
             f"model_id {settings.model_id!r} does not load as a text classifier ({said}). "
@@ -203,21 +214,21 @@ def _set_for_training(config: Any, settings: TrainingSettings) -> None:
         if hasattr(config, name):
             setattr(config, name, settings.dropout)
     if hasattr(config, "use_cache"):
-        config.use_cache = False  # It is for those who write texts.
+        config.use_cache = False  # The cache serves generation only.
     if getattr(config, "attention_type", "") == "block_sparse":
-        # BigBird gives it up for good at the first short text: a long one would be read as its forerunners were.
+        # At its first short text, BigBird switches to full attention for good: results would depend on the order.
         config.attention_type = "original_full"
 
 
 def _make_room(model: Any, tokenizer: Any) -> str:
-    """Gives the model's embedding a row for each token of the tokenizer, and says so where it has fewer."""
+    """Extends the model's embedding to a row for each token of the tokenizer; returns a remark where it did."""
     if not tokenizer.is_fast:
-        return ""  # It reads characters or bytes, of which there are no more.
+        return ""  # It reads characters or bytes, whose number is fixed.
     try:
-        words = model.get_input_embeddings()
+        embedding = model.get_input_embeddings()
     except NotImplementedError:  # CANINE has none.
         return ""
-    tokens, rows = max(tokenizer.get_vocab().values()) + 1, len(words.weight)
+    tokens, rows = max(tokenizer.get_vocab().values()) + 1, len(embedding.weight)
     if tokens <= rows:
         return ""
     model.resize_token_embeddings(tokens, mean_resizing=False)
@@ -234,9 +245,9 @@ def _max_length(tokenizer: Any, model: Any, settings: TrainingSettings) -> int:
 
 
 def _positions(model: Any) -> float:
-    """How many tokens the model has positions for; RoBERTa's kin number them from behind that of the padding."""
+    """Returns how many tokens the model has positions for. RoBERTa-like models number them from after the padding's."""
     positions = getattr(model.config, "max_position_embeddings", None) or math.inf
-    if positions < 0:  # XLNet's: any number of them.
+    if positions < 0:  # XLNet: any number.
         return math.inf
     before_the_first = [
         part.padding_idx + 1

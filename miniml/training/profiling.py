@@ -159,7 +159,7 @@ class _InOrder(ClassifierTrainer):
 
     def get_train_dataloader(self) -> Any:
         texts: Any = self.train_dataset
-        return self._in_shares(range(len(texts)))
+        return self._train_loader(range(len(texts)))
 
 
 class _Stopwatch(TrainerCallback):

@@ -1,8 +1,7 @@
 """Writes the training as one HTML file, like the reports on data and evaluation: results, curves and settings.
 
-The curves are painted in `miniml/reports/curves.py`. The report on evaluation shows the loss curve too, by the same
-function: what is changed there changes in both. Which curves this page has, and their titles, `_pictures` says; the
-page itself is `miniml/reports/templates/training.html`.
+The curves are drawn in `miniml/reports/curves.py`; the report on evaluation shows the same loss curve. `_pictures`
+lists the curves of this page with their titles. The page's template is `miniml/reports/templates/training.html`.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from miniml.reports.plots import svg, template
 from miniml.settings.training import TrainingSettings
 from miniml.task_registry import stored_task
 
-# Inches; the first over the whole width of a screen, two of the second side by side, or one on a phone.
+# Inches. A WIDE picture takes the width of a screen; HALF ones stand in pairs, or alone on a phone.
 WIDE, HALF = (9.4, 3.4), (4.3, 2.9)
-# More would make bars too thin to read; the largest are shown.
+# More bars would be too thin to read; the largest classes are shown.
 MAX_CLASSES = 20
 
-# In this order, the figure of validation that the page opens with, where there is not the task's measure.
+# The page opens with the first of these validation metrics where the task's primary metric is missing.
 HEADLINES = ("accuracy", "macro_f1", "micro_f1", "r2", "spearman", "mean_absolute_error")
-# Those that a person reads in percent.
-_SHARES = ("accuracy", "subset_accuracy")
+# Metrics that are shown in percent.
+_FRACTIONS = ("accuracy", "subset_accuracy")
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,12 @@ class Setting:
     name: str
     value: Any
     default: Any
-    """What it would have been; the same as `value` where it was left alone."""
+    """Equals `value` where the setting was left alone."""
 
 
 @dataclass(frozen=True)
 class ClassRows:
-    """A class, and the width of its bars in percent of the largest class's."""
+    """A class with its numbers of rows; the widths of its bars are in percent of the largest class's."""
 
     label: str
     train: int
@@ -59,7 +58,13 @@ class ClassRows:
 
 
 def write_report(model: Manifest, points: Points, path: Path) -> None:
-    """Writes the page to `path`, from what the model folder holds: its manifest and its history."""
+    """Writes the page.
+
+    Args:
+        model: The manifest of the model folder.
+        points: The history of the training.
+        path: The HTML file to write.
+    """
     name, value = _headline(model)
     kept = _kept_before_the_end(model)
     page = template("training.html").render(
@@ -69,7 +74,7 @@ def write_report(model: Manifest, points: Points, path: Path) -> None:
         kept=kept,
         headline_name=name,
         tiles=_tiles(model),
-        chance=chance_points(model.data["rows"]["validation"]) if name in _SHARES else None,
+        chance=chance_points(model.data["rows"]["validation"]) if name in _FRACTIONS else None,
         loss=[svg(lambda axes: loss_curve(axes, points, kept), size) for size in (WIDE, HALF)],
         pictures=_pictures(points, kept),
         shares_of_time=_shares_of_time(model, points),
@@ -85,7 +90,7 @@ def write_report(model: Manifest, points: Points, path: Path) -> None:
 
 
 def _kept_before_the_end(model: Manifest) -> float | None:
-    """The step whose weights were kept, where later ones were no better."""
+    """Returns the step whose weights were kept; None where it is the last one."""
     kept = model.metrics["kept_step"]
     return kept if kept < model.metrics["steps"] else None
 
@@ -93,7 +98,7 @@ def _kept_before_the_end(model: Manifest) -> float | None:
 def _headline(model: Manifest) -> tuple[str, str]:
     for name in (stored_task(model.data).primary_metric, *HEADLINES):
         if (value := model.metrics.get(f"validation_{name}")) is not None:
-            return name.replace("_", " "), f"{100 * value:.1f} %" if name in _SHARES else f"{value:.3f}"
+            return name.replace("_", " "), f"{100 * value:.1f} %" if name in _FRACTIONS else f"{value:.3f}"
     return "loss", f"{model.metrics['validation_loss']:.3f}"
 
 
@@ -119,7 +124,7 @@ def _counted(number: float) -> str:
 
 
 def _pictures(points: Points, kept: float | None) -> list[tuple[str, Markup]]:
-    """Titles and pictures of what the history tells beside the loss."""
+    """Returns the titles and pictures of the curves besides the loss, as far as the history has them."""
     paints: list[tuple[str, bool, Callable[[Axes], None]]] = [
         ("On validation", bool(validation_shares(points)), lambda axes: validation_curve(axes, points, kept)),
         (
@@ -133,11 +138,11 @@ def _pictures(points: Points, kept: float | None) -> list[tuple[str, Markup]]:
             lambda axes: gradient_curve(axes, points),
         ),
     ]
-    return [(title, svg(paint, HALF)) for title, told, paint in paints if told]
+    return [(title, svg(paint, HALF)) for title, has_points, paint in paints if has_points]
 
 
 def _shares_of_time(model: Manifest, points: Points) -> list[tuple[str, float, str]]:
-    """What the time went to: a name, percent, and how long."""
+    """Returns how the time was spent: names, percents and durations."""
     total = model.metrics["train_seconds"]
     validating = min(total, sum(line(points, "eval_runtime")[1]))
     parts = (("learning", total - validating), ("validation", validating))
@@ -145,7 +150,7 @@ def _shares_of_time(model: Manifest, points: Points) -> list[tuple[str, float, s
 
 
 def _classes(model: Manifest) -> list[ClassRows]:
-    """The largest classes, the largest first."""
+    """Returns the largest classes, the largest first."""
     train, validation = (model.data["rows_per_class"][split] for split in ("train", "validation"))
     most = max((train[label] + validation[label] for label in train), default=0) or 1
     rows = [
@@ -162,7 +167,7 @@ def _classes(model: Manifest) -> list[ClassRows]:
 
 
 def _settings(model: Manifest) -> tuple[list[Setting], list[Setting]]:
-    """The training's settings: those that differ from the defaults, and the others where they say anything."""
+    """Returns the settings that differ from their defaults, and the others that are not empty."""
     defaults = {field.name: field.default for field in dataclasses.fields(TrainingSettings)}
     settings = [
         Setting(name, value, defaults.get(name, value)) for name, value in model.arguments["training"].items()

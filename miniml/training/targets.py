@@ -1,4 +1,4 @@
-"""What a model is to learn of a task's labels, and how well it does on the validation rows."""
+"""Turns a task's labels into what a model learns, and measures how well it does on the validation rows."""
 
 from __future__ import annotations
 
@@ -17,43 +17,53 @@ Encoded = npt.NDArray[Any]
 
 
 class Target(ABC):
-    """The labels as numbers that a loss can be taken of, and what the model's numbers then mean."""
+    """A task's labels as numbers, with their loss, and the meaning of the model's logits."""
 
     head: Head
     plain: Objective
-    """The loss neither weighted nor smoothed: of validation rows the same figure, whatever the training makes small."""
+    """The loss neither weighted nor smoothed, which makes validation losses of different settings comparable."""
 
     @classmethod
     @abstractmethod
     def of(cls, summary: DatasetSummary, labels: Sequence[Any], settings: TrainingSettings) -> Self:
-        """Gives the target of a dataset of the task, whose training rows have these labels.
+        """Returns the target for a dataset.
+
+        Args:
+            summary: The dataset.
+            labels: The labels of its training rows.
+            settings: The training's settings.
 
         Raises:
-            InputError: the settings ask for what there is not with such labels.
+            InputError: a setting is not available with such labels.
         """
 
     @abstractmethod
     def encoded(self, labels: Sequence[Any]) -> Encoded:
-        """The dataset's column `label`, an entry a text, as the loss takes it."""
+        """Returns the dataset's column `label` as the loss takes it: an array with a row per text."""
 
     @abstractmethod
     def objective(self, encoded: Encoded, settings: TrainingSettings) -> Objective:
-        """What the training makes small, on rows with these labels."""
+        """Returns the loss that a training on rows with these labels minimizes."""
 
     @abstractmethod
     def validation_metrics(self, logits: Logits, encoded: Encoded) -> dict[str, float]:
-        """Gives the metrics of the validation rows, under the names that evaluation has for them."""
+        """Returns the metrics of the validation rows, by the names that evaluation uses."""
 
     @abstractmethod
     def temperature(self, logits: Logits, encoded: Encoded) -> float | None:
-        """What makes the probabilities mean what they say; None where there are none."""
+        """Returns the temperature that calibrates the probabilities; None where there are none."""
 
 
 def target_of(summary: DatasetSummary, labels: Sequence[Any], settings: TrainingSettings) -> Target:
-    """Gives the target of a dataset whose training rows have these labels.
+    """Returns the target for a dataset, of the class that its task has registered.
+
+    Args:
+        summary: The dataset.
+        labels: The labels of its training rows.
+        settings: The training's settings.
 
     Raises:
-        InputError: the settings ask for what there is not with such labels.
+        InputError: a setting is not available with such labels.
     """
     target: type[Target] = summary.task.part("target")
     return target.of(summary, labels, settings)

@@ -23,7 +23,7 @@ from miniml.settings.training import TrainingSettings
 
 MARGIN = 0.1
 """The fraction by which steps and evaluations may take longer than measured. A hot CPU slows down, other programs use
-it too, and saving checkpoints may take a twentieth of the time (`checkpoints.SHARE`)."""
+it too, and saving checkpoints may take a twentieth of the time (`checkpoints.SAVING_FRACTION`)."""
 SHARE_OF_VALIDATION = 0.25
 """The largest fraction of the time for evaluations in a training that has no time for all of its steps."""
 

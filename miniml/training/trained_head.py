@@ -1,4 +1,4 @@
-"""A head that the pretrained model brings: kept where it is for the same classes, or else drawn anew."""
+"""Keeps the head of the pretrained model where it has the same classes, and initializes a new one otherwise."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import torch
 
 from miniml.model.heads import Head
 
-# The spread of a new layer's weights (a standard deviation), where the config names none.
-SPREAD = 0.02
-NAMES_TOLD = 5
+# The standard deviation of a new layer's weights, where the config names none.
+INITIALIZER_RANGE = 0.02
+MAX_NAMES = 5
 
 
 def adopt_head(model: Any, missing: set[str], before: Head, now: Head) -> tuple[set[str], str]:
-    """Maps the classes of a trained head to those of the data, by their names, or draws a new last layer.
+    """Reorders the classes of a trained head as the data has them, by their names, or initializes a new last layer.
 
     Args:
         model: A classifier, with the pretrained weights.
-        missing: The names of those of its weights that the folder lacks, or has of another shape.
-        before: What the pretrained config says of its head.
-        now: What the model is to answer.
+        missing: The names of the weights that the folder lacks, or has in another shape.
+        before: What the pretrained model answers, according to its config.
+        now: What the model will answer.
 
     Returns:
-        The names of the weights that were drawn here, and what there is to say of it, if anything.
+        The names of the weights that were initialized here, and a remark to log; "" where there is none.
     """
     name, layer = last_linear(model, now.width)
     if layer is None or f"{name}.weight" in missing:
@@ -32,16 +32,16 @@ def adopt_head(model: Any, missing: set[str], before: Head, now: Head) -> tuple[
         with torch.no_grad():
             return set(), now.take_over(before, layer.weight, layer.bias)
     with torch.no_grad():
-        layer.weight.normal_(std=getattr(model.config, "initializer_range", None) or SPREAD)
+        layer.weight.normal_(std=getattr(model.config, "initializer_range", None) or INITIALIZER_RANGE)
         if layer.bias is not None:
             layer.bias.zero_()
     return {f"{name}.{weights}" for weights, _ in layer.named_parameters()}, of_other_classes(before, now)
 
 
 def last_linear(model: Any, width: int) -> tuple[str, torch.nn.Linear | None]:
-    """The linear layer with `width` outputs whose outputs are the logits, and its name."""
+    """Returns the linear layer that computes the `width` logits, behind its name; None where there is none."""
     encoder = f"{model.base_model_prefix}."
-    # Some models list their head before their encoder; a head's own last layer is the last of it.
+    # Some models list their head before their encoder; within the head, the last layer comes last.
     fitting = [
         (name, part)
         for name, part in model.named_modules()
@@ -51,12 +51,12 @@ def last_linear(model: Any, width: int) -> tuple[str, torch.nn.Linear | None]:
 
 
 def of_other_classes(before: Head, now: Head) -> str:
-    """Why a trained head is not kept."""
-    return f"the pretrained head is for {_told(before)}, the data has {_told(now)}: a new head"
+    """Returns a remark that says why a trained head is replaced."""
+    return f"the pretrained head is for {_described(before)}, the data has {_described(now)}: a new head"
 
 
-def _told(head: Head) -> str:
+def _described(head: Head) -> str:
     if not head.labels:
         return f"a {head.task.one}"
-    names = [*map(str, head.labels[:NAMES_TOLD]), *["…"] * (len(head.labels) > NAMES_TOLD)]
+    names = [*map(str, head.labels[:MAX_NAMES]), *["…"] * (len(head.labels) > MAX_NAMES)]
     return f"{len(head.labels)} {head.task.many} ({', '.join(names)})"

@@ -1,4 +1,4 @@
-"""The loop is transformers' own; this says how it is set, and what it does otherwise."""
+"""Configures the training loop of transformers, and overrides its loss, batches and logs."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from miniml.training.processes import Processes
 from miniml.training.targets import Target
 from miniml.training.trainable import leaves_weights_out
 
-# Texts in a pass over the validation rows, of which nothing is kept for a way back.
+# Texts in a forward pass over the validation rows, which keeps no activations for a backward pass.
 TEXTS_IN_EVALUATION = 32
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 class DivergedError(TrainingError):
-    """The gradient, or what comes of it, is no number any more."""
+    """A gradient or a loss is no finite number."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"the training diverged: {what}. {remedy}")
@@ -54,14 +54,15 @@ class DivergedError(TrainingError):
 
 @dataclass
 class OneDevice(TrainingArguments):
-    """Takes the GPU that was chosen, where transformers takes the first, or all of them by threads (DataParallel)."""
+    """Trains on the chosen GPU, where transformers takes the first one, or all by threads (DataParallel)."""
 
     chosen: str = "cpu"
     split: int = 1
-    """By which a pass has fewer tokens than the device is thought to take."""
+    """The factor by which a pass has fewer tokens than the device is estimated to have memory for."""
 
     @property
     def device(self) -> torch.device:
+        """The chosen GPU; in a distributed training, or on the CPU, what transformers chooses."""
         device = super().device
         return (
             torch.device(self.chosen) if self.chosen.startswith("cuda") and self.world_size == 1 else device
@@ -69,11 +70,12 @@ class OneDevice(TrainingArguments):
 
     @property
     def n_gpu(self) -> int:
+        """The number of GPUs that this process uses: 1 at most."""
         return min(int(super().n_gpu), 1)
 
 
 class ClassifierTrainer(Trainer):
-    """transformers' Trainer with an order of texts, a loss and passes of our own."""
+    """Trains with transformers' Trainer, but groups texts by length, and splits batches into passes that fit memory."""
 
     def __init__(
         self,
@@ -85,7 +87,7 @@ class ClassifierTrainer(Trainer):
         objective: Objective,
     ) -> None:
         if arguments.world_size > 1:
-            # Looking for them after each batch takes time, and is warned of where there are none.
+            # Looking for unused weights after each batch takes time, and causes a warning where there are none.
             arguments.ddp_find_unused_parameters = leaves_weights_out(model, tokenizer)
         super().__init__(
             model,
@@ -93,9 +95,9 @@ class ClassifierTrainer(Trainer):
             train_dataset=splits["train"],
             eval_dataset=splits["validation"],
             data_collator=partial(collate, tokenizer, splits["train"].shortest),
-            compute_metrics=partial(_measures, target),
+            compute_metrics=partial(_validation_metrics, target),
         )
-        # The loss below is of a whole step: transformers must not divide it by the step's batches once more.
+        # The loss below is already divided by the step's texts: transformers must not divide it by the batches too.
         self.loss_is_scaled_for_ga = True
         self.tokens_in_pass = tokens_in_pass(arguments.device) // arguments.split
         self._padding_side = tokenizer.padding_side
@@ -113,16 +115,16 @@ class ClassifierTrainer(Trainer):
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        return self._in_shares(self._order)
+        return self._train_loader(self._order)
 
-    def _in_shares(self, order: LengthGrouped | Sequence[int]) -> DataLoader[Any]:
-        """This process's part of the batches of training texts in this order."""
+    def _train_loader(self, order: LengthGrouped | Sequence[int]) -> DataLoader[Any]:
+        """Returns a loader of this process's part of each batch of training texts, in the given order."""
         processes = self.accelerator.num_processes
         batches = SharedBatches(order, self.args.train_batch_size * processes, processes)
         return self._loader(self.train_dataset, batch_sampler=batches)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        # What accelerate repeats here, for all processes to have as many, it takes out again where it gathers logits.
+        # accelerate repeats rows so that all processes have equally many, and drops them again when it gathers logits.
         by_length = self._validation.lengths.argsort(kind="stable").tolist()
         return self._loader(self._validation, batch_size=self.args.eval_batch_size, sampler=by_length)
 
@@ -140,7 +142,7 @@ class ClassifierTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
-        """The batches of a step, and the number of all their texts, over all processes."""
+        """Returns the batches of a step, and the number of their texts, summed over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         texts = torch.tensor(sum(len(batch["labels"]) for batch in batches), device=device)
         return batches, self.accelerator.reduce(texts, "sum")
@@ -148,7 +150,11 @@ class ClassifierTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Adds up the gradients of a batch in passes that fit into memory, and gives its share of the step's loss."""
+        """Accumulates the gradients of a batch in passes that fit into memory.
+
+        Returns:
+            The batch's part of the step's loss, a scalar.
+        """
         *others, last = passes(inputs, self.tokens_in_pass, self._padding_side)
         losses = []
         for part in others:
@@ -166,14 +172,14 @@ class ClassifierTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The part of a step's loss that these texts come to; on validation rows, their own plain one."""
+        """Computes these texts' part of the step's loss; for validation rows, their mean plain loss."""
         labels = inputs["labels"]
         logits = logits_of_rows(model, self._config, inputs["input_ids"], inputs["attention_mask"])
         if model.training:
-            # Processes average their gradients, where the sum is meant.
-            share = self.accelerator.num_processes / num_items_in_batch
-            # Where there are no labels, a text was read that only stands in for none.
-            loss = self._objective.total(logits[: len(labels)], labels) * share
+            # Processes average their gradients; the factor makes that the sum.
+            factor = self.accelerator.num_processes / num_items_in_batch
+            # A batch without labels holds one text as a placeholder, which does not count.
+            loss = self._objective.total(logits[: len(labels)], labels) * factor
         else:
             loss = self._plain.total(logits, labels) / len(labels)
         return (loss, {"logits": logits}) if return_outputs else loss
@@ -182,7 +188,7 @@ class ClassifierTrainer(Trainer):
         """Checks the gradient of each step, and passes on only the points that `logging_steps` asks for.
 
         Args:
-            logs: What the Trainer tells of a step, of a validation, or of the training at its end.
+            logs: What the Trainer logs after a step, after a validation, or at the end of the training.
             start_time: When the training began, in seconds since the epoch.
 
         Raises:
@@ -200,10 +206,14 @@ class ClassifierTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
-        """The validation figures, where there are any: the last step may have been the one too far."""
-        figures = super().evaluate(*arguments, **named)
-        self._require_number("validation loss", figures["eval_loss"], self.state.global_step)
-        return figures
+        """Returns the validation metrics by name.
+
+        Raises:
+            DivergedError: The validation loss is no finite number.
+        """
+        metrics = super().evaluate(*arguments, **named)
+        self._require_number("validation loss", metrics["eval_loss"], self.state.global_step)
+        return metrics
 
     def _require_number(self, what: str, value: float, step: int) -> None:
         if not math.isfinite(value):
@@ -215,7 +225,7 @@ class ClassifierTrainer(Trainer):
 
 
 class _NextEpoch(TrainerCallback):
-    """Tells the order which epoch it is: the loaders that wrap it may not, in a training that is taken up again."""
+    """Sets the epoch of the order: the loaders around it may not, in a training that continues from a checkpoint."""
 
     def __init__(self, order: LengthGrouped) -> None:
         self._order = order
@@ -227,7 +237,7 @@ class _NextEpoch(TrainerCallback):
 
 
 class _LogEachStep(TrainerCallback):
-    """Has the Trainer log each step, for the length of the gradient is in its logs and nowhere else."""
+    """Makes the Trainer log each step, because only its logs have the length of the gradient."""
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -238,12 +248,21 @@ class _LogEachStep(TrainerCallback):
 def training_arguments(
     settings: TrainingSettings, rows: int, device: torch.device, bf16: bool, scratch: Path, split: int = 1
 ) -> OneDevice:
-    """What transformers is told, of a training on `rows` texts."""
+    """Returns the arguments for transformers' Trainer.
+
+    Args:
+        settings: The training's settings.
+        rows: The number of training texts.
+        device: Where to compute.
+        bf16: Whether to compute in bf16, not fp32.
+        scratch: The folder that the Trainer writes to.
+        split: See `OneDevice.split`.
+    """
     steps = settings.iterations or settings.epochs * math.ceil(
         rows / (settings.batch_size * settings.gradient_accumulation)
     )
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # Accelerate computes on the current one.
+        torch.cuda.set_device(device)  # accelerate computes on the current device.
     return OneDevice(
         chosen=str(device),
         split=split,
@@ -262,8 +281,8 @@ def training_arguments(
         bf16=bf16,
         use_cpu=device.type == "cpu",
         logging_steps=max(1, steps // 50),
-        logging_nan_inf_filter=False,  # A loss that is no number has to be seen.
-        eval_strategy="no",  # `History` says when.
+        logging_nan_inf_filter=False,  # A loss that is no number must be noticed.
+        eval_strategy="no",  # `History` triggers it.
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
@@ -273,15 +292,15 @@ def training_arguments(
 
 
 def texts_in_step(arguments: TrainingArguments) -> int:
-    """The texts of an optimizer step, of all processes."""
+    """Returns the number of texts in an optimizer step, over all processes."""
     of_a_process = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
     return of_a_process * int(arguments.world_size)
 
 
-def _measures(target: Target, prediction: EvalPrediction) -> dict[str, float]:
-    """The figures of all validation rows, the plain loss among them."""
+def _validation_metrics(target: Target, prediction: EvalPrediction) -> dict[str, float]:
+    """Returns the metrics of all validation rows, the plain loss among them."""
     logits, labels = prediction.predictions, prediction.label_ids
     assert isinstance(logits, np.ndarray) and isinstance(labels, np.ndarray)
-    # transformers' own takes the mean of the processes' means, in which a repeated text counts.
+    # transformers' own loss is the mean of the processes' means, in which a repeated text counts twice.
     loss = target.plain.total(torch.from_numpy(logits), torch.from_numpy(labels)).item() / len(labels)
     return {"loss": loss, **target.validation_metrics(logits, labels)}

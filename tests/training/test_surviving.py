@@ -311,7 +311,7 @@ def test_of_two_at_once_the_second_keeps_none_and_says_so(
     with held(runs.newest.parent):
         runs.run(iterations=3)
     told = capsys.readouterr().out
-    assert f"another process is at this very training and has its checkpoints in {runs.newest.parent}" in told
+    assert f"another process runs this very training and has its checkpoints in {runs.newest.parent}" in told
     assert "continuing" not in told
     assert runs.newest.name == "step-2"
 
@@ -321,7 +321,7 @@ def test_what_nobody_came_back_for_is_removed_in_the_end(
 ) -> None:
     monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
     old, young = 64 * "a", 64 * "b"
-    for name, age in ((old, checkpoints.FORGOTTEN + 60), (young, 60)):
+    for name, age in ((old, checkpoints.MAX_AGE + 60), (young, 60)):
         folder = tmp_path / "cache" / "checkpoints" / name
         (folder / "step-1").mkdir(parents=True)
         long_ago = folder.stat().st_mtime - age
@@ -444,7 +444,7 @@ def test_what_others_have_left_in_the_bucket_is_removed_in_the_end(
         store.client().fput_object(BUCKET, f"here/{key}", __file__)
     runs.run(iterations=1, checkpoints=f"s3://{BUCKET}/here")
     assert {f"here/{key}" for key in (*left, *theirs)} < set(in_store(store))
-    monkeypatch.setattr(checkpoints, "FORGOTTEN", -1)
+    monkeypatch.setattr(checkpoints, "MAX_AGE", -1)
     runs.run(iterations=1, checkpoints=f"s3://{BUCKET}/here", seed=7)
     assert "removing what an earlier training has left" in capsys.readouterr().out
     own = {key for key in in_store(store) if f"/{FINISHED}/" in key}
