@@ -1,4 +1,4 @@
-"""What came of a search's trials, and which of them wins. Only validation is looked at: the test is for the winner."""
+"""Reads the results of a search's trials, and chooses the winner by validation alone: the test is for the winner."""
 
 from __future__ import annotations
 
@@ -19,73 +19,73 @@ from miniml.task_registry import all_tasks
 
 
 def accuracies() -> list[str]:
-    """Gives the primary metrics that tell how many rows are answered rightly, of all tasks."""
+    """Returns the primary metrics, of all tasks, that are a fraction of rows predicted correctly."""
     return [task.primary_metric for task in all_tasks() if task.has_accuracy]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one trial."""
+    """The result of one trial."""
 
     number: int
-    """From 1, in the order in which they were planned."""
+    """The trial's number in the plan, from 1."""
     trial: Trial
     folder: Path
-    """The model's, or the one that says why there is none."""
+    """The folder of the model, or the one that says why there is none."""
     metrics: dict[str, float]
-    """Of the training (see `miniml.training.fine_tune.TrainingResult`); empty where it came to nothing."""
+    """The training's metrics (see `miniml.training.fine_tune.TrainingResult`); empty where it failed."""
     failure: str = ""
-    """Why there is no model; empty where there is one."""
+    """The reason why there is no model; empty where there is one."""
     steps: int = 0
-    """That it was trained for; 0 where it came to nothing."""
+    """The steps that were trained; 0 where the training failed."""
     planned_steps: int = 0
-    """More than its steps where it ended early."""
+    """The steps that were planned: more than `steps` where the training ended early."""
 
     @property
     def seconds(self) -> float:
-        """Of the training; 0 where it came to nothing."""
+        """The duration of the training; 0 where it failed."""
         return self.metrics.get("train_seconds", 0.0)
 
     @property
     def stopped(self) -> str:
-        """Where it ended before its last step: "step 15 of 60"; empty where it came to the end."""
+        """Where the training ended early, as "step 15 of 60"; empty where it ran to its end."""
         early = self.steps < self.planned_steps
         return f"step {self.steps:,} of {self.planned_steps:,}" if early else ""
 
-    def on_validation(self, figure: str) -> float:
-        """Its accuracy, loss and so on; nan where there is none."""
-        return self.metrics.get(f"validation_{figure}", math.nan)
+    def on_validation(self, metric: str) -> float:
+        """Returns a validation metric, such as "accuracy" or "loss"; nan where there is none."""
+        return self.metrics.get(f"validation_{metric}", math.nan)
 
     @property
     def accuracy(self) -> float:
-        """The share of validation's rows that it answers rightly; nan where the answers are numbers."""
-        shares = map(self.on_validation, accuracies())
-        return next(filter(math.isfinite, shares), math.nan)
+        """The fraction of validation rows predicted correctly; nan where the labels are numbers."""
+        fractions = map(self.on_validation, accuracies())
+        return next(filter(math.isfinite, fractions), math.nan)
 
     def can_win(self, pick_by: str) -> bool:
-        """Whether there is a model, and a figure to pick it by."""
+        """Returns whether there is a model, with the metric to pick it by."""
         return math.isfinite(self.on_validation(pick_by)) and math.isfinite(self.on_validation("loss"))
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """All trials, and the one that won."""
+    """The result of a search: all trials, and the winner."""
 
     outcomes: list[Outcome]
-    """By their numbers."""
+    """The trials in the order of their numbers."""
     winner: Outcome
     picked_by: str
-    """The figure on validation: accuracy, say, or loss."""
+    """The validation metric that picked the winner, such as "accuracy" or "loss"."""
     digest: str
-    """Of the winner's folder (see `miniml.model.manifest`)."""
+    """The digest of the winner's folder (see `miniml.model.manifest`)."""
     source: str
-    """Of the dataset."""
+    """The address of the dataset."""
     validation_rows: int
     uncertainty: SelectionUncertainty | None
-    """How far chance may have picked; None where the trials have no accuracy."""
+    """How much the choice may be due to chance; None where the trials have no accuracy."""
 
     def scalars(self) -> dict[str, float]:
-        """The figures that are one number each."""
+        """Returns the metrics of the search and of the winner, by name."""
         return {
             "winner": self.winner.number,
             "trials": len(self.outcomes),
@@ -118,10 +118,14 @@ class SearchResult:
 
 
 def read_outcome(folder: Path, plan: Sequence[Trial]) -> Outcome:
-    """What the training of one of the plan's trials left in `folder`.
+    """Reads the result of a trial.
+
+    Args:
+        folder: The folder that the trial's training has written.
+        plan: The trials of the search.
 
     Raises:
-        ModelFolderError: it is of no such trial, or was changed since it was signed.
+        ModelFolderError: the folder is of no trial of the plan, or was changed since it was signed.
     """
     failure = read_failure(folder)
     if failure:
@@ -135,7 +139,7 @@ def read_outcome(folder: Path, plan: Sequence[Trial]) -> Outcome:
 
 
 def _planned(folder: Path, training: dict[str, Any], plan: Sequence[Trial]) -> tuple[int, Trial]:
-    """Which trial the arguments are of: the models of a loop may come in any order."""
+    """Returns the trial with these arguments, and its number: the models of a loop may come in any order."""
     for number, trial in enumerate(plan, 1):
         if all(training.get(name) == value for name, value in trial.items()):
             return number, trial
@@ -146,10 +150,10 @@ def _planned(folder: Path, training: dict[str, Any], plan: Sequence[Trial]) -> t
 
 
 def choose(outcomes: Sequence[Outcome], pick_by: str) -> Outcome:
-    """The best on validation by the figure `pick_by`; among equals the one of less loss, then the earlier one.
+    """Returns the best trial by the validation metric `pick_by`; a tie goes to the lower loss, then to the earlier one.
 
     Raises:
-        InputError: no trial has left a model.
+        InputError: no trial has a model.
     """
     best = min(outcomes, key=lambda outcome: rank(outcome, pick_by))
     if not best.can_win(pick_by):
@@ -161,9 +165,9 @@ def choose(outcomes: Sequence[Outcome], pick_by: str) -> Outcome:
 
 
 def rank(outcome: Outcome, pick_by: str) -> tuple[float, ...]:
-    """Less is better; those without a model come last."""
+    """Returns a sort key: the best trial comes first, those without a model come last."""
     if not outcome.can_win(pick_by):
         return (math.inf, math.inf, outcome.number)
     loss = outcome.on_validation("loss")
-    figure = outcome.on_validation(pick_by)
-    return (-figure if more_is_better(pick_by) else figure, loss, outcome.number)
+    value = outcome.on_validation(pick_by)
+    return (-value if more_is_better(pick_by) else value, loss, outcome.number)

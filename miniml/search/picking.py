@@ -1,4 +1,4 @@
-"""Picks a search's winner on validation, keeps its model, and writes the page on all trials."""
+"""Picks a search's winner by validation, copies its model, and writes the report on all trials."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ from miniml.task_registry import DEFAULT, stored_task
 
 
 def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, report: Path) -> SearchResult:
-    """Copies the winner among the trials' `folders` to `model_dir` as it is, signature and all.
+    """Picks the winner, and copies its model unchanged, with its signature.
+
+    Args:
+        folders: The folders that the trials have written, in any order.
+        settings: The search's settings.
+        model_dir: The folder to copy the winner to.
+        report: The HTML file to write.
 
     Raises:
-        InputError: no trial has left a model.
+        InputError: no trial has a model.
         ModelFolderError: a folder is of no trial of this search, or the winner's was changed since it was signed.
         StorageError: there is no room for the winner.
     """
@@ -30,7 +36,7 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
     outcomes = sorted((read_outcome(folder, plan) for folder in folders), key=lambda found: found.number)
     picked_by = _task(outcomes).validation_metric(settings.pick_by)
     if not any(one.can_win(picked_by) for one in outcomes):
-        picked_by = "loss"  # Numbers have no F1, and no trial would win by that.
+        picked_by = "loss"  # Where labels are numbers there is no F1 to pick by.
     winner = choose(outcomes, picked_by)
     signed = manifest.verify(winner.folder)
     rows = int(signed.data["rows"]["validation"])
@@ -46,17 +52,17 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
         shutil.copytree(winner.folder, folder, dirs_exist_ok=True)
     write_report(result, settings, signed.arguments["training"], report)
     logger.info(f"picked trial {winner.number} of {len(outcomes)}: {told(winner.trial)}")
-    logger.info(_figures(result))
+    logger.info(_metrics_line(result))
     return result
 
 
 def _task(outcomes: Sequence[Outcome]) -> Task:
-    """Of any trial that has left a model: all have learnt from one dataset."""
+    """Returns the task, from any trial with a model: all have the same dataset."""
     models = (manifest.read(one.folder) for one in outcomes if not one.failure)
     return next((stored_task(model.data) for model in models), DEFAULT)
 
 
-def _figures(result: SearchResult) -> str:
+def _metrics_line(result: SearchResult) -> str:
     if not result.uncertainty:
         figure = (
             f"{result.picked_by.replace('_', ' ')} is {result.winner.on_validation(result.picked_by):.3f}"

@@ -1,4 +1,4 @@
-"""A search as one HTML file: every trial in a table, and what each argument did in a picture."""
+"""Writes a search as one HTML file: a table of the trials, and a picture of the effect of each argument."""
 
 from __future__ import annotations
 
@@ -20,20 +20,27 @@ from miniml.search.selection_uncertainty import figure_of
 from miniml.settings.search import SearchSettings, told
 from miniml.settings.space import Choices, Range, parse
 
-# More numbers would cover each other, and the dots.
+# With more trials, their numbers would cover each other, and the dots.
 MAX_NUMBERED = 16
-# More ticks would run into each other.
+# More ticks would overlap.
 MAX_TICKS = 8
-# Of the distance between two columns, so that there is room between them.
+# The width of a column, as a fraction of the distance between two.
 COLUMN = 0.7
-# Of a range, so that dots at its ends are whole.
+# The margin beside a range, as a fraction of it, so that dots at its ends are whole.
 BESIDE = 0.05
 
 
 def write_report(
     result: SearchResult, settings: SearchSettings, training: dict[str, Any], path: Path
 ) -> None:
-    """Writes the page to `path`. `training` holds the arguments that the winner was trained with."""
+    """Writes the page.
+
+    Args:
+        result: The trials and the winner.
+        settings: The search's settings.
+        training: The arguments that the winner was trained with.
+        path: The HTML file to write.
+    """
     space = parse(settings.space)
     varied = [name for name in space if len({str(one.trial[name]) for one in result.outcomes}) > 1]
     figures = {one.number: _figure(one, result) for one in result.outcomes}
@@ -72,7 +79,7 @@ def _figure(outcome: Outcome, result: SearchResult) -> Figure | None:
 
 
 def _below(figures: list[Figure]) -> float:
-    """The next lower tenth."""
+    """Returns the lower end of the scale of accuracies: a multiple of 0.1, 0.9 at most."""
     return min(0.9, math.floor(10 * min(figure.low for figure in figures)) / 10)
 
 
@@ -85,23 +92,23 @@ def _picture(
 def _against(
     axes: Axes, name: str, entry: Choices | Range, result: SearchResult, figures: dict[int, Figure | None]
 ) -> None:
-    """The figure that was picked by, over the values of one argument; a trial that came to nothing is a cross below."""
-    places = (
+    """Draws the metric that picked the winner over the values of one argument; a failed trial is a cross below."""
+    positions = (
         _between(axes, entry, name, result) if isinstance(entry, Range) else _in_columns(axes, name, result)
     )
     for one in result.outcomes:
-        place, won = places[one.number], one is result.winner
+        position, won = positions[one.number], one is result.winner
         colour, figure = SECOND if won else ACCENT, figures[one.number]
         if one.failure:
-            axes.plot(place, 0.03, "x", color=MUTED, transform=axes.get_xaxis_transform(), clip_on=False)
+            axes.plot(position, 0.03, "x", color=MUTED, transform=axes.get_xaxis_transform(), clip_on=False)
             continue
         if result.picked_by in accuracies() and figure:
-            axes.plot([place, place], [figure.low, figure.high], color=colour, alpha=0.35, linewidth=2)
+            axes.plot([position, position], [figure.low, figure.high], color=colour, alpha=0.35, linewidth=2)
         height = one.on_validation(result.picked_by)
-        axes.plot(place, height, "o", color=colour, markersize=9 if won else 6, zorder=3 if won else 2)
+        axes.plot(position, height, "o", color=colour, markersize=9 if won else 6, zorder=3 if won else 2)
         if len(result.outcomes) <= MAX_NUMBERED:
             axes.annotate(
-                str(one.number), (place, height), (6, 3), textcoords="offset points", color=INK, fontsize=9
+                str(one.number), (position, height), (6, 3), textcoords="offset points", color=INK, fontsize=9
             )
     axes.margins(x=0.12, y=0.12)
     axes.set_xlabel(name)
@@ -109,10 +116,10 @@ def _against(
 
 
 def _between(axes: Axes, entry: Range, name: str, result: SearchResult) -> dict[int, float]:
-    """Where each trial stands on an axis of numbers, which is as long as the range."""
+    """Sets up a numeric axis as long as the range, and returns the position of each trial on it."""
     if entry.log:
         axes.set_xscale("log")
-        # Over many decades, more than one tick to a decade would run into each other.
+        # Over many decades, more than one tick per decade would overlap.
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if entry.high / entry.low < 200 else (1,)))
         axes.xaxis.set_minor_locator(NullLocator())
         beside = (entry.high / entry.low) ** BESIDE
@@ -125,7 +132,7 @@ def _between(axes: Axes, entry: Range, name: str, result: SearchResult) -> dict[
 
 
 def _in_columns(axes: Axes, name: str, result: SearchResult) -> dict[int, float]:
-    """Where each trial stands among those of the same value, which have a column of the picture."""
+    """Sets up an axis with a column per value, and returns the position of each trial on it."""
     values = list(dict.fromkeys(one.trial[name] for one in result.outcomes))
     if all(isinstance(value, int | float) for value in values):
         values.sort()
@@ -134,9 +141,9 @@ def _in_columns(axes: Axes, name: str, result: SearchResult) -> dict[int, float]
         shortened(f"{value:g}" if isinstance(value, float) else str(value), longest=14) for value in values
     ]
     axes.set_xticks(range(0, len(values), every), labels[::every])
-    places = {}
+    positions = {}
     for column, value in enumerate(values):
         members = [one.number for one in result.outcomes if one.trial[name] == value]
-        for place, number in enumerate(members, 1):
-            places[number] = column + COLUMN * (place / (len(members) + 1) - 0.5)
-    return places
+        for position, number in enumerate(members, 1):
+            positions[number] = column + COLUMN * (position / (len(members) + 1) - 0.5)
+    return positions

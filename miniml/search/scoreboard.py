@@ -1,6 +1,6 @@
-"""Where the trials of a search see each other: a small JSON file of each, in a folder or in the store of the models.
+"""Shares metrics among the trials of a search: a small JSON file of each, in a folder or in the store of the models.
 
-A trial writes its own and reads the others'. Nothing of it is needed once the search is over.
+A trial writes its own file and reads the others'. None is needed once the search is over.
 """
 
 from __future__ import annotations
@@ -20,24 +20,29 @@ from miniml.store.address import S3Address, is_in_store, s3_address
 from miniml.training.checkpoints import MAX_AGE, beside
 
 Entry = dict[str, Any]
-Thing = TypeVar("Thing")
+Result = TypeVar("Result")
 
 
 class Scoreboard(Protocol):
     """The entries of a search's trials, by the trials' names."""
 
     def entries(self) -> dict[str, Entry] | None:
-        """All that there are; None where they cannot be read."""
+        """Returns all entries by the trials' names; None where they cannot be read."""
 
     def write(self, name: str, entry: Entry) -> None:
-        """In place of the one that this trial has written before."""
+        """Writes a trial's entry in place of its earlier one."""
 
 
 def scoreboard_of(search: str, checkpoints: str, model_uri: str) -> Scoreboard | None:
-    """That of the search with this name, where all of its trials find it; None, and a word on it, where none can be.
+    """Returns the scoreboard of a search, at a place that all of its trials reach; None where there is no such place.
 
-    It lies where a training's checkpoints would: in a store where `checkpoints` or the model's own address names one,
-    and else in this user's cache.
+    It is where a training's checkpoints would be: in the store that `checkpoints` or the model's address names, or
+    else in this user's cache. That there is none is logged.
+
+    Args:
+        search: The name of the search.
+        checkpoints: The setting of that name.
+        model_uri: The address that the model will have; "" for a local path.
     """
     address = checkpoints if is_in_store(checkpoints) else beside(model_uri)
     if address:
@@ -69,23 +74,23 @@ class _InFolder:
 
 
 class _InStore:
-    """A store that fails is told once, and then this trial trains as if it were alone."""
+    """Logs the first failure of the store, and then behaves as if the trial were alone."""
 
     def __init__(self, address: S3Address) -> None:
         from miniml.store.connection import Bucket  # Only here: a search on a laptop needs no S3 client.
         from miniml.store.mirror import PATIENCE, sweep
 
         self._bucket = Bucket(address.bucket, f"search '{address}'", PATIENCE)
-        self._prefix, self._lost = f"{address.path}/", False
+        self._prefix, self._failed = f"{address.path}/", False
         root, _, search = address.path.rpartition("/")
         sweep(S3Address(address.bucket, root), spared=search, seconds=MAX_AGE)
 
     def entries(self) -> dict[str, Entry] | None:
-        return self._tried(self._read)
+        return self._try(self._read)
 
     def write(self, name: str, entry: Entry) -> None:
         content = json.dumps(entry).encode()
-        self._tried(lambda: self._bucket.write(f"{self._prefix}{name}.json", content))
+        self._try(lambda: self._bucket.write(f"{self._prefix}{name}.json", content))
 
     def _read(self) -> dict[str, Entry]:
         found = {}
@@ -95,12 +100,12 @@ class _InStore:
                 found[item.key.removeprefix(self._prefix).removesuffix(".json")] = json.loads(content)
         return found
 
-    def _tried(self, act: Callable[[], Thing]) -> Thing | None:
-        if self._lost:
+    def _try(self, operation: Callable[[], Result]) -> Result | None:
+        if self._failed:
             return None
         try:
-            return act()
+            return operation()
         except StoreError as error:
-            self._lost = True
+            self._failed = True
             logger.info(f"this trial does not see the others: {error}")
             return None

@@ -1,8 +1,9 @@
-"""A trial among the others of its search: how many minutes it gets, and whether it is worth going on with.
+"""Decides how many minutes a trial of a search gets, and whether it goes on.
 
-Successive halving, as each trial comes along (ASHA, Li et al. 2020, the kind that stops): at a quarter and at half of
-its steps a trial has to be among the better half of all that have come so far, or it ends. Nobody waits for anybody,
-so it goes with trials one after another as with trials beside each other; the first one of them always passes.
+This is asynchronous successive halving (ASHA) in its stopping variant: at a quarter and at half of its steps, a trial
+must be among the better half of all trials that have come so far, or it ends. No trial waits for another, so it works
+for trials one after another as well as in parallel; the first one always passes. See Li et al., "A System for
+Massively Parallel Hyperparameter Tuning" (2020), https://arxiv.org/abs/1810.05934.
 """
 
 from __future__ import annotations
@@ -18,47 +19,57 @@ from miniml.search.plan import SearchContext
 from miniml.search.scoreboard import Entry, Scoreboard
 
 RUNGS = (0.25, 0.5)
-"""Shares of a trial's steps after which it has to be among the better half."""
-HALVED = 2
-MIN_FRACTION = 0.001
-"""Seconds: a limit of none would be none, where no time is left a training has to say so."""
-EXPECTED_SHARE = 0.65
-"""Of a whole training that a trial takes on average. On made-up curves, 4 trials took 0.70, 8 took 0.63 and 16 took
-0.59 (docs/decisions/0021)."""
+"""The fractions of a trial's steps at which it must be among the better half."""
+REDUCTION_FACTOR = 2
+"""The reduction factor: one of so many trials goes on."""
+MIN_SECONDS = 0.001
+"""The shortest time limit: 0 would mean no limit, but a training without time must fail."""
+EXPECTED_FRACTION = 0.65
+"""The fraction of a whole training that a trial takes on average. On simulated curves, 4 trials took 0.70, 8 took 0.63
+and 16 took 0.59 (docs/decisions/0021)."""
 
 
 def is_promising(mine: float, others: Sequence[float], *, more: bool) -> bool:
-    """Whether a figure is among the better half of all. Of equal ones none is worse; `more` says what is better."""
+    """Returns whether a metric is among the better half of all; equal values do not count as better.
+
+    Args:
+        mine: The trial's metric.
+        others: The metrics of the other trials at the same rung.
+        more: Whether larger is better.
+    """
     better = sum(other > mine if more else other < mine for other in others)
-    return better < (len(others) + 1) / HALVED
+    return better < (len(others) + 1) / REDUCTION_FACTOR
 
 
 def share_of_time(contest: SearchContext, others: Sequence[Entry]) -> float:
-    """Seconds of the search's that a trial may take, where the `others` have taken theirs, or have been given them.
+    """Returns the seconds of the search's time limit that a trial may take.
 
-    One after another, a trial gets the time that is left over the trainings that are left to be made of it, of which
-    most will not be whole ones. What one leaves goes to the later ones; together they take no more than there is.
-    Beside each other, all get the same.
+    One after another, a trial gets the time left divided by the trainings left, most of which will end early. Time
+    that one leaves goes to the later ones, and together they keep the limit. In parallel, all get the same.
+
+    Args:
+        contest: The search.
+        others: The entries of the trials before it, with the seconds that they took or were given.
     """
     if contest.at_once > 1:
         return 60 * contest.even_share
     left: float = 60 * contest.minutes - sum(other.get("seconds", 0.0) for other in others)
     after_it = max(0, contest.trials - len(others) - 1)
-    return max(0.0, left) / (1 + after_it * (EXPECTED_SHARE if contest.stop_early else 1.0))
+    return max(0.0, left) / (1 + after_it * (EXPECTED_FRACTION if contest.stop_early else 1.0))
 
 
 class SuccessiveHalvingCallback(TrainerCallback):
-    """Takes a trial's figures to the scoreboard, and ends the trial where they are not promising."""
+    """Writes a trial's metrics to the scoreboard, and ends the trial where they are not promising."""
 
-    def __init__(self, name: str, contest: SearchContext, figure: str, board: Scoreboard | None) -> None:
-        """`figure` is that of validation by which the winner will be picked."""
-        self._name, self._contest, self._figure, self._board = name, contest, figure, board
-        there = board.entries() if board else None
-        self._entry: Entry = (there or {}).get(name, {})
+    def __init__(self, name: str, contest: SearchContext, metric: str, board: Scoreboard | None) -> None:
+        """`metric` is the validation metric by which the winner will be picked."""
+        self._name, self._contest, self._metric, self._board = name, contest, metric, board
+        entries = board.entries() if board else None
+        self._entry: Entry = (entries or {}).get(name, {})
         self._rung = 0.0
 
     def minutes(self) -> float:
-        """Those of the search's that this trial may take; the same again where it has begun before. 0 is no limit."""
+        """Returns the minutes that this trial may take; 0 is no limit. A trial that is retried gets the same again."""
         if not self._contest.minutes:
             return 0.0
         if "share" not in self._entry:
@@ -69,17 +80,17 @@ class SuccessiveHalvingCallback(TrainerCallback):
         logger.info(
             f"of the search's {round(self._contest.minutes, 2):g} min this trial gets {duration(self._entry['share'])}"
         )
-        return max(float(self._entry["share"]), MIN_FRACTION) / 60
+        return max(float(self._entry["share"]), MIN_SECONDS) / 60
 
     def took(self, seconds: float) -> None:
-        """Tells the others how much of the search's time is gone, or spoken for."""
+        """Writes the seconds that this trial has taken, or will take, to the scoreboard."""
         self._entry["seconds"] = seconds
-        self._tell()
+        self._write()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._rung = _rung(state)  # Where it goes on from a checkpoint, it has been there.
+        self._rung = _rung(state)  # A trial that continues from a checkpoint has passed this rung.
 
     def on_evaluate(
         self,
@@ -91,36 +102,36 @@ class SuccessiveHalvingCallback(TrainerCallback):
     ) -> None:
         before, self._rung = self._rung, _rung(state)
         if self._contest.stop_early and before < self._rung and state.global_step < state.max_steps:
-            # Of numbers there is no F1, and the winner is picked by the loss.
-            figure = self._figure if f"eval_{self._figure}" in (metrics or {}) else "loss"
-            if self._is_hopeless(figure, (metrics or {})[f"eval_{figure}"]):
+            # Where labels are numbers there is no F1, and the winner is picked by the loss.
+            metric = self._metric if f"eval_{self._metric}" in (metrics or {}) else "loss"
+            if self._is_hopeless(metric, (metrics or {})[f"eval_{metric}"]):
                 control.should_training_stop = True
 
-    def _is_hopeless(self, figure: str, mine: float) -> bool:
+    def _is_hopeless(self, metric: str, mine: float) -> bool:
         rung = str(self._rung)
         self._entry.setdefault("rungs", {})[rung] = mine
-        self._tell()
+        self._write()
         reached = (other.get("rungs", {}) for other in self._others() or [])
         theirs = [rungs[rung] for rungs in reached if rung in rungs]
-        promising = is_promising(mine, theirs, more=more_is_better(figure))
+        promising = is_promising(mine, theirs, more=more_is_better(metric))
         if not promising:
             logger.info(
-                f"stopping early: validation {figure.replace('_', ' ')} {mine:.3f} after {self._rung:.0%} of its steps "
+                f"stopping early: validation {metric.replace('_', ' ')} {mine:.3f} after {self._rung:.0%} of its steps "
                 f"is not among the better half of the {len(theirs) + 1} trials that have come so far"
             )
         return not promising
 
     def _others(self) -> list[Entry] | None:
-        """None where they are not to be seen."""
+        """Returns the entries of the other trials; None where they cannot be read."""
         found = self._board.entries() if self._board else None
         return None if found is None else [entry for name, entry in found.items() if name != self._name]
 
-    def _tell(self) -> None:
+    def _write(self) -> None:
         if self._board:
             self._board.write(self._name, self._entry)
 
 
 def _rung(state: TrainerState) -> float:
-    """The last of the rungs that a training has come to; 0 before the first."""
+    """Returns the last rung that a training has reached; 0 before the first."""
     reached = (rung for rung in RUNGS if state.global_step >= max(1, round(rung * state.max_steps)))
     return max(reached, default=0.0)

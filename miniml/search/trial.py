@@ -1,4 +1,4 @@
-"""A training of a search: as any other, but one that comes to nothing says so, and lets the other trials go on."""
+"""Trains one trial of a search. A trial that fails on any machine records the reason, and the other trials go on."""
 
 from __future__ import annotations
 
@@ -31,13 +31,22 @@ def fine_tune_trial(
     pins: Pins = UNPINNED,
     split: int = 1,
 ) -> TrainingResult:
-    """Trains with the values of `trial`, a JSON object, in place of the settings' own; where it is empty, as any other.
+    """Trains like `fine_tune`, with the values of a trial in place of the settings' own.
 
-    Where a trial comes to nothing on any machine (its training diverges, say), `model_dir` holds no model but the
-    reason, and the result has neither digest nor metrics.
+    Where a trial would fail on any machine (its training diverges, say), `model_dir` holds the reason and no model,
+    and the result has neither digest nor metrics.
+
+    Args:
+        dataset_dir: The prepared dataset.
+        model_dir: The folder to write.
+        settings: The training's settings.
+        trial: The trial's values, a JSON object; "" for a training outside of a search.
+        model_uri: See `fine_tune`.
+        pins: See `fine_tune`.
+        split: See `fine_tune`.
 
     Raises:
-        MinimlError: as `fine_tune`; of a trial, only what may go better another time.
+        MinimlError: as `fine_tune`; for a trial, only errors that a retry may avoid.
     """
     if not trial:
         return fine_tune(dataset_dir, model_dir, settings, model_uri, pins=pins, split=split)
@@ -72,7 +81,7 @@ def fine_tune_trial(
 def _callback(
     dataset_dir: Path, settings: TrainingSettings, trial: Trial, contest: SearchContext, model_uri: str
 ) -> SuccessiveHalvingCallback:
-    """The trial among the others of its search: those of the same space, data and training."""
+    """Returns the callback that compares a trial with those of the same space, data and training."""
     summary = prepared.load(dataset_dir, ())[1]
     same = {name: value for name, value in asdict(settings).items() if name not in IRRELEVANT}
     search = digest_of(
