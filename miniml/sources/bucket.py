@@ -10,7 +10,7 @@ from miniml.errors import InputError
 from miniml.sources.source import Fetched, Pinned, Source
 from miniml.store.address import S3_SCHEME, S3Address, s3_address
 
-# The store's client is imported in the methods: a stage whose sources lie elsewhere needs none.
+# The store's client is imported in the methods: a stage with other sources needs none.
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class S3Source(Source):
         """Reads the address (see `miniml.store.address`).
 
         Raises:
-            InputError: it is none, or names a whole bucket.
+            InputError: it is no such address, or names a whole bucket.
         """
         address = s3_address(argument, text)
         if not address.path.strip("/"):
@@ -42,7 +42,7 @@ class S3Source(Source):
         return str(self.where)
 
     def fetch(self) -> Fetched:
-        """Brings the content into the user's cache, and checks it.
+        """Fetches the content into the user's cache, and checks it.
 
         Raises:
             StoreError: the store did not give it, or not as it was published.
@@ -54,13 +54,13 @@ class S3Source(Source):
         return Fetched(fetched.path, fetched.source)
 
     def fetch_file(self, name: str) -> Path:
-        """Brings that file alone. Raises what `fetch` does."""
+        """Fetches one file of the folder, without the others. Raises what `fetch` does."""
         from miniml.store import repository
 
         return repository.cached_file(self.argument, self.where, name)
 
     def pin(self) -> Pinned:
-        """Asks the store for the digest. An entry is pinned by it; plain objects can only be seen to have changed.
+        """Asks the store for the digest of an entry, or for a hash that changes when plain objects do.
 
         Raises:
             StoreError: the store does not have it, or does not answer.

@@ -12,7 +12,7 @@ from miniml.files.digests import digest_of, sha256
 from miniml.sources.source import Fetched, Mount, Pinned, Source
 
 PACKAGES = "/opt/packages"
-"""Where, in a container, the packages stand that a source is taken from: they are this machine's, not the image's."""
+"""The folder in a container where this machine's packages are mounted that a source is taken from."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DiskSource(Source):
     """A file or folder on this machine."""
 
     where: Path
-    """Absolute."""
+    """The absolute path."""
 
     form = "a path"
     reachable_from_pods = False
@@ -30,7 +30,7 @@ class DiskSource(Source):
         """Finds the file or folder.
 
         Raises:
-            InputError: there is none of that name.
+            InputError: it does not exist.
         """
         path = Path(text).expanduser()
         if not path.exists():
@@ -44,18 +44,18 @@ class DiskSource(Source):
         return str(self.where)
 
     def fetch(self) -> Fetched:
-        """Returns the path itself, for it is here already."""
+        """Returns the path itself: nothing needs fetching."""
         return Fetched(self.where, self.text)
 
     def pin(self) -> Pinned:
-        """Digests the file, or a folder's files with their names; times tell nothing, for copying may keep them."""
+        """Hashes the file, or a folder's files with their names. Times are ignored, because copying may keep them."""
         try:
             if self.where.is_file():
                 return Pinned(state=sha256(self.where))
             files = sorted(file for file in self.where.rglob("*") if file.is_file())
             named = {file.relative_to(self.where).as_posix(): sha256(file) for file in files}
             return Pinned(state=digest_of(named))
-        except OSError:  # Something that may not be read lies in the folder, or goes just now.
+        except OSError:  # A file is not readable, or was just removed.
             return Pinned.unknown()
 
     def mount(self) -> Mount | None:
@@ -75,7 +75,7 @@ class PackageSource(DiskSource):
         """Finds the file or folder within its package.
 
         Raises:
-            InputError: no such package is installed, or it carries nothing of that name.
+            InputError: no such package is installed, or it has no such file or folder.
         """
         return cls(argument, text, _inside_package(argument, text))
 
@@ -85,7 +85,7 @@ class PackageSource(DiskSource):
         return text.removeprefix(cls.scheme).partition("/")[0]
 
     def mount(self) -> Mount | None:
-        """Mounts the whole package, for it is looked up by being found among the packages."""
+        """Mounts the whole package, so that the container finds it as an installed package."""
         package = self.short_name(self.text)
         folder = package_folder(package) or self.where
         return Mount(folder, f"{PACKAGES}/{package}", environment={"PYTHONPATH": f"/opt/miniml:{PACKAGES}"})

@@ -1,4 +1,4 @@
-"""Datasets and models from the Hugging Face hub, or a clear word on why they did not come."""
+"""Fetches datasets and models from the Hugging Face hub, and explains failures."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from miniml.sources.hub_access import cache_of, explained, probe
 from miniml.sources.hub_id import HubId
 
 UNREADABLE = (EntryNotFoundError, datasets.exceptions.DatasetsError)
-"""What the libraries raise of a repository that holds nothing of what was asked for."""
+"""The errors of the libraries for a repository that has nothing of what was requested."""
 
-# Configuration, tokenizer and weights that stand at the root: the same weights in other frameworks' formats,
-# which many repositories carry too, stay where they are.
+# Configuration, tokenizer and weights at the root of the repository. Many repositories also have the same weights in
+# other frameworks' formats, which are not fetched.
 MODEL_FILES = ["*.json", "*.txt", "*.model"]
 WEIGHT_FILES = ["*.safetensors"]
-# Taken where a repository has no others. They are pickles, of which transformers reads the numbers and runs no code.
+# For repositories without other weights. They are pickles; transformers reads the numbers and runs no code.
 PICKLED_WEIGHTS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 NOT_MODEL_FILES = ["*/*"]
 
 
 def load_dataset(source: HubId) -> datasets.DatasetDict:
-    """The dataset's splits; a single one that was asked for is called "train". No code of the repository is run.
+    """Loads the splits of a dataset; a single requested one is named "train". No code of the repository is run.
 
     Raises:
         InputError: the repository, configuration, split or revision does not exist.
@@ -44,7 +44,7 @@ def load_dataset(source: HubId) -> datasets.DatasetDict:
         try:
             with watched(f"fetching and unpacking {source.name},", lambda: _cached_bytes(source, "dataset")):
                 loaded = _load(source)
-        except ValueError as error:  # What it says names the configurations or splits that there are.
+        except ValueError as error:  # Its message lists the existing configurations or splits.
             raise InputError(
                 f"dataset_id {source.name!r}: {error} Name one as "
                 f"{source.name}?config=... (and &split=..., &revision=...)."
@@ -55,10 +55,10 @@ def load_dataset(source: HubId) -> datasets.DatasetDict:
 
 
 def _load(source: HubId) -> Any:
-    """What `datasets.load_dataset` does, but in little memory.
+    """Loads like `datasets.load_dataset`, but in little memory.
 
-    It would hold all that a row group of a Parquet file holds, and a file that pandas wrote may have a million rows in
-    its only one.
+    That function would hold a whole row group of a Parquet file in memory, and pandas may write a million rows into
+    one.
     """
     download = datasets.DownloadConfig(max_retries=2)
     builder = datasets.load_dataset_builder(
@@ -74,11 +74,11 @@ def _load(source: HubId) -> Any:
 
 
 def _cached_bytes(source: HubId, kind: str) -> int:
-    """What the libraries' caches hold of a repository by now, files that are still coming included."""
+    """Returns the bytes of a repository in the libraries' caches, partial files included."""
     folders = [cache_of(source, kind) / "blobs"]
     if kind == "dataset":
         folders.append(Path(datasets.config.HF_DATASETS_CACHE) / source.name.replace("/", "___"))
-    # Unlike rglob, it bears with folders that are renamed meanwhile.
+    # Unlike rglob, os.walk tolerates folders that are renamed meanwhile.
     files = [Path(folder, name) for root in folders for folder, _, names in os.walk(root) for name in names]
     return sum(map(_size, files))
 
@@ -86,14 +86,16 @@ def _cached_bytes(source: HubId, kind: str) -> int:
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size
-    except OSError:  # Renamed, now that it is whole.
+    except OSError:  # It was renamed when it was complete.
         return 0
 
 
 def fetch_model(source: HubId, weights: bool = True) -> Path:
-    """The folder that holds the model's configuration, tokenizer and weights, from the cache if it is there.
+    """Fetches a model, and returns the folder with its configuration, tokenizer and weights.
 
-    The weights are safetensors, or pickles where the repository has no others; without `weights` none are fetched.
+    Args:
+        source: The model's repository.
+        weights: Whether to fetch the weights: safetensors, or pickles where the repository has no others.
 
     Raises:
         InputError: the repository or revision does not exist.

@@ -1,4 +1,4 @@
-"""Asks the Hugging Face hub what it has, or says in a clear word why it does not tell.
+"""Asks the Hugging Face hub about repositories, and explains its errors.
 
 Nothing is fetched here, so that a stage that fetches nothing needs no more than the hub's client.
 """
@@ -25,29 +25,28 @@ from huggingface_hub.errors import (
 from miniml.errors import HubError, HubUnavailableError, InputError, MinimlError
 from miniml.sources.hub_id import HubId
 
-# Seconds that the hub may take to say that it knows the repository, and again that it can send a file of it.
-# Without the question first, a hub that hangs would be asked for minutes: the libraries try every file, and
-# every file several times.
+# Seconds for the hub to answer that it has the repository, and again that it can send a file of it. Without this check,
+# a hub that hangs would block for minutes: the libraries try every file several times.
 PROBE_TIMEOUT = 10.0
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def endpoint() -> str:
-    """The hub's address: HF_ENDPOINT, or the one that everybody uses."""
+    """Returns the hub's address: HF_ENDPOINT, or the public hub."""
     return str(constants.ENDPOINT)
 
 
 def offline() -> bool:
-    """Whether the hub is not to be asked: HF_HUB_OFFLINE."""
+    """Returns whether HF_HUB_OFFLINE forbids requests to the hub."""
     return bool(constants.HF_HUB_OFFLINE)
 
 
 def commit_of(argument: str, source: HubId, kind: str) -> str:
-    """The commit that `source` names now; "" where nobody can say: offline, of what the cache does not know.
+    """Returns the commit that `source` names now; "" where it is unknown: offline, and not in the cache.
 
     Args:
-        argument: The name of the setting that the source came from, for the messages.
+        argument: The name of the setting that the source is from, for messages.
         source: A repository, at a branch, a tag or a commit of it.
         kind: "dataset" or "model".
 
@@ -65,8 +64,18 @@ def commit_of(argument: str, source: HubId, kind: str) -> str:
 
 
 def probe(source: HubId, kind: str) -> Any:
-    """What the hub says of a repository, once it has also said that it can send a file of it; None where it is not to
-    be asked (HF_HUB_OFFLINE)."""
+    """Checks that the hub has a repository and can send a file of it.
+
+    Args:
+        source: The repository.
+        kind: "dataset" or "model".
+
+    Returns:
+        The hub's description of the repository; None with HF_HUB_OFFLINE.
+
+    Raises:
+        Exception: any error of the hub's client; call it within `explained`, which replaces it.
+    """
     if offline():
         return None
     info = HfApi().repo_info(source.name, revision=source.revision, repo_type=kind, timeout=PROBE_TIMEOUT)
@@ -78,7 +87,7 @@ def probe(source: HubId, kind: str) -> Any:
 
 
 def cache_of(source: HubId, kind: str) -> Path:
-    """Where the hub's client keeps what it has fetched of a repository."""
+    """Returns the folder in which the hub's client caches a repository."""
     return Path(constants.HF_HUB_CACHE) / f"{kind}s--{source.name.replace('/', '--')}"
 
 
@@ -93,12 +102,14 @@ def _commit_in_cache(source: HubId, kind: str) -> str:
 
 
 def _remember(source: HubId, kind: str, commit: str) -> None:
-    """Notes in the cache what a branch names, as the hub's client does when it fetches by the branch: what is fetched
-    by the commit is then found by the branch, too, where the hub is not to be asked."""
+    """Writes to the cache which commit a branch names, as the hub's client does when it fetches by the branch.
+
+    So files that were fetched by the commit are found by the branch too, when offline.
+    """
     if source.revision == commit:
         return
     reference = _reference(source, kind)
-    with suppress(OSError):  # A cache that may only be read.
+    with suppress(OSError):  # The cache may be read-only.
         reference.parent.mkdir(parents=True, exist_ok=True)
         reference.write_text(commit, encoding="utf-8")
 
@@ -111,9 +122,12 @@ def _reference(source: HubId, kind: str) -> Path:
 def explained(
     argument: str, source: HubId, unreadable: tuple[type[Exception], ...] = (EntryNotFoundError,)
 ) -> Iterator[None]:
-    """Says of any error in the block what it means for `source`.
+    """Replaces any error in the block by one that explains what it means for `source`.
 
-    `unreadable` are the errors that say that the repository holds nothing of what was asked for.
+    Args:
+        argument: The name of the setting that the source is from, for messages.
+        source: The repository.
+        unreadable: The errors that mean that the repository has nothing of what was requested.
 
     Raises:
         InputError: the repository or revision does not exist, or cannot be read.
@@ -130,7 +144,7 @@ def explained(
 def _explanation(
     asked: str, source: HubId, error: Exception, unreadable: tuple[type[Exception], ...]
 ) -> MinimlError:
-    """Libraries wrap what the hub said in their own errors: the cause that says most is looked for."""
+    """Returns an error that explains the most specific cause; libraries wrap the hub's answers in their own errors."""
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, GatedRepoError):

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 @dataclass(frozen=True)
 class HubId:
-    """A repository on the hub, and what to take of it."""
+    """A repository on the hub, with the configuration, split and revision to read."""
 
     name: str
     config: str | None = None

@@ -14,12 +14,12 @@ from miniml.sources.source import Fetched, FetchedSplits, Mount, Pinned, Source
 from miniml.store.address import DATA_FILE
 
 HUB_CACHE = "/opt/huggingface"
-"""Where, in a container, this machine's cache of the hub stands: a model is fetched once, and not into memory."""
+"""The folder in a container where this machine's hub cache is mounted, so that a model is fetched only once."""
 
 MODEL = "model_id"
 """The argument that names a model; every other one names a dataset."""
 
-# The hub's libraries are imported in the methods: a stage whose sources lie elsewhere needs none.
+# The hub's libraries are imported in the methods: a stage with other sources needs none.
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class HubSource(Source):
 
     @classmethod
     def parse(cls, argument: str, text: str) -> Self:
-        """Reads owner/name?config=...&split=...&revision=...; nothing is asked of the hub.
+        """Parses owner/name?config=...&split=...&revision=..., without asking the hub.
 
         Raises:
             InputError: it is no hub id.
@@ -59,7 +59,7 @@ class HubSource(Source):
         return str(self.where)
 
     def fetch(self) -> Fetched:
-        """Brings a model folder; a dataset comes by `fetch_dataset`. Raises what `fetch_model` does."""
+        """Fetches a model folder; for datasets, see `fetch_dataset`. Raises what `fetch_model` does."""
         return self.fetch_model()
 
     def fetch_dataset(self) -> FetchedSplits:
@@ -71,12 +71,12 @@ class HubSource(Source):
         """
         from miniml.sources import hub
 
-        # "train[:10%]" is a part of what its files hold.
+        # "train[:10%]" is a part of a split.
         are_whole = "[" not in (self.where.split or "")
         return FetchedSplits(hub.load_dataset(self.where), self.text, are_whole)
 
     def fetch_model(self, weights: bool = True) -> Fetched:
-        """Brings the configuration, the tokenizer and the weights.
+        """Fetches the configuration, the tokenizer and the weights.
 
         Raises:
             InputError: the repository or revision does not exist.
@@ -87,7 +87,7 @@ class HubSource(Source):
         return Fetched(hub.fetch_model(self.where, weights), self.text)
 
     def fetch_file(self, name: str) -> Path:
-        """Brings that file alone. Raises what `fetch_model` does."""
+        """Fetches one file of the model, without its weights. Raises what `fetch_model` does."""
         from miniml.sources import hub
 
         return hub.fetch_file(self.where, name) / name
@@ -106,12 +106,12 @@ class HubSource(Source):
         if not commit:
             return Pinned.unknown()
         if hub_access.offline():
-            # By its name alone: of what came by another name, the libraries' caches do not know the commit.
+            # Offline, the libraries find cached files only by the revision's name that fetched them, not by the commit.
             return Pinned(state=f"{hub_access.endpoint()} {commit}")
         return Pinned(str(replace(self.where, revision=commit)), hub_access.endpoint())
 
     def mount(self) -> Mount | None:
-        """Mounts the hub's cache on this machine, which is made if it is not there."""
+        """Mounts this machine's cache of the hub, which is created if it does not exist."""
         from huggingface_hub.constants import HF_HOME
 
         cache = Path(HF_HOME).expanduser()
@@ -120,5 +120,5 @@ class HubSource(Source):
 
     @property
     def hub_name(self) -> str:
-        """The repository, "owner/name"."""
+        """The repository's name, "owner/name"."""
         return self.where.name
