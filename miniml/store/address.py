@@ -3,9 +3,9 @@
 s3://bucket/reviews@latest   an entry of the store in a bucket (see miniml/store/repository.py)
 s3://bucket/path/train.csv   plain objects in a bucket: a file or a folder
 
-An address may end in #sha256=<digest>, as the recorded source of a dataset does: then it brings that content, or
-an error. A key that itself holds one of @ # ? is written with %40, %23 or %3F in its place, and % before such digits
-with %25; an @ in the name of a data file needs nothing.
+An address may end in #sha256=<digest>, as the recorded source of a dataset does: then it gives that content, or an
+error. In the key of an object, the characters @ # ? are written as %40, %23 and %3F, and a % before such digits as
+%25; an @ in the name of a data file may stay.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from miniml.errors import InputError
 
 S3_SCHEME = "s3://"
 LONGEST_ENTRY = 500
-"""Characters of a name and its version; S3 takes 1,024 bytes in a key."""
+"""The most characters of a name and its version; S3 allows 1,024 bytes in a key."""
 DATA_FILE = re.compile(r"\.(csv|tsv|jsonl?|parquet|zip|gz)$", re.IGNORECASE)
 """Matches the end of a data file's name."""
 
-# What has a meaning in an S3 address, in the path of which it is written by its number: no other character is.
-_MEANINGFUL = re.compile(r"[@#?]|%(?=40|23|3F|25)", re.IGNORECASE)
-_NUMBERED = re.compile(r"%(40|23|3F|25)", re.IGNORECASE)
+# Characters with a meaning in an address, which are percent-encoded in its path; no others are.
+_RESERVED = re.compile(r"[@#?]|%(?=40|23|3F|25)", re.IGNORECASE)
+_ENCODED = re.compile(r"%(40|23|3F|25)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,29 +32,33 @@ class S3Address:
 
     bucket: str
     path: str
-    """The entry's name; or the object's key, or a folder of keys."""
+    """The name of the entry, the key of the object, or a prefix of keys."""
     version: str = ""
-    """A version's name, `latest`, or `sha256:` and the digest or the beginning of it."""
+    """The name of a version, `latest`, or `sha256:` and a digest or its beginning."""
     sha256: str = ""
-    """What the content must have, where the address says so."""
+    """The digest that the content must have; "" where the address has none."""
 
     def __str__(self) -> str:
-        path = _MEANINGFUL.sub(lambda found: f"%{ord(found[0]):02X}", self.path)
+        path = _RESERVED.sub(lambda found: f"%{ord(found[0]):02X}", self.path)
         version = f"@{self.version}" if self.version else ""
         pinned = f"#sha256={self.sha256}" if self.sha256 else ""
         return f"{S3_SCHEME}{self.bucket}/{path}{version}{pinned}"
 
 
 def is_in_store(text: str) -> bool:
-    """Tells whether `text` names a place in an S3 store, rather than a folder."""
+    """Returns whether `text` is an address in an S3 store, not a path."""
     return text.startswith(S3_SCHEME)
 
 
 def s3_address(argument: str, source: str) -> S3Address:
-    """Reads s3://bucket/path, s3://bucket/name@version, and either with #sha256=<digest> behind it.
+    """Parses s3://bucket/path or s3://bucket/name@version, either with #sha256=<digest> behind it.
+
+    Args:
+        argument: The name of the setting that the address is from, for messages.
+        source: The address.
 
     Raises:
-        InputError: it is neither; what might be a secret in it is not repeated.
+        InputError: it is no such address; the message does not repeat what might be a secret.
     """
     rest, hashed, digest = source.removeprefix(S3_SCHEME).partition("#sha256=")
     bucket, _, path = rest.partition("/")
@@ -74,7 +78,7 @@ def s3_address(argument: str, source: str) -> S3Address:
         raise InputError(f"{argument} {source!r}: what follows '#sha256=' is 64 hexadecimal digits.")
     name, at, version = path.rpartition("@")
     if not at or DATA_FILE.search(path):
-        key = _NUMBERED.sub(lambda found: chr(int(found[1], 16)), path)
+        key = _ENCODED.sub(lambda found: chr(int(found[1], 16)), path)
         return S3Address(bucket, key, sha256=digest)
     if not is_entry(name, version):
         raise InputError(
@@ -87,7 +91,7 @@ def s3_address(argument: str, source: str) -> S3Address:
 
 
 def is_entry(name: str, version: str) -> bool:
-    """Whether something may be published under that name and version."""
+    """Returns whether the store allows that name and version."""
     if {".", ".."} & {*name.split("/"), version} or len(f"{name}@{version}") > LONGEST_ENTRY:
         return False
     return bool(

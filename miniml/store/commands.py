@@ -1,4 +1,4 @@
-"""The commands of the store: publish, fetch, list.
+"""Defines the commands of the store: publish, fetch, list.
 
 miniml store publish local_outputs/latest/model s3://models/movie-reviews@v1
 """
@@ -26,7 +26,7 @@ _DESCRIPTION = "Datasets and models in any S3 store, by name and version."
 
 
 def main(words: list[str] | None = None) -> None:
-    """Does what `python -m miniml.store` is told: it needs no more than the store's own extra."""
+    """Runs `python -m miniml.store`, which needs only the extra of the store."""
     parser = CommandParser(
         prog="python -m miniml.store",
         description=_DESCRIPTION,
@@ -51,13 +51,13 @@ def add_group(commands: Any) -> None:
 
 
 def _explained(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> None:
-    """Runs a command; an error that miniml raised ends it with its message and status 1."""
+    """Runs a command; a known error ends it with a message and exit status 1."""
     try:
         command(options)
     except MinimlError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    except OSError as error:  # A folder that may not be written, say.
+    except OSError as error:  # For example, the folder is not writable.
         print(f"error: {error}. Check the path, and that this user may use it.", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
@@ -83,7 +83,7 @@ def _add_commands(parser: CommandParser) -> None:
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from miniml.store import repository  # Only here: to be helped, nobody needs an S3 client.
+    from miniml.store import repository  # Only here: --help needs no S3 client.
 
     address = s3_address("address", options.address)
     digest = repository.publish(options.source, address)
@@ -91,13 +91,13 @@ def _publish(options: argparse.Namespace) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from miniml.store import repository  # Only here: to be helped, nobody needs an S3 client.
+    from miniml.store import repository  # Only here: --help needs no S3 client.
 
     print(repository.fetch(s3_address("address", options.address), options.folder).path)
 
 
 def _list(options: argparse.Namespace) -> None:
-    from miniml.store import repository  # Only here: to be helped, nobody needs an S3 client.
+    from miniml.store import repository  # Only here: --help needs no S3 client.
 
     address = s3_address("address", options.address)
     versions = repository.versions(address.bucket, address.path)
@@ -105,5 +105,5 @@ def _list(options: argparse.Namespace) -> None:
         print(f"nothing has been published at {address}", file=sys.stderr)
     for found in versions:
         when = f"{found.published:%Y-%m-%d %H:%M}" if found.published else ""
-        # Whoever may write to the bucket has chosen the names.
+        # Anybody who may write to the bucket can choose the names.
         print(plain(f"{found.name}@{found.version}\tsha256:{found.digest[:12]}\t{when}".rstrip()))

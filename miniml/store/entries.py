@@ -1,12 +1,12 @@
-"""Entries of the store: folders under a digest that never changes, and names with versions that point to them.
+"""Publishes and finds the entries of the store: folders by their digest, and names with versions that point to them.
 
     miniml/blobs/<SHA-256>                 a file's bytes, once, whatever folders it is in
     miniml/manifests/<digest>.json         a folder: every file's path, SHA-256 and size
     miniml/names/reviews@v1                {"digest": ...}; never changes once written
     miniml/names/reviews@latest            {"digest": ...}; the version that was published last
 
-The digest is that of the manifest's canonical JSON. Of a model folder the manifest is the signed one, so its
-digest is the one that `miniml.json` holds, that evaluation saw and that the InferenceService is labelled with.
+The digest is that of the manifest's canonical JSON. The manifest of a model folder is the signed one, so that its
+digest is the one in `miniml.json`, which evaluation checks, and in the label of the InferenceService.
 """
 
 from __future__ import annotations
@@ -36,50 +36,55 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder, as the store keeps it."""
+    """A folder in the store."""
 
     content: dict[str, Any]
-    """What the digest covers: `files` (SHA-256 by path), and of a model all else that its signature covers."""
+    """What the digest covers: `files` (SHA-256 by path), and for a model everything else that its signature covers."""
     sizes: dict[str, int]
-    """In bytes, by path."""
+    """The files' sizes in bytes, by path."""
 
     @property
     def digest(self) -> str:
+        """The digest of the folder; for a model, that of its signed manifest."""
         return self.signed.digest if self.signed else digest_of(self.content)
 
     @property
     def parts(self) -> list[Part]:
-        """Every file but `miniml.json`, which the manifest itself stands for."""
+        """Every file but `miniml.json`, which the manifest replaces."""
         files = self.content["files"]
         return [Part(path, BLOBS + sha256, self.sizes[path], sha256) for path, sha256 in files.items()]
 
     @property
     def signed(self) -> Manifest | None:
-        """What `miniml.json` held, where the folder is a model's."""
+        """The content of `miniml.json`; None where the folder is no model's."""
         return Manifest.of(self.content) if "metrics" in self.content else None
 
 
 @dataclass(frozen=True)
 class Version:
-    """A name and version, and what it points to."""
+    """A name and version, and the digest that it points to."""
 
     name: str
     version: str
     digest: str
     published: datetime | None
+    """When; None where the store does not say."""
 
 
 def folder_digest(files: dict[str, str]) -> str:
-    """The digest that a folder of these files (SHA-256 by path) has in the store, unless it is a model's."""
+    """Returns the digest that a folder of these files (SHA-256 by path) has in the store; models have another."""
     return digest_of({"files": files, "format": FORMAT})
 
 
 def describe(source: Path) -> tuple[Entry, dict[str, Path]]:
-    """The entry that a file or folder makes, and where its files are, by path.
+    """Describes a file or folder as an entry of the store.
+
+    Returns:
+        The entry, and the files on this machine by their paths in the entry.
 
     Raises:
-        InputError: there is nothing in it, or something that is no regular file.
-        ModelFolderError: it is a model folder and not the one that was signed.
+        InputError: it is empty, or holds something that is no regular file.
+        ModelFolderError: it is a model folder that was changed since it was signed.
     """
     if is_regular(source / MANIFEST_NAME):
         signed = manifest.verify(source)
@@ -106,45 +111,52 @@ def describe(source: Path) -> tuple[Entry, dict[str, Path]]:
 
 
 def publish(bucket: Bucket, source: Path, address: S3Address) -> str:
-    """Puts `source` into the store, and points `address` to it; returns its digest.
+    """Publishes a file or folder, and returns its digest. Publishing the same again changes nothing.
 
-    In the order files, manifest, version, `latest`, so that whoever follows a pointer finds everything.
-    The same again changes nothing.
+    Files are written first, then the manifest, the version and `latest`, so that a pointer never leads to something
+    incomplete.
+
+    Args:
+        bucket: The bucket to write to.
+        source: The file or folder.
+        address: The name and version to publish it under.
 
     Raises:
-        StoreError: the version points elsewhere already, or the store does not take it.
+        InputError: `source` is empty, or holds something that is no regular file.
+        ModelFolderError: it is a model folder that was changed since it was signed.
+        StoreError: the version points elsewhere already, or the store refuses.
     """
     entry, paths = describe(source)
     pointer = NAMES + f"{address.path}@{address.version}"
-    moves = address.version == LATEST
-    standing = _pointed_to(bucket, pointer)
-    if standing and not moves:
-        _require_same(bucket, address, standing, entry.digest)
+    is_latest = address.version == LATEST
+    published = _read_pointer(bucket, pointer)
+    if published and not is_latest:
+        _require_same(bucket, address, published, entry.digest)
     _upload(bucket, entry, paths)
     text = json.dumps({"digest": entry.digest}).encode()
-    if standing == entry.digest:
+    if published == entry.digest:
         logger.info(f"{address} is that already")
-    elif moves:
+    elif is_latest:
         bucket.write(pointer, text)
     else:
-        if not bucket.write_once(pointer, text):  # Somebody was faster.
-            _require_same(bucket, address, _pointed_to(bucket, pointer) or "", entry.digest)
+        if not bucket.write_once(pointer, text):  # Another process was faster.
+            _require_same(bucket, address, _read_pointer(bucket, pointer) or "", entry.digest)
         bucket.write(NAMES + f"{address.path}@{LATEST}", text)
     return entry.digest
 
 
 def resolve(bucket: Bucket, address: S3Address) -> Entry:
-    """The entry that `address` points to.
+    """Returns the entry that `address` points to.
 
     Raises:
-        StoreError: there is none, or it is not what the address says it must be; the message tells what there is.
+        StoreError: there is none, or its digest is not the one in the address; the message says what there is.
     """
     if address.version.startswith("sha256:"):
-        digest = _completed(bucket, address, address.version.removeprefix("sha256:"))
+        digest = _complete_digest(bucket, address, address.version.removeprefix("sha256:"))
     else:
-        found = _pointed_to(bucket, NAMES + f"{address.path}@{address.version}")
+        found = _read_pointer(bucket, NAMES + f"{address.path}@{address.version}")
         if found is None:
-            raise bucket.error(_what_there_is(bucket, address))
+            raise bucket.error(_missing_entry(bucket, address))
         digest = found
     if address.sha256 not in ("", digest):
         raise bucket.error(
@@ -155,15 +167,19 @@ def resolve(bucket: Bucket, address: S3Address) -> Entry:
 
 
 def versions(bucket: Bucket, name: str = "") -> list[Version]:
-    """Every version of every name in the bucket, or of `name`."""
+    """Returns every version of every name in the bucket, or of `name`. Corrupted ones are logged and left out.
+
+    Raises:
+        StoreError: the store does not answer, or refuses.
+    """
     found = []
     for stored in bucket.listing(NAMES + (f"{name}@" if name else "")):
         called, _, version = stored.key.removeprefix(NAMES).rpartition("@")
-        if not is_entry(called, version):  # Nobody has published it.
+        if not is_entry(called, version):  # It was not published by miniml.
             continue
         try:
-            digest = _pointed_to(bucket, stored.key)
-        except StoreError as error:  # The others can be listed all the same.
+            digest = _read_pointer(bucket, stored.key)
+        except StoreError as error:  # The others can still be listed.
             logger.info(f"left out: {error}")
             continue
         if digest:
@@ -172,15 +188,15 @@ def versions(bucket: Bucket, name: str = "") -> list[Version]:
 
 
 def _upload(bucket: Bucket, entry: Entry, paths: dict[str, Path]) -> None:
-    """What the store has already is not sent again."""
+    """Sends the files that the store does not have, and the manifest."""
     key = f"{MANIFESTS}{entry.digest}.json"
     progress, done, sent, new = Progress("publishing", max(1, _megabytes(entry)), "MB"), 0, 0, 0
     for part in entry.parts:
         if bucket.size(part.key) != part.size:
             with paths[part.path].open("rb") as file:
-                hashing = _Hashing(file)
-                bucket.upload(part.key, hashing, part.size)
-            if hashing.digest.hexdigest() != part.sha256:
+                reader = _HashingReader(file)
+                bucket.upload(part.key, reader, part.size)
+            if reader.digest.hexdigest() != part.sha256:
                 bucket.remove(part.key)
                 raise bucket.error(f"{paths[part.path]} was changed while it was published. Publish it anew.")
             sent, new = sent + 1, new + part.size
@@ -191,8 +207,8 @@ def _upload(bucket: Bucket, entry: Entry, paths: dict[str, Path]) -> None:
     logger.info(f"sent {sent} of {len(entry.parts)} files, {new / 1e6:,.1f} MB{others}")
 
 
-class _Hashing:
-    """A file that is hashed while it is read."""
+class _HashingReader:
+    """Hashes a file while it is read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.digest = file, hashlib.sha256()
@@ -207,7 +223,7 @@ def _megabytes(entry: Entry) -> int:
     return round(sum(entry.sizes.values()) / 1e6)
 
 
-def _pointed_to(bucket: Bucket, pointer: str) -> str | None:
+def _read_pointer(bucket: Bucket, pointer: str) -> str | None:
     content = bucket.read(pointer)
     if content is None:
         return None
@@ -222,16 +238,16 @@ def _pointed_to(bucket: Bucket, pointer: str) -> str | None:
     return digest
 
 
-def _require_same(bucket: Bucket, address: S3Address, standing: str, digest: str) -> None:
-    if standing != digest:
+def _require_same(bucket: Bucket, address: S3Address, published: str, digest: str) -> None:
+    if published != digest:
         raise bucket.error(
-            f"version {address.version!r} of {address.path!r} is {standing}, and a version never changes; "
+            f"version {address.version!r} of {address.path!r} is {published}, and a version never changes; "
             f"what was to be published is {digest}. Give it a version of its own."
         )
 
 
 def _entry(bucket: Bucket, digest: str) -> Entry:
-    """Reads the manifest, and believes it only if it has the digest that it goes by."""
+    """Reads a manifest, and checks that it has the digest in its name."""
     key = f"{MANIFESTS}{digest}.json"
     content = bucket.read(key)
     if content is None:
@@ -243,7 +259,7 @@ def _entry(bucket: Bucket, digest: str) -> Entry:
         entry = Entry(stored["content"], stored["sizes"])
         found = entry.digest
         if found == digest:
-            _require_sound(entry)
+            _require_valid(entry)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _corrupted(bucket, key, f"it cannot be read ({error})") from error
     if found != digest:
@@ -251,11 +267,11 @@ def _entry(bucket: Bucket, digest: str) -> Entry:
     return entry
 
 
-def _require_sound(entry: Entry) -> None:
-    """Sees to it that nothing of what a stranger may have written leads to another file than one that was published.
+def _require_valid(entry: Entry) -> None:
+    """Checks a manifest that anybody may have written: its files must be inside the folder, with a hash and a size.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: it does.
+        ValueError, TypeError, KeyError, AttributeError: it fails the check.
     """
     files = entry.content["files"]
     if not files:
@@ -274,7 +290,7 @@ def _corrupted(bucket: Bucket, key: str, reason: str) -> StoreError:
     return bucket.error(f"the object {key} is corrupted: {reason}. Remove it and publish the folder again.")
 
 
-def _completed(bucket: Bucket, address: S3Address, beginning: str) -> str:
+def _complete_digest(bucket: Bucket, address: S3Address, beginning: str) -> str:
     if len(beginning) == 64:
         return beginning
     listed = bucket.listing(MANIFESTS + beginning)
@@ -286,19 +302,21 @@ def _completed(bucket: Bucket, address: S3Address, beginning: str) -> str:
         raise bucket.error(
             f"sha256:{beginning} begins {len(digests)} digests: {_some(digests)}. Give more of it."
         )
-    raise bucket.error(f"no digest in the bucket begins with {beginning}. {_what_there_is(bucket, address)}")
+    raise bucket.error(f"no digest in the bucket begins with {beginning}. {_missing_entry(bucket, address)}")
 
 
-def _what_there_is(bucket: Bucket, address: S3Address) -> str:
+def _missing_entry(bucket: Bucket, address: S3Address) -> str:
     missing = f"bucket {bucket.name!r} has no entry {address.path}@{address.version}"
     try:
         called = [item.key.removeprefix(NAMES) for item in bucket.listing(NAMES)]
         called = [entry for entry in called if is_entry(*entry.rpartition("@")[::2])]
-    except StoreError:  # To read is a right, to list another one.
+    except StoreError:  # The credentials may allow reading but not listing.
         return f"{missing}. Check the spelling."
-    mine = [entry for entry in called if entry.rpartition("@")[0] == address.path]
-    if mine:
-        return f"{missing}; of {address.path!r} it has: {_some(mine)}. Take one of them, or publish it."
+    of_that_name = [entry for entry in called if entry.rpartition("@")[0] == address.path]
+    if of_that_name:
+        return (
+            f"{missing}; of {address.path!r} it has: {_some(of_that_name)}. Take one of them, or publish it."
+        )
     return f"{missing}; it has: {_some(called) or 'none'}. Check the spelling, or publish it."
 
 
@@ -308,5 +326,5 @@ def _some(words: list[str]) -> str:
 
 
 def pinned(address: S3Address, digest: str) -> str:
-    """The address that says where, and what exactly: what provenance records, and what can be asked for again."""
+    """Returns the address with the digest of the content behind it, as provenance records it."""
     return str(S3Address(address.bucket, address.path, address.version, digest))

@@ -1,4 +1,4 @@
-"""Plain objects as a file or folder: what lies in a bucket without having been published."""
+"""Reads and writes plain objects in a bucket as a file or folder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from miniml.store.parts import Part
 
 
 def find(bucket: Bucket, address: S3Address) -> list[Part]:
-    """The object of that key, or else every object below it.
+    """Returns the object of that key, or else every object below it.
 
     Raises:
-        StoreError: there is nothing there; the message tells what lies beside it.
+        StoreError: there is none (the message says what is beside it), or a key cannot be a file's path.
     """
     path = address.path.rstrip("/")
     if not path:
         raise bucket.error(
             "it names a bucket and nothing in it. Give s3://bucket/path, or s3://bucket/name@version."
         )
-    # One level only, and its beginning: a bucket may hold millions of keys that begin alike.
+    # Only one level is listed: a bucket may hold millions of keys with this prefix.
     if files := [item for item in bucket.level(path) if item.key == address.path and item.key != f"{path}/"]:
         return _parts(bucket, {path.rpartition("/")[2]: files[0]})
     inside = [item for item in bucket.listing(f"{path}/") if not item.key.endswith("/")]
@@ -41,13 +41,18 @@ def find(bucket: Bucket, address: S3Address) -> list[Part]:
 
 
 def put(bucket: Bucket, folder: Path, address: S3Address) -> None:
-    """Writes every file of the folder below the address; over what is there already, and nothing is removed.
+    """Writes every file of the folder below the address, over objects of the same key; nothing is removed.
 
-    A model's manifest comes last, so that a folder of which only a part has come is not taken for a whole one.
+    A model's manifest comes last, so that a folder that was written in part is not taken for a whole one.
+
+    Args:
+        bucket: The bucket to write to.
+        folder: The folder on this machine.
+        address: The prefix of the objects' keys.
 
     Raises:
-        InputError: there is something in the folder that is no regular file.
-        StoreError: the store does not take it.
+        InputError: the folder holds something that is no regular file.
+        StoreError: the store refuses.
     """
     try:
         files = regular_files(folder)
@@ -61,7 +66,7 @@ def put(bucket: Bucket, folder: Path, address: S3Address) -> None:
 
 
 def _parts(bucket: Bucket, found: dict[str, Stored]) -> list[Part]:
-    """Of objects, by their paths in the folder that they make."""
+    """Turns objects, by their paths in the folder, into parts."""
     try:
         require_paths(found)
         return [Part(path, item.key, require_size(item.size), etag=item.etag) for path, item in found.items()]

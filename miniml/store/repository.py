@@ -1,10 +1,10 @@
-"""Datasets and models in any S3 store (SeaweedFS, MinIO, Amazon's): read by address, published by content.
+"""Publishes and fetches datasets and models in any S3 store (SeaweedFS, MinIO, Amazon's).
 
-    s3://bucket/reviews@v1            an entry: `latest`, or sha256: and some of a digest, in place of a version
+    s3://bucket/reviews@v1            an entry; also @latest, or @sha256: and the beginning of a digest
     s3://bucket/path/train.csv        plain objects: a file, or a folder of them
 
-Where the store is, and the credentials, are the environment's to say: see `connection` and `credentials`.
-From the command line: python -m miniml.store --help.
+The store's endpoint and the credentials come from the environment: see `connection` and `credentials`.
+The command line is `python -m miniml.store --help`.
 """
 
 from __future__ import annotations
@@ -42,24 +42,29 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Fetched:
-    """What an address brought."""
+    """The content of an address, on this machine."""
 
     path: Path
     """A folder; or a file, where the address is that of one object."""
     source: str
-    """The address with the digest of the content behind it, which brings the same again, or an error."""
+    """The address with the digest of the content behind it, which gives the same content again, or an error."""
 
 
 def publish(source: Path, address: S3Address, patience: Patience = PATIENCE) -> str:
-    """Puts a file or folder into the store under the name and version of `address`; returns its digest.
+    """Publishes a file or folder, and returns its digest.
 
-    What the store has already is not sent again, and publishing the same again changes nothing. A new version
-    becomes `latest`.
+    Files that the store has are not sent again, and publishing the same again changes nothing. A new version becomes
+    `latest`.
+
+    Args:
+        source: The file or folder.
+        address: The name and version to publish it under.
+        patience: The time limits and retries for the store.
 
     Raises:
         InputError: there is nothing to publish, or the address names no version.
-        ModelFolderError: it is a model folder and not the one that was signed.
-        StoreError: the version is something else already, or the store does not take it.
+        ModelFolderError: it is a model folder that was changed since it was signed.
+        StoreError: the version has another content already, or the store refuses.
     """
     if not source.exists():
         raise InputError(f"{source}: no such file or folder (looked in {Path.cwd()}). Check the path.")
@@ -70,53 +75,72 @@ def publish(source: Path, address: S3Address, patience: Patience = PATIENCE) -> 
 
 
 def put(folder: Path, address: S3Address, patience: Patience = PATIENCE) -> None:
-    """Writes a folder's files as plain objects below `address`, for a place that somebody else has chosen.
+    """Writes a folder's files as plain objects, without publishing them.
+
+    Args:
+        folder: The folder on this machine.
+        address: The prefix of the objects' keys.
+        patience: The time limits and retries for the store.
 
     Raises:
-        StoreError: the store does not take it.
+        InputError: the folder holds something that is no regular file.
+        StoreError: the store refuses.
     """
     logger.info(f"writing {folder.name} to {address}")
     objects.put(Bucket(address.bucket, str(address), patience), folder, address)
 
 
 def fetch(address: S3Address, folder: Path, patience: Patience = PATIENCE) -> Fetched:
-    """Brings what `address` names into the new folder `folder`, checked, whole or not at all.
+    """Fetches the content of an address into a new folder, which appears only when it is complete and checked.
 
-    After an interruption the same call goes on where it stopped, within a file too.
+    After an interruption, the same call continues where it stopped, even within a file.
+
+    Args:
+        address: An entry, or plain objects.
+        folder: The folder to write; it must be empty or missing.
+        patience: The time limits and retries for the store.
 
     Raises:
         InputError: there is something at `folder` already.
-        StoreError: the store did not give it, or not as it was published.
+        StoreError: the store did not give the content, or not as it was published.
         StorageError: there is no room.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already. Give a new folder, or remove it.")
     bucket = Bucket(address.bucket, str(address), patience)
     found = _look_up(bucket, address)
-    return _brought(bucket, found, folder.absolute(), reuse=False)
+    return _fetch_into(bucket, found, folder.absolute(), reuse=False)
 
 
 def cached(argument: str, address: S3Address, patience: Patience = PATIENCE) -> Fetched:
-    """What `address` names, from a folder of our own: brought if it is not there, or not as it was.
+    """Returns the content of an address from the user's cache, fetched if it is missing there or was changed.
 
-    The folder is in `miniml.files.folders.user_cache`. `argument` is the name of the setting that the address came
-    from, for the messages.
+    Args:
+        argument: The name of the setting that the address is from, for messages.
+        address: An entry, or plain objects.
+        patience: The time limits and retries for the store.
 
     Raises:
-        StoreError: the store did not give it, or not as it was published.
+        StoreError: the store did not give the content, or not as it was published.
         StorageError: there is no room.
     """
     bucket = Bucket(address.bucket, f"{argument} '{address}'", patience)
     logger.info(f"asking the store at {bucket.endpoint.url} for {address}")
     found = _look_up(bucket, address)
     folder = user_cache() / found.identity
-    return _brought(bucket, found, folder, reuse=True)
+    return _fetch_into(bucket, found, folder, reuse=True)
 
 
 def cached_file(argument: str, address: S3Address, name: str, patience: Patience = PATIENCE) -> Path:
-    """One file of the folder that `address` names, as `cached` brings it; nothing else of the folder is fetched.
+    """Returns one file of the folder at an address from the user's cache; no other file is fetched.
 
-    What an address of plain objects says behind `#` is of the whole folder, and not looked at.
+    The digest behind an address of plain objects is that of the whole folder, and so is not checked.
+
+    Args:
+        argument: The name of the setting that the address is from, for messages.
+        address: A folder: an entry, or plain objects.
+        name: The file's path in the folder.
+        patience: The time limits and retries for the store.
 
     Raises:
         StoreError: the folder has no such file, or the store did not give it.
@@ -130,11 +154,16 @@ def cached_file(argument: str, address: S3Address, name: str, patience: Patience
     found = _look_up(bucket, address).alone(name)
     if not found.parts and not found.signed:
         raise bucket.error(f"the entry has no file {name}. Publish one that has, or name another.")
-    return _brought(bucket, found, user_cache() / found.identity, reuse=True).path / name
+    return _fetch_into(bucket, found, user_cache() / found.identity, reuse=True).path / name
 
 
 def identify(argument: str, address: S3Address, patience: Patience = PATIENCE) -> str:
-    """Changes when what `address` names does; nothing is fetched, so it is quick to say whether it is there at all.
+    """Returns a hash that changes with the content of an address. Nothing is fetched, so it is a quick check.
+
+    Args:
+        argument: The name of the setting that the address is from, for messages.
+        address: An entry, or plain objects.
+        patience: The time limits and retries for the store.
 
     Raises:
         StoreError: the store does not have it, or does not answer.
@@ -143,24 +172,29 @@ def identify(argument: str, address: S3Address, patience: Patience = PATIENCE) -
 
 
 def versions(bucket: str, name: str = "", patience: Patience = PATIENCE) -> list[Version]:
-    """What has been published in `bucket`, or of it under `name`, by name and version.
+    """Returns the versions that were published in a bucket.
+
+    Args:
+        bucket: The bucket's name.
+        name: Only versions of this name; "" for all.
+        patience: The time limits and retries for the store.
 
     Raises:
-        StoreError: the store does not say.
+        StoreError: the store does not answer, or refuses.
     """
     return entries.versions(Bucket(bucket, f"s3://{bucket}", patience), name)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What the store has at an address."""
+    """The content of an address, in the store."""
 
     address: S3Address
     parts: list[Part]
     identity: str
-    """A hash that is another one where the content is."""
+    """A hash that changes with the content."""
     digest: str = ""
-    """Of the content; "" where only the content itself can tell, as for plain objects."""
+    """The digest of the content; "" for plain objects, whose content must be fetched to compute it."""
     signed: Manifest | None = None
 
     @property
@@ -171,7 +205,7 @@ class _Found:
         return folder / self.parts[0].path if self._is_one_object else folder
 
     def alone(self, name: str) -> _Found:
-        """An entry's folder with that one file of it."""
+        """Returns the entry with that file alone."""
         return replace(
             self,
             parts=[part for part in self.parts if part.path == name],
@@ -180,11 +214,11 @@ class _Found:
         )
 
     def source_if_in(self, folder: Path) -> str | None:
-        """The pinned address, if `folder` holds exactly what was found."""
+        """Returns the pinned address if `folder` holds exactly this content, and else None."""
         expected = {part.path for part in self.parts} | ({MANIFEST_NAME} if self.signed else set())
         try:
             present = set(regular_files(folder))
-        except (OSError, ValueError):  # It is not there, or somebody has put something else into it.
+        except (OSError, ValueError):  # The folder is missing, or holds something other than files.
             return None
         if expected != present or any((folder / p.path).stat().st_size != p.size for p in self.parts):
             return None
@@ -196,7 +230,7 @@ class _Found:
         return self.source_of(files)
 
     def source_of(self, files: dict[str, str]) -> str:
-        """The pinned address of these files (SHA-256 by path)."""
+        """Returns the pinned address of these files (SHA-256 by path)."""
         digest = self.digest
         if not digest:
             digest = next(iter(files.values())) if self._is_one_object else entries.folder_digest(files)
@@ -212,13 +246,13 @@ def _look_up(bucket: Bucket, address: S3Address) -> _Found:
     return _Found(address, parts, digest_of(state))
 
 
-def _brought(bucket: Bucket, found: _Found, folder: Path, *, reuse: bool) -> Fetched:
-    """Fills `folder`, or, to `reuse` it, leaves it as it is where it holds all of it.
+def _fetch_into(bucket: Bucket, found: _Found, folder: Path, *, reuse: bool) -> Fetched:
+    """Fetches the content into `folder`; with `reuse`, only if the folder does not hold it already.
 
-    What has come so far stands beside it, under a name of its own, so that an interrupted call can be taken up.
+    Partial content is kept in a folder beside it, so that a later call can continue.
     """
     staging = folder.with_name(f".{folder.name}.{found.identity[:16]}.fetching")
-    # The folder may be another process's work of this very moment: that is waited for.
+    # Another process may be fetching the same: this one waits for it.
     with disk_errors_explained(folder), held(staging):
         whole, source = None, found.source_if_in(folder) if reuse else None
         if source is None:

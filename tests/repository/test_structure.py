@@ -48,7 +48,6 @@ WITHOUT_SENTENCES: tuple[str, ...] = (
     "miniml/settings/checks.py",
     "miniml/settings/nodes.py",
     "miniml/settings/space.py",
-    "miniml/store/entries.py",
     "miniml/train_job/sdk.py",
     "miniml/train_step/__main__.py",
     "miniml/training/processes.py",
