@@ -43,7 +43,6 @@ WITHOUT_SENTENCES: tuple[str, ...] = (
     "miniml/settings/nodes.py",
     "miniml/settings/space.py",
     "miniml/store/entries.py",
-    "miniml/train_step/__main__.py",
     "miniml/training/checkpoints.py",
     "miniml/training/trainer.py",
     "components/deploy.py",
