@@ -118,9 +118,8 @@ class Pretrained:
         """Determines how long texts may be, and how they are padded."""
         model, *_ = self._build()
         self.tokenizer.model_max_length = _max_length(self.tokenizer, model, self.settings)
-        self.tokenizer(
-            "", truncation=True
-        )  # A fast tokenizer stores the truncation length at its first call.
+        # A fast tokenizer stores the truncation length at its first call.
+        self.tokenizer("", truncation=True)
         try:
             check_model(model, self.tokenizer)
         except UnusableModelError as error:
