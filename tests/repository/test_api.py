@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,12 @@ def test_a_wrong_setting_is_told_with_the_name_that_was_meant(tmp_path: Path) ->
         miniml.fine_tune("data", tmp_path, epochs="2")
     with pytest.raises(InputError, match=r"num_nodes is 2.*miniml\.submit"):
         miniml.fine_tune("data", tmp_path, num_nodes=2)
+
+
+@pytest.mark.parametrize("texts", ["a text", iter(["a text"]), None])
+def test_a_classifier_refuses_what_is_no_list_of_texts(model_dir: Path, texts: Any) -> None:
+    with pytest.raises(InputError, match="give a list of strings"):
+        miniml.Classifier.load(model_dir).predict(texts)
 
 
 def test_its_defaults_are_those_of_everywhere(reviews: Path, tmp_path: Path) -> None:
