@@ -52,8 +52,10 @@ def prepare(dataset_id: PathLike, dataset: PathLike, **settings: Setting) -> Dat
         StorageError: the folder cannot be written.
     """
     from miniml.data import preparation  # Only here and below: each brings in what it works with.
+    from miniml.data.prepared import SUMMARY_NAME
 
     asked = _settings(DataSettings, {**settings, "dataset_id": str(dataset_id)})
+    _require_replaceable(Path(dataset), SUMMARY_NAME)
     return preparation.prepare(asked, Path(dataset))
 
 
@@ -80,12 +82,14 @@ def fine_tune(
         StorageError: there is no room for the model, or for a checkpoint.
         StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
     """
+    from miniml.model.manifest import MANIFEST_NAME
     from miniml.train_step.report import write_trial_report
     from miniml.training import fine_tune as training
 
     asked = _settings(TrainingSettings, settings)
     if asked.num_nodes != 1:
         raise InputError(f"num_nodes is {asked.num_nodes}; here it is 1. For several: miniml.submit.")
+    _require_replaceable(Path(model), MANIFEST_NAME)
     result = training.fine_tune(Path(dataset), Path(model), asked)
     if report:
         write_trial_report(Path(model), Path(report))
@@ -119,6 +123,18 @@ def evaluate(
     if report:
         write_report(result, manifest.read(Path(model)), read_history(Path(model)), Path(report))
     return result
+
+
+def _require_replaceable(folder: Path, name: str) -> None:
+    """Refuses to replace a folder that holds something, but not the file `name`, by which ours are known.
+
+    Raises:
+        InputError: it is such a folder, or a file.
+    """
+    if not folder.exists() or (folder.name and (folder / name).is_file()):
+        return
+    if not folder.name or not folder.is_dir() or any(folder.iterdir()):
+        raise InputError(f"{folder} is there and was not made by this; it would be lost. Name a new folder.")
 
 
 def _settings(kind: type[_Settings], given: dict[str, Setting]) -> _Settings:

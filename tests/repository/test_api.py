@@ -55,6 +55,17 @@ def test_a_classifier_refuses_what_is_no_list_of_texts(model_dir: Path, texts: A
         miniml.Classifier.load(model_dir).predict(texts)
 
 
+def test_a_folder_of_other_things_is_not_replaced(reviews: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "notes.txt"
+    kept.write_text("mine")
+    for folder in (tmp_path, kept, Path()):
+        with pytest.raises(InputError, match="Name a new folder"):
+            miniml.prepare(reviews, folder)
+        with pytest.raises(InputError, match="Name a new folder"):
+            miniml.fine_tune("data", folder)
+    assert kept.read_text() == "mine"
+
+
 def test_its_defaults_are_those_of_everywhere(reviews: Path, tmp_path: Path) -> None:
     summary = miniml.prepare(reviews, tmp_path / "data")
     assert summary.settings["max_rows"] == DataSettings().max_rows
