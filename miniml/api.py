@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from miniml.training.fine_tune import TrainingResult
 
 PathLike = str | Path
-Setting = str | int | float | bool
+Setting = PathLike | int | float | bool
 _Settings = TypeVar("_Settings")
 
 
@@ -138,12 +138,13 @@ def _require_replaceable(folder: Path, name: str) -> None:
 
 
 def _settings(kind: type[_Settings], given: dict[str, Setting]) -> _Settings:
-    """The settings that were given by name.
+    """The settings that were given by name; a path may be a `Path`.
 
     Raises:
         InputError: there is none of a name, or a value cannot be used.
     """
     known = arguments_of((kind,))
     for name in given.keys() - known.keys():
-        raise InputError(f"there is no setting {quoted(name)} of {kind.__name__}{nearest(name, known)}.")
-    return settings_from(kind, flat(given, (kind,)))
+        raise InputError(f"there is no setting {quoted(name)} of {kind.__name__}{nearest(name, known)}")
+    written = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    return settings_from(kind, flat(written, (kind,)))

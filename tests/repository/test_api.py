@@ -22,7 +22,7 @@ def test_a_table_becomes_a_classifier_in_four_lines(reviews: Path, encoder: Path
     data, model, report = tmp_path / "data", tmp_path / "model", tmp_path / "report.html"
     summary = miniml.prepare(reviews, data, label_names="bad,good")
     assert summary.labels == ["bad", "good"]
-    trained = miniml.fine_tune(data, model, model_id=str(encoder), report=report, **TRAINING)
+    trained = miniml.fine_tune(data, model, model_id=encoder, report=report, **TRAINING)
     assert isinstance(trained, TrainingResult)
     result = miniml.evaluate(str(model), str(data))
     assert result.model_digest == trained.digest
