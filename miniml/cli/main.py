@@ -18,7 +18,7 @@ from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.escaping import plain
 from miniml.images import REGISTRY, TAG, registry, tag
-from miniml.kubeflow.workflow_size import told as told_size
+from miniml.kubeflow.workflow_size import describe_size
 from miniml.pipeline.build_settings import TRIALS_AT_ONCE, BuildSettings, trials_at_once
 from miniml.pipeline.compiled import (
     HYPERPARAMETER_SEARCH,
@@ -109,7 +109,7 @@ def _compile(options: argparse.Namespace) -> None:
     build = BuildSettings(options.registry, options.tag, options.trials_at_once)
     for name in PIPELINES:
         text = CompiledPipeline.named(name, build).text
-        print(f"{_write(options.folder / f'{file_name(name)}.yaml', text)} ({told_size(text)})")
+        print(f"{_write(options.folder / f'{file_name(name)}.yaml', text)} ({describe_size(text)})")
     for name in component_names():
         print(_write(options.folder / "components" / f"{name}.yaml", component_text(name, build)))
 

@@ -80,7 +80,7 @@ def turns_that_fit(compiled: str, arguments: Mapping[str, Any] | None = None) ->
     return 1 + (LIMIT - one) // (two - one)
 
 
-def told(compiled: str) -> str:
+def describe_size(compiled: str) -> str:
     """In a line, against the limit."""
     size = workflow_size(compiled)
     line = f"{size.total:,} bytes on a cluster in {size.nodes} nodes, {size.total / LIMIT:.0%} of the limit"
