@@ -1,4 +1,4 @@
-"""miniml's stages as components of Kubeflow Pipelines, to use in anyone's pipeline.
+"""Offers miniml's stages as components of Kubeflow Pipelines, to use in anyone's pipeline.
 
     from kfp import dsl
     from miniml.components import train

@@ -48,7 +48,7 @@ def ask(serving: Serving, model_dir: Path, name: str, texts: list[str]) -> list[
 
 
 def describe_answer(answer: dict[str, Any]) -> str:
-    """One answer on one line: what the text is given, and every probability where there are any."""
+    """Writes an answer on one line: what the text is given, and every probability where there are any."""
     if "value" in answer:
         return f"{answer['value']:.4g}"
     given = [answer["label"]] if "label" in answer else answer["labels"]

@@ -83,7 +83,7 @@ class SearchSettings:
 
 
 def describe_trial(trial: Trial) -> str:
-    """The trial as a person reads it: learning_rate 3e-05, batch_size 16."""
+    """Writes the trial as a person reads it: learning_rate 3e-05, batch_size 16."""
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in trial.items()
