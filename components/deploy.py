@@ -1,4 +1,4 @@
-"""deploy: an approved model -> a live InferenceService."""
+"""Makes a component of deploy: an approved model -> a live InferenceService."""
 
 from typing import Any, NamedTuple
 

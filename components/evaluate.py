@@ -1,4 +1,4 @@
-"""evaluate: a model and its dataset -> figures, curves, every prediction, report."""
+"""Makes a component of evaluate: a model and its dataset -> figures, curves, every prediction, report."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""gate: figures, a champion and rules -> may this model be deployed?"""
+"""Makes a component of gate: figures, a champion and rules -> may this model be deployed?"""
 
 from typing import Any
 

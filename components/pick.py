@@ -1,4 +1,4 @@
-"""pick: the models of a search's trials -> the one that is best on validation."""
+"""Makes a component of pick: the models of a search's trials -> the one that is best on validation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""preflight: is all there that a run will need, and what is it now? Asked before hours of training, not after."""
+"""Makes a component of preflight: the sources of a run and its cluster -> what they are now, and what is missing."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""train: a dataset and a pretrained encoder -> a fine-tuned, signed model folder."""
+"""Makes a component of train: a dataset and a pretrained encoder -> a fine-tuned, signed model folder."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""transform: any source of labelled texts -> a checked, split dataset."""
+"""Makes a component of transform: any source of labelled texts -> a checked, split dataset."""
 
 from typing import Any
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from miniml.training.fine_tune import TrainingResult
 
 PathLike = str | Path
-Setting = str | int | float | bool
+Setting = PathLike | int | float | bool
 _Settings = TypeVar("_Settings")
 
 
@@ -51,11 +51,12 @@ def prepare(dataset_id: PathLike, dataset: PathLike, **settings: Setting) -> Dat
         StoreError: the S3 store did not give the source.
         StorageError: the folder cannot be written.
     """
-    from miniml.data import (
-        preparation,
-    )  # Imports are local, because each stage has heavy dependencies of its own.
+    # Imports are local here and below, because each stage has heavy dependencies of its own.
+    from miniml.data import preparation
+    from miniml.data.prepared import SUMMARY_NAME
 
     asked = _settings(DataSettings, {**settings, "dataset_id": str(dataset_id)})
+    _require_replaceable(Path(dataset), SUMMARY_NAME)
     return preparation.prepare(asked, Path(dataset))
 
 
@@ -82,12 +83,14 @@ def fine_tune(
         StorageError: there is no room for the model, or for a checkpoint.
         StoppedError: the process got SIGTERM; the training so far is in a checkpoint.
     """
+    from miniml.model.manifest import MANIFEST_NAME
     from miniml.train_step.report import write_trial_report
     from miniml.training import fine_tune as training
 
     asked = _settings(TrainingSettings, settings)
     if asked.num_nodes != 1:
         raise InputError(f"num_nodes is {asked.num_nodes}; here it is 1. For several: miniml.submit.")
+    _require_replaceable(Path(model), MANIFEST_NAME)
     result = training.fine_tune(Path(dataset), Path(model), asked)
     if report:
         write_trial_report(Path(model), Path(report))
@@ -123,13 +126,26 @@ def evaluate(
     return result
 
 
+def _require_replaceable(folder: Path, name: str) -> None:
+    """Checks that a folder may be replaced: it is new, empty, or holds the file `name`, as ours do.
+
+    Raises:
+        InputError: it may not, or it is a file.
+    """
+    if not folder.exists() or (folder.name and (folder / name).is_file()):
+        return
+    if not folder.name or not folder.is_dir() or any(folder.iterdir()):
+        raise InputError(f"{folder} is there and was not made by this; it would be lost. Name a new folder.")
+
+
 def _settings(kind: type[_Settings], given: dict[str, Setting]) -> _Settings:
-    """Builds the settings from keyword arguments.
+    """Builds the settings from keyword arguments; a path may be a `Path`.
 
     Raises:
         InputError: a setting does not exist, or its value cannot be used.
     """
     known = arguments_of((kind,))
     for name in given.keys() - known.keys():
-        raise InputError(f"there is no setting {quoted(name)} of {kind.__name__}{nearest(name, known)}.")
-    return settings_from(kind, flat(given, (kind,)))
+        raise InputError(f"there is no setting {quoted(name)} of {kind.__name__}{nearest(name, known)}")
+    written = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    return settings_from(kind, flat(written, (kind,)))

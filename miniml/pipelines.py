@@ -1,4 +1,4 @@
-"""miniml's pipelines, compiled: to submit by a client of one's own, or to call within another pipeline.
+"""Offers miniml's pipelines, compiled: to submit by a client of one's own, or to call within another pipeline.
 
     from miniml.pipelines import text_classification
 

@@ -1,1 +1,1 @@
-"""What miniml asks of Kubernetes and KServe."""
+"""Calls the Kubernetes API, and renders and reads the objects of KServe."""

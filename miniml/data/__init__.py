@@ -1,1 +1,1 @@
-"""From any source to a dataset that training can rely on: checked, without duplicates or leaks, split once."""
+"""Makes a dataset for training from any source: checked, without duplicates and leaks, and split once."""

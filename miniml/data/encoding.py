@@ -21,9 +21,9 @@ class Encoder(ABC):
     """Encodes the label column, batch by batch."""
 
     kind: type = np.int32
-    """Of the numbers."""
+    """The type of the numbers."""
     missing: float = -1
-    """In place of a number, for a row that has no label."""
+    """The number of a row without a label."""
 
     def __init__(self, settings: DataSettings) -> None:
         self.column, self.separator = settings.label_column, settings.label_separator
@@ -33,14 +33,19 @@ class Encoder(ABC):
     @property
     @abstractmethod
     def values(self) -> list[Any]:
-        """What each number stands for: a class, or a tuple of labels. Empty where it stands for itself."""
+        """The class or tuple of labels that each number stands for; empty if the numbers are the labels."""
 
     @abstractmethod
     def number_of(self, stored: Any, feature: Any, place: Place) -> float | None:
-        """Gives the number of a value that the column holds; None where it is no label.
+        """Returns the number of a value of the column, or None if it is no label.
+
+        Args:
+            stored: The value.
+            feature: The column's type, of the datasets library.
+            place: Where the source has the value, for messages.
 
         Raises:
-            InputError: it is none of its kind.
+            InputError: The value is not of the task's kind.
         """
 
     def encode(self, column: pa.Array, feature: Any, place_of: Callable[[int], str]) -> Codes:
@@ -72,7 +77,7 @@ class Encoder(ABC):
 
 @dataclass(frozen=True)
 class Place:
-    """Where the source has a value, looked up only where it is told."""
+    """Where the source has a value, looked up only for a message."""
 
     indices: Codes
     entry: int

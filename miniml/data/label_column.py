@@ -1,4 +1,4 @@
-"""The column of labels as the source has it, for a task to recognise whether it is one of its own."""
+"""Describes the source's column of labels, from which a task recognises whether it is its own."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class LabelColumn:
 
     @property
     def separator(self) -> str:
-        """What stands between the labels of one text; "" where nothing is said to."""
+        """The separator between the labels of one text; "" if the settings name none."""
         return self.settings.label_separator
 
     def distinct_labels(self) -> Iterator[Any]:
-        """Gives those of each batch, without the rows that have none."""
+        """Yields the distinct labels of each batch, without missing ones."""
         row_filter = RowFilter(self.settings)
         columns = [self.name]
         if self.settings.row_filter:
@@ -53,5 +53,5 @@ class LabelColumn:
 
 
 def element_of(feature: Any) -> Any:
-    """Gives of what a column of lists holds lists; None for any other column."""
+    """Returns the type of the entries of a column of lists, or None for any other column."""
     return feature.feature if isinstance(feature, datasets.List | datasets.LargeList) else None

@@ -28,10 +28,14 @@ MAX_TOLD = 3
 
 
 def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
-    """The pool with one label for each name: blanks, composed characters (NFC) and type do not make another.
+    """Returns the pool with one label for all spellings of a name.
 
-    Nor does the fraction of a whole number, where both 1 and 1.0 occur. Other differences, as of case, may be meant,
-    and stay.
+    Spellings may differ in blanks, composed characters (NFC), type, and the fraction of a whole number (1 and 1.0).
+    Other differences, such as case, may be intended, and stay.
+
+    Args:
+        pool: The rows.
+        findings: Where the renamed rows are counted.
     """
     scheme = scheme_of(pool.task)
     different = list(dict.fromkeys(label for labels in _sets(pool) for label in labels))
@@ -56,18 +60,18 @@ def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
 
 @dataclass(frozen=True)
 class _Rows:
-    """How many rows have which labels, by their names."""
+    """Counts the rows of labels by their names."""
 
     pool: Pool
     counts: list[int]
-    """By the pool's number of a label, or of a set of them."""
+    """The number of rows by the pool's number of a label, or of a set of labels."""
 
     @classmethod
     def of(cls, pool: Pool, kept: Mask) -> _Rows:
         return cls(pool, np.bincount(pool.facts.label[kept], minlength=len(pool.label_values)).tolist())
 
     def having(self, names: Iterable[str]) -> int:
-        """Rows with one of these labels at least."""
+        """Returns the number of rows with at least one of these labels."""
         wanted = set(names)
         return sum(
             rows
@@ -76,7 +80,7 @@ class _Rows:
         )
 
     def by_name(self) -> Counter[str]:
-        """The rows of each label that some row has."""
+        """Returns the number of rows of each label that occurs."""
         found: Counter[str] = Counter()
         for labels, rows in zip(_sets(self.pool), self.counts, strict=True):
             for label in labels:
@@ -85,13 +89,13 @@ class _Rows:
 
 
 def _sets(pool: Pool) -> Iterator[tuple[Any, ...]]:
-    """The labels that each of the pool's numbers stands for; one, where a text has one."""
+    """Yields the labels that each of the pool's numbers stands for."""
     scheme = scheme_of(pool.task)
     yield from map(scheme.labels_of, pool.label_values)
 
 
 def _labels_by_spelling(labels: list[Any]) -> dict[str, Any]:
-    """By each spelling that occurs, the label that it stands for: the first one that is written as it should be."""
+    """Returns the label that each spelling stands for: the first one in the normalised spelling."""
     as_found = {str(label): label for label in reversed(labels)}
     names = {written: spelled(written) for written in as_found}
     shortest: dict[str, str] = {}
@@ -144,7 +148,7 @@ def tell_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
 
 
 def alike(label: Any, others: Iterable[Any]) -> str:
-    """A hint, for an error, that another label is named nearly so; "" where none is."""
+    """Returns a hint for a message that another label looks alike, or ""."""
     found = next((other for other in others if other != label and look(str(other)) == look(str(label))), None)
     return "" if found is None else f" (there is {shown(found)} too: make them one in the source)"
 

@@ -1,4 +1,4 @@
-"""The interface by which transform reads, names, checks and describes the labels of a task."""
+"""Defines the interface by which transform reads, names, checks and describes the labels of a task."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABELS_TOLD = 6
 
 
 class LabelScheme(ABC):
-    """How the labels of one task are read, named, checked and described."""
+    """Reads, names, checks and describes the labels of one task."""
 
     encoder: ClassVar[type[Encoder]]
     """Reads the column: a number for each row."""
@@ -31,64 +31,74 @@ class LabelScheme(ABC):
         self.task = task
 
     def recognises(self, column: LabelColumn) -> str:
-        """Tells whether the column can only be one of this task's, where the settings name no task.
+        """Tells whether a column can only belong to this task, for settings that name no task.
 
         Returns:
-            A sentence for the log; "" where it may be another task's.
+            A sentence for the log, or "" if the column may belong to another task.
         """
         return ""
 
     @abstractmethod
     def find_labels(self, pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> Labels:
-        """Gives the labels, in a ClassLabel's own order, others sorted, numbers by their value.
+        """Returns the labels in a ClassLabel's own order, or else sorted, and numbers by their value.
 
-        Clears `kept` of classes with too few rows, where the settings say so.
+        Args:
+            pool: The rows.
+            kept: The rows to use, as a mask of shape (rows of the pool,); if the settings say so, rows of classes with
+                too few rows are removed from it.
+            settings: The minimum of rows, and the names of the labels.
+            findings: Where rows are counted that are left out.
 
         Raises:
-            InputError: a class has too few rows, fewer than two are left, or `label_names` names another number.
+            InputError: A class has too few rows, fewer than two are left, or `label_names` names another number.
         """
 
     def labels_of(self, value: Any) -> tuple[Any, ...]:
-        """Gives the labels that one of the encoder's values stands for."""
+        """Returns the labels that one of the encoder's values stands for."""
         return (value,)
 
     def value_of(self, labels: tuple[Any, ...]) -> Any:
-        """Gives the value that stands for these labels, as `labels_of` has them."""
+        """Returns the encoder's value for these labels; the inverse of `labels_of`."""
         [value] = labels
         return value
 
     def written(self, code: Any, values: list[Any]) -> Any:
-        """Gives the label of a row, by the encoder's number of it, as a person would write it."""
+        """Returns a label in the form in which people write it.
+
+        Args:
+            code: The encoder's number of the label.
+            values: The encoder's values.
+        """
         return values[code]
 
     def numbers(self, labels: Codes) -> dict[str, float]:
-        """Gives what the labels are like, where they are numbers; see `DatasetSummary.numbers`."""
+        """Returns statistics of labels that are numbers, or {}; see `DatasetSummary.numbers`."""
         return {}
 
     def summary(self, data: DatasetSummary) -> str:
-        """Gives the labels in a few words, for the log."""
+        """Returns a short description of the labels, for the log."""
         first = ", ".join(label[:MAX_SHOWN] for label in data.labels[:LABELS_TOLD])
         several = ", of which a text may have several" if self.task.several_labels else ""
         return f"{len(data.labels)} {self.task.many}{several}: {first}"
 
     def tile(self, data: DatasetSummary) -> tuple[str, str]:
-        """Gives what the report calls the labels, and the one figure of them that stands above all."""
+        """Returns the name of the labels and their most important value, for a tile of the report."""
         return self.task.many.capitalize(), str(len(data.labels))
 
 
 def scheme_of(task: Task) -> LabelScheme:
-    """Gives the scheme of the labels of that task."""
+    """Returns the scheme of a task's labels."""
     scheme: LabelScheme = task.part("labels")(task)
     return scheme
 
 
 def label_of(pool: Pool, row: int) -> Any:
-    """Gives the label of a row of the pool, as a person would write it."""
+    """Returns the label of a row of the pool, in the form in which people write it."""
     return scheme_of(pool.task).written(pool.facts.label[row], pool.label_values)
 
 
 def task_of(column: LabelColumn) -> Task:
-    """Gives the task that the settings name, or that the labels tell."""
+    """Returns the task that the settings name, or else the first one that recognises the labels."""
     if column.settings.task != AUTO:
         return find_task(column.settings.task)
     for task in all_tasks():

@@ -1,4 +1,4 @@
-"""What the labels of a dataset are found to be, and what classes and labels have in common: order and names."""
+"""Defines the interface of a dataset's labels, and the order and names of classes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from miniml.settings.data import DataSettings
 
 
 class Labels(Protocol):
-    """The labels of a dataset, and how they are written and kept in proportion."""
+    """The labels of a dataset: their names, their column and their strata."""
 
     @property
     def names(self) -> list[str]:
-        """Of the classes, in the order of their numbers; none in a regression."""
+        """The names of the classes, in the order of their numbers; empty in a regression."""
         ...
 
     @property
@@ -29,24 +29,24 @@ class Labels(Protocol):
 
     @property
     def strata(self) -> int:
-        """How many parts the rows fall into, each of which is to be split in proportion."""
+        """The number of strata, each of which is split in proportion."""
         ...
 
     def strata_of(self, codes: Codes) -> Ints:
-        """The part of each row, by the pool's numbers; -1 for what has left the dataset."""
+        """Returns the stratum of each row, of shape (rows,), from the pool's numbers; -1 if left out."""
         ...
 
     def column(self, codes: Codes) -> pa.Array:
-        """The column `label` of rows."""
+        """Returns the column `label` of rows, from the pool's numbers."""
         ...
 
     def lacking(self, codes: Codes) -> str | None:
-        """Something, in words, that none of the rows has and a model could not learn, or be tested on."""
+        """Returns a description of a class that none of the rows has, or None if all have rows."""
         ...
 
 
 def too_few(values: list[Any], settings: DataSettings) -> InputError:
-    """Gives the error of fewer than two classes or labels."""
+    """Returns the error for fewer than two classes or labels."""
     left = f"one class only ({shown(values[0])})" if values else "no class left"
     return InputError(
         f"column {settings.label_column!r} has {left}; a classifier needs 2 or more. Set label_column, or check "
@@ -55,15 +55,15 @@ def too_few(values: list[Any], settings: DataSettings) -> InputError:
 
 
 def ordered(values: list[Any], order: list[str] | None) -> list[Any]:
-    """Gives labels in a ClassLabel's own `order`, or else sorted."""
+    """Returns labels in a ClassLabel's own `order`, or sorted if it is None."""
     return sorted(values, key=order.index if order is not None else sorting_key)
 
 
 def names_of(values: list[Any], settings: DataSettings) -> list[str]:
-    """Gives the names of labels, which `label_names` may have renamed.
+    """Returns the names of labels, from `label_names` if it is set.
 
     Raises:
-        InputError: `label_names` names another number of them, or one twice.
+        InputError: `label_names` names another number of labels, or one name twice.
     """
     if not settings.label_names:
         return [str(value) for value in values]
@@ -77,6 +77,6 @@ def names_of(values: list[Any], settings: DataSettings) -> list[str]:
 
 
 def sorting_key(value: Any) -> tuple[bool, float, str]:
-    """Numbers, also those written as text, by value ("10" after "9") and before words."""
+    """Returns a sorting key that puts numbers, also those in strings, before words and by value: "10" after "9"."""
     number = re.fullmatch(r"\s*-?\d+(\.\d+)?\s*", str(value))
     return (number is None, float(number[0]) if number else 0.0, str(value))

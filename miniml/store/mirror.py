@@ -1,7 +1,7 @@
-"""Sealed folders (see `miniml.files.checksums`), copied to a bucket as they come about, and brought back elsewhere.
+"""Copies folders with checksums (see `miniml.files.checksums`) to a bucket, and downloads them elsewhere.
 
 <prefix>/<name>/<path>          a file of the folder
-<prefix>/<name>/sealed.json     its seal: sent last and removed first, so that what bears one is whole
+<prefix>/<name>/sealed.json     its checksums: uploaded last and removed first, so a folder that has them is complete
 """
 
 from __future__ import annotations
@@ -23,20 +23,30 @@ from miniml.store.connection import Bucket, Patience, Stored
 from miniml.store.parts import Part, bring
 
 PATIENCE = Patience(first=60.0, later=60.0)
-"""A store that restarts is back within a minute, and what is decided at the beginning is decided for hours."""
+"""Longer than the default at the beginning too: whether there is a checkpoint decides about hours of training."""
 SECONDS_TO_SWEEP = 30.0
-"""For what others have left; the next one goes on with it."""
+"""The time limit of `sweep`; the next call continues."""
 _NAME = re.compile(r"[0-9a-f]{64}")
-"""Of the place of a mirror: nothing else is swept, as the place may hold anything."""
+"""The name of a mirror's folder. `sweep` removes no others, since the address may hold anything."""
 
 
 class Mirror:
-    """What lies below an address that names plain objects; `argument` is the setting that it came from.
+    """Folders below an address of the store.
 
-    Every method raises StoreError where the store does not do its part.
+    Every method raises StoreError if the store refuses a request, or does not answer.
     """
 
     def __init__(self, argument: str, address: S3Address, patience: Patience | None = None) -> None:
+        """Sends no request yet.
+
+        Args:
+            argument: The setting that names the address, for error messages.
+            address: The address, which need not hold anything.
+            patience: The time limits for retrying; None takes `PATIENCE`.
+
+        Raises:
+            StoreError: the environment names no usable endpoint or credentials.
+        """
         self._bucket = Bucket(address.bucket, f"{argument} '{address}'", patience or PATIENCE)
         self._address, self._prefix = address, f"{address.path.strip('/')}/".lstrip("/")
 
@@ -44,16 +54,18 @@ class Mirror:
         return str(self._address)
 
     def names(self) -> list[str]:
-        """The folders that lie there whole."""
+        """Returns the names of the folders that are complete."""
         keys = (item.key.removeprefix(self._prefix) for item in self._bucket.listing(self._prefix))
         found = (key.removesuffix(f"/{CHECKSUMS_NAME}") for key in keys if key.endswith(f"/{CHECKSUMS_NAME}"))
         return [name for name in found if is_inside(name) and "/" not in name]
 
     def send(self, folder: Path, seconds: float = float("inf")) -> None:
-        """Copies a sealed folder under its own name.
+        """Uploads a folder with checksums under its own name.
 
         Raises:
-            StoreError: it took longer than `seconds`, too.
+            StoreError: the upload failed, or took longer than `seconds`.
+            ValueError: the folder's checksums are damaged.
+            OSError: a file cannot be read.
         """
         end = time.monotonic() + seconds
         for path in (*read_checksums((folder / CHECKSUMS_NAME).read_bytes()), CHECKSUMS_NAME):
@@ -63,10 +75,11 @@ class Mirror:
                 self._bucket.upload(self._key(folder.name, path), timed, file.stat().st_size)
 
     def bring(self, name: str, folder: Path) -> None:
-        """Brings the folder of that name to `folder`: checked, whole or not at all.
+        """Downloads the folder of that name to `folder`, and verifies it; `folder` is written as a whole or not at all.
 
         Raises:
-            StorageError: there is no room.
+            StoreError: a file is missing or damaged in the store, or the store cannot be reached.
+            StorageError: the disk does not have enough space.
         """
         key = self._key(name, CHECKSUMS_NAME)
         content = self._bucket.read(key)
@@ -75,7 +88,7 @@ class Mirror:
         except ValueError as error:
             raise self._bucket.error(f"the object {key} is corrupted: {error}. Remove it.") from error
         parts = [
-            Part(path, self._key(name, path), sealed.size, sealed.sha256) for path, sealed in files.items()
+            Part(path, self._key(name, path), listed.size, listed.sha256) for path, listed in files.items()
         ]
         staging = folder.with_name(f"{folder.name}.fetching")
         staging.mkdir(parents=True, exist_ok=True)
@@ -86,7 +99,7 @@ class Mirror:
         staging.rmdir()
 
     def keep(self, names: Collection[str]) -> None:
-        """Removes all but the folders of these names, half-sent ones too."""
+        """Removes all folders except those of these names, also incomplete ones."""
         keys = [item.key for item in self._bucket.listing(self._prefix)]
         gone = [key for key in keys if key.removeprefix(self._prefix).partition("/")[0] not in names]
         for key in sorted(gone, key=lambda key: not key.endswith(f"/{CHECKSUMS_NAME}")):
@@ -97,7 +110,7 @@ class Mirror:
 
 
 class _InTime:
-    """A file that is read until the time is over."""
+    """Reads a file until a time limit, after which `read` raises an error."""
 
     def __init__(self, file: BinaryIO, end: float, late: StoreError) -> None:
         self._file, self._end, self._late = file, end, late
@@ -109,9 +122,12 @@ class _InTime:
 
 
 def sweep(root: S3Address, spared: str, seconds: float) -> None:
-    """Removes the mirrors below `root` to which nothing has been added for `seconds`, but for the one named `spared`.
+    """Removes old mirrors. It stops after `SECONDS_TO_SWEEP`, and prints an error of the store instead of raising it.
 
-    It takes half a minute at most, and where the store does not let it, that is told and does no harm.
+    Args:
+        root: The address below which the mirrors are.
+        spared: The name of a mirror to keep.
+        seconds: The age above which a mirror is old, counted from its newest object.
     """
     prefix = f"{root.path.strip('/')}/".lstrip("/")
     try:
@@ -132,7 +148,7 @@ def sweep(root: S3Address, spared: str, seconds: float) -> None:
 
 
 def _old(bucket: Bucket, prefix: str, seconds: float) -> Iterator[tuple[str, list[str]]]:
-    """The folders below `prefix` of which nothing is younger, and the keys in each."""
+    """Yields each folder below `prefix` whose objects are all older than `seconds`, with their keys."""
     now, folders = datetime.now(UTC), dict[str, list[Stored]]()
     for item in bucket.listing(prefix):
         folders.setdefault(item.key.removeprefix(prefix).partition("/")[0], []).append(item)

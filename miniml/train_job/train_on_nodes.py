@@ -1,7 +1,7 @@
-"""Training on several nodes: a TrainJob of Kubeflow Trainer runs `miniml.train_step` in this step's own image.
+"""Trains on several nodes: a TrainJob of Kubeflow Trainer runs `miniml.train_step` in the image of this step.
 
-The nodes share no disk, so the dataset comes to them, and the model from them, through the S3 store that holds the
-run's artifacts. A retried step finds the job that its first try made, and goes on following it.
+The nodes share no disk, so they read the dataset from the S3 store that holds the run's artifacts, and write the model
+to it. A retried step finds the job that its first attempt created, and follows it.
 """
 
 from __future__ import annotations
@@ -55,19 +55,30 @@ def fine_tune_on_nodes(
     cluster: Cluster | None = None,
     patience: WatchTimeouts | None = None,
 ) -> Manifest:
-    """Trains as `fine_tune` does, on `settings.num_nodes` nodes, and prints what the first one says.
+    """Trains as `fine_tune` does, on `settings.num_nodes` nodes, and prints the log of the first one.
 
-    `model_uri` is where the nodes put the model, `model_dir` where it is brought from there; `pins`, as
-    `miniml.sources.pins.Pins` writes them, say what they read as the pretrained one. The job is deleted when
-    it has come to an end, or when this process is told to end (SIGTERM); it is left for a retry where only this
-    side has a trouble. One that the cluster gives up because nodes were taken away too often is made again, as long as
-    `training_timeout` is not over, and goes on from the nodes' checkpoint.
+    The job is deleted at its end, and when this process receives SIGTERM. It is kept for a retry if only this process
+    has failed. If the job fails because nodes were lost too often, it is created again until `training_timeout`, and
+    resumes from the nodes' checkpoint.
+
+    Args:
+        dataset_uri: The address of the prepared dataset.
+        model_dir: The folder to which the model is downloaded.
+        model_uri: The address to which the nodes write the model.
+        settings: The settings of the training.
+        nodes: The settings of the nodes.
+        step: The container of this step.
+        pins: The pins of the sources, as `miniml.sources.pins.Pins.written` returns them.
+        cluster: The cluster; None connects to the one that this pod runs in.
+        patience: The time limits.
 
     Raises:
-        InputError: the texts of a batch cannot be shared out, or the artifacts are in no S3 store.
-        TrainJobError: the training failed; the message holds the reason, or conditions, events and logs.
-        ClusterError: Kubeflow Trainer is not there, refuses the job, or the API server went away for good.
-        StoreError: the store does not give the model.
+        InputError: the processes cannot share a batch evenly, or the artifacts are not in an S3 store.
+        TrainJobError: the training failed. The message has the reason, or conditions, events and logs.
+        ClusterError: Kubeflow Trainer is not installed or refuses the job, or the API server did not answer.
+        StoreError: the model cannot be downloaded.
+        ModelFolderError: the model is damaged.
+        StorageError: the disk does not have enough space for the model.
     """
     _require_shares(settings, nodes)
     dataset, model = _in_the_store("dataset", dataset_uri), _in_the_store("model", model_uri)
@@ -85,7 +96,7 @@ def fine_tune_on_nodes(
     with on_sigterm(_end), _cleaned_up(cluster, path, nodes.keep_train_job):
         deadline = time.monotonic() + nodes.training_timeout
         while True:
-            job = _standing(cluster, path, patience)
+            job = _existing_job(cluster, path, patience)
             if job is None:
                 ready_within = (patience.not_ready, patience.between_looks)
                 submit(cluster, request, pod, step.container, ready_within)
@@ -96,9 +107,9 @@ def fine_tune_on_nodes(
             except InterruptedJobError as error:
                 if time.monotonic() > deadline:
                     raise
-                what, *_ = str(error).splitlines()
+                summary, *_ = str(error).splitlines()
                 logger.info(
-                    f"{what}. Its nodes had been taken away: making the TrainJob again, to go on from their checkpoint"
+                    f"{summary}. Nodes were lost: creating the TrainJob again, to go on from their checkpoint"
                 )
         return _fetch(s3_address("model", job["metadata"]["annotations"][MODEL]), model_dir)
 
@@ -112,31 +123,31 @@ def _require_shares(settings: TrainingSettings, nodes: NodeSettings) -> None:
         )
 
 
-def _in_the_store(what: str, uri: str) -> S3Address:
-    """Where an artifact lies; KFP writes minio:// for the S3 store of its cluster."""
+def _in_the_store(artifact: str, uri: str) -> S3Address:
+    """Returns the address of an artifact; KFP writes minio:// for the S3 store of its cluster."""
     address = S3_SCHEME + uri.removeprefix("minio://") if uri.startswith("minio://") else uri
     if address != uri and not os.environ.get("AWS_ENDPOINT_URL"):
         raise InputError(
-            f"the {what} of this run is at {uri}, in KFP's own store, and AWS_ENDPOINT_URL does not tell the nodes "
-            f"where that is. Make the secret that does: manifests/s3-secret.sh."
+            f"the {artifact} of this run is at {uri}, in KFP's own store, and AWS_ENDPOINT_URL does not tell the nodes "
+            f"where that is. Create the secret with the variable by manifests/s3-secret.sh."
         )
     if not is_in_store(address):
         raise InputError(
-            f"the {what} of this run is at {uri}, which the nodes of a TrainJob cannot reach: they share no disk. Set "
-            f"the pipeline root to an S3 store (minio:// or s3://), or leave num_nodes at 1."
+            f"the {artifact} of this run is at {uri}, which the nodes of a TrainJob cannot reach: they share no disk. "
+            f"Set the pipeline root to an S3 store (minio:// or s3://), or leave num_nodes at 1."
         )
-    return s3_address(what, address)
+    return s3_address(artifact, address)
 
 
 def _name(dataset: S3Address, settings: TrainingSettings, nodes: NodeSettings, pod: Pod) -> str:
-    """Of a run there may be several trainings at once, and of each several tries: those have the name in common."""
+    """Returns a name that all attempts of one training share, and no other training of the run."""
     run = next(iter(owners(pod)), pod["metadata"])["uid"]
     identity = {"run": run, "dataset": str(dataset), "training": asdict(settings), "nodes": asdict(nodes)}
     return f"miniml-{digest_of(identity)[:16]}"
 
 
 def _end() -> None:
-    """Ends the block as an exception does, so that it can clean up."""
+    """Raises SystemExit, so that the block cleans up."""
     raise SystemExit(128 + signal.SIGTERM)
 
 
@@ -145,21 +156,21 @@ def _cleaned_up(cluster: Cluster, path: str, keep: bool) -> Iterator[None]:
     try:
         yield
     except (SystemExit, KeyboardInterrupt):
-        # At once: when KFP ends a step, little time is left.
+        # Without waiting: a step has little time after SIGTERM.
         with suppress(ClusterError):
             cluster.delete(path)
         raise
     except TrainJobError:
         if not keep:
-            with suppress(ClusterError):  # It must not hide the reason.
+            with suppress(ClusterError):  # A failure to delete must not hide the reason.
                 cluster.delete(path)
         raise
     if not keep:
         cluster.delete(path)
 
 
-def _standing(cluster: Cluster, path: str, patience: WatchTimeouts) -> dict[str, Any] | None:
-    """The job that an earlier try of this step made, unless nothing can come of it any more."""
+def _existing_job(cluster: Cluster, path: str, patience: WatchTimeouts) -> dict[str, Any] | None:
+    """Returns the job that an earlier attempt of this step created; one that has failed is deleted instead."""
     job = cluster.get(path)
     if job is None:
         return None

@@ -1,4 +1,4 @@
-"""The training as a program, which torchrun can start in several processes, on several nodes.
+"""Runs a training as a program, which torchrun can start in several processes on several nodes.
 
 python -m miniml.train_step DATASET MODEL --model-id=... --batch-size=16
 torchrun --nproc-per-node 2 -m miniml.train_step DATASET MODEL --batch-size=16
@@ -31,12 +31,16 @@ from miniml.training.processes import Processes
 
 
 def main(words: list[str] | None = None) -> None:
-    """Trains as the command line says; an error ends it with its message, said by one process, and an `ExitStatus`."""
+    """Trains as the command line says.
+
+    Raises:
+        SystemExit: the training failed; the code is an `ExitStatus`. One process of each node prints the error.
+    """
     options = command_line().parse_args(words)
     processes = Processes.started()
     if options.lifeline is not None:
         end_when_closed(options.lifeline)
-    with _only_one_speaks(processes, options.last_words):
+    with _only_one_prints(processes, options.last_words):
         settings, pins = settings_of(TrainingSettings, options), Pins.read(options.pins)
         dataset, split = _dataset(options.dataset), options.split
         if not is_in_store(options.model):
@@ -56,6 +60,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def command_line() -> argparse.ArgumentParser:
+    """Returns the parser of the command line, with an option for each training setting."""
     parser = CommandParser(
         prog="python -m miniml.train_step",
         description="Fine-tunes a pretrained encoder on a dataset that the transform stage wrote. torchrun starts it "
@@ -82,12 +87,12 @@ def _dataset(source: str) -> Path:
         return Path(source)
     from miniml.store import repository  # Only here: a dataset on this disk needs no S3 client.
 
-    # The processes of a node fetch it once: the others wait, and find it.
+    # One process of a node downloads it, while the others wait.
     return repository.cached("DATASET", s3_address("DATASET", source)).path
 
 
 @contextmanager
-def _only_one_speaks(processes: Processes, last_words: Path | None) -> Iterator[None]:
+def _only_one_prints(processes: Processes, last_words: Path | None) -> Iterator[None]:
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         try:
             with redirect_stdout(sys.stdout if processes.first else nowhere):
@@ -100,8 +105,8 @@ def _only_one_speaks(processes: Processes, last_words: Path | None) -> Iterator[
                 if last_words:
                     write_last_words(last_words, error)
                 if not (last_words and explained):
-                    told = f"error: {reason}" if explained else plain(traceback.format_exc())
-                    print(told, file=sys.stderr, flush=True)
+                    text = f"error: {reason}" if explained else plain(traceback.format_exc())
+                    print(text, file=sys.stderr, flush=True)
             status = status_of(error)
             lost_another = status is ExitStatus.FAILED and not explained and processes.count > 1
             sys.exit(ExitStatus.UNFORESEEN if lost_another else status)

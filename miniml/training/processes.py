@@ -115,9 +115,8 @@ class Processes:
         """Tells whether this process failed first on its node. The others fail because of it, and print nothing."""
         if self.count == 1:
             return True
-        with suppress(
-            RuntimeError, KeyError
-        ):  # If torchrun itself has ended, every process may print its error.
+        # If torchrun itself has ended, every process may print its error.
+        with suppress(RuntimeError, KeyError):
             store = dist.TCPStore(  # type: ignore[attr-defined]  # it is documented
                 os.environ["MASTER_ADDR"],
                 int(os.environ["MASTER_PORT"]),

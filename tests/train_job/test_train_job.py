@@ -339,7 +339,7 @@ def test_a_job_that_is_given_up_because_nodes_were_taken_away_is_made_again(
     server.fate = fate
     assert train() == manifest.read(model)
     assert len(server.made) == 2
-    assert "making the TrainJob again" in capfd.readouterr().out
+    assert "creating the TrainJob again" in capfd.readouterr().out
 
 
 def test_what_is_said_of_the_nodes_is_true(
