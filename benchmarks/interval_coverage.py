@@ -16,7 +16,14 @@ import numpy.typing as npt
 import miniml.tasks.multi_label.metrics as multi_label
 import miniml.tasks.regression.metrics as regression
 import miniml.tasks.single_label.metrics as classification
-from miniml.evaluation.bootstrap import Groups, Interval, Weighable, as_tested, bootstrapped, share_of
+from miniml.evaluation.bootstrap import (
+    Groups,
+    Interval,
+    WeightedMetrics,
+    bootstrap_intervals,
+    fraction_with_interval,
+    point_estimates,
+)
 from miniml.evaluation.comparison import compare, compare_errors
 from miniml.tasks.regression.predictions import RegressionPredictions
 
@@ -58,13 +65,13 @@ class World:
         return {name: float(np.mean(held)) for name, held in found.items()}
 
 
-def _of_rows(rows: Weighable, groups: Groups, more: Callable[[], dict[str, Interval]]) -> Test:
+def _of_rows(rows: WeightedMetrics, groups: Groups, more: Callable[[], dict[str, Interval]]) -> Test:
     """A test whose figures are those of `rows`, and `more`, whose values are true of large tests."""
 
     def figures() -> dict[str, float]:
-        return as_tested(rows) | {name: value for name, (value, _, _) in more().items()}
+        return point_estimates(rows) | {name: value for name, (value, _, _) in more().items()}
 
-    return Test(figures() if rows.rows >= LARGE else {}, lambda: bootstrapped(rows, groups) | more())
+    return Test(figures() if rows.rows >= LARGE else {}, lambda: bootstrap_intervals(rows, groups) | more())
 
 
 def _shift(draw: Rng, groups: Groups, rows: int) -> npt.NDArray[np.float64]:
@@ -88,15 +95,17 @@ def classes(skill: float, shares: tuple[float, ...]) -> Callable[[Rng, int, Grou
         def more() -> dict[str, Interval]:
             first = true == 0  # a slice
             return {
-                "accuracy": share_of(rows.right, groups),
-                "slice": share_of(rows.right[first], None if groups is None else groups[first]),
+                "accuracy": fraction_with_interval(rows.correct, groups),
+                "slice": fraction_with_interval(
+                    rows.correct[first], None if groups is None else groups[first]
+                ),
                 classification.CALIBRATION_ERROR: classification.calibration_error(
-                    rows.confidence, rows.right, groups
+                    rows.confidence, rows.correct, groups
                 ),
                 **rows.off_by_one(groups),
             }
 
-        return _of_rows(rows.with_doubts(), groups, more)
+        return _of_rows(rows.with_pseudo_rows(), groups, more)
 
     return test
 
@@ -110,9 +119,9 @@ def labels(right: float) -> Callable[[Rng, int, Groups], Test]:
         given = true ^ (draw.random((count, 3)) > right + (1 - right) * harder[:, None] / 2)
         whole = (given == true).all(axis=1)
         return _of_rows(
-            multi_label._Rows.with_doubts(given, true),
+            multi_label._Rows.with_pseudo_rows(given, true),
             groups,
-            lambda: {"subset_accuracy": share_of(whole, groups)},
+            lambda: {"subset_accuracy": fraction_with_interval(whole, groups)},
         )
 
     return test

@@ -121,7 +121,7 @@ def accuracy(folder: Path, dataset_dir: Path) -> list[float]:
     engine = engines.TorchEngine(engines.REFERENCE, model)
     logits = logits_of(engine, tokenizer, len(summary.labels), [np.array(ids) for ids in encoded])
     right = int(np.sum(np.argmax(logits, axis=1) == np.array(splits["test"]["label"])))
-    return list(bootstrap.share_with_interval(right, len(encoded)))
+    return list(bootstrap.wilson_interval(right, len(encoded)))
 
 
 def measure_here(way: str, model_id: Path, dataset_dir: Path, samples: int) -> dict[str, Any]:

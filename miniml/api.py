@@ -1,4 +1,4 @@
-"""Prepares, trains, evaluates and classifies from Python, without Kubeflow: plain folders in, results out.
+"""Prepares data, trains and evaluates from Python without Kubeflow: plain folders in, results out.
 
     import miniml
 
@@ -7,8 +7,8 @@
     print(miniml.evaluate("model", "data").headline)
     print(miniml.Classifier.load("model").predict(["A wonderful film."]))
 
-Settings are given by name. They are those of the command line and the components, with the same defaults; `miniml run
---help` says what each is.
+Settings are keyword arguments. They are those of the command line and the components, with the same defaults; `miniml
+run --help` describes them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def prepare(dataset_id: PathLike, dataset: PathLike, **settings: Setting) -> Dat
         StoreError: the S3 store did not give the source.
         StorageError: the folder cannot be written.
     """
-    from miniml.data import preparation  # Only here and below: each brings in what it works with.
+    # Imports are local here and below, because each stage has heavy dependencies of its own.
+    from miniml.data import preparation
     from miniml.data.prepared import SUMMARY_NAME
 
     asked = _settings(DataSettings, {**settings, "dataset_id": str(dataset_id)})
@@ -62,25 +63,25 @@ def prepare(dataset_id: PathLike, dataset: PathLike, **settings: Setting) -> Dat
 def fine_tune(
     dataset: PathLike, model: PathLike, *, report: PathLike | None = None, **settings: Setting
 ) -> TrainingResult:
-    """Fine-tunes a pretrained encoder on a dataset's split train, and keeps the weights that do best in validation.
+    """Fine-tunes a pretrained encoder on the split train, and keeps the weights that do best in validation.
 
-    It trains in this very process; `submit` trains on several nodes.
+    It trains in this process; `submit` trains on several nodes.
 
     Args:
         dataset: The folder that `prepare` wrote, or `datasets.DatasetDict.save_to_disk`.
         model: The folder to write: safetensors, tokenizer, config, model card, and miniml.json, which signs them.
-        report: Where to write a page on the training, if it is wanted.
+        report: Where to write an HTML report on the training; None writes none.
         **settings: Fields of `miniml.settings.training.TrainingSettings`.
 
     Returns:
-        The model's digest, and losses, validation's metrics, speed and size.
+        The model's digest, losses, validation metrics, speed and size.
 
     Raises:
         InputError: the dataset, the model or a setting cannot be used, or the training diverged.
         HubError: the hub did not give the model.
         StoreError: the S3 store did not give the model.
         StorageError: there is no room for the model, or for a checkpoint.
-        StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
+        StoppedError: the process got SIGTERM; the training so far is in a checkpoint.
     """
     from miniml.model.manifest import MANIFEST_NAME
     from miniml.train_step.report import write_trial_report
@@ -99,12 +100,12 @@ def fine_tune(
 def evaluate(
     model: PathLike, dataset: PathLike, *, report: PathLike | None = None, **settings: Setting
 ) -> EvaluationResult:
-    """Scores a model on the split test of the dataset that it was trained on.
+    """Evaluates a model on the split test of the dataset that it was trained on.
 
     Args:
         model: The folder that `fine_tune` wrote.
         dataset: The folder that it was trained on.
-        report: Where to write a page on the evaluation, if it is wanted.
+        report: Where to write an HTML report on the evaluation; None writes none.
         **settings: Fields of `miniml.settings.evaluation.EvaluationSettings`.
 
     Returns:
@@ -126,10 +127,10 @@ def evaluate(
 
 
 def _require_replaceable(folder: Path, name: str) -> None:
-    """Refuses to replace a folder that holds something, but not the file `name`, by which ours are known.
+    """Checks that a folder may be replaced: it is new, empty, or holds the file `name`, as ours do.
 
     Raises:
-        InputError: it is such a folder, or a file.
+        InputError: it may not, or it is a file.
     """
     if not folder.exists() or (folder.name and (folder / name).is_file()):
         return
@@ -138,10 +139,10 @@ def _require_replaceable(folder: Path, name: str) -> None:
 
 
 def _settings(kind: type[_Settings], given: dict[str, Setting]) -> _Settings:
-    """The settings that were given by name; a path may be a `Path`.
+    """Builds the settings from keyword arguments; a path may be a `Path`.
 
     Raises:
-        InputError: there is none of a name, or a value cannot be used.
+        InputError: a setting does not exist, or its value cannot be used.
     """
     known = arguments_of((kind,))
     for name in given.keys() - known.keys():

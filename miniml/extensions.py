@@ -1,13 +1,13 @@
-"""Keeps what other packages add to miniml: sources, metrics, gate rules, engines.
+"""Registers what other packages add to miniml: sources, metrics, gate rules, engines.
 
-Each registry fills itself from Python's entry points when it is first read. So a package that is installed beside
-miniml, in a stage's image or on a laptop, is found without being imported by anybody. In the package's pyproject.toml:
+Each registry loads Python's entry points when it is first read. So a package that is installed beside miniml, in a
+stage's image or on a laptop, is found without an import. In the package's pyproject.toml:
 
     [project.entry-points."miniml.metrics"]
     kappa = "their_package.kappa"
 
-where importing `their_package.kappa` calls `register_metric`. The image of a stage gets the package by one line of a
-Dockerfile on top of ours: `RUN pip install their-package`.
+where `their_package.kappa` calls `register_metric` when it is imported. A stage's image gets the package by one line of
+a Dockerfile that begins with our image: `RUN pip install their-package`.
 """
 
 from __future__ import annotations
@@ -21,33 +21,41 @@ Default = TypeVar("Default")
 
 
 class Registry(Generic[Item]):
-    """Things of one kind by their name, in the order in which they were added."""
+    """Items of one kind by name, in the order in which they were added."""
 
     def __init__(self, group: str, items: Mapping[str, Item] | None = None) -> None:
         """
         Args:
             group: The group of entry points that add to it.
-            items: Those that miniml brings itself.
+            items: The items that miniml itself has.
         """
         self._group = group
         self._items = dict(items or {})
         self._is_complete = False
 
     def add(self, name: str, item: Item) -> None:
-        """Adds `item`. The same one may be added again, as a module does that is imported twice.
+        """Adds an item. An equal one may be added again, as by a module that is imported twice.
+
+        Args:
+            name: The item's name.
+            item: The item.
 
         Raises:
-            ValueError: something else has that name.
+            ValueError: another item has that name.
         """
         if self._items.setdefault(name, item) != item:
             raise ValueError(f"{self._group} has a {name!r} already. Give it another name.")
 
     def remove(self, name: str) -> None:
-        """Takes out what was added, for a test that leaves things as they were."""
+        """Removes an item, for tests that clean up after themselves.
+
+        Raises:
+            KeyError: none has that name.
+        """
         del self._items[name]
 
     def items(self) -> ItemsView[str, Item]:
-        """Returns all of them with their names."""
+        """Returns the names with their items."""
         self._complete()
         return self._items.items()
 
@@ -56,21 +64,21 @@ class Registry(Generic[Item]):
     @overload
     def get(self, name: str, default: Default) -> Item | Default: ...
     def get(self, name: str, default: Default | None = None) -> Item | Default | None:
-        """Returns the one with that name, or else the default."""
+        """Returns the item with that name, or the default."""
         self._complete()
         return self._items.get(name, default)
 
     def __getitem__(self, name: str) -> Item:
-        """Returns the one with that name.
+        """Returns the item with that name.
 
         Raises:
-            KeyError: there is none.
+            KeyError: none has that name.
         """
         self._complete()
         return self._items[name]
 
     def _complete(self) -> None:
         if not self._is_complete:
-            self._is_complete = True  # First: what is loaded may read the registry.
+            self._is_complete = True  # Set first, because what is loaded may read the registry.
             for entry in entry_points(group=self._group):
                 entry.load()

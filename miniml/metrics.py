@@ -1,7 +1,7 @@
-"""Lists the metrics: how each is titled, which way is better, and, of those that are added, how it is computed.
+"""Lists the metrics: their titles, which way is better, and for added ones the function that computes them.
 
-To add one, register it. It is then computed by evaluation with its 95 % interval, for the model and the baseline; it
-stands in metrics.json and in the report; and the gate takes it in `min_metrics`. Cohen's kappa would read:
+To add one, register it. Evaluation then computes it with its 95 % interval, for the model and the baseline; it appears
+in metrics.json and in the report; and the gate accepts it in `min_metrics`. Cohen's kappa, for example:
 
     register_metric(
         Metric(
@@ -14,8 +14,8 @@ stands in metrics.json and in the report; and the gate takes it in `min_metrics`
         )
     )
 
-Those without `score` are miniml's own, many of which come from one pass over the rows: see `metrics.py`
-in each task's folder, `miniml/tasks/single_label/` say.
+Metrics without `score` are miniml's own. Each task computes its own in one pass over the rows, in
+`miniml/tasks/<task>/metrics.py`.
 """
 
 from __future__ import annotations
@@ -35,43 +35,43 @@ SINGLE_LABEL = "single_label_classification"
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's answers to some rows, and the truth."""
+    """A model's answers to some rows, with the true labels."""
 
     task: str
-    """One of `miniml.task.Task`."""
+    """The task's name (see `miniml.task.Task`)."""
     references: npt.NDArray[Any]
-    """The truth: class indices, shape [rows]; with several labels 0 or 1, shape [rows, labels]; or numbers, [rows]."""
+    """The true labels: class indices, shape [rows]; with several labels 0 or 1, [rows, labels]; or numbers, [rows]."""
     predicted: npt.NDArray[Any]
     """The answers, in the form of `references`."""
     probabilities: npt.NDArray[Any]
-    """Of each class or label, shape [rows, labels]; in a regression the numbers, shape [rows, 1]."""
+    """The probability of each class or label, shape [rows, labels]; in a regression the numbers, [rows, 1]."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a model on some rows."""
+    """A metric of a model's answers."""
 
     name: str
-    """As metrics.json and `min_metrics` have it. In lower case, with underscores."""
+    """The name in metrics.json and `min_metrics`, in lower case with underscores."""
     title: str
-    """As the report has it."""
+    """The title in the report."""
     hint: str = ""
-    """A few words on how to read it."""
+    """A few words on how to read it, for the report."""
     limits: tuple[float, float] = (0.0, 1.0)
-    """Between which values it lies."""
+    """The least and the largest possible value."""
     more_is_better: bool = True
-    """The gate runs in an image of its own. Where that has not got your package, it goes by the name: less is better of
-    what ends in "error" or "loss"."""
+    """Whether larger values are better. In an image without your package, as the gate's may be, the name decides: less
+    is better for those that end in "error" or "loss"."""
     is_tile: bool = False
-    """Whether it is among the few large figures at the top of the report."""
+    """Whether it is one of the few large numbers at the top of the report."""
     hub_name: str = ""
-    """Under which the Hugging Face hub lists it; empty where the hub has none."""
+    """The metric's name on the Hugging Face hub; empty where it has none."""
     tasks: tuple[str, ...] = (SINGLE_LABEL,)
-    """Which tasks have it. Read where there is a `score`."""
+    """The names of the tasks that have it; only metrics with a `score` need them."""
     score: Callable[[Answers, npt.NDArray[Any]], float] | None = None
-    """Computes it from answers and weights, shape [rows]: how often each row counts, as scikit-learn's `sample_weight`.
-    It is asked up to a thousand times, with other weights, for the interval; nan says that nothing can be told. Where
-    every row is answered rightly the interval has no width, for nobody knows what a mistake would cost."""
+    """Computes the metric from answers and weights, shape [rows], which are scikit-learn's `sample_weight`. For the
+    interval it is called up to a thousand times with other weights; it returns nan where the metric is undefined. Where
+    all rows are answered correctly, the interval has no width."""
 
 
 _ANY_ERROR = (0.0, math.inf)
@@ -128,20 +128,23 @@ METRICS: Registry[Metric] = Registry(
         )
     },
 )
-"""All of them by name, in the order in which the report's tiles stand."""
+"""All metrics by name, in the order of the report's tiles."""
 
-# How the names of metrics end of which less is better, where nobody has registered them: "validation_loss".
+# Endings of unregistered metrics' names for which less is better: "validation_loss".
 _LESS_IS_BETTER = ("error", "loss")
 
 
 def register_metric(metric: Metric) -> Metric:
     """Adds a metric to those of evaluation.
 
-    The evaluate stage runs in an image of its own, and has the metric too if your package is installed there and has
-    an entry point in the group `miniml.metrics` that names the module (see `miniml.extensions`).
+    The evaluate stage runs in an image of its own. It has the metric if your package is installed there, with an entry
+    point in the group `miniml.metrics` that names the module (see `miniml.extensions`).
+
+    Returns:
+        The metric itself.
 
     Raises:
-        ValueError: it has no `score`, or its name is taken.
+        ValueError: the metric has no `score`, or its name is taken.
     """
     if metric.score is None:
         raise ValueError(f"the metric {metric.name!r} has no score. Give the function that computes it.")
@@ -150,11 +153,11 @@ def register_metric(metric: Metric) -> Metric:
 
 
 def metric_named(name: str) -> Metric:
-    """Returns the metric of that name; one of no more than the name where nobody has registered it."""
+    """Returns the metric with that name; an unregistered one gets its name as title."""
     unknown = Metric(name, name, more_is_better=not name.endswith(_LESS_IS_BETTER))
     return METRICS.get(name, unknown)
 
 
 def more_is_better(name: str) -> bool:
-    """Tells whether a metric is the better the larger it is."""
+    """Whether larger values of the metric with that name are better."""
     return metric_named(name).more_is_better

@@ -1,4 +1,4 @@
-"""The interface of a task: what every stage asks where labels, models and answers differ from task to task."""
+"""Defines the interface of a task: everything in which labels, models and answers differ from task to task."""
 
 from __future__ import annotations
 
@@ -10,92 +10,92 @@ from miniml.errors import InputError
 from miniml.escaping import shown
 
 Part = type | str
-"""A class, or where to find it: "module:class"."""
+"""A class, or its name as "module:class"."""
 
 
 class LabelSettings(Protocol):
-    """The data settings that a task may have to refuse."""
+    """The data settings that a task may refuse."""
 
     @property
     def label_names(self) -> str:
-        """See `miniml.settings.data.DataSettings`."""
+        """The names of the labels (see `miniml.settings.data.DataSettings`)."""
         ...
 
     @property
     def label_separator(self) -> str:
-        """Likewise."""
+        """The separator of several labels in one string (see `miniml.settings.data.DataSettings`)."""
         ...
 
 
 class Task(str):
     """The kind of a dataset's labels, and so of the model, its metrics and its answers.
 
-    A task is the string that settings and files name it by. Nothing outside `miniml.tasks` asks which one it is: what
-    differs is asked of the task, and its folder has it all.
+    A task is a string, the name that settings and files have for it. Nothing outside `miniml.tasks` compares tasks: the
+    code asks the task for what differs, and its folder defines that.
 
-    - What every image can do with it is said by the attributes here: names, words, and what the task has and has not.
-    - The rest are its parts, one a stage, each with an interface of that stage. A part is named as "module:class" and
-      imported where the stage asks for it, because the image of transform has no torch, and the gate's no NumPy.
+    - Attributes are what every image can use: names, and what the task has.
+    - Parts are classes, at least one for each stage, that implement an interface of that stage. A part is named as
+      "module:class", and imported when the stage asks for it, because the image of transform has no torch, and the
+      gate's no NumPy.
 
-    A new task subclasses this one, or a task that it is like, overrides what differs, and is registered
-    (`miniml.tasks.register`). A part may then be given as the class itself.
+    A new task subclasses this class or a similar task, overrides what differs, and is registered
+    (`miniml.tasks.register`). Its parts may be the classes themselves.
 
-    What the interface leaves out: a text has one row of outputs, by a model of transformers' kind
-    `AutoModelForSequenceClassification`. A task with an answer for each token needs besides its parts another kind of
-    model in `miniml.training.pretrained` and `miniml.model.classifier`, outputs by token in the engines, and an output
-    adapter in `serving`.
+    The interface assumes that a text has one row of outputs, by transformers' `AutoModelForSequenceClassification`. A
+    task with an answer for each token also needs another kind of model in `miniml.training.pretrained` and
+    `miniml.model.classifier`, outputs by token in the engines, and an output adapter in `serving`.
     """
 
     name: ClassVar[str]
-    """What settings and files call it."""
+    """The task's name in settings and files."""
     problem_type: ClassVar[str]
-    """Which of transformers' three problem types a model of the task is to transformers."""
+    """The one of transformers' three problem types that fits the task's models."""
     primary_metric: ClassVar[str]
-    """The metric of the test that a model is first judged by; evaluation and training have it under this name."""
+    """The name of the metric that a model is first judged by, in evaluation and in training."""
     has_accuracy: ClassVar[bool] = True
-    """Whether the primary metric is a share of the rows that are answered rightly, from 0 to 1."""
+    """Whether the primary metric is the fraction of rows that are answered correctly, from 0 to 1."""
     several_labels: ClassVar[bool] = False
     """Whether a text may have more than one label, or none."""
     one: ClassVar[str]
-    """What one label is called: class, label, number."""
+    """The word for one label: class, label, number."""
     many: ClassVar[str]
-    """What several of them are called."""
+    """Its plural."""
     example_metric: ClassVar[str] = "macro_f1=0.7"
-    """What `min_metrics` might ask of a model of the task."""
+    """An example of `min_metrics` for the task."""
     metric_titles: ClassVar[Mapping[str, tuple[str, str]]] = {}
-    """By name, how the report calls a metric, and a hint, where not as `miniml.metrics.METRICS` has it."""
+    """A metric's title and hint in the report, by name, where they differ from those in `miniml.metrics`."""
     majority_answer: ClassVar[str] = "answering the most frequent class"
-    """What a model does that gives every text the same answer, in the report's words."""
+    """The report's words for a model that gives every text the same answer."""
     limit: ClassVar[str]
-    """A sentence for the model card: what a model of the task does with a text that is of nothing it has learnt."""
+    """A sentence for the model card on texts that are unlike anything the model has learnt."""
     output_adapter: ClassVar[str]
-    """The name of the predictor's output adapter (`serving`), which has the shape of the protocols' answers."""
+    """The name of the predictor's output adapter (`serving`), which defines the shape of the protocols' answers."""
 
     labels: ClassVar[Part]
-    """Of transform: how labels are read and checked, a `miniml.data.label_scheme.LabelScheme`."""
+    """How transform reads and checks labels, a `miniml.data.label_scheme.LabelScheme`."""
     head: ClassVar[Part]
-    """Of the model: what its logits mean, a `miniml.model.heads.Head`."""
+    """How a model's logits become answers, a `miniml.model.heads.Head`."""
     target: ClassVar[Part]
-    """Of train: the loss, and the metrics of validation, a `miniml.training.targets.Target`."""
+    """The loss and the validation metrics of train, a `miniml.training.targets.Target`."""
     predictions: ClassVar[Part]
-    """Of evaluate: the answers to the test, a `miniml.evaluation.predictions.Predictions`."""
+    """The answers to the test in evaluate, a `miniml.evaluation.predictions.Predictions`."""
     evaluator: ClassVar[Part]
-    """Of evaluate: metrics, baseline, mistakes, a `miniml.evaluation.evaluators.Evaluator`."""
+    """The metrics, baseline and mistakes in evaluate, a `miniml.evaluation.evaluators.Evaluator`."""
 
     def __new__(cls) -> Self:
         return super().__new__(cls, cls.name)
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        # Copied and pickled without the string that `__new__` does not take.
+        # Copying and pickling would otherwise pass a string, which `__new__` does not take.
         return type(self), ()
 
     def part(self, name: str) -> Any:
-        """Gives the class of one of the task's parts: "labels", "head", "target", "predictions" or "evaluator"."""
+        """Imports and returns one of the task's parts: "labels", "head", "target", "predictions" or "evaluator"."""
         part = getattr(self, name)
         return pkgutil.resolve_name(part) if isinstance(part, str) else part
 
     def validation_metric(self, asked: str) -> str:
-        """Gives the metric of validation that `best_by` and `pick_by` ask for: "accuracy" is the primary metric."""
+        """Returns the validation metric that `best_by` or `pick_by` names: "accuracy" stands for the primary metric."""
         return self.primary_metric if asked == "accuracy" else asked
 
     def label_names(self, feature: Any) -> list[str] | None:
@@ -110,10 +110,10 @@ class Task(str):
         return None
 
     def check_data_settings(self, settings: LabelSettings) -> None:
-        """Refuses data settings that make no sense for the task.
+        """Checks that the data settings suit the task.
 
         Raises:
-            InputError: `settings` ask for what the task has not.
+            InputError: a setting does not suit it.
         """
         if settings.label_separator and not self.several_labels:
             raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from miniml.model.attribution import Piece
+from miniml.model.attribution import Attribution
 from miniml.model.occlusion import Occlusion
 
 from .inference import Inference
@@ -20,7 +20,7 @@ class Explanation:
     """The answer to one text, and the pieces that together make up the text."""
 
     prediction: Any
-    pieces: list[Piece]
+    pieces: list[Attribution]
     label: str
     """The label that the pieces speak for or against; "" where the answer is a number."""
 
@@ -47,7 +47,7 @@ async def explain(inference: Inference, text: str, *, timeout_s: float | None = 
         occlusion = Occlusion(text, await inference.words(text), max_runs)
         whole, *rows = await inference.probabilities([text, *occlusion.shortened], timeout_s=timeout_s)
     head = inference.classifier.head
-    place = head.focus(whole)
-    pieces = occlusion.pieces(float(whole[place]), [float(row[place]) for row in rows], head.evidence)
+    place = head.attribution_target(whole)
+    pieces = occlusion.pieces(float(whole[place]), [float(row[place]) for row in rows], head.link)
     label = head.labels[place] if head.labels else ""
     return Explanation(inference.classifier.prediction(whole), pieces, label)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from miniml.model.attribution import Piece
+from miniml.model.attribution import Attribution
 
 from . import schemas
 
@@ -61,7 +61,7 @@ class OutputAdapter(ABC):
             for name, tensor in self.tensors([], labels).items()
         ]
 
-    def explanation(self, prediction: Any, label: str, pieces: Sequence[Piece]) -> BaseModel:
+    def explanation(self, prediction: Any, label: str, pieces: Sequence[Attribution]) -> BaseModel:
         """Returns the answer of `POST /explain`.
 
         Args:
@@ -112,7 +112,7 @@ class MultiLabelAdapter(OutputAdapter):
             "probabilities": _probabilities(predictions, labels),
         }
 
-    def explanation(self, prediction: Any, label: str, pieces: Sequence[Piece]) -> BaseModel:
+    def explanation(self, prediction: Any, label: str, pieces: Sequence[Attribution]) -> BaseModel:
         return self.explanation_schema(**asdict(prediction), explained=label, pieces=_as_dicts(pieces))
 
 
@@ -143,7 +143,7 @@ OUTPUT_ADAPTERS: dict[str, OutputAdapter] = {
 """By the name that a task gives as its `output_adapter`."""
 
 
-def _as_dicts(pieces: Sequence[Piece]) -> list[Any]:
+def _as_dicts(pieces: Sequence[Attribution]) -> list[Any]:
     return [asdict(piece) for piece in pieces]
 
 

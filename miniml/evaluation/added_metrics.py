@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from miniml.evaluation.bootstrap import Groups, Interval, Shares, bootstrapped
+from miniml.evaluation.bootstrap import Floats, Groups, Interval, bootstrap_intervals
 from miniml.metrics import METRICS, Answers, Metric
 
 
@@ -16,17 +16,17 @@ def added_metrics(answers: Answers, groups: Groups = None) -> dict[str, Interval
         groups: The group of each row, shape [rows].
     """
     added = [metric for _, metric in METRICS.items() if metric.score and answers.task in metric.tasks]
-    return bootstrapped(_Rows(answers, added), groups) if added else {}
+    return bootstrap_intervals(_Rows(answers, added), groups) if added else {}
 
 
 class _Rows:
-    doubts = 0  # Nothing is known of what a row that was answered otherwise would change.
+    pseudo_rows = 0  # Nothing is known of what a row that was answered otherwise would change.
 
     def __init__(self, answers: Answers, metrics: list[Metric]) -> None:
         self.rows, self.labels = answers.probabilities.shape
         self._answers, self._metrics = answers, metrics
 
-    def scores(self, weights: Shares) -> dict[str, Shares]:
+    def scores(self, weights: Floats) -> dict[str, Floats]:
         """Each metric, shape [draws], for `weights`, shape [draws, rows]."""
         return {
             metric.name: np.array([metric.score(self._answers, draw) for draw in weights])

@@ -1,4 +1,8 @@
-"""What words alone tell: TF-IDF with a linear model, which an encoder has to beat to be worth its price."""
+"""Trains a simple model to compare with: TF-IDF features of words and a linear model.
+
+An encoder has to beat it to be worth its cost. The features are scikit-learn's `TfidfVectorizer`, with sublinear term
+frequencies: https://scikit-learn.org/stable/modules/feature_extraction.html#tfidf-term-weighting
+"""
 
 from __future__ import annotations
 
@@ -19,17 +23,21 @@ MAX_WORDS = 50_000
 MAX_STEPS = 100
 # Less than scikit-learn's own regularisation: rows of TF-IDF have length 1, and their weights have to be large.
 INVERSE_REGULARISATION = 10.0
-# A word; a sign; and each character of the scripts that put no blanks between words.
+# A token is a word, a punctuation mark, or a character of a script that puts no blanks between words.
 WORD = r"[\u3040-\u9fff]|[^\W\u3040-\u9fff]+|[^\w\s]"
 
 
 class Baseline(ABC):
-    """A model of single words and pairs of them; each task has its own."""
+    """A linear model of the TF-IDF of words and pairs of words; each task has a subclass."""
 
     kind: ClassVar[str]
-    """What it is, beside TF-IDF."""
+    """The kind of the linear model, as the report names it."""
 
     def __init__(self, labels: int) -> None:
+        """
+        Args:
+            labels: The number of classes or labels; 1 in a regression.
+        """
         self.labels = labels
         self._words = TfidfVectorizer(
             token_pattern=WORD,
@@ -39,39 +47,55 @@ class Baseline(ABC):
             dtype=np.float32,
         )
         self.rows = 0
-        """How many rows it was trained on."""
+        """The number of rows that it was trained on."""
 
     @property
     def name(self) -> str:
+        """The baseline's name in the report, with the number of its training rows."""
         return f"TF-IDF with {self.kind}, {self.rows:,} training rows"
 
     def fit(self, texts: Sequence[str], labels: Sequence[Any] | npt.NDArray[Any]) -> Self:
-        """Trains on the rows, or on as many as it takes, drawn evenly.
+        """Trains on the rows; where there are more than `MAX_ROWS`, on that many of them, evenly spaced.
 
-        `labels` have the form of `miniml.evaluation.predictions.Predictions.references`.
+        Args:
+            texts: The rows' texts.
+            labels: Their labels, in the form of `miniml.evaluation.predictions.Predictions.references`.
         """
         taken = np.linspace(0, len(texts) - 1, min(len(texts), MAX_ROWS)).astype(int)
         self.rows = len(taken)
         vectors = self._words.fit_transform([texts[row] for row in taken])
         with warnings.catch_warnings():
-            # Stopped early it is a little worse than it could be, and the time is bounded.
+            # Stopping early bounds the time, and costs a little accuracy.
             warnings.simplefilter("ignore", ConvergenceWarning)
             self.learn(vectors, np.array([labels[row] for row in taken]))
         return self
 
     def predict_probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Shape [len(texts), labels]; a class that it never saw has probability 0. In a regression numbers, [n, 1]."""
+        """Predicts the texts' labels.
+
+        Returns:
+            Probabilities, shape [len(texts), labels]; a class without a training row has probability 0. In a
+            regression the numbers, shape [len(texts), 1].
+        """
         return self.outputs(self._words.transform(texts))
 
     @abstractmethod
     def learn(self, vectors: Any, labels: npt.NDArray[Any]) -> None:
-        """Trains on the rows' vectors, a sparse matrix of shape [rows, words]."""
+        """Trains the linear model.
+
+        Args:
+            vectors: The TF-IDF of each row, a sparse matrix of shape [rows, words].
+            labels: The rows' labels, in the form of `Predictions.references`.
+        """
 
     @abstractmethod
     def outputs(self, vectors: Any) -> npt.NDArray[np.float32]:
-        """Gives what `predict_probabilities` does of such vectors."""
+        """Returns what `predict_probabilities` does, from vectors of shape [rows, words]."""
 
 
 def logistic_regression() -> Any:
-    """Gives a classifier that is not trained yet."""
+    """Returns an untrained logistic regression, regularised as suits TF-IDF.
+
+    See https://scikit-learn.org/stable/modules/generated/sklearn.linear_model.LogisticRegression.html
+    """
     return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=MAX_STEPS)

@@ -1,4 +1,4 @@
-"""The champion answers the same test rows as the new model."""
+"""Compares the new model with the champion, the model that is served now, on the same test rows."""
 
 from __future__ import annotations
 
@@ -17,31 +17,38 @@ from miniml.progress import Progress, logger
 from miniml.settings.champion import NO_CHAMPION
 from miniml.sources.address import locate
 
-# In an error.
+# The labels that an error message lists.
 MAX_LABELS = 5
 
 
 def compare_with_champion(champion: Champion, predictions: Predictions, test: str) -> Comparison | None:
-    """Compares the model that gave `predictions` with the champion; None where there is none.
+    """Lets the champion answer the rows of `predictions`, and compares the two models' answers.
 
-    A row counts by the names of labels, because the champion's may stand in another order. The challenge is counted
-    for the test that has the digest `test` (see `miniml.champion.challengers`).
+    Answers are compared by the names of labels, because the champion's may have another order.
+
+    Args:
+        champion: The model that is served now.
+        predictions: The new model's answers.
+        test: The test's digest, for which challengers are counted (see `miniml.champion.challengers`).
+
+    Returns:
+        The comparison; None where there is no champion.
 
     Raises:
         ModelFolderError: the champion's folder is not the one that was signed.
-        StoreError: the store does not give it.
-        ChampionError: it is another model than was found before, or does another task or tells other classes apart.
+        StoreError: the champion cannot be read from the store.
+        ChampionError: the champion has changed since the run began, does another task, or has other classes.
     """
     if not champion.exists:
         return None
-    folder = _bring(champion.source)
+    folder = _fetched(champion.source)
     if (found := manifest.verify(folder).digest) != champion.digest:
         raise ChampionError(
             f"the champion at {champion.source} has digest {found[:12]}, but {champion.digest[:12]} was found there "
             f"when this run began. Start the run again."
         )
     classifier = Classifier.load(folder)
-    _require_same_question(champion, classifier, predictions)
+    _require_comparable(champion, classifier, predictions)
     comparison = _compared(champion, classifier, predictions)
     logger.info(
         f"the champion has {comparison.measure.replace('_', ' ')} {comparison.champion_figure:.3f} on the same rows: "
@@ -53,7 +60,7 @@ def compare_with_champion(champion: Champion, predictions: Predictions, test: st
     return replace(comparison, challenge=turn.number, uncounted=turn.uncounted)
 
 
-def _require_same_question(champion: Champion, classifier: Classifier, predictions: Predictions) -> None:
+def _require_comparable(champion: Champion, classifier: Classifier, predictions: Predictions) -> None:
     remedy = f"Set champion={NO_CHAMPION} to replace it by the absolute rules alone."
     if classifier.head.task != predictions.task:
         raise ChampionError(
@@ -63,14 +70,14 @@ def _require_same_question(champion: Champion, classifier: Classifier, predictio
     old, new = set(classifier.labels), set(predictions.labels)
     if old != new:
         raise ChampionError(
-            f"the champion at {champion.source} has other classes than the new model: {_told(old - new, 'only it')}"
-            f"{'; ' if old - new and new - old else ''}{_told(new - old, 'only the new one')}. It could not answer "
+            f"the champion at {champion.source} has other classes than the new model: {_only_in(old - new, 'only it')}"
+            f"{'; ' if old - new and new - old else ''}{_only_in(new - old, 'only the new one')}. It could not answer "
             f"their rows, and would lose by that alone. Train with the same labels (label_names says how they are "
             f"called). {remedy}"
         )
 
 
-def _told(labels: set[str], whose: str) -> str:
+def _only_in(labels: set[str], whose: str) -> str:
     if not labels:
         return ""
     shown = ", ".join(quoted(label) for label in sorted(labels)[:MAX_LABELS])
@@ -85,5 +92,5 @@ def _compared(champion: Champion, classifier: Classifier, predictions: Predictio
     return predictions.compared_with_answers(answers, champion.digest)
 
 
-def _bring(source: str) -> Path:
+def _fetched(source: str) -> Path:
     return locate("champion", source).fetch_model().path

@@ -1,4 +1,4 @@
-"""Scores a classifier on rows that its training never saw."""
+"""Evaluates a model on the test split: metrics, slices, baseline, comparison, mistakes and speed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from miniml.evaluation.added_metrics import added_metrics
 from miniml.evaluation.champion_comparison import compare_with_champion
 from miniml.evaluation.evaluators import Evaluator, evaluator_of
 from miniml.evaluation.predictions import Predictions
-from miniml.evaluation.result import EvaluationResult, Figure, Sample, Speed
+from miniml.evaluation.result import Estimate, EvaluationResult, Sample, Speed
 from miniml.evaluation.scores import Scores
 from miniml.evaluation.slices import slices_of
 from miniml.metrics import Answers
@@ -28,8 +28,8 @@ from miniml.processor import threads_within_quota
 from miniml.progress import Progress, logger
 from miniml.settings.evaluation import EvaluationSettings
 
-# Timed one at a time, after a few that only warm the engine.
-TIMED, WARMING = 60, 3
+# Texts that are timed one at a time, after a few that warm the engine up.
+TIMED_TEXTS, WARMUP_TEXTS = 60, 3
 
 
 @threads_within_quota()
@@ -40,14 +40,24 @@ def evaluate_model(
     predictions_path: Path | None = None,
     champion: Champion = NOBODY,
 ) -> EvaluationResult:
-    """Scores the model on the split "test" of the dataset that it was trained on.
+    """Evaluates a model on the split "test" of the dataset that it was trained on.
 
-    Every answer is kept at `predictions_path`, where one is given. The champion answers the same rows.
+    Args:
+        model_dir: The model folder that training wrote.
+        dataset_dir: The prepared dataset that the model was trained on.
+        settings: How to evaluate.
+        predictions_path: Where to write the model's answers (`miniml.evaluation.predictions`); None writes none.
+        champion: The model that is served now, which answers the same rows.
+
+    Returns:
+        The metrics with their intervals, and everything else that the gate and the report read.
 
     Raises:
-        ModelFolderError: the folder is not the one that training signed.
-        InputError: the dataset is another one, whose test rows the model may have been trained on, or its classes
-            have no order but were said to.
+        ModelFolderError: a model folder, this one or the champion's, is not the one that was signed.
+        InputError: the dataset is not the model's, its test rows were all in an earlier training of the model, or the
+            settings do not suit the task.
+        StoreError: the champion cannot be read from the store.
+        ChampionError: the champion cannot be compared with the model.
     """
     classifier = Classifier.load(model_dir)
     splits, summary = prepared.load(dataset_dir, ("train", "test"))
@@ -97,18 +107,18 @@ def evaluate_model(
             champion, predictions, _digest_of(splits["test"], evaluator, predictions)
         ),
     )
-    _tell(result)
+    _log_summary(result)
     return result
 
 
 def _scores(evaluator: Evaluator, predictions: Predictions) -> Scores:
-    """The task's own metrics, and those that were added."""
+    """Returns the task's own metrics, and the registered ones."""
     own = evaluator.scores(predictions)
     answers = Answers(
         predictions.task, predictions.references, predictions.predicted, predictions.probabilities
     )
     added = added_metrics(answers, predictions.groups)
-    return replace(own, figures=own.figures | {name: Figure(*found) for name, found in added.items()})
+    return replace(own, figures=own.figures | {name: Estimate(*found) for name, found in added.items()})
 
 
 def _require_trained_on(classifier: Classifier, fingerprint: str) -> None:
@@ -116,20 +126,20 @@ def _require_trained_on(classifier: Classifier, fingerprint: str) -> None:
     if fingerprint != trained_on:
         raise InputError(
             f"the dataset has fingerprint {fingerprint[:12]}, the model was trained on {trained_on[:12]}: "
-            f"what is its test may have been the other's training. Evaluate with the dataset of that training."
+            f"its test rows may have been training rows. Evaluate with the dataset of that training."
         )
 
 
 def _digest_of(test: datasets.Dataset, evaluator: Evaluator, predictions: Predictions) -> str:
-    """Of the whole split, for the same test may lack other rows for another model."""
+    """Returns the digest of the whole split: which of its rows are left out differs from model to model."""
     return digest_of_test(test["text"], predictions.names(evaluator.references(test["label"])))
 
 
 def _predict(evaluator: Evaluator, test: datasets.Dataset, fingerprint: str) -> tuple[Predictions, float]:
-    """The answers to the test, and how many seconds they took."""
+    """Returns the answers to the test, and the seconds that they took."""
     classifier, texts = evaluator.classifier, list(test["text"])
     own = {"text", "label"}
-    # A column of the source that is called so has strings.
+    # A column of the source may have that name too, but never this type.
     if prepared.GROUP in test.column_names and test.features[prepared.GROUP].dtype == "int64":
         own.add(prepared.GROUP)
     progress = Progress("testing", len(texts), "texts")
@@ -154,10 +164,10 @@ def _predict(evaluator: Evaluator, test: datasets.Dataset, fingerprint: str) -> 
 
 
 def _speed(classifier: Classifier, texts: list[str]) -> Speed:
-    """Of single texts, from the shortest to the longest as the test has them."""
-    chosen = [texts[row] for row in np.linspace(0, len(texts) - 1, min(len(texts), TIMED)).astype(int)]
+    """Measures the latency of single texts, evenly spaced over the test."""
+    chosen = [texts[row] for row in np.linspace(0, len(texts) - 1, min(len(texts), TIMED_TEXTS)).astype(int)]
     seconds = []
-    for text in [*chosen[:WARMING], *chosen]:
+    for text in [*chosen[:WARMUP_TEXTS], *chosen]:
         start = time.perf_counter()
         classifier.predict_probabilities([text])
         seconds.append(time.perf_counter() - start)
@@ -168,11 +178,11 @@ def _speed(classifier: Classifier, texts: list[str]) -> Speed:
 def _samples(evaluator: Evaluator, predictions: Predictions) -> list[Sample]:
     texts = predictions.texts
     by_length = sorted(range(len(texts)), key=lambda row: (len(texts[row]), row))
-    chosen = sorted({by_length[int(share * len(texts))] for share in (0.0, 0.5, 0.9)})
+    chosen = sorted({by_length[int(fraction * len(texts))] for fraction in (0.0, 0.5, 0.9)})
     return [evaluator.sample(texts[row], predictions.probabilities[row]) for row in chosen]
 
 
-def _tell(result: EvaluationResult) -> None:
+def _log_summary(result: EvaluationResult) -> None:
     metric, found = result.task.primary_metric, result.headline
     logger.info(
         f"{metric.replace('_', ' ')} {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) on "

@@ -1,4 +1,4 @@
-"""The interface by which evaluate looks at a model's answers to a test, whatever the task."""
+"""Defines the interface by which the evaluate stage scores a model, whatever the task."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from miniml.evaluation.scores import Scores
 from miniml.model.classifier import Classifier, Probabilities
 from miniml.settings.evaluation import EvaluationSettings
 
-# Explained at the cost of as many texts each; together a few seconds of a small encoder.
+# Mistakes that are explained, and texts that each costs; together a few seconds of a small encoder.
 MISTAKES, TEXTS_A_MISTAKE = 6, 32
 # Points of a curve: more than a picture of its size can show.
 CURVE_POINTS = 101
 
 
 class Evaluator(ABC):
-    """What there is to say of one model's answers to a test."""
+    """Scores one model's answers to a test; each task has a subclass."""
 
     def __init__(self, classifier: Classifier, settings: EvaluationSettings) -> None:
         """
         Raises:
-            InputError: the settings ask for what the task has not.
+            InputError: the settings do not suit the task.
         """
         self.classifier = classifier
         self.task = classifier.head.task
@@ -38,10 +38,10 @@ class Evaluator(ABC):
         self.check_order(settings)
 
     def check_order(self, settings: EvaluationSettings) -> None:
-        """Refuses an order of classes, where the task has none.
+        """Checks `ordered_labels`: a task without classes has no order of them.
 
         Raises:
-            InputError: the settings say that there is one.
+            InputError: the settings say that the classes are ordered.
         """
         if settings.ordered_labels == "yes":
             raise InputError(
@@ -50,78 +50,93 @@ class Evaluator(ABC):
             )
 
     def predictions(self, **facts: Any) -> Predictions:
-        """Gives the answers to the test; `facts` are the fields of the task's `Predictions`."""
+        """Builds the task's `Predictions` from its fields."""
         kind: type[Predictions] = self.task.part("predictions")
         return kind(**facts, task=self.task)
 
     @abstractmethod
     def references(self, column: Sequence[Any]) -> npt.NDArray[Any]:
-        """The dataset's column `label` in the form of `Predictions.references`."""
+        """Converts the dataset's column `label` to the form of `Predictions.references`."""
 
     @abstractmethod
     def scores(self, predictions: Predictions) -> Scores:
-        """The figures of these answers."""
+        """Computes the task's metrics of these answers, with their intervals."""
 
     @abstractmethod
     def baseline(self) -> Baseline:
-        """A simple model for the same task, not trained yet."""
+        """Returns an untrained simple model for the same task."""
 
     @abstractmethod
     def constant(self, references: npt.NDArray[Any]) -> Probabilities:
-        """The one answer, shape [width], that is best for `references`, those of training, if texts are not read."""
+        """Returns the best answer of a model that ignores the text, shape [width].
+
+        Args:
+            references: The training rows' labels, in the form of `Predictions.references`.
+        """
 
     @abstractmethod
     def mistakes(self, predictions: Predictions) -> list[Mistake]:
-        """The worst of them, the worst first."""
+        """Returns at most `MISTAKES` wrong answers, the worst first, each with its attributions."""
 
     @abstractmethod
     def sample(self, text: str, outputs: Probabilities) -> Sample:
-        """The answer to one text, shape [width], for deploy to hold the served one against."""
+        """Returns a text with its answer, with which deploy compares the served model's.
+
+        Args:
+            text: A text of the test.
+            outputs: The model's outputs for it, shape [width].
+        """
 
     def more_facts(self) -> dict[str, Any]:
-        """What the task's predictions tell beside what all do."""
+        """Returns the fields that only this task's `Predictions` have."""
         return {}
 
     def majority_share(self, predictions: Predictions) -> float | None:
-        """The share of rows that always giving the most frequent answer gets right."""
+        """Returns the fraction of rows that the most frequent answer is correct for; None where answers are numbers."""
         names = predictions.names(predictions.references)
         ((_, rows),) = Counter(map(str, names)).most_common(1)
         return rows / len(names)
 
     def calibration(self, predictions: Predictions) -> Calibration | None:
-        """How far the probabilities mean what they say, where they are one distribution."""
+        """Returns the calibration before and after the temperature; None where the task has none."""
         return None
 
     def curves(self, predictions: Predictions) -> Curves | None:
-        """Where there are probabilities, and not all rows alike."""
+        """Returns the ROC and precision-recall curves; None where the task has none, or all rows have one label."""
         return None
 
     def scatter(self, predictions: Predictions) -> Scatter | None:
-        """Where answers are numbers."""
+        """Returns points of labels and answers; None where answers are not numbers."""
         return None
 
 
 def evaluator_of(classifier: Classifier, settings: EvaluationSettings) -> Evaluator:
-    """Gives the evaluator of the model's task.
+    """Returns the evaluator of the model's task.
 
     Raises:
-        InputError: the settings ask for what the task has not.
+        InputError: the settings do not suit the task.
     """
     evaluator: Evaluator = classifier.head.task.part("evaluator")(classifier, settings)
     return evaluator
 
 
 def curves_of(probabilities: Probabilities, true: npt.NDArray[np.bool_]) -> Curves:
-    """Gives the curves of probabilities, shape [rows, labels].
+    """Returns the micro-averaged ROC and precision-recall curves, with at most `CURVE_POINTS` points.
 
-    Each probability of each row is one claim that the row has that label; `true`, of the same shape, says which it has.
+    Each pair of a row and a label is one binary decision, and all of them are pooled. For ROC see Fawcett, "An
+    Introduction to ROC Analysis", 2006, https://doi.org/10.1016/j.patrec.2005.10.010; for the micro-average,
+    https://scikit-learn.org/stable/modules/model_evaluation.html#roc-metrics
+
+    Args:
+        probabilities: The probability of each label, shape [rows, labels].
+        true: Whether the row has the label, of the same shape.
     """
     claims, true = probabilities.ravel().astype(np.float64), true.ravel()
     order = np.argsort(-claims, kind="stable")
     found = np.cumsum(true[order])
-    # Equal probabilities stand and fall together.
+    # Equal probabilities pass the threshold together.
     ends = np.append(np.flatnonzero(np.diff(claims[order])), len(claims) - 1)
-    # Evenly along the curve, which both rates make.
+    # Points are spaced evenly along the ROC curve.
     along = (found[ends] / found[-1] + (ends + 1 - found[ends]) / (len(claims) - found[-1])) / 2
     kept = ends[np.unique(np.searchsorted(along, np.linspace(0, 1, CURVE_POINTS)).clip(max=len(ends) - 1))]
     recall, wrong = found[kept] / found[-1], kept + 1 - found[kept]

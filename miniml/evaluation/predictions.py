@@ -1,17 +1,23 @@
-"""`predictions.parquet`: every test row with the model's answer, for the next gate and for anyone's own analysis.
+"""Writes and reads `predictions.parquet`: every test row with the model's answer, for the gate and for analysis.
 
-Any reader of Parquet takes it; `Predictions.read` also knows what the numbers are of:
+Any Parquet reader can read it; `Predictions.read` also interprets it:
 
     >>> from miniml.evaluation.predictions import Predictions
-    >>> told = Predictions.read(Path("local_outputs/latest/predictions.parquet"))
-    >>> told.labels, told.right.mean()
+    >>> found = Predictions.read(Path("local_outputs/latest/predictions.parquet"))
+    >>> found.labels, found.correct.mean()
 
-Columns: `row` (its number in the split test), `text`, `label`, `predicted` (names; lists of them where a text may have
-several; numbers in a regression), `probabilities` and `logits` (a list each, in the order of the labels; the logits
-are those before the temperature; in a regression there are no probabilities), `tokens` (of the whole text), and the
-test's further columns under `column: <name>`; and `group`, where the test has groups: a number that rows share which
-belong together. The schema's metadata holds `task`, `labels` (JSON), `model_digest`,
-`data_fingerprint`, `temperature` and, where a text may have several labels, `threshold`.
+Columns:
+
+- `row`: its number in the split test
+- `text`
+- `label` and `predicted`: names; lists of names where a text may have several; numbers in a regression
+- `probabilities` (none in a regression) and `logits` (before the temperature): lists in the order of the labels
+- `tokens`: the number of tokens of the whole text
+- `group`, where the test has groups: the number of the row's group
+- `column: <name>`: each further column of the test
+
+The schema's metadata holds `task`, `labels` (JSON), `model_digest`, `data_fingerprint`, `temperature` and, where a text
+may have several labels, `threshold`.
 """
 
 from __future__ import annotations
@@ -29,7 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from miniml.errors import InputError
-from miniml.evaluation.bootstrap import Groups, Interval, share_of
+from miniml.evaluation.bootstrap import Groups, Interval, fraction_with_interval
 from miniml.evaluation.comparison import compare
 from miniml.evaluation.result import Comparison
 from miniml.model.heads import Answer
@@ -38,32 +44,32 @@ from miniml.task_registry import DEFAULT, find_task
 
 PREDICTIONS_NAME = "predictions.parquet"
 COLUMN = "column: "
-"""Before the name of a further column, which may be called as one of ours."""
+"""The prefix of a further column, which keeps its name apart from ours."""
 
 _SHARES = pa.list_(pa.float32())
 
 
 @dataclass(frozen=True)
 class Predictions(ABC):
-    """What one model said of every test row; each task has a subclass."""
+    """One model's answers to every test row; each task has a subclass."""
 
     labels: tuple[str, ...]
     texts: list[str]
     references: npt.NDArray[Any]
-    """The truth of each row, in the form of the task."""
+    """The true label of each row, in the form of the task."""
     probabilities: npt.NDArray[np.float32]
-    """Shape [rows, width], as the model would be served: what its head calls outputs."""
+    """The outputs of the model's head, shape [rows, width]: probabilities, or in a regression the numbers."""
     logits: npt.NDArray[np.float32]
-    """Shape [rows, width], before the temperature."""
+    """The logits before the temperature, shape [rows, width]."""
     tokens: npt.NDArray[np.int64]
-    """How many each text has as a whole; the model may read fewer."""
+    """The number of tokens of each whole text, shape [rows]; the model may read fewer."""
     model_digest: str
     data_fingerprint: str
     temperature: float = 1.0
     columns: dict[str, list[Any]] = field(default_factory=dict)
     """The further columns of the test, by name."""
     groups: Groups = None
-    """The group of each row, by any number, where rows belong together; they tell less than as many strangers would."""
+    """The number of each row's group, shape [rows], where rows belong together."""
     rows: npt.NDArray[np.int64] | None = None
     """The number of each row in the split test; None where it is whole."""
 
@@ -75,50 +81,64 @@ class Predictions(ABC):
     @property
     @abstractmethod
     def predicted(self) -> npt.NDArray[Any]:
-        """The answer to each row, in the form of `references`."""
+        """The model's answer to each row, in the form of `references`."""
 
     @property
     @abstractmethod
-    def right(self) -> npt.NDArray[np.bool_]:
-        """Whether each row was answered rightly.
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Whether each row is answered correctly, shape [rows].
 
         Raises:
-            InputError: the answers are numbers, of which none is right.
+            InputError: the answers are numbers, which have errors instead.
         """
 
     def primary_metric(self, inside: npt.NDArray[np.bool_]) -> Interval:
-        """Gives the task's primary metric on some of the rows, and its interval: Wilson's, of a share."""
-        return share_of(self.right[inside], self.groups_of(inside))
+        """Returns the task's primary metric on some of the rows, with its interval: Wilson's for a fraction.
+
+        Args:
+            inside: Whether each row counts, shape [rows].
+        """
+        return fraction_with_interval(self.correct[inside], self.groups_of(inside))
 
     def compared_with(self, other: Self, digest: str) -> Comparison:
-        """Compares the answers with those of another model, which has this digest, to the same rows."""
-        return self._by_rightness(other.right, digest)
+        """Compares these answers, as the challenger's, with another model's to the same rows.
+
+        Args:
+            other: The other model's answers.
+            digest: The other model's digest; "" for a baseline.
+        """
+        return self._compared_by_correctness(other.correct, digest)
 
     def compared_with_answers(self, answers: Sequence[Answer], digest: str) -> Comparison:
-        """Compares the same with what a model's head has answered, whose labels may stand in another order."""
-        true = self.names(self.references)
-        right = [set(one.given) == _as_set(names) for one, names in zip(answers, true, strict=True)]
-        return self._by_rightness(np.array(right), digest)
+        """Compares these answers with another model's, whose labels may have another order.
 
-    def _by_rightness(self, right: npt.NDArray[np.bool_], digest: str) -> Comparison:
-        return replace(compare(self.right, right, digest, self.groups), measure=self.task.primary_metric)
+        Args:
+            answers: The other model's answer to each row.
+            digest: The other model's digest.
+        """
+        true = self.names(self.references)
+        correct = [set(one.given) == _as_set(names) for one, names in zip(answers, true, strict=True)]
+        return self._compared_by_correctness(np.array(correct), digest)
+
+    def _compared_by_correctness(self, correct: npt.NDArray[np.bool_], digest: str) -> Comparison:
+        return replace(compare(self.correct, correct, digest, self.groups), measure=self.task.primary_metric)
 
     def groups_of(self, inside: npt.NDArray[np.bool_]) -> Groups:
-        """Gives the groups of some of the rows."""
+        """Returns the groups of the rows that are `inside`, a mask of shape [rows]; None where there are no groups."""
         return None if self.groups is None else self.groups[inside]
 
     @property
     def row_numbers(self) -> npt.NDArray[np.int64]:
-        """The number of each row in the split test."""
+        """The number of each row in the split test, shape [rows]."""
         return np.arange(len(self.texts)) if self.rows is None else self.rows
 
     @abstractmethod
     def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-        """Gives the rows of each label that there are rows of, or of each range of numbers, and its name."""
+        """Yields the name of each label that rows have, or of each range of numbers, and a mask of its rows."""
 
     @abstractmethod
     def names(self, answers: npt.NDArray[Any]) -> list[Any]:
-        """Gives references or answers as a person would write them."""
+        """Returns references or answers as a person would write them: names, lists of names, or numbers."""
 
     def save(self, path: Path) -> None:
         """Writes the file; the same predictions give the same bytes."""
@@ -138,11 +158,11 @@ class Predictions(ABC):
         parquet.write_table(table.replace_schema_metadata(self.facts()), path)
 
     def matrices(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Gives the columns that have a list of numbers for each row."""
+        """Returns the file's columns that hold a list of numbers for each row."""
         return {"probabilities": self.probabilities, "logits": self.logits}
 
     def facts(self) -> dict[str, str]:
-        """Gives what the schema's metadata holds."""
+        """Returns the metadata of the file's schema."""
         return {
             "task": str(self.task),
             "labels": json.dumps(self.labels),
@@ -156,7 +176,7 @@ class Predictions(ABC):
         """Reads what `save` wrote.
 
         Raises:
-            InputError: the file is another one.
+            InputError: the file is missing, or `save` did not write it.
         """
         try:
             table = parquet.read_table(path)
@@ -172,7 +192,13 @@ class Predictions(ABC):
 
     @classmethod
     def of(cls, table: pa.Table, facts: dict[str, str], **more: Any) -> Self:
-        """Gives the predictions that a file holds; `more` are fields that only some tasks have."""
+        """Builds the predictions from a file's content.
+
+        Args:
+            table: The file's columns.
+            facts: The metadata of its schema.
+            **more: Fields that only some tasks have.
+        """
         labels: list[str] = json.loads(facts["labels"])
         rows = table["row"].to_numpy()
         return cls(
@@ -198,11 +224,11 @@ class Predictions(ABC):
     @staticmethod
     @abstractmethod
     def references_of(names: list[Any], labels: list[str]) -> npt.NDArray[Any]:
-        """Gives the references whose names these are."""
+        """Returns the references with these names, the inverse of `names`."""
 
     @staticmethod
     def outputs_of(table: pa.Table, width: int) -> npt.NDArray[np.float32]:
-        """Gives `probabilities` as the file has them."""
+        """Returns the file's column `probabilities`, shape [rows, width]."""
         return _matrix(table["probabilities"], width)
 
 

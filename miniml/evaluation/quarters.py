@@ -1,4 +1,4 @@
-"""Parts of the test by a number: a length, a label, a column."""
+"""Cuts the test into quarters by a number: a length, a label, or a column."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-# Quarters of the rows, as far as equal values let them.
 BINS = 4
 MISSING = "(none)"
 
@@ -16,7 +15,12 @@ Mask = npt.NDArray[np.bool_]
 
 
 def quarters(values: npt.NDArray[np.float64], *, whole: bool) -> Iterator[tuple[str, Mask]]:
-    """Gives quarters of the rows: each begins where the one before ends, and equal values stay together."""
+    """Yields the range of each quarter of the rows and a mask of its rows; equal values stay together.
+
+    Args:
+        values: The rows' numbers, shape [rows]; rows where they are not finite make a part of their own.
+        whole: Whether the numbers are whole, and are written so.
+    """
     known = np.isfinite(values)
     edges = np.array([])
     if known.any():
@@ -28,7 +32,7 @@ def quarters(values: npt.NDArray[np.float64], *, whole: bool) -> Iterator[tuple[
         inside = known & (values >= begin) & ((values <= end) if last else (values < end))
         if inside.any():
             least, most = values[inside].min(), values[inside].max()
-            told = (f"{edge:,.0f}" if whole else f"{edge:,.4g}" for edge in dict.fromkeys((least, most)))
-            yield " to ".join(told), inside
+            ends = (f"{edge:,.0f}" if whole else f"{edge:,.4g}" for edge in dict.fromkeys((least, most)))
+            yield " to ".join(ends), inside
     if not known.all():
         yield MISSING, ~known

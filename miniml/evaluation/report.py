@@ -1,4 +1,4 @@
-"""The evaluation as one HTML file: nothing external, no script, light and dark, for a screen, a phone and paper."""
+"""Writes the evaluation as one HTML file, without scripts or anything external, for screens, phones and paper."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from miniml.evaluation.result import (
     MAX_CONFUSED,
     Confusion,
     Curves,
+    Estimate,
     EvaluationResult,
-    Figure,
     Mistake,
     ReliabilityBin,
     Scatter,
 )
 from miniml.metrics import METRICS, metric_named, more_is_better
-from miniml.model.attribution import Piece
+from miniml.model.attribution import Attribution
 from miniml.model.manifest import Manifest
 from miniml.reports.curves import loss_curve
 from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
@@ -31,56 +31,61 @@ from miniml.task import Task
 
 # More classes than this make the cells of a confusion matrix too small to hold their counts.
 MAX_CLASSES_WITH_COUNTS = 20
-# And than this, in a narrow frame, too small to read the names beside it.
+# More classes than this make the names beside it unreadable in a narrow frame.
 MAX_CLASSES_IN_A_FRAME = 12
 # A person reads the worst; metrics.json holds them all.
 MAX_SLICES, MAX_SMALL_SLICES = 20, 12
-# Of what the model read of a mistake's text; the rest is only counted.
+# Characters of a mistake's text that are shown; the rest is only counted.
 MAX_CHARACTERS = 900
-# In percent: more would hide the word below its colour.
-STRONGEST_MARK, WEAKEST_MARK = 50, 4
+# Opacity of a word's mark, in percent: more would hide the word.
+MAX_MARK, MIN_MARK = 50, 4
 # Inches; two stand side by side on a screen, and one fills a phone.
 HALF = (4.3, 3.3)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What the two ends of a row stand for."""
+    """The values at the two ends of a row in the report's tables."""
 
     low: float
     high: float
 
     def place(self, value: float) -> float:
-        """Where `value` lies, in percent of the row; at an end where it is beyond it."""
+        """Returns the position of `value` in percent of the row, at most at its ends."""
         return round(100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low))), 2)
 
 
 @dataclass(frozen=True)
-class Words:
-    """How the page writes the task's measure: a share in percent, an error in the unit of the labels."""
+class MetricFormat:
+    """Formats the task's primary metric: a fraction in percent, an error in the unit of the labels."""
 
     measure: str
 
     @property
-    def is_share(self) -> bool:
+    def is_fraction(self) -> bool:
+        """Whether the metric is a fraction, of which more is better."""
         return more_is_better(self.measure)
 
     @property
     def name(self) -> str:
+        """The metric's name in words."""
         return self.measure.replace("_", " ")
 
     def value(self, value: float) -> str:
-        return f"{100 * value:.1f} %" if self.is_share else f"{value:.4g}"
+        """Formats a value of the metric."""
+        return f"{100 * value:.1f} %" if self.is_fraction else f"{value:.4g}"
 
     def interval(self, low: float, high: float) -> str:
-        return f"{100 * low:.1f} to {self.value(high)}" if self.is_share else f"{low:.4g} to {high:.4g}"
+        """Formats an interval of the metric, from `low` to `high`."""
+        return f"{100 * low:.1f} to {self.value(high)}" if self.is_fraction else f"{low:.4g} to {high:.4g}"
 
     def difference(self, value: float) -> str:
-        return (f"{100 * value:+.1f}" if self.is_share else f"{value:+.4g}").replace("-", "−")
+        """Formats a difference of two values, with its sign; of fractions in percentage points."""
+        return (f"{100 * value:+.1f}" if self.is_fraction else f"{value:+.4g}").replace("-", "−")
 
-    def scale(self, figures: Sequence[Figure]) -> Scale:
-        """On which figures of parts of the test are drawn."""
-        if self.is_share:
+    def scale(self, figures: Sequence[Estimate]) -> Scale:
+        """Returns the scale on which the slices' values are drawn."""
+        if self.is_fraction:
             return Scale(_tenth_below([figure.low for figure in figures]), 1.0)
         return Scale(0.0, max((figure.high for figure in figures), default=0.0) or 1.0)
 
@@ -88,24 +93,31 @@ class Words:
 def write_report(
     result: EvaluationResult, model: Manifest, history: list[dict[str, float]], path: Path
 ) -> None:
-    """Writes the page to `path`. `history` holds the points of the training curve (`miniml.model.history`)."""
+    """Writes the page.
+
+    Args:
+        result: What evaluation found.
+        model: The manifest of the model's folder.
+        history: The points of the training curve (`miniml.model.history`).
+        path: The file to write; its folder is made.
+    """
     calibration, curves, scatter = result.calibration, result.curves, result.scatter
-    words, confusion = Words(result.task.primary_metric), result.confusion()
+    metric_format, confusion = MetricFormat(result.task.primary_metric), result.confusion()
     page = template("report.html").render(
         version=__version__,
         result=result,
         model=model,
         arguments={**model.arguments.get("data", {}), **model.arguments.get("training", {})},
-        words=words,
+        metric=metric_format,
         tiles=_tiles(result),
         figures=[
             _row(name, figure, result.baseline.get(name), result.task)
             for name, figure in result.figures.items()
         ],
-        slice_scale=words.scale([part.figure for part in result.slices]),
+        slice_scale=metric_format.scale([part.figure for part in result.slices]),
         most_slices=MAX_SLICES,
         most_small_slices=MAX_SMALL_SLICES,
-        mistakes=[_marked(mistake, words) for mistake in result.mistakes],
+        mistakes=[_marked(mistake, metric_format) for mistake in result.mistakes],
         reliability=calibration
         and svg(lambda axes: _reliability(axes, calibration.before, calibration.after), HALF),
         roc=curves and svg(lambda axes: _roc(axes, curves), HALF),
@@ -134,11 +146,11 @@ def _tiles(result: EvaluationResult) -> list[tuple[str, str]]:
     return [*tiles, ("Texts/s, this machine", f"{result.texts_per_second:,.0f}")]
 
 
-def _row(name: str, figure: Figure, baseline: Figure | None, task: Task) -> dict[str, Any]:
+def _row(name: str, figure: Estimate, baseline: Estimate | None, task: Task) -> dict[str, Any]:
     metric = metric_named(name)
     title, hint = task.metric_titles.get(name, (metric.title, metric.hint))
     high = max(figure.high, baseline.value if baseline else 0.0)
-    # Shares fill the row from 0 to 1; losses and errors, which end nowhere, fill it with what there is.
+    # Fractions fill the row from 0 to 1; losses and errors, which have no upper limit, fill it by their values.
     scale = Scale(0.0, 1.15 * high or 1.0) if not metric.more_is_better else Scale(min(0.0, figure.low), 1.0)
     return {"title": title, "hint": hint, "figure": figure, "baseline": baseline, "scale": scale}
 
@@ -147,8 +159,8 @@ def _tenth_below(values: Sequence[float]) -> float:
     return min(0.9, math.floor(10 * min(values, default=0.0)) / 10)
 
 
-def _marked(mistake: Mistake, words: Words) -> dict[str, Any]:
-    """The mistake with its words coloured by what they did, the strongest one most."""
+def _marked(mistake: Mistake, metric_format: MetricFormat) -> dict[str, Any]:
+    """Returns the mistake with its words coloured by their effects, relative to the strongest."""
     strongest = max((abs(piece.effect) for piece in mistake.pieces if piece.effect), default=0.0)
     read = [place for place, piece in enumerate(mistake.pieces) if piece.effect is not None]
     first, last = (read[0], read[-1]) if read else (0, len(mistake.pieces) - 1)
@@ -156,23 +168,28 @@ def _marked(mistake: Mistake, words: Words) -> dict[str, Any]:
     for piece in mistake.pieces[first : last + 1]:
         text = piece.text[: MAX_CHARACTERS - shown]
         shown += len(text)
-        percent = round(STRONGEST_MARK * abs(piece.effect or 0.0) / strongest) if strongest else 0
+        percent = round(MAX_MARK * abs(piece.effect or 0.0) / strongest) if strongest else 0
         pieces.append(
-            {"text": text, "percent": percent, "side": _side(piece, percent), "title": _told(piece, words)}
+            {
+                "text": text,
+                "percent": percent,
+                "side": _side(piece, percent),
+                "title": _tooltip(piece, metric_format),
+            }
         )
     before = sum(len(piece.text) for piece in mistake.pieces[:first])
     whole = sum(len(piece.text) for piece in mistake.pieces)
     return {**vars(mistake), "pieces": pieces, "before": before, "after": whole - before - shown}
 
 
-def _side(piece: Piece, percent: int) -> str:
-    if piece.effect is None or percent < WEAKEST_MARK:
+def _side(piece: Attribution, percent: int) -> str:
+    if piece.effect is None or percent < MIN_MARK:
         return ""
     return "for" if piece.effect > 0 else "against"
 
 
-def _told(piece: Piece, words: Words) -> str:
-    return "" if piece.score_without is None else f"without it {words.value(piece.score_without)}"
+def _tooltip(piece: Attribution, metric_format: MetricFormat) -> str:
+    return "" if piece.score_without is None else f"without it {metric_format.value(piece.score_without)}"
 
 
 def _reliability(axes: Axes, before: list[ReliabilityBin], after: list[ReliabilityBin]) -> None:
@@ -181,10 +198,10 @@ def _reliability(axes: Axes, before: list[ReliabilityBin], after: list[Reliabili
     for bins, colour, label in ((before, SECOND, "without temperature"), (after, ACCENT, "as served")):
         places = [one.confidence for one in bins], [one.accuracy for one in bins]
         axes.plot(*places, color=colour, linewidth=2, label=label)
-        # The area of a dot tells how many rows it stands for.
+        # The area of a dot is proportional to its rows.
         axes.scatter(*places, s=[8 + 90 * one.rows / rows for one in bins], color=colour)
-    least = min(one.confidence for one in [*before, *after])
-    axes.set_xlim(max(0.0, math.floor(10 * least) / 10 - 0.02), 1.02)
+    lowest = min(one.confidence for one in [*before, *after])
+    axes.set_xlim(max(0.0, math.floor(10 * lowest) / 10 - 0.02), 1.02)
     axes.set_ylim(-0.02, 1.04)
     axes.set_xlabel("probability of the answer")
     axes.set_ylabel("share that is right")
@@ -222,18 +239,18 @@ def _unit_square(axes: Axes, across: str, up: str) -> None:
 
 
 def _matrix_size(confusion: Confusion) -> tuple[float, float]:
-    """Inches: the cells, and the names beside them and, where they stand at an angle, below."""
+    """Returns width and height in inches: the cells, the names beside them and, if turned, those below."""
     cells = min(9.0, 1.2 + 0.58 * len(confusion.labels))
     names = 0.15 * max(map(len, _short_names(confusion)))  # of the widest letters
-    return cells + 0.5 + names, cells + 0.5 + (0.7 * names if _turned(confusion) else 0.2)
+    return cells + 0.5 + names, cells + 0.5 + (0.7 * names if _are_names_turned(confusion) else 0.2)
 
 
 def _short_names(confusion: Confusion) -> list[str]:
     return [shortened(label, longest=14) for label in confusion.labels]
 
 
-def _turned(confusion: Confusion) -> bool:
-    """Whether the names below the matrix would run into each other."""
+def _are_names_turned(confusion: Confusion) -> bool:
+    """Whether the names below the matrix are turned, because they would overlap."""
     names = _short_names(confusion)
     return len(names) > 3 or max(map(len, names)) > 9
 
@@ -243,19 +260,19 @@ def _confusion_matrix(axes: Axes, confusion: Confusion) -> None:
     positions = list(range(len(names)))
     for row, counts in enumerate(confusion.counts):
         for column, count in enumerate(counts):
-            share = count / max(1, sum(counts))
+            fraction = count / max(1, sum(counts))
             # At most half opaque, so that the ink on it stays readable in light and dark.
             colour = ACCENT if row == column else SECOND
             axes.add_patch(
                 mpl.patches.Rectangle(
-                    (column - 0.48, row - 0.48), 0.96, 0.96, color=colour, alpha=0.5 * share
+                    (column - 0.48, row - 0.48), 0.96, 0.96, color=colour, alpha=0.5 * fraction
                 )
             )
             if len(names) <= MAX_CLASSES_WITH_COUNTS:
-                axes.text(column, row, f"{count:,}\n{share:.0%}", ha="center", va="center", fontsize=9)
+                axes.text(column, row, f"{count:,}\n{fraction:.0%}", ha="center", va="center", fontsize=9)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xticks(positions, names, rotation=45 if _turned(confusion) else 0, color=INK)
+    axes.set_xticks(positions, names, rotation=45 if _are_names_turned(confusion) else 0, color=INK)
     axes.set_yticks(positions, names, color=INK)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")

@@ -1,6 +1,7 @@
-"""The figures of one model on one test split, as every later stage reads them.
+"""Holds what evaluation found of a model, as metrics.json and every later stage have it.
 
-They stand apart from the code that computes them, so that the gate and deploy need no torch.
+The code that computes it is in other modules, so that the gate and deploy need no torch. The fields' names are the keys
+of metrics.json.
 """
 
 from __future__ import annotations
@@ -11,108 +12,113 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from miniml.metrics import more_is_better
-from miniml.model.attribution import Piece
+from miniml.model.attribution import Attribution
 from miniml.task import Task
 from miniml.task_registry import DEFAULT, find_task
 
-# Of a confusion matrix that is shown: more cells nobody reads, and a million of them no metadata holds.
+# Classes of a confusion matrix that is shown. More are unreadable, and too many for an artifact's metadata.
 MAX_CONFUSED = 30
 OTHER_CLASSES = "(all other classes)"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A metric on the test, and how sure one can be of it."""
+class Estimate:
+    """A metric's value on the test, with its confidence interval."""
 
     value: float
     low: float
-    """With `high`, the 95 % interval: with so many test rows, the true value lies in it 19 times out of 20."""
+    """The lower end of the 95 % interval, which contains the true value for 19 of 20 tests of this size."""
     high: float
+    """The upper end of the 95 % interval."""
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How well one class is told from the others."""
+    """The precision, recall and F1 of one class."""
 
     label: str
     precision: float
     recall: float
     f1: float
     rows: int
-    """Test rows of this class."""
+    """The number of test rows of this class."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the test, and how the model does on it."""
+    """A part of the test, with the primary metric on it."""
 
     column: str
-    """What it was cut by: length, label, or a column of the source."""
+    """What the test is cut by: length, label, or a column of the source."""
     value: str
     rows: int
-    figure: Figure
-    """The task's measure on it: accuracy, subset accuracy, or mean absolute error."""
+    figure: Estimate
+    """The task's primary metric on the slice: accuracy, subset accuracy, or mean absolute error."""
 
     @property
-    def accuracy(self) -> Figure:
-        """Its name where the measure is one."""
+    def accuracy(self) -> Estimate:
+        """The primary metric, where it is an accuracy."""
         return self.figure
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """A confusion matrix that fits on a page, and into an artifact's metadata."""
+    """A confusion matrix, small enough for a page and for an artifact's metadata."""
 
     labels: list[str]
     counts: list[list[int]]
-    """Rows: the true class; columns: the predicted one."""
+    """Rows are true classes, columns predicted ones, in the order of `labels`."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The model (the challenger) and the one that is served now (the champion), on the same test rows."""
+    """A comparison of the model (the challenger) with the one that is served now (the champion), on the same rows."""
 
     champion_digest: str
     champion_figure: float
-    """The champion's `measure`."""
+    """The champion's value of the metric `measure`."""
     only_challenger: int
-    """Rows that the challenger answers rightly and the champion does not; where answers are numbers, more nearly."""
+    """The rows that only the challenger answers correctly; in a regression, those where its error is smaller."""
     only_champion: int
-    gain: Figure
-    """By how much the challenger's figure is better than the champion's, paired by row."""
+    """Likewise, the rows that only the champion answers correctly."""
+    gain: Estimate
+    """The improvement of the metric over the champion's, paired by row."""
     p_value: float
-    """One-sided: how often a challenger that is not better would look at least so good. Of accuracies exact (McNemar);
-    of errors by exchanging the two models' answers at random, row by row."""
+    """The one-sided p-value: how often a challenger that is not better would do at least this well by chance. It comes
+    from McNemar's exact test for accuracies, and from a permutation test for errors (`miniml.evaluation.comparison`).
+    """
     measure: str = DEFAULT.primary_metric
+    """The name of the compared metric."""
     challenge: int = 1
-    """The how manieth challenger of this champion on this test the model is; 0 where nobody counts."""
+    """The model's number among this champion's challengers on this test, from 1; 0 where they are not counted."""
     uncounted: str = ""
-    """Why nobody counts."""
+    """Why challengers are not counted; empty where they are."""
 
     @property
     def champion_accuracy(self) -> float:
-        """Its name where the measure is one."""
+        """The champion's metric, where it is an accuracy."""
         return self.champion_figure
 
     @property
     def is_of_errors(self) -> bool:
-        """Whether the figures are errors, in the unit of the labels, rather than shares."""
+        """Whether the metric is an error, in the unit of the labels, and not a fraction."""
         return not more_is_better(self.measure)
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The test rows whose answer had about one probability."""
+    """The test rows whose answers have about the same probability."""
 
     confidence: float
     """The mean probability of their answers."""
     accuracy: float
+    """The fraction of them that is correct."""
     rows: int
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far probabilities mean what they say, without the model's temperature and with it."""
+    """The calibration of the probabilities, without the model's temperature (before) and with it (after)."""
 
     temperature: float
     before: list[ReliabilityBin]
@@ -125,56 +131,57 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Curves:
-    """Every class against the rest, all of them pooled (micro-average), at falling thresholds."""
+    """The micro-averaged ROC and precision-recall curves, at falling thresholds."""
 
     thresholds: list[float]
     false_positive_rate: list[float]
     recall: list[float]
-    """Or true positive rate."""
+    """Also called true positive rate."""
     precision: list[float]
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test row that the model answered wrongly, and how sure it was."""
+    """A test row that the model answered incorrectly, with what led it there."""
 
     row: int
     label: str
     predicted: str
     score: float
-    """The probability of `predicted`; of a number, how far it is off."""
-    pieces: list[Piece]
-    """One after the other they make up the text."""
+    """The probability of `predicted`; in a regression the absolute error."""
+    pieces: list[Attribution]
+    """The parts of the text, in order, with their effects on the answer."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of the model on the machine that evaluated it, on the reference engine; a server may have a faster one."""
+    """The latency of single texts on the machine that evaluated, on the reference engine; a server may be faster."""
 
     engine: str
     threads: int
     p50_ms: float
-    """Half of the single texts were answered within it."""
+    """The median, in milliseconds."""
     p95_ms: float
+    """The 95th percentile, in milliseconds."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A test row and the model's answer, for deploy to hold the served model's answer against."""
+    """A test row and the model's answer, with which deploy compares the served model's."""
 
     text: str
     probabilities: dict[str, float]
-    """None where the answer is a number."""
+    """Each label's probability by name; empty where the answer is a number."""
     value: float | None = None
-    """The number."""
+    """The answer, where it is a number."""
     tolerance: float = 0.02
-    """How far a probability, or the number, may lie from it. Other processors and faster engines round otherwise;
-    another model differs by far more."""
+    """The largest accepted difference of a probability or of the number. Other processors and engines round
+    differently; another model differs by far more."""
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """Some test rows of a regression, evenly along their labels."""
+    """Labels and answers of some test rows of a regression, evenly spaced in the order of their labels."""
 
     labels: list[float]
     predicted: list[float]
@@ -182,61 +189,62 @@ class Scatter:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """The figures of one model on one test split; the gate and the report read nothing else."""
+    """Everything that evaluation found of one model on one test; the gate and the report read nothing else."""
 
-    figures: dict[str, Figure]
-    """By the metric's name; the task's measure (`accuracy`) is always among them."""
+    figures: dict[str, Estimate]
+    """The metrics by name; the task's primary metric is always among them."""
     classes: list[ClassScores]
     confusion_matrix: list[list[int]]
-    """Rows: the true class; columns: the predicted one; in the order of `classes`. Empty where a text has not exactly
-    one class."""
+    """Rows are true classes, columns predicted ones, in the order of `classes`; empty where a text does not have
+    exactly one class."""
     test_rows: int
     majority_share: float | None
-    """The accuracy of always giving the most frequent answer; None where answers are numbers."""
+    """The accuracy of always giving the most frequent answer, a fraction; None where answers are numbers."""
     texts_per_second: float
     model_digest: str
     data_fingerprint: str
     samples: list[Sample]
-    """A few test rows: a short one, a middling one, a long one."""
+    """A short, a medium and a long test row."""
     slices: list[Slice] = field(default_factory=list)
-    """The worst first."""
+    """The slices, the worst first."""
     small_slices: list[Slice] = field(default_factory=list)
-    """Those with too few rows to judge by; the largest first."""
-    baseline: dict[str, Figure] = field(default_factory=dict)
+    """The slices with too few rows to judge by, the largest first."""
+    baseline: dict[str, Estimate] = field(default_factory=dict)
     """The same metrics of a simple model trained on the same rows; empty where none was."""
     baseline_name: str = ""
-    """What it is, and on how many rows it was trained."""
+    """The baseline's name, and the number of rows that it was trained on."""
     baseline_comparison: Comparison | None = None
-    """With the baseline in the champion's place; None where there is none."""
+    """The comparison with the baseline; None where there is none."""
     comparison: Comparison | None = None
-    """With what is served now; None where nothing is."""
+    """The comparison with the model that is served now; None where none is."""
     calibration: Calibration | None = None
     curves: Curves | None = None
-    """None where the test has one class only, or numbers."""
+    """None where the test has a single class, or numbers."""
     scatter: Scatter | None = None
-    """Of a regression."""
+    """None unless the task is a regression."""
     mistakes: list[Mistake] = field(default_factory=list)
-    """The most confident ones, the surest first; or the largest."""
+    """The most confident mistakes, or in a regression the largest; the worst first."""
     speed: Speed | None = None
     majority_comparison: Comparison | None = None
-    """With always giving the most frequent answer of training (the median, of numbers) in the champion's place."""
+    """The comparison with always giving training's most frequent answer, or the median of its numbers."""
     learnt_rows: int = 0
-    """Rows of the split test that were not asked, for the model that the training began with had seen them."""
+    """The number of test rows left out because the pretrained model had been trained on them."""
     groups: int | None = None
-    """How many groups the rows are of, by which intervals and tests count; None where each row stands for itself."""
+    """The number of groups that intervals and tests account for; None where rows are independent."""
     task: Task = DEFAULT
 
     @property
-    def accuracy(self) -> Figure:
+    def accuracy(self) -> Estimate:
+        """The accuracy, in tasks that have one of this name."""
         return self.figures["accuracy"]
 
     @property
-    def headline(self) -> Figure:
-        """The task's measure."""
+    def headline(self) -> Estimate:
+        """The task's primary metric."""
         return self.figures[self.task.primary_metric]
 
     def confusion(self) -> Confusion:
-        """The confusion matrix; of very many classes, those that are confused most, and the others as one."""
+        """Returns the confusion matrix; with many classes, the most confused ones, and all others as one."""
         labels, matrix = [scores.label for scores in self.classes], self.confusion_matrix
         if len(matrix) <= MAX_CONFUSED:
             return Confusion(labels if matrix else [], matrix)
@@ -256,7 +264,7 @@ class EvaluationResult:
         return Confusion([*(labels[place] for place in kept), OTHER_CLASSES], counts)
 
     def scalars(self) -> dict[str, float]:
-        """The figures that are one number each."""
+        """Returns the results that are single numbers, by the names that KFP's Metrics artifact has."""
         return {
             **{name: figure.value for name, figure in self.figures.items()},
             f"{self.task.primary_metric}_low": self.headline.low,
@@ -281,28 +289,30 @@ class EvaluationResult:
         }
 
     def save(self, path: Path) -> None:
+        """Writes the result as JSON; the folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> EvaluationResult:
+        """Reads what `save` wrote."""
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found: EvaluationResult = _revived(cls, stored)
+        found: EvaluationResult = _converted(cls, stored)
         return found
 
 
-def _revived(kind: Any, stored: Any) -> Any:
-    """What JSON holds, as the dataclass, the task, the list, the dictionary or the optional value that `kind` says."""
+def _converted(kind: Any, stored: Any) -> Any:
+    """Converts JSON's values into the dataclasses, tasks, lists and dictionaries that the type `kind` names."""
     inner = get_args(kind)
     if kind is Task:
         return find_task(stored)
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
-        return kind(**{name: _revived(kinds[name], value) for name, value in stored.items()})  # type: ignore[operator]
+        return kind(**{name: _converted(kinds[name], value) for name, value in stored.items()})  # type: ignore[operator]
     if get_origin(kind) is list:
-        return [_revived(inner[0], one) for one in stored]
+        return [_converted(inner[0], one) for one in stored]
     if get_origin(kind) is dict:
-        return {name: _revived(inner[1], one) for name, one in stored.items()}
-    if inner and stored is not None:  # the one optional kind: X | None
-        return _revived(inner[0], stored)
+        return {name: _converted(inner[1], one) for name, one in stored.items()}
+    if inner and stored is not None:  # A union is always X | None.
+        return _converted(inner[0], stored)
     return stored

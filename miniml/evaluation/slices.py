@@ -1,4 +1,4 @@
-"""Parts of the test that may fare worse than the whole: short texts, one class, one source."""
+"""Computes the primary metric on slices of the test: short texts, one class, one source."""
 
 from __future__ import annotations
 
@@ -12,28 +12,36 @@ import numpy as np
 from miniml.escaping import clipped
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.quarters import MISSING, Mask, quarters
-from miniml.evaluation.result import Figure, Slice
+from miniml.evaluation.result import Estimate, Slice
 from miniml.metrics import more_is_better
 
-# Of a column of words; the rest is put together.
+# Values of a column that get a slice each; the rest is put together.
 MAX_VALUES = 20
 OTHERS = "(all other values)"
-# A value is shown, and an identifier of a thousand characters would not be read.
-LONGEST_VALUE = 80
+# Characters of a value that are shown.
+MAX_CHARACTERS = 80
 
 
 def slices_of(predictions: Predictions, max_length: int, min_rows: int) -> tuple[list[Slice], list[Slice]]:
-    """The task's measure on each part of the test, the worst first, and apart those of under `min_rows` rows.
+    """Computes the task's primary metric on slices of the test.
 
-    Cut by length in tokens, by label, and by every further column: numbers into quarters, words into their most
-    frequent values.
+    The test is cut by length in tokens, by label, and by every further column: numbers into quarters, words into their
+    most frequent values.
+
+    Args:
+        predictions: The answers to the test.
+        max_length: The number of tokens that texts are cut to.
+        min_rows: The rows that a slice needs to be judged by.
+
+    Returns:
+        The slices of at least `min_rows` rows, the worst first, and the smaller ones, the largest first.
     """
     found = []
     for column, value, inside in _parts(predictions, max_length):
         rows = int(inside.sum())
         if rows == len(inside):
-            continue  # the whole test is no part of it
-        found.append(Slice(column, value, rows, Figure(*predictions.primary_metric(inside))))
+            continue  # The whole test is no slice.
+        found.append(Slice(column, value, rows, Estimate(*predictions.primary_metric(inside))))
     large = [part for part in found if part.rows >= min_rows]
     small = [part for part in found if part.rows < min_rows]
     better = 1 if more_is_better(predictions.task.primary_metric) else -1
@@ -77,4 +85,4 @@ def _as_word(value: Any) -> str:
     if value is None or value == "":
         return MISSING
     text = value.isoformat() if isinstance(value, datetime.date) else str(value)
-    return clipped(text, LONGEST_VALUE)
+    return clipped(text, MAX_CHARACTERS)

@@ -14,7 +14,7 @@ from pathlib import Path
 from miniml.champion.record import NOBODY, Champion
 from miniml.errors import GateError, InputError
 from miniml.escaping import quoted
-from miniml.evaluation.result import Comparison, EvaluationResult, Figure, Slice
+from miniml.evaluation.result import Comparison, Estimate, EvaluationResult, Slice
 from miniml.extensions import Registry
 from miniml.metrics import more_is_better
 from miniml.progress import logger
@@ -184,7 +184,7 @@ def _measure(result: EvaluationResult, settings: GateSettings, _: Champion) -> I
     yield _at_least(name, figure, "min_accuracy", settings.min_accuracy, result.test_rows)
 
 
-def _at_least(name: str, figure: Figure, setting: str, least: float, rows: int) -> Ruling:
+def _at_least(name: str, figure: Estimate, setting: str, least: float, rows: int) -> Ruling:
     # Comparisons are written so that NaN passes no rule.
     passed = figure.value >= least
     return Ruling(
@@ -432,7 +432,7 @@ def _unjudged(rule: str, threshold: str, why: str) -> Ruling:
     return Ruling(rule, "missing", threshold, False, f"{rule} cannot be judged by {threshold}: {why}")
 
 
-def _shown(figure: Figure) -> str:
+def _shown(figure: Estimate) -> str:
     return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
 
 

@@ -82,8 +82,8 @@ class SimulatedTests:
             raise InputError(
                 f"{champion} and {challenger} hold predictions of other rows. Give two of the same test."
             )
-        differ = float(np.mean(first.right != second.right))
-        return cls(number, len(first.texts), float(np.mean(first.right)), differ, seed)
+        differ = float(np.mean(first.correct != second.correct))
+        return cls(number, len(first.texts), float(np.mean(first.correct)), differ, seed)
 
     @property
     def shares(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""A part of a text, and how much it did for the answer."""
+"""Holds how much each part of a text contributed to an answer."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a text, and what it did to the answer."""
+class Attribution:
+    """A part of a text, with its effect on the answer by occlusion (`miniml.model.occlusion`)."""
 
     text: str
     effect: float | None = None
-    """By how much the log-odds of the answer's label (or the number) fall where the piece is left out: above 0 it
-    speaks for the label, below 0 against it. None where the model does not read the piece."""
+    """The decrease of the label's log-odds, or of the number, without this part: above 0 it speaks for the label, below
+    0 against it. None where the model does not read it."""
     score_without: float | None = None
-    """The probability of that label, or the number, without the piece."""
+    """The probability of the label, or the number, without this part; None where the model does not read it."""

@@ -1,7 +1,7 @@
-"""A trained model, ready to answer: evaluation and serving both use this one.
+"""Loads a trained model and predicts with it, in evaluation and in serving alike.
 
-Because the report and the service call the same code, the model that was tested is the model that
-is served, down to its tokenizer, its truncation and its label names.
+Because both use the same code, the model that is served is the one that was tested, down to its tokenizer, its
+truncation and its label names.
 """
 
 from __future__ import annotations
@@ -36,33 +36,46 @@ __all__ = [
     "padded",
 ]
 
-# Padded tokens in one forward pass. Large batches amortise the cost of a call, but past some
-# thousands of tokens the activations fall out of the cache.
+# Padded tokens in one forward pass. Large batches amortise the cost of a call, but beyond some thousands of tokens the
+# activations no longer fit into the cache.
 TOKENS_PER_BATCH = 4096
 
 # Weights that are pickles, as torch writes them.
 PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
 
 Span = tuple[int, int]
-"""Where something begins and ends in a text, in characters, the end not included."""
+"""The begin and end of a part of a text, in characters; the end is exclusive."""
 
 
 class Classifier:
-    """Predicts classes, labels or a number of texts, as its head says."""
+    """Predicts the class, the labels or the number of texts, depending on the model's task."""
 
     def __init__(self, engine: Engine, tokenizer: Any, head: Head, manifest: Manifest) -> None:
+        """
+        Args:
+            engine: Computes the logits.
+            tokenizer: The tokenizer of transformers, which truncates as in training.
+            head: Turns logits into answers.
+            manifest: The model folder's.
+        """
         self.engine = engine
         self.head = head
         self.manifest = manifest
         self._tokenizer = tokenizer
-        tokenizer("", truncation=True)  # a fast one keeps from this where to cut
+        tokenizer("", truncation=True)  # A fast tokenizer keeps the truncation of this call.
 
     @classmethod
     def load(cls, model_dir: str | Path, *, device: str = "cpu") -> Classifier:
-        """Loads the model folder that `miniml.training` wrote, after checking its digest.
+        """Loads the model folder that training wrote, after checking its digest.
 
-        Nothing is fetched and no code of the folder is run: safetensors, tokenizer, config only. It runs
-        on the reference engine, torch in float32.
+        Nothing is downloaded, and no code of the folder is run: only safetensors, tokenizer and config are read.
+
+        Args:
+            model_dir: The model folder.
+            device: Where torch runs the model: "cpu", "cuda" or the like.
+
+        Returns:
+            The classifier on the reference engine, torch in float32.
 
         Raises:
             ModelFolderError: a file is missing, was changed, or cannot be loaded.
@@ -94,44 +107,58 @@ class Classifier:
         return cls(engine, tokenizer, head, manifest)
 
     def on(self, engine: Engine) -> Classifier:
-        """The same classifier on another engine."""
+        """Returns the same classifier on another engine."""
         return Classifier(engine, self._tokenizer, self.head, self.manifest)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes' names in the model's order; none of a regression."""
+        """The labels' names in the model's order; empty in a regression."""
         return self.head.labels
 
     @property
     def temperature(self) -> float:
-        """What the logits are divided by before they become probabilities (see `miniml.model.calibration`)."""
+        """The divisor of the logits before they become probabilities (see `miniml.model.calibration`)."""
         return self.head.temperature
 
     @property
     def max_length(self) -> int:
-        """The number of tokens that a text is cut to, as it was in training."""
+        """The number of tokens that a text is truncated to, as in training."""
         return int(self._tokenizer.model_max_length)
 
     @property
     def reads_the_end(self) -> bool:
-        """Whether a text that is longer loses its beginning."""
+        """Whether truncation cuts off the beginning of a text, not its end."""
         return bool(self._tokenizer.truncation_side == "left")
 
     def predict(self, texts: Sequence[str]) -> list[Any]:
-        """Answers `texts`, in their order, each with an answer as the head of the model's task gives it."""
+        """Predicts the answers to texts.
+
+        Returns:
+            An answer for each text, in their order, of the task's class: `Prediction` with one label,
+            `LabelsPrediction` with several, `NumberPrediction` in a regression.
+
+        Raises:
+            InputError: something other than a string was given.
+        """
         return [self.prediction(row) for row in self.predict_probabilities(texts)]
 
     def prediction(self, outputs: Probabilities) -> Answer:
-        """The answer that one row of `predict_probabilities`, shape [width], stands for."""
+        """Returns the answer for one row of `predict_probabilities`, shape [width]."""
         return self.head.answer(outputs)
 
     def predict_probabilities(
         self, texts: Sequence[str], on_progress: Callable[[int], None] | None = None
     ) -> Probabilities:
-        """The labels' probabilities, shape [len(texts), len(labels)]; of a regression the numbers, [len(texts), 1].
+        """Predicts the labels' probabilities, or in a regression the numbers.
 
-        A text longer than the model's maximal length is cut, as it was in training. `on_progress` is
-        told after each batch how many texts are done.
+        A text longer than the model's maximal length is truncated, as in training.
+
+        Args:
+            texts: The texts.
+            on_progress: Called after each batch with the number of texts that are done.
+
+        Returns:
+            Probabilities, shape [len(texts), len(labels)]; in a regression numbers, shape [len(texts), 1].
 
         Raises:
             InputError: something other than a list of strings was given.
@@ -147,40 +174,48 @@ class Classifier:
     def logits(
         self, token_ids: Sequence[TokenIds], on_progress: Callable[[int], None] | None = None
     ) -> Logits:
-        """What the engine says of encoded texts, shape [len(token_ids), width], before the temperature."""
+        """Computes the logits of encoded texts, before the temperature.
+
+        Args:
+            token_ids: The texts, as `encode` returns them.
+            on_progress: Called after each batch with the number of texts that are done.
+
+        Returns:
+            Shape [len(token_ids), width].
+        """
         return logits_of(self.engine, self._tokenizer, self.head.width, token_ids, on_progress)
 
     def probabilities(self, logits: Logits) -> Probabilities:
-        """What `logits`, shape [..., width], come to: probabilities at the model's temperature, or numbers."""
+        """Converts `logits`, shape [..., width], to probabilities at the model's temperature, or to numbers."""
         return self.head.outputs(logits)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """Each text's tokens, shape [tokens], cut to the model's maximal length."""
+        """Tokenizes texts, each to shape [tokens], truncated to the model's maximal length."""
         return encode(self._tokenizer, texts)
 
     def lengths(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """How many tokens each text has as a whole, also where the model reads fewer."""
+        """Counts the tokens of each whole text, before truncation: shape [len(texts)]."""
         if not texts:
             return np.array([], dtype=np.int64)
-        # A copy: a fast one keeps where to cut, and would cut nothing that `encode` gives it afterwards.
+        # A copy, because a fast tokenizer keeps the truncation of its last call, and `encode` relies on it.
         tokenizer = copy.deepcopy(self._tokenizer)
         whole = tokenizer(list(texts), truncation=False, return_attention_mask=False, verbose=False)
         return np.array([len(ids) for ids in whole["input_ids"]], dtype=np.int64)
 
     def words(self, text: str) -> list[Span]:
-        """The words of `text` that the model reads: all, or those that its maximal length leaves.
+        """Returns the words of `text` that the model reads: all, or those that truncation leaves.
 
-        Where one word ends is the tokenizer's to say, but signs that stand by letters go with them, so that
-        "don't!" is one word, and each of the characters of a script without blanks is.
+        The tokenizer splits words. Punctuation that touches letters belongs to their word, so "don't!" is one word; in
+        a script without blanks each character is a word.
         """
-        if not self._tokenizer.is_fast:  # it does not tell which characters a token came from
+        if not self._tokenizer.is_fast:  # It does not map tokens to characters.
             return [found.span() for found in re.finditer(r"\S+", text)]
         encoded = self._tokenizer(text, truncation=True, return_offsets_mapping=True)
         words: list[Span] = []
         of_last: int | None = None
         for number, (begin, end) in zip(encoded.word_ids(), encoded["offset_mapping"], strict=True):
             while begin < end and text[begin].isspace():
-                # some tokenizers count the blank before a word as its own
+                # Some tokenizers count the blank before a word as its part.
                 begin += 1
             if number is None or begin == end:
                 continue
@@ -192,21 +227,26 @@ class Classifier:
         return words
 
     def run(self, batch: Sequence[TokenIds]) -> Probabilities:
-        """`predict_probabilities` of encoded texts, shape [len(batch), width], in one pass of the engine."""
+        """Predicts one batch of encoded texts in one pass of the engine: shape [len(batch), width]."""
         return self.head.outputs(self.engine(*padded(self._tokenizer, batch)))
 
     def scaled(self, batch: Sequence[TokenIds]) -> Logits:
-        """Their logits over the temperature, of which `run` makes what it gives."""
+        """Computes the batch's logits divided by the temperature, shape [len(batch), width]."""
         return self.head.scaled(self.engine(*padded(self._tokenizer, batch)))
 
     def made_up(self, *lengths: int) -> list[TokenIds]:
-        """Random words; see `made_up`."""
+        """Returns texts of random tokens; see the function `made_up`."""
         return made_up(self._tokenizer, *lengths)
 
 
 def made_up(tokenizer: Any, *lengths: int) -> list[TokenIds]:
-    """Random words as `encode` gives them, of `lengths` tokens each, as far as the maximal length goes."""
-    draw = random.Random(0)  # noqa: S311  # the same words each time
+    """Returns texts of random tokens, as `encode` gives them, the same on every call.
+
+    Args:
+        tokenizer: Its tokens are drawn.
+        *lengths: The number of tokens of each text, limited by the maximal length.
+    """
+    draw = random.Random(0)  # noqa: S311  # Not for cryptography.
     every = range(len(tokenizer))
     special = set(tokenizer.all_special_ids)
     ordinary = [number for number in every if number not in special] or every
@@ -225,7 +265,7 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[TokenIds]:
     if not texts:
         return []
     if tokenizer.is_fast:
-        # What transformers calls too, without what it would make of it: offsets, and copies into lists.
+        # As transformers calls it, but without offsets and without copies into lists.
         found = [one.ids for one in tokenizer.backend_tokenizer.encode_batch_fast(list(texts))]
     else:
         found = tokenizer(list(texts), truncation=True, return_attention_mask=False)["input_ids"]
@@ -233,7 +273,7 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[TokenIds]:
 
 
 def _nothing(tokenizer: Any) -> int:
-    """The token that stands for a text without any: where texts end or begin, or else what fills up a batch."""
+    """Returns the token that stands for an empty text: an end, begin, unknown or padding token."""
     special = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id)
     return next(int(number) for number in special if number is not None)
 
@@ -245,7 +285,18 @@ def logits_of(
     token_ids: Sequence[TokenIds],
     on_progress: Callable[[int], None] | None = None,
 ) -> Logits:
-    """What `engine` says of encoded texts, shape [len(token_ids), labels], in batches of like length."""
+    """Computes the logits of encoded texts, in batches of similar length.
+
+    Args:
+        engine: Runs the model.
+        tokenizer: Pads the batches.
+        labels: The width of the logits.
+        token_ids: The texts, each of shape [tokens].
+        on_progress: Called after each batch with the number of texts that are done.
+
+    Returns:
+        Shape [len(token_ids), labels].
+    """
     logits = np.empty((len(token_ids), labels), dtype=np.float32)
     done = 0
     for batch in batches_of_like_length([len(ids) for ids in token_ids], TOKENS_PER_BATCH):
@@ -257,7 +308,7 @@ def logits_of(
 
 
 def padded(tokenizer: Any, batch: Sequence[TokenIds]) -> tuple[TokenIds, TokenIds]:
-    """Token ids and attention mask, each of shape [len(batch), longest]."""
+    """Pads a batch to token ids and attention mask, each of shape [len(batch), longest]."""
     shape = (len(batch), max(len(ids) for ids in batch))
     token_ids = np.full(shape, tokenizer.pad_token_id, dtype=np.int64)
     attention_mask = np.zeros(shape, dtype=np.int64)
@@ -268,7 +319,7 @@ def padded(tokenizer: Any, batch: Sequence[TokenIds]) -> tuple[TokenIds, TokenId
 
 
 def _require_files(folder: Path) -> None:
-    """Names what is wrong with a file, where transformers names a class, or makes up what is missing."""
+    """Checks the files before transformers reads them, whose errors would not name the file."""
     if pickles := sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES):
         raise _refused(folder, f"{pickles[0]} is a pickle, which can run code. Keep safetensors only")
     for name, pattern in (("config.json", "config.json"), ("model.safetensors", "*.safetensors")):
@@ -285,14 +336,19 @@ def _refused(folder: Path, reason: str) -> ModelFolderError:
 
 
 def _belong_together(text: str, end: int, begin: int) -> bool:
-    """Whether no blank parts what ends at `end` from what begins at `begin`, and not both are letters."""
+    """Whether nothing separates what ends at `end` from what begins at `begin`, and not both are letters."""
     return begin == end and not (text[end - 1].isalnum() and text[begin].isalnum())
 
 
 def batches_of_like_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yields indices, shortest texts first, so that a batch padded to its longest stays within `budget` tokens.
+    """Yields batches of texts of similar length, the shortest first.
 
-    A text that is over the budget by itself makes a batch of one.
+    Args:
+        lengths: The number of tokens of each text.
+        budget: The number of tokens of a padded batch, at most; a longer text makes a batch of its own.
+
+    Yields:
+        The indices of a batch's texts.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__):

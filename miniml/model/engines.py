@@ -1,7 +1,7 @@
-"""Ways to run one model: the same weights and, within rounding, the same answers, at very different speeds.
+"""Runs one model by several engines: with the same weights and, within rounding, the same answers, at different speeds.
 
-torch in float32 is the reference that every other engine is compared with. Which one is fastest depends
-on the processor and on the shape of the batch; `serving.engine_choice` measures it.
+torch in float32 is the reference that every other engine is compared with. Which one is fastest depends on the
+processor and on the shape of the batch; `serving.engine_choice` measures it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TokenIds = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 
 REFERENCE = "torch-fp32"
-# In the model folder, where the train stage left it, under the names that other tools look for.
+# The converted model in the model folder, by the names that other tools look for.
 EXPORTED = Path("openvino") / "openvino_model.xml"
 
 logger = logging.getLogger(__name__)
@@ -42,16 +42,30 @@ class Engine(Protocol):
     """Runs the model on one batch."""
 
     name: str
+    """The name that it is registered by."""
 
     def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
-        """The logits, shape [texts, labels], of padded `token_ids`, shape [texts, tokens]; the mask is 1 on tokens."""
+        """Computes the logits of one batch.
+
+        Args:
+            token_ids: Padded texts, shape [texts, tokens].
+            attention_mask: 1 on tokens, 0 on padding, of the same shape.
+
+        Returns:
+            Shape [texts, labels].
+        """
         ...
 
 
 class TorchEngine:
-    """The model as transformers runs it, on the device that holds it."""
+    """The model as transformers runs it, on the device where it is."""
 
     def __init__(self, name: str, model: Any) -> None:
+        """
+        Args:
+            name: The engine's name.
+            model: A classifier of transformers.
+        """
         self.name = name
         self.model = model
 
@@ -69,19 +83,36 @@ class TorchEngine:
 
 
 class OpenVinoEngine:
-    """The model as OpenVINO compiles it for this processor, on some of its threads."""
+    """The model as OpenVINO compiles it for this processor."""
 
     def __init__(self, name: str, request: Any, again: Callable[[int], list[OpenVinoEngine]]) -> None:
+        """
+        Args:
+            name: The engine's name.
+            request: OpenVINO's inference request.
+            again: Compiles the same model for a number of streams.
+        """
         self.name = name
         self.beside = again
-        """As many engines as asked for that run at the same time, and share the threads among them."""
+        """Returns as many engines as asked for, which run concurrently and share the threads."""
         self._request = request
 
     @classmethod
     def compiled(
         cls, name: str, converted: Any, precision: str, threads: int, streams: int = 1
     ) -> list[OpenVinoEngine]:
-        """`streams` engines that share `threads` and one copy of the weights."""
+        """Compiles the model.
+
+        Args:
+            name: The engines' name.
+            converted: The model as OpenVINO's graph, or the path of its file.
+            precision: OpenVINO's name of the number type to compute in: "f32" or "bf16".
+            threads: The number of threads that the engines share.
+            streams: The number of engines, which run concurrently.
+
+        Returns:
+            The engines, which share one copy of the weights.
+        """
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
@@ -93,23 +124,24 @@ class OpenVinoEngine:
 
     def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
         (logits,) = self._request.infer([token_ids, attention_mask]).values()
-        found: Logits = np.array(logits, dtype=np.float32)  # a copy: the next batch overwrites the original
+        found: Logits = np.array(logits, dtype=np.float32)  # A copy: the next batch overwrites the original.
         return found
 
 
 class ServedModel:
-    """The model that an engine is to run, and what the engine may use."""
+    """The model that an engine runs, and the resources that it may use."""
 
     def __init__(self, reference: TorchEngine, model_dir: Path, threads: int) -> None:
         self.reference = reference
-        """Whose `model` is transformers' own, in float32."""
+        """The reference engine; its `model` is a classifier of transformers, in float32."""
         self.model_dir = model_dir
+        """The model folder."""
         self.threads = threads
-        """How many processors the engine may use."""
+        """The number of threads that the engine may use."""
 
     @cached_property
     def graph(self) -> Any:
-        """As OpenVINO reads it: the file that the train stage left, or converted now."""
+        """The model for OpenVINO: the file that the train stage wrote, or a conversion made now."""
         return exported(self.model_dir) or convert(self.reference.model)
 
     @cached_property
@@ -119,20 +151,20 @@ class ServedModel:
 
     @cached_property
     def is_run_apart(self) -> bool:
-        """Whether its batches have to be parted, which only torch does."""
+        """Whether its batches have to be split, which only torch does (`miniml.model.rows_apart`)."""
         return is_run_apart(self.reference.model.config)
 
 
 @dataclass(frozen=True)
 class EngineKind:
-    """One way to run any model."""
+    """A kind of engine, by which any model may run."""
 
     build: Callable[[ServedModel], Engine]
-    """Makes the engine, whose `name` is the one it is registered by; called only for engines that are tried."""
+    """Builds the engine; its `name` is the one it is registered by. Called only for engines that are tried."""
     can_run: Callable[[ServedModel], bool] = lambda served: True
-    """Whether the engine is there on this machine, and for this model."""
+    """Whether this machine has the engine, and it can run this model."""
     only_when_asked: bool = False
-    """Left out of `auto`: for one that takes long to build."""
+    """Whether `auto` leaves it out, because it takes long to build."""
 
 
 def _openvino_engine(name: str, precision: str) -> Callable[[ServedModel], Engine]:
@@ -171,57 +203,70 @@ ENGINES: Registry[EngineKind] = Registry(
         "openvino-fp32": EngineKind(_openvino_engine("openvino-fp32", "f32"), _has_openvino),
     },
 )
-"""All of them by name, in the order in which they are tried."""
+"""The engines by name, in the order in which they are tried."""
 
 
 def register_engine(name: str, kind: EngineKind) -> None:
-    """Adds an engine to those that the predictor tries at its start, and takes where it is the fastest that agrees.
+    """Adds an engine to those that the predictor tries at its start; the fastest that agrees with the reference wins.
 
-    The predictor runs in an image of its own, and has the engine if your package is installed there and has an entry
-    point in the group `miniml.engines` that names the module (see `miniml.extensions`).
+    The predictor runs in an image of its own. It has the engine if your package is installed there, with an entry point
+    in the group `miniml.engines` that names the module (see `miniml.extensions`).
+
+    Args:
+        name: The engine's name, as the setting `engine` has it.
+        kind: How to build it, and where it can run.
 
     Raises:
-        ValueError: there is another engine of that name.
+        ValueError: another engine has that name.
     """
     ENGINES.add(name, kind)
 
 
 def builders(reference: TorchEngine, model_dir: Path, threads: int) -> dict[str, Callable[[], Engine]]:
-    """Returns how to build each engine that this machine can run, by name; nothing is built yet."""
+    """Returns the engines that this machine can run; none is built yet.
+
+    Args:
+        reference: The reference engine of the model.
+        model_dir: The model folder.
+        threads: The number of threads that an engine may use.
+
+    Returns:
+        A function by name, which builds the engine.
+    """
     served = ServedModel(reference, model_dir, threads)
     return {name: partial(kind.build, served) for name, kind in ENGINES.items() if kind.can_run(served)}
 
 
 def compiled(model: Any, dtype: torch.dtype) -> TorchEngine:
-    """The model as torch's own compiler makes it: some half a minute of work, at the first call."""
+    """Returns the model with `torch.compile`, which takes some half a minute at the first call."""
     import torch._inductor.config
 
-    torch._inductor.config.freezing = True  # weights become constants, laid out as the kernels like them
+    torch._inductor.config.freezing = True  # Weights become constants, in the layout of the kernels.
     module = torch.compile(copy.deepcopy(model).to(dtype), dynamic=True)
     return TorchEngine("torch-compiled", module)
 
 
 def exported(model_dir: Path) -> Path | None:
-    """Where the train stage left the model converted, or None."""
+    """Returns the file of the converted model that the train stage wrote; None where there is none."""
     path = model_dir / EXPORTED
     return path if path.is_file() else None
 
 
 def _openvino() -> Any:
-    """The library, with its telemetry left out: converting a model would tell a server of its makers."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
+    """Imports OpenVINO without its telemetry, which would report conversions to a server."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # As if not installed.
     return import_module("openvino")
 
 
 def convert(model: Any) -> Any:
-    """The model as OpenVINO's graph, for batches of any number and length."""
+    """Converts a classifier of transformers to OpenVINO's graph, for batches of any size and length."""
     openvino = _openvino()
     token_ids = torch.ones(2, 8, dtype=torch.int64)
-    # With padding in it: tracing an all-ones mask would take the branch that leaves the mask out.
+    # It has padding, because tracing an all-ones mask would take the branch without the mask.
     attention_mask = token_ids.tril(diagonal=3)
     shape = openvino.PartialShape([-1, -1])
     with warnings.catch_warnings(), torch.inference_mode():
-        # tracing warns of branches on shapes, which the export's check covers
+        # Tracing warns of branches on shapes, which the comparison with the reference covers.
         warnings.simplefilter("ignore")
         return openvino.convert_model(
             _LogitsOnly(model),
@@ -231,15 +276,21 @@ def convert(model: Any) -> Any:
 
 
 def export(model: Any, model_dir: Path) -> bool:
-    """Converts the model once, so that no server that starts has to; says whether there is something to load.
+    """Converts the model and writes it into the model folder, so that no server has to convert it at its start.
 
-    A model that OpenVINO cannot convert, or whose batches have to be parted, is served by torch.
+    Args:
+        model: A classifier of transformers.
+        model_dir: The model folder.
+
+    Returns:
+        Whether the file was written. A model that OpenVINO cannot convert, or whose batches have to be split, is served
+        by torch.
     """
     if not find_spec("openvino") or is_run_apart(model.config):
         return False
     try:
         converted = convert(model)
-    except Exception as error:  # whatever a converter of any architecture stumbles over
+    except Exception as error:  # A converter may raise anything for an architecture.
         logger.warning("the model is not exported to OpenVINO, which cannot convert it: %s", in_a_line(error))
         return False
     (model_dir / EXPORTED).parent.mkdir()
@@ -248,7 +299,7 @@ def export(model: Any, model_dir: Path) -> bool:
 
 
 class _LogitsOnly(torch.nn.Module):
-    """A model that takes two tensors and gives one: what can be traced."""
+    """A model with two tensors in and one out, as tracing needs it."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""From what a model's last layer says of a text to its answer, whatever the task: each has a head of its own.
+"""Defines the interface that turns a model's logits into answers; each task has a head of its own.
 
-Everything that depends on the task once the model has been trained is said by its head; `Classifier` has one of these.
+A head has everything that depends on the task once the model has been trained. A `Classifier` has one.
 """
 
 from __future__ import annotations
@@ -17,47 +17,59 @@ from miniml.task_registry import DEFAULT, find_task
 
 Logits = npt.NDArray[np.float32]
 Outputs = npt.NDArray[np.float32]
-"""What is served of texts, shape [..., width]: a probability for each label, or a number."""
+"""The served outputs of texts, shape [..., width]: a probability for each label, or a number."""
 
-# No probability counts as nearer to 0 or 1: its log-odds would tell of rounding, not of words.
+# Probabilities are clipped to this distance from 0 and 1: beyond it, log-odds show rounding.
 EPS = 1e-6
-# Of a model's config: the name of its task, where transformers' own `problem_type` is another one.
+# The config's key for the task's name, where it differs from transformers' own `problem_type`.
 _TASK = "miniml_task"
 
 
 class Answer(Protocol):
-    """What a model says of one text: a dataclass of the task's, whose fields the predictor's answers have."""
+    """A model's answer to one text: a dataclass of the task, whose fields the predictor's answers have."""
 
     @property
     def given(self) -> list[str]:
-        """The labels that the text is given."""
+        """The labels that the answer gives the text."""
         ...
 
 
 class Head(ABC):
-    """What the logits of one model mean."""
+    """Turns the logits of one model into answers."""
 
     task: Task
     differs_in: ClassVar[str] = "in a probability"
-    """What `disagreement` tells of."""
+    """The unit of `disagreement`, in words."""
 
     def __init__(
         self, labels: tuple[str, ...], temperature: float = 1.0, *, task: Task | None = None
     ) -> None:
-        if task is not None:  # One that has this head too, though it stands in another one's folder.
+        """
+        Args:
+            labels: The labels' names; empty in a regression.
+            temperature: The divisor of the logits.
+            task: The model's task, where it is another than the head's own, of which it reuses the head.
+        """
+        if task is not None:
             self.task = task
         self.labels = labels
-        """The classes' names; none of a regression."""
+        """The labels' names; empty in a regression."""
         self.temperature = temperature
-        """What the logits are divided by before they become probabilities (see `miniml.model.calibration`)."""
+        """The divisor of the logits before they become probabilities (see `miniml.model.calibration`)."""
 
     @classmethod
     @abstractmethod
     def read(cls, config: Any, temperature: float, task: Task) -> Self:
-        """Gives the head of a model of `task` with this config, as `write` left it."""
+        """Reads the head from a model's config.
+
+        Args:
+            config: The config of transformers, as `write` left it.
+            temperature: The divisor of the logits.
+            task: The model's task.
+        """
 
     def write(self, config: Any) -> None:
-        """Writes into a model's config what `read` finds there."""
+        """Writes the head into a model's config, where `read` finds it."""
         labels = self.labels or ("value",)
         config.num_labels = len(labels)
         config.id2label = dict(enumerate(labels))
@@ -65,51 +77,59 @@ class Head(ABC):
 
     @property
     def width(self) -> int:
-        """How many numbers the model gives a text."""
+        """The number of logits of a text."""
         return len(self.labels)
 
     def scaled(self, logits: Logits) -> Logits:
-        """The logits over the temperature, shape [..., width], of which `outputs` are made."""
+        """Divides the logits by the temperature: shape [..., width]."""
         return logits / np.float32(self.temperature)
 
     @abstractmethod
     def outputs(self, logits: Logits) -> Outputs:
-        """What is served of texts with these `logits`, shape [..., width]."""
+        """Converts logits, shape [..., width], to outputs of the same shape: probabilities, or numbers."""
 
     @abstractmethod
     def answer(self, outputs: Outputs) -> Answer:
-        """The answer that one text's outputs, shape [width], stand for."""
+        """Returns the answer of one text's outputs, shape [width]."""
 
-    def focus(self, outputs: Outputs) -> int:
-        """The place in one text's outputs that an explanation is of: the most probable label, or the number."""
+    def attribution_target(self, outputs: Outputs) -> int:
+        """Returns the index of the output that is explained by default: the most probable label's, or the number's."""
         return int(outputs.argmax())
 
-    def evidence(self, output: float) -> float:
-        """What explanations count in: log-odds of a probability, or the number's own unit."""
+    def link(self, output: float) -> float:
+        """Maps an output to the scale on which attributions are measured: a probability to its log-odds.
+
+        It is the link function of a generalized linear model; a number stays as it is.
+        """
         output = min(max(output, EPS), 1 - EPS)
         return math.log(output / (1 - output))
 
     @abstractmethod
     def margin(self, logits: Logits) -> float:
-        """How far one text's logits, shape [width], are from another answer."""
+        """Returns the distance of one text's logits, shape [width], from another answer."""
 
     @abstractmethod
     def disagreement(self, found: Logits, expected: Logits) -> float:
-        """How far an output may come to lie from the reference's, judging by scaled logits, shape [texts, width].
+        """Returns the largest difference that an engine's outputs may have from the reference's.
 
-        nan where one of them is.
+        Args:
+            found: The engine's scaled logits, shape [texts, width].
+            expected: The reference's, of the same shape.
+
+        Returns:
+            A difference in the unit of `differs_in`; nan where a logit is nan.
         """
 
     def take_over(self, before: Self, weight: Any, bias: Any) -> str:
-        """Makes the last layer of a model that had the head `before` one for this head, of the same task and labels.
+        """Adapts the last layer of a model with the head `before` to this head, which has the same task and labels.
 
         Args:
-            before: What the layer answers.
-            weight: Its weights, a tensor of shape [width, size], which is changed in place.
-            bias: A tensor of shape [width], likewise; or None.
+            before: The head that the layer was trained for.
+            weight: The layer's weights, a tensor of shape [width, size], which is changed in place.
+            bias: Its bias, a tensor of shape [width], likewise; or None.
 
         Returns:
-            What there is to say of it, if anything.
+            A remark for the log; empty if there is none.
         """
         if before.labels == self.labels:
             return ""
@@ -121,13 +141,13 @@ class Head(ABC):
 
 
 def lead(logits: Logits) -> float:
-    """By how much the best of the logits leads the second."""
+    """Returns the difference of the two largest logits, of shape [width]."""
     second, best = np.sort(logits)[-2:]
     return float(best - second)
 
 
 def write_head(config: Any, head: Head) -> None:
-    """Writes into a model's config what `read_head` finds there."""
+    """Writes a head and its task into a model's config, where `read_head` finds them."""
     task = head.task
     config.problem_type = task.problem_type
     vars(config).pop(_TASK, None)
@@ -137,12 +157,12 @@ def write_head(config: Any, head: Head) -> None:
 
 
 def read_head(config: Any, temperature: float) -> Head:
-    """Gives the head of a model with this config. One that names no task has one class for each text."""
+    """Reads the head of a model from its config; a config without a task means one class for each text."""
     task = find_task(getattr(config, _TASK, None) or config.problem_type or DEFAULT)
     head: type[Head] = task.part("head")
     return head.read(config, temperature, task)
 
 
 def labels_of(config: Any) -> tuple[str, ...]:
-    """Gives the labels' names of a model's config, in the order of its outputs."""
+    """Returns the labels' names of a model's config, in the order of its outputs."""
     return tuple(config.id2label[index] for index in range(config.num_labels))

@@ -1,7 +1,7 @@
-"""`learnt_texts.safetensors` in the model folder: which texts the model has been trained on, as a digest of each.
+"""Records which texts a model has been trained on, as digests in `learnt_texts.safetensors` of the model folder.
 
-A training may begin with a model that miniml trained before, on other splits of the same data. What that one has learnt
-must not be asked in the test of the new one; so each folder tells its own texts and those of all that it came of.
+A training may begin with a model that miniml trained before, on other splits of the same data. The training texts of
+that model must not be in the test of the new one. So each folder lists its own texts and those of all its predecessors.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from miniml.model.manifest import MANIFEST_NAME
 from miniml.progress import logger
 
 LEARNT_NAME = "learnt_texts.safetensors"
-# Of ten thousand test texts and a million others, one is taken for another once in a billion such tests.
+# With 10,000 test texts and a million others, a collision occurs once in a billion tests.
 DIGEST_BYTES = 8
 ROWS_TOGETHER = 1000
 
 Digests = npt.NDArray[np.uint64]
-"""Sorted, each once, shape [texts]."""
+"""Sorted, distinct digests, shape [texts]."""
 
 _TAG = re.compile(r"<[^<>]*>")
 _NO_WORD = re.compile(r"[\W_]+")
@@ -43,28 +43,28 @@ _NO_WORD_OF_ASCII = bytes(range(128)).translate(None, (string.digits + string.as
 
 @dataclass(frozen=True)
 class LearntTexts:
-    """The texts that a model has been trained on, and those of the models that its training began with."""
+    """The texts that a model and its predecessors have been trained on."""
 
     learnt: Digests
-    """Those of the split "train": the weights were fitted to them."""
+    """The texts of the split "train", which the weights were fitted to."""
     watched: Digests
-    """Those of the split "validation": they chose which weights were kept, and made the temperature."""
+    """The texts of the split "validation", which chose the best weights and fitted the temperature."""
     learnt_before: Digests
-    """What the models before had learnt, but for the texts above."""
+    """The texts that the predecessors had learnt, without the texts above."""
     watched_before: Digests
-    """What the models before had watched, but for the texts above."""
+    """The texts that the predecessors had watched, without the texts above."""
 
     @classmethod
     def nothing(cls) -> Self:
-        """Of a model that has seen no text."""
+        """Returns the record of a model that has seen no text."""
         return cls(*[np.zeros(0, dtype=np.uint64)] * 4)
 
     @classmethod
     def read(cls, model_dir: Path) -> Self:
-        """What stands in a model folder; nothing, where it has no such file.
+        """Reads the record of a model folder; an empty one where it has no such file.
 
         Raises:
-            ModelFolderError: the file holds something else.
+            ModelFolderError: the file is no such record.
         """
         path = model_dir / LEARNT_NAME
         if not path.exists():
@@ -79,13 +79,16 @@ class LearntTexts:
 
     @classmethod
     def of_pretrained(cls, folder: Path, model_id: str, fingerprint: str) -> Self:
-        """What the model that a training begins with has been trained on; nothing that is known, of one from elsewhere.
+        """Reads the record of the pretrained model; an empty one if miniml did not train it.
 
-        `fingerprint` is that of the dataset to train on.
+        Args:
+            folder: The pretrained model's folder.
+            model_id: The name of the model, for errors.
+            fingerprint: The fingerprint of the dataset to train on.
 
         Raises:
-            InputError: miniml trained it on another dataset, and did not keep yet what that was.
-            ModelFolderError: its list of texts is not the one that was signed.
+            InputError: an early miniml trained it on another dataset, and did not record the texts.
+            ModelFolderError: the record is not the one that was signed.
         """
         if not (folder / MANIFEST_NAME).exists():
             return cls.read(folder)
@@ -106,7 +109,7 @@ class LearntTexts:
         return cls.read(folder)
 
     def followed_by(self, train: datasets.Dataset, validation: datasets.Dataset) -> Self:
-        """Of the model that comes of a further training on these splits."""
+        """Returns the record of the model that a training on these splits makes of this one."""
         learnt, watched = digests_of(_texts(train)), digests_of(_texts(validation))
         own = np.union1d(learnt, watched)
         return type(self)(
@@ -117,11 +120,15 @@ class LearntTexts:
         )
 
     def write(self, model_dir: Path) -> None:
-        """Writes the file; the same texts give the same bytes."""
+        """Writes the record into a model folder; the same texts give the same bytes."""
         save_file(vars(self), model_dir / LEARNT_NAME)
 
     def unlearnt(self, validation: datasets.Dataset, model_id: str) -> datasets.Dataset:
-        """The rows of a further training's validation whose texts the weights have not been fitted to.
+        """Returns the validation rows of a further training whose texts the weights have not been fitted to.
+
+        Args:
+            validation: The further training's split "validation".
+            model_id: The name of this model, for messages.
 
         Raises:
             InputError: there are none.
@@ -141,9 +148,9 @@ class LearntTexts:
         return validation.select(rows)
 
     def unseen(self, test: datasets.Dataset) -> npt.NDArray[np.int64]:
-        """The numbers of the rows of this model's test that had no part in the trainings before its own.
+        """Returns the numbers of the test rows that the predecessors have not seen, shape [rows].
 
-        Its own training texts are none of the test's: transform sees to that.
+        The model's own training texts are not in its test: transform sees to that.
 
         Raises:
             InputError: there are none.
@@ -158,7 +165,7 @@ class LearntTexts:
 
 
 def digests_of(texts: Iterable[str]) -> Digests:
-    """Those of some texts, in order and each once."""
+    """Returns the sorted, distinct digests of some texts."""
     return np.unique(_each(texts))
 
 
@@ -168,20 +175,20 @@ def _each(texts: Iterable[str]) -> Digests:
 
 
 def _digest(text: str) -> bytes:
-    """Of its words: how they are spaced, set off, marked up or written in capitals, a data setting may have changed."""
+    """Returns the digest of the text's words alone: data settings may change blanks, signs, markup and capitals."""
     return hashlib.blake2b(_words(text) or text.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def _words(text: str) -> bytes:
     if "<" in text or "&" in text:
         text = html.unescape(_TAG.sub(" ", text))
-    if text.isascii():  # Ten times as fast, and most texts are.
+    if text.isascii():  # Ten times as fast.
         return text.lower().encode().translate(None, _NO_WORD_OF_ASCII)
     return _NO_WORD.sub("", unicodedata.normalize("NFKC", text).casefold()).encode()
 
 
 def _rows_without(table: datasets.Dataset, known: Digests) -> npt.NDArray[np.int64]:
-    if not len(known):  # As mostly: then no text has to be read.
+    if not len(known):  # The usual case, in which no text has to be read.
         return np.arange(len(table))
     return np.flatnonzero(~np.isin(_each(_texts(table)), known))
 

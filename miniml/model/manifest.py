@@ -1,9 +1,9 @@
-"""`miniml.json`: what a model folder holds, by SHA-256, and how it came about.
+"""Writes and verifies `miniml.json`: the SHA-256 of each file of a model folder, and how the model was made.
 
-The digest is taken over what the model is: every file's hash, the data's fingerprint, the arguments, versions and
-metrics. So one string of 64 characters signs off a model and its history, and the same training over again gives the
-same one. How long it took, on which machine, and where its checkpoints were is told as well, and in the digest's place
-protected against accidents by a checksum (`record`): anybody could write another one.
+The digest covers what the model is: every file's hash, the data's fingerprint, the arguments, versions and metrics. So
+one string of 64 characters signs off a model and its history, and repeating the training gives the same digest. The
+manifest also says how long the training took, on which machine, and where its checkpoints were. The digest leaves that
+out; a checksum, `record`, protects it against accidents only, because anybody could write another one.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from miniml.files.listed_files import is_regular, regular_files, require_paths, 
 MANIFEST_NAME = "miniml.json"
 FORMAT = 2
 ALL_IN_THE_DIGEST = 1
-"""The format whose digest also covered what is of one run only; its folders are read, and keep their digests."""
+"""The old format, whose digest also covers what belongs to one run; its folders can still be read."""
 
-# What tells of one run, and not of the model. These files are for people: nothing that loads a model reads them. (Any
-# other name here would let a stranger add to a signed folder what something loads.)
+# What belongs to one run, not to the model. People read these files; nothing that loads a model does. Any other name
+# here would let an attacker add a file to a signed folder that something loads.
 FILES_OF_A_RUN = ("README.md", "training_history.json")
 METRICS_OF_A_RUN = ("train_seconds", "train_samples_per_second")
 SETTINGS_OF_A_RUN = ("checkpoints", "checkpoint_interval", "log_to")
 FACTS_OF_A_RUN = "used"
-"""Of the arguments: the machine, its threads, and how many steps fitted into the time that it had."""
+"""The key of the arguments that hold the machine, its threads, and the steps that fitted into the time limit."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What stands in `miniml.json`, beside the digest."""
+    """The content of `miniml.json`, without the digest."""
 
     files: dict[str, str]
-    """SHA-256 (hexadecimal) by path relative to the model folder, "/" between its parts."""
+    """The SHA-256 of each file, hexadecimal, by its path in the model folder, with "/" as separator."""
     data: dict[str, Any]
     """The dataset that the model was trained on: fingerprint, source, rows, labels."""
     arguments: dict[str, Any]
@@ -47,10 +47,11 @@ class Manifest:
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Manifest:
-        """What was read from a file or a store, where somebody else may have written it.
+        """Builds a manifest from what was read, and checks it, because anybody may have written it.
 
         Raises:
-            ValueError, TypeError: it is no manifest.
+            ValueError: a value is not allowed in a manifest.
+            TypeError: a field is missing or unknown.
         """
         found = cls(**stored)
         if found.format not in (ALL_IN_THE_DIGEST, FORMAT):
@@ -69,7 +70,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the canonical JSON of what the model is."""
+        """The SHA-256 of the canonical JSON of what the model is, hexadecimal."""
         if self.format == ALL_IN_THE_DIGEST:
             return digest_of(asdict(self))
         arguments = _without(self.arguments, (FACTS_OF_A_RUN,))
@@ -86,11 +87,11 @@ class Manifest:
 
     @property
     def record(self) -> str:
-        """SHA-256 over the canonical JSON of everything."""
+        """The SHA-256 of the canonical JSON of the whole manifest, hexadecimal."""
         return digest_of(asdict(self))
 
     def text(self) -> str:
-        """What `miniml.json` holds."""
+        """Returns the text of `miniml.json`."""
         signatures = {"digest": self.digest}
         if self.format != ALL_IN_THE_DIGEST:
             signatures["record"] = self.record
@@ -105,10 +106,17 @@ def sign(
     versions: dict[str, str],
     metrics: dict[str, float],
 ) -> Manifest:
-    """Hashes every file of `model_dir` and writes the manifest beside them.
+    """Hashes every file of a model folder, and writes the manifest into it.
+
+    Args:
+        model_dir: The model folder.
+        data: The dataset that the model was trained on.
+        arguments: The arguments of the training.
+        versions: The versions of the libraries.
+        metrics: The metrics of the training.
 
     Raises:
-        ModelFolderError: there is a link in it, or another thing that is no regular file.
+        ModelFolderError: the folder holds a link, or something else that is no regular file.
     """
     files = {name: sha256(model_dir / name) for name in _file_names(model_dir)}
     manifest = Manifest(files, data, arguments, versions, metrics)
@@ -125,8 +133,8 @@ def verify(model_dir: Path) -> Manifest:
     """Reads the manifest of `model_dir` and checks every file against it.
 
     Raises:
-        ModelFolderError: no manifest, or a file is missing, changed, not listed or no regular file; the message names
-            it.
+        ModelFolderError: there is no manifest, or a file is missing, changed, not listed or no regular file; the
+            message names it.
     """
     manifest = read(model_dir)
     present = _file_names(model_dir)
@@ -141,19 +149,25 @@ def verify(model_dir: Path) -> Manifest:
 
 
 def require_digest(model_dir: Path, expected: str) -> None:
-    """Refuses a folder that is signed, but as another model than `expected`: a digest of 64 hexadecimal digits.
+    """Checks that the manifest has the expected digest; `verify` checks the files.
 
-    The files are not looked at; `verify` does that.
+    Args:
+        model_dir: The model folder.
+        expected: A digest of 64 hexadecimal digits.
 
     Raises:
-        ModelFolderError: it is another model, or has no manifest.
+        ModelFolderError: the folder holds another model, or has no valid manifest.
     """
     if (found := read(model_dir).digest) != expected:
         raise _refused(model_dir, f"its digest is {found[:12]}…, signed off was {expected[:12]}…")
 
 
 def read(model_dir: Path) -> Manifest:
-    """Reads the manifest and checks its own digest, but not the files that it lists."""
+    """Reads the manifest and checks its digest, but not the files that it lists.
+
+    Raises:
+        ModelFolderError: there is no manifest, it cannot be read, or it does not match its digest.
+    """
     path = model_dir / MANIFEST_NAME
     if not path.is_symlink() and not path.exists():
         raise ModelFolderError(
@@ -180,7 +194,7 @@ def _without(table: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
 
 
 def _file_names(model_dir: Path) -> list[str]:
-    """Of all files but the manifest itself; one of that name in a folder of the model's is a file as any other."""
+    """Returns the paths of all files but the manifest; a file of its name in a subfolder is like any other."""
     try:
         return [name for name in regular_files(model_dir) if name != MANIFEST_NAME]
     except (OSError, ValueError) as error:

@@ -1,7 +1,8 @@
-"""What is wrong with the files of a model folder, found before a library reads them.
+"""Checks the files of a model folder before a library reads them.
 
-Where a file is cut short transformers names a class, where the folder brings code it asks on standard input whether to
-run it, and where the tokenizer's files are missing it makes one up. Training and serving look here first.
+Where a file is truncated, transformers' error names a class; where the folder brings code, it asks on standard input
+whether to run it; and where the tokenizer's files are missing, it invents a tokenizer. Training and serving check here
+first.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ GIT_LFS = b"version https://git-lfs.github.com/spec/"
 IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 BUILT_IN = (None, "eager", "sdpa")
 
-# As transformers looks for them: the first that is there is read.
+# In the order in which transformers looks for them: it reads the first that exists.
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-# What else is read as JSON; repositories carry other files of that ending.
+# Other files that are read as JSON; repositories hold further files with that ending.
 READ_AS_JSON = {
     *("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "adapter_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "calibration.json", "probes.json"),
@@ -37,29 +38,40 @@ class Trouble(NamedTuple):
     """Why a model folder cannot be used."""
 
     what: str
+    """What is wrong, in words."""
     remedy: str
+    """What to do about it, in words."""
 
     def __str__(self) -> str:
         return f"{self.what}. {self.remedy}."
 
 
 def trouble_with(folder: Path, *, weights: bool = True) -> Trouble | None:
-    """The first thing that is wrong with the files in `folder`; None where nothing is seen.
+    """Returns the first problem with the files of a folder; None where there is none.
 
-    Those of the weights are looked at where they are to be read.
+    Args:
+        folder: The model folder.
+        weights: Whether to check the weights too.
     """
-    looks = [_pointers, _broken_json, _adapters, _own_code, _kernels, _quantized]
-    for look in [*looks, *[_lacking_weights, _broken_weights] * weights]:
-        if found := next(look(folder), None):
+    checks = [_pointers, _broken_json, _adapters, _own_code, _kernels, _quantized]
+    for check in [*checks, *[_lacking_weights, _broken_weights] * weights]:
+        if found := next(check(folder), None):
             return found
     return None
 
 
 def trouble_with_tokenizer(tokenizer: Any, folder: Path) -> Trouble | None:
-    """What a tokenizer that was loaded from `folder` lacks: then transformers has made one up that knows no word."""
+    """Returns the files that a tokenizer lacks; None where it lacks none.
+
+    Without them transformers invents a tokenizer that knows no word.
+
+    Args:
+        tokenizer: The tokenizer of transformers that was loaded from the folder.
+        folder: The model folder.
+    """
     wanted = dict(tokenizer.vocab_files_names)
     whole = wanted.pop("tokenizer_file", None)
-    # Some kinds, which read characters or bytes, need no file.
+    # Tokenizers of characters or bytes need no file.
     if (whole and (folder / whole).is_file()) or not (whole or wanted):
         return None
     missing = [name for name in wanted.values() if not (folder / name).is_file()]
@@ -73,7 +85,7 @@ def trouble_with_tokenizer(tokenizer: Any, folder: Path) -> Trouble | None:
 
 
 def in_a_line(error: BaseException, most: int = 300) -> str:
-    """What a library says, on one line of at most `most` characters."""
+    """Returns the message of a library's error on one line of at most `most` characters."""
     words = " ".join(str(error).split()) or type(error).__name__
     return words if len(words) <= most else f"{words[:most]}…"
 
@@ -114,7 +126,7 @@ def _adapters(folder: Path) -> Iterator[Trouble]:
 def _own_code(folder: Path) -> Iterator[Trouble]:
     config = _config(folder)
     kind = config.get("model_type")
-    # A kind that transformers knows is read with its own code, whatever the folder brings.
+    # transformers uses its own code for the kinds that it knows, whatever the folder brings.
     if "auto_map" in config and kind not in CONFIG_MAPPING:
         yield Trouble(
             f"it brings code of its own for models of kind {kind!r}, and miniml runs no code of a model folder",
@@ -170,7 +182,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names and values of a config, those of its parts too; of a setting by part, each value."""
+    """Yields names and values of a config and of its parts; for an implementation by part, each value."""
     for name, value in config.items():
         if isinstance(value, dict) and name.strip("_").removesuffix("_internal") in IMPLEMENTATIONS:
             yield from ((name, each) for each in value.values())

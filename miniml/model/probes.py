@@ -1,7 +1,7 @@
-"""`probes.json` in the model folder: validation texts, as tokens, that the model was least sure of.
+"""Keeps the validation texts that the model is least sure of, as tokens in `probes.json` of the model folder.
 
-A faster engine rounds differently. Texts that the model is sure of do not show it, and made-up ones it is
-mostly sure of; these do. Whoever serves the model compares engines on them.
+Engines round differently. That shows in the answers to texts that the model is unsure of; of random texts it is mostly
+sure. The predictor compares engines on these texts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from miniml.model.engines import Engine, TokenIds
 from miniml.model.heads import Logits, lead
 
 PROBES_NAME = "probes.json"
-# Looked through, and kept: a server compares every engine on them before it answers anyone.
+# Texts to choose from, and texts kept: a server compares every engine on them before it is ready.
 CANDIDATES = 64
 PROBES = 8
 
@@ -27,7 +27,14 @@ def write(
     texts: Sequence[TokenIds],
     margin: Callable[[Logits], float] = lead,
 ) -> None:
-    """Keeps those of the first encoded `texts` that `engine` is least sure of, by the `margin` of their logits."""
+    """Writes the texts with the smallest margin among the first `CANDIDATES`.
+
+    Args:
+        model_dir: The model folder.
+        engine: Computes the logits.
+        texts: Encoded texts, each of shape [tokens].
+        margin: Returns the distance of one text's logits, shape [width], from another answer.
+    """
 
     def margin_of(token_ids: TokenIds) -> float:
         (logits,) = engine(token_ids[None], np.ones_like(token_ids[None]))
@@ -38,6 +45,6 @@ def write(
 
 
 def read(model_dir: Path) -> list[TokenIds]:
-    """The texts' tokens; none where the folder has no such file."""
+    """Reads the texts, each of shape [tokens]; none where the folder has no `probes.json`."""
     path = model_dir / PROBES_NAME
     return [np.array(ids, dtype=np.int64) for ids in json.loads(path.read_text())] if path.exists() else []

@@ -1,8 +1,8 @@
-"""What a model says of each text of a batch, whatever the other texts are.
+"""Runs a model so that its answer to a text does not depend on the other texts of the batch.
 
-Most models attend to a text and not to its padding. For one that reads the padding too (FNet, Funnel, CANINE), texts
-are run in batches of one length; and where the answer is read at the text's end token, as in BART and T5, in batches of
-texts that hold as many of them. The config tells which model is which: `miniml.training.model_check` finds it out.
+Most models ignore padding. For those that read it (FNet, Funnel, CANINE), a batch is split into texts of one length;
+for those that read the answer at the end token (BART, T5), into texts with equally many end tokens. Which one a model
+is stands in its config, where `miniml.training.model_check` writes it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import torch
 from torch import Tensor
 
 ONE_LENGTH = "texts_of_one_length"
-"""The config's name for it: true where a batch is to hold texts of one length."""
+"""The config's key that is true where a batch has to hold texts of one length."""
 
 
 def logits_of_rows(
     model: Callable[..., Any], config: Any, token_ids: Tensor, attention_mask: Tensor
 ) -> Tensor:
-    """The logits, shape [texts, labels].
+    """Computes the logits of a batch, in as many passes as the model needs.
 
     Args:
-        model: Called as transformers' classifiers are, once or more.
-        config: The model's.
-        token_ids: Shape [texts, longest], padded.
-        attention_mask: The same shape: 1 on tokens.
+        model: A classifier of transformers.
+        config: The model's config.
+        token_ids: Padded texts, shape [texts, longest].
+        attention_mask: 1 on tokens, 0 on padding, of the same shape.
+
+    Returns:
+        Shape [texts, labels].
     """
     groups = _groups(config, token_ids, attention_mask)
     if len(groups) < 2 and not getattr(config, ONE_LENGTH, False):
@@ -34,7 +37,7 @@ def logits_of_rows(
         return logits
     answers = []
     for rows in groups:
-        # Up to the longest of them: where they are of one length, nothing of the padding is left.
+        # Up to the longest text: if all have one length, no padding is left.
         columns = attention_mask[rows].any(dim=0)
         answers.append(
             model(
@@ -45,12 +48,12 @@ def logits_of_rows(
 
 
 def is_run_apart(config: Any) -> bool:
-    """Whether a batch may have to be parted, which no converted model does."""
+    """Whether batches of the model may have to be split, which a converted model cannot do."""
     return bool(getattr(config, ONE_LENGTH, False) or getattr(config, "is_encoder_decoder", False))
 
 
 def _groups(config: Any, token_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
-    """The numbers of the rows that may go together."""
+    """Returns the numbers of the rows that may be run together, group by group."""
     kinds = []
     if getattr(config, ONE_LENGTH, False):
         kinds.append(attention_mask.sum(dim=1))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from miniml.model.history import VALIDATION, Points, line, validation_shares
+from miniml.model.history import VALIDATION, Points, line, validation_fractions
 from miniml.reports.plots import ACCENT, MUTED, SECOND
 
 
@@ -41,7 +41,7 @@ def validation_curve(axes: Axes, points: Points, kept: float | None = None) -> N
         points: The history of the training.
         kept: The step whose weights were kept; None takes the last one.
     """
-    for name, colour in zip(validation_shares(points), (SECOND, ACCENT, MUTED), strict=False):
+    for name, colour in zip(validation_fractions(points), (SECOND, ACCENT, MUTED), strict=False):
         steps, values = line(points, name)
         value = dict(zip(steps, values, strict=True)).get(kept or steps[-1], values[-1])
         label = name.removeprefix(VALIDATION).replace("_", " ")

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from miniml import __version__
 from miniml.evaluation.report import HALF, Scale
-from miniml.evaluation.result import Figure
+from miniml.evaluation.result import Estimate
 from miniml.progress import duration
 from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
 from miniml.search.outcome import Outcome, SearchResult, accuracies, rank
@@ -74,24 +74,24 @@ def write_report(
     path.write_text(page, encoding="utf-8")
 
 
-def _figure(outcome: Outcome, result: SearchResult) -> Figure | None:
+def _figure(outcome: Outcome, result: SearchResult) -> Estimate | None:
     accuracy = outcome.accuracy
     return figure_of(accuracy, result.validation_rows) if math.isfinite(accuracy) else None
 
 
-def _below(figures: list[Figure]) -> float:
+def _below(figures: list[Estimate]) -> float:
     """Returns the lower end of the scale of accuracies: a multiple of 0.1, 0.9 at most."""
     return min(0.9, math.floor(10 * min(figure.low for figure in figures)) / 10)
 
 
 def _picture(
-    name: str, entry: Choices | Range, result: SearchResult, figures: dict[int, Figure | None]
+    name: str, entry: Choices | Range, result: SearchResult, figures: dict[int, Estimate | None]
 ) -> Markup:
     return svg(lambda axes: _against(axes, name, entry, result, figures), HALF)
 
 
 def _against(
-    axes: Axes, name: str, entry: Choices | Range, result: SearchResult, figures: dict[int, Figure | None]
+    axes: Axes, name: str, entry: Choices | Range, result: SearchResult, figures: dict[int, Estimate | None]
 ) -> None:
     """Draws the metric that picked the winner over the values of one argument; a failed trial is a cross below."""
     positions = (

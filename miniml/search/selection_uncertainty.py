@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from scipy.stats import Normal, order_statistic
 
-from miniml.evaluation.bootstrap import share_with_interval, standard_errors
-from miniml.evaluation.result import Figure
+from miniml.evaluation.bootstrap import standard_errors, wilson_interval
+from miniml.evaluation.result import Estimate
 
 # The half-width of a 95 % interval, in standard errors.
 _HALF_WIDTH = standard_errors(math.inf)
@@ -19,7 +19,7 @@ _HALF_WIDTH = standard_errors(math.inf)
 class SelectionUncertainty:
     """The uncertainty of the winner's accuracy on the validation rows."""
 
-    accuracy: Figure
+    accuracy: Estimate
     standard_error: float
     rivals: int
     """The number of other trials whose accuracy does not differ significantly from the winner's."""
@@ -46,12 +46,12 @@ def selection_uncertainty(winner: float, others: Sequence[float], rows: int) -> 
     return SelectionUncertainty(figure, error, rivals, error * expected_best(1 + len(others)))
 
 
-def figure_of(accuracy: float, rows: int) -> Figure:
+def figure_of(accuracy: float, rows: int) -> Estimate:
     """Returns an accuracy with its 95 % interval, from the accuracy and the number of rows."""
-    return Figure(*share_with_interval(round(accuracy * rows), rows))
+    return Estimate(*wilson_interval(round(accuracy * rows), rows))
 
 
-def _standard_error(figure: Figure) -> float:
+def _standard_error(figure: Estimate) -> float:
     """Derives the standard error from the width of Wilson's interval, which is not 0 even if every row is correct."""
     return (figure.high - figure.low) / (2 * _HALF_WIDTH)
 

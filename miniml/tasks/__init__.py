@@ -1,6 +1,6 @@
-"""What a text gets: one class of several, any number of labels, or a number; each such task is one folder.
+"""Holds the tasks, each in its own folder: one class for each text, any number of labels, or a number.
 
-`register` adds a task from outside; see `miniml.task.Task` for what it has to say.
+`register` adds a task of your own; `miniml.task.Task` describes what it has to define.
 """
 
 from miniml.task import Task

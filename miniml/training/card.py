@@ -13,7 +13,7 @@ from miniml import __version__
 from miniml.data.findings import CHECKS
 from miniml.data.prepared import SPLITS
 from miniml.metrics import metric_named
-from miniml.model.history import chance_points
+from miniml.model.history import margin_of_error
 from miniml.model.manifest import Manifest
 from miniml.reports.markdown import escaped
 from miniml.settings.choices import LAST
@@ -159,7 +159,7 @@ def _limit_of_validation(record: Manifest) -> str:
         return f"The figures above are of {rows:,} rows, and no surer than so many make them.{chosen}"
     return (
         f"The figures above are of {rows:,} rows: chance alone moves a share by up to "
-        f"{chance_points(rows):.1f} points either way (95 %).{chosen}"
+        f"{margin_of_error(rows):.1f} points either way (95 %).{chosen}"
     )
 
 

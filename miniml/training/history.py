@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from miniml.model.history import Points, is_figure
+from miniml.model.history import Points, is_metric
 from miniml.progress import Progress
 from miniml.training.trainer import texts_in_step
 
@@ -128,7 +128,7 @@ class History(TrainerCallback):
         return {
             "train_loss": total["train_loss"],
             **{
-                name.replace("eval_", "validation_"): value for name, value in kept.items() if is_figure(name)
+                name.replace("eval_", "validation_"): value for name, value in kept.items() if is_metric(name)
             },
             "train_samples_per_second": round(samples / (total["train_runtime"] - in_validation), 2),
             "train_seconds": total["train_runtime"],

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 
 from miniml import __version__
 from miniml.model import calibration
-from miniml.model.history import Points, chance_points, line, validation_shares
+from miniml.model.history import Points, line, margin_of_error, validation_fractions
 from miniml.model.manifest import Manifest
 from miniml.progress import duration
 from miniml.reports.curves import gradient_curve, learning_rate_curve, loss_curve, validation_curve
@@ -74,7 +74,7 @@ def write_report(model: Manifest, points: Points, path: Path) -> None:
         kept=kept,
         headline_name=name,
         tiles=_tiles(model),
-        chance=chance_points(model.data["rows"]["validation"]) if name in _FRACTIONS else None,
+        chance=margin_of_error(model.data["rows"]["validation"]) if name in _FRACTIONS else None,
         loss=[svg(lambda axes: loss_curve(axes, points, kept), size) for size in (WIDE, HALF)],
         pictures=_pictures(points, kept),
         shares_of_time=_shares_of_time(model, points),
@@ -126,7 +126,11 @@ def _counted(number: float) -> str:
 def _pictures(points: Points, kept: float | None) -> list[tuple[str, Markup]]:
     """Returns the titles and pictures of the curves besides the loss, as far as the history has them."""
     paints: list[tuple[str, bool, Callable[[Axes], None]]] = [
-        ("On validation", bool(validation_shares(points)), lambda axes: validation_curve(axes, points, kept)),
+        (
+            "On validation",
+            bool(validation_fractions(points)),
+            lambda axes: validation_curve(axes, points, kept),
+        ),
         (
             "Learning rate",
             bool(line(points, "learning_rate")[0]),

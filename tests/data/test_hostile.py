@@ -24,7 +24,7 @@ from kfp import components
 from miniml.champion.record import Champion
 from miniml.errors import InputError
 from miniml.escaping import quoted, without_placeholders
-from miniml.evaluation.result import ClassScores, Figure, Slice
+from miniml.evaluation.result import ClassScores, Estimate, Slice
 from miniml.gate.rules import judge
 from miniml.model import manifest
 from miniml.pipeline.arguments import check_values, defaults
@@ -75,7 +75,7 @@ def write_evaluation(folder: Path, model: Path, names: list[str]) -> None:
         model_digest=manifest.read(model).digest,
         classes=[ClassScores(name, 0.9, 0.9, 0.9, 100) for name in printable],
         slices=[
-            Slice(column, value, 100, Figure(0.6 + rank / 100, 0.5, 0.8))
+            Slice(column, value, 100, Estimate(0.6 + rank / 100, 0.5, 0.8))
             for rank, (column, value) in enumerate(itertools.pairwise([*printable, printable[0]]))
         ],
     ).save(folder / "metrics")
@@ -132,7 +132,7 @@ def test_labels_reach_later_stages_without_placeholders(
 
 def test_no_name_changes_a_verdict_or_leaves_its_place_in_it() -> None:
     def verdict(name: str, settings: GateSettings) -> tuple[bool, str]:
-        part = Slice(name, name, 100, Figure(0.6, 0.5, 0.7))
+        part = Slice(name, name, 100, Estimate(0.6, 0.5, 0.7))
         classes = [ClassScores(name, 0.9, 0.9, 0.9, 100)]
         found = judge(replace(RESULT, slices=[part], classes=classes), settings)
         return found.approved, found.markdown()

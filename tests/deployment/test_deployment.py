@@ -19,7 +19,7 @@ from miniml.deployment.deploy import Deployed, deploy
 from miniml.deployment.rollout import RolloutTimeouts, SupersededError
 from miniml.errors import ClusterError, DeploymentError, GateError, ModelFolderError
 from miniml.evaluation.evaluate import evaluate_model
-from miniml.evaluation.result import Comparison, EvaluationResult, Figure
+from miniml.evaluation.result import Comparison, Estimate, EvaluationResult
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.settings.deployment import DeploymentSettings
@@ -650,7 +650,7 @@ def test_what_came_to_serve_since_the_comparison_is_not_replaced(
     ):
         make_live(NEW, champion=nothing)
     assert len(server.requests) == before + 1
-    compared = replace(result, comparison=Comparison("c" * 64, 0.5, 9, 0, Figure(0.1, 0.05, 0.2), 0.01))
+    compared = replace(result, comparison=Comparison("c" * 64, 0.5, 9, 0, Estimate(0.1, 0.05, 0.2), 0.01))
     with pytest.raises(GateError, match="the gate compared with cccccccccccc"):
         make_live(NEW, result=compared, champion=Champion("c" * 64, OLD, "", "models/stars"))
     server.services["stars"]["metadata"]["annotations"][MODEL_DIGEST] = "c" * 64

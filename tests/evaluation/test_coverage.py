@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.interval_coverage import WORLDS, World
 from miniml.evaluation import bootstrap
-from miniml.evaluation.result import Figure
+from miniml.evaluation.result import Estimate
 from miniml.gate.rules import CALIBRATION_ERROR, judge
 from miniml.settings.gate import GateSettings
 from miniml.tasks.single_label import metrics as classification
@@ -39,7 +39,7 @@ def test_true_probabilities_are_rejected_no_oftener_than_one_time_in_twenty(
     rejected = 0
     for _ in range(300):
         shares = draw.dirichlet([0.4] * 5, size=rows).max(axis=1)
-        figure = Figure(*classification.calibration_error(shares, draw.random(rows) < shares))
+        figure = Estimate(*classification.calibration_error(shares, draw.random(rows) < shares))
         result = replace(RESULT, figures={**RESULT.figures, CALIBRATION_ERROR: figure})
         rejected += not judge(result, settings).approved
     assert rejected / 300 <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5

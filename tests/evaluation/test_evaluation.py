@@ -53,7 +53,7 @@ def test_another_dataset_than_the_model_was_trained_on_is_refused(
     preparation.prepare(
         DataSettings(dataset_id=str(reviews), label_names="bad,good", seed=7), tmp_path / "other"
     )
-    with pytest.raises(InputError, match="may have been the other's training"):
+    with pytest.raises(InputError, match="its test rows may have been training rows"):
         evaluate_model(model_dir, tmp_path / "other")
 
 
@@ -128,7 +128,7 @@ def test_a_column_of_the_test_is_a_slice_and_stands_in_the_predictions(
     assert worst.accuracy.value < 0.2
     told = Predictions.read(path)
     assert told.columns["site"][0] == "forum"
-    assert told.right[[site == "forum" for site in told.columns["site"]]].mean() == worst.accuracy.value
+    assert told.correct[[site == "forum" for site in told.columns["site"]]].mean() == worst.accuracy.value
 
 
 @pytest.fixture(scope="module")

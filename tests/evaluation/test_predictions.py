@@ -37,7 +37,7 @@ def test_what_is_saved_is_read_back(told: Predictions, tmp_path: Path) -> None:
     found = Predictions.read(tmp_path / "new" / "predictions.parquet")
     for name, value in vars(told).items():
         np.testing.assert_equal(getattr(found, name), value)
-    assert found.right.tolist() == [True, False, True]
+    assert found.correct.tolist() == [True, False, True]
 
 
 def test_other_readers_see_names_in_words_and_further_columns_apart_from_ours(

@@ -17,12 +17,12 @@ from miniml.evaluation.result import (
     MAX_CONFUSED,
     OTHER_CLASSES,
     ClassScores,
+    Estimate,
     EvaluationResult,
-    Figure,
     Mistake,
     Slice,
 )
-from miniml.model.attribution import Piece
+from miniml.model.attribution import Attribution
 from miniml.model.history import read_history
 from miniml.model.manifest import read
 from tests.browser import WEAKEST_CONTRAST, Browser, require_whole
@@ -42,18 +42,18 @@ def result(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
     """With a mistake, a champion and parts too small to judge, whether the model left any or not."""
     found = evaluate_model(model_dir, dataset_dir)
     pieces = [
-        Piece("not "),
-        Piece("awful", 2.5, 0.4),
-        Piece(" but "),
-        Piece("tasty", -1.0, 0.99),
-        Piece(" unread"),
+        Attribution("not "),
+        Attribution("awful", 2.5, 0.4),
+        Attribution(" but "),
+        Attribution("tasty", -1.0, 0.99),
+        Attribution(" unread"),
     ]
     answers = np.arange(found.test_rows) % 10 > 0
     return replace(
         found,
         mistakes=[Mistake(7, "good", "bad", 0.98, pieces)],
-        slices=[Slice("source", "a forum", 40, Figure(0.6, 0.45, 0.74)), *found.slices],
-        small_slices=[Slice("source", "elsewhere", 3, Figure(1.0, 0.44, 1.0))],
+        slices=[Slice("source", "a forum", 40, Estimate(0.6, 0.45, 0.74)), *found.slices],
+        small_slices=[Slice("source", "elsewhere", 3, Estimate(1.0, 0.44, 1.0))],
         comparison=compare(answers, ~answers, "c" * 64),
     )
 
@@ -98,7 +98,7 @@ def test_hostile_names_are_shown_and_not_run(
         result,
         classes=[ClassScores(**{**vars(scores), "label": hostile}) for scores in result.classes],
         slices=[Slice(hostile, hostile, 40, result.accuracy)],
-        mistakes=[Mistake(0, hostile, hostile, 0.9, [Piece(hostile, 1.0, 0.5)])],
+        mistakes=[Mistake(0, hostile, hostile, 0.9, [Attribution(hostile, 1.0, 0.5)])],
     )
     write_report(changed, read(model_dir), [], tmp_path / "report.html")
     page = Page(tmp_path / "report.html")

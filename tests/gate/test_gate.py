@@ -12,13 +12,13 @@ import pytest
 from miniml.champion.record import NOBODY, Champion
 from miniml.errors import GateError, InputError
 from miniml.evaluation.comparison import compare
-from miniml.evaluation.result import ClassScores, Comparison, EvaluationResult, Figure, Slice
+from miniml.evaluation.result import ClassScores, Comparison, Estimate, EvaluationResult, Slice
 from miniml.gate.rules import CALIBRATION_ERROR, judge, require_approved
 from miniml.settings.gate import GateSettings
 from tests.rendered import Rendered
 
 RESULT = EvaluationResult(
-    figures={"accuracy": Figure(0.85, 0.83, 0.87), "macro_f1": Figure(0.85, 0.83, 0.87)},
+    figures={"accuracy": Estimate(0.85, 0.83, 0.87), "macro_f1": Estimate(0.85, 0.83, 0.87)},
     classes=[ClassScores("bad", 0.85, 0.85, 0.85, 500), ClassScores("good", 0.85, 0.85, 0.85, 500)],
     confusion_matrix=[[425, 75], [75, 425]],
     test_rows=1000,
@@ -27,7 +27,7 @@ RESULT = EvaluationResult(
     model_digest="d" * 64,
     data_fingerprint="f" * 64,
     samples=[],
-    majority_comparison=Comparison("", 0.5, 425, 75, Figure(0.35, 0.31, 0.39), 1e-60),
+    majority_comparison=Comparison("", 0.5, 425, 75, Estimate(0.35, 0.31, 0.39), 1e-60),
 )
 
 
@@ -44,7 +44,7 @@ def test_a_rejection_says_the_figure_and_the_threshold() -> None:
 
 CHAMPION = Champion("c" * 64, "s3://models/old", "f" * 64, "models/stars")
 FLOOR = GateSettings(0.0, min_slice_accuracy=0.8)
-SMALL = [Slice("length", "long", 9, Figure(0.1, 0.0, 0.3))]
+SMALL = [Slice("length", "long", 9, Estimate(0.1, 0.0, 0.3))]
 
 
 def against(won: int, lost: int, digest: str = CHAMPION.digest) -> EvaluationResult:
@@ -57,13 +57,14 @@ def against(won: int, lost: int, digest: str = CHAMPION.digest) -> EvaluationRes
 
 def slices(*parts: tuple[str, int, float]) -> EvaluationResult:
     found = [
-        Slice("length", value, rows, Figure(share, share - 0.1, share + 0.1)) for value, rows, share in parts
+        Slice("length", value, rows, Estimate(share, share - 0.1, share + 0.1))
+        for value, rows, share in parts
     ]
     return replace(RESULT, slices=found)
 
 
 def with_calibration(error: float) -> EvaluationResult:
-    figure = Figure(error, error - 0.01, error + 0.01)
+    figure = Estimate(error, error - 0.01, error + 0.01)
     return replace(RESULT, figures={**RESULT.figures, CALIBRATION_ERROR: figure})
 
 
@@ -141,12 +142,12 @@ def test_an_evaluation_without_accuracy_is_rejected() -> None:
 
 
 def test_what_is_not_a_number_keeps_no_rule() -> None:
-    nan = Figure(math.nan, math.nan, math.nan)
+    nan = Estimate(math.nan, math.nan, math.nan)
     everything = GateSettings(0.0, "mcc=-1", 0.9, 0.1, True)
     broken = replace(
         RESULT,
         figures={"accuracy": nan, "mcc": nan, CALIBRATION_ERROR: nan},
-        slices=[Slice("length", "short", 90, nan), Slice("length", "long", 90, Figure(0.9, 0.8, 1.0))],
+        slices=[Slice("length", "short", 90, nan), Slice("length", "long", 90, Estimate(0.9, 0.8, 1.0))],
         baseline_comparison=Comparison("", math.nan, 1, 0, nan, math.nan),
         majority_comparison=Comparison("", math.nan, 1, 0, nan, math.nan),
         comparison=Comparison("c" * 64, math.nan, 1, 0, nan, math.nan),
@@ -219,7 +220,7 @@ def test_deploy_does_not_believe_an_approval_that_the_figures_deny() -> None:
         require_approved(
             True,
             "d" * 64,
-            replace(RESULT, figures={"accuracy": Figure(0.79, 0.77, 0.81)}),
+            replace(RESULT, figures={"accuracy": Estimate(0.79, 0.77, 0.81)}),
             "d" * 64,
             GateSettings(0.8),
         )
@@ -244,7 +245,7 @@ def test_deploy_refuses_another_model_than_was_evaluated() -> None:
 def test_a_coin_of_two_classes_is_rejected_though_it_reaches_min_accuracy() -> None:
     coin = replace(
         RESULT,
-        figures={"accuracy": Figure(0.51, 0.48, 0.54)},
+        figures={"accuracy": Estimate(0.51, 0.48, 0.54)},
         majority_comparison=compare(np.arange(1000) < 510, np.arange(1000) >= 500, ""),
     )
     verdict = judge(coin, GateSettings())
@@ -255,7 +256,7 @@ def test_a_coin_of_two_classes_is_rejected_though_it_reaches_min_accuracy() -> N
 
 
 def test_a_calibration_error_that_may_be_noise_breaks_no_rule() -> None:
-    noisy = replace(RESULT, figures={**RESULT.figures, CALIBRATION_ERROR: Figure(0.07, 0.0, 0.15)})
+    noisy = replace(RESULT, figures={**RESULT.figures, CALIBRATION_ERROR: Estimate(0.07, 0.0, 0.15)})
     verdict = judge(noisy, GateSettings(max_calibration_error=0.05))
     assert verdict.approved
     assert "no more than a model whose probabilities are true may show" in " ".join(verdict.reasons)

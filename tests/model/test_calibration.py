@@ -50,8 +50,14 @@ def test_a_model_that_was_always_right_is_not_taken_for_infallible() -> None:
 
 def test_a_model_that_knows_nothing_gets_the_hottest_temperature_and_one_row_is_enough_to_ask() -> None:
     rows = np.array([[4.0, -4.0]] * 10, dtype=np.float32)
-    assert calibration.fit_temperature(rows, [0, 1] * 5) == pytest.approx(calibration.HOTTEST, rel=1e-6)
-    assert calibration.COLDEST <= calibration.fit_temperature(rows[:1], [0]) <= calibration.HOTTEST
+    assert calibration.fit_temperature(rows, [0, 1] * 5) == pytest.approx(
+        calibration.MAX_TEMPERATURE, rel=1e-6
+    )
+    assert (
+        calibration.MIN_TEMPERATURE
+        <= calibration.fit_temperature(rows[:1], [0])
+        <= calibration.MAX_TEMPERATURE
+    )
     hottest = calibration.fit_temperature(rows, [0, 1] * 5)
     assert "no better than guessing" in calibration.remark_on(hottest)
     assert calibration.remark_on(1.3) == ""

@@ -16,8 +16,8 @@ from miniml.data.findings import CHECKS, Example, Findings, Passage
 from miniml.data.report_request import ReportRequest
 from miniml.data.tokens import measure
 from miniml.evaluation.report import write_report as write_evaluation
-from miniml.evaluation.result import ClassScores, Figure, Mistake, Slice
-from miniml.model.attribution import Piece
+from miniml.evaluation.result import ClassScores, Estimate, Mistake, Slice
+from miniml.model.attribution import Attribution
 from miniml.model.history import read_history
 from miniml.model.manifest import Manifest, read
 from miniml.search.failure import Failure, write_failure_report
@@ -70,14 +70,16 @@ def write_data(model: Manifest, model_dir: Path, dataset_dir: Path, path: Path) 
 def write_test(model: Manifest, model_dir: Path, dataset_dir: Path, path: Path) -> None:
     matrix = (5 * np.eye(len(LABELS), dtype=int)).tolist()
     matrix[0][1] = matrix[3][7] = 9
-    figure = Figure(0.6, 0.45, 0.74)
+    figure = Estimate(0.6, 0.45, 0.74)
     result = replace(
         RESULT,
         classes=[ClassScores(label, 0.9, 0.9, 0.9, 5000) for label in LABELS],
         confusion_matrix=matrix,
         slices=[Slice("a_long_name_of_a_column", label, 40_000, figure) for label in LABELS],
         small_slices=[Slice("source", label, 3, figure) for label in LABELS],
-        mistakes=[Mistake(7, LABELS[0], LABELS[1], 0.98, [Piece("x" * 200, 2.5, 0.4), Piece(" a")])],
+        mistakes=[
+            Mistake(7, LABELS[0], LABELS[1], 0.98, [Attribution("x" * 200, 2.5, 0.4), Attribution(" a")])
+        ],
         learnt_rows=12,
         baseline_name="TF-IDF and logistic regression",
     )

@@ -40,7 +40,7 @@ def tested(cold_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Predic
     path = tmp_path_factory.mktemp("tested") / "predictions.parquet"
     result = evaluate_model(cold_model, cold_model.parent / "dataset", predictions_path=path)
     found = Predictions.read(path)
-    assert found.right.mean() == result.accuracy.value
+    assert found.correct.mean() == result.accuracy.value
     assert len(found.texts) == result.test_rows == 120
     return found
 

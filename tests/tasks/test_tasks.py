@@ -346,7 +346,7 @@ def test_other_readers_see_lists_of_names_and_numbers(tagged: Job, scored: Job) 
     assert isinstance(row["label"], float) and abs(row["predicted"] - row["label"]) < 2
     assert "probabilities" not in row
     with pytest.raises(InputError, match="are numbers, of which none is right"):
-        _ = Predictions.read(scored.predictions).right
+        _ = Predictions.read(scored.predictions).correct
 
 
 def test_slices_are_judged_by_the_measure_and_the_worst_comes_first(tagged: Job, scored: Job) -> None:

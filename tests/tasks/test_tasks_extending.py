@@ -64,7 +64,7 @@ class StarsTarget(SingleLabelTarget):
 @dataclass(frozen=True)
 class StarsPredictions(SingleLabelPredictions):
     @property
-    def right(self) -> npt.NDArray[np.bool_]:
+    def correct(self) -> npt.NDArray[np.bool_]:
         near: npt.NDArray[np.bool_] = np.abs(self.predicted - self.references) <= 1
         return near
 
@@ -102,7 +102,7 @@ def test_a_task_is_added_from_outside_and_goes_all_the_way(
     result = evaluate_model(tmp_path / "model", tmp_path / "dataset", predictions_path=tmp_path / "answers")
     told = Predictions.read(tmp_path / "answers")
     assert type(told) is StarsPredictions
-    assert result.headline.value == pytest.approx(told.right.mean())
+    assert result.headline.value == pytest.approx(told.correct.mean())
     assert result.headline.value > result.figures["accuracy"].value
     assert result.baseline_comparison and result.baseline_comparison.measure == "off_by_one_accuracy"
     result.save(tmp_path / "metrics.json")

@@ -1,4 +1,4 @@
-"""A text gets any number of labels, also none."""
+"""Defines the task in which a text has any number of labels."""
 
 from miniml.tasks.multi_label.task import MULTI_LABEL, MultiLabel
 

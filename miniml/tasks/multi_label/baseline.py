@@ -1,4 +1,4 @@
-"""A simple classifier of several labels a text, which a model has to beat."""
+"""Trains the baseline for texts with any number of labels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from miniml.evaluation.baseline import Baseline, logistic_regression
 
 
 class MultiLabelBaseline(Baseline):
-    """One classifier for each label."""
+    """A logistic regression for each label."""
 
     kind = "a logistic regression a label"
 
     def learn(self, vectors: Any, labels: npt.NDArray[Any]) -> None:
-        # Where all rows or none have the label, there is nothing to learn but that.
+        # Where all rows or none have the label, its probability is constant.
         self._models = [
             logistic_regression().fit(vectors, column) if 0 < column.sum() < len(column) else float(column[0])
             for column in labels.T

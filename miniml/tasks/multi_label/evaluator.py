@@ -1,4 +1,4 @@
-"""What there is to say of a model that may give a text several labels."""
+"""Evaluates models that give a text any number of labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from miniml.tasks.multi_label.metrics import MultiLabelScores
 
 
 class MultiLabelEvaluator(Evaluator):
-    """Of a model that may give a text several labels."""
+    """Scores the answers of a model that gives a text any number of labels."""
 
     def __init__(self, classifier: Classifier, settings: EvaluationSettings) -> None:
         super().__init__(classifier, settings)
@@ -54,7 +54,7 @@ class MultiLabelEvaluator(Evaluator):
         return {"threshold": self._threshold}
 
     def mistakes(self, predictions: Predictions) -> list[Mistake]:
-        """Of each row the label that is most confidently given or denied against the truth."""
+        """Returns the worst rows, each with the label that is most confidently given or denied incorrectly."""
         off = np.abs(predictions.probabilities - predictions.references) * (
             predictions.predicted != predictions.references
         )

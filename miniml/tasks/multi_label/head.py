@@ -1,4 +1,4 @@
-"""From logits to any number of labels."""
+"""Converts logits to any number of labels."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from miniml.model.heads import Head, Logits, Outputs, labels_of
 from miniml.task import Task
 from miniml.tasks.multi_label.task import MULTI_LABEL
 
-# A label is given where its probability is at least this. The temperature moves no probability across it.
+# A text gets a label whose probability is at least this. The temperature moves no probability across it.
 THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
 class LabelsPrediction:
-    """The answer for one text, which may have several labels, or none."""
+    """The answer for one text: any number of labels."""
 
     labels: list[str]
-    """Those whose probability reaches the model's threshold, in the model's order."""
+    """The labels whose probability reaches the model's threshold, in the model's order."""
     probabilities: dict[str, float]
-    """Every label's probability by its name, in the model's order, each by itself."""
+    """Every label's probability by its name, in the model's order; they need not sum to 1."""
 
     @property
     def given(self) -> list[str]:
-        """The labels that the text is given."""
+        """The labels that the answer gives the text."""
         return self.labels
 
 
 class MultiLabelHead(Head):
-    """Each label by itself; probabilities by the logistic function."""
+    """The head of independent labels, whose probabilities are the logistic function of the logits."""
 
     task = MULTI_LABEL
 
@@ -47,6 +47,13 @@ class MultiLabelHead(Head):
         *,
         task: Task | None = None,
     ) -> None:
+        """
+        Args:
+            labels: The labels' names.
+            temperature: The divisor of the logits.
+            threshold: The least probability of a label that a text gets.
+            task: The model's task, where it is another than the head's own.
+        """
         super().__init__(labels, temperature, task=task)
         self.threshold = threshold
 
@@ -63,7 +70,7 @@ class MultiLabelHead(Head):
         return calibration.logistic(self.scaled(logits)).astype(np.float32, copy=False)
 
     def given(self, outputs: Outputs) -> npt.NDArray[np.bool_]:
-        """Which labels the texts with these outputs, shape [..., width], are given."""
+        """Returns whether each label is given, shape [..., width], from outputs of that shape."""
         given: npt.NDArray[np.bool_] = outputs >= np.float32(self.threshold)
         return given
 
@@ -78,12 +85,20 @@ class MultiLabelHead(Head):
         return float(np.abs(logits - least).min())
 
     def disagreement(self, found: Logits, expected: Logits) -> float:
-        """An error of d in a logit moves the probability of a label in doubt by up to tanh(d / 4)."""
+        """Returns tanh(d / 4), the largest change of a probability by an error of d in its logit."""
         return math.tanh(float(np.abs(found - expected).max()) / 4)
 
 
 def multi_hot(rows: Sequence[Sequence[int]], labels: int) -> npt.NDArray[np.bool_]:
-    """Gives which labels each row has, shape [rows, labels], from their places in a list for each row."""
+    """Converts lists of labels to a matrix.
+
+    Args:
+        rows: The indices of each row's labels.
+        labels: The number of labels.
+
+    Returns:
+        Whether each row has each label, shape [rows, labels].
+    """
     has = np.zeros((len(rows), labels), dtype=np.bool_)
     for row, places in enumerate(rows):
         has[row, places] = True

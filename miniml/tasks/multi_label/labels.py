@@ -1,4 +1,4 @@
-"""Labels of which a text may have several."""
+"""Reads and checks labels of which a text may have any number."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from miniml.tasks.multi_label.task import MULTI_LABEL
 
 
 class LabelSetEncoder(Encoder):
-    """A label is a set of values, and each set that occurs has a number; the empty one is like the others."""
+    """Numbers the sets of labels that rows have; the empty set is one of them."""
 
     def __init__(self, settings: DataSettings) -> None:
         super().__init__(settings)
@@ -67,7 +67,7 @@ def _listed(stored: list[Any], element: Any, place: Place) -> list[Any]:
                 f"the labels {shown(stored)} in {place} hold {shown(label)}; each label is a string or a number. "
                 f"Mend the source, or set label_column."
             )
-    # Flags, one for each label that there is, would pass for the labels 0 and 1.
+    # Flags, one for each possible label, would be taken for the labels 0 and 1.
     if (len(set(labels)) < len(labels) and not isinstance(labels[0], str)) or any(
         isinstance(label, bool) for label in labels
     ):
@@ -80,14 +80,14 @@ def _listed(stored: list[Any], element: Any, place: Place) -> list[Any]:
 
 @dataclass(frozen=True)
 class FoundLabelSets:
-    """Any number of them for every text, also none."""
+    """The labels of a dataset in which a text has any number of them."""
 
     names: list[str]
     numbers: list[list[int]]
-    """By the pool's number of a set, the numbers of its labels."""
+    """The numbers of the labels of each set, by the pool's number of the set."""
     rarest: Ints
-    """By the pool's number of a set, its label that the fewest rows have, by which it is kept in proportion; the sets
-    without labels make one more part."""
+    """The rarest label of each set, by the pool's number of the set, by which splits are stratified; the empty set is
+    a stratum of its own."""
 
     @property
     def feature(self) -> Any:
@@ -116,7 +116,7 @@ class FoundLabelSets:
 
 
 class LabelSets(LabelScheme):
-    """A text has any number of labels."""
+    """The scheme of labels of which a text may have any number."""
 
     encoder = LabelSetEncoder
 
@@ -127,7 +127,7 @@ class LabelSets(LabelScheme):
 
     def find_labels(self, pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> Labels:
         tell_doubtful(pool, kept, findings)
-        while True:  # With the rows of a rare label go labels of others, which then may be rare.
+        while True:  # Dropping a rare label's rows may make other labels rare.
             counts = _rows_of_labels(pool, kept)
             if len(counts) < 2:
                 raise too_few(list(counts), settings)
@@ -166,7 +166,7 @@ class LabelSets(LabelScheme):
 
 
 def _rows_of_labels(pool: Pool, kept: Mask) -> Counter[Any]:
-    """How many rows have each label, of those that some row has."""
+    """Counts the rows of each label that some row has."""
     sets = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values))
     counts: Counter[Any] = Counter()
     for labels, rows in zip(pool.label_values, sets.tolist(), strict=True):

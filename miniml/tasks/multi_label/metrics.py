@@ -1,4 +1,7 @@
-"""The figures of a model that may give a text several labels, or none, as a local `evaluate` module."""
+"""Computes the metrics of any number of labels for each text, as a local module of the `evaluate` library.
+
+For the definitions see https://scikit-learn.org/stable/modules/model_evaluation.html#multiclass-and-multilabel-classification
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,35 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_fscore_support
 
-from miniml.evaluation.bootstrap import DOUBTS, NOTHING, Groups, Shares, bootstrapped, share_of
+from miniml.evaluation.bootstrap import (
+    MIN_DIVISOR,
+    PSEUDO_ROWS,
+    Floats,
+    Groups,
+    bootstrap_intervals,
+    fraction_with_interval,
+)
 from miniml.tasks.multi_label.head import THRESHOLD
 
 
 class MultiLabelScores(evaluate.Metric):
-    """Every figure of a multi-label classifier with its bootstrap interval, and figures per label.
+    """Computes the metrics of a multi-label classifier with their intervals, and metrics per label.
 
     `compute(predictions=, references=, threshold=)` takes probabilities and truths (0 or 1), both of shape
-    [rows, labels], and gives `figures`, each a value and its 95 % interval: `subset_accuracy` (all labels of a row
-    right; Wilson's interval), `hamming_loss` (share of labels wrong), `micro_f1`, `macro_f1`; and `per_class`:
-    precision, recall, f1 and rows of each.
+    [rows, labels]. It returns
+
+    - `figures`, each a value and its 95 % interval: `subset_accuracy` (all labels of a row correct; Wilson's interval),
+      and with bootstrap intervals `hamming_loss` (the fraction of labels that are wrong), `micro_f1` and `macro_f1`
+    - `per_class`: precision, recall, f1 and rows of each label
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        shares = datasets.Sequence(datasets.Value("float32"))
+        floats = datasets.Sequence(datasets.Value("float32"))
         return evaluate.MetricInfo(
-            description="Figures of a multi-label classifier",
+            description="Metrics of a multi-label classifier",
             citation="",
             inputs_description="Probabilities, and which labels are true",
-            features=datasets.Features({"predictions": shares, "references": shares}),
+            features=datasets.Features({"predictions": floats, "references": floats}),
         )
 
     def _compute(
@@ -42,12 +54,12 @@ class MultiLabelScores(evaluate.Metric):
     ) -> dict[str, Any]:
         given = np.asarray(predictions) >= threshold
         true = np.asarray(references) >= THRESHOLD
-        right = (given == true).all(axis=1)
+        correct = (given == true).all(axis=1)
         each = precision_recall_fscore_support(true, given, average=None, zero_division=0.0)
         return {
             "figures": {
-                "subset_accuracy": share_of(right, groups),
-                **bootstrapped(_Rows.with_doubts(given, true), groups),
+                "subset_accuracy": fraction_with_interval(correct, groups),
+                **bootstrap_intervals(_Rows.with_pseudo_rows(given, true), groups),
             },
             "per_class": [
                 {"precision": float(p), "recall": float(r), "f1": float(f), "rows": int(n)}
@@ -57,17 +69,17 @@ class MultiLabelScores(evaluate.Metric):
 
 
 class _Rows:
-    def __init__(self, given: Shares, true: Shares, doubts: int) -> None:
+    def __init__(self, given: Floats, true: Floats, pseudo_rows: int) -> None:
         self.rows, self.labels = true.shape
-        self.doubts = doubts
+        self.pseudo_rows = pseudo_rows
         self._given, self._true = given, true
         self._wrong = given != true
 
     @classmethod
-    def with_doubts(cls, given: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> Self:
-        """The rows, and some as they would be had the text one label more, or one less: each label in turn."""
+    def with_pseudo_rows(cls, given: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> Self:
+        """Returns the rows and pseudo-rows, whose text has one label more or one less, each label in turn."""
         rows, labels = true.shape
-        chosen = np.resize(np.arange(rows), max(labels, DOUBTS))
+        chosen = np.resize(np.arange(rows), max(labels, PSEUDO_ROWS))
         turned = np.arange(len(chosen)) % labels
         otherwise = true[chosen]
         otherwise[np.arange(len(chosen)), turned] ^= True
@@ -77,12 +89,12 @@ class _Rows:
             len(chosen),
         )
 
-    def scores(self, weights: Shares) -> dict[str, Shares]:
-        right = 2 * (weights @ (self._given * self._true))
+    def scores(self, weights: Floats) -> dict[str, Floats]:
+        correct = 2 * (weights @ (self._given * self._true))
         claimed = weights @ self._given + weights @ self._true
         return {
             "hamming_loss": weights @ self._wrong.mean(axis=1) / weights.sum(axis=1),
-            "micro_f1": right.sum(axis=1) / np.maximum(claimed.sum(axis=1), NOTHING),
+            "micro_f1": correct.sum(axis=1) / np.maximum(claimed.sum(axis=1), MIN_DIVISOR),
             # 0 for a label that is nowhere, as in scikit-learn.
-            "macro_f1": (right / np.maximum(claimed, NOTHING)).mean(axis=1),
+            "macro_f1": (correct / np.maximum(claimed, MIN_DIVISOR)).mean(axis=1),
         }

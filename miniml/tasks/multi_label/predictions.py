@@ -1,4 +1,4 @@
-"""Answers of several labels a text."""
+"""Holds answers of any number of labels for each text."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from miniml.tasks.multi_label.head import THRESHOLD, multi_hot
 from miniml.tasks.multi_label.task import MULTI_LABEL
 
 NO_LABEL = "(no label)"
-"""In place of a name, for the texts that have none."""
+"""The name of the slice of texts without a label."""
 
 
 @dataclass(frozen=True)
 class MultiLabelPredictions(Predictions):
-    """Where a text may have several labels: references and answers are truth values, shape [rows, labels]."""
+    """Answers of any number of labels; references and answers are booleans, shape [rows, labels]."""
 
     threshold: float = THRESHOLD
-    """A label is given where its probability is at least this."""
+    """The least probability of a label that a text gets."""
 
     task: Task = MULTI_LABEL
     column_type: ClassVar[Any] = pa.list_(pa.string())
@@ -35,10 +35,10 @@ class MultiLabelPredictions(Predictions):
         return given
 
     @property
-    def right(self) -> npt.NDArray[np.bool_]:
-        """Whether a row was given all of its labels, and no others."""
-        right: npt.NDArray[np.bool_] = np.all(self.predicted == self.references, axis=1)
-        return right
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Whether each row gets all of its labels and no others, shape [rows]."""
+        correct: npt.NDArray[np.bool_] = np.all(self.predicted == self.references, axis=1)
+        return correct
 
     def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
         for place, label in enumerate(self.labels):

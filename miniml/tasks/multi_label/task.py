@@ -1,4 +1,4 @@
-"""A text gets any number of labels, also none."""
+"""Defines the task in which a text has any number of labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from miniml.task import Part, Task
 
 
 class MultiLabel(Task):
-    """Gives a text any number of labels, each by itself."""
+    """The task in which a text has any number of labels, independently of each other."""
 
     name = problem_type = "multi_label_classification"
     primary_metric = "subset_accuracy"

@@ -1,4 +1,4 @@
-"""The loss of several labels a text, and its metrics on validation."""
+"""Defines the loss of any number of labels for each text, and the validation metrics."""
 
 from __future__ import annotations
 
@@ -24,24 +24,29 @@ from miniml.training.targets import Encoded, Target
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy:
-    """Of texts that may have several labels: the mean over the labels, each by itself."""
+    """The binary cross-entropy, averaged over the labels."""
 
     positive_weights: torch.Tensor | None = None
-    """How much a text counts for a label that it has, shape [labels], where one without it counts 1; None: as much."""
+    """The weight of a text for a label that it has, shape [labels]; without it, and where None, the weight is 1."""
     label_smoothing: float = 0.0
 
     def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Both have shape [texts, labels]; a label is 1 where the text has it, and else 0."""
+        """Sums the losses of texts.
+
+        Args:
+            logits: Shape [texts, labels].
+            labels: 1 where the text has the label, else 0; of the same shape.
+        """
         smoothed = (1 - self.label_smoothing) * labels + self.label_smoothing / 2
         losses = binary_cross_entropy_with_logits(logits.float(), smoothed, reduction="none")
-        # By what a text has: torch's own would also weigh what smoothing gives to a label that it lacks.
+        # torch's own weights would also apply to what smoothing gives to a label that the text lacks.
         if self.positive_weights is not None:
             losses = losses * torch.where(labels > 0, self.positive_weights.to(losses.device), 1.0)
         return losses.mean(dim=1).sum()
 
 
 class MultiLabelTarget(Target):
-    """1 for each label that a text has, and 0 for the others."""
+    """The training target of any number of labels: 1 for a label that the text has, else 0."""
 
     plain: Objective = BinaryCrossEntropy()
 
@@ -61,12 +66,12 @@ class MultiLabelTarget(Target):
 
     def validation_metrics(self, logits: Logits, encoded: Encoded) -> dict[str, float]:
         given, true = logits >= 0, encoded > 0
-        right = (given & true).sum(axis=0)
+        correct = (given & true).sum(axis=0)
         claimed = given.sum(axis=0) + true.sum(axis=0)
         return {
             "subset_accuracy": float((given == true).all(axis=1).mean()),
-            "micro_f1": float(2 * right.sum() / max(1, claimed.sum())),
-            "macro_f1": float((2 * right / np.maximum(claimed, 1)).mean()),
+            "micro_f1": float(2 * correct.sum() / max(1, claimed.sum())),
+            "macro_f1": float((2 * correct / np.maximum(claimed, 1)).mean()),
         }
 
     def temperature(self, logits: Logits, encoded: Encoded) -> float | None:
@@ -74,9 +79,12 @@ class MultiLabelTarget(Target):
 
 
 def balanced_positives(labels: npt.NDArray[np.float32]) -> torch.Tensor:
-    """Weights under which the texts that have a label count as much as those that do not, shape [labels].
+    """Returns weights under which the texts with a label count as much as those without it, shape [labels].
 
-    1 for a label that all of them have, or none: it has nothing to be balanced against, and is to be learnt.
+    A label that all texts have, or none, gets weight 1.
+
+    Args:
+        labels: 1 where the text has the label, else 0, shape [texts, labels].
     """
     positives = labels.sum(axis=0)
     negatives = len(labels) - positives

@@ -1,4 +1,4 @@
-"""A text gets a number."""
+"""Defines the task in which a text has a number."""
 
 from miniml.tasks.regression.task import REGRESSION, Regression
 

@@ -1,4 +1,4 @@
-"""A simple regression, which a model has to beat."""
+"""Trains the baseline for texts that have a number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from miniml.evaluation.baseline import Baseline
 
 
 class RegressionBaseline(Baseline):
-    """A number from words."""
+    """A ridge regression."""
 
     kind = "ridge regression"
 

@@ -1,4 +1,4 @@
-"""What there is to say of a model that gives a text a number."""
+"""Evaluates models that give a text a number."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from miniml.tasks.regression.head import RegressionHead
 from miniml.tasks.regression.metrics import RegressionScores
 from miniml.tasks.regression.predictions import RegressionPredictions
 
-# Dots that one can still tell apart.
+# As many dots as can still be told apart.
 SCATTER_POINTS = 500
-# How far a served number may lie from the evaluated one, in standard deviations of the labels.
+# The largest accepted difference of a served number from the evaluated one, in standard deviations of the labels.
 DEVIATIONS_OFF = 0.05
 
 
 class RegressionEvaluator(Evaluator):
-    """Of a model that gives a text a number."""
+    """Scores the answers of a model that gives a text a number."""
 
     def __init__(self, classifier: Classifier, settings: EvaluationSettings) -> None:
         super().__init__(classifier, settings)

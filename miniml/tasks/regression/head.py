@@ -1,4 +1,4 @@
-"""From a logit to a number."""
+"""Converts a logit to a number."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ from miniml.tasks.regression.task import REGRESSION
 
 @dataclass(frozen=True)
 class NumberPrediction:
-    """The answer for one text, which has a number."""
+    """The answer for one text: a number."""
 
     value: float
-    """In the unit of the labels that the model was trained on."""
+    """The number, in the unit of the training labels."""
 
     @property
     def given(self) -> list[str]:
-        """The labels that the text is given: a number is none."""
+        """The labels that the answer gives the text: none."""
         return []
 
 
 class RegressionHead(Head):
-    """A number, which the model gives in standard deviations from the mean of the labels that it was trained on."""
+    """The head of a number; the logit is in standard deviations from the mean of the training labels."""
 
     task = REGRESSION
     differs_in = "of the labels' standard deviation"
 
     def __init__(self, mean: float = 0.0, deviation: float = 1.0, *, task: Task | None = None) -> None:
+        """
+        Args:
+            mean: The mean of the training labels.
+            deviation: Their standard deviation.
+            task: The model's task, where it is another than the head's own.
+        """
         super().__init__((), task=task)
         self.mean, self.deviation = mean, deviation
 
@@ -53,18 +59,18 @@ class RegressionHead(Head):
     def answer(self, outputs: Outputs) -> NumberPrediction:
         return NumberPrediction(float(outputs[0]))
 
-    def evidence(self, output: float) -> float:
+    def link(self, output: float) -> float:
         return output
 
     def margin(self, logits: Logits) -> float:
-        """No number is in doubt; a larger one leaves more room to round it otherwise."""
+        """Returns the negative magnitude of the number, because a larger one has larger rounding errors."""
         return -float(np.abs(logits[0]))
 
     def disagreement(self, found: Logits, expected: Logits) -> float:
         return float(np.abs(found - expected).max())
 
     def take_over(self, before: Self, weight: Any, bias: Any) -> str:
-        """Both heads count in standard deviations from a mean, each of its own labels."""
+        """Rescales the layer from the mean and deviation of the earlier labels to those of these."""
         weight *= before.deviation / self.deviation
         if bias is not None:
             bias.mul_(before.deviation).add_(before.mean - self.mean).div_(self.deviation)

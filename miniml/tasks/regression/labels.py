@@ -1,4 +1,4 @@
-"""Labels that are numbers."""
+"""Reads and checks labels that are numbers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from miniml.settings.data import DataSettings
 from miniml.task_registry import DEFAULT
 from miniml.tasks.regression.task import REGRESSION
 
-# Parts of the range of the numbers, each of which every split is to have its share of.
+# Ranges of the numbers, by which splits are stratified, and the rows that each needs.
 MAX_RANGES, ROWS_PER_RANGE = 10, 20
-LARGEST = float(np.finfo(np.float32).max)
+MAX_NUMBER = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*")
 
 
 class NumberEncoder(Encoder):
-    """A label is a number, and stands for itself."""
+    """Reads labels as numbers, which need no encoding."""
 
     kind = np.float64
     missing = np.nan
@@ -56,12 +56,12 @@ class NumberEncoder(Encoder):
 
 @dataclass(frozen=True)
 class FoundNumbers:
-    """One for every text."""
+    """The labels of a dataset in which a text has a number."""
 
     edges: np.ndarray[Any, np.dtype[np.float64]]
-    """Between the ranges that are kept in proportion."""
+    """The boundaries of the ranges by which splits are stratified."""
     source: str
-    """The column that they stood in."""
+    """The name of their column in the source."""
 
     @property
     def names(self) -> list[str]:
@@ -92,7 +92,7 @@ class FoundNumbers:
 
 
 class Numbers(LabelScheme):
-    """A text has a number."""
+    """The scheme of labels that are numbers."""
 
     encoder = NumberEncoder
 
@@ -152,7 +152,7 @@ def _may_hold_fractions(feature: Any) -> bool:
 
 
 def _are_fractions(column: LabelColumn) -> bool:
-    """Whether every label is a number, and not every one whole: stars are classes, also if they are written 4.0."""
+    """Whether all labels are numbers, and some are not whole; ratings such as 4.0 are classes."""
     found = False
     for value in column.distinct_labels():
         number = _number(value)
@@ -163,10 +163,10 @@ def _are_fractions(column: LabelColumn) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """A number, also one that is written as text; None for anything else, truth values and infinity among it, and
-    for what 32 bits cannot hold."""
+    """Returns a number, also from text; None for anything else, for truth values, infinity and what float32 cannot
+    hold."""
     if isinstance(value, str):
         number = float(value) if _NUMBER.fullmatch(value) else math.nan
     else:
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    return number if abs(number) <= LARGEST else None
+    return number if abs(number) <= MAX_NUMBER else None

@@ -1,4 +1,4 @@
-"""Answers that are numbers."""
+"""Holds answers that are numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from miniml.tasks.regression.task import REGRESSION
 
 @dataclass(frozen=True)
 class RegressionPredictions(Predictions):
-    """Where a text has a number: references and answers are numbers, shape [rows]."""
+    """Answers that are numbers; references and answers have shape [rows]."""
 
     task: Task = REGRESSION
     column_type: ClassVar[Any] = pa.float64()
@@ -32,7 +32,7 @@ class RegressionPredictions(Predictions):
         return self.probabilities[:, 0].astype(np.float64)
 
     @property
-    def right(self) -> npt.NDArray[np.bool_]:
+    def correct(self) -> npt.NDArray[np.bool_]:
         raise InputError(
             f"the predictions of {self.model_digest[:12]} are numbers, of which none is right or wrong. Give those of "
             f"a classifier."
@@ -40,17 +40,17 @@ class RegressionPredictions(Predictions):
 
     @property
     def errors(self) -> npt.NDArray[np.float64]:
-        """By how much each row was missed, in the unit of the labels."""
+        """The absolute error of each row, in the unit of the labels, shape [rows]."""
         errors: npt.NDArray[np.float64] = np.abs(self.predicted - self.references)
         return errors
 
     def primary_metric(self, inside: npt.NDArray[np.bool_]) -> Interval:
-        """The mean absolute error, and the interval that its standard error makes."""
+        """Returns the mean absolute error with its t interval."""
         mean, low, high = mean_with_interval(self.errors[inside], self.groups_of(inside))
         return mean, max(0.0, low), high
 
     def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-        """Gives quarters of the rows, by their numbers."""
+        """Yields quarters of the rows, by their labels."""
         return quarters(self.references, whole=False)
 
     def compared_with(self, other: Self, digest: str) -> Comparison:

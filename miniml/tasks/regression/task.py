@@ -1,4 +1,4 @@
-"""A text gets a number."""
+"""Defines the task in which a text has a number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from miniml.task import LabelSettings, Part, Task
 
 
 class Regression(Task):
-    """Gives a text a number, in the unit of the labels that it was trained on."""
+    """The task in which a text has a number, in the unit of the training labels."""
 
     name = problem_type = "regression"
     primary_metric = "mean_absolute_error"

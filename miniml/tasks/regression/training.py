@@ -1,4 +1,4 @@
-"""The loss of numbers, and their metrics on validation."""
+"""Defines the loss of numbers, and the validation metrics."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ BEST_BY_OF_NUMBERS = tuple(name for name in BEST_BY if name != "macro_f1")
 
 
 class SquaredError:
-    """Of texts that have a number each."""
+    """The squared error."""
 
     def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Both have shape [texts, 1]."""
+        """Sums the losses of texts; both arguments have shape [texts, 1]."""
         return ((logits.float() - labels) ** 2).sum()
 
 
 class RegressionTarget(Target):
-    """Standard deviations from the mean of the training labels: so that one learning rate suits every unit."""
+    """The training target of a number, standardized, so that one learning rate suits every unit."""
 
     plain: Objective = SquaredError()
 
@@ -47,7 +47,7 @@ class RegressionTarget(Target):
         return cls(labels, task=summary.task)
 
     def encoded(self, labels: Sequence[Any]) -> Encoded:
-        """Of shape [texts, 1], as the model's numbers are."""
+        """Standardizes the labels, to shape [texts, 1]."""
         numbers = np.array(labels, dtype=np.float64)[:, None]
         return ((numbers - self.head.mean) / self.head.deviation).astype(np.float32)
 

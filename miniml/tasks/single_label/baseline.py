@@ -1,4 +1,4 @@
-"""A simple classifier, which a model has to beat."""
+"""Trains the baseline for texts with one class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from miniml.evaluation.baseline import Baseline, logistic_regression
 
 
 class SingleLabelBaseline(Baseline):
-    """One classifier of all classes."""
+    """A logistic regression of all classes."""
 
     kind = "logistic regression"
 

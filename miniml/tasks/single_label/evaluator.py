@@ -1,4 +1,4 @@
-"""What there is to say of a model that gives a text one class."""
+"""Evaluates models that give a text one class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from miniml.tasks.single_label.baseline import SingleLabelBaseline
 
 
 class SingleLabelEvaluator(Evaluator):
-    """Of a model that gives a text one class."""
+    """Scores the answers of a model that gives a text one class."""
 
     def check_order(self, settings: EvaluationSettings) -> None:
         self._ranks = ranks_of(self.labels, settings.ordered_labels)
@@ -51,7 +51,7 @@ class SingleLabelEvaluator(Evaluator):
         return SingleLabelBaseline(len(self.labels))
 
     def mistakes(self, predictions: Predictions) -> list[Mistake]:
-        wrong = np.flatnonzero(~predictions.right)
+        wrong = np.flatnonzero(~predictions.correct)
         surest = wrong[np.argsort(-predictions.probabilities[wrong].max(axis=1), kind="stable")[:MISTAKES]]
         return [
             Mistake(
@@ -71,9 +71,9 @@ class SingleLabelEvaluator(Evaluator):
 
     def calibration(self, predictions: Predictions) -> Calibration | None:
         uncalibrated = calibration.softmax(predictions.logits.astype(np.float64))
-        right, groups, references = predictions.right, predictions.groups, predictions.references
+        correct, groups, references = predictions.correct, predictions.groups, predictions.references
         before, after = (
-            metrics.calibration_error(probabilities.max(axis=1).astype(np.float64), right, groups)[0]
+            metrics.calibration_error(probabilities.max(axis=1).astype(np.float64), correct, groups)[0]
             for probabilities in (uncalibrated, predictions.probabilities)
         )
         return Calibration(
@@ -94,15 +94,15 @@ class SingleLabelEvaluator(Evaluator):
 
 
 def ranks_of(labels: Sequence[str], ordered: str) -> list[int] | None:
-    """The place of each label in their order; None where they have none.
+    """Returns the rank of each label, from 0; None where the labels have no order.
 
     Args:
         labels: The classes' names.
-        ordered: "yes", "no", or "auto": three or more names that are numbers, or begin with one ("4 stars"), have an
-            order.
+        ordered: "yes", "no", or "auto", by which three or more names have an order if they are different numbers, or
+            begin with one ("4 stars").
 
     Raises:
-        InputError: "yes", for fewer than three labels.
+        InputError: `ordered` is "yes", and there are fewer than three labels.
     """
     if ordered == "no":
         return None
@@ -110,7 +110,7 @@ def ranks_of(labels: Sequence[str], ordered: str) -> list[int] | None:
         if ordered == "yes":
             raise InputError(
                 f"ordered_labels is 'yes', but there are {len(labels)} classes ({', '.join(labels)}), and an order "
-                f"tells something of 3 or more. Set ordered_labels to auto or no."
+                f"needs 3 or more. Set ordered_labels to auto or no."
             )
         return None
     numbers = [re.match(r"\s*([-+]?\d+(?:\.\d+)?)(?![\w.])", label) for label in labels]

@@ -1,4 +1,4 @@
-"""From logits to exactly one class."""
+"""Converts logits to exactly one class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from miniml.tasks.single_label.task import SINGLE_LABEL
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one text, which has one class."""
+    """The answer for one text: one class."""
 
     label: str
     score: float
@@ -26,12 +26,12 @@ class Prediction:
 
     @property
     def given(self) -> list[str]:
-        """The labels that the text is given."""
+        """The labels that the answer gives the text."""
         return [self.label]
 
 
 class SingleLabelHead(Head):
-    """Exactly one of the classes; probabilities by softmax."""
+    """The head of mutually exclusive classes, whose probabilities are the softmax of the logits."""
 
     task = SINGLE_LABEL
 
@@ -51,8 +51,9 @@ class SingleLabelHead(Head):
         return lead(logits)
 
     def disagreement(self, found: Logits, expected: Logits) -> float:
-        """On a text that the model is sure of, an error in the logits hardly moves the probabilities; where it is in
-        doubt, an error of d between two logits moves them by up to tanh(d / 4). That is what is told, so that a few
-        sure texts do not pass for agreement.
+        """Returns tanh(d / 4), the largest change of a probability by an error of d between two logits.
+
+        On texts that the model is sure of, the probabilities change less. The bound is used so that a few such texts do
+        not pass for agreement.
         """
         return math.tanh(float(np.ptp(found - expected, axis=1).max()) / 4)

@@ -1,4 +1,4 @@
-"""Labels that are one class for each text."""
+"""Reads and checks labels that are one class for each text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from miniml.settings.data import DataSettings
 
 
 class ClassEncoder(Encoder):
-    """A label is one value, and each value a class."""
+    """Numbers the classes, one for each value."""
 
     @property
     def values(self) -> list[Any]:
@@ -43,11 +43,11 @@ class ClassEncoder(Encoder):
 
 @dataclass(frozen=True)
 class FoundClasses:
-    """One of them for every text."""
+    """The classes of a dataset in which a text has one."""
 
     names: list[str]
     codes: list[int]
-    """The pool's number of each."""
+    """The pool's number of each class."""
 
     @property
     def feature(self) -> Any:
@@ -84,7 +84,7 @@ class FoundClasses:
 
 
 class Classes(LabelScheme):
-    """A text has one class of several."""
+    """The scheme of labels that are one class for each text."""
 
     encoder = ClassEncoder
 

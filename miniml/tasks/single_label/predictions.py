@@ -1,4 +1,4 @@
-"""Answers of one class a text."""
+"""Holds answers of one class for each text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from miniml.tasks.single_label.task import SINGLE_LABEL
 
 @dataclass(frozen=True)
 class SingleLabelPredictions(Predictions):
-    """Where a text has one class: references and answers are places in `labels`, shape [rows]."""
+    """Answers of one class; references and answers are indices into `labels`, shape [rows]."""
 
     task: Task = SINGLE_LABEL
     column_type: ClassVar[Any] = pa.string()
@@ -28,9 +28,9 @@ class SingleLabelPredictions(Predictions):
         return answers
 
     @property
-    def right(self) -> npt.NDArray[np.bool_]:
-        right: npt.NDArray[np.bool_] = self.predicted == self.references
-        return right
+    def correct(self) -> npt.NDArray[np.bool_]:
+        correct: npt.NDArray[np.bool_] = self.predicted == self.references
+        return correct
 
     def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
         for place, label in enumerate(self.labels):

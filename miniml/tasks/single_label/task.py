@@ -1,4 +1,4 @@
-"""A text gets one class of several."""
+"""Defines the task in which a text has exactly one class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from miniml.task import Part, Task
 
 
 class SingleLabel(Task):
-    """Gives a text exactly one class."""
+    """The task in which a text has exactly one class."""
 
     name = problem_type = "single_label_classification"
     primary_metric = "accuracy"

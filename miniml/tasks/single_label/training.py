@@ -1,4 +1,4 @@
-"""The loss of one class a text, and its metrics on validation."""
+"""Defines the loss of one class for each text, and the validation metrics."""
 
 from __future__ import annotations
 
@@ -26,24 +26,29 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Of texts that have one class each."""
+    """The cross-entropy, with optional class weights and label smoothing."""
 
     class_weights: torch.Tensor | None = None
-    """How much a text of each class counts, shape [classes], 1 on the average text; None counts all alike."""
+    """The weight of a text of each class, shape [classes], 1 on average over the texts; None weighs all alike."""
     label_smoothing: float = 0.0
 
     def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The weighted losses of texts, summed. `logits` has shape [texts, classes], `labels` [texts]."""
+        """Sums the weighted losses of texts.
+
+        Args:
+            logits: Shape [texts, classes].
+            labels: The index of each text's class, shape [texts].
+        """
         losses = cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.label_smoothing)
-        # torch's own weights would also weigh what smoothing gives to the other classes: of texts of a common class,
-        # the rare one would get more than their own.
+        # torch's own weights would also apply to what smoothing gives to the other classes: on texts of a common class,
+        # a rare one would weigh more than their own.
         if self.class_weights is not None:
             losses = losses * self.class_weights.to(losses.device)[labels]
         return losses.sum()
 
 
 class SingleLabelTarget(Target):
-    """One class for each text."""
+    """The training target of one class for each text."""
 
     plain: Objective = CrossEntropy()
 
@@ -70,17 +75,36 @@ class SingleLabelTarget(Target):
 
 
 def balanced_weights(labels: Labels, classes: int) -> torch.Tensor:
-    """Weights under which every class counts as much as any other: rows / (classes * rows of the class)."""
+    """Returns weights under which every class counts equally: rows / (classes * rows of the class).
+
+    It is scikit-learn's "balanced":
+    https://scikit-learn.org/stable/modules/generated/sklearn.utils.class_weight.compute_class_weight.html
+
+    Args:
+        labels: The index of each text's class, shape [texts].
+        classes: The number of classes.
+
+    Returns:
+        Shape [classes].
+    """
     rows = np.bincount(labels, minlength=classes)
     return torch.tensor(len(labels) / (classes * np.maximum(rows, 1)), dtype=torch.float32)
 
 
 def validation_metrics(logits: npt.NDArray[np.floating], labels: Labels) -> dict[str, float]:
-    """`accuracy`, and `macro_f1` (over the classes that stand among labels or answers), as evaluation has them."""
+    """Computes `accuracy` and `macro_f1` as evaluation does.
+
+    Args:
+        logits: Shape [texts, classes].
+        labels: The index of each text's class, shape [texts].
+
+    Returns:
+        The metrics by name. `macro_f1` is over the classes that occur among labels or answers.
+    """
     found = logits.argmax(axis=-1)
     classes = logits.shape[-1]
-    right = np.bincount(labels[found == labels], minlength=classes)
+    correct = np.bincount(labels[found == labels], minlength=classes)
     rows_and_answers = np.bincount(labels, minlength=classes) + np.bincount(found, minlength=classes)
     known = rows_and_answers > 0
-    f1 = 2 * right[known] / rows_and_answers[known]
+    f1 = 2 * correct[known] / rows_and_answers[known]
     return {"accuracy": float(np.mean(found == labels)), "macro_f1": float(f1.mean())}
