@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from miniml.training.fine_tune import TrainingResult
 
 PathLike = str | Path
-Setting = str | int | float | bool
+Setting = PathLike | int | float | bool
 _Settings = TypeVar("_Settings")
 
 
@@ -52,8 +52,10 @@ def prepare(dataset_id: PathLike, dataset: PathLike, **settings: Setting) -> Dat
         StorageError: the folder cannot be written.
     """
     from miniml.data import preparation  # Only here and below: each brings in what it works with.
+    from miniml.data.prepared import SUMMARY_NAME
 
     asked = _settings(DataSettings, {**settings, "dataset_id": str(dataset_id)})
+    _require_replaceable(Path(dataset), SUMMARY_NAME)
     return preparation.prepare(asked, Path(dataset))
 
 
@@ -80,12 +82,14 @@ def fine_tune(
         StorageError: there is no room for the model, or for a checkpoint.
         StoppedError: SIGTERM came; what had been learnt is in a checkpoint.
     """
+    from miniml.model.manifest import MANIFEST_NAME
     from miniml.train_step.report import write_trial_report
     from miniml.training import fine_tune as training
 
     asked = _settings(TrainingSettings, settings)
     if asked.num_nodes != 1:
         raise InputError(f"num_nodes is {asked.num_nodes}; here it is 1. For several: miniml.submit.")
+    _require_replaceable(Path(model), MANIFEST_NAME)
     result = training.fine_tune(Path(dataset), Path(model), asked)
     if report:
         write_trial_report(Path(model), Path(report))
@@ -121,13 +125,26 @@ def evaluate(
     return result
 
 
+def _require_replaceable(folder: Path, name: str) -> None:
+    """Refuses to replace a folder that holds something, but not the file `name`, by which ours are known.
+
+    Raises:
+        InputError: it is such a folder, or a file.
+    """
+    if not folder.exists() or (folder.name and (folder / name).is_file()):
+        return
+    if not folder.name or not folder.is_dir() or any(folder.iterdir()):
+        raise InputError(f"{folder} is there and was not made by this; it would be lost. Name a new folder.")
+
+
 def _settings(kind: type[_Settings], given: dict[str, Setting]) -> _Settings:
-    """The settings that were given by name.
+    """The settings that were given by name; a path may be a `Path`.
 
     Raises:
         InputError: there is none of a name, or a value cannot be used.
     """
     known = arguments_of((kind,))
     for name in given.keys() - known.keys():
-        raise InputError(f"there is no setting {quoted(name)} of {kind.__name__}{nearest(name, known)}.")
-    return settings_from(kind, flat(given, (kind,)))
+        raise InputError(f"there is no setting {quoted(name)} of {kind.__name__}{nearest(name, known)}")
+    written = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    return settings_from(kind, flat(written, (kind,)))

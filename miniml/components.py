@@ -14,33 +14,27 @@ component is first imported. docs/reuse.md shows a whole pipeline.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
 
-    deploy: BaseComponent
-    evaluate: BaseComponent
-    gate: BaseComponent
-    pick: BaseComponent
-    preflight: BaseComponent
-    train: BaseComponent
-    transform: BaseComponent
 
-__all__ = ["deploy", "evaluate", "gate", "pick", "preflight", "train", "transform"]
-
-
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> BaseComponent:
     """Loads a component when it is first asked for: importing this module needs no kfp."""
-    if name not in __all__:
+    from miniml.pipeline.compiled import component_names, component_text
+
+    # Python asks for names of its own, such as __path__, before any component.
+    if name.startswith("_") or name not in component_names():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from kfp.components import load_component_from_text
 
-    from miniml.pipeline.compiled import component_text
-
-    loaded = globals()[name] = load_component_from_text(component_text(name))
+    loaded: BaseComponent = load_component_from_text(component_text(name))
+    globals()[name] = loaded
     return loaded
 
 
 def __dir__() -> list[str]:
-    return __all__
+    from miniml.pipeline.compiled import component_names
+
+    return component_names()

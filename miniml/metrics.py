@@ -14,8 +14,8 @@ stands in metrics.json and in the report; and the gate takes it in `min_metrics`
         )
     )
 
-Those without `score` are miniml's own, many of which come from one pass over the rows: see each task's module in
-`miniml/evaluation/metrics/`.
+Those without `score` are miniml's own, many of which come from one pass over the rows: see `metrics.py`
+in each task's folder, `miniml/tasks/single_label/` say.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Task(str):
     example_metric: ClassVar[str] = "macro_f1=0.7"
     """What `min_metrics` might ask of a model of the task."""
     metric_titles: ClassVar[Mapping[str, tuple[str, str]]] = {}
-    """By name, how the report calls a metric, and a hint, where not as `evaluation.report.TITLES` has it."""
+    """By name, how the report calls a metric, and a hint, where not as `miniml.metrics.METRICS` has it."""
     majority_answer: ClassVar[str] = "answering the most frequent class"
     """What a model does that gives every text the same answer, in the report's words."""
     limit: ClassVar[str]

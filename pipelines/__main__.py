@@ -12,7 +12,7 @@ from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 
 from miniml.command_line import CommandParser
-from miniml.kubeflow.workflow_size import told
+from miniml.kubeflow.workflow_size import describe_size
 from miniml.pipeline.compiled import file_name
 from pipelines.form import stages_of
 from pipelines.hyperparameter_search import hyperparameter_search
@@ -31,7 +31,7 @@ def main() -> None:
     folder: Path = parser.parse_args().folder
     for pipeline in _PIPELINES:
         path = _compile(pipeline, folder / f"{file_name(pipeline.name)}.yaml")
-        print(f"{os.path.relpath(path)} ({told(path.read_text(encoding='utf-8'))})")
+        print(f"{os.path.relpath(path)} ({describe_size(path.read_text(encoding='utf-8'))})")
     stages = {stage.name: stage for pipeline in _PIPELINES for stage in stages_of(pipeline)}
     for name, stage in stages.items():
         print(os.path.relpath(_compile(stage, folder / "components" / f"{name}.yaml")))

@@ -12,7 +12,7 @@ from typing import Any
 from miniml.cli import predict
 from miniml.escaping import clipped, plain
 from miniml.local import job, runner
-from miniml.local.ask import serving_command, told
+from miniml.local.ask import describe_answer, serving_command
 from miniml.local.children import ended_with_us
 from miniml.pipeline.arguments import add_arguments, given_arguments, preset_of
 from miniml.pipeline.compiled import CompiledPipeline
@@ -89,7 +89,7 @@ def _run(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
 def _tell(summary: dict[str, Any], latest: Path) -> None:
     for answer in summary["predictions"]:
         text = clipped(answer["text"], 90)
-        print(plain(f'        "{text}"\n          -> {told(answer)}'))
+        print(plain(f'        "{text}"\n          -> {describe_answer(answer)}'))
     measure = summary["measure"]
     low, high = summary[f"{measure}_interval"]
     search = latest / "search_report.html"

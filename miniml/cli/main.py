@@ -18,7 +18,7 @@ from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.escaping import plain
 from miniml.images import REGISTRY, TAG, registry, tag
-from miniml.kubeflow.workflow_size import told as told_size
+from miniml.kubeflow.workflow_size import describe_size
 from miniml.pipeline.build_settings import TRIALS_AT_ONCE, BuildSettings, trials_at_once
 from miniml.pipeline.compiled import (
     HYPERPARAMETER_SEARCH,
@@ -41,6 +41,7 @@ def main(words: Sequence[str] | None = None) -> None:
     Args:
         words: The command line after the program's name; by default, this process's own.
     """
+    options = argparse.Namespace()
     try:
         options = command_line().parse_args(words)
         options.command(options)
@@ -49,7 +50,8 @@ def main(words: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # Whoever read our output has seen enough.
         os._exit(141)
     except OSError as error:  # A full disk, or a folder that may not be written.
-        _fail(f"\nerror: {error}. Free some space, or keep runs elsewhere: --outputs.")
+        elsewhere = "--folder" if hasattr(options, "folder") else "--outputs"
+        _fail(f"\nerror: {error}. Free some space, or write elsewhere: {elsewhere}.")
     except KeyboardInterrupt:
         _fail("\nstopped")
 
@@ -109,7 +111,7 @@ def _compile(options: argparse.Namespace) -> None:
     build = BuildSettings(options.registry, options.tag, options.trials_at_once)
     for name in PIPELINES:
         text = CompiledPipeline.named(name, build).text
-        print(f"{_write(options.folder / f'{file_name(name)}.yaml', text)} ({told_size(text)})")
+        print(f"{_write(options.folder / f'{file_name(name)}.yaml', text)} ({describe_size(text)})")
     for name in component_names():
         print(_write(options.folder / "components" / f"{name}.yaml", component_text(name, build)))
 

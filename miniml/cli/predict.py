@@ -18,7 +18,7 @@ from miniml.deployment.smoke_test import ask_by_name
 from miniml.errors import ClusterError, InputError
 from miniml.escaping import plain
 from miniml.kubeflow.submission import SubmissionError
-from miniml.local.ask import CREDENTIAL, authorization, told
+from miniml.local.ask import CREDENTIAL, authorization, describe_answer
 from miniml.local.runner import OUTPUTS
 from miniml.resource_names import SERVING_NAMESPACE
 
@@ -76,7 +76,7 @@ def _predict(options: argparse.Namespace) -> None:
     if not all(text.strip() for text in options.text):
         raise InputError("there is no text to predict of. Give some: predict 'A wonderful film.', or TEXT=….")
     for text, answer in zip(options.text, _answers(options), strict=True):
-        print(plain(f'"{text}"\n  -> {told(answer)}'))
+        print(plain(f'"{text}"\n  -> {describe_answer(answer)}'))
 
 
 def _answers(options: argparse.Namespace) -> list[dict[str, Any]]:

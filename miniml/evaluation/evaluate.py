@@ -14,9 +14,9 @@ from miniml.champion.challengers import digest_of_test
 from miniml.champion.record import NOBODY, Champion
 from miniml.data import prepared
 from miniml.errors import InputError
+from miniml.evaluation.added_metrics import added_metrics
 from miniml.evaluation.champion_comparison import compare_with_champion
 from miniml.evaluation.evaluators import Evaluator, evaluator_of
-from miniml.evaluation.metrics.added import added_metrics
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import EvaluationResult, Figure, Sample, Speed
 from miniml.evaluation.scores import Scores

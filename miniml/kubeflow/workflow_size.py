@@ -81,8 +81,8 @@ def turns_that_fit(compiled: str, arguments: Mapping[str, Any] | None = None) ->
     return 1 + (LIMIT - one) // (two - one)
 
 
-def told(compiled: str) -> str:
-    """Describes the size of a pipeline's workflow in a line, as a percentage of the limit."""
+def describe_size(compiled: str) -> str:
+    """Says in a line how large the compiled pipeline is on a cluster, against the limit."""
     size = workflow_size(compiled)
     line = f"{size.total:,} bytes on a cluster in {size.nodes} nodes, {size.total / LIMIT:.0%} of the limit"
     return line + (f"; {turns_that_fit(compiled)} trials fit" if "parameterIterator" in compiled else "")

@@ -56,8 +56,8 @@ def ask(serving: Serving, model_dir: Path, name: str, texts: list[str]) -> list[
     ]
 
 
-def told(answer: dict[str, Any]) -> str:
-    """Describes an answer on one line: the labels or the number, and the probabilities if there are any."""
+def describe_answer(answer: dict[str, Any]) -> str:
+    """Writes an answer on one line: what the text is given, and every probability where there are any."""
     if "value" in answer:
         return f"{answer['value']:.4g}"
     given = [answer["label"]] if "label" in answer else answer["labels"]

@@ -134,8 +134,11 @@ class Classifier:
         told after each batch how many texts are done.
 
         Raises:
-            InputError: something other than a string was given.
+            InputError: something other than a list of strings was given.
         """
+        # Of a string each character would be answered, and of what is read only once nothing.
+        if isinstance(texts, str | bytes) or not hasattr(texts, "__len__"):
+            raise InputError(f"texts is of type {type(texts).__name__}; give a list of strings.")
         for text in texts:
             if not isinstance(text, str):
                 raise InputError(f"a text is {text!r}, of type {type(text).__name__}; give strings.")

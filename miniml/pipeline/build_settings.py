@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from miniml.images import TAG, image_name, registry, tag
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Reads YAML safely; the one in C is ten times as fast."""
+_REGISTRY = r"[a-zA-Z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*"
+"""A host, perhaps with its port, and folders (https://distribution.github.io/distribution/spec/api/)."""
 TRIALS_AT_ONCE = "MINIML_TRIALS_AT_ONCE"
 """The variable that says how many trials of a search train beside each other."""
 
@@ -49,12 +52,23 @@ class BuildSettings:
     """Of all images."""
     trials_at_once: int = 1
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(_REGISTRY, self.registry):
+            raise InputError(
+                f"registry {quoted(self.registry)} cannot begin an image's name. Write it as "
+                f"registry.example.com/ml: no scheme, no blank, no slash at its end."
+            )
+        if not re.fullmatch(r"\w[\w.-]{0,127}", self.tag, re.ASCII):
+            raise InputError(
+                f"tag {quoted(self.tag)} cannot be an image's. Use at most 128 letters, digits, '_', '.' and '-'."
+            )
+
     @classmethod
     def of_environment(cls) -> BuildSettings:
         """Reads them from MINIML_REGISTRY, MINIML_IMAGE_TAG and MINIML_TRIALS_AT_ONCE.
 
         Raises:
-            InputError: the number of trials is none.
+            InputError: the environment names no registry, no tag, or no number of trials.
         """
         return cls(registry(), tag(), trials_at_once())
 

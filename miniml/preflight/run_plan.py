@@ -31,7 +31,7 @@ from miniml.settings.arguments import (
 from miniml.settings.champion import ChampionSettings
 from miniml.settings.deployment import DeploymentSettings
 from miniml.settings.nodes import NodeSettings
-from miniml.settings.search import SearchSettings, Trial, told
+from miniml.settings.search import SearchSettings, Trial, describe_trial
 from miniml.settings.space import models_of
 from miniml.settings.steps import StepSettings
 from miniml.settings.training import TrainingSettings
@@ -107,7 +107,7 @@ def _check_cluster(arguments: Mapping[str, Any]) -> PreflightReport:
 def _plan_trials(arguments: Mapping[str, Any]) -> list[Trial]:
     trials = settings_from(SearchSettings, arguments).plan(settings_from(TrainingSettings, arguments))
     for number, trial in enumerate(trials, 1):
-        logger.info(f"trial {number}: {told(trial)}")
+        logger.info(f"trial {number}: {describe_trial(trial)}")
     return trials
 
 

@@ -14,7 +14,7 @@ from miniml.metrics import more_is_better
 from miniml.model import manifest
 from miniml.search.failure import read_failure
 from miniml.search.selection_uncertainty import SelectionUncertainty
-from miniml.settings.search import Trial, told
+from miniml.settings.search import Trial, describe_trial
 from miniml.task_registry import all_tasks
 
 
@@ -154,7 +154,7 @@ def choose(outcomes: Sequence[Outcome], pick_by: str) -> Outcome:
     best = min(outcomes, key=lambda outcome: rank(outcome, pick_by))
     if not best.can_win(pick_by):
         raise InputError(
-            f"no trial of {len(outcomes)} came to a model. Trial {best.number} ({told(best.trial)}): "
+            f"no trial of {len(outcomes)} came to a model. Trial {best.number} ({describe_trial(best.trial)}): "
             f"{best.failure or f'its validation {pick_by} is no number'}"
         )
     return best

@@ -13,7 +13,7 @@ from miniml.progress import logger
 from miniml.search.outcome import Outcome, SearchResult, choose, read_outcome
 from miniml.search.report import write_report
 from miniml.search.selection_uncertainty import selection_uncertainty
-from miniml.settings.search import SearchSettings, told
+from miniml.settings.search import SearchSettings, describe_trial
 from miniml.task import Task
 from miniml.task_registry import DEFAULT, stored_task
 
@@ -45,7 +45,7 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
     with written_whole(model_dir) as folder:
         shutil.copytree(winner.folder, folder, dirs_exist_ok=True)
     write_report(result, settings, signed.arguments["training"], report)
-    logger.info(f"picked trial {winner.number} of {len(outcomes)}: {told(winner.trial)}")
+    logger.info(f"picked trial {winner.number} of {len(outcomes)}: {describe_trial(winner.trial)}")
     logger.info(_figures(result))
     return result
 

@@ -17,7 +17,7 @@ from miniml.progress import duration
 from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
 from miniml.search.outcome import Outcome, SearchResult, accuracies, rank
 from miniml.search.selection_uncertainty import figure_of
-from miniml.settings.search import SearchSettings, told
+from miniml.settings.search import SearchSettings, describe_trial
 from miniml.settings.space import Choices, Range, parse
 
 # More numbers would cover each other, and the dots.
@@ -46,12 +46,13 @@ def write_report(
         trials=[
             {
                 "outcome": one,
-                "arguments": told({name: one.trial[name] for name in varied}) or told(one.trial),
+                "arguments": describe_trial({name: one.trial[name] for name in varied})
+                or describe_trial(one.trial),
                 "figure": figures[one.number],
             }
             for one in sorted(result.outcomes, key=lambda one: rank(one, result.picked_by))
         ],
-        winner_arguments=told(result.winner.trial),
+        winner_arguments=describe_trial(result.winner.trial),
         by_share=result.picked_by in accuracies(),
         failed=sum(bool(one.failure) for one in result.outcomes),
         stopped=sum(bool(one.stopped) for one in result.outcomes),

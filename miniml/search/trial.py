@@ -15,7 +15,7 @@ from miniml.search.failure import write_failure
 from miniml.search.plan import SearchContext, read, with_trial
 from miniml.search.scoreboard import scoreboard_of
 from miniml.search.successive_halving import SuccessiveHalvingCallback
-from miniml.settings.search import Trial, told
+from miniml.settings.search import Trial, describe_trial
 from miniml.settings.training import TrainingSettings
 from miniml.sources.pins import UNPINNED, Pins
 from miniml.training.checkpoints import IRRELEVANT
@@ -44,7 +44,7 @@ def fine_tune_trial(
     begun = time.monotonic()
     values, contest = read(trial)
     tried = with_trial(settings, trial)
-    logger.info(f"trial: {told(values)}")
+    logger.info(f"trial: {describe_trial(values)}")
     halving = _callback(dataset_dir, settings, values, contest, model_uri) if contest else None
     try:
         if halving is None:

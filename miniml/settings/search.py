@@ -78,13 +78,13 @@ class SearchSettings:
                 replace(base or TrainingSettings(), **trial)
             except InputError as error:
                 raise InputError(
-                    f"space: trial {number} ({told(trial)}) cannot be trained: {error}"
+                    f"space: trial {number} ({describe_trial(trial)}) cannot be trained: {error}"
                 ) from error
         return trials
 
 
-def told(trial: Trial) -> str:
-    """Returns the trial as a person reads it: learning_rate 3e-05, batch_size 16."""
+def describe_trial(trial: Trial) -> str:
+    """Writes the trial as a person reads it: learning_rate 3e-05, batch_size 16."""
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in trial.items()

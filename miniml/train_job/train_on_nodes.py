@@ -108,7 +108,7 @@ def fine_tune_on_nodes(
                 if time.monotonic() > deadline:
                     raise
                 summary, *_ = str(error).splitlines()
-                note(
+                logger.info(
                     f"{summary}. Nodes were lost: creating the TrainJob again, to go on from their checkpoint"
                 )
         return _fetch(s3_address("model", job["metadata"]["annotations"][MODEL]), model_dir)

@@ -163,9 +163,8 @@ class _End:
 def _run_child(request: Request, split: int) -> _End:
     """Starts a child, and waits for its end."""
     before, stop_requested = oom_kills(), Event()
-    read_end, write_end = (
-        os.pipe()
-    )  # The system closes the write end when this process ends, so the child notices.
+    # The system closes the write end when this process ends, so the child notices.
+    read_end, write_end = os.pipe()
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         last_words = Path(scratch) / "last-words.json"
         words = [*request.words(), f"--split={split}", f"--last-words={last_words}", f"--lifeline={read_end}"]

@@ -74,9 +74,8 @@ class _TextByText(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, lengths: list[int]
     ) -> Tensor:
-        with torch.autocast(
-            "cpu", enabled=False
-        ):  # Autocast would compute the softmax in fp32, and round it.
+        # Autocast would compute the softmax in fp32, and round it.
+        with torch.autocast("cpu", enabled=False):
             query = query * scale
             attended = _zeros_like(query)
             for text, length in enumerate(lengths):

@@ -50,9 +50,8 @@ def check_model(model: Any, tokenizer: Any) -> None:
         )
     model.eval()
     alone = np.concatenate([_answers(model, tokenizer, [text]) for text in texts])
-    _answers(
-        model, tokenizer, [longest]
-    )  # The longest text comes first, as some models keep buffers that depend on it.
+    # The longest text comes first, as some models keep buffers that depend on it.
+    _answers(model, tokenizer, [longest])
     if not _same(alone, np.concatenate([_answers(model, tokenizer, [text]) for text in texts])):
         raise UnusableModelError("answers the same text differently each time")
     for side in ("right", "left"):

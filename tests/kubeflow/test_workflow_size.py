@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from miniml.kubeflow.workflow_size import LIMIT, told, turns_that_fit, workflow_size
+from miniml.kubeflow.workflow_size import LIMIT, describe_size, turns_that_fit, workflow_size
 from miniml.settings.search import SearchSettings
 from tests.command import ROOT
 
@@ -52,8 +52,8 @@ def test_no_source_in_a_pipeline_has_words_that_only_people_read(whole: str, sea
 
 
 def test_compiling_says_how_large_it_is(whole: str, search: str) -> None:
-    assert told(whole).endswith("% of the limit")
-    assert told(search).endswith("trials fit")
+    assert describe_size(whole).endswith("% of the limit")
+    assert describe_size(search).endswith("trials fit")
 
 
 def test_the_components_own_files_say_what_each_input_is() -> None:

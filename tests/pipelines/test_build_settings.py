@@ -62,3 +62,25 @@ def test_a_number_of_trials_that_is_none_is_refused(told: str, monkeypatch: pyte
     assert (
         "error: MINIML_TRIALS_AT_ONCE" in pipeline("search", "run", "--help", MINIML_TRIALS_AT_ONCE=told).err
     )
+
+
+@pytest.mark.parametrize(
+    ("registry", "tag", "named"),
+    [
+        ("registry.example.com/ml/", "1", "registry"),
+        ("https://registry.example.com", "1", "registry"),
+        ("", "1", "registry"),
+        ("registry.example.com:5000/ml", "not a tag", "tag"),
+        ("localhost", "", "tag"),
+    ],
+)
+def test_what_cannot_be_in_an_images_name_is_refused(registry: str, tag: str, named: str) -> None:
+    with pytest.raises(InputError, match=f"^{named} "):
+        BuildSettings(registry, tag)
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_the_option_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    ended = pipeline("compile", "--folder", tmp_path / "taken")
+    assert ended.status == 1
+    assert "--folder" in ended.err and "--outputs" not in ended.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_a_table_becomes_a_classifier_in_four_lines(reviews: Path, encoder: Path
     data, model, report = tmp_path / "data", tmp_path / "model", tmp_path / "report.html"
     summary = miniml.prepare(reviews, data, label_names="bad,good")
     assert summary.labels == ["bad", "good"]
-    trained = miniml.fine_tune(data, model, model_id=str(encoder), report=report, **TRAINING)
+    trained = miniml.fine_tune(data, model, model_id=encoder, report=report, **TRAINING)
     assert isinstance(trained, TrainingResult)
     result = miniml.evaluate(str(model), str(data))
     assert result.model_digest == trained.digest
@@ -46,6 +47,23 @@ def test_a_wrong_setting_is_told_with_the_name_that_was_meant(tmp_path: Path) ->
         miniml.fine_tune("data", tmp_path, epochs="2")
     with pytest.raises(InputError, match=r"num_nodes is 2.*miniml\.submit"):
         miniml.fine_tune("data", tmp_path, num_nodes=2)
+
+
+@pytest.mark.parametrize("texts", ["a text", iter(["a text"]), None])
+def test_a_classifier_refuses_what_is_no_list_of_texts(model_dir: Path, texts: Any) -> None:
+    with pytest.raises(InputError, match="give a list of strings"):
+        miniml.Classifier.load(model_dir).predict(texts)
+
+
+def test_a_folder_of_other_things_is_not_replaced(reviews: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "notes.txt"
+    kept.write_text("mine")
+    for folder in (tmp_path, kept, Path()):
+        with pytest.raises(InputError, match="Name a new folder"):
+            miniml.prepare(reviews, folder)
+        with pytest.raises(InputError, match="Name a new folder"):
+            miniml.fine_tune("data", folder)
+    assert kept.read_text() == "mine"
 
 
 def test_its_defaults_are_those_of_everywhere(reviews: Path, tmp_path: Path) -> None:

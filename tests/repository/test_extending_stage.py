@@ -75,7 +75,7 @@ def compiled(extended: Path) -> Path:
 
 
 def test_the_examples_names_are_free_and_its_code_is_as_ours() -> None:
-    assert not (ROOT / "tests" / "test_examples.py").exists()
+    assert not (ROOT / "tests" / "evaluation" / "test_examples.py").exists()
     blocks = [(name, text) for kind, name, text in code_of(ROOT / "CONTRIBUTING.md") if kind == "python"]
     assert len(blocks) == 3
     for name, text in blocks:

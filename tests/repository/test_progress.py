@@ -13,7 +13,7 @@ import pytest
 from miniml import progress
 from miniml.errors import InputError
 from miniml.escaping import plain
-from miniml.local.ask import told
+from miniml.local.ask import describe_answer
 from miniml.local.console import Console
 from miniml.progress import INTERVAL, NOTE, PASSING, Progress, watched
 from tests.command import ROOT
@@ -65,7 +65,7 @@ def test_names_move_no_terminal_wherever_they_are_shown(capsys: pytest.CaptureFi
         log.getvalue(),
         *console.raised.values(),
         str(InputError(f"column {HOSTILE} is not there")),
-        told({"label": HOSTILE, "probabilities": {HOSTILE: 1.0}}),
+        describe_answer({"label": HOSTILE, "probabilities": {HOSTILE: 1.0}}),
     ]
     for text in shown:
         assert text and not set(text) & set("\x1b\x07\x9b\u202e\r")

@@ -30,7 +30,6 @@ WITHOUT_SENTENCES: tuple[str, ...] = (
     "miniml/evaluation/report.py",
     "miniml/evaluation/result.py",
     "miniml/store/entries.py",
-    "miniml/train_step/__main__.py",
     "miniml/training/checkpoints.py",
     "miniml/training/trainer.py",
     "serving/grpc_services.py",
