@@ -16,7 +16,7 @@ GPU = "nvidia.com/gpu"
 
 @dataclass(frozen=True)
 class Resources:
-    """The requests and limits of a step: all are set, so that a ResourceQuota admits the pod and no LimitRange changes it.
+    """The requests and limits of a step: with all set, a ResourceQuota admits the pod, and no LimitRange changes it.
 
     CPU requests are small, as a node of four cores also runs Kubeflow Pipelines; a step that is alone on its node gets
     as much as its limit allows.
