@@ -1,1 +1,1 @@
-"""KFP's view of each stage: a signature, an image, one call into `miniml`."""
+"""Wraps each stage as a component of Kubeflow Pipelines: a signature, an image, one call into `miniml`."""

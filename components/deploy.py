@@ -1,4 +1,4 @@
-"""Makes a component of deploy: an approved model -> a live InferenceService."""
+"""Defines deploy: an approved model -> a live InferenceService."""
 
 from typing import Any, NamedTuple
 
@@ -20,17 +20,17 @@ def deploy(
     run: str = "",
     **settings: Any,
 ) -> NamedTuple("Deployed", [("url", str), ("generation", int)]):  # type: ignore[valid-type]
-    """Makes the model serve on KServe, after checking the gate's verdict again; on failure restores what served before.
+    """Deploys the model on KServe, after checking the gate's verdict again; on failure restores the previous model.
 
-    A model on a local disk, which no pod can read, has its InferenceService rendered only.
+    For a model on a local disk, which no pod can read, the InferenceService is only written as YAML.
 
     Args:
-        model: What train wrote.
-        metrics: What evaluate wrote of this very model.
-        champion: The record that preflight wrote.
-        verdict: What the gate wrote; it names the digest of the model that may be deployed.
-        inference_service: The object for KServe, as YAML.
-        summary: What serves now, where, and since which run.
+        model: The model folder that train wrote.
+        metrics: The evaluation of this model.
+        champion: The champion's record that preflight wrote.
+        verdict: The gate's verdict, with the digest of the model that may be deployed.
+        inference_service: The InferenceService, as YAML.
+        summary: The model that serves now, its address, and the run that deployed it.
         approved: The gate's verdict.
         run: The id of the run, for a label.
 
@@ -47,7 +47,7 @@ def deploy(
     from miniml.settings.deployment import DeploymentSettings
     from miniml.settings.gate import GateSettings
 
-    # The gate's rules are held against the figures once more.
+    # Deploy checks the gate's rules again.
     rules, wanted = settings_given(settings, GateSettings, DeploymentSettings)
     deployed = deployment.deploy(
         model_dir=Path(model.path),

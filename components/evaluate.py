@@ -1,4 +1,4 @@
-"""Makes a component of evaluate: a model and its dataset -> figures, curves, every prediction, report."""
+"""Defines evaluate: a model and its dataset -> metrics, curves, all predictions, a report."""
 
 from typing import Any
 
@@ -20,19 +20,19 @@ def evaluate(
     champion_digest: str = "",
     **settings: Any,
 ) -> None:
-    """Scores the model on the dataset's split test, which training never saw.
+    """Evaluates the model on the dataset's test split, which training never saw.
 
     Args:
-        dataset: What transform wrote.
-        model: What train wrote.
-        metrics: The figures; the file behind it holds them all, as JSON.
+        dataset: The dataset that transform wrote.
+        model: The model folder that train wrote.
+        metrics: The metrics; the artifact's file holds all of them, as JSON.
         confusion_matrix: How often each class was taken for each (of many classes, those that are confused most), and
             the ROC curve of all classes pooled; what there is of it where a text has several labels (the curve), or a
             number (neither). The file behind it holds the matrix of all classes.
-        report: One page to look at.
+        report: The report, as one page of HTML.
         predictions: Every test row with the model's answer, as Parquet (see miniml.evaluation.predictions).
-        champion_source: Where the model is that this one has to beat; it answers the same rows.
-        champion_digest: What it is signed with; empty where there is none.
+        champion_source: The champion's model folder; the champion answers the same rows. Empty where there is none.
+        champion_digest: The digest of the champion's model; empty where there is none.
     """
     import json
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Makes a component of gate: figures, a champion and rules -> may this model be deployed?"""
+"""Defines gate: metrics, a champion and rules -> may this model be deployed?"""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ def gate(
     """Decides whether the model may be deployed, and says why.
 
     Args:
-        metrics: What evaluate wrote.
-        champion: The record that preflight wrote.
-        verdict: The decision, each rule with its figure and threshold, and the digest of the model it is about.
+        metrics: The metrics that evaluate wrote.
+        champion: The champion's record that preflight wrote.
+        verdict: The decision, each rule with its value and threshold, and the digest of the model.
 
     Returns:
-        Whether every rule is kept. It is unnamed on purpose: kfp.local cannot read a named output in
-        dsl.If, and takes the branch for false without failing.
+        Whether the model passes every rule. The output is unnamed on purpose: kfp.local cannot read a named output in
+        dsl.If, and takes the condition for false without failing.
     """
     from pathlib import Path
 

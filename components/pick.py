@@ -1,4 +1,4 @@
-"""Makes a component of pick: the models of a search's trials -> the one that is best on validation."""
+"""Defines pick: the models of a search's trials -> the model that is best on the validation rows."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ def pick(
     space: str,
     **settings: Any,
 ) -> None:
-    """Keeps the model of the best trial as it is. The test is not opened.
+    """Copies the model of the best trial unchanged. The test rows are not read.
 
     Args:
-        models: What train wrote in each trial; where a training came to nothing, why.
-        model: The winner's folder.
+        models: The models of all trials; for a training that failed, the reason.
+        model: The best trial's model folder.
         report: One page on all trials.
-        metrics: The winner's figures on validation; the file behind it holds every trial's, as JSON.
-        space: What the search tried. It tells, with trials, seed and options, which trial a model is of.
+        metrics: The best trial's validation metrics; the artifact's file holds those of all trials, as JSON.
+        space: The search space. Together with trials, seed and options it determines the trials.
     """
     from pathlib import Path
 

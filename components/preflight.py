@@ -1,4 +1,4 @@
-"""Makes a component of preflight: the sources of a run and its cluster -> what they are now, and what is missing."""
+"""Defines preflight: checks that all that a run will need is there, before hours of training instead of after."""
 
 from typing import Any, NamedTuple
 
@@ -25,23 +25,23 @@ def preflight(
         *((f"{name}_options", dict[str, Any]) for name in WITH_OPTIONS),
     ],
 ):
-    """Checks the run's arguments, looks at all that it will need, and finds the model that the new one has to beat.
+    """Checks the run's arguments and all that the run will need, and finds the model that the new one has to beat.
 
-    It fails naming all that is missing, with the commands that mend it. Take it from no cache: it is what tells other
-    stages' caches that something has changed.
+    It fails with a list of all that is missing, and the commands that remedy it. Disable its cache: its outputs tell
+    the caches of other stages that something has changed.
 
     Args:
-        report: What was looked for, what the sources are, and the champion.
+        report: The checks and their results, the sources' versions, and the champion.
         record: The champion, for gate and deploy.
-        space: Of a search, what it tries; empty where nothing is searched.
-        trials_at_once: How many trials of a search train beside each other.
+        space: The search space; empty for a run without a search.
+        trials_at_once: The number of trials of a search that train at the same time.
 
     Returns:
-        Output: The trials of a search, each as train's argument of that name. kfp.local loops over no other name.
-        pins: What the sources are, and the code and libraries that read them, for transform and train.
-        champion_source: Where the champion's model folder is; empty where there is none.
-        champion_digest: What it is signed with; empty where there is none.
-        train_options: Those of options that train takes; there is such an output for every other stage.
+        Output: The trials of a search, each for train's argument trial. kfp.local loops over no other output name.
+        pins: The versions of the sources, and of the code and libraries that read them, for transform and train.
+        champion_source: The champion's model folder; empty where there is none.
+        champion_digest: The digest of the champion's model; empty where there is none.
+        train_options: The options that train takes; every other stage with options has such an output.
     """
     from pathlib import Path
 
@@ -54,4 +54,4 @@ def preflight(
 
 
 for name in WITH_OPTIONS:
-    preflight.component_spec.outputs[f"{name}_options"].description = f"Those of options that {name} takes."
+    preflight.component_spec.outputs[f"{name}_options"].description = f"The options that {name} takes."

@@ -1,4 +1,4 @@
-"""Makes a component of a stage's function, as all of ours are made."""
+"""Makes a component from a stage's function."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from miniml import __version__
 from miniml.images import TAG, image, tag
 from miniml.settings.arguments import OPTIONS, arguments_of
 
-# kfp puts its own interpreter in the place of python3, a new environment's by default.
+# kfp replaces python3 by its own interpreter, by default that of a new environment.
 _LOOK = """python3 -c 'from importlib.util import find_spec as f
 f("kfp") and f("miniml") or exit("error: this Python has no kfp or no miniml. Run the stage in its image, or here with \
 SubprocessRunner(use_venv=False).")'

@@ -1,4 +1,4 @@
-"""Makes a component of train: a dataset and a pretrained encoder -> a fine-tuned, signed model folder."""
+"""Defines train: a dataset and a pretrained encoder -> a fine-tuned, signed model folder."""
 
 from typing import Any
 
@@ -18,17 +18,16 @@ def train(
     pins: str = "",
     **settings: Any,
 ) -> None:
-    """Fine-tunes a pretrained encoder on the dataset's split train; with num_nodes above 1, in a TrainJob's pods.
+    """Fine-tunes a pretrained encoder on the dataset's train split; with num_nodes above 1, in a TrainJob's pods.
 
     Args:
-        dataset: What transform wrote.
+        dataset: The dataset that transform wrote.
         model: A folder: safetensors, tokenizer, config, model card, and miniml.json, which signs them.
-        metrics: Losses, validation's figures, speed and size.
+        metrics: The losses, the validation metrics, the speed and the size of the model.
         report: One page with the curves, the settings and the machine.
-        trial: In a search, a JSON object of settings with the values to try in their place, and what to know
-            of the search. Where they come to nothing (the training diverges), model is a folder that says so, and the
-            search goes on.
-        pins: What preflight found the model to be, so that this run reads that, and a cache goes by it.
+        trial: In a search, a JSON object of the settings that this trial replaces, and what to know of the search.
+            Where the training fails with them (it diverges), model is a folder that says so, and the search goes on.
+        pins: The model's version that preflight found, so that this run reads it, and the cache depends on it.
     """
     import json
     from pathlib import Path

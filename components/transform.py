@@ -1,4 +1,4 @@
-"""Makes a component of transform: any source of labelled texts -> a checked, split dataset."""
+"""Defines transform: any source of labelled texts -> a checked and split dataset."""
 
 from typing import Any
 
@@ -23,10 +23,11 @@ def transform(
     Args:
         dataset: A folder in Arrow format with the columns text and label, those that slice_columns names, and, with
             group_column, group (int64): one number for each group, and for each row without one.
-        report: One page on what is in the data: classes, lengths, and everything that the checks found.
-        model_id: The model in whose tokens the report measures lengths.
-        max_length: The tokens of a text that it will see.
-        pins: What preflight found dataset and model to be, so that this run reads that, and a cache goes by it.
+        report: One page on the data: classes, lengths, and everything that the checks found.
+        model_id: The model whose tokenizer measures the texts' lengths for the report.
+        max_length: The most tokens of a text that this model will see.
+        pins: The versions of dataset and model that preflight found, so that this run reads them, and the cache depends
+            on them.
     """
     from pathlib import Path
 

@@ -1,10 +1,10 @@
-"""miniml: from a dataset and a model name to a served text classifier.
+"""Makes a served text classifier from a dataset and a model name.
 
 In Python, without Kubeflow: `prepare`, `fine_tune`, `evaluate` and `Classifier` (see `miniml.api`). With it: `submit`,
 `miniml.components` and `miniml.pipelines`. In a shell: `miniml --help`.
 
-The work lives here and knows nothing of Kubeflow or KServe: plain paths and values in, small results out.
-`components/` shows it to Kubeflow Pipelines, `serving/` to KServe.
+The stages' work takes plain paths and values, returns small results, and does not depend on Kubeflow or KServe:
+`components/` wraps it for Kubeflow Pipelines, `serving/` for KServe.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""python -m miniml: the command `miniml`."""
+"""Runs the command `miniml`, as `python -m miniml`."""
 
 from __future__ import annotations
 

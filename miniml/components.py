@@ -1,4 +1,4 @@
-"""Offers miniml's stages as components of Kubeflow Pipelines, to use in anyone's pipeline.
+"""Offers miniml's stages as components of Kubeflow Pipelines, for use in any pipeline.
 
     from kfp import dsl
     from miniml.components import train
@@ -7,9 +7,9 @@
     def mine(...):
         trained = train(dataset=made.outputs["dataset"], model_id="distilbert/distilbert-base-cased", epochs=2)
 
-Every argument but the artifacts has the default that it has in miniml's own pipelines. A component runs in the image of
-this version of miniml, from where MINIML_REGISTRY and MINIML_IMAGE_TAG say when it is imported first. docs/reuse.md
-shows a pipeline of others.
+Every argument but the artifacts has the same default as in miniml's own pipelines. A component runs in the image of
+this version of miniml, from the registry and with the tag that MINIML_REGISTRY and MINIML_IMAGE_TAG name when the
+component is first imported. docs/reuse.md shows a whole pipeline.
 """
 
 from __future__ import annotations

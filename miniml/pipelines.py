@@ -1,9 +1,9 @@
-"""Offers miniml's pipelines, compiled: to submit by a client of one's own, or to call within another pipeline.
+"""Offers miniml's compiled pipelines, to submit with any client, or to call within another pipeline.
 
     from miniml.pipelines import text_classification
 
-Their images come from where MINIML_REGISTRY and MINIML_IMAGE_TAG say, and as many trials of a search train at once as
-MINIML_TRIALS_AT_ONCE says, when a pipeline is imported first.
+MINIML_REGISTRY and MINIML_IMAGE_TAG name the registry and the tag of their images, and MINIML_TRIALS_AT_ONCE the number
+of trials of a search that train at once; they are read when a pipeline is first imported.
 """
 
 from __future__ import annotations

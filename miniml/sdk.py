@@ -1,4 +1,4 @@
-"""miniml from Python, as a notebook uses it: one way to run the pipeline here or on a cluster, and to read it.
+"""Runs a pipeline from Python, on this machine or on a cluster, and reads its results, in a notebook for example.
 
 run = sdk.submit({"dataset_id": "...", "model_id": "..."})   # on the cluster at KFP_HOST, or else here
 results = run.wait()
@@ -37,16 +37,16 @@ Answers = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Results:
-    """What came of a run, wherever it ran."""
+    """The results of a run, on this machine or on a cluster."""
 
     metrics: dict[str, Any]
-    """What `miniml.evaluation.result.EvaluationResult` holds: figures, classes, confusion_matrix, ..."""
+    """The fields of `miniml.evaluation.result.EvaluationResult`: metrics, classes, confusion_matrix, ..."""
     report: str
-    """One page of HTML."""
+    """The evaluation's report, as one page of HTML."""
     deployed: bool | None
-    """Whether the gate let the model through; None where Kubeflow Pipelines does not tell."""
+    """Whether the gate approved the model; None where it is unknown."""
     ask: Callable[[list[str]], Answers]
-    """Asks the served model over HTTP: what the task answers of each text (see `miniml.model.heads`)."""
+    """Asks the served model over HTTP, and returns an answer for each text (see `miniml.model.heads`)."""
 
 
 class Run(ABC):
@@ -54,20 +54,24 @@ class Run(ABC):
 
     @abstractmethod
     def wait(self) -> Results:
-        """Follows the run to its end, and gives what came of it.
+        """Waits until the run has ended, and returns its results.
 
         Raises:
-            MinimlError: it failed; the message says at which stage and why.
+            MinimlError: The run failed; the message says at which stage and why.
         """
 
 
 def preset(name: str) -> dict[str, Any]:
-    """A named set of arguments: "demo" needs no hub."""
+    """Returns a copy of a named set of arguments; "demo" needs no access to the hub.
+
+    Raises:
+        KeyError: There is no preset of this name.
+    """
     return dict(PRESETS[name].arguments)
 
 
 def compile(pipeline: str = TEXT_CLASSIFICATION) -> str:  # as everybody calls it
-    """The pipeline of that name as YAML, which the Kubeflow UI and any kfp client take."""
+    """Returns the pipeline of this name as YAML, for the Kubeflow UI or any kfp client."""
     return CompiledPipeline.named(pipeline).text
 
 
@@ -75,14 +79,15 @@ def submit(arguments: dict[str, Any], host: str | None = None, *, pipeline: str 
     """Submits a run of one of miniml's pipelines to Kubeflow Pipelines, or, where there is none, prepares one here.
 
     Args:
-        arguments: By name, as `miniml run --help` lists them; those that are not given have the pipeline's defaults.
-        host: Where Kubeflow Pipelines answers, by default KFP_HOST. Without any, the run is made on this machine, when
-            it is waited for.
+        arguments: The arguments by name, as `miniml run --help` lists them; missing ones have the pipeline's defaults.
+        host: The address of Kubeflow Pipelines, by default KFP_HOST. Without any, the run takes place on this machine
+            when `Run.wait` is called.
         pipeline: One of `miniml.pipeline.compiled.PIPELINES`.
 
     Raises:
-        InputError: an argument cannot be used.
-        SubmissionError: the cluster does not take the run.
+        InputError: An argument cannot be used.
+        AddressError: Kubeflow Pipelines does not answer at `host`.
+        SubmissionError: Kubeflow Pipelines refuses the run.
     """
     compiled = CompiledPipeline.named(pipeline)
     known = defaults(compiled)
@@ -142,15 +147,15 @@ class _ClusterRun(Run):
         )
 
     def _evaluation(self) -> tuple[str, str]:
-        """The bucket, and the folder in it, in which what evaluate wrote lies: with another run, if it was cached."""
+        """Returns the bucket and the folder of evaluate's outputs, which are another run's if they were cached."""
         for address in folders_of(self.server.workflow(self.run_id), "evaluate"):
             bucket, _, folder = address.partition("://")[2].partition("/")
             return bucket, folder
-        # Nobody has the workflow any more, or not yet; most evaluations are this run's own.
+        # The workflow is not available; most evaluations are not cached.
         return BUCKET, f"v2/artifacts/{self.pipeline_name}/{self.run_id}/evaluate"
 
     def _read(self, bucket: str, folder: str, output: str) -> bytes:
-        """What lies below a folder of KFP's own store: AWS_ENDPOINT_URL and credentials say where that is from here."""
+        """Reads an output from KFP's store, whose address and keys AWS_ENDPOINT_URL and the credentials give."""
         from miniml.store.connection import PATIENCE, Bucket  # Only here: a local run needs no S3 client.
 
         store = Bucket(bucket, f"the {output} of run {self.run_id}", PATIENCE)

@@ -1,4 +1,4 @@
-"""Makes a pipeline of a function: its form shows some arguments as fields, and `options` holds all others."""
+"""Makes a pipeline from a function: its form shows some arguments as fields, and `options` holds all others."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _RESOURCES = {"cpu_limit", "memory_request", "memory_limit", "accelerator_count"
 
 
 def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[..., Any]], GraphComponent]:
-    """Makes a function a pipeline.
+    """Makes a pipeline from a function.
 
     Args:
-        name: What Kubeflow Pipelines calls it.
+        name: The pipeline's name in Kubeflow Pipelines.
         settings: The dataclasses whose fields are the pipeline's arguments, with their types, defaults, choices and
             descriptions: those of a form under their own names, and `options` for all others. The function has them as
             `**arguments`.
@@ -43,7 +43,7 @@ def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[..., A
 
 
 def stages_of(pipeline: GraphComponent) -> tuple[BaseComponent, ...]:
-    """The components of which a pipeline is made: those that its file imports, or makes itself."""
+    """Returns the components of a pipeline: those that its module imports or defines."""
     module = sys.modules[pipeline.pipeline_func.__module__]
     return tuple(
         each

@@ -1,4 +1,4 @@
-"""A dataset and a space of training arguments become a served classifier: the best of many, judged once.
+"""Defines the pipeline from a dataset and a search space to a served classifier: the best of many, tested once.
 
 preflight -> transform -> train, train, train ... -> pick -> evaluate -> gate -> deploy
 
@@ -24,6 +24,8 @@ from pipelines.steps import Run, approved, narrowed
 
 
 class Outputs(NamedTuple):
+    """The outputs of the pipeline."""
+
     dataset: dsl.Dataset
     data_report: dsl.HTML
     search: dsl.Metrics
@@ -38,13 +40,13 @@ class Outputs(NamedTuple):
 
 @pipeline("hyperparameter-search", SETTINGS)
 def hyperparameter_search(**arguments: Any) -> Outputs:
-    """From a dataset and a space of training arguments to a served text classifier."""
+    """Makes a served text classifier from a dataset and a space of training arguments."""
     run = Run(arguments)
     found = run.begin(preflight, trials_at_once=trials_at_once())
     data = run.step(transform)
     with dsl.ParallelFor(found.outputs["Output"], name="trials", parallelism=trials_at_once()) as trial:
-        # A trial has its arguments and pins with it: whatever else a task in a loop is given, a cluster's record has
-        # once more for each turn; and kfp.local gives it the loop's item for any other task's output.
+        # A trial holds its arguments and pins: any other input of a task in a loop is stored in the workflow once more
+        # for each turn; and kfp.local replaces any other task's output by the loop's item.
         training = run.step(
             narrowed(train, ("dataset", "trial")), dataset=data.outputs["dataset"], trial=trial
         )
@@ -58,7 +60,7 @@ def hyperparameter_search(**arguments: Any) -> Outputs:
     )
     verdict = run.step(gate, metrics=evaluation.outputs["metrics"], champion=found.outputs["record"])
     with approved(verdict):
-        # It judges again, so that nobody gets past the gate by a bool.
+        # Deploy decides again, so that a bool alone does not pass the gate.
         run.step(
             deploy,
             model=winner.outputs["model"],

@@ -1,4 +1,4 @@
-"""What a cluster gives the pod of each stage: resources, addresses and keys, another try, an answer from its cache."""
+"""Configures the pod of each stage on a cluster: resources, secrets, retries and caching."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ GPU = "nvidia.com/gpu"
 
 @dataclass(frozen=True)
 class Resources:
-    """What a step asks a node for, and the most that it gets: so a quota takes its pod, and a LimitRange adds nothing.
+    """The requests and limits of a step: with all set, a ResourceQuota admits the pod, and no LimitRange changes it.
 
-    Processors are asked for sparingly, for a node of four has those of Kubeflow Pipelines to share out too: a step that
-    is alone has as many as its limit allows.
+    CPU requests are small, as a node of four cores also runs Kubeflow Pipelines; a step that is alone on its node gets
+    as much as its limit allows.
     """
 
     cpu_request: str
@@ -29,16 +29,16 @@ class Resources:
 
 
 SMALL = Resources("100m", "1", "256Mi", "1Gi")
-"""Of steps that ask a cluster or a store, or compare figures: they begin with 80 to 90 MiB."""
+"""The resources of steps that query a cluster or a store, or compare metrics: they start with 80 to 90 MiB."""
 DATA = Resources("250m", "4", "1Gi", "4Gi")
-"""Of transform: 700,000 reviews take 0.4 to 1 GiB (docs/benchmarks.md); there may be more of them, and longer ones."""
+"""The resources of transform: 700,000 reviews take 0.4 to 1 GiB (docs/benchmarks.md), and datasets may be larger."""
 AS_TOLD = None
-"""Of steps that compute with a model: what the run's arguments say (`miniml.settings.steps.StepSettings`)."""
+"""Stands for the resources in the run's arguments (`miniml.settings.steps.StepSettings`), for steps with a model."""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """What a stage's pod is given, beside a user who is not root. A laptop gives what it has."""
+    """The configuration of a stage's pod. On a laptop it has no effect."""
 
     resources: Resources | None = SMALL
     gpus: bool = False
@@ -48,9 +48,9 @@ class Pod:
     mlflow: bool = False
     """Whether it may log to an MLflow server."""
     survives: bool = False
-    """Whether another pod goes on where this one was deleted."""
+    """Whether a new pod resumes the step where this one was deleted."""
     cached: bool = True
-    """Whether it may be taken from a cache: not where it looks at, or changes, what is outside the run."""
+    """Whether the step's outputs may come from the cache: not where it reads or changes what is outside the run."""
 
 
 PODS = {
@@ -60,16 +60,16 @@ PODS = {
     "evaluate": Pod(AS_TOLD, store=True),
     "deploy": Pod(cached=False),
 }
-"""Of the stages that need more than a small pod, or may not be cached."""
+"""The pods of the stages that need more than a small pod, or may not be cached."""
 
 
 def give(task: dsl.PipelineTask, pod: Pod, arguments: Mapping[str, Any]) -> None:
-    """Gives a step its pod.
+    """Configures a step's pod.
 
     Args:
         task: The step.
-        pod: What its stage is given.
-        arguments: The run's, as the pipeline has them.
+        pod: The configuration of its stage's pod.
+        arguments: The run's arguments, as the pipeline's function has them.
     """
     # Our images' user is not root, but Pod Security `restricted` wants that it is asked for.
     kubernetes.set_security_context(task, run_as_non_root=True)

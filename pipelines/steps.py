@@ -1,4 +1,4 @@
-"""The steps of a run: each is a stage with what it takes of the run's arguments, and with a pod on a cluster."""
+"""Makes the steps of a run: each is a stage with those of the run's arguments that it takes, and with its pod."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ class Run:
 
 
 def approved(verdict: dsl.PipelineTask) -> dsl.If:
-    """Makes what is called within it wait for the gate's verdict, and leaves it out where that is no."""
-    # On a bool, never on a string: kfp.local splices strings into the expression that it evaluates.
+    """Returns the condition that runs the steps within it only after the gate has approved the model."""
+    # A bool, never a string: kfp.local splices strings into the expression that it evaluates.
     return dsl.If(verdict.outputs["Output"] == True, name="approved")  # noqa: E712
 
 
 def narrowed(stage: BaseComponent, inputs: Collection[str]) -> BaseComponent:
-    """The stage with these inputs alone; for the others its source has the defaults.
+    """Returns the stage with these inputs alone; the others have the defaults in its source.
 
-    For a loop: of each turn a cluster's record has all inputs of its tasks, eight times.
+    In a loop, the workflow holds all inputs of a task eight times for each turn.
     """
     narrow = copy.deepcopy(stage)
     for name in narrow.component_spec.inputs.keys() - set(inputs):

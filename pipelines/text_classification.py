@@ -1,4 +1,4 @@
-"""A dataset and a model name become a served classifier.
+"""Defines the pipeline from a dataset and a model name to a served classifier.
 
 preflight -> transform -> train -> evaluate -> gate -> deploy
 
@@ -21,10 +21,12 @@ from pipelines.form import pipeline
 from pipelines.steps import Run, approved
 
 ARGUMENTS = tuple(kind for kind in SETTINGS if kind is not SearchSettings)
-"""The settings of all stages (miniml/settings) but a search's."""
+"""The settings of all stages (miniml/settings), except those of a search."""
 
 
 class Outputs(NamedTuple):
+    """The outputs of the pipeline."""
+
     dataset: dsl.Dataset
     data_report: dsl.HTML
     model: dsl.Model
@@ -39,7 +41,7 @@ class Outputs(NamedTuple):
 
 @pipeline("text-classification", ARGUMENTS)
 def text_classification(**arguments: Any) -> Outputs:
-    """From a dataset and a model name to a served text classifier."""
+    """Makes a served text classifier from a dataset and a model name."""
     run = Run(arguments)
     found = run.begin(preflight)
     data = run.step(transform)
@@ -53,7 +55,7 @@ def text_classification(**arguments: Any) -> Outputs:
     )
     verdict = run.step(gate, metrics=evaluation.outputs["metrics"], champion=found.outputs["record"])
     with approved(verdict):
-        # It judges again, so that nobody gets past the gate by a bool.
+        # Deploy decides again, so that a bool alone does not pass the gate.
         run.step(
             deploy,
             model=training.outputs["model"],

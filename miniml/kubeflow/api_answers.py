@@ -1,4 +1,4 @@
-"""What the servers that stand before Kubeflow Pipelines answer in its place, kept from its client."""
+"""Keeps from the client of Kubeflow Pipelines what other servers (a proxy, a login page) answer in its place."""
 
 from __future__ import annotations
 
@@ -9,25 +9,30 @@ import kfp_server_api
 from kfp_server_api.rest import RESTClientObject
 
 SECONDS_TO_ANSWER = 30
-"""For one request. A forwarded port may take it and never answer."""
+"""The longest that a request may take: a forwarded port may accept it and never answer."""
 
 
 class UnreadableAnswerError(Exception):
-    """What was answered is no answer of the API."""
+    """The response does not come from the API of Kubeflow Pipelines."""
 
 
 class CheckedRequests(RESTClientObject):  # type: ignore[misc]  # it has no types
-    """Makes the client's requests, follows no redirect, and hands on only the JSON objects that the API answers.
+    """Makes the client's requests, follows no redirects, and accepts only JSON objects, which the API answers.
 
-    The client itself takes a page to log in at for an answer that lists nothing, and sends what was redirected again
-    without its body. It waits for ever, too.
+    The client itself takes a login page for an empty list, repeats a redirected request without its body, and has no
+    timeout.
     """
 
     def request(self, method: str, url: str, **options: Any) -> Any:
-        """As the client's own.
+        """Makes a request as `RESTClientObject` does.
+
+        Args:
+            method: The HTTP method.
+            url: The address.
+            options: The client's other arguments.
 
         Raises:
-            UnreadableAnswerError: it answers something else.
+            UnreadableAnswerError: The response is not a JSON object.
         """
         options["_request_timeout"] = options.get("_request_timeout") or SECONDS_TO_ANSWER
         answer = super().request(method, url, **options)
@@ -37,8 +42,8 @@ class CheckedRequests(RESTClientObject):  # type: ignore[misc]  # it has no type
 
 
 def check_requests(api_client: kfp_server_api.ApiClient) -> None:
-    """Has the client make its requests so."""
-    # Neither does urllib3 repeat any: whether one may be sent twice is known further up.
+    """Makes the client send its requests as `CheckedRequests`."""
+    # urllib3 must not retry: only the callers know which requests may be sent twice.
     api_client.configuration.retries = False
     api_client.rest_client = CheckedRequests(api_client.configuration)
 

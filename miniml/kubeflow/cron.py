@@ -1,4 +1,4 @@
-"""Cron expressions as Kubeflow Pipelines 2.17 reads them: by robfig/cron 1.2, whose first field is the second."""
+"""Checks cron expressions as Kubeflow Pipelines 2.17 reads them: with robfig/cron 1.2, whose first field is seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class _Field:
-    """What one field may hold; names stand for numbers from `least` on."""
+    """The values that one field allows; its names stand for the numbers from `least` on."""
 
     what: str
     least: int
@@ -28,7 +28,7 @@ class _Field:
         return f"{self.what} is {self.least} to {self.most}{names}"
 
     def number(self, word: str) -> int:
-        """What a number or a name means; -1 where it means nothing here."""
+        """Returns the value of a number or a name; -1 where the field does not allow it."""
         if word.lower() in self.names:
             return self.least + self.names.index(word.lower())
         return (
@@ -57,10 +57,10 @@ _EVERY = re.compile(r"@every (?=.*[1-9])(\d+h)?(\d+m)?(\d+s)?")
 
 
 def with_seconds(cron: str) -> str:
-    """A cron expression as Kubeflow Pipelines takes it: with a field for the seconds before the usual five.
+    """Returns a cron expression as Kubeflow Pipelines takes it: with a field for seconds before the usual five.
 
     Raises:
-        InputError: Kubeflow Pipelines would refuse it, or would never start a run by it.
+        InputError: Kubeflow Pipelines would refuse the expression, or would never start a run.
     """
     fields = cron.split()
     written = " ".join(fields)
@@ -80,7 +80,7 @@ def with_seconds(cron: str) -> str:
 
 
 def _times(field: _Field, text: str, cron: str) -> set[int]:
-    """The numbers that a field means."""
+    """Returns the numbers that a field stands for."""
     times: set[int] = set()
     for part in text.split(","):
         found = _range(field, part)
@@ -95,7 +95,7 @@ def _times(field: _Field, text: str, cron: str) -> set[int]:
 
 
 def _range(field: _Field, part: str) -> range:
-    """The numbers of one part between commas; an empty range for what means none."""
+    """Returns the numbers of one part between commas; an empty range where it cannot be read."""
     found = _RANGE.fullmatch(part)
     step = int(found["every"] or found["step"] or 1) if found else 0
     if not found or not step:

@@ -1,4 +1,4 @@
-"""How a run ended, and what became of its model."""
+"""Determines how a run ended, and whether its model was deployed."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from miniml.kubeflow.run_server import RunServer
 from miniml.kubeflow.run_state import RunState, Turn
 
 DEPLOY = "deploy"
-"""The stage that makes a model serve."""
+"""The name of the stage that deploys a model."""
 
 Deployment = Literal["deployed", "rendered", "rejected", "unknown"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """How a run ended, and whether its model was deployed."""
 
     run: RunState
     state: str
     """SUCCEEDED, FAILED or CANCELED."""
     deployment: Deployment
-    """What became of the model in a run that succeeded: it serves; it was only rendered (a dry run); the gate rejected
-    it; or nobody could tell."""
+    """Whether the model of a run that succeeded serves ("deployed"), was only written as YAML in a dry run
+    ("rendered"), or was rejected by the gate; "unknown" where neither Kubeflow Pipelines nor the cluster says so."""
     failed: list[Turn] = field(default_factory=list)
     """The stages that failed."""
     troubles: dict[str, str] = field(default_factory=dict)
-    """What else failed, by its name, and why: the driver of the whole run, say."""
+    """Why anything else failed, such as the driver of the whole run, by its name."""
 
 
 def outcome_of(run: RunState, server: RunServer) -> Outcome:
-    """The outcome of a run that has ended; the server's cluster is asked for what the run's record leaves open."""
+    """Returns the outcome of a run that has ended; the cluster is asked where the run's record leaves it open."""
     return Outcome(
         run,
         "CANCELED" if run.cancelled and run.state == "FAILED" else run.state,
@@ -44,7 +44,7 @@ def outcome_of(run: RunState, server: RunServer) -> Outcome:
 
 
 def _deployment(run: RunState, server: RunServer) -> Deployment:
-    """As deploy fared, or the gate decided, or else as the service itself says."""
+    """Decides by the state of deploy, or the gate's condition, or else the InferenceService's label."""
     [deploy, *_] = run.turns_of(DEPLOY)
     if deploy.state in ("SUCCEEDED", "CACHED"):
         return "rendered" if run.argument("dry_run") else "deployed"
@@ -54,7 +54,7 @@ def _deployment(run: RunState, server: RunServer) -> Deployment:
 
 
 def _serves(run: RunState, server: RunServer) -> bool:
-    """Whether the InferenceService is this run's."""
+    """Whether the InferenceService was deployed by this run."""
     from miniml.cluster.inference_service import RUN
 
     namespace, name = run.argument("namespace"), run.argument("service_name")

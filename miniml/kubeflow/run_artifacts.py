@@ -1,9 +1,9 @@
-"""Where the artifacts of a run lie, though another run wrote them: what comes from KFP's cache stays where it is.
+"""Finds where a run's artifacts are stored, even those that another run wrote and KFP's cache returned.
 
-No endpoint of KFP's API 2.17 tells a run's artifacts (`outputs` of its tasks are never filled: toModelTask in
-backend/src/apiserver/server/api_converter.go). But a step's driver writes the addresses of all that the step reads and
-writes into the patch of its pod (initPodSpecPatch in backend/src/v2/driver/driver.go), which the workflow keeps. And a
-step that reads what came from the cache reads it where it lies.
+No endpoint of KFP's API 2.17 lists a run's artifacts (`outputs` of its tasks are never filled: toModelTask in
+backend/src/apiserver/server/api_converter.go). But a step's driver writes the addresses of the step's inputs and
+outputs into the patch of its pod (initPodSpecPatch in backend/src/v2/driver/driver.go), which the workflow keeps, those
+of cached inputs included.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _EXECUTOR_INPUT = "--executor_input"
 
 
 def folders_of(workflow: dict[str, Any], stage: str) -> set[str]:
-    """The addresses of the folders in which what a stage wrote lies, as far as a step of the run read or wrote there.
+    """Returns the addresses of the folders of a stage's outputs, as far as a step of the run read or wrote there.
 
-    One for each turn of a stage in a loop. The outputs lie in them by their names: an address is
+    There is one for each turn of a stage in a loop. An output's address is
     <root>/<pipeline>/<run>/<stage>/<uuid>/<output> (provisionOutputs in backend/src/v2/driver/driver.go).
     """
     return {

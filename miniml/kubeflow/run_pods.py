@@ -1,6 +1,6 @@
-"""What a run's pods say of themselves, where a kube configuration leads to them: why a step does not start, or failed.
+"""Reads from a run's pods why a step does not start or why it failed, where a kube configuration gives access to them.
 
-They are asked where no workflow is to be had, which says the same.
+The pods are read only where the workflow, which says the same, is not available.
 """
 
 from __future__ import annotations
@@ -14,17 +14,23 @@ from miniml.kubeflow.run_state import Attempt, Stages, Turn, loop_index
 
 _PHASES = {"Pending": "PENDING", "Running": "RUNNING", "Succeeded": "SUCCEEDED", "Failed": "FAILED"}
 _NODE = "workflows.argoproj.io/node-name"
-"""Which node of the workflow a pod is: ….root(0).train(0).executor(0)."""
+"""The annotation with the name of a pod's node in the workflow: ….root(0).train(0).executor(0)."""
 
 
 def with_pods(stages: Stages, pods: list[Pod]) -> Stages:
-    """The stages, with what their pods say. A stage that waits for its driver is told as one that waits."""
+    """Returns the stages with the attempts that their pods are. A stage that waits for its driver is PENDING."""
     ordered = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))
     return replace(stages, turns=[_with_pods(turn, ordered) for turn in stages.turns])
 
 
 def pods_of(stage: str, number: int, pods: list[Pod]) -> list[Pod]:
-    """The pods of a stage's turn: its containers, or else the drivers that prepare them."""
+    """Returns the pods of a stage's turn, or else the pods of the drivers that prepare it.
+
+    Args:
+        stage: The stage.
+        number: The turn of a stage in a loop, from 1.
+        pods: All pods of the run.
+    """
     containers_of = rf"\.{re.escape(stage)}(\(\d+\))?\.executor(\(\d+\))?$"
     drivers_of = rf"\.{re.escape(stage)}-driver(\(\d+\))?$"
     own = [pod for pod in pods if loop_index(_node(pod)) == number - 1]
@@ -43,7 +49,7 @@ def _with_pods(turn: Turn, pods: list[Pod]) -> Turn:
 
 
 def _message(pod: Pod) -> str:
-    """Why it does not start, or how it failed; as Argo says it (getPendingReason, inferFailedReason)."""
+    """Returns why a pod does not start, or how it failed, as Argo does (getPendingReason, inferFailedReason)."""
     status = pod.get("status", {})
     if status.get("message"):  # An eviction has one.
         return f"{status.get('reason', '')}: {status['message']}".removeprefix(": ")

@@ -1,4 +1,4 @@
-"""Tells a person how a run goes: a line whenever something about a stage is new."""
+"""Reports the progress of a run: a line whenever the state of a stage changes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ from miniml.escaping import clipped, printable
 from miniml.kubeflow.run_state import OVER, RunState, Turn
 from miniml.progress import duration
 
-# What Argo says of a pod that is only about to start.
+# Argo's messages for a pod that is about to start.
 _USUAL = frozenset({"PodInitializing", "ContainerCreating"})
-# Characters of a reason.
+# The most characters of a reason.
 _LONGEST = 300
 
 
 class RunReporter:
-    """Remembers what it has told, and tells the rest."""
+    """Prints what has changed since the last report."""
 
     def __init__(
         self, stages: list[str], tell: Callable[[str], None], look_up: str, patience: float = 60.0
     ) -> None:
-        """`look_up` is a command that says why a pod does not start; it is told after `patience` seconds."""
+        """Reports about some stages.
+
+        Args:
+            stages: Their names, in the order in which they run.
+            tell: Prints a line.
+            look_up: The command that shows why a pod does not start.
+            patience: Seconds that a pod may take to start before `look_up` is printed.
+        """
         self._stages, self._tell, self._look_up, self._patience = stages, tell, look_up, patience
         self._told: dict[tuple[str, int], str] = {}
         self._waits_since: dict[tuple[str, int], float] = {}
 
     def report(self, run: RunState, *, final: bool) -> None:
-        """Tells what is new; `final` says that nothing will be asked of this run any more."""
+        """Prints a line for each change; `final` says that this is the last report of this run."""
         for name, pod in run.stages.troubles.items():
             said = "failed" if pod.state == "FAILED" else "waiting"
             self._tell_new((name, 0), f"{name} · {said}: {_short(pod.message)}", pod.message)
@@ -66,7 +73,7 @@ class RunReporter:
         return turn.state.lower() + took
 
     def _waiting(self, turn: Turn) -> str:
-        """Why its pod has not started; empty where that is usual, and not for long."""
+        """Returns why a turn's pod has not started; empty while that is normal."""
         key = turn.stage, turn.number
         since = self._waits_since.setdefault(key, time.monotonic())
         if turn.message not in ("", *_USUAL):
@@ -77,7 +84,7 @@ class RunReporter:
 
 
 def _earlier(turn: Turn) -> str:
-    """What became of the pod before this one, if there was one."""
+    """Returns why the previous pod was replaced, if there was one."""
     if len(turn.attempts) < 2:
         return ""
     reason = _short(turn.attempts[-2].message) or "its pod was lost"

@@ -1,4 +1,4 @@
-"""Says what is asked of the server that has a run, so that who reads runs need not import the client."""
+"""Defines what modules that read runs need from a server, so that they need not import its client."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class RunServer(Protocol):
-    """Kubeflow Pipelines, and the cluster that it runs on."""
+    """A server of Kubeflow Pipelines, and the cluster that it runs on."""
 
     @property
     def cluster(self) -> Cluster | None:
         """The cluster itself; None where this machine cannot reach it."""
 
     def text(self, path: str, query: dict[str, str]) -> str:
-        """Returns the body of an answer that is not JSON."""
+        """Returns the body of the response to a GET request, as text."""
 
     def pipeline_name(self, pipeline_id: str) -> str:
         """Returns a pipeline's name."""

@@ -1,6 +1,6 @@
-"""What became of a run and of each of its stages, read from what Kubeflow Pipelines keeps of the run's tasks.
+"""Describes the state of a run and of its stages, and reads it from the task details of Kubeflow Pipelines.
 
-An Argo workflow says the same, and more: see `miniml.kubeflow.workflow`.
+An Argo workflow has the same information, and more: see `miniml.kubeflow.workflow`.
 """
 
 from __future__ import annotations
@@ -18,86 +18,89 @@ _DRIVER_FAILED = (
     "(--pipeline-account), and does the namespace's quota leave room?"
 )
 _CONDITION = "condition-"
-"""Begins the name that KFP's compiler gives to the tasks below a dsl.If."""
+"""The prefix of the name that KFP's compiler gives to the tasks below a dsl.If."""
 
 
 def loop_index(node: str) -> int:
-    """The place in its loop of a workflow's node, from 0; 0 outside of loops. An iteration's name ends (index:item)."""
+    """Returns the iteration of a workflow's node, from 0; 0 outside of loops. An iteration's name ends (index:item)."""
     found = re.search(r"\((\d{1,9}):", node)
     return int(found[1]) if found else 0
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One pod of a step. A step whose pod was lost has a further one."""
+    """One pod of a step. A step whose pod was lost has several."""
 
     pod: str = ""
-    """Its name; empty where nobody tells."""
+    """The pod's name; empty where it is unknown."""
     state: str = ""
+    """The pod's state, as in `Turn`; empty where it is unknown."""
     message: str = ""
-    """Why it does not start, or how it ended."""
+    """Why the pod does not start, or how it ended."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One time that a stage runs: in a loop it has several."""
+    """One execution of a stage: in a loop a stage has several."""
 
     stage: str
     number: int = 1
+    """The number of the turn, from 1."""
     state: str = ""
-    """PENDING (its pod has not started), RUNNING, SUCCEEDED, CACHED, SKIPPED or FAILED; empty before it begins, and for
-    what was left out."""
+    """PENDING (its pod has not started), RUNNING, SUCCEEDED, CACHED, SKIPPED or FAILED; empty before the turn begins,
+    and for one that was left out."""
     seconds: float | None = None
-    """How long it took, once it has ended."""
+    """The duration in seconds, once the turn has ended."""
     attempts: tuple[Attempt, ...] = ()
-    """In their order; a step that came from the cache has none."""
+    """The pods, oldest first; a turn that came from the cache has none."""
 
     def __str__(self) -> str:
-        """As a person reads it: train, and train (2) for its second turn."""
+        """Returns the turn as a person reads it: train, and train (2) for the second one."""
         return f"{self.stage} ({self.number})" if self.number > 1 else self.stage
 
     @property
     def message(self) -> str:
-        """What is said of its last pod."""
+        """The message of the last pod; empty where there is none."""
         return self.attempts[-1].message if self.attempts else ""
 
 
 @dataclass(frozen=True)
 class Stages:
-    """What is known of a run's stages."""
+    """The state of a run's stages."""
 
     turns: list[Turn] = field(default_factory=list)
     complete: bool = True
-    """Whether nothing goes on any more, so that a stage without a state was left out."""
+    """Whether no task runs or waits any more, so that a stage without a state was left out."""
     condition_was_false: bool = False
-    """Whether tasks were left out because a condition did not hold: the gate's verdict, in our pipelines."""
+    """Whether tasks were left out because a condition was false: the gate's verdict, in miniml's pipelines."""
     troubles: dict[str, Attempt] = field(default_factory=dict)
-    """By its name, what failed or does not start though it is no stage: the driver of the whole run, say."""
+    """The pods of other tasks that failed or do not start, such as the driver of the whole run, by the task's name."""
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A run as it is now."""
+    """The current state of a run."""
 
     run_id: str
     state: str
     """PENDING, RUNNING, SUCCEEDED, FAILED, CANCELING or CANCELED."""
     stages: Stages
     cancelled: bool = False
-    """Whether somebody ended it. Its state is FAILED then, as if it had failed by itself."""
+    """Whether somebody cancelled the run. Its state is FAILED then, as if it had failed by itself."""
     arguments: dict[str, Any] = field(default_factory=dict)
     pipeline_id: str = ""
 
     @property
     def over(self) -> bool:
+        """Whether the run has ended."""
         return self.state in OVER
 
     def turns_of(self, stage: str) -> list[Turn]:
-        """Its turns in their order; a stage of which nothing is known has one without a state."""
+        """Returns a stage's turns in their order; a stage that is unknown has one turn without a state."""
         return [turn for turn in self.stages.turns if turn.stage == stage] or [Turn(stage)]
 
     def argument(self, name: str) -> Any:
-        """An argument of the run, which may be a field of a struct; None where it was not given."""
+        """Returns an argument of the run, or a field of a struct among them; None where it was not given."""
         structs = (value for value in self.arguments.values() if isinstance(value, dict))
         return next((given[name] for given in (self.arguments, *structs) if name in given), None)
 
@@ -105,8 +108,12 @@ class RunState:
 def stages_from_tasks(tasks: list[Any], stages: list[str]) -> Stages:
     """Reads the stages from a run's `task_details` (kfp_server_api's V2beta1PipelineTaskDetail).
 
-    They say less than a workflow: neither a pod's name nor a message, and nothing that ties a stage to its container
-    but the time. Where the workflow has outgrown 1 MiB they stand still.
+    These hold less than a workflow: no names or messages of pods, and only times to match a stage with its container.
+    They are not updated any more once the workflow is larger than 1 MiB.
+
+    Args:
+        tasks: The details of the run's tasks.
+        stages: The names of the pipeline's stages, in the order in which they run.
     """
     named = [task for task in tasks if task.display_name]
     turns = []
@@ -129,6 +136,7 @@ def stages_from_tasks(tasks: list[Any], stages: list[str]) -> Stages:
 
 
 def is_condition(name: str) -> bool:
+    """Whether a task of this name stands for a dsl.If."""
     return name.startswith(_CONDITION) and not name.endswith("-driver")
 
 
@@ -137,7 +145,7 @@ def _turn(stage: str, number: int, task: Any, tasks: list[Any]) -> Turn:
     pods = [other for other in executors if other.display_name != "executor" and _within(other, task)]
     attempts = tuple(Attempt(state=_state(pod)) for pod in sorted(pods, key=_attempt_number))
     state, seconds = _state(task), _seconds(task)
-    # A pod takes longer than that.
+    # A step that ran a pod takes longer than 0 seconds.
     if state == "SUCCEEDED" and seconds == 0 and any(other.state == "SKIPPED" for other in executors):
         state = "CACHED"
     elif state == "RUNNING" and attempts and attempts[-1].state == "PENDING":
@@ -150,7 +158,7 @@ def _state(task: Any) -> str:
 
 
 def _within(other: Any, task: Any) -> bool:
-    """Whether it began while the task ran."""
+    """Whether `other` began while the task ran."""
     if task.state in OVER and task.end_time and task.end_time < _begun(other):
         return False
     return _begun(task) <= _begun(other)
@@ -161,7 +169,7 @@ def _begun(task: Any) -> datetime:
 
 
 def _attempt_number(task: Any) -> int:
-    """3 of executor(3)."""
+    """Returns 3 for executor(3)."""
     found = re.search(r"\((\d+)\)$", task.display_name)
     return int(found[1]) if found else 0
 
@@ -169,5 +177,5 @@ def _attempt_number(task: Any) -> int:
 def _seconds(task: Any) -> float | None:
     if not (task.start_time and task.end_time):
         return None
-    # What never began ends at the beginning of time.
+    # The end of a task that never began is the zero time, long before its start.
     return max(0.0, float((task.end_time - task.start_time).total_seconds()))

@@ -1,4 +1,4 @@
-"""The runs of a pipeline that a server has: listed, found by a part of their id, cancelled."""
+"""Lists a pipeline's runs on a server, finds one by a part of its id, and cancels it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import kfp
 from miniml.kubeflow.submission import Server, SubmissionError
 
 LATEST = "latest"
-"""Means the newest run where an id is asked for."""
+"""The word for the newest run, in place of an id."""
 HELP = f"the run's id or the beginning of it, its name, or {LATEST}"
 MAX_SEARCHED = 1_000
-"""Runs of a pipeline among which one is looked for by a part of its id."""
+"""The number of newest runs among which one is searched by a part of its id."""
 _PAGE = 100
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# A run that has just been made has none.
+# A run that has just been created has no state.
 _STATES = {"RUNTIME_STATE_UNSPECIFIED": "PENDING", "": "PENDING"}
 _GOING_ON = ("PENDING", "RUNNING", "PAUSED")
 
@@ -35,23 +35,27 @@ class Run:
     """PENDING, RUNNING, SUCCEEDED, FAILED, CANCELING, ...; a cancelled run ends as FAILED."""
     created_at: datetime | None
     service: str
-    """What it deploys, or would: its argument service_name."""
+    """The run's argument service_name: the InferenceService that it deploys."""
 
 
 def runs_of(server: Server, pipeline: str) -> Iterator[Run]:
-    """The runs of the pipeline of that name that nobody has archived, newest first; asked for as they are taken."""
+    """Yields the runs of a pipeline that are not archived, newest first, and requests pages as they are needed.
+
+    Raises:
+        SubmissionError: The server does not answer, or its list has no end.
+    """
     for run in of_pipeline(server, pipeline, _page_of_runs, "runs"):
         if run.storage_state != "ARCHIVED":
             yield _read(run)
 
 
 def find_run(server: Server, pipeline: str, given: str) -> str:
-    """The id that a person means by `latest`, by the beginning of an id, or by a run's name.
+    """Returns the id of the run that `given` stands for: `latest`, the beginning of an id, or a run's name.
 
-    What no run is called is given back as it is: the server knows best whether it has that one.
+    Where no run matches, `given` is returned unchanged: the server may know a run of that id.
 
     Raises:
-        SubmissionError: several runs may be meant, or there is none.
+        SubmissionError: Nothing was given, several runs match, or there is no newest run.
     """
     if not given.strip():
         raise SubmissionError(f"no run is named. Give {HELP}.")
@@ -68,31 +72,31 @@ def find_run(server: Server, pipeline: str, given: str) -> str:
 
 
 def cancel(server: Server, run_id: str) -> None:
-    """Ends a run; its step that goes on is stopped.
+    """Cancels a run, and stops its running step.
 
     Raises:
-        SubmissionError: it has ended, or there is no such run.
+        SubmissionError: The run has ended, or there is no such run.
     """
     state = _read(server.ask(lambda client: client.get_run(run_id))).state
     if state not in _GOING_ON:
         raise SubmissionError(f"run {run_id} does not go on: it is {state}. There is nothing to cancel.")
-    # Asked once: a second request finds a run that is being cancelled, and is refused.
+    # Sent once: a second request would be refused, as the run is being cancelled.
     server.ask_once(lambda client: client.terminate_run(run_id))
 
 
 def of_pipeline(
     server: Server, pipeline: str, ask: Callable[[kfp.Client, str], Any], kind: str
 ) -> Iterator[Any]:
-    """Everything of a pipeline that a server lists page by page.
+    """Yields everything of a pipeline that a server lists page by page.
 
     Args:
-        server: Which is asked.
+        server: The server.
         pipeline: The pipeline's name.
-        ask: Gives a page, by the token of it; "" is the first one's.
+        ask: Returns the page with a token; the first page's token is "".
         kind: The page's attribute that holds the list.
 
     Raises:
-        SubmissionError: the server does not answer, or its list has no end.
+        SubmissionError: The server does not answer, or its list has no end.
     """
     pipeline_id = server.ask(lambda client: client.get_pipeline_id(pipeline))
     token, told = "", {""}
@@ -113,15 +117,15 @@ def of_pipeline(
 
 
 def the_only_one(found: list[tuple[str, str]], given: str, kind: str) -> str:
-    """The id of the only one that was found.
+    """Returns the id of the only match.
 
     Args:
-        found: Ids and names.
-        given: What was looked for.
-        kind: Several of them, in a word.
+        found: The ids and names of the matches, at least one.
+        given: The search term.
+        kind: The plural of what is searched, for the message: runs.
 
     Raises:
-        SubmissionError: there are several.
+        SubmissionError: There are several matches.
     """
     if len(found) > 1:
         told = ", ".join(f"{one} ({name})" for one, name in found[:5])

@@ -1,7 +1,7 @@
-"""The schedules of a pipeline that a server has: listed, found, changed, paused, deleted.
+"""Lists a pipeline's schedules on a server, finds, changes, pauses, resumes and deletes them.
 
-Kubeflow Pipelines calls them recurring runs. Its API changes none (backend/api/v2beta1/recurring_run.proto knows
-Create, Get, List, Enable, Disable and Delete), so that a changed one is a new one in the old one's place.
+Kubeflow Pipelines calls them recurring runs. Its API cannot change one (backend/api/v2beta1/recurring_run.proto has
+Create, Get, List, Enable, Disable and Delete), so a changed schedule is a new one that replaces the old one.
 """
 
 from __future__ import annotations
@@ -21,50 +21,54 @@ _PAGE = 100
 
 @dataclass(frozen=True)
 class Schedule:
-    """One schedule."""
+    """A schedule that starts runs of a pipeline."""
 
     schedule_id: str
     name: str
     cron: str
-    """With its field for seconds; empty where the UI has made it by an interval."""
+    """The cron expression, with a field for seconds; empty for a schedule with an interval."""
     interval: int
-    """Seconds between two runs, where there is no cron; else 0."""
+    """Seconds between two runs; 0 for a schedule with a cron expression."""
     on: bool
-    """Whether it starts runs; a paused one does not."""
+    """Whether the schedule starts runs; a paused one does not."""
     created_at: datetime | None
     arguments: dict[str, Any]
-    """What its runs are given."""
+    """The arguments of its runs, as the pipeline takes them."""
     service_account: str
     recorded: Any
-    """As the server tells it, for what a changed one takes over."""
+    """The server's own record (kfp_server_api's V2beta1RecurringRun), which a changed schedule copies."""
 
     def when(self) -> str:
-        """In a few words, for a table."""
+        """Returns the cron expression or the interval, for a table."""
         return self.cron or (f"every {self.interval} s" if self.interval else "")
 
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of a schedule; what is None stays."""
+    """The changes to a schedule; what is None stays as it is."""
 
     cron: str | None = None
     arguments: dict[str, Any] | None = None
-    """All of them."""
+    """All arguments of its runs, changed or not."""
     version: Version | None = None
     service_account: str | None = None
 
 
 def schedules_of(server: Server, pipeline: str) -> Iterator[Schedule]:
-    """The schedules of the pipeline of that name, newest first."""
+    """Yields the schedules of a pipeline, newest first.
+
+    Raises:
+        SubmissionError: The server does not answer, or its list has no end.
+    """
     for one in of_pipeline(server, pipeline, _page_of_schedules, "recurring_runs"):
         yield _read(one)
 
 
 def find_schedule(server: Server, pipeline: str, given: str) -> Schedule:
-    """The schedule that a person means by its name, or by the beginning of its id.
+    """Returns the schedule of this name, or whose id begins like this.
 
     Raises:
-        SubmissionError: several may be meant, or none.
+        SubmissionError: Several schedules match, or none.
     """
     every = list(schedules_of(server, pipeline))
     found = [one for one in every if one.name == given] or [
@@ -78,27 +82,33 @@ def find_schedule(server: Server, pipeline: str, given: str) -> Schedule:
 
 
 def pause(server: Server, schedule: Schedule) -> None:
-    """Has it start no runs until it is resumed."""
+    """Pauses a schedule: it starts no runs until it is resumed."""
     server.ask(lambda client: client.disable_recurring_run(schedule.schedule_id))
 
 
 def resume(server: Server, schedule: Schedule) -> None:
-    """Has it start runs again; those that it missed are not made up for."""
+    """Resumes a paused schedule; runs that it missed are not made up for."""
     server.ask(lambda client: client.enable_recurring_run(schedule.schedule_id))
 
 
 def delete(server: Server, schedule: Schedule) -> None:
-    """Deletes it; the runs that it has started stay."""
+    """Deletes a schedule; the runs that it has started stay."""
     server.ask_once(lambda client: client.delete_recurring_run(schedule.schedule_id))
 
 
 def replace(server: Server, old: Schedule, change: Change) -> str:
-    """Makes a changed schedule and then deletes the old one, so that at no time there is none; gives the new id.
+    """Creates a changed schedule and then deletes the old one, so that there is always one. A paused one stays paused.
 
-    A paused one stays paused.
+    Args:
+        server: The server.
+        old: The schedule to change.
+        change: The changes.
+
+    Returns:
+        The id of the new schedule.
 
     Raises:
-        SubmissionError: the server refuses; where both schedules are there now, it says so.
+        SubmissionError: The server refuses; the message says so where both schedules exist now.
     """
     cron = change.cron or old.cron
     reference, trigger = old.recorded.pipeline_version_reference, old.recorded.trigger

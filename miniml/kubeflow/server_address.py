@@ -1,6 +1,6 @@
-"""The address of Kubeflow Pipelines: read as people write it, and asked which of its two servers answers there.
+"""Reads the address of Kubeflow Pipelines as people write it, and finds out which of its two servers answers there.
 
-The UI's server hands the API's requests on, so either address serves every command; but only the UI shows a run.
+The UI's server forwards requests to the API, so all commands work with either address; but only the UI shows a run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from miniml.resource_names import KIND_HOST, NAMESPACE
 
 HEALTH = "/apis/v2beta1/healthz"
 UI_VARIABLE = "KFP_UI"
-"""The environment variable that tells the UI's address where KFP_HOST is the API's."""
+"""The environment variable with the UI's address, where KFP_HOST is the address of the API server."""
 _FORWARDED = 8080
 FORWARD_UI = f"kubectl port-forward -n {NAMESPACE} svc/ml-pipeline-ui {_FORWARDED}:80"
 FORWARDED_UI = f"http://localhost:{_FORWARDED}"
@@ -31,24 +31,24 @@ _WITHOUT_SCHEME = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?([/?#]\S*)?", 
 
 
 class AddressError(MinimlError):
-    """No Kubeflow Pipelines can be used at an address."""
+    """There is no usable Kubeflow Pipelines at an address."""
 
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where a server of Kubeflow Pipelines answers, and where a person sees what it says."""
+    """The addresses of a server of Kubeflow Pipelines and of its UI."""
 
     url: str
-    """What every request's path is appended to."""
+    """The base URL of all requests."""
     ui: str = ""
-    """The UI's address; empty where nobody has told it."""
+    """The UI's address; empty where it is unknown."""
 
     def run(self, run_id: str) -> str:
-        """Where a person sees a run."""
+        """Returns the address of a run's page in the UI."""
         return self._page(f"runs/details/{run_id}")
 
     def schedule(self, schedule_id: str) -> str:
-        """Where a person sees a schedule."""
+        """Returns the address of a schedule's page in the UI."""
         return self._page(f"recurringrun/details/{schedule_id}")
 
     def _page(self, path: str) -> str:
@@ -58,15 +58,15 @@ class ServerAddress:
 
 
 def find(host: str, token: str = "") -> ServerAddress:
-    """Asks at `host` for the server's health, which tells the UI's server from the API's.
+    """Finds Kubeflow Pipelines at `host`: the response to a health check tells the UI's server from the API's.
 
     Args:
-        host: As `url_of` takes it.
+        host: An address, as `url_of` takes it.
         token: A bearer token; "" sends none.
 
     Raises:
         InputError: `host` cannot be an address.
-        AddressError: nothing, or something else, answers there, or it does not let us in.
+        AddressError: There is no answer, or not one of Kubeflow Pipelines, or it refuses access.
     """
     url = url_of(host)
     health = _health(url, host, token)
@@ -83,14 +83,14 @@ def find(host: str, token: str = "") -> ServerAddress:
 
 
 def url_of(host: str, *, named: str = "--host") -> str:
-    """The URL that a person means: `localhost:8880` is http, another host without a scheme https.
+    """Returns the base URL that an address stands for: `localhost:8880` is http, another host without a scheme https.
 
     Args:
-        host: An address, with or without a scheme, a path, and what a browser shows behind it.
-        named: What the address came from, for the message.
+        host: An address, with or without a scheme or a path, as a browser's address bar may show it.
+        named: The option or variable that holds the address, for the message.
 
     Raises:
-        InputError: it cannot be an address.
+        InputError: `host` cannot be an address.
     """
     given = host.strip()
     if "@" in re.split(r"[?#]", given)[0]:
@@ -112,7 +112,7 @@ def url_of(host: str, *, named: str = "--host") -> str:
         raise InputError(
             f"{named} {quoted(host)} is no address of Kubeflow Pipelines. Give one like {_EXAMPLE}."
         )
-    # What a browser's address bar, or a request's address, has behind the server's own.
+    # The path of the server itself, without the path of a page or request behind it.
     path = parts.path.partition("/apis/")[0].removesuffix("/apis").removesuffix("/index.html").rstrip("/")
     return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}{port}{path}"
 

@@ -1,4 +1,4 @@
-"""The log of a step, from whoever has it (Kubeflow Pipelines, the cluster, the store), and the error at its end."""
+"""Finds the log of a step (in Kubeflow Pipelines, the cluster or the store), and the error at its end."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from miniml.cluster.api import Cluster
 
 BUCKET = "mlpipeline"
-"""Where KFP keeps artifacts, below v2/artifacts/<pipeline>/<run>/<task>/."""
+"""The bucket in which KFP stores artifacts, below v2/artifacts/<pipeline>/<run>/<task>/."""
 LONGEST_ERROR = 1500
-"""Characters of what a step ended with; the log has all of it."""
+"""The most characters of a step's error that are shown; the log has all of it."""
 _MOST_LINES = 15
-# Of a step that fails without a word of its own.
+# The lines of the log that are shown for a step that fails without an error message.
 _LAST_LINES = 5
 _LINES_OF_A_LOG = 1000
 _ERROR = "error: "
@@ -33,17 +33,23 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _TRACEBACK = "Traceback (most recent call last):"
 # What KFP's launcher (klog) and Argo's executor print around the step's own lines.
 _NOT_THE_STEPS = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d|time=\S+ level=|Error: exit status \d+")
-# With this the launcher or the driver gives up. Where the step itself has failed it only repeats the exit status.
+# The last line of the launcher or the driver. Where the step itself failed, it only repeats the exit status.
 _GAVE_UP = re.compile(r"F\d{4} [\d:.]+ +\d+ \S+\] (?P<text>.*?)(?P<status>exit status \d+)?$")
 _OURS = re.compile(r"^miniml\.errors\.\w+: ")
-# What Argo says of a container that ended with a status, and no more.
+# Argo's message for a container of which only the exit status is known.
 _BARE_EXIT = re.compile(r"(main: )?Error \(exit code \d+\)")
 
 
 def log_of(server: RunServer, run: RunState, turn: Turn) -> tuple[str, list[str]]:
-    """What a step printed, its last attempt if there were several; empty where nobody has it.
+    """Reads the log of a step's last attempt.
 
-    Also why those who were asked before had none.
+    Args:
+        server: The server that has the run.
+        run: The run.
+        turn: The turn of the stage.
+
+    Returns:
+        The log, empty where it was not found; and, for each source that was tried in vain, why it had none.
     """
     pod = turn.attempts[-1].pod if turn.attempts else ""
     places: dict[str, Callable[[], str]] = {}
@@ -59,7 +65,13 @@ def log_of(server: RunServer, run: RunState, turn: Turn) -> tuple[str, list[str]
 
 
 def failure_of(server: RunServer, run: RunState, turn: Turn) -> str:
-    """Why a step failed: what is said of its pod, where that is more than its exit status, and its own error."""
+    """Returns why a step failed: the message of its pod, if it says more than the exit status, and the step's error.
+
+    Args:
+        server: The server that has the run.
+        run: The run.
+        turn: The turn of the stage.
+    """
     said = [] if not turn.message or _BARE_EXIT.fullmatch(turn.message) else [turn.message]
     log, refusals = log_of(server, run, turn)
     if error := error_of(log):
@@ -71,10 +83,10 @@ def failure_of(server: RunServer, run: RunState, turn: Turn) -> str:
 
 
 def error_of(log: str) -> str:
-    """The error that a step's log ends with, as `run` shows it; empty where there is none.
+    """Returns the error at the end of a step's log, as `miniml run` shows it; empty where there is none.
 
-    It is what KFP's launcher or driver failed at, around the step; or what the step raised last, behind its traceback;
-    or begins with a line `error: …`.
+    This is the error of KFP's launcher or driver around the step, or the last exception after a traceback, or the lines
+    from `error: …` on.
     """
     lines = [plain(_COLOUR.sub("", line)) for line in log.splitlines()]
     for gave_up in filter(None, map(_GAVE_UP.match, lines)):
@@ -90,7 +102,7 @@ def error_of(log: str) -> str:
 
 
 def _beginning(lines: list[str]) -> int:
-    """The line at which the last error begins; the end where there is none."""
+    """Returns the index of the line at which the last error begins; the number of lines where there is none."""
     begins, in_traceback = len(lines), False
     for number, line in enumerate(lines):
         if line.startswith(_TRACEBACK):
@@ -115,13 +127,13 @@ def _first(places: dict[str, Callable[[], str]]) -> tuple[str, list[str]]:
 
 
 def _as_log(text: str) -> str:
-    """The text, if it is a log.
+    """Returns the text, if it is a log, or an empty string.
 
-    KFP's server answers 200 whatever happens, with an error as JSON in the place of the log (2.17.0,
-    run_log_server.go), and its UI answers what it does not know with its page.
+    KFP's server always answers with status 200, with an error as JSON instead of the log (2.17.0, run_log_server.go),
+    and its UI answers unknown requests with its page.
 
     Raises:
-        MinimlError: it is none; the message is the server's.
+        MinimlError: The text is an error; the message is the server's.
     """
     if text.lstrip()[:15].lower().startswith(("<!doctype", "<html")):
         return ""
@@ -132,10 +144,10 @@ def _as_log(text: str) -> str:
 
 
 def _pod_log(cluster: Cluster | None, run_id: str, turn: Turn, pod: str) -> str:
-    """The log of a step's pod, which is found by what Argo writes onto it where its name is not known.
+    """Returns the log of a step's pod, which is found by Argo's annotations where its name is unknown.
 
     Raises:
-        MinimlError: there is no cluster to ask.
+        MinimlError: The cluster cannot be reached.
     """
     if cluster is None:
         raise MinimlError("no kube configuration here leads to one")
@@ -146,10 +158,10 @@ def _pod_log(cluster: Cluster | None, run_id: str, turn: Turn, pod: str) -> str:
 
 
 def _stored_log(pipeline: str, run: RunState, stage: str) -> str:
-    """What KFP's launcher has put into the store beside a step's outputs: of the last attempt.
+    """Returns the log of the last attempt that KFP's launcher stored beside a step's outputs.
 
     Raises:
-        MinimlError: there are several, and their addresses do not tell which trial of a loop is whose.
+        MinimlError: There are several logs, and their addresses do not tell to which turn of a loop they belong.
     """
     from miniml.store.connection import PATIENCE, Bucket  # Only here: nobody else needs an S3 client.
 

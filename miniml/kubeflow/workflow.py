@@ -1,4 +1,4 @@
-"""Reads an Argo workflow: which of a run's pods belong to which stage, how they fare, and what Argo says of them."""
+"""Reads an Argo workflow: which of a run's pods belong to which stage, their states, and Argo's messages on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATES = {
     "Error": "FAILED",
 }
 _MOST_UNPACKED = 2**26
-"""Bytes of nodes; those of 20 trials are 8 MB."""
+"""The most bytes of a workflow's unpacked nodes; those of 20 trials are 8 MB."""
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -31,29 +31,32 @@ class Node:
     """A step of the workflow, one of its pods, or a group of steps."""
 
     name: str
-    """With the names of the groups around it: run.root.train(0).executor(0)."""
+    """The name, with the names of the groups around it: run.root.train(0).executor(0)."""
     display_name: str
     state: str
-    """As in `Turn`; empty for what was left out because something before it failed."""
+    """The state, as in `Turn`; empty for a node that was left out because an earlier one failed."""
     message: str
     pod: str
-    """Its name; empty for what is no pod."""
+    """The pod's name; empty for a node that is not a pod."""
     seconds: float | None
+    """The duration in seconds; None before the node has ended."""
 
     @property
     def loop_index(self) -> int:
+        """The node's iteration in its loop, from 0; 0 outside of loops."""
         return loop_index(self.name)
 
     @property
     def own_name(self) -> str:
-        """Its name without the number of the attempt: train-driver of train-driver(0)."""
+        """The name without the number of the attempt: train-driver for train-driver(0)."""
         return re.sub(r"\(\d+\)$", "", self.display_name)
 
 
 def nodes_of(workflow: dict[str, Any]) -> list[Node]:
-    """The workflow's nodes, in the order of their names: 2 before 10.
+    """Returns the workflow's nodes in the natural order of their names: 2 before 10.
 
-    Beyond 1 MiB Argo keeps them compressed, or, where it is told to, in a database of its own: there are none then.
+    Of a workflow above 1 MiB Argo compresses the nodes; or keeps them in a database, if so configured: then there are
+    none.
     """
     return sorted(
         (_node(workflow, node) for node in raw_nodes(workflow)), key=lambda node: _natural(node.name)
@@ -61,7 +64,7 @@ def nodes_of(workflow: dict[str, Any]) -> list[Node]:
 
 
 def raw_nodes(workflow: dict[str, Any]) -> list[dict[str, Any]]:
-    """The workflow's nodes as Argo writes them; whatever is written otherwise is left out."""
+    """Returns the workflow's nodes as Argo writes them; malformed ones are left out."""
     status = _mapping(workflow.get("status"))
     packed = _text(status.get("compressedNodes"))
     nodes = _unpacked(packed) if packed else status.get("nodes")
@@ -69,7 +72,7 @@ def raw_nodes(workflow: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _unpacked(packed: str) -> Any:
-    """What was compressed; None where it cannot be read, or is far larger than any run of ours."""
+    """Returns the unpacked nodes; None where they cannot be read, or are far larger than those of any run."""
     unzip = zlib.decompressobj(_GZIP)
     try:
         text = unzip.decompress(base64.b64decode(packed), _MOST_UNPACKED)
@@ -79,12 +82,17 @@ def _unpacked(packed: str) -> Any:
 
 
 def was_terminated(workflow: dict[str, Any]) -> bool:
-    """Whether KFP was asked to end the run: it then gives the workflow no time any more."""
+    """Whether the run was cancelled: KFP then sets the workflow's deadline to 0 seconds."""
     return bool(_mapping(workflow.get("spec")).get("activeDeadlineSeconds") == 0)
 
 
 def stages_from_workflow(workflow: dict[str, Any], stages: list[str]) -> Stages | None:
-    """Reads the stages from the workflow of a run; None where it tells nothing of them."""
+    """Reads the state of a run's stages from its workflow; returns None where the workflow has no nodes yet.
+
+    Args:
+        workflow: The Argo workflow.
+        stages: The names of the pipeline's stages, in the order in which they run.
+    """
     nodes = nodes_of(workflow)
     status = _mapping(workflow.get("status"))
     message = _text(status.get("message"))
@@ -112,7 +120,7 @@ def stages_from_workflow(workflow: dict[str, Any], stages: list[str]) -> Stages 
 
 def _turns(stage: str, nodes: list[Node]) -> list[Turn]:
     steps = {node.loop_index: node for node in nodes if node.display_name == stage}
-    # What prepares the step, in a pod of its own; where that fails or does not start, the step has no pod yet.
+    # A driver prepares the step in a pod of its own; where it fails or does not start, the step has no pod yet.
     drivers = {node.loop_index: node for node in nodes if node.display_name == f"{stage}-driver"}
     turns = []
     for index in sorted(steps.keys() | drivers.keys()):
@@ -134,7 +142,7 @@ def _turn(stage: str, number: int, step: Node, nodes: list[Node]) -> Turn:
 
 
 def _prepared(stage: str, number: int, driver: Node | None, nodes: list[Node]) -> Turn:
-    """The turn of a step that has not begun: as its driver fares."""
+    """Returns the turn of a step that has not begun, with the state of its driver."""
     attempts = _attempts(_below(driver, nodes)) if driver else ()
     if driver and driver.state == "FAILED":
         return Turn(stage, number, "FAILED", driver.seconds, attempts)

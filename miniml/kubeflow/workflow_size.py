@@ -1,4 +1,4 @@
-"""How large a run's record on the cluster gets: of more than 1 MiB Argo compresses it, and KFP then loses sight.
+"""Estimates the size of a run's workflow on the cluster: above 1 MiB Argo compresses it, and KFP cannot read it.
 
 KFP's API server makes an Argo workflow of a pipeline, and reads a run's state from the workflow's nodes. Of a workflow
 whose JSON is longer than 1 MiB Argo writes the nodes compressed, and `task_details` stay as they were at that moment.
@@ -27,7 +27,7 @@ from typing import Any
 import yaml
 
 LIMIT = 1024 * 1024
-"""Bytes: what Argo allows a workflow (MAX_WORKFLOW_SIZE), and etcd about the same."""
+"""The most bytes of a workflow that Argo does not compress (MAX_WORKFLOW_SIZE); etcd's limit is about the same."""
 
 _TRIES = 2
 """Nodes of each template's instance: what is tried again, and its one try."""
@@ -43,27 +43,28 @@ _SERVER = ["--ml_pipeline_server_address", "ml-pipeline.kubeflow", "--mlmd_serve
 
 @dataclass(frozen=True)
 class WorkflowSize:
-    """Bytes of a run's workflow."""
+    """The size of a run's workflow."""
 
     nodes: int
-    """How many there are."""
+    """The number of nodes."""
     by_task: dict[str, int]
-    """Of each task's nodes; of one in a loop, of all its turns together."""
+    """The bytes of each task's nodes; for a task in a loop, of all its turns together."""
     arguments: int
-    """Of the workflow's own."""
+    """The bytes of the workflow's own arguments."""
 
     @property
     def total(self) -> int:
+        """The bytes of the whole workflow."""
         return sum(self.by_task.values()) + self.arguments
 
 
 def workflow_size(compiled: str, arguments: Mapping[str, Any] | None = None, turns: int = 1) -> WorkflowSize:
-    """What a run's workflow comes to when it has ended well.
+    """Estimates the size of the workflow of a run that has succeeded.
 
     Args:
         compiled: The pipeline as YAML.
-        arguments: The run's, as the pipeline takes them; where they say nothing, its defaults.
-        turns: Of each loop.
+        arguments: The run's arguments, as the pipeline takes them; missing ones have the pipeline's defaults.
+        turns: The number of turns of each loop.
     """
     spec, *others = yaml.safe_load_all(compiled)
     workflow = _Workflow(spec, others[0] if others else {}, dict(arguments or {}), turns)
@@ -75,7 +76,7 @@ def workflow_size(compiled: str, arguments: Mapping[str, Any] | None = None, tur
 
 
 def turns_that_fit(compiled: str, arguments: Mapping[str, Any] | None = None) -> int:
-    """How many turns of its loop a run may have within the limit."""
+    """Returns the number of turns of its loop that a run may have within the limit."""
     one, two = (workflow_size(compiled, arguments, turns).total for turns in (1, 2))
     return 1 + (LIMIT - one) // (two - one)
 

@@ -1,4 +1,4 @@
-"""Serves a model folder for a moment and asks it over HTTP, as its users will."""
+"""Serves a model folder briefly, and asks it over HTTP as its users will."""
 
 from __future__ import annotations
 
@@ -29,14 +29,23 @@ class ServingError(MinimlError):
 
 
 Serving = Callable[[Path, str], AbstractContextManager[str]]
-"""Serves a model folder by a name for as long as the context lasts, and gives the server's address."""
+"""Serves a model folder under a name while the context lasts, and yields the server's address."""
 
 
 def ask(serving: Serving, model_dir: Path, name: str, texts: list[str]) -> list[dict[str, Any]]:
-    """The predictor's answers to `texts`: each text, and what the task answers (see `miniml.model.heads`).
+    """Serves a model and returns its answers to `texts`.
+
+    Args:
+        serving: Starts a predictor.
+        model_dir: The model folder.
+        name: The name under which the model is served.
+        texts: The texts.
+
+    Returns:
+        For each text a dictionary with the text and the task's answer (see `miniml.model.heads`).
 
     Raises:
-        ServingError: it did not start or answer; the message holds the last of what it printed.
+        ServingError: The predictor did not start or answer; the message holds the end of its output.
     """
     with serving(model_dir, name) as url, _directly() as session:
         response = session.post(f"{url}/v1/models/{name}:predict", json={"instances": texts}, timeout=60)
@@ -57,21 +66,31 @@ def describe_answer(answer: dict[str, Any]) -> str:
 
 
 def predictor_module() -> str:
-    """The predictor's package: within miniml where that is installed from its wheel, beside it in a checkout."""
+    """Returns the predictor's package: within miniml where it is installed from its wheel, beside it in a checkout."""
     return "miniml.serving" if find_spec("miniml.serving") else "serving"
 
 
 def serving_command(model_dir: Path, name: str, port: int) -> list[str]:
-    """The words that start the predictor with this interpreter."""
+    """Returns the command line that starts the predictor with this interpreter.
+
+    Args:
+        model_dir: The model folder.
+        name: The name under which the model is served.
+        port: The HTTP port.
+    """
     options = f"--model_dir={model_dir}", f"--model_name={name}", f"--http_port={port}"
     return [sys.executable, "-m", predictor_module(), *options]
 
 
 @contextlib.contextmanager
 def serving_in_a_process(model_dir: Path, name: str) -> Iterator[str]:
-    """Runs the predictor in a process of its own, and gives its address once it is ready."""
+    """Runs the predictor in a process of its own, and yields its address once it is ready.
+
+    Raises:
+        ServingError: The predictor did not start.
+    """
     port = free_port()
-    # Asked over REST only, and a port for gRPC would have to be free as well.
+    # It is asked over REST only, and gRPC would need another free port.
     command = [*serving_command(model_dir, name, port), "--host=127.0.0.1", "--enable_grpc=false"]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
@@ -87,7 +106,7 @@ def serving_in_a_process(model_dir: Path, name: str) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Returns a port of this machine that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -95,7 +114,16 @@ def free_port() -> int:
 
 
 def becomes_ready(url: str, name: str, alive: Callable[[], bool]) -> bool:
-    """Waits until the model is ready at `url`; False if the server ended before, or took too long."""
+    """Waits until the model is ready.
+
+    Args:
+        url: The predictor's address.
+        name: The model's name.
+        alive: Says whether the predictor still runs.
+
+    Returns:
+        Whether it became ready, before the predictor ended and within `SECONDS_TO_START`.
+    """
     deadline = time.monotonic() + SECONDS_TO_START
     with _directly() as session:
         while alive() and time.monotonic() < deadline:
@@ -107,7 +135,7 @@ def becomes_ready(url: str, name: str, alive: Callable[[], bool]) -> bool:
 
 
 def _directly() -> requests.Session:
-    """Asks servers of this machine, for which no proxy is, whatever the environment says."""
+    """Returns a session that ignores the environment's proxies: they are not for servers of this machine."""
     session = requests.Session()
     session.trust_env = False
     session.headers.update(authorization())
@@ -115,10 +143,11 @@ def _directly() -> requests.Session:
 
 
 def authorization() -> dict[str, str]:
-    """The header by which a predictor lets us in that asks for MINIML_TOKEN, as one does that we start with it."""
+    """Returns the header with the token of MINIML_TOKEN, which a predictor with the same variable requires."""
     token = os.environ.get(CREDENTIAL, "").strip()
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def not_started(log: str) -> ServingError:
+    """Returns the error of a predictor that did not start, with the end of its output."""
     return ServingError(f"the predictor did not start: {log[-1000:].strip() or 'it said nothing'}")

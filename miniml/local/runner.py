@@ -1,4 +1,4 @@
-"""Runs a compiled pipeline on this machine, and gathers what came of it."""
+"""Runs a compiled pipeline on this machine, and collects its outputs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from miniml.model import manifest
 from miniml.pipeline.compiled import as_run_here, stages_in_order
 
 OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
-"""Where runs are kept; MINIML_OUTPUTS says otherwise."""
+"""The folder of runs, unless MINIML_OUTPUTS names another one."""
 
 _WRITTEN = "executor_output.json"
 
@@ -52,41 +52,46 @@ GATHERED = {
     "search": "search.json",
     "predictions": "predictions.parquet",
 }
-"""What a person looks for of a pipeline's outputs, and what it is called at the top of the run's folder."""
+"""The pipeline's outputs that are copied to the top of the run's folder, and their file names there."""
 
 
 @dataclass(frozen=True)
 class LocalRun:
-    """A run that has ended well: the pipeline's outputs, and its folder below local_outputs/runs."""
+    """A run that has succeeded."""
 
     folder: Path
+    """The run's folder below local_outputs/runs."""
     outputs: dict[str, Any]
+    """The pipeline's outputs by name, as kfp.local returns them."""
     seconds: dict[str, float]
+    """The duration of each stage in seconds."""
 
     @property
     def model(self) -> Path:
+        """The model folder."""
         return Path(self.outputs["model"].path)
 
     @property
     def approved(self) -> bool:
+        """Whether the gate approved the model."""
         return bool(self.outputs["verdict"].metadata["verdict"] == "approved")
 
     @property
     def inference_service(self) -> Path | None:
-        """The rendered manifest, where the gate let the model through."""
+        """The InferenceService as YAML; None where the gate rejected the model."""
         found = sorted(self.folder.glob("artifacts/*/deploy/inference_service"))
         return found[0] if found else None
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What kfp.local runs the stages in."""
+    """The environment in which kfp.local runs the stages."""
 
     runner: kfp.local.SubprocessRunner | kfp.local.DockerRunner
     images: str = ""
-    """The contents of the containers' images, which their names do not tell; empty where none are used."""
+    """The digests of the containers' images; empty where none are used."""
     clean_up: Callable[[], None] = lambda: None
-    """Called after a run, however it ended."""
+    """A function that is called after each run, even a failed one."""
 
 
 def run(
@@ -97,13 +102,19 @@ def run(
     outputs: Path = OUTPUTS,
     screen: TextIO = sys.stdout,
 ) -> LocalRun:
-    """Runs the compiled pipeline on this machine, a stage at a time.
+    """Runs the compiled pipeline on this machine, one stage after the other.
 
-    Stages whose arguments, code and sources have not changed are taken from the cache.
+    The outputs of stages whose arguments, code and sources have not changed come from the cache.
+
+    Args:
+        compiled: The pipeline's YAML file.
+        arguments: The arguments, as the pipeline takes them.
+        machine: The environment of the stages.
+        outputs: The folder of runs.
+        screen: Where the progress is shown.
 
     Raises:
-        RunError: a stage failed, and `outputs`/latest stays as it was, the log tells the rest; or something is in the
-            place of that link.
+        RunError: A stage failed, and `outputs`/latest stays as it was; or a file or folder has the name of that link.
     """
     _require_room_for_latest(outputs)
     folder = runs_of(outputs) / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
@@ -141,14 +152,21 @@ def run(
 
 
 def runs_of(outputs: Path) -> Path:
-    """Where the folders of all runs lie."""
+    """Returns the folder that holds the folders of all runs."""
     return outputs / "runs"
 
 
 def summarise(
     finished: LocalRun, arguments: dict[str, Any], predictions: list[dict[str, Any]], total_seconds: float
 ) -> dict[str, Any]:
-    """The run in figures and paths, as summary.json holds it."""
+    """Returns the content of summary.json: the run's metrics, verdict, paths and durations.
+
+    Args:
+        finished: The run.
+        arguments: The pipeline's arguments by name.
+        predictions: The served model's answers, each with its text.
+        total_seconds: The duration of the whole job in seconds.
+    """
     result = EvaluationResult.read(Path(finished.outputs["metrics"].path))
     rows = finished.outputs["dataset"].metadata["rows"]
     verdict = finished.outputs["verdict"].metadata
@@ -173,7 +191,7 @@ def summarise(
 
 
 def gather(finished: LocalRun) -> None:
-    """Puts what a person looks for at the top of the run's folder, by plain names."""
+    """Copies the most wanted outputs to the top of the run's folder (see `GATHERED`), and links the model there."""
     for output in finished.outputs.keys() & GATHERED.keys():
         shutil.copyfile(finished.outputs[output].path, finished.folder / GATHERED[output])
     if finished.inference_service:
@@ -182,12 +200,21 @@ def gather(finished: LocalRun) -> None:
 
 
 def publish(finished: LocalRun, summary: dict[str, Any], outputs: Path = OUTPUTS) -> Path:
-    """Writes summary.json and makes the run the latest, in one step: a reader sees the old or the new one whole."""
+    """Writes summary.json and makes the run the latest, atomically: readers see either the old run or the new one.
+
+    Args:
+        finished: The run.
+        summary: The content of summary.json.
+        outputs: The folder of runs.
+
+    Returns:
+        The link to the latest run.
+    """
     text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
     (finished.folder / "summary.json").write_text(text, encoding="utf-8")
     latest = outputs / "latest"
     link = outputs / f"latest.{os.getpid()}"
-    link.unlink(missing_ok=True)  # Left by a process of that number that was killed at this very place.
+    link.unlink(missing_ok=True)  # Left by a process of the same id that was killed here.
     link.symlink_to(os.path.relpath(finished.folder, outputs))
     link.replace(latest)
     return latest
@@ -212,10 +239,10 @@ def _require_deployed_if_approved(finished: LocalRun) -> None:
 
 
 def latest(outputs: Path = OUTPUTS) -> Path:
-    """The folder of the newest run that ended well.
+    """Returns the folder of the newest run that succeeded.
 
     Raises:
-        RunError: there is none yet.
+        RunError: There is none yet.
     """
     folder = outputs / "latest"
     if not (folder / "summary.json").exists():
@@ -224,16 +251,16 @@ def latest(outputs: Path = OUTPUTS) -> Path:
 
 
 def _cache_key(images: str) -> str:
-    """Changes with what kfp's own key does not see: our code, the libraries, the images that stages run in.
+    """Returns a digest of what kfp's own key leaves out: miniml's code, the libraries, the images of the stages.
 
-    What the sources hold is in that key: preflight looks, and transform and train are told (see `miniml.sources.pins`).
+    The content of the sources is in kfp's key, as an argument of transform and train (see `miniml.sources.pins`).
     """
     return hashlib.sha256(f"{images}\n{environment.fingerprint()}".encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
 def _temporary_files_swept() -> Any:
-    """Gives the stages a folder for temporary files of their own: each one's launcher leaves some behind."""
+    """Gives the stages a temporary folder that is deleted at the end: KFP's launcher leaves files behind."""
     before = os.environ.get("TMPDIR")
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         os.environ["TMPDIR"] = scratch
@@ -247,7 +274,7 @@ def _temporary_files_swept() -> Any:
 
 @contextlib.contextmanager
 def stdin_closed() -> Any:
-    """Has nobody to answer what a library asks in a stage: kfp hands its own standard input down, out of sight."""
+    """Closes standard input in the block, so that no stage waits for an answer to a question that nobody sees."""
     with Path(os.devnull).open(encoding="utf-8") as nobody:
         # None where this process has none either.
         kept = os.dup(sys.__stdin__.fileno()) if sys.__stdin__ else None

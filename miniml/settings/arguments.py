@@ -1,7 +1,8 @@
-"""The arguments of a run: some two dozen are fields of a pipeline's form, all others travel in one struct, `options`.
+"""Collects the arguments of a run: some two dozen are fields of a form, the others travel in one struct, `options`.
 
 Each argument is a field of a settings dataclass, with its type (see `miniml.settings.field_types`), its default and, in
-the docstring below it, what it is. From there a component's inputs, a pipeline's and the command line's are made.
+the docstring below it, its description. The inputs of components and pipelines and the options of the command line are
+made from these fields.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from miniml.settings.steps import StepSettings
 from miniml.settings.training import TrainingSettings
 
 OPTIONS = "options"
-"""The argument that holds all others, by name."""
+"""The argument that holds all arguments without a form field of their own, by name."""
 
 TAKEN_BY: dict[str, tuple[type, ...]] = {
     "transform": (DataSettings,),
@@ -40,11 +41,11 @@ TAKEN_BY: dict[str, tuple[type, ...]] = {
     "deploy": (GateSettings, DeploymentSettings),
     "preflight": (ChampionSettings, StepSettings),
 }
-"""Which settings each stage takes, in the order in which a person reads them. A stage that takes none is not here.
+"""The settings that each stage takes, in the order in which they are shown. A stage without settings is left out.
 
-Preflight takes those of all stages, hands each its own, and is the one that takes these two besides."""
+Preflight takes the settings of all stages, passes each stage its own, and takes these two in addition."""
 SETTINGS = tuple(dict.fromkeys(kind for kinds in TAKEN_BY.values() for kind in kinds))
-"""Of every stage that a pipeline may have."""
+"""The settings of all stages that a pipeline may have."""
 FIELDS = tuple(
     dict.fromkeys(name for kind in SETTINGS for name, of in field_types(kind).items() if of.in_form)
 )
@@ -58,9 +59,10 @@ WITH_OPTIONS = tuple(
 """The stages that have settings which travel in `options`."""
 
 LONGEST = 4_000
-"""Characters of an argument. Linux takes 128 KiB in one word of a command line, and all of a task's are in one."""
+"""The most characters of an argument. Linux allows 128 KiB for one command line argument, which holds all of a
+task's arguments."""
 _LONGEST = 60
-"""Characters of a wrong value that are shown."""
+"""The most characters of a wrong value that a message shows."""
 _WORDS = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 _Settings = TypeVar("_Settings")
 
@@ -73,16 +75,16 @@ class Argument:
     kind: type
     default: Any
     description: str
-    """In a sentence, and another one with the choices."""
+    """One sentence, followed by one that lists the choices, if there are any."""
     choices: Sequence[str] = ()
-    """The words that it is one of; empty where it may be any."""
+    """The allowed values; empty where any value of the type is allowed."""
     in_form: bool = False
-    """Whether it is a field of a form, or travels in `options`."""
+    """Whether the argument is a field of a form; otherwise it travels in `options`."""
 
 
 @functools.cache
 def arguments_of(kinds: tuple[type, ...]) -> dict[str, Argument]:
-    """The arguments that make up settings of these dataclasses, by name; of one that several take, the first tells."""
+    """Returns the arguments that these dataclasses define, by name; the first dataclass with a name describes it."""
     found: dict[str, Argument] = {}
     for kind in kinds:
         types, descriptions = field_types(kind), descriptions_of(kind)
@@ -97,16 +99,16 @@ def arguments_of(kinds: tuple[type, ...]) -> dict[str, Argument]:
 
 
 def flat(given: Mapping[str, Any], kinds: tuple[type, ...]) -> dict[str, Any]:
-    """What a stage was given, with what `options` holds, each in its own type: KFP makes every number a float.
+    """Returns a stage's settings by name, those in `options` included, each in its type: KFP makes numbers floats.
 
     Args:
-        given: Arguments by name, `options` among them. Names that are no settings, such as a stage's artifacts, are
-            left out.
+        given: Arguments by name, including `options`. Names that are not settings, such as a stage's artifacts, are
+            ignored.
         kinds: The dataclasses whose settings the stage takes.
 
     Raises:
-        InputError: `options` names what the stage does not take, or a value is of another type, or would not reach a
-            stage as it is; the message names the argument, its value and the remedy.
+        InputError: `options` names a setting that the stage does not take, or a value has the wrong type or would not
+            reach a stage unchanged; the message names the argument, its value and the remedy.
     """
     known = arguments_of(kinds)
     options = given.get(OPTIONS) or {}
@@ -121,41 +123,41 @@ def flat(given: Mapping[str, Any], kinds: tuple[type, ...]) -> dict[str, Any]:
 
 
 def settings_from(kind: type[_Settings], arguments: Mapping[str, Any]) -> _Settings:
-    """The settings of `kind` that the arguments make up; those that are not there have their defaults.
+    """Returns settings of the dataclass `kind` with these arguments, and the defaults for those that are not given.
 
     Raises:
-        InputError: a value cannot be used.
+        InputError: A value cannot be used.
     """
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass
     return kind(**{name: value for name, value in arguments.items() if name in names})
 
 
 def settings_given(given: Mapping[str, Any], *kinds: type) -> list[Any]:
-    """The settings, one of each kind, that a stage was given (see `flat`).
+    """Returns the settings that a stage was given, one object for each dataclass in `kinds` (see `flat`).
 
     Raises:
-        InputError: `options` names what the stage does not take, or a value cannot be used.
+        InputError: `options` names a setting that the stage does not take, or a value cannot be used.
     """
     arguments = flat(given, kinds)
     return [settings_from(kind, arguments) for kind in kinds]
 
 
 def as_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments as a pipeline takes them: its fields, and `options` with the others that differ from their default.
+    """Returns the arguments as a pipeline takes them: its fields, and `options` with the others that are not default.
 
-    An option that says what is so anyhow would only keep a cache from answering.
+    An option that repeats its default would only cause a cache miss.
     """
     fields = {name: value for name, value in arguments.items() if name in FIELDS}
     return {**fields, OPTIONS: options_among(arguments, arguments)}
 
 
 def options_among(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Those of `names` that are options, where the argument differs from its default."""
+    """Returns those of `names` that travel in `options` and whose value differs from the default."""
     return changed(arguments, [name for name in names if name not in FIELDS])
 
 
 def changed(arguments: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Those of `names` whose argument differs from its default."""
+    """Returns those of `names` whose value differs from the default."""
     known = arguments_of(SETTINGS)
     return {
         name: arguments[name]
@@ -183,7 +185,7 @@ def _typed(argument: Argument, value: Any) -> Any:
     if is_number and argument.kind is float:
         with suppress(OverflowError):
             return float(value)
-    # One that is infinite, or no number, is no whole one either.
+    # Infinity and NaN are not whole numbers.
     if is_number and argument.kind is int and abs(value) < float("inf") and value == int(value):
         return int(value)
     if argument.kind in (str, bool) and isinstance(value, argument.kind):
@@ -207,5 +209,5 @@ def _require_plain(name: str, value: str) -> None:
 
 
 def _written(value: Any) -> str:
-    """As JSON, in which a person writes it."""
+    """Returns the value as JSON, as a person writes it, cut to the length that a message shows."""
     return clipped(json.dumps(value, ensure_ascii=False, default=repr), _LONGEST)

@@ -1,4 +1,4 @@
-"""Which model the new one has to beat."""
+"""Settings of the champion: the model that a new one has to beat."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ NO_CHAMPION = "none"
 
 @dataclass(frozen=True)
 class ChampionSettings:
-    """Which model the new one has to beat."""
+    """The model that a new one has to beat."""
 
     champion: FormField[str] = "served"
-    """"served" is what the InferenceService serves now; "none" leaves it to the absolute rules; or a model folder:
-    a path, package://, s3://."""
+    """The model to beat: "served" for the one that the InferenceService serves now, "none" for no comparison, or a
+    model folder: a path, package://<package>/<folder> or s3://<bucket>/<path>."""
     service_name: FormField[str] = "miniml"
-    """The InferenceService's name."""
+    """The name of the InferenceService."""
     namespace: FormField[str] = SERVING_NAMESPACE
-    """The namespace that it is served in."""
+    """The Kubernetes namespace of the InferenceService."""
 
     def __post_init__(self) -> None:
         if not self.champion.strip():

@@ -12,6 +12,11 @@ from miniml.settings.field_types import field_types
 
 
 def require_fraction(name: str, value: float) -> None:
+    """Refuses a fraction that is not between 0 and 1, both excluded.
+
+    Raises:
+        InputError: The value is out of range.
+    """
     if not 0 < value < 1:
         raise InputError(
             f"{name} is {value}; it must lie between 0 and 1, both excluded (0.2 holds out a fifth)."
@@ -19,6 +24,11 @@ def require_fraction(name: str, value: float) -> None:
 
 
 def require_share(name: str, value: float) -> None:
+    """Refuses a fraction that is not between 0 and 1, both included.
+
+    Raises:
+        InputError: The value is out of range.
+    """
     if not 0 <= value <= 1:
         raise InputError(f"{name} is {value}; it is a share, so it must lie between 0 and 1 (85 % is 0.85).")
 
@@ -28,23 +38,53 @@ MAX_EXACT = 2**53
 
 
 def require_seed(seed: int) -> None:
+    """Refuses a seed that is negative or above `MAX_EXACT`.
+
+    Raises:
+        InputError: The value is out of range.
+    """
     require_at_least("seed", seed, 0)
     if seed > MAX_EXACT:
         raise InputError(f"seed is {seed:.3g}; it must be {MAX_EXACT:,} or less.")
 
 
 def require_at_least(name: str, value: int, least: int, remedy: str = "") -> None:
+    """Refuses a number below `least`.
+
+    Args:
+        name: The setting.
+        value: Its value.
+        least: The smallest allowed value.
+        remedy: A sentence that ends the message.
+
+    Raises:
+        InputError: The value is too small.
+    """
     if value < least:
         raise InputError(f"{name} is {value}; it must be {least} or more. {remedy}".rstrip())
 
 
 def require_one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Refuses a value that is not one of `known`.
+
+    Args:
+        name: The setting.
+        value: Its value.
+        known: The allowed values.
+
+    Raises:
+        InputError: The value is not allowed.
+    """
     if value not in known:
         raise InputError(f"{name} {shown(value)} is not known. Use one of {', '.join(known)}.")
 
 
 def require_choices(settings: Any) -> None:
-    """Refuses a setting that is none of the words of its type."""
+    """Refuses settings with a value that is not among the choices of its field's type.
+
+    Raises:
+        InputError: A value is not allowed.
+    """
     kind: type = type(settings)
     for name, of in field_types(kind).items():
         if of.choices:
@@ -52,13 +92,27 @@ def require_choices(settings: Any) -> None:
 
 
 def require_service(service_name: str, namespace: str) -> None:
+    """Refuses names that an InferenceService or its namespace cannot have.
+
+    Raises:
+        InputError: One of them is not a DNS label, or is too long.
+    """
     # KServe appends "-predictor" and more to the service's name, and the whole must still be a label.
     require_dns_label("service_name", service_name, longest=40)
     require_dns_label("namespace", namespace, longest=63)
 
 
 def require_dns_label(name: str, value: str, longest: int) -> None:
-    """Kubernetes names objects by DNS labels (RFC 1123)."""
+    """Refuses a name that is not a DNS label (RFC 1123), which Kubernetes requires of its objects.
+
+    Args:
+        name: The setting.
+        value: Its value.
+        longest: The most characters.
+
+    Raises:
+        InputError: The value is not a DNS label, or is too long.
+    """
     if len(value) > longest or not re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", value):
         raise InputError(
             f"{name} {shown(value)} cannot name a Kubernetes object. Use at most {longest} lower-case letters, digits "
@@ -67,6 +121,11 @@ def require_dns_label(name: str, value: str, longest: int) -> None:
 
 
 def require_quantity(name: str, value: str) -> None:
+    """Refuses what Kubernetes cannot read as an amount of a resource: 500m, 2 and 2Gi are such amounts.
+
+    Raises:
+        InputError: The value is not a quantity.
+    """
     if not re.fullmatch(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", value, re.ASCII):
         raise InputError(f"{name} {shown(value)} is not a Kubernetes quantity. Write it as 500m, 2 or 2Gi.")
 
@@ -77,6 +136,6 @@ _UNITS = {
 
 
 def amount_of(quantity: str) -> float:
-    """What a Kubernetes quantity comes to: processors, or bytes."""
+    """Returns a Kubernetes quantity as a number: of CPU cores, or of bytes."""
     number = quantity.rstrip("".join(_UNITS))
     return float(number) * _UNITS[quantity.removeprefix(number)]

@@ -1,4 +1,4 @@
-"""The types of settings that are one of a few words, where more than one place needs to know which."""
+"""Defines types of settings with a fixed set of values that several modules use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BALANCED: Final = "balanced"
 LAST: Final = "last"
 
 ValidationMetric = Literal["accuracy", "macro_f1", "loss"]
-"""What is measured on validation: a training keeps its weights by it, and a search its model."""
+"""A metric on the validation rows, by which a training picks its best weights and a search its best model."""
 
 BestBy = Literal[ValidationMetric, "last"]
 

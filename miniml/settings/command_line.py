@@ -1,4 +1,4 @@
-"""Settings as the words of a command line, there and back: every field of a settings dataclass is an option."""
+"""Converts settings to command line options and back: every field of a settings dataclass is an option."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Settings = TypeVar("Settings")
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
-    """Gives `parser` an option for each field of the dataclass `kind`, with the field's default and description."""
+    """Adds an option to `parser` for each field of the dataclass `kind`, with the field's default and description."""
     types, descriptions = field_types(kind), descriptions_of(kind)
     for field in dataclasses.fields(kind):
         given: dict[str, Any] = {"type": types[field.name].kind, "metavar": repr(field.default)}
@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
 
 
 def descriptions_of(kind: type) -> dict[str, str]:
-    """What each field of the dataclass `kind` is: the first sentence of the docstring that stands below it."""
+    """Returns the description of each field of the dataclass `kind`: the first sentence of the docstring below it."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(tree, ast.ClassDef)
     found: dict[str, str] = {}
@@ -45,17 +45,17 @@ def _first_sentence(text: str) -> str:
 
 
 def settings_of(kind: type[Settings], options: argparse.Namespace) -> Settings:
-    """The settings that a parser has read.
+    """Returns the settings that a parser has read.
 
     Raises:
-        InputError: a value cannot be used.
+        InputError: A value cannot be used.
     """
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # a dataclass
     return kind(**{name: getattr(options, name) for name in names})
 
 
 def words_of(settings: Any) -> list[str]:
-    """What `settings_of` reads `settings` from."""
+    """Returns the command line arguments from which `settings_of` reads `settings`."""
     return [_word(name, value) for name, value in dataclasses.asdict(settings).items()]
 
 

@@ -1,4 +1,4 @@
-"""Which rows to take, and how to split them."""
+"""Settings of the data: which rows to take, how to clean them and how to split them."""
 
 from __future__ import annotations
 
@@ -15,64 +15,70 @@ from miniml.task_registry import AUTO, find_task
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which rows to take, and how to split them."""
+    """Which rows to take, how to clean them and how to split them."""
 
     dataset_id: FormField[str] = "Yelp/yelp_review_full"
-    """A hub id, a path, package://<package>/<file>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>."""
+    """The dataset: a hub id, a path, package://<package>/<file>, s3://<bucket>/<path> or
+    s3://<bucket>/<name>@<version>."""
     text_column: FormField[str] = "text"
-    """The column of the texts."""
+    """The column with the texts."""
     label_column: FormField[str] = "label"
-    """The column of the labels."""
+    """The column with the labels."""
     label_names: FormField[str] = ""
-    """Names for the classes, comma-separated, in the order of the sorted labels; "" keeps the source's."""
+    """Names of the classes, comma-separated, in the order of the sorted labels; "" keeps the names of the source."""
     task: FormField[TaskName] = "auto"
-    """What a text gets, as transformers calls it: single_label_classification, multi_label_classification or
-    regression. "auto" sees it in the labels: lists of them are several labels, numbers with a fraction a regression;
-    whole numbers and words are classes."""
+    """The task, as transformers names it: single_label_classification, multi_label_classification or regression;
+    "auto" infers it from the labels. Lists mean multi_label_classification, numbers with a fraction regression; whole
+    numbers and words are classes."""
     label_separator: str = ""
-    """What stands between the labels of one text where a column has them as one string: "|" reads "toxic|insult" as
-    two. An empty string has none. It makes the task multi_label_classification."""
+    """The separator between the labels of one text, where a column has them as one string: "|" reads "toxic|insult" as
+    two labels; "" means no separator. An empty string in the column has no label. A separator makes the task
+    multi_label_classification."""
     row_filter: str = ""
-    """`column=value` keeps only the rows whose column reads so; "" keeps all."""
+    """`column=value` keeps only the rows with this value in this column; "" keeps all rows."""
     group_column: str = ""
-    """Rows that read alike in this column (an author, a product) come into one split, and rows without a value each
-    stand alone; "" knows no groups."""
+    """The column of groups (an author, a product) whose rows all go to the same split; "" means no groups. Each row
+    without a value is a group of its own."""
     slice_columns: str = ""
-    """Columns to carry along, comma-separated, so that evaluation can tell how the model does on parts of the test."""
+    """Columns to keep, comma-separated, by whose values evaluation reports metrics on slices of the test rows."""
     fix_encoding: bool = False
-    """Reads "cafÃ©" as "café": UTF-8 that was taken for Latin-1 or Windows-1252 somewhere on its way, and dashes and
-    quotation marks of Windows-1252 that were taken for control characters of Latin-1."""
+    """Repairs wrongly decoded texts, "cafÃ©" to "café": UTF-8 that was read as Latin-1 or Windows-1252, and dashes and
+    quotation marks of Windows-1252 that were read as control characters of Latin-1."""
     strip_html: bool = False
-    """Puts a space in place of HTML's tags, and a character in place of its entities."""
+    """Replaces HTML tags by a space, and HTML entities by their character."""
     strip_control_characters: bool = False
-    """Takes control characters out, but for tabs and line ends."""
+    """Removes control characters from the texts, except tabs and line ends."""
     drop_empty_texts: bool = False
     """Leaves out rows without a text instead of failing."""
     drop_unlabelled: bool = False
     """Leaves out rows without a label instead of failing."""
     max_characters: int = 100_000
-    """A longer text is reported, or left out with `drop_long_texts`; 0 is no limit. The server's is the same."""
+    """The most characters of a text: a longer one is reported, or left out with `drop_long_texts`; 0 sets no limit. The
+    server has the same limit."""
     drop_long_texts: bool = False
-    """Leaves out texts of more than `max_characters`."""
+    """Leaves out texts of more than `max_characters` characters."""
     min_rows_per_class: int = 3
-    """A class with fewer distinct texts is an error, or left out with `drop_rare_classes`."""
+    """The smallest number of distinct texts of a class: a smaller class is an error, or left out with
+    `drop_rare_classes`."""
     drop_rare_classes: bool = False
-    """Leaves out classes of fewer than `min_rows_per_class`."""
+    """Leaves out classes with fewer than `min_rows_per_class` distinct texts instead of failing."""
     conflicting_labels: Literal["drop", "majority", "refuse"] = "drop"
-    """The same text under two labels: "drop" leaves all its rows out, "majority" those of the rarer label, and
-    "refuse" ends with an error. In every case no label is changed."""
+    """What happens to a text that occurs with different labels: "drop" leaves out all its rows, "majority" the rows of
+    the rarer label, and "refuse" ends with an error. No label is ever changed."""
     near_duplicates: Literal["drop", "report", "off"] = "drop"
-    """"drop" takes out of training and validation what the test nearly repeats, "report" only tells."""
+    """What happens to training and validation texts that nearly repeat a test text: "drop" leaves them out, "report"
+    only counts them, "off" does not look for them."""
     near_duplicate_threshold: float = 0.7
-    """The share of word triples, of those that stand in either text, that stand in both (Jaccard similarity)."""
+    """The Jaccard similarity of two texts' word triples, from 0.3 to 1, from which on they are near-duplicates: the
+    triples in both texts, as a fraction of those in either."""
     train_test_split_ratio: float = 0.2
-    """The share of the rows that is held out for the test, where the source has no test split."""
+    """The fraction of the rows that is held out for the test, where the source has no test split."""
     validation_split_ratio: float = 0.1
-    """The share of the training rows that training may look at but not learn from."""
+    """The fraction of the training rows that is held out for validation."""
     max_rows: FormField[int] = 1000
-    """The most rows to take in all, training and test together; 0 takes every row."""
+    """The most rows to take, training and test together; 0 takes all rows."""
     seed: FormField[int] = 42
-    """The same seed gives the same splits, the same search and, on the same machine, the same model."""
+    """The random seed: the same seed gives the same splits, search and, on the same machine, model."""
 
     def __post_init__(self) -> None:
         require_fraction("train_test_split_ratio", self.train_test_split_ratio)
@@ -109,5 +115,5 @@ class DataSettings:
 
     @property
     def carried_columns(self) -> list[str]:
-        """What `slice_columns` names, each once."""
+        """The columns that `slice_columns` names, without repetitions."""
         return list(dict.fromkeys(name for part in self.slice_columns.split(",") if (name := part.strip())))

@@ -1,4 +1,4 @@
-"""The InferenceService to make of a model."""
+"""Settings of the InferenceService that serves a model."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from miniml.settings.field_types import FormField
 
 @dataclass(frozen=True)
 class DeploymentSettings:
-    """The InferenceService to make of a model."""
+    """The InferenceService that serves a model."""
 
     service_name: FormField[str] = "miniml"
-    """The InferenceService's name."""
+    """The name of the InferenceService."""
     namespace: FormField[str] = SERVING_NAMESPACE
-    """The namespace to serve it in."""
+    """The Kubernetes namespace of the InferenceService."""
     min_replicas: int = 1
-    """The least number of pods."""
+    """The smallest number of serving pods."""
     max_replicas: int = 1
-    """The most pods that autoscaling may start."""
+    """The largest number of serving pods that autoscaling may start."""
     cpu: str = "2"
-    """Processors of a served pod, as Kubernetes writes them: 500m, 2."""
+    """CPU of each serving pod, as a Kubernetes quantity: 500m, 2."""
     memory: str = "2Gi"
-    """Memory of a served pod: 2Gi."""
+    """Memory of each serving pod, as a Kubernetes quantity: 2Gi."""
     autoscaling_metric: Literal["cpu", "memory"] = "cpu"
-    """What autoscaling goes by. Kubernetes' own measures no more; the other two of KServe's are Knative's."""
+    """The metric by which Kubernetes scales the pods. KServe's other two metrics need Knative."""
     autoscaling_target: int = 70
-    """Percent of the requested `cpu` or `memory` that a pod uses on average before another one is started."""
+    """Percent of the requested `cpu` or `memory` that a pod uses on average before another pod is started."""
     service_account: str = PREDICTOR_ACCOUNT
-    """Of the served pods: it lists the secret with which they read the model."""
+    """Service account of the serving pods; it lists the secret with which they read the model."""
     deploy_timeout: int = 900
-    """Seconds that the new model has to become ready; failures that will not mend end the wait sooner."""
+    """Seconds that the new model has to become ready; a failure that cannot recover ends the wait earlier."""
     dry_run: FormField[bool] = False
-    """Only renders the InferenceService."""
+    """Writes the InferenceService as YAML without applying it to a cluster."""
 
     def __post_init__(self) -> None:
         require_service(self.service_name, self.namespace)

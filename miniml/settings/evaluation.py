@@ -1,4 +1,4 @@
-"""How to look at the test."""
+"""Settings of the evaluation on the test rows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from miniml.settings.checks import require_at_least, require_choices
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How to look at the test."""
+    """How a model is evaluated on the test rows."""
 
     ordered_labels: Literal["auto", "yes", "no"] = "auto"
-    """Whether the classes have an order, as stars do: "yes" takes the labels' own, or that of the numbers they begin
-    with; "auto" says yes where three or more labels all begin with a number."""
+    """Whether the classes have an order, as star ratings do: "yes" takes the order of the labels, or of the numbers
+    that they begin with; "auto" means "yes" where three or more labels all begin with a number."""
     min_slice_rows: int = 30
-    """A part of the test with fewer rows is shown, and not judged: of 30 rows, the interval of an accuracy is some
-    30 points wide."""
+    """The smallest number of rows of a slice of the test for which the gate judges its accuracy. Smaller slices are
+    shown only: with 30 rows, the confidence interval of an accuracy is some 30 percentage points wide."""
 
     def __post_init__(self) -> None:
         require_choices(self)

@@ -1,4 +1,4 @@
-"""What the type of a settings dataclass's field says of the argument that it is.
+"""Reads from the type of a settings dataclass's field what kind of argument it is.
 
 schedule: Literal["linear", "cosine", "constant"] = "linear"    one of a few words
 batch_size: FormField[int] = 2                                  a field of a pipeline's form
@@ -15,19 +15,19 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 _T = TypeVar("_T")
 _IN_FORM = "a field of the form"
 FormField = Annotated[_T, _IN_FORM]
-"""The type of an argument that a pipeline's form shows as a field; every other one travels in `options`.
+"""The type of an argument that a pipeline's form shows as a field; all others travel in `options`.
 
-Kubeflow Pipelines writes a step's inputs into the cluster's record of a run several times, and draws every one of them:
-so only those that people change are fields.
+Kubeflow Pipelines stores a step's inputs several times in a run's workflow, and shows each of them: so only arguments
+that people often change are fields.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class OneOf:
-    """Says in `Annotated[str, OneOf(...)]` what a `Literal` cannot: words that are known only when the code runs."""
+    """The choices of an `Annotated[str, OneOf(...)]`, where a `Literal` will not do: they are known only at runtime."""
 
     words: Sequence[str]
-    """It is kept, not copied: where others may add words, it may be a sequence that has them from then on."""
+    """The allowed values. The sequence is kept, not copied, so that values that are added later count too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +37,14 @@ class FieldType:
     kind: type
     """int, float, str or bool."""
     choices: Sequence[str]
-    """The words that a string is one of; empty where it may be any."""
+    """The allowed values of a string; empty where any is allowed."""
     in_form: bool
-    """Whether a pipeline's form shows it as a field."""
+    """Whether a pipeline's form shows the argument as a field."""
 
 
 @functools.cache
 def field_types(settings: type) -> Mapping[str, FieldType]:
-    """Reads the types of all fields of the dataclass `settings`, by name, in their order."""
+    """Returns the types of all fields of the dataclass `settings`, by name, in the order of the fields."""
     hints = get_type_hints(settings, include_extras=True)
     return {field.name: _read(hints[field.name]) for field in dataclasses.fields(settings)}
 

@@ -1,4 +1,4 @@
-"""What a model must reach to be deployed."""
+"""Settings of the gate: the rules that a model must pass to be deployed."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from miniml.settings.field_types import FormField
 
 @dataclass(frozen=True)
 class GateSettings:
-    """What a model must reach to be deployed. A threshold is reached by the figure as it was measured."""
+    """The rules that a model must pass to be deployed. A threshold is compared with the metric as it was measured."""
 
     min_accuracy: FormField[float] = 0.4
-    """The least accuracy on the test rows, as a fraction. Of five classes, twice what guessing gets; every job has its
-    own, and `beat_majority` asks for more than guessing of any. Where a text may have several labels, all of them must
-    be right (subset accuracy); a regression has none, and `min_metrics` says what it must reach."""
+    """The smallest accuracy on the test rows, as a fraction. The default is twice the accuracy of guessing among five
+    classes; choose your own. Where a text may have several labels, all of them must be correct (subset accuracy). A
+    regression has no accuracy; set `min_metrics` instead."""
     min_metrics: FormField[str] = ""
-    """Least values of further figures of the evaluation: "macro_f1=0.7, mcc=0.4"."""
+    """The smallest values of other metrics of the evaluation: "macro_f1=0.7, mcc=0.4"."""
     max_calibration_error: float = 1.0
-    """The most by which confidence and accuracy may differ on average (expected calibration error, freed of noise).
-    More is let through where it may be noise alone. 1 asks nothing."""
+    """The largest average difference between confidence and accuracy, as a fraction (expected calibration error,
+    corrected for noise); 1 allows any. A larger error passes where it may be noise alone."""
     min_slice_accuracy: float = 0.0
-    """The least accuracy on every slice of the test that the evaluation finds large enough; 0 asks nothing."""
+    """The smallest accuracy, as a fraction, on every slice of the test with at least `min_slice_rows` rows; 0 allows
+    any."""
     beat_baseline: FormField[bool] = False
-    """Whether the model must be more accurate than the report's simple baseline, beyond chance."""
+    """Whether the model must be significantly more accurate than the simple baseline of the report."""
     beat_majority: bool = True
-    """Whether the model must be more accurate than always giving training's most frequent answer, beyond chance. Leave
-    it out where one class is so frequent that a useful model costs accuracy."""
+    """Whether the model must be significantly more accurate than always predicting the most frequent label of the
+    training rows. Turn it off where one class is so frequent that a useful model costs accuracy."""
     error_rate: float = 0.05
-    """How often, at most, a champion loses its place to a model that is no better, by all challengers on one test
-    together; and how often such a model passes for better than the baseline or the most frequent answer."""
+    """The significance level of the gate's tests, as a fraction: the largest probability that a model that is no better
+    replaces the champion, over all challengers on one test set together; and that such a model counts as better than
+    the baseline or the most frequent label."""
     min_gain: float = 0.0
-    """The least gain in accuracy over the champion, as measured, that is worth a deployment; of a regression, the
-    share by which its mean absolute error must be below the champion's."""
+    """The smallest gain in accuracy over the champion that is worth a deployment, as a fraction; for a regression, the
+    fraction by which its mean absolute error must be below the champion's."""
 
     def __post_init__(self) -> None:
         require_share("min_accuracy", self.min_accuracy)
@@ -52,7 +54,11 @@ class GateSettings:
 
     @property
     def least(self) -> dict[str, float]:
-        """`min_metrics` by name."""
+        """The smallest values that `min_metrics` asks for, by the metric's name.
+
+        Raises:
+            InputError: `min_metrics` cannot be read.
+        """
         found: dict[str, float] = {}
         for entry in filter(None, (part.strip() for part in self.min_metrics.split(","))):
             name, equals, value = (part.strip() for part in entry.partition("="))

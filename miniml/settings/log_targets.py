@@ -1,10 +1,10 @@
-"""Where a training may be followed beside its own report, by URI: TensorBoard's event files, or an MLflow server.
+"""Reads the URIs of experiment trackers to which a training logs: TensorBoard event files, or an MLflow server.
 
 tensorboard:///srv/logs                     event files in a folder of /srv/logs, one for each training
 mlflow+http://mlflow.team:5000/reviews      the experiment "reviews" of the server there; https as well
 mlflow+file:///srv/mlruns/reviews           the same in a folder, without a server
 
-Several of them with commas between. What of a name would mean something in a URI, a comma too, is percent-encoded.
+Several of them are separated by commas. Characters of a name with a meaning in a URI, and commas, are percent-encoded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORMS = "tensorboard:///<folder>, mlflow+http://<host>/<experiment> or mlflow+fi
 
 @dataclass(frozen=True)
 class TensorBoardFolder:
-    """What `tensorboard --logdir` is given: a folder of folders, one for each training."""
+    """A log folder for `tensorboard --logdir`, with a folder for each training."""
 
     folder: Path
 
@@ -35,7 +35,7 @@ class MlflowExperiment:
 
     @property
     def folder(self) -> Path | None:
-        """That of the store, where it is one."""
+        """The store's folder; None where the store is a server."""
         return Path(unquote(urlsplit(self.store).path)) if self.store.startswith("file:") else None
 
 
@@ -43,10 +43,10 @@ Target = TensorBoardFolder | MlflowExperiment
 
 
 def targets(log_to: str) -> list[Target]:
-    """Reads the setting `log_to`.
+    """Returns the targets that the setting `log_to` names.
 
     Raises:
-        InputError: it holds something else; what might be a secret in it is not repeated.
+        InputError: A URI cannot be read, or holds credentials; the message does not repeat what might be a secret.
     """
     return [_target(uri) for part in log_to.split(",") if (uri := part.strip())]
 

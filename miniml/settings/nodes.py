@@ -1,4 +1,4 @@
-"""The TrainJob that trains on several nodes."""
+"""Settings of the TrainJob that trains on several nodes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from miniml.settings.checks import require_at_least, require_quantity
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """The TrainJob that trains on several nodes; of no account where `num_nodes` is 1."""
+    """The TrainJob that trains on several nodes. These settings have no effect where `num_nodes` is 1."""
 
     training_runtime: str = "torch-distributed"
-    """The runtime of the nodes' TrainJob. Kubeflow Trainer's own for PyTorch, or another one of its
-    ClusterTrainingRuntimes (or of the namespace)."""
+    """The Kubeflow Trainer runtime of the TrainJob: a ClusterTrainingRuntime, or a TrainingRuntime of the namespace."""
     node_resources: str = ""
-    """What each node gets, as requests and limits: "cpu=4, memory=16Gi, nvidia.com/gpu=1". It runs a process for each
-    GPU, or else one. "" leaves it to the runtime."""
+    """Resources of each node, as requests and limits: "cpu=4, memory=16Gi, nvidia.com/gpu=1"; "" leaves them to the
+    runtime. A node runs one process for each GPU, or a single one without GPUs."""
     training_timeout: int = 86_400
-    """Seconds after which the cluster ends the training: a safety net, for a step that was killed cannot."""
+    """Seconds after which the cluster ends the training, even where the train step was killed and cannot."""
     keep_train_job: bool = False
-    """Leaves the finished TrainJob and its pods on the cluster, to be looked at."""
+    """Keeps the finished TrainJob and its pods on the cluster for inspection."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", self.training_runtime):
@@ -36,7 +35,11 @@ class NodeSettings:
 
     @property
     def resources(self) -> dict[str, str]:
-        """`node_resources` by name."""
+        """The quantities in `node_resources`, by the resource's name.
+
+        Raises:
+            InputError: `node_resources` cannot be read.
+        """
         found: dict[str, str] = {}
         for entry in filter(None, (part.strip() for part in self.node_resources.split(","))):
             name, equals, quantity = (part.strip() for part in entry.partition("="))
@@ -51,5 +54,6 @@ class NodeSettings:
 
     @property
     def processes_per_node(self) -> int:
+        """The number of processes on each node: one for each of its GPUs, or a single one."""
         gpus = (quantity for name, quantity in self.resources.items() if name.endswith("/gpu"))
         return next((int(quantity) for quantity in gpus if quantity.isdigit() and int(quantity)), 1)

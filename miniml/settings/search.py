@@ -1,4 +1,4 @@
-"""What a search tries, and how its winner is picked."""
+"""Settings of a hyperparameter search: what it tries, and how the best model is picked."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ from miniml.settings.space import Choices, Space, parse
 from miniml.settings.training import TrainingSettings
 
 MAX_TRIALS = 64
-"""KFP hands all trials' models to the pick stage in one word of its command line, with about 1 KB of metadata each,
-and Linux takes 128 KiB in a word."""
+"""The most trials of a search. KFP passes all trials' models to the pick stage in one command line argument, with about
+1 KB of metadata each, and Linux allows 128 KiB for an argument."""
 
 
 DRAWS_PER_TRIAL = 100
-"""Where a space holds fewer different trials than are wanted, drawing on until there are enough would never end."""
+"""The most draws for each wanted trial: a space may hold fewer different trials than are wanted."""
 
 
 Trial = dict[str, Any]
-"""Training arguments, and the values that stand in for the run's own."""
+"""Training arguments by name, with the values that replace those of the run."""
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What to try, and how the winner is picked."""
+    """What a search tries, and how the best model is picked."""
 
     space: FormField[str] = '{"learning_rate": {"low": 1e-5, "high": 1e-4, "log": true}, "dropout": [0, 0.1]}'
-    """JSON: arguments of the training, each with a list of values or a range (see `miniml.settings.space`)."""
+    """The search space as JSON: training arguments, each with a list of values or a range (see
+    `miniml.settings.space`)."""
     sampling: Literal["random", "grid"] = "random"
-    """"random" draws from lists and ranges; "grid" tries every combination of lists."""
+    """How trials are chosen: "random" draws from lists and ranges; "grid" tries every combination of lists."""
     trials: FormField[int] = 8
-    """How many to draw; a grid has as many as it has combinations."""
+    """The number of trials to draw; a grid has one for each combination instead."""
     pick_by: ValidationMetric = "accuracy"
-    """The figure on validation that the winner is best by: accuracy (or what the task has for it), macro_f1 or loss."""
+    """The validation metric that picks the best model: accuracy (or the task's own metric), macro_f1 or loss."""
     stop_early: bool = True
-    """Ends a trial that is not among the better half of those so far, at a quarter and at half of its steps. The model
-    of a trial that was ended is kept as any other."""
+    """Ends a trial that is not among the better half of the trials so far, at a quarter and at half of its steps. The
+    model of such a trial is kept like any other."""
     seed: FormField[int] = 42
-    """The same seed draws the same trials."""
+    """The random seed: the same seed draws the same trials."""
 
     def __post_init__(self) -> None:
         require_choices(self)
@@ -62,13 +63,13 @@ class SearchSettings:
             _require_grid(space)
 
     def plan(self, base: TrainingSettings | None = None) -> list[Trial]:
-        """The trials, each another one, in the order in which they are made. The same settings give the same ones.
+        """Returns the trials, all different, in the order in which they run. The same settings give the same trials.
 
         Args:
-            base: What each trial takes where it names nothing else; by default the training's own defaults.
+            base: The settings that a trial takes where it has no values of its own; by default the training's defaults.
 
         Raises:
-            InputError: the training refuses one of them; the message names it.
+            InputError: The training refuses a trial; the message names it.
         """
         space = parse(self.space)
         trials = _grid(space) if self.sampling == "grid" else _drawn(space, self.trials, self.seed)
@@ -113,7 +114,7 @@ def _require_grid(space: Space) -> None:
 
 
 def _drawn(space: Space, wanted: int, seed: int) -> list[Trial]:
-    """As many different ones as are wanted, or as there are."""
+    """Returns as many different trials as are wanted, or as many as were found."""
     random = Random(seed)  # noqa: S311  # no secret
     draws = (
         {name: choices.draw(random) for name, choices in space.items()}
@@ -123,7 +124,7 @@ def _drawn(space: Space, wanted: int, seed: int) -> list[Trial]:
 
 
 def _different(trials: Iterable[Trial], most: int = MAX_TRIALS) -> list[Trial]:
-    """The first `most` that differ."""
+    """Returns the first `most` trials, without repetitions."""
     found: dict[str, Trial] = {}
     for trial in trials:
         found.setdefault(json.dumps(trial), trial)

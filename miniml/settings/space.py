@@ -1,4 +1,4 @@
-"""What a search may try: values of training arguments, as a person types them.
+"""Reads the space of a search: values of training arguments, as a person types them.
 
 {"learning_rate": {"low": 1e-5, "high": 1e-4, "log": true}, "batch_size": [16, 32], "dropout": [0, 0.1]}
 """
@@ -21,38 +21,39 @@ Value = int | float | str | bool
 EXAMPLE = '{"learning_rate": {"low": 1e-5, "high": 1e-4, "log": true}, "batch_size": [16, 32]}'
 
 KINDS = {name: of.kind for name, of in field_types(TrainingSettings).items()}
-"""Every argument of the training, and what type its values are of."""
+"""The type of every argument of the training, by name."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """One of some values."""
+    """A list of values to try."""
 
     values: tuple[Value, ...]
 
     def draw(self, random: Random) -> Value:
-        """Each is as likely as the others."""
+        """Returns one of the values, each with the same probability."""
         return self.values[int(random.random() * len(self.values))]
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number from `low` to `high`, both included."""
+    """A range of numbers from `low` to `high`, both included."""
 
     low: float
     high: float
     log: bool
-    """Draws evenly between the logarithms: as often between 1e-5 and 1e-4 as between 1e-4 and 1e-3."""
+    """Whether logarithms are drawn uniformly: as often between 1e-5 and 1e-4 as between 1e-4 and 1e-3."""
     whole: bool
+    """Whether only whole numbers are drawn."""
 
     def draw(self, random: Random) -> Value:
-        """Each is as likely as the others, or each of the logarithms."""
-        # One beyond the last, so that the last of the whole numbers is as likely as the first.
+        """Returns a number of the range, uniformly or log-uniformly distributed, rounded to three digits."""
+        # One is added so that the highest whole number is as likely as the others.
         low, high, share = self.low, self.high + self.whole, random.random()
         value = low * (high / low) ** share if self.log else low + (high - low) * share
         if self.whole:
             return min(math.floor(value), int(self.high))
-        # Three digits can be read and typed again, and no training feels a fourth.
+        # Three digits can be read and typed again, and a fourth makes no difference to a training.
         return min(max(float(f"{value:.3g}"), self.low), self.high)
 
 
@@ -60,10 +61,10 @@ Space = dict[str, Choices | Range]
 
 
 def parse(text: str) -> Space:
-    """The space that `text` describes, in its order.
+    """Returns the search space that `text` describes, with the arguments in the same order.
 
     Raises:
-        InputError: it is no such JSON, or names an argument or a value that no training takes.
+        InputError: The text is not such JSON, or names an argument or a value that the training does not take.
     """
     try:
         entries = json.loads(text, object_pairs_hook=_without_repetition)
@@ -77,10 +78,10 @@ def parse(text: str) -> Space:
 
 
 def models_of(space: str) -> list[str]:
-    """The models that a search's space names; none where there is no space.
+    """Returns the models that a search's space names; an empty list where the space is empty or names none.
 
     Raises:
-        InputError: as `parse`.
+        InputError: The space cannot be read (see `parse`).
     """
     named = parse(space).get("model_id") if space else None
     return [str(value) for value in named.values] if isinstance(named, Choices) else []
@@ -91,7 +92,7 @@ def _clipped(text: str) -> str:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON lets a name stand twice, and the last one win without a word."""
+    """Refuses repeated names, of which JSON would silently keep the last."""
     entries = dict(pairs)
     if len(entries) < len(pairs):
         names = [name for name, _ in pairs]
@@ -134,6 +135,11 @@ def _range(name: str, entry: dict[str, Any]) -> Range:
 
 
 def require_argument(name: str) -> None:
+    """Refuses a name that is not an argument of the training.
+
+    Raises:
+        InputError: The training has no such argument.
+    """
     if name not in KINDS:
         raise InputError(
             f"space names {name!r}, which is no argument of the training. It may name: {', '.join(KINDS)}."
@@ -141,15 +147,15 @@ def require_argument(name: str) -> None:
 
 
 def value_of(name: str, value: Any) -> Value:
-    """The value in its argument's own type: JSON writes 0 for 0.0, and some write 16.0 for 16.
+    """Returns the value in its argument's type: JSON may have 0 for 0.0, or 16.0 for 16.
 
     Raises:
-        InputError: the training has no such argument, or it takes no such value.
+        InputError: The training has no such argument, or does not take such a value.
     """
     require_argument(name)
     kind = KINDS[name]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and abs(value) < 1e300:  # none that is infinite, or no number, or too large for a float
+    if is_number and abs(value) < 1e300:  # neither infinite, nor NaN, nor too large for a float
         if kind is float:
             return float(value)
         if kind is int and value == int(value):

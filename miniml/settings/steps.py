@@ -1,4 +1,4 @@
-"""What the steps get of a cluster."""
+"""Settings of the cluster resources that the steps get."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from miniml.settings.field_types import FormField
 from miniml.settings.training import TrainingSettings
 
 MIN_CPU, MIN_MEMORY = "250m", "1Gi"
-"""Of `train_cpu` and `train_memory`: what the steps ask their node for. It is little, so that they find a place on one
-of 8 GiB, where Kubeflow Pipelines asks for 3.1, and a served model for 2. Kubernetes takes no limit below it; and so 4
-is not taken for 4Gi, nor 512m, which are thousandths of a byte."""
+"""The CPU and memory that the training and evaluation steps request, and so the smallest `train_cpu` and
+`train_memory`: Kubernetes allows no limit below the request. They are small so that the steps fit on a node of 8 GiB,
+where Kubeflow Pipelines requests 3.1 GiB and a served model 2. The minimum also refuses a memory of 4 (bytes) or 512m
+(thousandths of a byte), where 4Gi or 512Mi was meant."""
 
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What the train step gets of a cluster; a laptop gives what it has. Evaluation gets the same, but for GPUs.
+    """The cluster resources of the train step; evaluation gets the same without GPUs. On a laptop they have no effect.
 
-    Kubeflow Pipelines fills them into the pod, and takes no whole number there, as of 2.17: so GPUs are a string too.
+    All are strings because Kubeflow Pipelines, as of 2.17, cannot fill whole numbers into a pod.
     """
 
     train_cpu: FormField[str] = "2"
-    """The most processors that training and evaluation may use, as Kubernetes writes them: 1500m, 2."""
+    """The CPU limit of training and evaluation, as a Kubernetes quantity: 1500m, 2."""
     train_memory: FormField[str] = "4Gi"
-    """The most memory that training and evaluation may take, as Kubernetes writes it: 4Gi, 16Gi."""
+    """The memory limit of training and evaluation, as a Kubernetes quantity: 4Gi, 16Gi."""
     train_gpus: FormField[str] = ""
-    """GPUs (nvidia.com/gpu) for training: 1; "" asks for none."""
+    """The number of GPUs (nvidia.com/gpu) for training: 1; "" requests none."""
 
     def __post_init__(self) -> None:
         for name, least in (("train_cpu", MIN_CPU), ("train_memory", MIN_MEMORY)):
@@ -43,10 +44,10 @@ class StepSettings:
             )
 
     def require_use_of_gpus(self, training: TrainingSettings) -> None:
-        """Refuses GPUs that nobody would compute on.
+        """Refuses GPUs that the train step would not use.
 
         Raises:
-            InputError: the training is on the processor, or on other machines.
+            InputError: The training runs on the CPU, or on other nodes.
         """
         if self.train_gpus in ("", "0"):
             return

@@ -1,4 +1,4 @@
-"""How to fine-tune an encoder."""
+"""Settings of a training: how to fine-tune an encoder into a classifier."""
 
 from __future__ import annotations
 
@@ -23,83 +23,91 @@ class TrainingSettings:
     """How to fine-tune an encoder into a classifier."""
 
     model_id: FormField[str] = "google-bert/bert-base-cased"
-    """A hub id, a path, package://<package>/<folder>, s3://<bucket>/<path> or s3://<bucket>/<name>@<version>."""
+    """The pretrained encoder: a hub id, a path, package://<package>/<folder>, s3://<bucket>/<path> or
+    s3://<bucket>/<name>@<version>."""
     from_scratch: bool = False
-    """Takes the model's architecture and tokenizer only, and draws its weights anew, which takes far more rows."""
+    """Takes only the architecture and the tokenizer of the model, and initializes its weights at random. It needs far
+    more rows than fine-tuning."""
     batch_size: FormField[int] = 2
-    """Texts whose gradients are computed together."""
+    """The number of texts in a batch."""
     gradient_accumulation: int = 1
-    """Batches in one optimizer step. 4 batches of 4 come to what one of 16 does, in less memory."""
+    """The number of batches in one optimizer step. 4 batches of 4 texts act like one of 16, in less memory."""
     iterations: FormField[int] = 200
-    """Optimizer steps; 0 trains for whole `epochs` instead."""
+    """The number of optimizer steps; 0 trains for `epochs` instead."""
     epochs: FormField[int] = 1
-    """Passes over the training rows, where `iterations` is 0."""
+    """The number of passes over the training rows, where `iterations` is 0."""
     time_limit: FormField[float] = 0.0
-    """Minutes that a training may take in all, with loading and saving: it measures some steps first, and plans as many
-    of those asked for as fit, schedule and validations with them. 0 sets none. In a search, of all trials together."""
+    """Minutes that a training may take, including loading and saving, or all trials of a search together; 0 sets no
+    limit. The training measures some steps first, and plans as many of the requested steps as fit; its schedule and
+    validations follow the plan."""
     stop_at_step: int = 0
-    """Ends the training after this step of its schedule; 0 trains to the end. So a training is repeated that its time
-    limit, or a search, has ended early."""
+    """The step of the schedule after which the training ends; 0 trains to the end. It repeats a training that its time
+    limit or a search ended early."""
     device: str = "cpu"
-    """cpu, cuda, cuda:1, mps or auto."""
+    """The device to train on: cpu, cuda, cuda:1, mps or auto."""
     max_length: FormField[int] = 256
-    """Tokens of a text that the model sees. BERT takes 512, but a step's cost grows with it, and
-    256 keeps most of what reviews say (they are 275 tokens long on average on IMDB)."""
+    """The most tokens of a text that the model sees. BERT takes 512, but the cost of a step grows with it, and 256 are
+    most of a review (275 tokens on average on IMDB)."""
     truncation_side: Literal["left", "right"] = "right"
-    """Where a longer text is cut: "right" keeps its beginning, "left" its end, where reviews give their verdict."""
+    """The side on which a longer text is cut: "right" keeps its beginning, "left" its end, where reviews give their
+    verdict."""
     learning_rate: FormField[float] = 5e-5
-    """The highest learning rate. LoRA's few weights take some ten times that of a training of all weights."""
+    """The highest learning rate. LoRA needs about ten times the learning rate of a training of all weights."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls after the warm-up: in a line or half a cosine wave to 0, or not at all."""
+    """How the learning rate falls to 0 after the warm-up: linearly, or as half a cosine wave; "constant" keeps it."""
     warmup_share: float = 0.1
-    """The share of the steps over which the learning rate rises: a new head's first gradients are large and wild."""
+    """The fraction of the steps over which the learning rate rises, as the first gradients of a new head are large and
+    noisy."""
     weight_decay: float = 0.0
-    """By how much, times the learning rate, a step shrinks the weights. A pass or two leaves it nothing to do."""
+    """The weight decay of AdamW: each step shrinks the weights by this fraction times the learning rate. It has little
+    effect in one or two epochs."""
     max_gradient_norm: float = 1.0
-    """A longer gradient is cut to this length; 0 never cuts."""
+    """The largest norm of the gradient, to which longer gradients are clipped; 0 never clips."""
     class_weights: Literal["none", "balanced"] = "none"
-    """"balanced" lets a text of a rare class count for more, so that all classes count alike. It costs accuracy where
-    the test is as unbalanced as the training, and gains recall of the rare ones."""
+    """How classes are weighted in the loss: "balanced" weights rare classes more, so that all classes count the same.
+    It costs accuracy where the test is as unbalanced as the training, and gains recall of the rare classes."""
     label_smoothing: float = 0.0
-    """The share of each label that is spread over all classes, for labels that one should not trust altogether."""
+    """The fraction of each label's probability that is spread over all classes, for labels that may be wrong."""
     dropout: float = 0.0
-    """The encoder's dropout rate. On a CPU dropout takes a third of a step (its random numbers are drawn on one thread,
-    and it forces the slow attention kernel), and a pass or two over the data hardly overfits. BERT's own is 0.1."""
+    """The dropout rate of the encoder. On a CPU dropout takes a third of a step (its random numbers are drawn on one
+    thread, and it forces the slow attention kernel), and one or two epochs hardly overfit. BERT's own rate is 0.1."""
     frozen_layers: int = 0
-    """How many of the lowest encoder layers stay as they were pretrained, and the embeddings; -1 keeps all, so that
-    only a new head learns. What they know is general, and a step that leaves them out is faster: by 1.4 times for 2 of
-    MiniLM's 6."""
+    """The number of lowest encoder layers that are not trained, nor are the embeddings; -1 trains only the head. Their
+    features are general, and a step without them is faster: by 1.4 times for 2 of MiniLM's 6 layers."""
     lora_rank: int = 0
-    """Above 0, the encoder's own weights stay, and beside each of its linear layers learn two matrices of this rank,
-    which are added to it in the end (LoRA). 8 or 16 keep most of what a full training reaches, with a tenth of the
-    optimizer's memory."""
+    """The rank of LoRA's matrices: above 0, only they and the head are trained, and are merged into the encoder at the
+    end; 0 trains the encoder's own weights. A rank of 8 or 16 keeps most of the quality of a full training, with a
+    tenth of the optimizer's memory. (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models",
+    https://arxiv.org/abs/2106.09685)"""
     linear_probe: bool = True
-    """Begins with a head that was fitted to the features of the encoder as it is, not with a random one: the encoder is
-    then not pushed about by a head that knows nothing. It takes a tenth of the training's time at most. A model from
-    scratch has no features yet."""
+    """Starts with a head that was fitted to the features of the pretrained encoder, instead of a random one. A random
+    head would distort the encoder's features first. The fit takes at most a tenth of the training's time; a model from
+    scratch has no features to fit. (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+    Out-of-Distribution", https://arxiv.org/abs/2202.10054)"""
     evaluations: int = 2
-    """Points of the validation curve; each costs a pass over the validation rows. The last step is always one."""
+    """The number of evaluations on the validation rows during a training. The last one follows the last step."""
     best_by: BestBy = "accuracy"
-    """The weights are kept of the point that is best by this validation figure, the later of equals; "last" keeps
-    those of the last step. "accuracy" is of all labels of a text where it may have several, and of numbers the mean
-    absolute error."""
+    """The validation metric by which the best weights are kept, the later of equals; "last" keeps those of the last
+    step. With several labels to a text, "accuracy" is subset accuracy; for a regression, the mean absolute error."""
     early_stopping: int = 0
-    """Ends the training after so many points in a row that were no better by `best_by`; 0 never does."""
+    """The number of evaluations in a row without an improvement of `best_by` after which the training ends; 0 trains to
+    the end."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """"auto" computes in bfloat16 where the processor multiplies it in hardware, and in fp32 elsewhere."""
+    """The number format of the computation: "auto" is bfloat16 where the hardware supports it, and fp32 elsewhere."""
     log_to: str = ""
-    """Where else to log settings and curves: tensorboard:///<folder>, mlflow+http://<host>/<experiment>, or several
-    with commas between (see `miniml.settings.log_targets`)."""
+    """Experiment trackers to log to, comma-separated: tensorboard:///<folder>, mlflow+http://<host>/<experiment>; ""
+    logs to none (see `miniml.settings.log_targets`)."""
     num_nodes: FormField[int] = 1
-    """Machines that train together; with more than 1 it takes a cluster with Kubeflow Trainer (see `NodeSettings`)."""
+    """The number of nodes that train together; more than 1 needs a cluster with Kubeflow Trainer (see
+    `NodeSettings`)."""
     seed: FormField[int] = 42
-    """The same seed gives the same model on the same machine."""
+    """The random seed: the same seed gives the same model on the same machine."""
     checkpoints: str = ""
-    """Where a training that was killed finds what to go on from: a folder or s3://<bucket>/<path>; "none" keeps
-    nothing; "" is the user's cache, and beside the model's own address where that is in an S3 store."""
+    """Where checkpoints are kept, from which a killed training resumes: a folder or s3://<bucket>/<path>; "none" keeps
+    none; "" means the user's cache, or beside the model's own address where that is in an S3 store."""
     checkpoint_interval: int = 300
-    """Seconds of training that may be lost; 0 saves after every step. Where saving takes long it is done less often:
-    it takes a twentieth of the time at most."""
+    """Seconds between two checkpoints; 0 saves one after every step. Checkpoints that take long to save are less
+    frequent, so that they take at most a twentieth of the time."""
 
     def __post_init__(self) -> None:
         if not self.model_id.strip():
