@@ -69,7 +69,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compiled(extended: Path) -> Path:
-    ended = python("-m", "pipelines.text_classification", "compile", folder=extended)
+    ended = python("-m", "pipelines", "compile", folder=extended)
     assert ended.status == 0, ended.err
     return extended / "pipelines" / "compiled"
 
