@@ -606,7 +606,9 @@ def test_what_cannot_be_had_is_said_with_the_remedy(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("status", "told"), [(503, "answered 503, and did so again"), (404, "Check that AWS_END")])
+@pytest.mark.parametrize(
+    ("status", "told"), [(503, "answered 503, and did so again"), (404, "Check that AWS_END")]
+)
 def test_a_server_that_fails_or_is_no_store_is_told_by_its_answer(
     status: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
