@@ -28,7 +28,7 @@ class DeploymentSettings:
     min_replicas: int = 1
     """The smallest number of serving pods."""
     max_replicas: int = 1
-    """The largest number of serving pods that autoscaling may start."""
+    """The most pods that autoscaling may start."""
     cpu: str = "2"
     """CPU of each serving pod, as a Kubernetes quantity: 500m, 2."""
     memory: str = "2Gi"
