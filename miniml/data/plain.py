@@ -17,7 +17,9 @@ from typing import Any
 
 import datasets
 import numpy as np
+import numpy.typing as npt
 
+from miniml.data.numbers import describe_numbers
 from miniml.errors import InputError
 from miniml.escaping import listed
 from miniml.task import Task
@@ -70,7 +72,7 @@ def facts_of(folder: Path, names: Sequence[str]) -> dict[str, Any]:
         "rows_per_class": rows_per_class,
         "settings": {"dataset_id": source},
         "task": task,
-        "numbers": {} if labels else _numbers(splits),
+        "numbers": {} if labels else describe_numbers(_labels(splits)),
         "rows_read": sum(map(len, splits.values())),
     }
 
@@ -102,12 +104,5 @@ def _task_and_labels(label: Any, folder: Path) -> tuple[Task, list[str]]:
     raise InputError(f"column label in {folder} is {label}; it has to be {_KINDS}. Cast it (cast_column).")
 
 
-def _numbers(splits: dict[str, datasets.Dataset]) -> dict[str, float]:
-    labels = np.concatenate([np.asarray(rows["label"][:], dtype=np.float64) for rows in splits.values()])
-    return {
-        "least": float(labels.min()),
-        "median": float(np.median(labels)),
-        "mean": float(labels.mean()),
-        "most": float(labels.max()),
-        "deviation": float(labels.std()),
-    }
+def _labels(splits: dict[str, datasets.Dataset]) -> npt.NDArray[np.float64]:
+    return np.concatenate([np.asarray(rows["label"][:], dtype=np.float64) for rows in splits.values()])

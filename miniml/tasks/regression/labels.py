@@ -17,6 +17,7 @@ from miniml.data.findings import Findings
 from miniml.data.label_column import LabelColumn
 from miniml.data.label_scheme import LabelScheme
 from miniml.data.labels import Labels
+from miniml.data.numbers import describe_numbers
 from miniml.data.pool import Ints, Mask, Pool
 from miniml.data.prepared import DatasetSummary
 from miniml.errors import InputError
@@ -125,13 +126,7 @@ class Numbers(LabelScheme):
         return float(code)
 
     def numbers(self, labels: Codes) -> dict[str, float]:
-        return {
-            "least": float(labels.min()),
-            "median": float(np.median(labels)),
-            "mean": float(labels.mean()),
-            "most": float(labels.max()),
-            "deviation": float(labels.std()),
-        }
+        return describe_numbers(labels)
 
     def summary(self, data: DatasetSummary) -> str:
         of = data.numbers
