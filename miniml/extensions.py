@@ -1,4 +1,4 @@
-"""Registers what other packages add to miniml: sources, metrics, gate rules, engines.
+"""Registers what other packages add to miniml: tasks, sources, metrics, gate rules, engines.
 
 Each registry loads Python's entry points when it is first read. So a package that is installed beside miniml, in a
 stage's image or on a laptop, is found without an import. In the package's pyproject.toml:

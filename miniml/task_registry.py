@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from miniml.errors import InputError
 from miniml.escaping import shown
+from miniml.extensions import Registry
 from miniml.task import Task
 
 AUTO = "auto"
@@ -24,7 +25,8 @@ Kind = TypeVar("Kind", bound=type[Task])
 def register(kind: Kind) -> Kind:
     """Adds a task, so that the setting `task` may name it; to be used as a decorator of its class.
 
-    Every process that works with the task has to have imported the module of that class.
+    Every process that works with the task has to have imported the module of that class; of an installed package the
+    entry points do that (see `miniml.extensions`).
 
     Args:
         kind: The task's class.
@@ -35,19 +37,21 @@ def register(kind: Kind) -> Kind:
     Raises:
         ValueError: another task has that name.
     """
-    if type(_TASKS.setdefault(kind.name, kind())) is not kind:
+    # A task equals its name, so that the registry alone would not tell another class of that name.
+    if type(TASKS.get(kind.name, kind())) is not kind:
         raise ValueError(f"there is a task {kind.name!r} already")
+    TASKS.add(kind.name, kind())
     return kind
 
 
 def task_names() -> tuple[str, ...]:
     """Gives the names of all tasks."""
-    return tuple(_TASKS)
+    return tuple(name for name, _ in TASKS.items())
 
 
 def all_tasks() -> tuple[Task, ...]:
     """Gives all tasks."""
-    return tuple(_TASKS.values())
+    return tuple(task for _, task in TASKS.items())
 
 
 def find_task(name: str) -> Task:
@@ -56,9 +60,10 @@ def find_task(name: str) -> Task:
     Raises:
         InputError: there is none; the message names those there are.
     """
-    if name not in _TASKS:
-        raise InputError(f"task {shown(name)} is not known. Use one of {', '.join(_TASKS)}.")
-    return _TASKS[name]
+    task = TASKS.get(name)
+    if task is None:
+        raise InputError(f"task {shown(name)} is not known. Use one of {', '.join(task_names())}.")
+    return task
 
 
 def stored_task(stored: Mapping[str, Any]) -> Task:
@@ -85,14 +90,16 @@ class TaskChoices(Sequence[str]):
     def __getitem__(self, index: slice) -> Sequence[str]: ...
 
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        return (AUTO, *_TASKS)[index]
+        return (AUTO, *task_names())[index]
 
     def __len__(self) -> int:
-        return 1 + len(_TASKS)
+        return 1 + len(task_names())
 
 
 # Last, for importing a task's folder imports `miniml.tasks`, which offers the functions above.
-_TASKS: dict[str, Task] = {task.name: task for task in map(pkgutil.resolve_name, _FOLDERS)}
+_OWN: dict[str, Task] = {task.name: task for task in map(pkgutil.resolve_name, _FOLDERS)}
 
-DEFAULT = next(iter(_TASKS.values()))
+TASKS: Registry[Task] = Registry("miniml.tasks", _OWN)
+
+DEFAULT = next(iter(_OWN.values()))
 """The task of labels that no other one recognises, and of files that are older than tasks: one class a text."""

@@ -167,6 +167,24 @@ def _install(site: Path, group: str, module: str, text: str) -> None:
     (metadata / "entry_points.txt").write_text(f"[{group}]\n{module} = {module}\n")
 
 
+_MOOD_TASK = """
+from miniml.tasks import register
+from miniml.tasks.single_label import SingleLabel
+
+@register
+class Mood(SingleLabel):
+    name = "mood"
+    one, many = "mood", "moods"
+"""
+
+
+def test_a_task_of_an_installed_package_is_known_to_every_process(tmp_path: Path) -> None:
+    _install(tmp_path, "miniml.tasks", "mood_task", _MOOD_TASK)
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    shown = " ".join(pipeline("run", "--help", PYTHONPATH=paths).out.split())
+    assert "multi_label_classification, regression, mood." in shown
+
+
 def test_a_source_scheme_is_known_wherever_a_source_is_asked_what_it_is() -> None:
     with pytest.raises(InputError, match=r"cannot read from shelf://"):
         locate("dataset_id", "shelf://a.csv")

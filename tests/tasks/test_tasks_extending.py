@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from miniml import task_registry as registry
 from miniml import tasks
 from miniml.data import preparation, prepared
 from miniml.errors import InputError
@@ -29,6 +28,7 @@ from miniml.model.manifest import read
 from miniml.settings.data import DataSettings
 from miniml.settings.gate import GateSettings
 from miniml.settings.training import TrainingSettings
+from miniml.task_registry import TASKS
 from miniml.tasks.single_label import SingleLabel
 from miniml.tasks.single_label.predictions import SingleLabelPredictions
 from miniml.tasks.single_label.training import SingleLabelTarget
@@ -80,10 +80,10 @@ class Stars(SingleLabel):
 
 
 @pytest.fixture
-def stars(monkeypatch: pytest.MonkeyPatch) -> type[Stars]:
+def stars() -> Iterator[type[Stars]]:
     """The task, registered for as long as the test lasts: other tests know the three that there are."""
-    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
-    return tasks.register(Stars)
+    yield tasks.register(Stars)
+    TASKS.remove("stars")
 
 
 def test_a_task_is_added_from_outside_and_goes_all_the_way(
