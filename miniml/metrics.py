@@ -26,11 +26,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from miniml.extensions import Registry
+from miniml.task_registry import DEFAULT
 
 if TYPE_CHECKING:  # The gate reads which way is better, and has no numpy.
     import numpy.typing as npt
-
-SINGLE_LABEL = "single_label_classification"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Metric:
     """Whether it is one of the few large numbers at the top of the report."""
     hub_name: str = ""
     """The metric's name on the Hugging Face hub; empty where it has none."""
-    tasks: tuple[str, ...] = (SINGLE_LABEL,)
+    tasks: tuple[str, ...] = (DEFAULT.name,)
     """The names of the tasks that have it; only metrics with a `score` need them."""
     score: Callable[[Answers, npt.NDArray[Any]], float] | None = None
     """Computes the metric from answers and weights, shape [rows], which are scikit-learn's `sample_weight`. For the
