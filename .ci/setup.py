@@ -43,8 +43,8 @@ class Contents:
 
 
 CONTENTS = {
-    "run": Contents("`make run`", "local", packages=146, download_gb=0.6, installed_gb=2.2),
-    "dev": Contents("tests, checks and benchmarks", "dev", packages=240, download_gb=0.8, installed_gb=2.9),
+    "run": Contents("`make run`", "local", packages=149, download_gb=0.6, installed_gb=2.2),
+    "dev": Contents("tests, checks and benchmarks", "dev", packages=251, download_gb=0.8, installed_gb=3.0),
 }
 CUDA_GB = 4
 """What torch's CUDA build installs beyond its CPU build."""
