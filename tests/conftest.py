@@ -31,6 +31,28 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if terminal := config.pluginmanager.get_plugin("terminalreporter"):
+        config.pluginmanager.register(_FailuresAtOnce(terminal))
+
+
+class _FailuresAtOnce:
+    """Prints one line for a test as soon as it fails: a run that is cut off, or breaks down, prints no summary."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            lines = report.longreprtext.splitlines()
+            reason = next((line for line in lines if line.startswith("E ")), lines[-1] if lines else "")
+            self._terminal.write_line(
+                f"\n{report.when} of {report.nodeid} failed: {reason.removeprefix('E').strip()}"
+            )
+
+
 TRAINING: dict[str, Any] = {"batch_size": 16, "iterations": 60, "learning_rate": 1e-2, "max_length": 32}
 """Enough for a tiny model to tell good words from bad ones."""
 

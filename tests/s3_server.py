@@ -69,7 +69,10 @@ class S3Server:
             *(f"-{name[:-5]}.port.grpc={port}" for name, port in self._ports.items() if "grpc" in name),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
             f"-s3.config={self.folder / 's3.json'}",
-            *("-master.volumeSizeLimitMB=64", "-volume.max=0", "-master.telemetry=false"),
+            *("-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
+            # By itself it takes no more writes once a hundredth of the disk is left, and answers each after 30 s with
+            # an InternalError: gigabytes of a large disk, on which tests want megabytes.
+            *("-volume.max=10000", "-volume.minFreeSpace=1MiB"),
             # A master that remembers that there was one before waits ten seconds for it to vote.
             "-master.resumeState=false",
         ]
