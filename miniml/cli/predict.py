@@ -13,8 +13,6 @@ from typing import Any
 
 import requests
 
-from miniml.cluster.api import BRIEFLY, Cluster
-from miniml.deployment.smoke_test import ask_by_name
 from miniml.errors import ClusterError, InputError
 from miniml.escaping import plain
 from miniml.kubeflow.submission import SubmissionError
@@ -86,6 +84,14 @@ def _answers(options: argparse.Namespace) -> list[dict[str, Any]]:
     if here and options.service_name in ("", here.name):
         print(f"miniml: asking {here.name} at {here.url}", flush=True)
         return _ask(here.url, here.name, options.text)
+    return _ask_cluster(options)
+
+
+def _ask_cluster(options: argparse.Namespace) -> list[dict[str, Any]]:
+    # Only here: these import the Kubernetes client, which takes longer than most commands.
+    from miniml.cluster.api import BRIEFLY, Cluster
+    from miniml.deployment.smoke_test import ask_by_name
+
     try:
         cluster = Cluster.connect(BRIEFLY)
     except ClusterError as error:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any
-
-import kfp
+from typing import TYPE_CHECKING, Any
 
 from miniml.kubeflow.submission import Server, SubmissionError
+
+if TYPE_CHECKING:
+    import kfp
 
 LATEST = "latest"
 """The word for the newest run, in place of an id."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-import kfp
+from typing import TYPE_CHECKING, Any
 
 from miniml.kubeflow.runs import of_pipeline, the_only_one
 from miniml.kubeflow.submission import Server, SubmissionError, Version
+
+if TYPE_CHECKING:
+    import kfp
 
 _PAGE = 100
 

@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import kfp
 import kfp_server_api
 import urllib3
 
@@ -41,6 +40,8 @@ from miniml.resource_names import KIND_HOST, NAMESPACE, PIPELINE_ACCOUNT
 from miniml.sources.address import kind_of, locate
 
 if TYPE_CHECKING:
+    import kfp
+
     from miniml.cluster.api import Cluster
 
 EXPERIMENT = "miniml"
@@ -119,6 +120,8 @@ class Server:
                 "no host is given for Kubeflow Pipelines. Set --host or KFP_HOST; the address of `make cluster` is "
                 f"{KIND_HOST}."
             )
+        import kfp  # Only here: it takes half a second, and `miniml --version` needs no client.
+
         token = os.environ.get("KFP_TOKEN", "").strip()
         address = server_address.find(host, token)
         with _quiet(), warnings.catch_warnings():

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kfp.local
-
 from miniml.files.folders import caches_of_libraries
 from miniml.local import runner as local
 from miniml.local.ask import Serving, ask, serving_in_a_process
@@ -63,6 +61,8 @@ def _machine(runner: str, arguments: dict[str, Any], outputs: Path) -> tuple[loc
     """What runs the stages, and what serves the model, here or in containers."""
     environment = _environment()
     if runner == "subprocess":
+        import kfp.local  # Only here: it takes half a second, and most commands run nothing.
+
         os.environ.update(caches_of_libraries() | environment)  # The stages' processes inherit it.
         return local.Machine(kfp.local.SubprocessRunner(use_venv=False)), serving_in_a_process
     from miniml.local import containers  # Only here: it needs the Docker client.

@@ -16,11 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import kfp.local
 import requests
-from kfp import components
 
 from miniml import environment
 from miniml.errors import MinimlError
@@ -28,6 +26,9 @@ from miniml.evaluation.result import EvaluationResult
 from miniml.local.console import Console
 from miniml.model import manifest
 from miniml.pipeline.compiled import as_run_here, stages_in_order
+
+if TYPE_CHECKING:
+    import kfp.local
 
 OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
 """The folder of runs, unless MINIML_OUTPUTS names another one."""
@@ -116,6 +117,9 @@ def run(
     Raises:
         RunError: A stage failed, and `outputs`/latest stays as it was; or a file or folder has the name of that link.
     """
+    import kfp.local  # Only here: it takes half a second, and most commands run nothing.
+    from kfp import components
+
     _require_room_for_latest(outputs)
     folder = runs_of(outputs) / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     folder.mkdir(parents=True)

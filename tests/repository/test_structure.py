@@ -76,6 +76,18 @@ def test_compiling_needs_no_heavy_library(module: str) -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["run", "--help"], ["completion", "bash"]])
+def test_the_command_says_what_it_can_do_without_a_client_of_kubeflow_or_kubernetes(words: list[str]) -> None:
+    script = (
+        "import atexit, sys; from miniml.cli.entry import main; sys.argv[0] = 'miniml'; "
+        "atexit.register(lambda: print(sorted({'kfp', 'kubernetes'} & sys.modules.keys()))); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize(
     ("folder", "statement"),
     [
