@@ -10,6 +10,7 @@ from miniml.pipeline.description import by_stage
 from miniml.pipeline.presets import PRESETS, Preset
 from miniml.settings.arguments import SETTINGS, Argument, arguments_of, flat, settings_from
 from miniml.settings.champion import NO_CHAMPION, SERVED
+from miniml.settings.command_line import add_option
 from miniml.settings.search import SearchSettings, Trial
 from miniml.settings.steps import StepSettings
 from miniml.settings.training import TrainingSettings
@@ -27,21 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser, pipeline: CompiledPipeline) -
     for stage, arguments in by_stage(taken_by(pipeline)).items():
         group = parser.add_argument_group(f"arguments of {stage}")
         for argument in arguments:
-            _add_option(group, argument)
-
-
-def _add_option(group: argparse._ArgumentGroup, argument: Argument) -> None:
-    option = "--" + argument.name.replace("_", "-")
-    told = argument.description.replace("%", "%%")
-    if argument.kind is bool:
-        on = "on" if argument.default else "off"
-        kind: dict[str, Any] = {
-            "action": argparse.BooleanOptionalAction,
-            "help": f"{told} By default {on}.",
-        }
-    else:
-        kind = {"type": argument.kind, "metavar": repr(argument.default), "help": told}
-    group.add_argument(option, default=argparse.SUPPRESS, **kind)
+            add_option(group, argument, argparse.SUPPRESS)
 
 
 def given_arguments(pipeline: CompiledPipeline, options: argparse.Namespace) -> dict[str, Any]:
