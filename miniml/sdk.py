@@ -135,7 +135,7 @@ class _ClusterRun(Run):
     arguments: dict[str, Any]
 
     def wait(self) -> Results:
-        outcome = self.server.follow(self.run_id, self.version.stages, timeout=24 * 3600.0, tell=print)
+        outcome = self.server.follow(self.run_id, self.version.stages, timeout=24 * 3600.0, show=print)
         if outcome.state != "SUCCEEDED":
             raise SubmissionError(self.server.explanation(outcome))
         bucket, folder = self._evaluation()

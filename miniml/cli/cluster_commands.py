@@ -183,7 +183,7 @@ def _watch(
     command = f"{program_of(pipeline)} follow {run_id} --host {server.host}"
     try:
         outcome = server.follow(
-            run_id, stages, timeout=options.timeout, between_looks=options.between_looks, tell=show
+            run_id, stages, timeout=options.timeout, between_looks=options.between_looks, show=show
         )
     except KeyboardInterrupt:
         print(f"\nstopped following; the run goes on. Again: {command}", file=sys.stderr)

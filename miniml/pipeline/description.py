@@ -16,7 +16,7 @@ from miniml.settings.arguments import OPTIONS, TAKEN_BY, Argument, arguments_of
 
 
 def table(arguments: Mapping[str, Argument]) -> str:
-    """Returns tables in Markdown, one for each stage, with the name, form, default and description of its arguments."""
+    """Returns a table in Markdown for each stage: its arguments, where they are given, defaults and descriptions."""
     lines = [
         f"Arguments: fields of the form, and all others by name in its field `{OPTIONS}`, a struct "
         f'(`{{"dropout": 0.1}}`). More on them: README.md, "Your own data".'

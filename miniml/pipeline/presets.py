@@ -32,7 +32,7 @@ PRESETS = {
     "demo": Preset(
         arguments={
             **_MOVIE_REVIEWS,
-            # Sentences of 21 words on average: training on all of them takes a minute or two. In so short texts single
+            # Sentences of 21 words on average: training on all of them takes a minute or two. In texts so short single
             # words say little, so that the model beats the baseline by far; the long reviews would take far longer.
             "row_filter": "source=rotten_tomatoes",
             "max_rows": 0,

@@ -121,6 +121,6 @@ def test_a_folder_in_the_place_of_latest_is_told_before_any_work(
     (tmp_path / "latest").mkdir()
     ended = pipeline("run", "--outputs", tmp_path, "--dataset-id", reviews, "--model-id", encoder)
     assert ended.status == 1
-    assert f"{tmp_path}/latest is a folder, where the link to the newest run has its place" in ended.err
+    assert f"{tmp_path}/latest is a folder, and has the name of the link to the newest run" in ended.err
     assert "preflight" not in ended.out
     assert not runner.runs_of(tmp_path).exists()

@@ -52,7 +52,7 @@ def followed(server: KfpServer, **options: Any) -> tuple[list[str], Outcome]:
     told: list[str] = []
     client = Server.connect(server.url)
     outcome = client.follow(
-        RUN_ID, STAGES, timeout=patience.SECONDS, between_looks=0.0, tell=told.append, **options
+        RUN_ID, STAGES, timeout=patience.SECONDS, between_looks=0.0, show=told.append, **options
     )
     return [line.partition("] ")[2] or line for line in told], outcome
 
@@ -153,7 +153,7 @@ def test_what_became_of_the_model_is_asked_of_deploy_and_the_gate(
 def test_a_stage_after_deploy_says_nothing_of_the_deployment(server: KfpServer) -> None:
     server.looks = [{**REJECTED, "report": "SUCCEEDED"}]
     outcome = Server.connect(server.url).follow(
-        RUN_ID, [*STAGES, "report"], timeout=patience.SECONDS, tell=lambda line: None
+        RUN_ID, [*STAGES, "report"], timeout=patience.SECONDS, show=lambda line: None
     )
     assert outcome.deployment == "rejected"
 

@@ -220,7 +220,7 @@ def test_a_stage_whose_container_vanishes_has_failed(engine: Any, job: list[str]
         training(engine, process, tmp_path).remove(force=True)
         _, told = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 1
-    assert "error: train: ended without a word" in told
+    assert "error: train: ended without a message" in told
     assert not (tmp_path / "outputs" / "latest").exists()
 
 
