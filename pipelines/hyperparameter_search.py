@@ -45,7 +45,7 @@ def hyperparameter_search(**arguments: Any) -> Outputs:
     found = run.begin(preflight, trials_at_once=trials_at_once())
     data = run.step(transform)
     with dsl.ParallelFor(found.outputs["Output"], name="trials", parallelism=trials_at_once()) as trial:
-        # A trial includes its arguments and pins: the workflow holds any other input of a task in a loop once more for each
+        # A trial includes its arguments and pins: the workflow repeats any other input of a task in a loop for each
         # turn, and kfp.local replaces the outputs of other tasks by the loop's item.
         training = run.step(
             narrowed(train, ("dataset", "trial")), dataset=data.outputs["dataset"], trial=trial
