@@ -31,8 +31,8 @@ from miniml.train_job.sdk import (
     INSTALL,
     MODEL,
     OLDEST_VERSION,
-    Request,
     Step,
+    TrainJobRequest,
     job_path,
     own_pod,
     owners,
@@ -92,7 +92,7 @@ def fine_tune_on_nodes(
         *command_line.words_of(settings),
         *([f"--pins={pins}"] if pins else []),
     ]
-    request = Request(name, words, settings.num_nodes, nodes, str(model))
+    request = TrainJobRequest(name, words, settings.num_nodes, nodes, str(model))
     with on_sigterm(_end), _cleaned_up(cluster, path, nodes.keep_train_job):
         deadline = time.monotonic() + nodes.training_timeout
         while True:

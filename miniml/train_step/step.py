@@ -13,7 +13,7 @@ from miniml.search.plan import given_of, on_its_own, pins_of
 from miniml.settings.arguments import settings_given
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
-from miniml.train_step.supervisor import Request, Trained, fine_tune_watched
+from miniml.train_step.supervisor import Trained, TrainingRequest, fine_tune_watched
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ def run_train_step(
     training, nodes = settings_given({**given, **given_of(trial)}, TrainingSettings, NodeSettings)
     pins = pins or pins_of(trial)
     if training.num_nodes == 1:
-        return fine_tune_watched(Request(dataset.path, model.path, training, trial, model.uri, pins, report))
+        return fine_tune_watched(
+            TrainingRequest(dataset.path, model.path, training, trial, model.uri, pins, report)
+        )
     from miniml.train_job.sdk import Step
     from miniml.train_job.train_on_nodes import fine_tune_on_nodes  # Only here: one node needs no Kubernetes.
     from miniml.train_step.report import write_trial_report

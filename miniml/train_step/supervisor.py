@@ -35,7 +35,7 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainingRequest:
     """The arguments of the train step."""
 
     dataset_dir: Path
@@ -78,7 +78,7 @@ class Trained:
     metrics: dict[str, float]
 
 
-def fine_tune_watched(request: Request, retries: Retries | None = None) -> Trained:
+def fine_tune_watched(request: TrainingRequest, retries: Retries | None = None) -> Trained:
     """Trains in a child process, and starts it again from its last checkpoint if a retry may succeed.
 
     A retry may succeed after the child was killed by a signal, or ran out of memory (then with smaller batches, and
@@ -160,7 +160,7 @@ class _End:
         )
 
 
-def _run_child(request: Request, split: int) -> _End:
+def _run_child(request: TrainingRequest, split: int) -> _End:
     """Starts a child, and waits for its end."""
     before, stop_requested = oom_kills(), Event()
     # The system closes the write end when this process ends, so the child notices.

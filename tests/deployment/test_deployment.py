@@ -38,7 +38,7 @@ from tests.rendered import Rendered
 from tests.versions import KUBERNETES
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
-PATIENCE = RolloutTimeouts(
+TIMEOUTS = RolloutTimeouts(
     timeout=patience.SECONDS,
     between_looks=0.01,
     unschedulable=0.0,
@@ -86,7 +86,7 @@ def make_live(model_dir: Path, result: EvaluationResult, cluster: Cluster, tmp_p
             "model_dir": model_dir,
             "settings": SETTINGS,
             "result": result,
-            "timeouts": PATIENCE,
+            "timeouts": TIMEOUTS,
             "cluster": cluster,
             "run": "run-1",
             **changed,
@@ -131,7 +131,7 @@ def test_ready_is_not_believed_while_the_old_revision_serves(
     make_live(OLD)
     server.fates[NEW] = stays_as_it_is
     with pytest.raises(DeploymentError, match=r"0 of 1 new pods ready, 1 of the revision before still there"):
-        make_live(NEW, timeouts=replace(PATIENCE, timeout=0.1))
+        make_live(NEW, timeouts=replace(TIMEOUTS, timeout=0.1))
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_a_refusal_that_was_there_before_counts_only_after_kserve_has_had_time_t
     make_live(OLD)
     server.refuse_spec(server.services["stars"], "RuntimeNotRecognized", "Waiting for runtime")
     server.fates[NEW] = looks_late
-    assert make_live(NEW, timeouts=replace(PATIENCE, stale_trouble=patience.SECONDS)).applied
+    assert make_live(NEW, timeouts=replace(TIMEOUTS, stale_trouble=patience.SECONDS)).applied
     server.refuse_spec(server.services["stars"], "RuntimeNotRecognized", "Waiting for runtime")
     server.fates[OLD] = looks_late
     with pytest.raises(DeploymentError, match="RuntimeNotRecognized"):
@@ -386,7 +386,7 @@ def test_a_webhook_that_is_away_while_pods_are_to_be_made_is_waited_for(
         yield from kubernetes_server.becomes_ready(server, service)
 
     server.fates[NEW] = once_it_is_back
-    assert make_live(NEW, timeouts=replace(PATIENCE, webhook=patience.SECONDS)).applied
+    assert make_live(NEW, timeouts=replace(TIMEOUTS, webhook=patience.SECONDS)).applied
     make_live(OLD)
     with pytest.raises(DeploymentError, match=r"FailedCreate: .*failed calling webhook"):
         make_live(NEW)

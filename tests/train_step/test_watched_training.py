@@ -19,7 +19,7 @@ from miniml.model import manifest
 from miniml.settings.training import TrainingSettings
 from miniml.train_step import memory_events
 from miniml.train_step.memory_events import killed_in_time, oom_kills
-from miniml.train_step.supervisor import Request, Retries, Trained, fine_tune_watched
+from miniml.train_step.supervisor import Retries, Trained, TrainingRequest, fine_tune_watched
 from tests import patience
 from tests.command import ROOT
 from tests.killed import children_that_end
@@ -30,7 +30,7 @@ AT_ONCE = Retries(wait=0.0)
 Watched = Callable[..., Trained]
 
 
-def request(folder: Path, dataset_dir: Path, encoder: Path, **settings: Any) -> Request:
+def request(folder: Path, dataset_dir: Path, encoder: Path, **settings: Any) -> TrainingRequest:
     values: dict[str, Any] = {
         "model_id": str(encoder),
         "batch_size": 12,
@@ -42,7 +42,7 @@ def request(folder: Path, dataset_dir: Path, encoder: Path, **settings: Any) -> 
         **settings,
     }
     report = folder / "report.html"
-    return Request(dataset_dir, folder / "model", TrainingSettings(**values), report=report)
+    return TrainingRequest(dataset_dir, folder / "model", TrainingSettings(**values), report=report)
 
 
 @pytest.fixture
@@ -171,9 +171,9 @@ WATCHED = """
 import sys, json
 from pathlib import Path
 from miniml.settings.training import TrainingSettings
-from miniml.train_step.supervisor import Request, Retries, fine_tune_watched
+from miniml.train_step.supervisor import TrainingRequest, Retries, fine_tune_watched
 dataset, model, settings = sys.argv[1:]
-fine_tune_watched(Request(Path(dataset), Path(model), TrainingSettings(**json.loads(settings))), Retries())
+fine_tune_watched(TrainingRequest(Path(dataset), Path(model), TrainingSettings(**json.loads(settings))), Retries())
 """
 
 
