@@ -51,9 +51,13 @@ def runs_of(server: Server, pipeline: str) -> Iterator[ListedRun]:
 
 
 def find_run(server: Server, pipeline: str, given: str) -> str:
-    """Returns the id of the run that `given` stands for: `latest`, the beginning of an id, or a run's name.
+    """Returns the id of a run.
 
-    Where no run matches, `given` is returned unchanged: the server may know a run of that id.
+    Args:
+        server: The server.
+        pipeline: The pipeline's name.
+        given: `latest`, the beginning of an id, or a run's name. If no run matches, it is returned unchanged: the
+            server may know a run of that id.
 
     Raises:
         SubmissionError: Nothing was given, several runs match, or there is no newest run.

@@ -66,7 +66,12 @@ def schedules_of(server: Server, pipeline: str) -> Iterator[Schedule]:
 
 
 def find_schedule(server: Server, pipeline: str, given: str) -> Schedule:
-    """Returns the schedule of this name, or whose id begins like this.
+    """Finds a schedule.
+
+    Args:
+        server: The server.
+        pipeline: The pipeline's name.
+        given: The schedule's name, or the beginning of its id.
 
     Raises:
         SubmissionError: Several schedules match, or none.

@@ -103,6 +103,13 @@ class Server:
         address: ServerAddress,
         retry_after: tuple[float, ...] = (1.0, 5.0, 15.0, 30.0),
     ) -> None:
+        """Takes a client, which sends no request yet.
+
+        Args:
+            client: The client of Kubeflow Pipelines.
+            address: The addresses of the server and its UI.
+            retry_after: Seconds before each retry of a request.
+        """
         self._client, self.host, self._retry_after = client, address.url, retry_after
         self._address = address
         self._workflows: dict[str, _CachedWorkflow] = {}
