@@ -92,9 +92,9 @@ def submit(arguments: dict[str, Any], host: str | None = None, *, pipeline: str 
     compiled = CompiledPipeline.named(pipeline)
     known = defaults(compiled)
     if unknown := sorted(arguments.keys() - known.keys()):
-        told = ", ".join(f"{name!r}{nearest(name, known)}" for name in unknown)
+        names = ", ".join(f"{name!r}{nearest(name, known)}" for name in unknown)
         raise InputError(
-            f"the pipeline has no argument {told} (all there are: {program_of(compiled)} submit --help)"
+            f"the pipeline has no argument {names} (all there are: {program_of(compiled)} submit --help)"
         )
     every = {**known, **arguments}
     check_values(every)

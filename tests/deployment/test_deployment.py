@@ -253,9 +253,9 @@ def test_of_what_was_warned_of_the_pods_own_comes_first(server: KubernetesServer
     server.fates[NEW] = crashes
     with pytest.raises(DeploymentError) as failed:
         make_live(NEW)
-    told = [line for line in str(failed.value).splitlines() if line.startswith("  stars") and ": " in line]
-    told = [line.partition(": ")[2] for line in told]
-    assert told == [
+    events = [line for line in str(failed.value).splitlines() if line.startswith("  stars") and ": " in line]
+    events = [line.partition(": ")[2] for line in events]
+    assert events == [
         "BackOff: restarting failed container",
         "Unhealthy: probe failed 0",
         "Unhealthy: probe failed 1",
@@ -519,8 +519,8 @@ def test_a_webhook_that_is_away_when_the_service_is_applied_is_waited_for_and_th
 ) -> None:
     server.admission = [(500, WEBHOOK_AWAY)] * 7
     assert make_live(NEW, cluster=Cluster.connect(retry_after=(0.01,) * 8)).applied
-    (told,) = [line for line in capsys.readouterr().out.splitlines() if "waiting for up to" in line]
-    assert "failed calling webhook" in told
+    (output,) = [line for line in capsys.readouterr().out.splitlines() if "waiting for up to" in line]
+    assert "failed calling webhook" in output
 
 
 def test_a_log_that_is_not_to_be_had_is_given_up_soon(

@@ -39,7 +39,7 @@ def planned(space: Any, **settings: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("space", "told"),
+    ("space", "message"),
     [
         ("", "is no JSON"),
         ("[" * 4000, "is no JSON"),
@@ -63,13 +63,13 @@ def planned(space: Any, **settings: Any) -> list[dict[str, Any]]:
         ('{"dropout": [0, 2]}', "(dropout 2) cannot be trained: dropout is 2.0; it must be at least 0 and below 1"),
     ],
 )  # fmt: skip
-def test_a_space_that_cannot_be_searched_is_refused_with_its_fault(space: str, told: str) -> None:
-    with pytest.raises(InputError, match=re.escape(told)):
+def test_a_space_that_cannot_be_searched_is_refused_with_its_fault(space: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
         SearchSettings(space=space).plan()
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"sampling": "bayesian"}, "sampling 'bayesian' is not known"),
         ({"pick_by": "f1"}, "pick_by 'f1' is not known"),
@@ -82,8 +82,8 @@ def test_a_space_that_cannot_be_searched_is_refused_with_its_fault(space: str, t
         ),
     ],
 )
-def test_a_search_that_cannot_be_made_is_refused(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=re.escape(told)):
+def test_a_search_that_cannot_be_made_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
         SearchSettings(**settings)
 
 

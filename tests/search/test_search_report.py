@@ -52,7 +52,7 @@ def test_the_page_names_every_trial_the_winner_and_the_doubt(report: Path) -> No
     assert all(address.startswith("#") for address in page.addresses)
     assert "script" not in page.tags
     words = " ".join(page.words.split())
-    for told in (
+    for sentences in (
         "validation accuracy of the winner, trial 8 of 8",
         "on 450 validation rows",
         "standard error of 1.8 points",
@@ -65,7 +65,7 @@ def test_the_page_names_every_trial_the_winner_and_the_doubt(report: Path) -> No
         "Others were ahead of it at that point, or its time was over",
         REASON,
     ):
-        assert told.lower() in words.lower()
+        assert sentences.lower() in words.lower()
 
 
 def test_one_trial_is_neither_compared_nor_the_best_of_many(tmp_path: Path) -> None:

@@ -369,8 +369,8 @@ def test_what_is_said_of_the_nodes_is_true(
     waiting = [number for number, line in enumerate(said) if "waiting for" in line]
     assert waiting and max(waiting) < said.index("both run")
     assert all("waiting for 2 of 2 nodes" in said[number] for number in waiting)
-    told = [line.rpartition(": ")[2] for line in said if line.startswith("miniml: TrainJob")]
-    assert told == [
+    reports = [line.rpartition(": ")[2] for line in said if line.startswith("miniml: TrainJob")]
+    assert reports == [
         "0 of 2 nodes run",
         "2 of 2 nodes run",
         "1 of 2 nodes run, 1 done",

@@ -79,9 +79,9 @@ def test_its_error_is_told_by_its_kind(tmp_path: Path) -> None:
         (KeyError("rows"), TrainingProcessError),
     ):
         write_last_words(tmp_path / "words", error)
-        told = read_last_words(tmp_path / "words")
-        assert type(told) is kind
-        assert str(told) == (str(error) if isinstance(error, MinimlError) else "KeyError: 'rows'")
+        last_words = read_last_words(tmp_path / "words")
+        assert type(last_words) is kind
+        assert str(last_words) == (str(error) if isinstance(error, MinimlError) else "KeyError: 'rows'")
 
 
 def test_the_program_ends_with_it(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
