@@ -343,7 +343,7 @@ class Server:
         log, refusals = log_of(self, run, turn)
         if not log:
             raise SubmissionError(
-                f"no log of {stage} in run {run_id} is to be had ({'; '.join(refusals) or 'it has not begun'}). "
+                f"no log of {stage} in run {run_id} was found ({'; '.join(refusals) or 'it has not begun'}). "
                 f"See its steps: {self.address(run_id)}"
             )
         return log
