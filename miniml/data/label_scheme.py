@@ -102,7 +102,7 @@ def task_of(column: LabelColumn) -> Task:
     if column.settings.task != AUTO:
         return find_task(column.settings.task)
     for task in all_tasks():
-        if hint := scheme_of(task).recognises(column):
-            logger.info(hint)
+        if told := scheme_of(task).recognises(column):
+            logger.info(told)
             return task
     return DEFAULT

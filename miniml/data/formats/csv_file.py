@@ -94,8 +94,8 @@ def _layout(file: SourceFile, scratch: Path) -> _Layout:
     path = unicode.in_utf8(file, scratch)
     lines, whole = _first_lines(file, path)
     usual, above = "\t" if file.suffix == ".tsv" else ",", 0
-    if lines and (declared := _SEPARATOR_LINE.match(lines[0])):
-        separator, above = declared[1].replace("\\t", "\t"), 1
+    if lines and (told := _SEPARATOR_LINE.match(lines[0])):
+        separator, above = told[1].replace("\\t", "\t"), 1
         if not separator.isascii() or separator in _NO_SEPARATORS:
             raise InputError(
                 f"{file.name}: its line sep= names {shown(separator)}, by which no table is separated. Name another "
