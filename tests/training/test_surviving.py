@@ -370,12 +370,12 @@ def test_where_what_follows_the_training_fails_the_next_try_takes_the_model_that
 def test_a_finished_model_is_taken_for_nothing_else(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A manifest that tells another source, a contest that may have ended it early, a log that is wanted, damage."""
+    """A manifest that tells another source, a search that may have ended it early, a log that is wanted, damage."""
     runs.run(iterations=2)
     runs.encoder = shutil.copytree(runs.encoder, tmp_path / "the same")
     told = manifest.read(runs.run(iterations=2)).arguments["pretrained"]
     assert str(tmp_path / "the same") in told
-    fine_tune(*runs.arguments(iterations=2), contest="of a search")
+    fine_tune(*runs.arguments(iterations=2), search_digest="of a search")
     runs.run(iterations=2)
     runs.run(iterations=2, log_to=f"tensorboard://{tmp_path / 'log'}")
     [finished] = (runs.folder / "kept").glob(f"*/{FINISHED}")
