@@ -266,7 +266,7 @@ def ceiling(classifier: Classifier, model_dir: Path, texts: list[str], threads: 
     rates = matrix_rates(classifier)
     return {
         "engine": fast.engine.name,
-        "table": choice.table,
+        "table": choice.measurements,
         "rate": len(texts) / seconds,
         "single_p50_ms": float(np.median(singles)) * 1_000,
         "flops_per_text": flops / len(texts),

@@ -10,7 +10,7 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from miniml.settings.arguments import OPTIONS
-from pipelines.pods import PODS, Pod, give
+from pipelines.pods import PODS, PodSettings, give
 
 
 class Run:
@@ -49,7 +49,7 @@ class Run:
 
     def _task(self, stage: BaseComponent, given: dict[str, Any]) -> dsl.PipelineTask:
         task = stage(**{name: value for name, value in given.items() if name in stage.component_spec.inputs})
-        give(task, PODS.get(stage.name, Pod()), self._arguments)
+        give(task, PODS.get(stage.name, PodSettings()), self._arguments)
         return task
 
 

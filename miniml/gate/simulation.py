@@ -199,7 +199,7 @@ def p_values(won: npt.NDArray[np.int64], lost: npt.NDArray[np.int64]) -> npt.NDA
     return values
 
 
-def table(simulated: SimulatedTests, settings: GateSettings) -> str:
+def power_table(simulated: SimulatedTests, settings: GateSettings) -> str:
     """Returns a Markdown table with a row for each fraction of differing rows and a column for each gain."""
     heads = ["no gain (A/A)", *(f"+{100 * gain:g} points" for gain in GAINS[1:])]
     lines = [
@@ -254,7 +254,7 @@ def main(words: list[str] | None = None) -> None:
     print(
         f"How often the challenger is let through, of {simulated.number:,} pairs each: {simulated.rows:,} test rows, "
         f"champion's accuracy {simulated.accuracy:.3g}, error_rate {settings.error_rate:g}, min_gain "
-        f"{settings.min_gain:g}.\n\n{table(simulated, settings)}\n\n"
+        f"{settings.min_gain:g}.\n\n{power_table(simulated, settings)}\n\n"
         f"How often a champion loses its place to one of several models of equal worth, all on one test, "
         f"{fewer.number:,} times each:\n\n{challengers_table(fewer, settings)}\n\n"
         f"How often a model of equal worth passes for better at error_rate, where rows have groups, of "

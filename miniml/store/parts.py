@@ -118,7 +118,7 @@ def _stream_into(bucket: Bucket, part: Part, file: Path) -> Iterator[int]:
     if file.exists() and (present := file.stat().st_size):
         yield present
     with file.open("ab") as target:
-        backoff, reached = Backoff(bucket.patience.later), target.tell()
+        backoff, reached = Backoff(bucket.timeouts.later), target.tell()
         while target.tell() < part.size:
             try:
                 with bucket.stream(part.key, target.tell(), part.etag) as (start, response):
@@ -135,7 +135,7 @@ def _stream_into(bucket: Bucket, part: Part, file: Path) -> Iterator[int]:
                 ) from error
             except CONNECTION_ERRORS as error:
                 if target.tell() > reached:
-                    backoff, reached = Backoff(bucket.patience.later), target.tell()
+                    backoff, reached = Backoff(bucket.timeouts.later), target.tell()
                 if not backoff.wait():
                     raise bucket.unreachable(error) from error
                 logger.info(

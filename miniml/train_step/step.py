@@ -17,7 +17,7 @@ from miniml.train_step.supervisor import Request, Trained, fine_tune_watched
 
 
 @dataclass(frozen=True)
-class Place:
+class ArtifactLocation:
     """The location of an artifact."""
 
     path: Path
@@ -27,7 +27,12 @@ class Place:
 
 
 def run_train_step(
-    given: Mapping[str, Any], trial: str, pins: str, dataset: Place, model: Place, report: Path
+    given: Mapping[str, Any],
+    trial: str,
+    pins: str,
+    dataset: ArtifactLocation,
+    model: ArtifactLocation,
+    report: Path,
 ) -> Trained | Manifest:
     """Trains a model, and writes the training report.
 

@@ -22,7 +22,7 @@ from miniml.data.prepared import DatasetSummary
 from miniml.errors import StoppedError, StorageError, StoreError, TrainingError
 from miniml.files.checksums import find_damage, write_checksums
 from miniml.files.digests import digest_of, sha256
-from miniml.files.folders import disk_errors_explained, held, is_full, user_cache
+from miniml.files.folders import disk_errors_explained, is_full, locked, user_cache
 from miniml.model.manifest import SETTINGS_OF_A_RUN
 from miniml.progress import logger
 from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
@@ -39,7 +39,7 @@ SAVING_FRACTION = 0.05
 """The largest fraction of the time that saving may take; where it takes longer, checkpoints become less frequent."""
 MAX_AGE = 30 * 24 * 3600
 """Seconds after which what a training has left in the cache is removed."""
-PATIENCE = 10.0
+LOCK_TIMEOUT = 10.0
 """Seconds to wait for another process to release the checkpoints; one that lost its terminal may still be ending."""
 
 FINISHED = "finished"
@@ -557,7 +557,7 @@ def _checkpoint_store(
         with disk_errors_explained(folder):
             _sweep(root, key, only_finished=bool(named))
             try:
-                stack.enter_context(held(folder, PATIENCE))
+                stack.enter_context(locked(folder, LOCK_TIMEOUT))
             except TimeoutError:
                 logger.info(
                     f"another process runs this very training and has its checkpoints in {folder}: this one keeps none"
@@ -623,6 +623,6 @@ def _sweep(root: Path, own: str, *, only_finished: bool) -> None:
                     if old
                     else "leaves too little room for newer ones"
                 )
-                with suppress(OSError), held(folder, patience=0):
+                with suppress(OSError), locked(folder, timeout=0):
                     logger.info(f"removing what an earlier training has left, as it {why}: {folder}")
                     shutil.rmtree(folder)

@@ -217,7 +217,8 @@ def _encode(
 ) -> dict[str, EncodedTexts]:
     with disk_errors_explained(scratch):
         return {
-            split: encode_split(table, target, tokenizer, scratch / split) for split, table in splits.items()
+            split: encode_split(dataset, target, tokenizer, scratch / split)
+            for split, dataset in splits.items()
         }
 
 

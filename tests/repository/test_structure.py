@@ -269,5 +269,5 @@ def test_no_test_bounds_the_clock_by_itself() -> None:
                 called = ast.unparse(node.func)
                 limits = [word.value for word in node.keywords if word.arg == "timeout"]
                 bounds = called in clocks or any(isinstance(limit, ast.Constant) for limit in limits)
-                # A Patience of ours is an argument of what is tried, not a limit of the test.
+                # A dataclass of timeouts is an argument of what is tried, not a limit of the test.
                 assert not bounds or called == "replace", f"{path.name}:{node.lineno} bounds the clock"

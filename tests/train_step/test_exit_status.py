@@ -18,7 +18,7 @@ from miniml.errors import (
     TrainingProcessError,
 )
 from miniml.exit_status import ExitStatus, read_last_words, status_of, write_last_words
-from miniml.store.connection import Bucket, Patience
+from miniml.store.connection import Bucket, RetryTimeouts
 from miniml.training.trainer import DivergedError
 from tests.command import ROOT
 from tests.ports import free_port
@@ -65,7 +65,7 @@ def test_so_is_a_stop_from_what_would_fail_again(error: Exception, status: ExitS
 
 def test_a_store_out_of_reach_may_be_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    bucket = Bucket("food", "s3://food", Patience(first=0.1, later=0.1))
+    bucket = Bucket("food", "s3://food", RetryTimeouts(first=0.1, later=0.1))
     with pytest.raises(MinimlError) as error:
         bucket.listing("")
     assert status_of(error.value) is ExitStatus.UNAVAILABLE

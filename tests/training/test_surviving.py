@@ -18,13 +18,13 @@ import torch
 from miniml.data import prepared
 from miniml.errors import InputError, StorageError, StoreError
 from miniml.files.digests import sha256
-from miniml.files.folders import held
+from miniml.files.folders import locked
 from miniml.model import manifest
 from miniml.model.history import HISTORY_NAME
 from miniml.processor import has_bf16
 from miniml.settings.training import TrainingSettings
 from miniml.store import mirror
-from miniml.store.repository import Patience
+from miniml.store.repository import RetryTimeouts
 from miniml.training import checkpoints
 from miniml.training.checkpoints import FINISHED
 from miniml.training.fine_tune import fine_tune
@@ -306,9 +306,9 @@ def test_a_full_disk_ends_with_the_last_good_checkpoint_named(
 def test_of_two_at_once_the_second_keeps_none_and_says_so(
     runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "PATIENCE", 0.0)
+    monkeypatch.setattr(checkpoints, "LOCK_TIMEOUT", 0.0)
     runs.killed(3, iterations=3)
-    with held(runs.newest.parent):
+    with locked(runs.newest.parent):
         runs.run(iterations=3)
     told = capsys.readouterr().out
     assert f"another process runs this very training and has its checkpoints in {runs.newest.parent}" in told
@@ -471,7 +471,7 @@ def reached(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         client.make_bucket(BUCKET)
     for key in in_store(server):
         client.remove_object(BUCKET, key)
-    monkeypatch.setattr(mirror, "PATIENCE", Patience(first=0.5, later=0.5))
+    monkeypatch.setattr(mirror, "RETRY_TIMEOUTS", RetryTimeouts(first=0.5, later=0.5))
     monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])

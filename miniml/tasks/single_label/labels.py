@@ -61,9 +61,9 @@ class FoundClasses:
 
     def strata_of(self, codes: Codes) -> Ints:
         """Returns the part that each row belongs to, shape [rows]."""
-        table = np.full(max(self.codes) + 2, -1, np.int64)
-        table[self.codes] = np.arange(len(self.codes))
-        numbers: Ints = table[np.minimum(codes, len(table) - 1)]
+        lookup = np.full(max(self.codes) + 2, -1, np.int64)
+        lookup[self.codes] = np.arange(len(self.codes))
+        numbers: Ints = lookup[np.minimum(codes, len(lookup) - 1)]
         return numbers
 
     def column(self, codes: Codes) -> pa.Array:
