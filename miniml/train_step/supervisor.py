@@ -20,7 +20,7 @@ from threading import Event
 from typing import NoReturn
 
 from miniml.errors import MinimlError, StoppedError, StorageError, TrainingProcessError
-from miniml.exit_status import ExitStatus, read_last_words
+from miniml.exit_status import ExitStatus, read_error_file
 from miniml.files.folders import user_cache
 from miniml.model import manifest
 from miniml.progress import duration, logger
@@ -191,7 +191,7 @@ def _run_child(request: Request, split: int) -> _End:
             if write_end >= 0:
                 os.close(write_end)
         killed_for_memory = child.returncode == -signal.SIGKILL and (in_time or oom_kills() > before)
-        return _End(child.returncode, read_last_words(last_words), killed_for_memory, stop_requested.is_set())
+        return _End(child.returncode, read_error_file(last_words), killed_for_memory, stop_requested.is_set())
 
 
 def _child_environment(scratch: str) -> dict[str, str]:

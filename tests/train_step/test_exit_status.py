@@ -17,7 +17,7 @@ from miniml.errors import (
     TrainingError,
     TrainingProcessError,
 )
-from miniml.exit_status import ExitStatus, read_last_words, status_of, write_last_words
+from miniml.exit_status import ExitStatus, read_error_file, status_of, write_error_file
 from miniml.store.connection import Bucket, RetryTimeouts
 from miniml.training.trainer import DivergedError
 from tests.command import ROOT
@@ -72,14 +72,14 @@ def test_a_store_out_of_reach_may_be_back(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_its_error_is_told_by_its_kind(tmp_path: Path) -> None:
-    assert read_last_words(tmp_path / "words") is None  # A process that was killed has none.
+    assert read_error_file(tmp_path / "words") is None  # A process that was killed has none.
     for error, kind in (
         (DivergedError("the loss is nan", "Lower it."), TrainingError),
         (StoreError("absent"), StoreError),
         (KeyError("rows"), TrainingProcessError),
     ):
-        write_last_words(tmp_path / "words", error)
-        told = read_last_words(tmp_path / "words")
+        write_error_file(tmp_path / "words", error)
+        told = read_error_file(tmp_path / "words")
         assert type(told) is kind
         assert str(told) == (str(error) if isinstance(error, MinimlError) else "KeyError: 'rows'")
 
