@@ -1,4 +1,4 @@
-"""The choice of the engine: the fastest on this processor, measured at load, of those that agree with the reference."""
+"""Chooses the engine: of those that agree with the reference, the fastest on this processor, measured at load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inference in batches across requests, on the engine's own threads: the event loop stays free for probes and clients.
+"""Runs inference in batches across requests, on the engine's own threads, so that the event loop stays free.
 
 Requests of all protocols come through here.
 """
@@ -360,7 +360,7 @@ def _answers(classifier: Classifier, batch: Sequence[QueuedText]) -> Probabiliti
 
 
 def _tell(batch: Sequence[QueuedText], outcome: Callable[[], None]) -> None:
-    """Has the event loops of the batch's requests call `outcome`."""
+    """Calls `outcome` on the event loops of the batch's requests."""
     for loop in {text.request.answer.get_loop() for text in batch}:
         # A closed loop raises; nobody waits there.
         with suppress(RuntimeError):

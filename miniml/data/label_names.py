@@ -1,4 +1,4 @@
-"""The names of labels: ways of writing one are made one, and what looks like a slip is told."""
+"""Unifies the spellings of labels, and reports names that look like mistakes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from miniml.data.spelling import (
 from miniml.escaping import MAX_SHOWN, shown
 from miniml.progress import logger
 
-# Of a kind, in the log.
+# The number of labels of each kind in the log.
 MAX_TOLD = 3
 
 
@@ -50,7 +50,7 @@ def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
         codes.append(place.setdefault(frozenset(renamed), len(place)))
         if codes[-1] == len(values):
             values.append(scheme.value_of(tuple(renamed)))
-    _tell_spellings(_Rows.of(pool, np.ones(len(pool.facts), bool)), label_of, findings)
+    _report_spellings(_Rows.of(pool, np.ones(len(pool.facts), bool)), label_of, findings)
     order = pool.label_order and list(
         dict.fromkeys(str(label_of.get(name, spelled(name))) for name in pool.label_order)
     )
@@ -104,8 +104,8 @@ def _labels_by_spelling(labels: list[Any]) -> dict[str, Any]:
     return {written: as_found.get(name := shortest[whole(names[written])], name) for written in names}
 
 
-def _tell_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -> None:
-    """Tells the rows whose label is written otherwise than the same label in other rows."""
+def _report_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -> None:
+    """Reports the rows whose label is spelled differently from the same label in other rows."""
     ways: defaultdict[str, set[str]] = defaultdict(set)
     for written, label in label_of.items():
         ways[str(label)].add(written)
@@ -119,8 +119,14 @@ def _tell_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -
         )
 
 
-def tell_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
-    """Tells labels of the kept rows whose names look like a slip; they stay as they are."""
+def report_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
+    """Reports the labels of the kept rows whose names look like mistakes, and does not change them.
+
+    Args:
+        pool: The rows.
+        kept: The rows to use, as a mask of shape (rows of the pool,).
+        findings: Where the rows are counted.
+    """
     rows = _Rows.of(pool, kept)
     by_name = rows.by_name()
     names = list(by_name)

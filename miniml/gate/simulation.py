@@ -23,9 +23,9 @@ from miniml.settings.checks import require_at_least
 from miniml.settings.gate import GateSettings
 
 MAX_SIMULATED = 10_000_000
-"""How many pairs or rows a simulation may have, so that it ends in reasonable time."""
+"""The maximum number of pairs or rows in a simulation, so that it ends in reasonable time."""
 GAINS = (0.0, 0.01, 0.02, 0.04)
-"""By how much the challenger's true accuracy is above the champion's; 0 is A/A, two equally good models."""
+"""The gains of the challenger's true accuracy over the champion's; 0 is A/A, two equally good models."""
 
 CHALLENGERS = (1, 2, 7, 10, 20, 50)
 GROUPS = (20, 50, 200)

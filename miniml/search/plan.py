@@ -25,19 +25,22 @@ LOOKS = 4
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What a trial knows of its search."""
+    """The context of a search that its trials need."""
 
     space: str
     """A digest that distinguishes this search from others of the same training."""
     pick_by: str
+    """The validation metric that picks the winner."""
     stop_early: bool
+    """Whether trials that are not promising end early."""
     minutes: float = 0.0
     """The time limit of the whole search; 0 sets none, and then the fields below have no effect."""
     trials: int = 1
+    """The number of trials of the search."""
     at_once: int = 1
     """The number of trials that train at the same time."""
     run: str = ""
-    """Distinguishes searches of one space that divide their time differently."""
+    """The run's identifier, which distinguishes searches of one space that divide their time differently."""
 
     @property
     def even_share(self) -> float:

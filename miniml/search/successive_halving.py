@@ -48,7 +48,7 @@ def share_of_time(context: SearchContext, others: Sequence[Entry]) -> float:
     that one leaves goes to the later ones, and together they keep the limit. In parallel, all get the same.
 
     Args:
-        context: The search.
+        context: The context of the search.
         others: The entries of the trials before it, with the seconds that they took or were given.
     """
     if context.at_once > 1:
@@ -62,7 +62,14 @@ class SuccessiveHalvingCallback(TrainerCallback):
     """Writes a trial's metrics to the scoreboard, and ends the trial where they are not promising."""
 
     def __init__(self, name: str, context: SearchContext, metric: str, board: Scoreboard | None) -> None:
-        """`metric` is the validation metric by which the winner will be picked."""
+        """Reads the trial's entry on the scoreboard, if there is one.
+
+        Args:
+            name: The name of the trial on the scoreboard.
+            context: The context of the search.
+            metric: The validation metric that will pick the winner.
+            board: The scoreboard; None if the trial cannot see the others.
+        """
         self._name, self._context, self._metric, self._board = name, context, metric, board
         entries = board.entries() if board else None
         self._entry: Entry = (entries or {}).get(name, {})

@@ -48,7 +48,7 @@ class TrialResult:
 
     @property
     def stopped(self) -> str:
-        """Where the training ended early, as "step 15 of 60"; empty where it ran to its end."""
+        """The step at which the training ended early, as "step 15 of 60"; empty if it ran to its end."""
         early = self.steps < self.planned_steps
         return f"step {self.steps:,} of {self.planned_steps:,}" if early else ""
 
@@ -82,7 +82,7 @@ class SearchResult:
     """The address of the dataset."""
     validation_rows: int
     uncertainty: SelectionUncertainty | None
-    """How much the choice may be due to chance; None where the trials have no accuracy."""
+    """The uncertainty of the choice; None if the trials have no accuracy."""
 
     def scalars(self) -> dict[str, float]:
         """Returns the metrics of the search and of the winner, by name."""

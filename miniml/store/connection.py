@@ -63,12 +63,12 @@ class RetryTimeouts:
     """The time limits for retrying a store that does not answer, in seconds."""
 
     first: float = 10.0
-    """Before its first answer. On a person's machine the address is most likely wrong, which is better said soon."""
+    """The limit before the store's first answer. On a laptop the address is probably wrong: better said soon."""
     later: float = 60.0
-    """After its first answer. A pod that restarts is back within a minute."""
+    """The limit after its first answer. A pod that restarts is back within a minute."""
 
 
-# A pod got the address with its secret, so there it is right, and the store may be restarting.
+# A pod gets the address from a secret, so it is probably right, and the store may be restarting.
 RETRY_TIMEOUTS = RetryTimeouts(first=60.0) if "KUBERNETES_SERVICE_HOST" in os.environ else RetryTimeouts()
 
 
@@ -290,7 +290,16 @@ class Bucket:
         return True
 
     def upload(self, key: str, file: Readable, size: int) -> None:
-        """Writes an object of `size` bytes from a file, without reading all of it into memory."""
+        """Writes an object from a file, without reading all of it into memory.
+
+        Args:
+            key: The key of the object.
+            file: The file, open for reading in binary mode.
+            size: The size in bytes.
+
+        Raises:
+            StoreError: The store refuses the request, or does not answer.
+        """
         with self._explained("write to it", key):
             self._client.put_object(self.name, key, cast(BinaryIO, file), size)
 
@@ -307,7 +316,7 @@ class Bucket:
         return StoreUnavailableError(f"{self.asked}: {reason}")
 
     def unreachable(self, error: Exception) -> StoreError:
-        """Returns the error for a store that `error` shows to be out of reach."""
+        """Returns the error for a store that cannot be reached, as `error` shows."""
         reason = str(error).rpartition("object at 0x")[2].partition(">: ")[2] or str(error)
         return self._unavailable(
             f"the store at {self.endpoint.url} cannot be reached ({type(error).__name__}: {reason[:200]}). "

@@ -26,9 +26,9 @@ class Part:
     """The path in its folder, with "/" between its parts."""
     key: str
     size: int
-    """In bytes."""
+    """The size in bytes."""
     sha256: str = ""
-    """Hexadecimal; "" if it is not known."""
+    """The SHA-256 (hexadecimal); "" if it is unknown."""
     etag: str = ""
     """The object's ETag; "" if the key itself names the content."""
 

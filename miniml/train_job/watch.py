@@ -45,15 +45,15 @@ class WatchTimeouts:
     """The time limits of watching a TrainJob, in seconds."""
 
     between_looks: float = 2.0
-    """Between two requests for the job's state."""
+    """The time between two requests for the job's state."""
     idle: float = 15.0
-    """Without a line of the log, until the job's state is checked: another node may have failed."""
+    """The time without a line of the log after which the job's state is checked: another node may have failed."""
     no_pods: float = 300.0
-    """Until the job has pods. Trainer creates them within seconds, unless something prevents it."""
+    """The time until the job has pods. Trainer creates them within seconds, unless something prevents it."""
     unreachable: float = 600.0
-    """Without an answer of the API server. During an upgrade it may be away for minutes, while the training goes on."""
+    """The time without an answer of the API server. An upgrade may take minutes, while the training continues."""
     not_ready: float = 120.0
-    """Until Trainer's webhook accepts a TrainJob, which takes about 90 s after it was started."""
+    """The time until Trainer's webhook accepts a TrainJob, about 90 s after it was started."""
 
 
 def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, timeouts: WatchTimeouts) -> None:

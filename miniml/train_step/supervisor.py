@@ -44,7 +44,7 @@ class Request:
     trial: str = ""
     """The trial of a search (see `miniml.search.plan`); "" outside a search."""
     model_uri: str = ""
-    """Where the caller will store the model; "" if nowhere."""
+    """The address at which the caller will store the model; "" if it will not."""
     pins: str = ""
     """The pins of the sources (see `miniml.sources.pins`)."""
     report: Path | None = None
@@ -63,7 +63,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a training that died is started again, and after what time."""
+    """The number of retries of a training that died, and the time between them."""
 
     limit: int = 2
     wait: float = 30.0
@@ -116,7 +116,7 @@ def fine_tune_watched(request: Request, retries: Retries | None = None) -> Train
 
 @dataclass(frozen=True)
 class _End:
-    """How a child process ended."""
+    """The end of a child process."""
 
     status: int
     """The exit status; for a signal, its negative number."""

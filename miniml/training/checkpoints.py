@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from miniml.store.mirror import Mirror
 
 KEPT = 2
-"""How many checkpoints of a training are kept: the second one serves where the newest is damaged."""
+"""The number of checkpoints of a training that are kept: the second one is used if the newest is damaged."""
 SAVING_FRACTION = 0.05
 """The largest fraction of the time that saving may take; where it takes longer, checkpoints become less frequent."""
 MAX_AGE = 30 * 24 * 3600
@@ -159,7 +159,7 @@ def checkpointing(
 
 @dataclass(frozen=True)
 class _FirstsCheckpoints:
-    """What the first process broadcasts about the checkpoints."""
+    """The state of the checkpoints, which the first process broadcasts."""
 
     kept: bool
     newest: Path | None
