@@ -54,6 +54,11 @@ def find_run(server: Server, pipeline: str, given: str) -> str:
 
     Where no run matches, `given` is returned unchanged: the server may know a run of that id.
 
+    Args:
+        server: The server of Kubeflow Pipelines.
+        pipeline: The name of the pipeline.
+        given: What stands for the run.
+
     Raises:
         SubmissionError: Nothing was given, several runs match, or there is no newest run.
     """

@@ -67,6 +67,11 @@ def schedules_of(server: Server, pipeline: str) -> Iterator[Schedule]:
 def find_schedule(server: Server, pipeline: str, given: str) -> Schedule:
     """Returns the schedule of this name, or whose id begins like this.
 
+    Args:
+        server: The server of Kubeflow Pipelines.
+        pipeline: The name of the pipeline.
+        given: The name of the schedule, or the beginning of its id.
+
     Raises:
         SubmissionError: Several schedules match, or none.
     """

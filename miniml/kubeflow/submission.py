@@ -158,7 +158,21 @@ class Server:
         service_account: str,
         experiment_name: str = EXPERIMENT,
     ) -> str:
-        """Starts a run and gives its id."""
+        """Starts a run.
+
+        Args:
+            version: The pipeline's version.
+            arguments: The arguments, as the pipeline takes them.
+            name: The name of the run.
+            service_account: The service account of the steps.
+            experiment_name: The experiment of the run; it is created if it does not exist.
+
+        Returns:
+            The id of the run.
+
+        Raises:
+            SubmissionError: The server refuses, or does not answer.
+        """
         experiment = self._call(lambda: self._client.create_experiment(experiment_name))
         # Never tried again: a request that was cut may have started it already.
         run = self._once(
@@ -183,7 +197,23 @@ class Server:
         cron: str,
         experiment_name: str = EXPERIMENT,
     ) -> str:
-        """Starts a run whenever `cron` says, and gives the schedule's id. Runs that were missed are not made up for."""
+        """Creates a schedule, which starts runs at certain times. Runs that were missed are not made up for.
+
+        Args:
+            version: The pipeline's version.
+            arguments: The arguments, as the pipeline takes them.
+            name: The name of the schedule.
+            service_account: The service account of the steps.
+            cron: A cron expression (see `miniml.kubeflow.cron`).
+            experiment_name: The experiment of the runs; it is created if it does not exist.
+
+        Returns:
+            The id of the schedule.
+
+        Raises:
+            InputError: `cron` is not a cron expression.
+            SubmissionError: The server refuses, or does not answer.
+        """
         experiment = self._call(lambda: self._client.create_experiment(experiment_name))
         made = self._once(
             lambda: self._client.create_recurring_run(
@@ -273,10 +303,15 @@ class Server:
         return replace(state, stages=read, cancelled=cancelled)
 
     def step_log(self, run_id: str, stage: str, number: int = 1) -> str:
-        """What a step printed, the last attempt if there were several; `number` is the turn of a stage in a loop.
+        """Returns the log of a step's last attempt.
+
+        Args:
+            run_id: The id of the run.
+            stage: The stage.
+            number: The turn of a stage in a loop, from 1.
 
         Raises:
-            SubmissionError: there is no such run, or nobody has the log; the message says who was asked.
+            SubmissionError: There is no such run, or its log was not found; the message says where it was looked for.
         """
         run = self.look(run_id, [stage])
         turn = next((turn for turn in run.turns_of(stage) if turn.number == number), Turn(stage, number))

@@ -59,12 +59,19 @@ class EngineError(MinimlError):
 
 
 def machine(arguments: dict[str, Any], environment: dict[str, str], runs: Path) -> Machine:
-    """Runs each stage in its image; what the arguments name on this machine is there too, at the same path.
+    """Returns the environment in which kfp.local runs each stage in a container of its image.
 
-    So is what earlier `runs` left, which stages that have not changed are taken from.
+    Files of this machine have the same paths in the containers: the sources that the arguments name, and the outputs of
+    earlier runs, which the cache refers to.
+
+    Args:
+        arguments: The pipeline's arguments by name.
+        environment: Environment variables for the stages.
+        runs: The folder of runs.
 
     Raises:
-        EngineError: no engine answers, or it lacks an image; the message names the remedy.
+        EngineError: No engine answers, or it lacks an image; the message names the remedy.
+        InputError: A source cannot be used.
     """
     images = _require_images()
     sources = _sources(arguments)

@@ -40,10 +40,17 @@ def run(
     outputs: Path = local.OUTPUTS,
     questions: list[str],
 ) -> FinishedJob:
-    """Runs the pipeline with all of its arguments; without questions, the model is asked two of its test rows.
+    """Runs a pipeline, and asks its model over HTTP if the gate approved it.
+
+    Args:
+        pipeline: The pipeline.
+        arguments: All of its arguments by name.
+        runner: One of `RUNNERS`: "subprocess" or, for stages in containers, "docker".
+        outputs: The folder of runs.
+        questions: Texts for the served model; without any, two test rows are used.
 
     Raises:
-        MinimlError: an argument cannot be used, a stage failed, or the model does not answer.
+        MinimlError: An argument cannot be used, a stage failed, or the model does not answer.
     """
     start = time.monotonic()
     check_values(arguments)
