@@ -318,7 +318,7 @@ class Inference:
             # The error is the requests', and the thread goes on.
             requests = _by_request(batch)
             if len(requests) == 1:
-                _tell(batch, partial(_fail, batch, error))
+                _call_on_loops(batch, partial(_fail, batch, error))
                 return
             # One of them may be to blame, and should not fail the others.
             logger.warning(
@@ -328,7 +328,7 @@ class Inference:
                 self._run_batch(worker, texts, classifier)
             return
         self._measure(batch, began)
-        _tell(batch, partial(_deliver, batch, rows))
+        _call_on_loops(batch, partial(_deliver, batch, rows))
 
     def _measure(self, batch: list[QueuedText], began: float) -> None:
         tokens = sum(len(text.token_ids) for text in batch)
@@ -359,7 +359,7 @@ def _answers(classifier: Classifier, batch: Sequence[QueuedText]) -> Probabiliti
     return rows
 
 
-def _tell(batch: Sequence[QueuedText], outcome: Callable[[], None]) -> None:
+def _call_on_loops(batch: Sequence[QueuedText], outcome: Callable[[], None]) -> None:
     """Calls `outcome` on the event loops of the batch's requests."""
     for loop in {text.request.answer.get_loop() for text in batch}:
         # A closed loop raises; nobody waits there.

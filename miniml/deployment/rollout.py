@@ -47,7 +47,7 @@ class RolloutTimeouts:
 
     timeout: float
     """The limit of the whole rollout."""
-    between_looks: float = 2.0
+    poll_interval: float = 2.0
     """The time between two requests for the state."""
     unschedulable: float = 60.0
     """The limit for a pod without a node: it may get one when another pod ends, or an autoscaler adds a node."""
@@ -111,7 +111,7 @@ def wait_until_ready(cluster: Cluster, applied: dict[str, Any], timeouts: Rollou
             noted = str(state)
             logger.info(noted)
         passing(f"waiting for {namespace}/{name} · {noted} · {duration(waited)}")
-        time.sleep(timeouts.between_looks)
+        time.sleep(timeouts.poll_interval)
 
 
 @dataclass(frozen=True)

@@ -171,8 +171,8 @@ def grouped(simulated: SimulatedTests, groups: int, settings: GateSettings, *, b
     for _ in range(simulated.number):
         favours = np.where(draw.random(groups) < 0.5, 0.8, 0.2)[of_row]
         apart, wins = draw.random(simulated.rows) < differ, draw.random(simulated.rows) < favours
-        told = of_row if by_group else None
-        found.append(compare(apart & wins, apart & ~wins, "", told).p_value <= settings.error_rate)
+        group_of = of_row if by_group else None
+        found.append(compare(apart & wins, apart & ~wins, "", group_of).p_value <= settings.error_rate)
     return float(np.mean(found))
 
 
@@ -180,7 +180,7 @@ def groups_table(simulated: SimulatedTests, settings: GateSettings) -> str:
     """Returns a Markdown table with a row for each number of groups; its columns ignore or use the groups."""
     lines = ["| groups | rows as strangers | by group |", "|---|---|---|"]
     for count in GROUPS:
-        shares = (grouped(simulated, count, settings, by_group=told) for told in (False, True))
+        shares = (grouped(simulated, count, settings, by_group=by_group) for by_group in (False, True))
         lines.append(f"| {count} | {' | '.join(map(_percent, shares))} |")
     return "\n".join(lines)
 

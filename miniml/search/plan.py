@@ -19,7 +19,7 @@ PINS = "pins"
 """The key of the pins of its sources."""
 RUN_ARGUMENTS = "given"
 """The key of the run's own arguments of the training that differ from their defaults."""
-LOOKS = 4
+MIN_EVALUATIONS = 4
 """The fewest evaluations of a trial that may be stopped early: one at each quarter of its steps."""
 
 
@@ -127,7 +127,7 @@ def with_trial(settings: TrainingSettings, trial: str) -> TrainingSettings:
     values, context = decode_trial(trial)
     changed: Trial = {name: value_of(name, value) for name, value in values.items()}
     if context and context.stop_early:
-        changed.setdefault("evaluations", max(LOOKS, settings.evaluations))
+        changed.setdefault("evaluations", max(MIN_EVALUATIONS, settings.evaluations))
     return replace(settings, **changed)
 
 

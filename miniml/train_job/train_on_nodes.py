@@ -98,7 +98,7 @@ def fine_tune_on_nodes(
         while True:
             job = _existing_job(cluster, path, timeouts)
             if job is None:
-                ready_within = (timeouts.not_ready, timeouts.between_looks)
+                ready_within = (timeouts.not_ready, timeouts.poll_interval)
                 submit(cluster, request, pod, step.container, ready_within)
                 job = _created(cluster, path)
             try:
@@ -186,7 +186,7 @@ def _existing_job(cluster: Cluster, path: str, timeouts: WatchTimeouts) -> dict[
                 f"TrainJob {name} of an earlier try was deleted, and is still there after {_SECONDS_TO_GO:.0f} s. "
                 f"Look at what holds it: kubectl get trainjob {name} -o yaml."
             )
-        time.sleep(timeouts.between_looks)
+        time.sleep(timeouts.poll_interval)
     return None
 
 

@@ -44,7 +44,7 @@ _DESCRIPTIONS = {
 class WatchTimeouts:
     """The time limits of watching a TrainJob, in seconds."""
 
-    between_looks: float = 2.0
+    poll_interval: float = 2.0
     """The time between two requests for the job's state."""
     idle: float = 15.0
     """The time without a line of the log after which the job's state is checked: another node may have failed."""
@@ -86,7 +86,7 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, timeouts
             if time.monotonic() - answered > timeouts.unreachable:
                 raise
             logger.info(f"the training goes on unseen: {error}")
-            time.sleep(timeouts.between_looks)
+            time.sleep(timeouts.poll_interval)
             continue
         answered = time.monotonic()
         first = [pod for pod in pods if _rank(pod) == 0]
@@ -107,7 +107,7 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, timeouts
         if awaited := reporter.awaited:
             passing(f"waiting for {awaited} of {num_nodes} nodes · {duration(answered - start)}")
         if not log.print_new(first):
-            time.sleep(timeouts.between_looks)
+            time.sleep(timeouts.poll_interval)
 
 
 class InterruptedJobError(TrainJobError):

@@ -37,7 +37,7 @@ from tests.trainer_server import NAMESPACE, TrainerServer
 
 STEP = Step(NAMESPACE, "a-step", "main")
 SETTINGS = TrainingSettings(batch_size=16, num_nodes=2)
-QUICK = WatchTimeouts(between_looks=0.01, idle=0.1, no_pods=10.0, unreachable=0.3)
+QUICK = WatchTimeouts(poll_interval=0.01, idle=0.1, no_pods=10.0, unreachable=0.3)
 BUCKET = "artifacts"
 CHECKPOINTS = "miniml/checkpoints/"
 DATASET, MODEL = f"minio://{BUCKET}/run-1/dataset", f"minio://{BUCKET}/run-1/train/model"
