@@ -156,7 +156,7 @@ class _Shards:
     """Writes one split: Arrow streams of a bounded size, and the datasets library's metadata."""
 
     def __init__(self, folder: Path, features: datasets.Features, classes: int) -> None:
-        # The library writes its metadata as for an empty dataset.
+        # The library writes its metadata when it saves an empty dataset.
         datasets.Dataset.from_dict({name: [] for name in features}, features=features).save_to_disk(
             str(folder)
         )

@@ -126,7 +126,8 @@ def ever_promoted(
         rates: The error rate at which each challenger is judged.
     """
     draw = np.random.default_rng(simulated.seed)
-    # a row that the champion gets right, so that both are right as often
+    # The probabilities that a challenger loses a row that the champion gets right, or wins one that it gets wrong: with
+    # these, both models are right equally often.
     loses = differ / (2 * simulated.accuracy)
     wins = differ / (2 * (1 - simulated.accuracy))
     right = draw.binomial(simulated.rows, simulated.accuracy, size=simulated.number)

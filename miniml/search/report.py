@@ -15,7 +15,7 @@ from miniml.evaluation.report import HALF, Scale
 from miniml.evaluation.result import Estimate
 from miniml.progress import duration
 from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.search.selection_uncertainty import figure_of
+from miniml.search.selection_uncertainty import estimate_of
 from miniml.search.trial_result import SearchResult, TrialResult, accuracies, rank
 from miniml.settings.search import SearchSettings, describe_trial
 from miniml.settings.space import Choices, Range, parse
@@ -77,7 +77,7 @@ def write_report(
 
 def _figure(trial: TrialResult, result: SearchResult) -> Estimate | None:
     accuracy = trial.accuracy
-    return figure_of(accuracy, result.validation_rows) if math.isfinite(accuracy) else None
+    return estimate_of(accuracy, result.validation_rows) if math.isfinite(accuracy) else None
 
 
 def _below(figures: list[Estimate]) -> float:

@@ -29,15 +29,15 @@ EXPECTED_FRACTION = 0.65
 and 16 took 0.59 (docs/decisions/0021)."""
 
 
-def is_promising(mine: float, others: Sequence[float], *, more: bool) -> bool:
+def is_promising(value: float, others: Sequence[float], *, more: bool) -> bool:
     """Returns whether a metric is among the better half of all; equal values do not count as better.
 
     Args:
-        mine: The trial's metric.
+        value: The trial's metric.
         others: The metrics of the other trials at the same rung.
         more: Whether larger is better.
     """
-    better = sum(other > mine if more else other < mine for other in others)
+    better = sum(other > value if more else other < value for other in others)
     return better < (len(others) + 1) / REDUCTION_FACTOR
 
 
@@ -114,17 +114,17 @@ class SuccessiveHalvingCallback(TrainerCallback):
             if self._is_hopeless(metric, (metrics or {})[f"eval_{metric}"]):
                 control.should_training_stop = True
 
-    def _is_hopeless(self, metric: str, mine: float) -> bool:
+    def _is_hopeless(self, metric: str, value: float) -> bool:
         rung = str(self._rung)
-        self._entry.setdefault("rungs", {})[rung] = mine
+        self._entry.setdefault("rungs", {})[rung] = value
         self._write()
         reached = (other.get("rungs", {}) for other in self._others() or [])
-        theirs = [rungs[rung] for rungs in reached if rung in rungs]
-        promising = is_promising(mine, theirs, more=more_is_better(metric))
+        other_values = [rungs[rung] for rungs in reached if rung in rungs]
+        promising = is_promising(value, other_values, more=more_is_better(metric))
         if not promising:
             logger.info(
-                f"stopping early: validation {metric.replace('_', ' ')} {mine:.3f} after {self._rung:.0%} of its steps "
-                f"is not among the better half of the {len(theirs) + 1} trials that have come so far"
+                f"stopping early: validation {metric.replace('_', ' ')} {value:.3f} after {self._rung:.0%} of its "
+                f"steps is not among the better half of the {len(other_values) + 1} trials that have come so far"
             )
         return not promising
 

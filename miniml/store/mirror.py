@@ -20,7 +20,7 @@ from miniml.files.listed_files import is_inside
 from miniml.progress import logger
 from miniml.store.address import S3Address
 from miniml.store.connection import Bucket, RetryTimeouts, Stored
-from miniml.store.parts import Part, bring
+from miniml.store.parts import Part, download
 
 RETRY_TIMEOUTS = RetryTimeouts(first=60.0, later=60.0)
 """Longer than the default at the beginning too: whether there is a checkpoint decides about hours of training."""
@@ -74,7 +74,7 @@ class Mirror:
                 timed = _InTime(content, end, self._bucket.error(f"it took more than {seconds:g} s to send"))
                 self._bucket.upload(self._key(folder.name, path), timed, file.stat().st_size)
 
-    def bring(self, name: str, folder: Path) -> None:
+    def download(self, name: str, folder: Path) -> None:
         """Downloads the folder of that name to `folder`, and verifies it; `folder` is written as a whole or not at all.
 
         Raises:
@@ -92,7 +92,7 @@ class Mirror:
         ]
         staging = folder.with_name(f"{folder.name}.fetching")
         staging.mkdir(parents=True, exist_ok=True)
-        whole = bring(self._bucket, parts, staging)
+        whole = download(self._bucket, parts, staging)
         (whole / CHECKSUMS_NAME).write_bytes(content or b"")
         with written_whole(folder) as partial:
             whole.rename(partial)

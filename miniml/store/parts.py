@@ -38,7 +38,7 @@ class Part:
         return self.sha256 or hashlib.sha256(f"{self.key}\n{self.size}\n{self.etag}".encode()).hexdigest()
 
 
-def bring(bucket: Bucket, parts: list[Part], staging: Path) -> Path:
+def download(bucket: Bucket, parts: list[Part], staging: Path) -> Path:
     """Downloads and verifies files.
 
     Args:

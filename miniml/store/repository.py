@@ -24,7 +24,7 @@ from miniml.store import entries, objects
 from miniml.store.address import S3Address
 from miniml.store.connection import RETRY_TIMEOUTS, Bucket, RetryTimeouts
 from miniml.store.entries import Version
-from miniml.store.parts import Part, bring
+from miniml.store.parts import Part, download
 
 __all__ = [
     "Fetched",
@@ -258,7 +258,7 @@ def _fetch_into(bucket: Bucket, found: _Found, folder: Path, *, reuse: bool) -> 
     with disk_errors_explained(folder), locked(staging):
         whole, source = None, found.source_if_in(folder) if reuse else None
         if source is None:
-            whole = bring(bucket, found.parts, staging)
+            whole = download(bucket, found.parts, staging)
             source = found.source_of({part.path: sha256(whole / part.path) for part in found.parts})
         if found.address.sha256 and source != str(found.address):
             shutil.rmtree(staging)

@@ -132,15 +132,15 @@ def checkpointing(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="miniml-")))
         if not processes.first:
-            theirs: _FirstsCheckpoints = processes.broadcast(None)
-            newest = _shared_newest(theirs, key, settings, model_uri, processes, scratch)
-            yield Checkpoints(scratch, None, newest, interval, processes, wanted=theirs.kept)
+            shared: _SharedState = processes.broadcast(None)
+            newest = _shared_newest(shared, key, settings, model_uri, processes, scratch)
+            yield Checkpoints(scratch, None, newest, interval, processes, wanted=shared.kept)
             return
         store = stack.enter_context(_checkpoint_store(key, settings, model_uri, processes))
         newest = store.newest() if store else None
         if store and newest and processes.nodes > 1:
             store.share(newest)
-        processes.broadcast(_FirstsCheckpoints(store is not None, newest))
+        processes.broadcast(_SharedState(store is not None, newest))
         if store is None:
             yield Checkpoints(scratch, None, None, interval, processes, wanted=False)
             return
@@ -158,7 +158,7 @@ def checkpointing(
 
 
 @dataclass(frozen=True)
-class _FirstsCheckpoints:
+class _SharedState:
     """The state of the checkpoints, which the first process broadcasts."""
 
     kept: bool
@@ -167,7 +167,7 @@ class _FirstsCheckpoints:
 
 
 def _shared_newest(
-    theirs: _FirstsCheckpoints,
+    shared: _SharedState,
     key: str,
     settings: TrainingSettings,
     model_uri: str,
@@ -175,12 +175,12 @@ def _shared_newest(
     scratch: Path,
 ) -> Path | None:
     """Returns the checkpoint that the first process continues from, in a folder that this process can read."""
-    if theirs.newest is None or processes.node == 0:
-        return theirs.newest
+    if shared.newest is None or processes.node == 0:
+        return shared.newest
     mirror = _mirror(key, settings.checkpoints, model_uri)
     assert mirror is not None  # Without it, the first process would keep no checkpoints.
-    folder = scratch / theirs.newest.name
-    mirror.bring(theirs.newest.name, folder)
+    folder = scratch / shared.newest.name
+    mirror.download(shared.newest.name, folder)
     return folder
 
 
@@ -331,7 +331,7 @@ class CheckpointStore:
         folder = self.folder / FINISHED
         try:
             if not folder.exists() and self._mirror and FINISHED in self._mirror.names():
-                self._mirror.bring(FINISHED, folder)
+                self._mirror.download(FINISHED, folder)
         except (StoreError, StorageError) as error:
             logger.info(f"the finished model of this training did not come from the store: {error}")
         if not folder.exists():
@@ -398,7 +398,7 @@ class CheckpointStore:
             if _step(folder) <= here:
                 return
             try:
-                self._mirror.bring(name, folder)
+                self._mirror.download(name, folder)
             except StoreError as error:
                 logger.info(f"the checkpoint {name} did not come from the store: {error}")
             else:

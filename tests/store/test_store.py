@@ -742,10 +742,10 @@ def test_a_store_cannot_have_the_victims_own_files_taken_for_its_own(
     sealed = json.dumps({"trainer_state.json": [1, str(mine)]}).encode()
     put(client, bucket, "miniml/checkpoints/step-1/sealed.json", sealed)
     mirror = Mirror("checkpoints", S3Address(bucket, "miniml/checkpoints"))
-    assert "is no SHA-256" in refused(lambda: mirror.bring("step-1", tmp_path / "step-1"))
+    assert "is no SHA-256" in refused(lambda: mirror.download("step-1", tmp_path / "step-1"))
     for path in ("/etc/passwd", "../x", "sealed.json"):
         put(client, bucket, "miniml/checkpoints/step-1/sealed.json", json.dumps({path: [1, SHA]}).encode())
-        assert "is corrupted" in refused(lambda: mirror.bring("step-1", tmp_path / "step-1"))
+        assert "is corrupted" in refused(lambda: mirror.download("step-1", tmp_path / "step-1"))
     put(client, bucket, "miniml/checkpoints/a/step-2/sealed.json", b"{}")
     assert mirror.names() == ["step-1"]
     assert mine.read_bytes() == b"1"
