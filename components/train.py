@@ -32,10 +32,13 @@ def train(
     import json
     from pathlib import Path
 
-    from miniml.train_step.step import Place, run_train_step
+    from miniml.train_step.step import ArtifactLocation, run_train_step
 
-    places = Place(Path(dataset.path), dataset.uri), Place(Path(model.path), model.uri)
-    result = run_train_step(settings, trial, pins, *places, Path(report.path))
+    locations = (
+        ArtifactLocation(Path(dataset.path), dataset.uri),
+        ArtifactLocation(Path(model.path), model.uri),
+    )
+    result = run_train_step(settings, trial, pins, *locations, Path(report.path))
     model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)

@@ -156,9 +156,12 @@ class _ClusterRun(Run):
 
     def _read(self, bucket: str, folder: str, output: str) -> bytes:
         """Reads an output from KFP's store, whose address and keys AWS_ENDPOINT_URL and the credentials give."""
-        from miniml.store.connection import PATIENCE, Bucket  # Only here: a local run needs no S3 client.
+        from miniml.store.connection import (  # Only here: a local run needs no S3 client.
+            RETRY_TIMEOUTS,
+            Bucket,
+        )
 
-        store = Bucket(bucket, f"the {output} of run {self.run_id}", PATIENCE)
+        store = Bucket(bucket, f"the {output} of run {self.run_id}", RETRY_TIMEOUTS)
         for stored in store.listing(f"{folder}/"):
             if Path(stored.key).name == output:
                 return store.read(stored.key) or b""

@@ -14,7 +14,7 @@ from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 
 from components.stage import with_settings
-from miniml.pipeline.description import table
+from miniml.pipeline.description import arguments_table
 from miniml.settings.arguments import arguments_of
 
 _RESOURCES = {"cpu_limit", "memory_request", "memory_limit", "accelerator_count"}
@@ -37,7 +37,7 @@ def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[..., A
         component = dsl.pipeline(name=name)(_called_by_position(function, settings))
         assert isinstance(component, GraphComponent)
         _offer_choices(component, settings)
-        _describe(component, table(arguments_of(settings)))
+        _describe(component, arguments_table(arguments_of(settings)))
         _leave_out_descriptions(component)
         _leave_out_copies_of_resources(component)
         return component

@@ -37,7 +37,7 @@ FROM_ARGUMENTS = None
 
 
 @dataclass(frozen=True)
-class Pod:
+class PodSettings:
     """The configuration of a stage's pod. On a laptop it has no effect."""
 
     resources: Resources | None = SMALL
@@ -54,16 +54,16 @@ class Pod:
 
 
 PODS = {
-    "preflight": Pod(store=True, cached=False),
-    "transform": Pod(DATA, store=True),
-    "train": Pod(FROM_ARGUMENTS, gpus=True, store=True, mlflow=True, survives=True),
-    "evaluate": Pod(FROM_ARGUMENTS, store=True),
-    "deploy": Pod(cached=False),
+    "preflight": PodSettings(store=True, cached=False),
+    "transform": PodSettings(DATA, store=True),
+    "train": PodSettings(FROM_ARGUMENTS, gpus=True, store=True, mlflow=True, survives=True),
+    "evaluate": PodSettings(FROM_ARGUMENTS, store=True),
+    "deploy": PodSettings(cached=False),
 }
 """The pods of the stages that need more than a small pod, or may not be cached."""
 
 
-def configure(task: dsl.PipelineTask, pod: Pod, arguments: Mapping[str, Any]) -> None:
+def configure(task: dsl.PipelineTask, pod: PodSettings, arguments: Mapping[str, Any]) -> None:
     """Configures a step's pod.
 
     Args:

@@ -10,7 +10,7 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from miniml.settings.arguments import OPTIONS
-from pipelines.pods import PODS, Pod, configure
+from pipelines.pods import PODS, PodSettings, configure
 
 
 class PipelineRun:
@@ -53,7 +53,7 @@ class PipelineRun:
 
     def _task(self, stage: BaseComponent, given: dict[str, Any]) -> dsl.PipelineTask:
         task = stage(**{name: value for name, value in given.items() if name in stage.component_spec.inputs})
-        configure(task, PODS.get(stage.name, Pod()), self._arguments)
+        configure(task, PODS.get(stage.name, PodSettings()), self._arguments)
         return task
 
 

@@ -59,6 +59,11 @@ def find_run(server: Server, pipeline: str, given: str) -> str:
         given: `latest`, the beginning of an id, or a run's name. If no run matches, it is returned unchanged: the
             server may know a run of that id.
 
+    Args:
+        server: The server of Kubeflow Pipelines.
+        pipeline: The name of the pipeline.
+        given: What stands for the run.
+
     Raises:
         SubmissionError: Nothing was given, several runs match, or there is no newest run.
     """

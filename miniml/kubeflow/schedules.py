@@ -73,6 +73,11 @@ def find_schedule(server: Server, pipeline: str, given: str) -> Schedule:
         pipeline: The pipeline's name.
         given: The schedule's name, or the beginning of its id.
 
+    Args:
+        server: The server of Kubeflow Pipelines.
+        pipeline: The name of the pipeline.
+        given: The name of the schedule, or the beginning of its id.
+
     Raises:
         SubmissionError: Several schedules match, or none.
     """

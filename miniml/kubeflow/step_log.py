@@ -163,9 +163,9 @@ def _stored_log(pipeline: str, run: RunState, stage: str) -> str:
     Raises:
         MinimlError: There are several logs, and their addresses do not tell to which turn of a loop they belong.
     """
-    from miniml.store.connection import PATIENCE, Bucket  # Only here: nobody else needs an S3 client.
+    from miniml.store.connection import RETRY_TIMEOUTS, Bucket  # Only here: nobody else needs an S3 client.
 
-    bucket = Bucket(BUCKET, f"the log of {stage}", PATIENCE)
+    bucket = Bucket(BUCKET, f"the log of {stage}", RETRY_TIMEOUTS)
     listed = bucket.listing(f"v2/artifacts/{pipeline}/{run.run_id}/{stage}/")
     keys = [stored.key for stored in listed if Path(stored.key).name.startswith("executor-logs")]
     if len({Path(key).parent for key in keys}) > 1:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from miniml.settings.arguments import OPTIONS, TAKEN_BY, Argument, arguments_of
 
 
-def table(arguments: Mapping[str, Argument]) -> str:
+def arguments_table(arguments: Mapping[str, Argument]) -> str:
     """Returns a table in Markdown for each stage: its arguments, where they are given, defaults and descriptions."""
     lines = [
         f"Arguments: fields of the form, and all others by name in its field `{OPTIONS}`, a struct "

@@ -20,7 +20,7 @@ from threading import Event
 from typing import NoReturn
 
 from miniml.errors import MinimlError, StoppedError, StorageError, TrainingProcessError
-from miniml.exit_status import ExitStatus, read_last_words
+from miniml.exit_status import ExitStatus, read_error_file
 from miniml.files.folders import user_cache
 from miniml.model import manifest
 from miniml.progress import duration, logger
@@ -44,7 +44,7 @@ class TrainingRequest:
     trial: str = ""
     """The trial of a search (see `miniml.search.plan`); "" outside a search."""
     model_uri: str = ""
-    """Where the caller will store the model; "" if nowhere."""
+    """The address at which the caller will store the model; "" if it will not."""
     pins: str = ""
     """The pins of the sources (see `miniml.sources.pins`)."""
     report: Path | None = None
@@ -63,7 +63,7 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a training that died is started again, and after what time."""
+    """The number of retries of a training that died, and the time between them."""
 
     limit: int = 2
     wait: float = 30.0
@@ -116,7 +116,7 @@ def fine_tune_watched(request: TrainingRequest, retries: Retries | None = None) 
 
 @dataclass(frozen=True)
 class _End:
-    """How a child process ended."""
+    """The end of a child process."""
 
     status: int
     """The exit status; for a signal, its negative number."""
@@ -191,7 +191,7 @@ def _run_child(request: TrainingRequest, split: int) -> _End:
             if write_end >= 0:
                 os.close(write_end)
         killed_for_memory = child.returncode == -signal.SIGKILL and (in_time or oom_kills() > before)
-        return _End(child.returncode, read_last_words(last_words), killed_for_memory, stop_requested.is_set())
+        return _End(child.returncode, read_error_file(last_words), killed_for_memory, stop_requested.is_set())
 
 
 def _child_environment(scratch: str) -> dict[str, str]:

@@ -40,7 +40,7 @@ from tests.versions import KUBERNETES
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
 TIMEOUTS = RolloutTimeouts(
     timeout=patience.SECONDS,
-    between_looks=0.01,
+    poll_interval=0.01,
     unschedulable=0.0,
     trouble=0.0,
     stale_trouble=0.0,

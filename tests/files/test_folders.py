@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from miniml.errors import StorageError
-from miniml.files.folders import caches_of_libraries, held, user_cache
+from miniml.files.folders import caches_of_libraries, locked, user_cache
 from miniml.local import runner
 from tests.command import ROOT, pipeline
 
@@ -74,7 +74,7 @@ def test_whoever_holds_a_folder_has_it_alone_and_leaves_nothing_of_an_empty_one(
 
     def work() -> None:
         for _ in range(20):
-            with held(folder):
+            with locked(folder):
                 (folder / "mine").touch(exist_ok=False)
                 (folder / "mine").unlink()
 
@@ -86,10 +86,10 @@ def test_whoever_holds_a_folder_has_it_alone_and_leaves_nothing_of_an_empty_one(
 
 def test_a_folder_that_another_holds_is_waited_for_as_long_as_was_said(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
-    with held(folder), ThreadPoolExecutor(1) as pool:
+    with locked(folder), ThreadPoolExecutor(1) as pool:
 
         def work() -> None:
-            with held(folder, patience=0):
+            with locked(folder, timeout=0):
                 pass
 
         with pytest.raises(TimeoutError):

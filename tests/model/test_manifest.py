@@ -107,7 +107,7 @@ def test_whatever_is_no_regular_file_is_refused(
         ({"../config.json": "0" * 64}, "is no path"),
         ({"config.json": "0"}, "is no SHA-256"),
         ({"miniml.json": "0" * 64}, "lists itself"),
-        ([], "files is no table"),
+        ([], "files is not an object"),
     ],
 )
 def test_a_manifest_lists_files_of_its_own_folder(signed: Path, files: Any, message: str) -> None:

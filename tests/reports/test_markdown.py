@@ -16,7 +16,7 @@ from miniml.escaping import clipped, printable
 from miniml.gate.rules import Ruling, Verdict
 from miniml.preflight.cluster_checks import CheckResult, PreflightReport
 from miniml.preflight.pinning import markdown_of
-from miniml.reports.markdown import bullets, code, escaped, heading, strong, table
+from miniml.reports.markdown import bullets, code, escaped, heading, markdown_table, strong
 from miniml.settings.deployment import DeploymentSettings
 from miniml.sources.pins import Pins
 from tests.command import ROOT
@@ -118,7 +118,7 @@ def test_what_serves_reads_as_it_was_deployed(name: str) -> None:
 def test_a_value_reads_as_itself_wherever_it_stands(name: str) -> None:
     # At the beginning of a line, within one, and after a line of its own paragraph.
     page = rendered(
-        f"{heading(name)}\n{table([name], [[name]])}\n{bullets([name, name])}\na {escaped(name)} b\n"
+        f"{heading(name)}\n{markdown_table([name], [[name]])}\n{bullets([name, name])}\na {escaped(name)} b\n"
     )
     assert page.headings == [read(name)]
     assert page.rows == [[read(name)], [read(name)]]

@@ -15,7 +15,7 @@ from miniml.errors import InputError
 from miniml.pipeline.arguments import defaults
 from miniml.pipeline.compiled import CompiledPipeline
 from miniml.preflight.run_plan import plan_run
-from miniml.search.plan import given_of, pins_of
+from miniml.search.plan import pins_of, run_arguments_of
 from miniml.settings.arguments import (
     FIELDS,
     OPTIONS,
@@ -195,7 +195,7 @@ def test_a_search_is_planned_with_what_its_trials_need(reviews: Path, encoder: P
     plan = plan_run(given, tmp_path / "report.md")
     assert len(plan.trials) == 2
     for trial in plan.trials:
-        assert given_of(trial) == {"model_id": str(encoder), "batch_size": 4, "dropout": 0.1}
+        assert run_arguments_of(trial) == {"model_id": str(encoder), "batch_size": 4, "dropout": 0.1}
         assert pins_of(trial) == plan.pins
     assert plan.options["pick"] == {"sampling": "grid"}
     # A second run is answered by the caches: also one that shares out minutes.

@@ -35,7 +35,7 @@ from miniml.store import connection, repository
 from miniml.store.address import S3Address, s3_address
 from miniml.store.connection import Bucket
 from miniml.store.mirror import Mirror
-from miniml.store.repository import Patience
+from miniml.store.repository import RetryTimeouts
 from miniml.training.fine_tune import fine_tune
 from tests import patience, tiny
 from tests.command import ROOT, pipeline
@@ -44,8 +44,8 @@ from tests.disks import small_disk
 from tests.hub_server import HubServer
 from tests.s3_server import READER, WRITER, S3Server, Wire
 
-SHORT = Patience(first=0.5, later=0.5)
-LONG = Patience(first=patience.SECONDS, later=patience.SECONDS)
+SHORT = RetryTimeouts(first=0.5, later=0.5)
+LONG = RetryTimeouts(first=patience.SECONDS, later=patience.SECONDS)
 """For a store that does not answer; one that does may take longer where the machine is busy."""
 LARGE = 6_000_000
 """Bytes: more than what sockets on the way hold, so that a cut comes in mid-file."""
@@ -605,7 +605,7 @@ def test_what_cannot_be_had_is_said_with_the_remedy(
     put(client, bucket, "raw/a.csv", b"text,label\n")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    limit = SHORT if "cannot be reached" in message else Patience()
+    limit = SHORT if "cannot be reached" in message else RetryTimeouts()
     said = refused(lambda: repository.fetch(at(f"s3://{bucket}/{address}"), tmp_path / "out", limit))
     assert message in said
     assert "wrong" not in said
@@ -620,7 +620,7 @@ def test_a_server_that_fails_or_is_no_store_is_told_by_its_answer(
 ) -> None:
     with HubServer(tmp_path, status=status) as other:
         monkeypatch.setenv("AWS_ENDPOINT_URL", other.url)
-        enough_for_two = Patience(first=5.0)
+        enough_for_two = RetryTimeouts(first=5.0)
         said = refused(lambda: repository.fetch(at("s3://bucket/one@v1"), tmp_path / "out", enough_for_two))
         asked = len(other.asked)
     assert message in said
@@ -748,10 +748,10 @@ def test_a_store_cannot_have_the_victims_own_files_taken_for_its_own(
     sealed = json.dumps({"trainer_state.json": [1, str(mine)]}).encode()
     put(client, bucket, "miniml/checkpoints/step-1/sealed.json", sealed)
     mirror = Mirror("checkpoints", S3Address(bucket, "miniml/checkpoints"))
-    assert "is no SHA-256" in refused(lambda: mirror.bring("step-1", tmp_path / "step-1"))
+    assert "is no SHA-256" in refused(lambda: mirror.download("step-1", tmp_path / "step-1"))
     for path in ("/etc/passwd", "../x", "sealed.json"):
         put(client, bucket, "miniml/checkpoints/step-1/sealed.json", json.dumps({path: [1, SHA]}).encode())
-        assert "is corrupted" in refused(lambda: mirror.bring("step-1", tmp_path / "step-1"))
+        assert "is corrupted" in refused(lambda: mirror.download("step-1", tmp_path / "step-1"))
     put(client, bucket, "miniml/checkpoints/a/step-2/sealed.json", b"{}")
     assert mirror.names() == ["step-1"]
     assert mine.read_bytes() == b"1"

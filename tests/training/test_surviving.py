@@ -18,13 +18,13 @@ import torch
 from miniml.data import prepared
 from miniml.errors import InputError, StorageError, StoreError
 from miniml.files.digests import sha256
-from miniml.files.folders import held
+from miniml.files.folders import locked
 from miniml.model import manifest
 from miniml.model.history import HISTORY_NAME
 from miniml.processor import has_bf16
 from miniml.settings.training import TrainingSettings
 from miniml.store import mirror
-from miniml.store.repository import Patience
+from miniml.store.repository import RetryTimeouts
 from miniml.training import checkpoints
 from miniml.training.checkpoints import FINISHED
 from miniml.training.fine_tune import fine_tune
@@ -306,9 +306,9 @@ def test_a_full_disk_ends_with_the_last_good_checkpoint_named(
 def test_of_two_at_once_the_second_keeps_none_and_says_so(
     runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "PATIENCE", 0.0)
+    monkeypatch.setattr(checkpoints, "LOCK_TIMEOUT", 0.0)
     runs.killed(3, iterations=3)
-    with held(runs.newest.parent):
+    with locked(runs.newest.parent):
         runs.run(iterations=3)
     output = capsys.readouterr().out
     assert (
@@ -372,12 +372,12 @@ def test_where_what_follows_the_training_fails_the_next_try_takes_the_model_that
 def test_a_finished_model_is_taken_for_nothing_else(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A manifest that tells another source, a contest that may have ended it early, a log that is wanted, damage."""
+    """A manifest that tells another source, a search that may have ended it early, a log that is wanted, damage."""
     runs.run(iterations=2)
     runs.encoder = shutil.copytree(runs.encoder, tmp_path / "the same")
     output = manifest.read(runs.run(iterations=2)).arguments["pretrained"]
     assert str(tmp_path / "the same") in output
-    fine_tune(*runs.arguments(iterations=2), contest="of a search")
+    fine_tune(*runs.arguments(iterations=2), search_digest="of a search")
     runs.run(iterations=2)
     runs.run(iterations=2, log_to=f"tensorboard://{tmp_path / 'log'}")
     [finished] = (runs.folder / "kept").glob(f"*/{FINISHED}")
@@ -473,7 +473,7 @@ def reached(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         client.make_bucket(BUCKET)
     for key in in_store(server):
         client.remove_object(BUCKET, key)
-    monkeypatch.setattr(mirror, "PATIENCE", Patience(first=0.5, later=0.5))
+    monkeypatch.setattr(mirror, "RETRY_TIMEOUTS", RetryTimeouts(first=0.5, later=0.5))
     monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
