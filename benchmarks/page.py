@@ -149,8 +149,8 @@ def _open_table(result: dict[str, Any]) -> str:
 
 
 def _trouble(point: dict[str, float]) -> str:
-    told = [f"{point[kind]:.0f} {kind}" for kind in ("refused", "failed") if point[kind]]
-    return f" {', '.join(told)}" if told else ""
+    failures = [f"{point[kind]:.0f} {kind}" for kind in ("refused", "failed") if point[kind]]
+    return f" {', '.join(failures)}" if failures else ""
 
 
 def _agreement_rows(result: dict[str, Any]) -> str:

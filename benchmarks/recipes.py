@@ -293,12 +293,12 @@ def measure(halves: list[str], recipes: list[str]) -> dict[str, Any]:
                 place = {"half": half, "seed": seed, "recipe": recipe}
                 if any(place.items() <= point.items() for point in points):
                     continue
-                told = in_a_process(MODULE, "--only", recipe, "--half", half, "--seed", str(seed))
-                points.append({**place, **told})
+                measured = in_a_process(MODULE, "--only", recipe, "--half", half, "--seed", str(seed))
+                points.append({**place, **measured})
                 results.keep("recipes", _result(points))
                 print(
-                    f"{half:<6} seed {seed} {recipe:<13} accuracy {np.mean(told['right']):.4f}  "
-                    f"log loss {np.mean(told['losses']):.4f}  {told['seconds']:4.0f} s",
+                    f"{half:<6} seed {seed} {recipe:<13} accuracy {np.mean(measured['right']):.4f}  "
+                    f"log loss {np.mean(measured['losses']):.4f}  {measured['seconds']:4.0f} s",
                     flush=True,
                 )
     return _result(points)

@@ -27,7 +27,7 @@ import requests
 import torch
 
 from benchmarks import results
-from benchmarks.load import Load, Outcome, probe
+from benchmarks.load import Load, LoadResult, probe
 from benchmarks.machine import described, processor
 from benchmarks.page import write_page
 from miniml.errors import InputError
@@ -118,9 +118,11 @@ class Point:
     failed: int
 
     @classmethod
-    def of(cls, server: str, loop: str, load: float, outcome: Outcome) -> Point:
-        p50, p95, p99 = (outcome.percentile(percent) for percent in (50, 95, 99))
-        return cls(server, loop, load, outcome.rate, p50, p95, p99, outcome.refused, outcome.failed)
+    def of(cls, server: str, loop: str, load: float, load_result: LoadResult) -> Point:
+        p50, p95, p99 = (load_result.percentile(percent) for percent in (50, 95, 99))
+        return cls(
+            server, loop, load, load_result.rate, p50, p95, p99, load_result.refused, load_result.failed
+        )
 
 
 @dataclass
@@ -191,16 +193,16 @@ def measure(model_dir: Path, seconds: float, count: int) -> Result:
             _warm(server, url, texts)
             load = Load(url + server.path, server.body, texts)
             for clients in CLIENTS:
-                outcome, probes = asyncio.run(_loaded_and_probed(load, url, clients, seconds, server))
+                load_result, probes = asyncio.run(_loaded_and_probed(load, url, clients, seconds, server))
                 if probes:
                     result.liveness_ms = max(probes) * 1_000
-                _note(result, Point.of(server.key, "closed", clients, outcome), server)
+                _note(result, Point.of(server.key, "closed", clients, load_result), server)
                 if server.key == "a" and clients == 16:
-                    naive_rate = outcome.rate
+                    naive_rate = load_result.rate
             for share in OPEN_LOADS:
                 rate = naive_rate * share
-                outcome = asyncio.run(load.open(rate, seconds))
-                _note(result, Point.of(server.key, "open", rate, outcome), server)
+                load_result = asyncio.run(load.open(rate, seconds))
+                _note(result, Point.of(server.key, "open", rate, load_result), server)
             # Of the servers, ours alone knows of the folder's temperature.
             temperature = classifier.temperature if server.key == "d" else 1.0
             expected = calibration.softmax(logits / temperature)
@@ -264,7 +266,7 @@ def ceiling(classifier: Classifier, model_dir: Path, texts: list[str], threads: 
     rates = matrix_rates(classifier)
     return {
         "engine": fast.engine.name,
-        "table": choice.table,
+        "table": choice.measurements,
         "rate": len(texts) / seconds,
         "single_p50_ms": float(np.median(singles)) * 1_000,
         "flops_per_text": flops / len(texts),
@@ -399,7 +401,7 @@ def _answers(server: Server, url: str) -> bool:
 
 async def _loaded_and_probed(
     load: Load, url: str, clients: int, seconds: float, server: Server
-) -> tuple[Outcome, list[float]]:
+) -> tuple[LoadResult, list[float]]:
     """What came of the load and, of ours under the most clients, of looking after its liveness meanwhile."""
     if server.key != "d" or clients != max(CLIENTS):
         return await load.closed(clients, seconds), []

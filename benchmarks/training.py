@@ -183,8 +183,8 @@ def measure(samples: int, samples_of_large: int) -> dict[str, Any]:
         for model, (model_id, count) in models.items():
             for way in WAYS:
                 words = ["--only", way, "--model", str(model_id), "--dataset", str(folder / "dataset")]
-                told = in_a_process(MODULE, *words, "--samples", str(count))
-                point = Measured(model=model, way=way, samples=count, **told)
+                measured = in_a_process(MODULE, *words, "--samples", str(count))
+                point = Measured(model=model, way=way, samples=count, **measured)
                 points.append(asdict(point))
                 print(
                     f"{model:<10} {way:<10} {point.samples_per_second:8.2f} samples/s {point.peak_mib:8,.0f} MiB"

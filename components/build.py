@@ -1,7 +1,7 @@
 """Builds every container image: `python -m components.build`, or `make images`.
 
-BASE_IMAGE and TORCH_INDEX, where set, are the Dockerfiles' arguments; DOCKER_BUILD_FLAGS goes to
-`docker build` as it is, `--network host` say. TRAIN_EXTRAS="mlflow,tensorboard" lets train's image log to them.
+The environment variables BASE_IMAGE and TORCH_INDEX are passed to the Dockerfiles as arguments, and DOCKER_BUILD_FLAGS
+to `docker build` as options: `--network host`. TRAIN_EXTRAS="mlflow,tensorboard" adds these extras to train's image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def main(wanted: list[str]) -> int:
-    """Builds the images of `wanted`, or all of them; the exit status is docker's."""
+    """Builds images.
+
+    Args:
+        wanted: The names of the images; all of them where none is named.
+
+    Returns:
+        The exit status: docker's own, 2 for an unknown name, or 1 where there is no docker.
+    """
     unknown = set(wanted) - set(FOUNDATIONS)
     if unknown:
         print(f"error: no image {', '.join(sorted(unknown))}; there are: {', '.join(FOUNDATIONS)}")
@@ -27,9 +34,9 @@ def main(wanted: list[str]) -> int:
     names = wanted or [*FOUNDATIONS]
     for number, name in enumerate(names, 1):
         print(f"[{number}/{len(names)}] {image(name)}", flush=True)
-        for words in builds(name):
+        for command in builds(name):
             try:
-                built = subprocess.run([*words, "."], cwd=ROOT)
+                built = subprocess.run([*command, "."], cwd=ROOT)
             except FileNotFoundError:
                 print(
                     "error: there is no docker here. Install Docker, and start its engine.", file=sys.stderr
@@ -38,12 +45,12 @@ def main(wanted: list[str]) -> int:
             if built.returncode:
                 print(f"error: {image(name)} was not built; what docker said is above.", file=sys.stderr)
                 return built.returncode
-    _tell_sizes(names)
+    _print_sizes(names)
     return 0
 
 
 def builds(name: str) -> list[list[str]]:
-    """The `docker build` commands that make one image: of what it stands on, and then of itself."""
+    """Returns the `docker build` commands for an image: one for its foundation, and one for the image itself."""
     target = FOUNDATIONS[name]
     foundation = image(target)
     given = {name: os.environ[name] for name in ("BASE_IMAGE", "TORCH_INDEX") if name in os.environ}
@@ -58,19 +65,19 @@ def builds(name: str) -> list[list[str]]:
 
 def _build(tag: str, dockerfile: str, arguments: dict[str, str]) -> list[str]:
     flags = shlex.split(os.environ.get("DOCKER_BUILD_FLAGS", ""))
-    words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
-    return ["docker", "build", *flags, f"--tag={tag}", f"--file={dockerfile}", *words]
+    build_arguments = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+    return ["docker", "build", *flags, f"--tag={tag}", f"--file={dockerfile}", *build_arguments]
 
 
 def _revision() -> str:
-    """The commit that the code is of, with a plus where it has been changed since."""
+    """Returns the current commit, with a plus if files have changed since."""
     described = subprocess.run(
         ["git", "describe", "--always", "--abbrev=40", "--dirty=+"], cwd=ROOT, capture_output=True, text=True
     )
     return described.stdout.strip() or "unknown"
 
 
-def _tell_sizes(names: list[str]) -> None:
+def _print_sizes(names: list[str]) -> None:
     print("\nimage and size; layers that images share are counted in each")
     for name in names:
         size = subprocess.run(

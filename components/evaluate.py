@@ -26,9 +26,9 @@ def evaluate(
         dataset: The dataset that transform wrote.
         model: The model folder that train wrote.
         metrics: The metrics; the artifact's file holds all of them, as JSON.
-        confusion_matrix: How often each class was taken for each (of many classes, those that are confused most), and
-            the ROC curve of all classes pooled; what there is of it where a text has several labels (the curve), or a
-            number (neither). The file behind it holds the matrix of all classes.
+        confusion_matrix: The confusion matrix (of many classes, those that are confused most), and the ROC curve of all
+            classes pooled. Multi-label classification has only the curve, and regression neither. The artifact's
+            file holds the matrix of all classes.
         report: The report, as one page of HTML.
         predictions: Every test row with the model's answer, as Parquet (see miniml.evaluation.predictions).
         champion_source: The champion's model folder; the champion answers the same rows. Empty where there is none.
@@ -45,11 +45,13 @@ def evaluate(
     from miniml.settings.arguments import settings_given
     from miniml.settings.evaluation import EvaluationSettings
 
-    [how] = settings_given(settings, EvaluationSettings)
+    [evaluation] = settings_given(settings, EvaluationSettings)
     champion = Champion(champion_digest, champion_source)
-    result = evaluate_model(Path(model.path), Path(dataset.path), how, Path(predictions.path), champion)
+    result = evaluate_model(
+        Path(model.path), Path(dataset.path), evaluation, Path(predictions.path), champion
+    )
     write_report(result, read(Path(model.path)), read_history(Path(model.path)), Path(report.path))
-    # An artifact that is not on disk is never found again by the local cache.
+    # The local cache never finds an artifact without a file.
     result.save(Path(metrics.path))
     Path(confusion_matrix.path).write_text(json.dumps(result.confusion_matrix))
     for name, value in result.scalars().items():

@@ -1,13 +1,12 @@
-# What our images stand on: the target "plain", or "torch". `make images` builds the one that an image needs before the
-# image. A file of its own, because the builder that is no BuildKit builds whatever stands above its target.
+# The foundations of our images: the target "plain", or "torch". `make images` builds the one that an image needs before
+# the image. They have a file of their own, because Docker's classic builder builds all stages above its target.
 ARG BASE_IMAGE=python:3.11-slim
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE} AS plain
-# In an environment of its own, because Debian keeps its system's Python for itself.
+# A virtual environment, because Debian does not let pip install into the system's Python.
 RUN python3 -m venv /opt/venv
-# Whoever the user is, it may have no entry in /etc/passwd and no home but the temporary folder, the one
-# place that has to be writable.
+# The user may have no entry in /etc/passwd and no home: only the temporary folder has to be writable.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/miniml \
     PYTHONUNBUFFERED=1 \
@@ -19,11 +18,11 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /opt/miniml
 COPY requirements.lock /opt/miniml/
 
-# What train, evaluate and the predictor stand on, so that there is one layer of torch on a machine.
+# The foundation of train, evaluate and the predictor, which share one layer with torch.
 FROM plain AS torch
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# torch alone comes from its index, and what it asks for from where all else does: of two indexes at once, either may
-# be the one that a package of the other's name comes from.
+# Only torch comes from its own index; its dependencies come from where all other packages do. With two indexes at once,
+# pip might take a package from the wrong one.
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} --no-deps \
       --constraint requirements.lock torch \
     && pip install --no-cache-dir --constraint requirements.lock torch

@@ -1,4 +1,4 @@
-"""Defines preflight: checks that all that a run will need is there, before hours of training instead of after."""
+"""Defines preflight: checks that a run has all that it will need, before hours of training instead of after."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""Makes a component from a stage's function."""
+"""Defines the decorator that makes a component of Kubeflow Pipelines from a stage's function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from miniml.images import TAG, image, tag
 from miniml.settings.arguments import OPTIONS, arguments_of
 
 # kfp replaces python3 by its own interpreter, by default that of a new environment.
-_LOOK = """python3 -c 'from importlib.util import find_spec as f
+_CHECK_PACKAGES = """python3 -c 'from importlib.util import find_spec as f
 f("kfp") and f("miniml") or exit("error: this Python has no kfp or no miniml. Run the stage in its image, or here with \
 SubprocessRunner(use_venv=False).")'
 """
@@ -28,46 +28,49 @@ _IMPORTS = "from kfp import dsl\nfrom typing import *\n"
 
 
 def stage(of_image: str, settings: tuple[type, ...] = ()) -> Callable[[Callable[..., Any]], BaseComponent]:
-    """Makes a function a component that runs in the image of stage `of_image`, with what that image holds.
+    """Makes a component from a function, which runs in the image of the stage `of_image`.
 
-    Where kfp.local runs it in an environment without that, as SubprocessRunner() does, it says so in a line.
+    Where kfp.local runs it in an environment without miniml, as SubprocessRunner() does, it fails with one line.
 
     Args:
-        of_image: The stage whose image it is.
+        of_image: The stage whose image the component uses.
         settings: The dataclasses whose fields are inputs of the component, with their types, defaults and descriptions:
-            those of a form under their own names, and `options` for all others. The function has them as `**settings`,
-            and reads them by `miniml.settings.arguments.settings_given`. A parameter that it names itself keeps what it
-            says there. The body imports the dataclasses from a module that holds no component, for kfp lets none be
-            defined where one runs.
+            the fields of a form by their own names, and all others in `options`. The function receives them as
+            `**settings`, and reads them by `miniml.settings.arguments.settings_given`. A parameter of the function
+            itself takes precedence over a field of the same name. The body must import the dataclasses from a module
+            without components, because kfp does not define components where one runs.
+
+    Returns:
+        The decorator.
     """
 
-    def made(function: Callable[..., Any]) -> BaseComponent:
+    def decorate(function: Callable[..., Any]) -> BaseComponent:
         signature = with_settings(inspect.signature(function), settings)
-        # Which kfp makes the component's inputs of.
+        # kfp makes the component's inputs from this attribute.
         function.__signature__ = signature  # type: ignore[attr-defined]
         component: BaseComponent = dsl.component(
             function, base_image=image(of_image), install_kfp_package=False
         )
         # sh -ec SCRIPT SOURCE ...
         container = component.component_spec.implementation.container
-        container.command[2] = _LOOK + re.sub(" {2,}", " ", container.command[2].strip())
+        container.command[2] = _CHECK_PACKAGES + re.sub(" {2,}", " ", container.command[2].strip())
         container.command[3] = f"{_IMPORTS}{_source(function, signature)}\n"
         if tag() != __version__:
-            # What else is of this version has the same tag: deploy names the runtime.
+            # Deploy names the runtime by this tag.
             container.env = {TAG: tag()}
         _describe_inputs(component, settings)
         _describe_outputs(component, function)
         return component
 
-    return made
+    return decorate
 
 
 def with_settings(signature: inspect.Signature, settings: tuple[type, ...]) -> inspect.Signature:
-    """Gives the signature, in place of its `**settings`, a parameter for each argument of these dataclasses.
+    """Returns a signature with the arguments of settings dataclasses in place of `**settings`.
 
     Args:
-        signature: A function's own.
-        settings: Dataclasses. Those of their fields that a form shows have a parameter each, the others `options`.
+        signature: The function's own signature.
+        settings: The dataclasses. Each field that a form shows becomes a parameter; all others become `options`.
     """
     own = {name: each for name, each in signature.parameters.items() if each.kind is not each.VAR_KEYWORD}
     arguments = arguments_of(settings)
@@ -76,7 +79,7 @@ def with_settings(signature: inspect.Signature, settings: tuple[type, ...]) -> i
     }
     if any(not each.in_form for each in arguments.values()):
         added[OPTIONS] = _parameter(OPTIONS, dict, {})
-    # Those without a default go first, as Python wants it.
+    # Python requires that parameters without a default come first.
     parameters = sorted((added | own).values(), key=lambda each: each.default is not each.empty)
     return signature.replace(parameters=parameters)
 
@@ -86,11 +89,11 @@ def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
 
 
 def _source(function: Callable[..., Any], signature: inspect.Signature) -> str:
-    """Writes the function as the container runs it: whole in itself, for nothing else of its module travels with it.
+    """Returns the function's source as the container runs it, without anything else of its module.
 
-    kfp's executor passes what the signature names, so `**settings` becomes the parameters that it stands for, and is
-    made of them again in the body. Types and defaults that the module knows are written out. What is only to be read is
-    left out: a cluster's record of a run has the source eight times a task.
+    kfp's executor passes the arguments that the signature names, so the parameters replace `**settings`, and the body
+    collects them again. Types and defaults are written as literals, because the module's names do not exist there. The
+    docstring is left out: a cluster's record of a run has the source eight times a task.
     """
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     assert isinstance(definition, ast.FunctionDef)
@@ -99,11 +102,11 @@ def _source(function: Callable[..., Any], signature: inspect.Signature) -> str:
         del definition.body[0]
     if definition.args.kwarg:
         definition.body.insert(0, ast.parse(f"{definition.args.kwarg.arg} = locals()").body[0])
-    written = {each.arg: each.annotation for each in definition.args.args}
+    annotations = {each.arg: each.annotation for each in definition.args.args}
     definition.args = ast.arguments(
         posonlyargs=[],
         args=[
-            ast.arg(name, written.get(name) or _expression(_type(each.annotation)))
+            ast.arg(name, annotations.get(name) or _expression(_type(each.annotation)))
             for name, each in signature.parameters.items()
         ],
         kwonlyargs=[],
@@ -130,7 +133,7 @@ def _type(annotation: Any) -> str:
 
 
 def _describe_inputs(component: BaseComponent, settings: tuple[type, ...]) -> None:
-    """Says of each input that is a setting what the settings say of it, where the function says nothing."""
+    """Takes the descriptions of settings from their dataclasses, for inputs that the function does not describe."""
     arguments = arguments_of(settings)
     described = {name: each.description for name, each in arguments.items()}
     names = [name for name, each in arguments.items() if not each.in_form]
@@ -141,11 +144,11 @@ def _describe_inputs(component: BaseComponent, settings: tuple[type, ...]) -> No
 
 
 def _describe_outputs(component: BaseComponent, function: Callable[..., Any]) -> None:
-    """Says of each output what the docstring says of it, where kfp, which reads only a NamedTuple's, says nothing."""
-    told = docstring_parser.parse(inspect.getdoc(function) or "")
-    descriptions = {parameter.arg_name: parameter.description for parameter in told.params}
-    if told.returns:
-        descriptions["Output"] = told.returns.description
+    """Takes the descriptions of outputs from the docstring, where kfp does not: it reads only those of a NamedTuple."""
+    docstring = docstring_parser.parse(inspect.getdoc(function) or "")
+    descriptions = {parameter.arg_name: parameter.description for parameter in docstring.params}
+    if docstring.returns:
+        descriptions["Output"] = docstring.returns.description
     for name, output in (component.component_spec.outputs or {}).items():
         if not output.description and (description := descriptions.get(name)):
             output.description = " ".join(description.split())

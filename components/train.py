@@ -25,19 +25,22 @@ def train(
         model: A folder: safetensors, tokenizer, config, model card, and miniml.json, which signs them.
         metrics: The losses, the validation metrics, the speed and the size of the model.
         report: One page with the curves, the settings and the machine.
-        trial: In a search, a JSON object of the settings that this trial replaces, and what to know of the search.
+        trial: In a search, a JSON object with the settings that this trial replaces, and the context of the search.
             Where the training fails with them (it diverges), model is a folder that says so, and the search goes on.
         pins: The model's version that preflight found, so that this run reads it, and the cache depends on it.
     """
     import json
     from pathlib import Path
 
-    from miniml.train_step.step import Place, run_train_step
+    from miniml.train_step.step import ArtifactLocation, run_train_step
 
-    places = Place(Path(dataset.path), dataset.uri), Place(Path(model.path), model.uri)
-    result = run_train_step(settings, trial, pins, *places, Path(report.path))
+    locations = (
+        ArtifactLocation(Path(dataset.path), dataset.uri),
+        ArtifactLocation(Path(model.path), model.uri),
+    )
+    result = run_train_step(settings, trial, pins, *locations, Path(report.path))
     model.metadata.update(framework="transformers", digest=result.digest, **result.metrics)
     for name, value in result.metrics.items():
         metrics.log_metric(name, value)
-    # An artifact that is not on disk is never found again by the local cache.
+    # The local cache never finds an artifact without a file.
     Path(metrics.path).write_text(json.dumps(result.metrics, indent=2) + "\n")

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Makes a cluster on this machine that runs our pipeline and serves its models (`make cluster`), or deletes it:
+# Creates a cluster on this machine that runs our pipelines and serves their models (`make cluster`), or deletes it:
 #   manifests/install.sh up|down|render|tag
-# render only prints what it would apply of ours, and tag writes the tag of our images into base/runtime.yaml. Run it
-# again whenever something was in the way: what is there already stays.
+# render only prints our own objects, and tag writes the tag of our images into base/runtime.yaml. After a failure, run
+# it again: it keeps what is already installed.
 #
-# PYTHON is the interpreter that knows the images' names; MINIML_REGISTRY and MINIML_IMAGE_TAG change them.
+# PYTHON is an interpreter that can import miniml; MINIML_REGISTRY and MINIML_IMAGE_TAG change the names of the images.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-CLUSTER=miniml # as kind-config.yaml names it
+CLUSTER=miniml # the name in kind-config.yaml
 CONTEXT="kind-$CLUSTER"
 PYTHON="${PYTHON:-python3}"
 
-# KServe's and metrics-server's are in the kustomization.yaml of kserve and metrics-server, Kubernetes' in kind-config.yaml.
+# The versions of KServe and metrics-server are in their kustomization.yaml, and that of Kubernetes in kind-config.yaml.
 KFP_VERSION=2.17.0
 CERT_MANAGER_VERSION=1.17.0
 OLDEST_DOCKER=24.0
@@ -23,7 +23,7 @@ KFP="https://github.com/kubeflow/pipelines/manifests/kustomize"
 KFP_REF="ref=$KFP_VERSION&timeout=300s"
 CERT_MANAGER="https://github.com/cert-manager/cert-manager/releases/download/v$CERT_MANAGER_VERSION/cert-manager.yaml"
 
-# Seconds. A Deployment is ready when its images are there, and a slow line takes its time.
+# Seconds. A Deployment is ready only after its images were pulled, perhaps over a slow network.
 WAIT_FOR_CRD=120
 WAIT_FOR_DEPLOYMENT=1200
 
@@ -48,7 +48,7 @@ up() {
   load_images
   install_miniml
   trap - EXIT
-  tell_addresses
+  print_addresses
 }
 
 down() {
@@ -78,12 +78,12 @@ check_tools() {
   require_version docker "$(docker version --format '{{.Server.Version}}')" $OLDEST_DOCKER "$DOCKER_REMEDY"
   require_version kind "$(kind version)" $OLDEST_KIND "$KIND_REMEDY"
   require_version kubectl "$(kubectl version --client)" $OLDEST_KUBECTL "$KUBECTL_REMEDY"
-  warn_if_cramped
+  warn_if_memory_is_low
   "$PYTHON" -c 'import miniml.images' || fail "$PYTHON cannot import miniml" "Set it up: make setup"
 }
 
-# Only a warning: the pods request less than this, and a training may be small.
-warn_if_cramped() {
+# Only a warning: the pods request less memory than this, and a training may be small.
+warn_if_memory_is_low() {
   local memory
   memory=$(docker info --format '{{.MemTotal}}')
   if [[ "$memory" =~ ^[0-9]+$ ]] && ((memory < 7500000000)); then
@@ -95,7 +95,7 @@ require_tool() {
   command -v "$1" >/dev/null || fail "$1 is not installed" "$2"
 }
 
-# NAME, text with its version in it, the least version, remedy
+# NAME, text that contains its version, minimum version, remedy
 require_version() {
   local found
   found=$(grep -oE '[0-9]+\.[0-9]+(\.[0-9]+)?' <<<"$2" | head -n 1) || true
@@ -117,8 +117,8 @@ create_cluster() {
   fi
 }
 
-# Server-side, for some CRDs are too large for the annotation that a plain apply leaves. Forced, because a controller
-# may have taken a field over since. Tried again, because a webhook that was just installed may not answer yet.
+# Server-side, because some CRDs are too large for the annotation of a client-side apply. Forced, because a controller
+# may have become the manager of a field. Retried, because a webhook that was just installed may not answer yet.
 apply() {
   local try
   for try in 1 2 3 4 5 6; do
@@ -138,7 +138,7 @@ wait_for_crds() {
   done
 }
 
-# Waits for the Deployments of a NAMESPACE [with a LABEL], and says each one's name when it is there.
+# Waits for the Deployments of a NAMESPACE [with a LABEL], and prints the name of each one that is ready.
 wait_for_deployments() {
   local namespace="$1" label="${2:-}" deployment
   for deployment in $(cluster_kubectl get deployments --namespace "$namespace" --selector "$label" --output name); do
@@ -149,7 +149,7 @@ wait_for_deployments() {
   done
 }
 
-# What comes on standard input; that can be read only once, and apply may try more often.
+# Applies standard input. It is copied to a file, because it can be read only once, and apply may retry.
 apply_input() {
   local objects
   objects=$(mktemp)
@@ -179,7 +179,7 @@ install_kubeflow_pipelines() {
   apply --kustomize "$KFP/cluster-scoped-resources?$KFP_REF"
   wait_for_crds applications.app.k8s.io
   apply --kustomize "$KFP/env/platform-agnostic?$KFP_REF"
-  # Only its own: a model that someone serves beside it may be broken.
+  # Only its own Deployments: somebody's model in the same namespace may be broken.
   wait_for_deployments kubeflow application-crd-id=kubeflow-pipelines
 }
 
@@ -191,7 +191,7 @@ install_kserve() {
   wait_for_deployments kserve
 }
 
-# The names of our images, one a line, that of serving last.
+# Prints the names of our images, one a line; the last one is the predictor's.
 image_names() {
   "$PYTHON" -c 'from miniml.images import SERVING, STAGES, image; print(*map(image, (*STAGES, SERVING)), sep="\n")'
 }
@@ -207,33 +207,33 @@ load_images() {
 
 runtime_name() { "$PYTHON" -c 'from miniml.resource_names import RUNTIME; print(RUNTIME)'; }
 
-# IMAGE; standard input with that image of the predictor, and its runtime named by the tag.
+# IMAGE. Prints standard input with this image of the predictor, and with the runtime's name, which ends in the tag.
 with_image() {
   sed -E -e "s|image: (.*/)?miniml-serving:[^ ]*|image: $1|" \
     -e "/^kind: ClusterServingRuntime/,/^spec:/ s|^  name: .*|  name: $(runtime_name)|"
 }
 
-# The overlay names the image of this version; the environment may name another.
+# The overlay has the image of this version; environment variables may select another one.
 render() { kubectl kustomize manifests/overlays/kind | with_image "$(image_names | tail -n 1)"; }
 
 write_tag() {
   local runtime=manifests/base/runtime.yaml image content
   image=$(image_names | tail -n 1)
-  content=$(with_image "${image##*/}" <$runtime) # from where, the overlays say
+  content=$(with_image "${image##*/}" <$runtime) # without the registry, which the overlays add
   printf '%s\n' "$content" >$runtime
 }
 
 install_miniml() {
   say "miniml: accounts, rights, runtime, policies, ports"
   render | apply_input
-  # Of before each service had a budget of its own; no pod can be evicted that has two.
+  # Left by versions before each service had its own budget; a pod with two budgets cannot be evicted.
   cluster_kubectl delete poddisruptionbudget miniml-predictor --namespace kubeflow --ignore-not-found
   kubectl config use-context "$CONTEXT" >/dev/null
   manifests/s3-secret.sh >/dev/null
   cluster_kubectl rollout status deployment/miniml-gateway --namespace kubeflow --timeout="${WAIT_FOR_DEPLOYMENT}s"
 }
 
-tell_addresses() {
+print_addresses() {
   cat <<'ADDRESSES'
 
 The cluster is ready, and your kubectl's current context is kind-miniml.
@@ -245,28 +245,28 @@ ADDRESSES
 
 explain_failure() {
   if [[ "$1" == 0 ]]; then return; fi
-  set +e # what cannot be told must not hide the rest
+  set +e # a command that fails here must not hide the rest
   {
     echo
     echo "The installation stopped. These pods are not ready:"
     cluster_kubectl get pods --all-namespaces --no-headers |
       awk '{ split($3, ready, "/") } $4 != "Completed" && ($4 != "Running" || ready[1] != ready[2])' | head -n 20
-    echo "What the cluster warned of last:"
+    echo "The last warnings of the cluster:"
     cluster_kubectl get events --all-namespaces --field-selector type=Warning --sort-by=.lastTimestamp \
       --no-headers | tail -n 12
-    tell_last_words
+    print_last_logs
     echo "Look further:  kubectl --context $CONTEXT describe pod NAME -n NAMESPACE"
     echo "Disk and memory:  docker system df; docker stats --no-stream   (KFP and KServe want 8 GiB)"
     echo "Then again:  make cluster   (or from nothing: make cluster-delete cluster)"
   } >&2
 }
 
-# The last log lines of up to three pods whose containers end again and again.
-tell_last_words() {
+# Prints the last log lines of up to three pods whose containers crash again and again.
+print_last_logs() {
   local namespace pod
   cluster_kubectl get pods --all-namespaces --no-headers | awk '/CrashLoopBackOff|Error/ { print $1, $2 }' |
     head -n 3 | while read -r namespace pod; do
-    echo "Last words of $namespace/$pod:"
+    echo "The last log lines of $namespace/$pod:"
     cluster_kubectl logs "$pod" --namespace "$namespace" --all-containers --tail 10 2>&1 | sed 's/^/  /'
   done
 }

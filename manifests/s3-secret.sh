@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes the secret of KFP's own store, out of the one that KFP installed, in the form in which KServe fetches models
-# with it and the steps of a run read s3:// addresses:
-#   manifests/s3-secret.sh [NAMESPACE...]      where models are served and where steps run: models kubeflow
+# Copies the credentials of KFP's own store, from the secret that KFP installed, into a secret by which KServe fetches
+# models and the steps of a run read s3:// addresses:
+#   manifests/s3-secret.sh [NAMESPACE...]      the namespaces with models and with steps; by default models kubeflow
 #
-# A script, and not a Job of the cluster: a Job needs an account that may create secrets, which outlives it. This has
-# the rights of whoever installs; the credentials go from one kubectl to the next, and into no file or argument.
+# It is a script and not a Job in the cluster, because a Job needs an account that may create secrets, which outlives
+# it. The script has the rights of the user; the credentials go through a pipe, and into no file or argument.
 set -euo pipefail
 
 STORE=seaweedfs.kubeflow:9000
@@ -35,7 +35,7 @@ TEMPLATE
 
 if (($# == 0)); then set -- models kubeflow; fi
 for namespace in "$@"; do
-  # Server-side: a plain apply would write the credentials into an annotation as well.
+  # Server-side, because a client-side apply would also write the credentials into an annotation.
   kubectl get secret mlpipeline-minio-artifact --namespace kubeflow \
     --output "go-template=$(as_kserve_reads_it "$namespace")" |
     kubectl apply --server-side --force-conflicts --field-manager=miniml-install --filename -

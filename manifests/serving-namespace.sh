@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes a namespace serve models beside "models", or anew what it needs for that: account, rights, policies, Pod
-# Security, and the secret out of KFP's own store:
+# Prepares a namespace, in addition to "models", for serving models, or updates it: account, rights, policies, Pod
+# Security, and the secret with the credentials of KFP's own store:
 #   manifests/serving-namespace.sh NAMESPACE
 #
-# What runs in the namespace already must satisfy Pod Security `restricted`. With a store of your own, make the secret
-# miniml-s3 there as overlays/production does, in the place of the one that this brings.
+# Pods that already run in the namespace must satisfy Pod Security `restricted`. With a store of your own, replace the
+# secret miniml-s3 by one as in overlays/production.
 set -euo pipefail
 
 MANIFESTS="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the ClusterServingRuntimes of earlier versions of miniml that no InferenceService names any more, of the cluster
-# that kubectl's current context means. The newest one is never among them. To delete them, while no run deploys:
+# Prints the ClusterServingRuntimes of earlier versions of miniml that no InferenceService refers to any more, in the
+# cluster of kubectl's current context. The newest one is never printed. To delete them, while no run deploys:
 #   manifests/unused-runtimes.sh | xargs --no-run-if-empty kubectl delete
 set -euo pipefail
 

@@ -1,4 +1,4 @@
-"""An argument parser whose errors fit on a line: what is wrong, the nearest name, and the way to help."""
+"""Parses command lines with errors that fit on a line: what is wrong, the nearest name, and how to get help."""
 
 from __future__ import annotations
 
@@ -15,24 +15,28 @@ _NO_CHOICE = re.compile(
     r"argument (?P<what>[^:]+): invalid choice: '?(?P<word>.*?)'? \(choose from (?P<of>.+)\)"
 )
 LONGEST = 600
-"""Characters of an error: argparse repeats whatever was written."""
+"""The maximum length of an error in characters, since argparse repeats whatever was typed."""
 USAGE_ERROR = 2
-"""The exit status of a command that was written wrongly, as argparse has it."""
+"""The exit status of an invalid command line (argparse's)."""
 
 
 class CommandParser(argparse.ArgumentParser):
-    """As `argparse.ArgumentParser`, without its usage of a hundred lines before an error of one.
+    """An `argparse.ArgumentParser` that does not print its usage, of a hundred lines, before an error.
 
-    An option has to be written out: an abbreviation would mean another option once a new one begins like it.
+    Options cannot be abbreviated: an abbreviation would become ambiguous once a new option begins like it.
     """
 
     def __init__(self, *positional: Any, **named: Any) -> None:
         super().__init__(*positional, **{"allow_abbrev": False, **named})
-        # A command's parser sets this after its parent's, so that the options tell which of them read the words.
+        # A subcommand's parser sets this after its parent's, so the options say which parser read the words.
         self.set_defaults(_parser=self)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Reads `args`, by default the command line's; an unknown word ends the program with its nearest name."""
+        """Parses `args`, by default the command line's.
+
+        Raises:
+            SystemExit: a word is unknown. The message names the nearest one.
+        """
         options, unknown = self.parse_known_args(args, namespace)
         parser: CommandParser = options._parser
         del options._parser
@@ -41,14 +45,22 @@ class CommandParser(argparse.ArgumentParser):
         return options
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
-        """Ends the program over words of the command line that are no options."""
+        """Ends the program with an error about words of the command line that are not options.
+
+        Raises:
+            SystemExit: always.
+        """
         word = next((word for word in unknown if word.startswith("-")), unknown[0]).partition("=")[0]
         options = sorted(set(re.findall(r"(?<![\w-])--[\w-]+", self.format_help())))
         kind = "option" if word.startswith("-") else "argument"
         self.error(f"there is no {kind} {quoted(word)}{nearest(word, options)}")
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program with `message` on one line, as argparse calls it."""
+        """Ends the program with `message` on one line; argparse calls this.
+
+        Raises:
+            SystemExit: always.
+        """
         if found := _NO_CHOICE.fullmatch(message):
             choices = re.findall(r"[\w.-]+", found["of"])
             message = f"{found['what']} {quoted(found['word'])} is none of {', '.join(choices)}"
@@ -61,8 +73,8 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """The name that was probably meant, as the end of a sentence; "" where none is like it."""
-    # Whoever writes underscores for dashes means the same.
+    """Returns the name that was probably meant, as the end of a sentence; "" if none is similar."""
+    # An option typed with underscores for dashes is the same option.
     known = {name.replace("_", "-"): name for name in names}
     found = difflib.get_close_matches(word.replace("_", "-"), known, n=1)
     return f"; did you mean {known[found[0]]}?" if found else ""

@@ -1,4 +1,4 @@
-"""What a stage computes with: this Python, miniml's own code, and every library that it may import."""
+"""Identifies the software that a stage runs with: this Python, miniml's code, and the installed libraries."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _CODE = (".py", ".html", ".md")
 
 
 def fingerprint() -> str:
-    """A digest (64 hexadecimal digits) that is another one where code or libraries are.
+    """Returns a digest (64 hexadecimal digits) of Python, miniml's code and the installed libraries.
 
-    In an image, the lock file tells of other stages' libraries too: all images of a version are built by the same one.
+    In an image it covers other stages' libraries too, by the lock file from which all images of a version are built.
     """
     digest = hashlib.sha256(f"{sys.version} {platform.machine()}\n".encode())
     package = Path(__file__).parent
@@ -22,15 +22,15 @@ def fingerprint() -> str:
     for path in sorted([*code, *package.parent.glob("requirements.lock")]):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(package.parent)} {len(content)}\n".encode() + content)
-    for told in sorted(map(_told, distributions())):
-        digest.update(told.encode())
+    for each in sorted(map(_digest, distributions())):
+        digest.update(each.encode())
     return digest.hexdigest()
 
 
-def _told(installed: Distribution) -> str:
-    """A digest of the list of its files, which tells their digests: one version may come from several places.
+def _digest(installed: Distribution) -> str:
+    """Returns a digest of the list of a distribution's files with their digests, since one version may vary by source.
 
-    What was not installed as pip does it has no such list, and tells its version.
+    A distribution that pip did not install may have no such list; then its metadata, with the version, stands in.
     """
-    named = (installed.read_text(name) for name in ("RECORD", "METADATA", "PKG-INFO"))
-    return hashlib.sha256(next(filter(None, named), "").encode()).hexdigest()
+    texts = (installed.read_text(name) for name in ("RECORD", "METADATA", "PKG-INFO"))
+    return hashlib.sha256(next(filter(None, texts), "").encode()).hexdigest()

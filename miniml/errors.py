@@ -1,7 +1,6 @@
-"""What miniml raises when it cannot go on.
+"""Defines the errors that miniml raises on purpose.
 
-Every message names the thing, its value and the remedy, so that it can be shown
-to a person as it is: no traceback needed.
+Every message names the thing, its value and the remedy, so that a person needs no traceback.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ from miniml.escaping import plain
 class MinimlError(Exception):
     """The base of every error that miniml raises on purpose.
 
-    Names that came with data or from a server may be in its message, and none of them moves the terminal that shows
-    it.
+    Its message may hold names from data or from a server; control characters in them are escaped.
     """
 
     def __str__(self) -> str:
@@ -21,62 +19,62 @@ class MinimlError(Exception):
 
 
 class InputError(MinimlError, ValueError):
-    """What the user gave (a file, a column, an argument) cannot be used."""
+    """A file, column or argument that the user gave cannot be used."""
 
 
 class TrainingError(InputError):
-    """A training with these arguments comes to nothing on any machine: it diverges, or the model is not made for it.
+    """A training with these arguments fails on any machine: it diverges, say, or the model does not support them.
 
-    In a search that is a trial's result, and no reason to end the search.
+    In a search, this is the result of one trial, and the search continues.
     """
 
 
 class TemporaryError(MinimlError):
-    """The network failed, or a server did that may be restarting: the same may go well in a while."""
+    """The network or a server failed, which may be restarting: a retry may succeed."""
 
 
 class HubError(MinimlError):
-    """The hub did not give what was asked of it: absent, forbidden, failing or out of reach."""
+    """The hub did not provide a file: it is missing or forbidden, or the hub failed or cannot be reached."""
 
 
 class HubUnavailableError(HubError, TemporaryError):
-    """The hub failed or is out of reach."""
+    """The hub failed or cannot be reached."""
 
 
 class StoreError(MinimlError):
-    """The S3 store did not give or take what was asked of it: absent, forbidden, corrupted or out of reach."""
+    """An object of the S3 store is missing, forbidden or corrupt, or the store failed or cannot be reached."""
 
 
 class StoreUnavailableError(StoreError, TemporaryError):
-    """The S3 store failed or is out of reach, for longer than it was waited for."""
+    """The S3 store failed or could not be reached, until the time limit for retries."""
 
 
 class ModelFolderError(MinimlError):
-    """A model folder is incomplete, or is not the one that was signed off."""
+    """A model folder is incomplete, or its files differ from those that were signed."""
 
 
 class StorageError(MinimlError):
-    """There is no room, or no right, to write what has to be written."""
+    """The disk is full, or a folder may not be written to."""
 
 
 class StoppedError(MinimlError):
-    """Somebody asked the process to end before its work was done; what had been reached is kept."""
+    """The process was asked to end before its work was done; a checkpoint holds what was reached."""
 
 
 class ChampionError(MinimlError):
-    """What serves now cannot be compared with, so that nobody can say whether a new model is better."""
+    """The champion cannot be compared with the new model, so that nobody can say which is better."""
 
 
 class GateError(MinimlError):
-    """A model was about to be deployed that the gate has not let through."""
+    """A model that the gate has not promoted was to be deployed."""
 
 
 class TrainingProcessError(MinimlError):
-    """The process that trained was killed, again and again, or ended by an error that nobody foresaw."""
+    """The training process was killed repeatedly, or ended with an unexpected error."""
 
 
 class TrainJobError(MinimlError):
-    """The training on several nodes failed, or could not begin."""
+    """The training on several nodes failed, or could not start."""
 
 
 class ClusterError(MinimlError):
@@ -84,4 +82,4 @@ class ClusterError(MinimlError):
 
 
 class DeploymentError(MinimlError):
-    """The new model did not come to serve; what served before serves again."""
+    """The new model could not be served; the previous one serves again."""

@@ -1,6 +1,6 @@
-"""How a training that ran as a process of its own ended, as its exit status says to the one who started it.
+"""Reports how a training process ended to the process that started it.
 
-The text of an error is for people. Whether the same is worth another try is told by this number alone.
+The text of an error is for people. The exit status alone decides whether a retry may succeed.
 """
 
 from __future__ import annotations
@@ -14,36 +14,35 @@ from miniml import errors
 from miniml.errors import MinimlError, StoppedError, TemporaryError, TrainingProcessError
 
 TERMINATION_LOG = "MINIML_TERMINATION_LOG"
-"""The variable that names the file to which a node of several writes the text of its error."""
-_OF_TORCH = "OutOfMemoryError"
-"""The name of torch's error. Nobody has to import torch to look for it."""
-_OF_TORCH_ON_THE_CPU = "DefaultCPUAllocator: can't allocate memory"
-"""What torch says, in an error of no type of its own, where main memory is not given."""
+"""The environment variable with the file to which a node of a distributed training writes its error."""
+_CUDA_MEMORY_ERROR = "OutOfMemoryError"
+"""The name of torch's error, compared by name so that torch need not be imported."""
+_CPU_MEMORY_MESSAGE = "DefaultCPUAllocator: can't allocate memory"
+"""The text of torch's RuntimeError when main memory cannot be allocated."""
 
 
 class ExitStatus(IntEnum):
-    """Any other number is an end that nobody foresaw, and a negative one (of `subprocess`) a signal."""
+    """The exit status of a training process. Others are unexpected; negative ones (of `subprocess`) are signals."""
 
     DONE = 0
     FAILED = 1
-    """It would fail in the same way again: an argument, a file, the code."""
+    """A retry would fail in the same way, because of an argument, a file or the code."""
     MISUSED = 2
-    """The command line was written wrongly, as argparse has it."""
+    """The command line is invalid (argparse's status)."""
     UNFORESEEN = 70
-    """One of several processes failed with an error that is none of ours: mostly, another one is gone. (`sysexits.h`:
-    EX_SOFTWARE)"""
+    """One of several processes failed with an error that is not miniml's, mostly because another one is gone
+    (EX_SOFTWARE of `sysexits.h`)."""
     OUT_OF_MEMORY = 71
-    """The memory of the device, or main memory, was not given. Of a process that the kernel killed for want of memory
-    only SIGKILL is seen. (`sysexits.h`: EX_OSERR)"""
+    """The memory of the device, or main memory, could not be allocated (EX_OSERR of `sysexits.h`). A process that the
+    kernel's OOM killer ended reports SIGKILL instead."""
     UNAVAILABLE = 75
-    """The network, the store or the hub failed, and may not the next time. (`sysexits.h`: EX_TEMPFAIL)"""
+    """The network, the store or the hub failed, and a retry may succeed (EX_TEMPFAIL of `sysexits.h`)."""
     STOPPED = 143
-    """SIGTERM came; what had been learnt is in a checkpoint, which another try goes on from. (128 + 15, as a shell has
-    it)"""
+    """SIGTERM came, and a retry continues from a checkpoint (128 + 15, as a shell reports it)."""
 
 
 def status_of(error: BaseException) -> ExitStatus:
-    """The status with which a process ends that ends with `error`."""
+    """Returns the exit status for a process that ends with `error`."""
     if isinstance(error, StoppedError):
         return ExitStatus.STOPPED
     if isinstance(error, TemporaryError):
@@ -56,8 +55,8 @@ def status_of(error: BaseException) -> ExitStatus:
 def _is_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
-        or type(error).__name__ == _OF_TORCH
-        or _OF_TORCH_ON_THE_CPU in str(error)
+        or type(error).__name__ == _CUDA_MEMORY_ERROR
+        or _CPU_MEMORY_MESSAGE in str(error)
     )
 
 
@@ -67,20 +66,20 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def write_last_words(path: Path, error: BaseException) -> None:
-    """Leaves the error with which a process ends to the one who started it, who has to tell it to people."""
-    # One that is defined beside what raises it is told by its base.
+def write_error_file(path: Path, error: BaseException) -> None:
+    """Writes the error with which this process ends to a file, for the process that started it."""
+    # A class that is defined outside `miniml.errors` is written as its base.
     kinds = (kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
     ours = next(kinds, "")
-    told = str(error) if ours else f"{type(error).__name__}: {error}"
-    path.write_text(json.dumps({"error": ours, "message": told}), encoding="utf-8")
+    message = str(error) if ours else f"{type(error).__name__}: {error}"
+    path.write_text(json.dumps({"error": ours, "message": message}), encoding="utf-8")
 
 
-def read_last_words(path: Path) -> MinimlError | None:
-    """The error that `write_last_words` wrote, of its own kind; None where there is none, as of a killed process."""
+def read_error_file(path: Path) -> MinimlError | None:
+    """Returns the error that `write_error_file` wrote; None if there is none, as after a process was killed."""
     try:
-        words = json.loads(path.read_text(encoding="utf-8"))
+        written = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    kind: type[MinimlError] = getattr(errors, words["error"] or TrainingProcessError.__name__)
-    return kind(words["message"])
+    kind: type[MinimlError] = getattr(errors, written["error"] or TrainingProcessError.__name__)
+    return kind(written["message"])

@@ -1,4 +1,4 @@
-"""The container images, by name."""
+"""Names the container images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from miniml import __version__
 
 SERVING = "serving"
 MODEL_FOLDER = "/mnt/models"
-"""Where a container of that image has its model: on a cluster, KServe puts it there."""
+"""The folder of the model in a container of that image; on a cluster, KServe writes it."""
 FOUNDATIONS = {
     "transform": "plain",
     "train": "torch",
@@ -17,41 +17,47 @@ FOUNDATIONS = {
     "deploy": "plain",
     SERVING: "torch",
 }
-"""Every image, and what it stands on: a target of components/foundation.Dockerfile.
+"""Every image, and its base: a target of components/foundation.Dockerfile.
 
-A stage's image holds what the extra of its name in pyproject.toml asks for. Another stage may run in it too: preflight
-runs in deploy's, and pick in evaluate's."""
+A stage's image holds the packages of the extra of its name in pyproject.toml. Other stages may run in it too: preflight
+runs in deploy's image, and pick in evaluate's."""
 STAGES = tuple(name for name in FOUNDATIONS if name != SERVING)
-"""The images of stages."""
+"""The names of the images that stages run in."""
 REGISTRY = "MINIML_REGISTRY"
-"""The variable that says where images come from."""
+"""The environment variable with the registry."""
 TAG = "MINIML_IMAGE_TAG"
-"""The variable that names another tag than the version."""
+"""The environment variable with a tag in place of the version."""
 
 NO_REGISTRY = "localhost"
-"""Where images come from that were built or loaded and are pulled from nowhere: a name without a host in front would
-be looked for in a public registry, and whoever has that name there would be trusted."""
+"""The host in the names of images that were built or loaded, and are not pulled. A name without a host would be pulled
+from a public registry, where anybody may own it."""
 
 
 def image(stage: str) -> str:
-    """`registry/miniml-<stage>:<version>`.
+    """Returns the name of a stage's image, `<registry>/miniml-<stage>:<tag>`.
 
-    The environment says otherwise, for a stage when it is compiled: MINIML_REGISTRY (default "localhost", which is no
-    registry) and MINIML_IMAGE_TAG (default the version).
+    The environment variables MINIML_REGISTRY (default "localhost", which is no registry) and MINIML_IMAGE_TAG (default
+    the version) are read when a stage is compiled.
     """
     return image_name(stage, registry(), tag())
 
 
 def image_name(stage: str, registry: str, tag: str) -> str:
-    """The name of a stage's image in a registry, with a tag."""
+    """Returns the name of a stage's image.
+
+    Args:
+        stage: The name of the stage, or "serving".
+        registry: The host of the registry, and a path if it has one.
+        tag: The tag.
+    """
     return f"{registry}/miniml-{stage}:{tag}"
 
 
 def registry() -> str:
-    """Where all of them come from."""
+    """Returns the registry of all images."""
     return os.environ.get(REGISTRY) or NO_REGISTRY
 
 
 def tag() -> str:
-    """The tag of all of them."""
+    """Returns the tag of all images."""
     return os.environ.get(TAG) or __version__

@@ -1,4 +1,4 @@
-"""Lists the metrics: their titles, which way is better, and for added ones the function that computes them.
+"""Registers the metrics: their titles, whether more is better, and for added ones the function that computes them.
 
 To add one, register it. Evaluation then computes it with its 95 % interval, for the model and the baseline; it appears
 in metrics.json and in the report; and the gate accepts it in `min_metrics`. Cohen's kappa, for example:
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from miniml.extensions import Registry
 from miniml.task_registry import DEFAULT
 
-if TYPE_CHECKING:  # The gate reads which way is better, and has no numpy.
+if TYPE_CHECKING:  # The gate asks whether more is better, and has no numpy.
     import numpy.typing as npt
 
 
@@ -158,5 +158,5 @@ def metric_named(name: str) -> Metric:
 
 
 def more_is_better(name: str) -> bool:
-    """Whether larger values of the metric with that name are better."""
+    """Returns whether larger values of the metric with that name are better."""
     return metric_named(name).more_is_better

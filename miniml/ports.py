@@ -1,8 +1,8 @@
-"""The ports that the predictor listens at, unless it is told others."""
+"""Defines the predictor's default ports."""
 
 from __future__ import annotations
 
 HTTP_PORT = 8080
-"""For the protocols V1 and V2, and our own routes."""
+"""The port of the protocols V1 and V2, and of miniml's own routes."""
 GRPC_PORT = 8081
-"""For V2 over gRPC."""
+"""The port of V2 over gRPC."""

@@ -1,4 +1,4 @@
-"""What the processor can do, and how much of it is ours."""
+"""Finds out what the processor can do, and how much of it this container may use."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
-    """`processors`, or as many as the container's quota (cgroup v2) pays for, where that is less.
+    """Returns the number of processors that the container's quota (cgroup v2) allows, at most `processors`.
 
-    A container sees all processors of its node. Threads beyond the quota use it up by waiting for one
-    another, and then all of them are paused until the next period.
+    A container sees all processors of its node. Threads beyond the quota use it up by waiting for each other, and then
+    all of them are paused until the next period.
+
+    Args:
+        processors: The number of processors of the machine.
+        cpu_quota: The cgroup's file with the quota; a missing one sets none.
     """
     try:
         quota, period = cpu_quota.read_text().split()
@@ -31,7 +35,7 @@ def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
 
 @contextmanager
 def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
-    """Has torch compute on no more threads than the container's processor quota pays for."""
+    """Limits torch's threads within the block to what the container's processor quota allows."""
     before = torch.get_num_threads()
     torch.set_num_threads(usable_processors(before, cpu_quota))
     try:
@@ -41,22 +45,22 @@ def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    """Returns whether `device` multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         if not (capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")):
             return False
-        # What multiplies may have been told to do with less than there is: ONEDNN_MAX_CPU_ISA=AVX2.
+        # The environment may limit oneDNN to fewer instructions than the processor has: ONEDNN_MAX_CPU_ISA=AVX2.
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False
 
 
 def name() -> str:
-    """What its maker calls it, where the system tells; otherwise the kind of its instructions."""
+    """Returns the processor's model name where the system knows it, otherwise its architecture."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", CPU_INFO.read_text(), re.MULTILINE)
-    except OSError:  # not on Linux
+    except OSError:  # Other systems than Linux have no such file.
         found = None
     return found[1].strip() if found else platform.processor() or platform.machine()

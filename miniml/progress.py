@@ -1,9 +1,9 @@
-"""What a stage says it is doing: plain lines on standard output, wherever it runs.
+"""Logs what a stage is doing, as plain lines on standard output.
 
-In a pod they are the log. On a laptop the runner (`miniml/local/console.py`) picks them out of everything
-else that a stage prints, and draws passing ones in place. A program that uses miniml as a library sets
-`logging.getLogger("miniml")` as it sets any other: `setLevel("WARNING")` silences it, and a handler takes the place of
-the lines.
+In a pod these lines are the log. On a laptop the runner (`miniml/local/console.py`) finds them among a stage's other
+output, and redraws transient ones in place. A program that uses miniml as a library configures
+`logging.getLogger("miniml")` like any other logger: `setLevel("WARNING")` silences it, and a handler replaces the
+lines.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from contextlib import contextmanager
 from miniml.errors import InputError
 
 NOTE = "miniml: "
-"""Begins a line worth keeping."""
+"""The prefix of a line that stays."""
 PASSING = "miniml~ "
-"""Begins a line that the next one may replace: how far, how long still."""
+"""The prefix of a transient line of progress, which the next one may replace."""
 
 INTERVAL = "MINIML_PROGRESS_SECONDS"
-"""The variable that says how many seconds lie between two passing lines at least. A stage cannot see who reads it:
-whoever draws them in place asks for many, and a log, where every one of them stays, is content with the default."""
+"""The environment variable with the minimum seconds between two transient lines. A console that redraws them in place
+sets a short interval; the default suits a log, where each line stays."""
 DEFAULT_SECONDS = 10.0
-# Between two looks at what has come, in seconds, however many lines somebody asks for.
+# The minimum seconds between two measurements of a download, however short the interval is.
 SHORTEST_WAIT = 0.1
 
 
 class _OneLine(logging.Formatter):
-    """Writes a record as one line, whatever names of the data are in it: it may be redrawn in place."""
+    """Writes a record as one line, since it may be redrawn in place: names from the data may hold line breaks."""
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = PASSING if getattr(record, "passing", False) else NOTE
@@ -40,10 +40,10 @@ class _OneLine(logging.Formatter):
 
 
 class _StandardOutput(logging.Handler):
-    """Prints a record to where standard output leads at that moment, unless the program has handlers for miniml's.
+    """Prints a record to the current `sys.stdout`, unless the program has added handlers to miniml's logger.
 
-    What printing raises is raised, where logging's own handlers would print a traceback and go on: a runner whose
-    terminal is gone is to end.
+    Errors of printing are raised, where logging's own handlers would print a traceback and continue: a runner whose
+    terminal is gone must end.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -55,8 +55,8 @@ class _StandardOutput(logging.Handler):
 
 package = logging.getLogger("miniml")
 logger = logging.getLogger(__name__)
-# A stage has no program of its own that would set these: KFP's executor calls its function. That one logs to standard
-# output as well, so that a record that went on to it would be there twice.
+# A stage has no program of its own that could configure logging: KFP's executor calls its function. The executor's
+# handler writes to standard output as well, so a record that propagated to it would appear twice.
 if not package.level:
     package.setLevel(logging.INFO)
 _printing = _StandardOutput()
@@ -71,16 +71,28 @@ def passing(text: str) -> None:
 
 
 class Progress:
-    """Tells how far some long work is, every few seconds (see `INTERVAL`)."""
+    """Logs the progress of a long task every few seconds (see `INTERVAL`)."""
 
     def __init__(self, what: str, total: int | None, unit: str, begun: int = 0) -> None:
-        """`begun` of the total were done before, in another process; where nobody knows the total it is None."""
+        """Starts the clock.
+
+        Args:
+            what: What is being done, as the beginning of the line.
+            total: The number of units of the whole task; None if it is unknown.
+            unit: The unit, in the plural.
+            begun: The number of units that an earlier process has done.
+        """
         self._what, self._total, self._unit, self._begun = what, total, unit, begun
         self.interval = _interval()
         self._start = self._last = time.monotonic()
 
     def report(self, done: int, detail: str = "") -> None:
-        """Says that `done` of the total are done; the time left follows from the pace so far."""
+        """Logs that `done` units are done, if the interval has passed.
+
+        Args:
+            done: The number of units done, including those of an earlier process.
+            detail: A further figure for the line, such as the loss.
+        """
         now = time.monotonic()
         if done <= self._begun or now - self._last < self.interval:
             return
@@ -96,17 +108,19 @@ class Progress:
 
 @contextmanager
 def watched(what: str, so_far: Callable[[], int]) -> Iterator[None]:
-    """Tells how many MB have come, every few seconds, while a library fetches them and says nothing itself.
+    """Logs every few seconds how many MB have arrived, while a library downloads them without logging.
 
-    `so_far` counts the bytes, those included that were there before.
+    Args:
+        what: What is being done, as the beginning of the line.
+        so_far: Returns the bytes on disk, including those from before.
     """
     progress, before, over = Progress(what, None, "MB"), so_far(), threading.Event()
 
-    def look() -> None:
+    def poll() -> None:
         while not over.wait(max(SHORTEST_WAIT, progress.interval)):
             progress.report((so_far() - before) >> 20)
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
         yield
@@ -116,15 +130,15 @@ def watched(what: str, so_far: Callable[[], int]) -> Iterator[None]:
 
 
 def _interval() -> float:
-    told = os.environ.get(INTERVAL, str(DEFAULT_SECONDS))
+    value = os.environ.get(INTERVAL, str(DEFAULT_SECONDS))
     try:
-        return float(told)
+        return float(value)
     except ValueError as error:
-        raise InputError(f"{INTERVAL} is {told!r}; it must be a number of seconds, 10 say.") from error
+        raise InputError(f"{INTERVAL} is {value!r}; it must be a number of seconds, 10 say.") from error
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42 s, 3:05, 2:10:00."""
+    """Formats seconds for people: 42 s, 3:05, 2:10:00."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -92,9 +92,9 @@ def submit(arguments: dict[str, Any], host: str | None = None, *, pipeline: str 
     compiled = CompiledPipeline.named(pipeline)
     known = defaults(compiled)
     if unknown := sorted(arguments.keys() - known.keys()):
-        told = ", ".join(f"{name!r}{nearest(name, known)}" for name in unknown)
+        names = ", ".join(f"{name!r}{nearest(name, known)}" for name in unknown)
         raise InputError(
-            f"the pipeline has no argument {told} (all there are: {program_of(compiled)} submit --help)"
+            f"the pipeline has no argument {names} (all there are: {program_of(compiled)} submit --help)"
         )
     every = {**known, **arguments}
     check_values(every)
@@ -135,7 +135,7 @@ class _ClusterRun(Run):
     arguments: dict[str, Any]
 
     def wait(self) -> Results:
-        outcome = self.server.follow(self.run_id, self.version.stages, timeout=24 * 3600.0, tell=print)
+        outcome = self.server.follow(self.run_id, self.version.stages, timeout=24 * 3600.0, show=print)
         if outcome.state != "SUCCEEDED":
             raise SubmissionError(self.server.explanation(outcome))
         bucket, folder = self._evaluation()
@@ -156,9 +156,12 @@ class _ClusterRun(Run):
 
     def _read(self, bucket: str, folder: str, output: str) -> bytes:
         """Reads an output from KFP's store, whose address and keys AWS_ENDPOINT_URL and the credentials give."""
-        from miniml.store.connection import PATIENCE, Bucket  # Only here: a local run needs no S3 client.
+        from miniml.store.connection import (  # Only here: a local run needs no S3 client.
+            RETRY_TIMEOUTS,
+            Bucket,
+        )
 
-        store = Bucket(bucket, f"the {output} of run {self.run_id}", PATIENCE)
+        store = Bucket(bucket, f"the {output} of run {self.run_id}", RETRY_TIMEOUTS)
         for stored in store.listing(f"{folder}/"):
             if Path(stored.key).name == output:
                 return store.read(stored.key) or b""

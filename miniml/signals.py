@@ -1,4 +1,4 @@
-"""SIGTERM, by which a platform asks a process to end."""
+"""Handles SIGTERM, with which a platform asks a process to end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def on_sigterm(act: Callable[[], None]) -> Iterator[None]:
-    """In the block SIGTERM does `act`, which may raise, and nothing else."""
+    """Calls `act`, which may raise, on SIGTERM within the block, in place of the previous handler."""
     if threading.current_thread() is not threading.main_thread():  # Others cannot have handlers.
         yield
         return
@@ -23,9 +23,9 @@ def on_sigterm(act: Callable[[], None]) -> Iterator[None]:
 
 
 def end_when_closed(pipe: int) -> None:
-    """Ends this process, as SIGTERM does, once the other end of `pipe` (a file descriptor) is closed.
+    """Sends this process SIGTERM when the other end of `pipe` (a file descriptor) is closed.
 
-    The system closes it with the process that holds it, however that has ended, on every platform.
+    On every platform the system closes that end when the process that holds it ends, however it ends.
     """
 
     def wait() -> None:

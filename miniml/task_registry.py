@@ -1,4 +1,4 @@
-"""All tasks, a line each."""
+"""Registers the tasks, one line each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from miniml.extensions import Registry
 from miniml.task import Task
 
 AUTO = "auto"
-"""In place of a task's name: the labels tell."""
+"""The setting that lets the labels decide which task it is."""
 
 _FOLDERS = (
     "miniml.tasks.single_label:SINGLE_LABEL",
@@ -23,10 +23,10 @@ Kind = TypeVar("Kind", bound=type[Task])
 
 
 def register(kind: Kind) -> Kind:
-    """Adds a task, so that the setting `task` may name it; to be used as a decorator of its class.
+    """Adds a task, so that the setting `task` may name it; a decorator of the task's class.
 
-    Every process that works with the task has to have imported the module of that class; of an installed package the
-    entry points do that (see `miniml.extensions`).
+    Every process that works with the task must import the module of that class; for an installed package the entry
+    points do that (see `miniml.extensions`).
 
     Args:
         kind: The task's class.
@@ -37,7 +37,7 @@ def register(kind: Kind) -> Kind:
     Raises:
         ValueError: another task has that name.
     """
-    # A task equals its name, so that the registry alone would not tell another class of that name.
+    # A task equals its name, so the registry alone would not notice another class of that name.
     if type(TASKS.get(kind.name, kind())) is not kind:
         raise ValueError(f"there is a task {kind.name!r} already")
     TASKS.add(kind.name, kind())
@@ -45,20 +45,20 @@ def register(kind: Kind) -> Kind:
 
 
 def task_names() -> tuple[str, ...]:
-    """Gives the names of all tasks."""
+    """Returns the names of all tasks."""
     return tuple(name for name, _ in TASKS.items())
 
 
 def all_tasks() -> tuple[Task, ...]:
-    """Gives all tasks."""
+    """Returns all tasks."""
     return tuple(task for _, task in TASKS.items())
 
 
 def find_task(name: str) -> Task:
-    """Gives the task of that name.
+    """Returns the task with that name.
 
     Raises:
-        InputError: there is none; the message names those there are.
+        InputError: no task has that name; the message lists those that exist.
     """
     task = TASKS.get(name)
     if task is None:
@@ -67,21 +67,21 @@ def find_task(name: str) -> Task:
 
 
 def stored_task(stored: Mapping[str, Any]) -> Task:
-    """Gives the task under the key "task" of what a file holds.
+    """Returns the task under the key "task" of a file's content, or the default task.
 
     Raises:
-        InputError: the file names one that is not registered.
+        InputError: the task is not registered.
     """
     return find_task(stored.get("task", DEFAULT.name))
 
 
 def beyond_default(task: Task) -> list[str]:
-    """Gives the task's name, for a digest; none for the task that digests did not name when it was the only one."""
+    """Returns the task's name for a digest, or nothing for the default task, which older digests do not name."""
     return [] if task == DEFAULT else [task]
 
 
 class TaskChoices(Sequence[str]):
-    """What the setting `task` may be, with those tasks that are registered later."""
+    """The choices of the setting `task`, including tasks that are registered later."""
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -96,10 +96,10 @@ class TaskChoices(Sequence[str]):
         return 1 + len(task_names())
 
 
-# Last, for importing a task's folder imports `miniml.tasks`, which offers the functions above.
+# Last, because importing a task's folder imports `miniml.tasks`, which offers the functions above.
 _OWN: dict[str, Task] = {task.name: task for task in map(pkgutil.resolve_name, _FOLDERS)}
 
 TASKS: Registry[Task] = Registry("miniml.tasks", _OWN)
 
 DEFAULT = next(iter(_OWN.values()))
-"""The task of labels that no other one recognises, and of files that are older than tasks: one class a text."""
+"""The task of labels that no other task recognises, and of files from before there were tasks: one class a text."""

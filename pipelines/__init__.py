@@ -1,1 +1,1 @@
-"""Pipelines: the stages put together, compiled, and run."""
+"""Defines the pipelines, which put the stages together."""

@@ -1,4 +1,4 @@
-"""Compiles the pipelines and their components to the YAML that is committed, and that the wheel carries.
+"""Compiles the pipelines and their components to the YAML that is committed and part of the wheel.
 
 python -m pipelines compile
 """
@@ -23,11 +23,13 @@ _PIPELINES = (text_classification, hyperparameter_search)
 
 
 def main() -> None:
-    """Does what the command line says."""
+    """Runs the command line."""
     parser = CommandParser(prog="python -m pipelines", description="Compiles the pipelines' Python.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     compiling = commands.add_parser("compile", help="write the pipelines and their components as YAML")
-    compiling.add_argument("--folder", type=Path, default=COMPILED, help=f"where to ({COMPILED})")
+    compiling.add_argument(
+        "--folder", type=Path, default=COMPILED, help=f"the folder to write to ({COMPILED})"
+    )
     folder: Path = parser.parse_args().folder
     for pipeline in _PIPELINES:
         path = _compile(pipeline, folder / f"{file_name(pipeline.name)}.yaml")

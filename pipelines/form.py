@@ -1,4 +1,4 @@
-"""Makes a pipeline from a function: its form shows some arguments as fields, and `options` holds all others."""
+"""Defines the decorator that makes a pipeline from a function and from the settings that are its arguments."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.graph_component import GraphComponent
 
 from components.stage import with_settings
-from miniml.pipeline.description import table
+from miniml.pipeline.description import arguments_table
 from miniml.settings.arguments import arguments_of
 
 _RESOURCES = {"cpu_limit", "memory_request", "memory_limit", "accelerator_count"}
 
 
 def pipeline(name: str, settings: tuple[type, ...]) -> Callable[[Callable[..., Any]], GraphComponent]:
-    """Makes a pipeline from a function.
+    """Makes a pipeline from a function, which calls the stages.
 
     Args:
         name: The pipeline's name in Kubeflow Pipelines.
         settings: The dataclasses whose fields are the pipeline's arguments, with their types, defaults, choices and
-            descriptions: those of a form under their own names, and `options` for all others. The function has them as
-            `**arguments`.
+            descriptions: the fields of a form by their own names, and all others in `options`. The function receives
+            them as `**arguments`.
+
+    Returns:
+        The decorator.
     """
 
-    def made(function: Callable[..., Any]) -> GraphComponent:
+    def decorate(function: Callable[..., Any]) -> GraphComponent:
         component = dsl.pipeline(name=name)(_called_by_position(function, settings))
         assert isinstance(component, GraphComponent)
         _offer_choices(component, settings)
-        _describe(component, table(arguments_of(settings)))
+        _describe(component, arguments_table(arguments_of(settings)))
         _leave_out_descriptions(component)
         _leave_out_copies_of_resources(component)
         return component
 
-    return made
+    return decorate
 
 
 def stages_of(pipeline: GraphComponent) -> tuple[BaseComponent, ...]:
@@ -53,7 +56,7 @@ def stages_of(pipeline: GraphComponent) -> tuple[BaseComponent, ...]:
 
 
 def _called_by_position(function: Callable[..., Any], settings: tuple[type, ...]) -> Callable[..., Any]:
-    """The function as kfp calls it: with the arguments of its signature, in their order."""
+    """Returns the function as kfp calls it: with positional arguments, in the order of the signature."""
     signature = with_settings(inspect.signature(function), settings)
 
     @functools.wraps(function)
@@ -65,7 +68,10 @@ def _called_by_position(function: Callable[..., Any], settings: tuple[type, ...]
 
 
 def _offer_choices(component: GraphComponent, settings: tuple[type, ...]) -> None:
-    """Has the form draw a dropdown, and the API server refuse all else: the SDK compiles no Literal, as of 2.17."""
+    """Adds the choices of arguments: the form shows a dropdown, and the API server refuses other values.
+
+    The SDK does not compile a Literal, as of 2.17.
+    """
     parameters = component.component_spec.implementation.graph.root.input_definitions.parameters
     for argument in arguments_of(settings).values():
         if argument.in_form:
@@ -74,15 +80,16 @@ def _offer_choices(component: GraphComponent, settings: tuple[type, ...]) -> Non
 
 
 def _describe(component: GraphComponent, arguments: str) -> None:
-    """Tells of the arguments below the pipeline's own sentence, which is all that a command line says of it."""
+    """Adds the arguments to the pipeline's description, below its sentence, which the command line shows alone."""
     info = component.component_spec.implementation.graph.pipeline_info
     info.description = f"{component.description}\n\n{arguments}"
 
 
 def _leave_out_descriptions(component: GraphComponent) -> None:
-    """Nobody is shown those of the components' inputs and outputs, which a cluster's record has eight times a task.
+    """Removes the descriptions of the components' inputs and outputs from the pipeline.
 
-    The components' own files keep them.
+    They are shown nowhere, and a cluster's record of a run has them eight times a task. The components' own files keep
+    them.
     """
     for each in component.component_spec.implementation.graph.components.values():
         for definitions in (each.input_definitions, each.output_definitions):
@@ -91,9 +98,9 @@ def _leave_out_descriptions(component: GraphComponent) -> None:
 
 
 def _leave_out_copies_of_resources(component: GraphComponent) -> None:
-    """The SDK gives a task, beside the arguments that its resources are read from, their placeholders as inputs.
+    """Removes inputs that the SDK adds to a task as copies of the arguments with its resources.
 
-    Nothing reads those (kubeflow/pipelines 2.17.0, backend/src/v2/driver/driver.go, getPodResource).
+    Nothing reads them (kubeflow/pipelines 2.17.0, backend/src/v2/driver/driver.go, getPodResource).
     """
     graph = component.component_spec.implementation.graph
     for dag in (graph.root.dag, *(each.dag for each in graph.components.values())):

@@ -20,7 +20,7 @@ from components.transform import transform
 from miniml.pipeline.build_settings import trials_at_once
 from miniml.settings.arguments import SETTINGS
 from pipelines.form import pipeline
-from pipelines.steps import Run, approved, narrowed
+from pipelines.steps import PipelineRun, approved, narrowed
 
 
 class Outputs(NamedTuple):
@@ -41,12 +41,12 @@ class Outputs(NamedTuple):
 @pipeline("hyperparameter-search", SETTINGS)
 def hyperparameter_search(**arguments: Any) -> Outputs:
     """Makes a served text classifier from a dataset and a space of training arguments."""
-    run = Run(arguments)
+    run = PipelineRun(arguments)
     found = run.begin(preflight, trials_at_once=trials_at_once())
     data = run.step(transform)
     with dsl.ParallelFor(found.outputs["Output"], name="trials", parallelism=trials_at_once()) as trial:
-        # A trial holds its arguments and pins: any other input of a task in a loop is stored in the workflow once more
-        # for each turn; and kfp.local replaces any other task's output by the loop's item.
+        # A trial includes its arguments and pins: the workflow repeats any other input of a task in a loop for each
+        # turn, and kfp.local replaces the outputs of other tasks by the loop's item.
         training = run.step(
             narrowed(train, ("dataset", "trial")), dataset=data.outputs["dataset"], trial=trial
         )
@@ -60,7 +60,7 @@ def hyperparameter_search(**arguments: Any) -> Outputs:
     )
     verdict = run.step(gate, metrics=evaluation.outputs["metrics"], champion=found.outputs["record"])
     with approved(verdict):
-        # Deploy decides again, so that a bool alone does not pass the gate.
+        # Deploy checks the gate's rules again, so that a bool alone does not pass the gate.
         run.step(
             deploy,
             model=winner.outputs["model"],

@@ -1,4 +1,4 @@
-"""Makes the steps of a run: each is a stage with those of the run's arguments that it takes, and with its pod."""
+"""Makes the steps of a pipeline: each is a stage with the arguments that it takes, and with its pod."""
 
 from __future__ import annotations
 
@@ -10,35 +10,39 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from miniml.settings.arguments import OPTIONS
-from pipelines.pods import PODS, Pod, give
+from pipelines.pods import PODS, PodSettings, configure
 
 
-class Run:
+class PipelineRun:
     """Makes a pipeline's steps, in the order in which the pipeline calls them."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        """Takes the pipeline's arguments, which hold for all steps."""
+        """Starts without any steps.
+
+        Args:
+            arguments: The pipeline's arguments, for all steps.
+        """
         self._arguments = arguments
 
     def begin(self, preflight: BaseComponent, **inputs: Any) -> dsl.PipelineTask:
-        """Makes the first step, which is given all of the run's arguments, and tells the others what it finds.
+        """Makes the first step, which takes all arguments of the run, and whose outputs the other steps take.
 
         Args:
             preflight: The stage.
-            inputs: What it is given beside the arguments.
+            inputs: Other inputs.
         """
         self._found = self._task(preflight, self._arguments | inputs)
         return self._found
 
     def step(self, stage: BaseComponent, **inputs: Any) -> dsl.PipelineTask:
-        """Makes a step, which is given those of the run's arguments that it takes.
+        """Makes a step with the arguments of the run that its stage takes.
 
-        Of the options it has its own, and the sources as preflight found them: so all stages read the same, and a cache
-        has no answer where a source, the code, a library or an option of this very stage is another one.
+        Its options are only those of its stage, and its sources are pinned as preflight found them. So all stages read
+        the same sources, and the cache misses if a source, the code, a library or an option of the stage has changed.
 
         Args:
-            stage: A component.
-            inputs: What it is given beside the arguments: what other steps have made.
+            stage: The stage.
+            inputs: Other inputs, such as outputs of other steps.
         """
         takes, found, given = stage.component_spec.inputs, self._found.outputs, dict(self._arguments)
         if OPTIONS in takes:
@@ -49,13 +53,13 @@ class Run:
 
     def _task(self, stage: BaseComponent, given: dict[str, Any]) -> dsl.PipelineTask:
         task = stage(**{name: value for name, value in given.items() if name in stage.component_spec.inputs})
-        give(task, PODS.get(stage.name, Pod()), self._arguments)
+        configure(task, PODS.get(stage.name, PodSettings()), self._arguments)
         return task
 
 
 def approved(verdict: dsl.PipelineTask) -> dsl.If:
     """Returns the condition that runs the steps within it only after the gate has approved the model."""
-    # A bool, never a string: kfp.local splices strings into the expression that it evaluates.
+    # A bool, never a string: kfp.local inserts strings, unescaped, into the expression that it evaluates.
     return dsl.If(verdict.outputs["Output"] == True, name="approved")  # noqa: E712
 
 

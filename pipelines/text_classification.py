@@ -18,7 +18,7 @@ from components.transform import transform
 from miniml.settings.arguments import SETTINGS
 from miniml.settings.search import SearchSettings
 from pipelines.form import pipeline
-from pipelines.steps import Run, approved
+from pipelines.steps import PipelineRun, approved
 
 ARGUMENTS = tuple(kind for kind in SETTINGS if kind is not SearchSettings)
 """The settings of all stages (miniml/settings), except those of a search."""
@@ -42,7 +42,7 @@ class Outputs(NamedTuple):
 @pipeline("text-classification", ARGUMENTS)
 def text_classification(**arguments: Any) -> Outputs:
     """Makes a served text classifier from a dataset and a model name."""
-    run = Run(arguments)
+    run = PipelineRun(arguments)
     found = run.begin(preflight)
     data = run.step(transform)
     training = run.step(train, dataset=data.outputs["dataset"])
@@ -55,7 +55,7 @@ def text_classification(**arguments: Any) -> Outputs:
     )
     verdict = run.step(gate, metrics=evaluation.outputs["metrics"], champion=found.outputs["record"])
     with approved(verdict):
-        # Deploy decides again, so that a bool alone does not pass the gate.
+        # Deploy checks the gate's rules again, so that a bool alone does not pass the gate.
         run.step(
             deploy,
             model=training.outputs["model"],

@@ -1,1 +1,1 @@
-"""The predictor: miniml's classifier behind KServe's protocols."""
+"""Serves miniml's classifier by KServe's protocols: the predictor."""

@@ -1,4 +1,4 @@
-"""An optional token, which every route but health and metrics requires."""
+"""Checks an optional token on every route but health and metrics."""
 
 from __future__ import annotations
 

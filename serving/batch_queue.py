@@ -1,4 +1,4 @@
-"""A queue of requests, out of which the next batch is made.
+"""Queues requests, and makes the next batch from them.
 
 No timer collects a batch: a batch is what arrived while the engine was busy. So an idle engine answers a single request
 at once, and a busy one fills its batches by itself.

@@ -1,4 +1,4 @@
-"""A request's body is read whole, decompressed, and checked against the limits before anything parses it."""
+"""Reads a request's body, decompresses it, and checks it against the limits before anything parses it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ANY_HEADER, RAW_DEFLATE = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
 MAX_DIGITS = 18
 ENCODINGS = ("gzip", "x-gzip", "deflate")
 VALUES_PER_TEXT = 16
-"""How many JSON values each text may account for: its own, and those that a client sends with it."""
+"""The number of JSON values per text: its own, and those that a client may send with it."""
 EXTRA_VALUES = 1_000
-"""How many JSON values a request may have beside those of its texts."""
+"""The number of JSON values that a request may have in addition to those of its texts."""
 
 
 class BodyError(Exception):
@@ -110,6 +110,11 @@ async def _body(headers: Headers, receive: Receive, limit: int) -> bytes:
 
 def decoded(body: bytes, headers: Headers, limits: Limits) -> bytes:
     """Returns the body decompressed, and its JSON in UTF-8.
+
+    Args:
+        body: The body as it arrived.
+        headers: The request's headers.
+        limits: The limits on its size.
 
     Raises:
         BodyError: The body cannot be decompressed, or its JSON has far more values than a request needs.

@@ -1,4 +1,4 @@
-"""A cache of recent answers, so that the model does not run twice on the same text."""
+"""Caches recent answers, so that the model does not run twice on the same text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KServe's data plane, made strict, and its model repository, closed."""
+"""Makes KServe's data plane strict, and closes its model repository."""
 
 from __future__ import annotations
 
@@ -100,6 +100,11 @@ class StrictDataPlane(DataPlane):  # type: ignore[misc]  # KServe ships no types
 
     def decode_inference_request(self, body: Any, headers: dict[str, str], model_name: str) -> InferRequest:
         """Decodes a V2 request.
+
+        Args:
+            body: The body of the request.
+            headers: Its headers, in lower case.
+            model_name: The name of the model.
 
         Raises:
             UnreadableBody: The body cannot be decoded.

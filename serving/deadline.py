@@ -1,4 +1,4 @@
-"""The deadline of the current request: each protocol's entry sets it, and the predictor reads it."""
+"""Passes the deadline of the current request from each protocol's entry to the predictor."""
 
 from __future__ import annotations
 

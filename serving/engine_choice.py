@@ -1,4 +1,4 @@
-"""The choice of the engine: the fastest on this processor, measured at load, of those that agree with the reference."""
+"""Chooses the engine: of those that agree with the reference, the fastest on this processor, measured at load."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Choice:
     """The classifier with all threads."""
     streams: list[Classifier]
     """Classifiers for batches that run at the same time, each with its share of the threads; or only the one above."""
-    table: str
+    measurements: str
     """The measurements, as a table for the log."""
     tokens_per_second: float
     """The speed of batches, without padding."""
@@ -118,14 +118,14 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
     single = min(admitted, key=lambda measurement: sum(measurement.seconds[:-1][:SHORT]))
     batched = min(admitted, key=lambda measurement: measurement.seconds[-1])
     fastest = classifier.on(EngineByShape(engines[single.engine], engines[batched.engine]))
-    table = [
+    lines = [
         _table(measurements, shapes, single.engine, batched.engine),
         *(f"{name:<16} cannot run this model: {error}" for name, error in failures.items()),
     ]
     return Choice(
         classifier=fastest,
         streams=_streams(classifier, engines[batched.engine], threads, shapes[0]) or [fastest],
-        table="\n".join(table),
+        measurements="\n".join(lines),
         tokens_per_second=sum(len(ids) for ids in shapes[-1]) / batched.seconds[-1],
         pads=pads,
     )

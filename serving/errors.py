@@ -1,4 +1,4 @@
-"""All errors have one form, {"error": "…"}, which says what is wrong with the request, or only "internal error"."""
+"""Answers errors in one form, {"error": "…"}, which says what is wrong with the request, or only "internal error"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""V2 over gRPC: KServe's servicer behind our own interceptors, limits and errors.
+"""Serves V2 over gRPC with KServe's servicer, and our own interceptors, limits and errors.
 
 KServe's own server has fixed interceptors and options, cannot encrypt, shares its port with any other process that asks
 for it, and repeats in its errors what a client sent.
@@ -39,13 +39,13 @@ from .v2 import binary_texts
 logger = logging.getLogger(__name__)
 
 QUIET_PERIOD_S = 0.1
-"""The time in which a call that is on its way arrives, and in which a message of ours reaches the client."""
+"""The seconds in which a call that was sent arrives, and in which a message of ours reaches the client."""
 QUIET_TIMEOUT_S = 1.0
-"""How long to wait for such a period without calls: clients that do not wait for answers never leave one."""
+"""The most seconds to wait for such a period without calls: clients that do not wait for answers never leave one."""
 CLOSE_TIMEOUT_S = 1.0
-"""How long answered connections stay open for their clients to acknowledge the end."""
+"""The seconds that answered connections stay open for their clients to acknowledge the end."""
 DEADLINE_SLACK_S = 0.05
-"""By how much the client's clock and ours may differ on whether its deadline has passed."""
+"""The seconds by which the client and the server may disagree on when its deadline passes."""
 
 MAX_ENTRIES = 100
 """The number of entries that each list and map of a request may have, other than its texts."""

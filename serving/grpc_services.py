@@ -1,4 +1,4 @@
-"""The services that gRPC's own tools expect of any server: health and reflection."""
+"""Adds the services that gRPC's tools expect of any server, health and reflection, and limits the open streams."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .interceptors import Continuation
 
 INFERENCE = "inference.GRPCInferenceService"
 HEALTH_NAMES = (health.OVERALL_HEALTH, INFERENCE)
-SECONDS_BETWEEN_LOOKS = 1.0
+POLL_INTERVAL_S = 1.0
 MAX_STREAMS = 16
-"""The number of streams that may be open at a time: each lasts for as long as its client likes."""
+"""The number of streams that may be open at a time, since the client decides how long each of them lasts."""
 
 
 class HealthService:
-    """gRPC's health protocol, which reports whether every model is ready, as the probes over HTTP do."""
+    """Serves gRPC's health protocol, which reports whether every model is ready, as the probes over HTTP do."""
 
     def __init__(self, data_plane: DataPlane) -> None:
         self._data_plane = data_plane
@@ -46,7 +46,7 @@ class HealthService:
 
     async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+            await asyncio.sleep(POLL_INTERVAL_S)
             await self._update()
 
     async def _update(self) -> None:
@@ -65,17 +65,23 @@ class StreamLimit(aio.ServerInterceptor):  # type: ignore[misc]
     async def intercept_service(
         self, continuation: Continuation, call: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler | None:
+        """Returns a handler that refuses a stream beyond the limit with RESOURCE_EXHAUSTED.
+
+        Args:
+            continuation: Calls the next interceptor.
+            call: The method that is called, and its metadata.
+        """
         handler = await continuation(call)
         if handler is None or not handler.response_streaming:
             return handler
         serve = handler.stream_stream or handler.unary_stream
 
-        async def answer(asked: Any, context: aio.ServicerContext) -> None:
+        async def answer(request: Any, context: aio.ServicerContext) -> None:
             if self._open >= MAX_STREAMS:
                 await context.abort(StatusCode.RESOURCE_EXHAUSTED, "too many streams are open.")
             self._open += 1
             context.add_done_callback(self._end)
-            replies = serve(asked, context)
+            replies = serve(request, context)
             if hasattr(replies, "__aiter__"):
                 async for reply in replies:
                     await context.write(reply)

@@ -39,7 +39,7 @@ class Worker:
 
     @property
     def failure(self) -> str:
-        """What is wrong with the thread; "" while it waits or works."""
+        """The reason why the thread is not healthy; "" while it waits or works."""
         if self.thread and not self.thread.is_alive():
             return f"the thread of {self.name} has ended"
         if time.monotonic() >= self._due:

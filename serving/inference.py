@@ -1,4 +1,4 @@
-"""Inference in batches across requests, on the engine's own threads: the event loop stays free for probes and clients.
+"""Runs inference in batches across requests, on the engine's own threads, so that the event loop stays free.
 
 Requests of all protocols come through here.
 """
@@ -318,7 +318,7 @@ class Inference:
             # The error is the requests', and the thread goes on.
             requests = _by_request(batch)
             if len(requests) == 1:
-                _tell(batch, partial(_fail, batch, error))
+                _call_on_loops(batch, partial(_fail, batch, error))
                 return
             # One of them may be to blame, and should not fail the others.
             logger.warning(
@@ -328,7 +328,7 @@ class Inference:
                 self._run_batch(worker, texts, classifier)
             return
         self._measure(batch, began)
-        _tell(batch, partial(_deliver, batch, rows))
+        _call_on_loops(batch, partial(_deliver, batch, rows))
 
     def _measure(self, batch: list[QueuedText], began: float) -> None:
         tokens = sum(len(text.token_ids) for text in batch)
@@ -359,8 +359,8 @@ def _answers(classifier: Classifier, batch: Sequence[QueuedText]) -> Probabiliti
     return rows
 
 
-def _tell(batch: Sequence[QueuedText], outcome: Callable[[], None]) -> None:
-    """Has the event loops of the batch's requests call `outcome`."""
+def _call_on_loops(batch: Sequence[QueuedText], outcome: Callable[[], None]) -> None:
+    """Calls `outcome` on the event loops of the batch's requests."""
     for loop in {text.request.answer.get_loop() for text in batch}:
         # A closed loop raises; nobody waits there.
         with suppress(RuntimeError):

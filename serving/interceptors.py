@@ -1,4 +1,4 @@
-"""Base classes of the gRPC interceptors, and the outermost interceptor, which waits for the request."""
+"""Defines the base classes of the gRPC interceptors, and the outermost one, which waits for the request."""
 
 from __future__ import annotations
 

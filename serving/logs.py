@@ -1,4 +1,4 @@
-"""Log lines in which control characters are escaped, so that no client can write to a terminal by them."""
+"""Escapes control characters in log lines, so that no client can control a terminal that shows them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def escape_output(logger: logging.Logger) -> None:
-    """Has each of the logger's handlers escape control characters."""
+    """Makes each of the logger's handlers escape control characters."""
     for handler in logger.handlers:
         handler.setFormatter(EscapingFormatter(FORMAT))
 

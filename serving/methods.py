@@ -1,4 +1,4 @@
-"""HEAD and OPTIONS for every path; the frameworks answer them only for some."""
+"""Answers HEAD and OPTIONS on every path; the frameworks do so only on some."""
 
 from __future__ import annotations
 

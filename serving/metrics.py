@@ -1,4 +1,4 @@
-"""The metrics at `/metrics` for Prometheus, in addition to KServe's four histograms."""
+"""Defines the metrics at `/metrics` for Prometheus, in addition to KServe's four histograms."""
 
 from __future__ import annotations
 

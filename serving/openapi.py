@@ -1,4 +1,4 @@
-"""The OpenAPI document: every route with its requests, answers and errors, and examples from the served model.
+"""Writes the OpenAPI document: every route with its requests, answers and errors, and examples of the served model.
 
 FastAPI would describe KServe's routes by the types of their Python functions, which are not what they take and answer
 (decisions 15 and 36).

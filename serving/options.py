@@ -1,4 +1,4 @@
-"""The command line: KServe's options, with our defaults, and our own options."""
+"""Parses the command line: KServe's options, with our defaults, and our own options."""
 
 from __future__ import annotations
 

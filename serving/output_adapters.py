@@ -1,4 +1,4 @@
-"""Output adapters: for each task, V2's tensors, the schemas of its answers, and the words of the page."""
+"""Adapts answers to each task: V2's tensors, the schemas of the answers, and the texts of the page."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ OUTPUT_ADAPTERS: dict[str, OutputAdapter] = {
     "labels": MultiLabelAdapter(),
     "number": RegressionAdapter(),
 }
-"""By the name that a task gives as its `output_adapter`."""
+"""The adapters by the name that a task gives as its `output_adapter`."""
 
 
 def _as_dicts(pieces: Sequence[Attribution]) -> list[Any]:

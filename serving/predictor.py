@@ -1,4 +1,4 @@
-"""KServe's V1 and V2 protocols: texts out of requests, and predictions into answers."""
+"""Implements KServe's V1 and V2 protocols: reads texts from requests, and writes predictions into answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Request logging: metrics, and one line of JSON, for each request to the model; never its text."""
+"""Logs each request to the model: metrics, and one line of JSON without its texts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ request_logger = logging.getLogger(f"{__package__}.requests")
 
 @dataclass
 class RequestRecord:
-    """What is logged of one request."""
+    """The log record of one request."""
 
     protocol: str
     request_id: str

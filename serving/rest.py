@@ -1,4 +1,4 @@
-"""KServe's REST server, with a graceful stop that loses no request."""
+"""Runs KServe's REST server, with a graceful stop that loses no request."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from .v2 import inference_route
 
 POLL_INTERVAL_S = 0.05
 KEEP_ALIVE_GRACE_S = 1.0
-"""How long a connection without a request stays open: a client that is about to use it is answered, and that answer
-tells it to close the connection. A busy client's next request comes within milliseconds."""
+"""The seconds that a connection without a request stays open. A client that then uses it gets an answer that tells it
+to close the connection; a busy client's next request comes within milliseconds."""
 
 ACCEPT_PERIOD_S = 0.1
-"""How long connections that were being opened may take until they are accepted."""
+"""The seconds until connections that were being opened are accepted."""
 
 # Linux's number, which Python's socket module lacks.
 SO_ATTACH_FILTER = 26

@@ -1,4 +1,4 @@
-"""Our own routes beside KServe's: `POST /predict`, `POST /explain`, and two pages to try them from."""
+"""Adds our own routes to KServe's: `POST /predict`, `POST /explain`, and two pages to try them on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schemas of requests and answers: FastAPI validates our routes with them, and the OpenAPI document has all."""
+"""Defines the schemas of requests and answers, for FastAPI's validation and the OpenAPI document."""
 
 from __future__ import annotations
 

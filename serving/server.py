@@ -1,4 +1,4 @@
-"""KServe's model server with its two ports, REST and gRPC, which open and close together."""
+"""Runs KServe's model server with its two ports, REST and gRPC, which open and close together."""
 
 from __future__ import annotations
 

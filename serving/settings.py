@@ -1,4 +1,4 @@
-"""The server's settings, each with its default and the reason for it."""
+"""Defines the server's settings, each with its default and the reason for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from miniml.ports import GRPC_PORT, HTTP_PORT
 from .authentication import Token
 
 CONCURRENT_BODIES = 16
-"""How many bodies of the largest size may be arriving at the same time."""
+"""The number of bodies of the largest size that may arrive at the same time."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,9 @@ def serve(options: argparse.Namespace) -> None:
         Classifier.load(settings.model_dir), settings.queue, settings.cache, settings.limits
     )
     choice = inference.start(settings.model_dir, settings.engine)
-    logger.info("measured at load, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.table)
+    logger.info(
+        "measured at load, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.measurements
+    )
     configure_app(app, inference, settings, docs=options.enable_docs_url)
     url = f"http{'s' if options.ssl_certfile else ''}://{settings.host}:{settings.http_port}"
     also = f" and gRPC at {settings.host}:{settings.grpc_port}" if options.enable_grpc else ""

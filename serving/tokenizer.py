@@ -1,6 +1,6 @@
-"""The tokenizer on a thread of its own, where requests take turns.
+"""Runs the tokenizer on a thread of its own, one request at a time.
 
-Of a long text, it tokenizes only the part that the model reads.
+Only the part of a long text that the model reads is tokenized.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""V2 over HTTP: parses and checks a request, and reports the first mistake."""
+"""Parses and checks a V2 request over HTTP, and reports the first mistake."""
 
 from __future__ import annotations
 

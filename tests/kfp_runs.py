@@ -42,13 +42,13 @@ class KfpRuns:
         """As frontend/server/handlers/healthz.ts, or healthzResponse in backend/src/apiserver/main.go, writes it."""
         if not self.is_ui:
             return {"commit_sha": "unknown", "tag_name": "2.17.0", "multi_user": False}
-        told = {
+        health = {
             "buildDate": "",
             "frontendCommitHash": "",
             "frontendTagName": "",
             "apiServerReady": self.api_is_ready,
         }
-        return {**told, "apiServerTagName": "2.17.0", "multi_user": False} if self.api_is_ready else told
+        return {**health, "apiServerTagName": "2.17.0", "multi_user": False} if self.api_is_ready else health
 
     def about_runs(self, method: str, address: str, body: bytes) -> Answer | None:
         """The answer to a request about runs or schedules; None for any other."""

@@ -164,14 +164,14 @@ class KubernetesServer(LocalServer):
         """PropagateModelStatus: the first pod of the list speaks for all; lastFailureInfo is set, and never cleared."""
         before = self.services[name]["status"].get("modelStatus", {})
         failure = before.get("lastFailureInfo")
-        told = {"lastFailureInfo": failure} if failure else {}
+        last_failure = {"lastFailureInfo": failure} if failure else {}
         first = self.pods[0]["status"] if self.pods else {}
         for states, counts in (("initContainerStatuses", True), ("containerStatuses", not ready)):
             for container in first.get(states, []):
                 if counts and container["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff":
                     failed = {"reason": "ModelLoadFailed", "message": "", "exitCode": 1}
                     return {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": failed}
-        return {**told, "transitionStatus": "UpToDate" if ready else "InProgress"}
+        return {**last_failure, "transitionStatus": "UpToDate" if ready else "InProgress"}
 
     def collect_garbage(self, uid: str) -> None:
         """Deletes what that object owned, as Kubernetes' garbage collector does."""

@@ -131,9 +131,9 @@ def wait_until_ready(server: Server) -> None:
 
 def told_since_start(server: Server) -> str:
     """What it printed after it had said that it serves."""
-    _, greeting, told = server.log.read_text().partition(f"serving {NAME!r} at {server.url}")
+    _, greeting, printed = server.log.read_text().partition(f"serving {NAME!r} at {server.url}")
     assert greeting
-    return told.partition("\n")[2]
+    return printed.partition("\n")[2]
 
 
 def refused_start(*words: str) -> str:

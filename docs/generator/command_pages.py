@@ -53,10 +53,10 @@ def _is_shown(action: argparse.Action) -> bool:
 
 def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> list[str]:
     name = ", ".join(map(code, action.option_strings)) or code(action.metavar or action.dest)
-    told = _sentence((action.help or "") % {**vars(action), "prog": parser.prog})
+    description = _sentence((action.help or "") % {**vars(action), "prog": parser.prog})
     if action.choices:
-        told += " One of " + ", ".join(map(code, action.choices)) + "."
-    return [name, _default(action), told]
+        description += " One of " + ", ".join(map(code, action.choices)) + "."
+    return [name, _default(action), description]
 
 
 def _default(action: argparse.Action) -> str:

@@ -80,10 +80,10 @@ def _input_row(name: str, definition: dict[str, Any]) -> list[str]:
     kind = type_of(definition)
     value = definition.get("defaultValue")
     if value is not None:
-        told = default(int(value) if kind == "int" else value)  # YAML has every number as a float
+        shown = default(int(value) if kind == "int" else value)  # YAML has every number as a float
     else:
-        told = "none" if definition.get("isOptional") else "required"
-    return [code(name), code(kind), told, definition.get("description", "")]
+        shown = "none" if definition.get("isOptional") else "required"
+    return [code(name), code(kind), shown, definition.get("description", "")]
 
 
 def _output_row(name: str, definition: dict[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ STORED = "miniml/challenges"
 
 
 @dataclass(frozen=True)
-class Turn:
+class ChallengerNumber:
     """The number of a challenger among all that one champion has met on one test."""
 
     number: int
@@ -43,7 +43,7 @@ def digest_of_test(texts: Iterable[str], labels: Iterable[Any]) -> str:
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
 
-def counted(champion: Champion, test: str, challenger: str) -> Turn:
+def count_challenger(champion: Champion, test: str, challenger: str) -> ChallengerNumber:
     """Records that a model challenges the champion on a test, and returns its number.
 
     Args:
@@ -54,13 +54,13 @@ def counted(champion: Champion, test: str, challenger: str) -> Turn:
     try:
         if is_in_store(champion.source):
             address = s3_address("champion", champion.source)
-            return Turn(_in_store(address, f"{STORED}/{champion.digest}/{test}/", challenger))
+            return ChallengerNumber(_in_store(address, f"{STORED}/{champion.digest}/{test}/", challenger))
         folder = Path(champion.source).resolve()
-        return Turn(
+        return ChallengerNumber(
             _on_disk(folder.with_name(f"{folder.name}.challenges") / champion.digest / test, challenger)
         )
     except (OSError, StoreError) as error:
-        return Turn(0, str(error))
+        return ChallengerNumber(0, str(error))
 
 
 def _on_disk(folder: Path, challenger: str) -> int:
@@ -75,7 +75,7 @@ def _on_disk(folder: Path, challenger: str) -> int:
 def _in_store(address: S3Address, prefix: str, challenger: str) -> int:
     from miniml.store import connection  # Only here: other sources need no S3 client.
 
-    bucket = connection.Bucket(address.bucket, f"champion {str(address)!r}", connection.PATIENCE)
+    bucket = connection.Bucket(address.bucket, f"champion {str(address)!r}", connection.RETRY_TIMEOUTS)
     key = prefix + challenger
     bucket.write_once(key, b"{}\n")
     written = {item.key: item.modified for item in bucket.listing(prefix) if item.modified}

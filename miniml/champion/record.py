@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from miniml.escaping import clipped
-from miniml.reports.markdown import heading, paragraph, table
+from miniml.reports.markdown import heading, markdown_table, paragraph
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Champion:
             "served as": self.place or "not served: the model was given by its address",
             "trained on data": self.data_fingerprint or "unknown",
         }
-        return f"{heading('The champion')}\n{table(('', ''), rows.items())}"
+        return f"{heading('The champion')}\n{markdown_table(('', ''), rows.items())}"
 
     def save(self, path: Path) -> None:
         """Writes the record as JSON."""

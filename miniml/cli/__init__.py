@@ -1,1 +1,1 @@
-"""The `miniml` command."""
+"""Defines the command `miniml`."""

@@ -1,4 +1,4 @@
-"""The commands that start runs on a cluster, and follow them: submit, follow, schedule."""
+"""Defines the commands that start runs on a cluster and follow them: submit, follow, schedule."""
 
 from __future__ import annotations
 
@@ -32,14 +32,19 @@ from miniml.resource_names import PIPELINE_ACCOUNT
 from miniml.settings.arguments import as_inputs
 from miniml.settings.search import SearchSettings
 
-LONGEST_NAME = 128
-"""Characters of an experiment's name, as in KFP's backend/src/apiserver/validation/length.go; plenty for a run's."""
+MAX_NAME = 128
+"""The most characters of an experiment's name (KFP's backend/src/apiserver/validation/length.go), and of a run's."""
 _USAGE = "%(prog)s [OPTION ...]"
 _PLAIN = argparse.ArgumentDefaultsHelpFormatter
 
 
 def add(commands: Any, pipeline: CompiledPipeline) -> None:
-    """Adds them to a parser's commands."""
+    """Adds these commands to a parser.
+
+    Args:
+        commands: What the parser's `add_subparsers` returned.
+        pipeline: The pipeline that the commands run.
+    """
     submitting = commands.add_parser(
         "submit",
         help="run the pipeline on a cluster, and follow the run",
@@ -47,8 +52,8 @@ def add(commands: Any, pipeline: CompiledPipeline) -> None:
         formatter_class=_PLAIN,
     )
     add_server(submitting)
-    _add_run(submitting)
-    _add_following(submitting)
+    _add_run_options(submitting)
+    _add_follow_options(submitting)
     submitting.add_argument(
         "--wait", action=argparse.BooleanOptionalAction, default=True, help="follow the run"
     )
@@ -58,14 +63,14 @@ def add(commands: Any, pipeline: CompiledPipeline) -> None:
     following = commands.add_parser("follow", help="follow a run that was submitted", formatter_class=_PLAIN)
     following.add_argument("run_id", metavar="RUN", help=runs.HELP)
     add_server(following)
-    _add_following(following)
+    _add_follow_options(following)
     following.set_defaults(command=partial(_follow, pipeline))
 
     scheduling = commands.add_parser(
         "schedule", help="run the pipeline again and again", usage=_USAGE, formatter_class=_PLAIN
     )
     add_server(scheduling)
-    _add_run(scheduling)
+    _add_run_options(scheduling)
     scheduling.add_argument(
         "--cron",
         required=True,
@@ -77,32 +82,38 @@ def add(commands: Any, pipeline: CompiledPipeline) -> None:
 
 
 def add_server(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
-    """Adds the option that names Kubeflow Pipelines; `again` says that the parser above this one has it too."""
+    """Adds the option with the address of Kubeflow Pipelines; `again` says that the parent parser has it as well."""
     default = argparse.SUPPRESS if again else os.environ.get("KFP_HOST", "")
-    parser.add_argument("--host", default=default, help="of Kubeflow Pipelines, or KFP_HOST")
+    parser.add_argument("--host", default=default, help="the address of Kubeflow Pipelines, or KFP_HOST")
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--name", default="", help="of the run; the service and the time, if not given")
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--name", default="", help="the name of the run; without it, of the service and the time"
+    )
     parser.add_argument("--experiment", default=EXPERIMENT, help="the experiment to keep the run in")
     parser.add_argument(
         "--pipeline-account", default=PIPELINE_ACCOUNT, help="the service account of the steps"
     )
 
 
-def _add_following(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--timeout", type=float, default=24 * 3600.0, help="seconds to follow for")
-    parser.add_argument("--between-looks", type=float, default=5.0, help="seconds between looks")
+def _add_follow_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout", type=float, default=24 * 3600.0, help="the most seconds to follow the run"
+    )
+    parser.add_argument(
+        "--between-looks", type=float, default=5.0, help="seconds between two requests for the run's state"
+    )
 
 
-def _uploaded(
+def _prepare(
     pipeline: CompiledPipeline, options: argparse.Namespace
 ) -> tuple[Server, Version, dict[str, Any], str]:
     arguments = given_arguments(pipeline, options)
     _check_names(options)
     check_values(arguments)
     require_reachable_from_pods(arguments)
-    _tell_of_too_many_trials(pipeline, arguments)
+    _warn_of_too_many_trials(pipeline, arguments)
     server = Server.connect(options.host)
     version = server.upload(pipeline)
     print(f"pipeline {pipeline.name}, version {version.name}", flush=True)
@@ -110,30 +121,30 @@ def _uploaded(
     return server, version, as_inputs(arguments), name
 
 
-def _tell_of_too_many_trials(pipeline: CompiledPipeline, arguments: dict[str, Any]) -> None:
-    """Says of a search from when on Kubeflow's own page loses sight of it (`miniml.kubeflow.workflow_size`)."""
+def _warn_of_too_many_trials(pipeline: CompiledPipeline, arguments: dict[str, Any]) -> None:
+    """Warns of a search so large that Kubeflow's own page stops updating (see `miniml.kubeflow.workflow_size`)."""
     trials = len(trials_of(arguments))
-    if trials <= SearchSettings().trials:  # As many always fit.
+    if trials <= SearchSettings().trials:  # The default always fits.
         return
     shown = turns_that_fit(pipeline.text, as_inputs(arguments))
     if trials > shown:
         print(
             f"note: with {trials} trials Kubeflow's own page stops showing states at about trial {shown}; `follow` "
-            f"goes on telling them",
+            f"goes on showing them",
             flush=True,
         )
 
 
 def _check_names(options: argparse.Namespace) -> None:
-    """Refuses what Kubeflow Pipelines or Kubernetes would not take for a name.
+    """Checks the names against the rules of Kubeflow Pipelines and Kubernetes.
 
     Raises:
-        InputError: it names the option, its value and what a name may be.
+        InputError: A name breaks the rules; the message names the option, its value and the rule.
     """
     for option, value in (("--name", options.name or "unset"), ("--experiment", options.experiment)):
-        if not value.strip() or not value.isprintable() or len(value) > LONGEST_NAME:
+        if not value.strip() or not value.isprintable() or len(value) > MAX_NAME:
             raise InputError(
-                f"{option} {quoted(value)} is no name. Give 1 to {LONGEST_NAME} printing characters, not only blanks."
+                f"{option} {quoted(value)} is no name. Give 1 to {MAX_NAME} printing characters, not only blanks."
             )
     account = options.pipeline_account
     if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", account):
@@ -144,7 +155,7 @@ def _check_names(options: argparse.Namespace) -> None:
 
 
 def _submit(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
-    server, version, arguments, name = _uploaded(pipeline, options)
+    server, version, arguments, name = _prepare(pipeline, options)
     run_id = server.start(
         version,
         arguments,
@@ -166,24 +177,24 @@ def _follow(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
 def _watch(
     server: Server, pipeline: CompiledPipeline, run_id: str, stages: list[str], options: argparse.Namespace
 ) -> None:
-    def tell(line: str) -> None:
+    def show(line: str) -> None:
         print(plain(line), flush=True)
 
-    again = f"{program_of(pipeline)} follow {run_id} --host {server.host}"
+    command = f"{program_of(pipeline)} follow {run_id} --host {server.host}"
     try:
         outcome = server.follow(
-            run_id, stages, timeout=options.timeout, between_looks=options.between_looks, tell=tell
+            run_id, stages, timeout=options.timeout, between_looks=options.between_looks, show=show
         )
     except KeyboardInterrupt:
-        print(f"\nstopped following; the run goes on. Again: {again}", file=sys.stderr)
+        print(f"\nstopped following; the run goes on. Again: {command}", file=sys.stderr)
         raise SystemExit(130) from None
     except RefusedError:  # There is nothing to follow.
         raise
     except SubmissionError as error:
-        raise SubmissionError(f"{error}\nThe run may go on. To follow it again: {again}") from error
+        raise SubmissionError(f"{error}\nThe run may go on. To follow it again: {command}") from error
     if outcome.state != "SUCCEEDED":
         raise SubmissionError(server.explanation(outcome))
-    tell(f"succeeded: {_deployment(outcome)}")
+    show(f"succeeded: {_deployment(outcome)}")
 
 
 def _deployment(outcome: Outcome) -> str:
@@ -202,7 +213,7 @@ def _deployment(outcome: Outcome) -> str:
 
 def _schedule(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     cron = with_seconds(options.cron)  # Before anything is sent.
-    server, version, arguments, name = _uploaded(pipeline, options)
+    server, version, arguments, name = _prepare(pipeline, options)
     schedule = server.schedule(
         version,
         arguments,
@@ -211,5 +222,5 @@ def _schedule(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
         cron=cron,
         experiment_name=options.experiment,
     )
-    said = f"{cron!r}, with its field for seconds" if cron != options.cron else repr(cron)
-    print(f"scheduled {name} at {said}: {server.schedule_address(schedule)}")
+    times = f"{cron!r}, with its field for seconds" if cron != options.cron else repr(cron)
+    print(f"scheduled {name} at {times}: {server.schedule_address(schedule)}")

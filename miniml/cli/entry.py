@@ -1,4 +1,4 @@
-"""Where the command `miniml` begins: it says what to install where the package is there without it."""
+"""The entry point of the command `miniml`: says what to install where the command's own packages are missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 
 def main() -> None:
-    """Runs the command line, or says what it lacks."""
+    """Runs the command line, or ends with a message that says what to install."""
     if not find_spec("kfp"):
         print(
             "error: this Python has miniml without what its command line needs. Install it: "
@@ -15,6 +15,6 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(1)
-    from miniml.cli.main import main as run  # Only here: it needs what was looked for.
+    from miniml.cli.main import main as run  # Only here: it needs kfp.
 
     run()

@@ -1,4 +1,4 @@
-"""The commands that work on this machine: run, serve."""
+"""Defines the commands that work on this machine: run, serve."""
 
 from __future__ import annotations
 
@@ -22,28 +22,35 @@ from miniml.progress import duration
 
 
 def add(commands: Any, pipeline: CompiledPipeline) -> None:
-    """Adds them to a parser's commands."""
+    """Adds these commands to a parser.
+
+    Args:
+        commands: What the parser's `add_subparsers` returned.
+        pipeline: The pipeline that `run` runs.
+    """
     add_run(commands, pipeline)
     serving = commands.add_parser(
         "serve",
         help="serve the newest model of a local run, or another folder's, until Ctrl-C",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    serving.add_argument("--port", type=int, default=HTTP_PORT, help="for HTTP; gRPC has the next")
+    serving.add_argument(
+        "--port", type=int, default=HTTP_PORT, help="the port for HTTP; gRPC has the next one"
+    )
     serving.add_argument("--outputs", type=Path, default=runner.OUTPUTS, help="where runs are kept")
     serving.add_argument(
-        "--model", type=Path, help="a model's folder; without it the newest run's", default=argparse.SUPPRESS
+        "--model", type=Path, help="the model folder; without it, the newest run's", default=argparse.SUPPRESS
     )
     serving.add_argument(
         "--service-name",
-        help=f"what the model is served as; without it as its run says, or {predict.DEFAULT_NAME}",
+        help=f"the name to serve the model under; without it, that of its run, or {predict.DEFAULT_NAME}",
         default=argparse.SUPPRESS,
     )
     serving.set_defaults(command=_serve)
 
 
 def add_run(commands: Any, pipeline: CompiledPipeline) -> None:
-    """Adds `run` alone."""
+    """Adds the command `run` alone, as `add` does."""
     running = commands.add_parser(
         "run",
         help="run the pipeline on this machine, serve the model for a moment and ask it",
@@ -83,10 +90,10 @@ def _run(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
         finished = job.run(
             pipeline, arguments, runner=options.runner, outputs=options.outputs, questions=questions
         )
-    _tell(finished.summary, finished.folder)
+    _print_summary(finished.summary, finished.folder)
 
 
-def _tell(summary: dict[str, Any], latest: Path) -> None:
+def _print_summary(summary: dict[str, Any], latest: Path) -> None:
     for answer in summary["predictions"]:
         text = clipped(answer["text"], 90)
         print(plain(f'        "{text}"\n          -> {describe_answer(answer)}'))
@@ -109,16 +116,16 @@ def _tell(summary: dict[str, Any], latest: Path) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    """Becomes the predictor, so that Ctrl-C and signals reach it without a go-between."""
+    """Replaces this process by the predictor, so that Ctrl-C and signals reach it directly."""
     model, name = _model_and_name(options)
-    words = [*serving_command(model, name, options.port), f"--grpc_port={options.port + 1}"]
+    command = [*serving_command(model, name, options.port), f"--grpc_port={options.port + 1}"]
     options.outputs.mkdir(parents=True, exist_ok=True)
     predict.LocalService(f"http://127.0.0.1:{options.port}", name, os.getpid()).write(options.outputs)
-    os.execv(words[0], words)  # noqa: S606 - a list of words of our own making
+    os.execv(command[0], command)  # noqa: S606 - the command is our own
 
 
 def _model_and_name(options: argparse.Namespace) -> tuple[Path, str]:
-    """The model's folder, and what it is served as."""
+    """Returns the model's folder and the name under which it is served."""
     if hasattr(options, "model"):
         return options.model, getattr(options, "service_name", predict.DEFAULT_NAME)
     latest = runner.latest(options.outputs)

@@ -1,6 +1,6 @@
-"""The command `miniml`: runs the pipelines here and on a cluster, and serves, asks, compiles and publishes.
+"""Defines the command `miniml`: it runs pipelines here and on a cluster, and serves, asks, compiles and publishes.
 
-All of it goes by the compiled pipelines, so that it is the same in a checkout and where only the package is installed.
+All commands read the compiled pipelines, so that they work alike in a checkout and with only the package installed.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Does what the command line says; an error that miniml raised ends it with its message and status 1.
+    """Runs a command; an error that miniml raises ends it with the error's message and exit status 1.
 
     Args:
-        words: The command line after the program's name; by default, this process's own.
+        words: The command's arguments, without the program's name; by default those of this process.
     """
     options = argparse.Namespace()
     try:
@@ -47,9 +47,9 @@ def main(words: Sequence[str] | None = None) -> None:
         options.command(options)
     except MinimlError as error:
         _fail(f"\nerror: {error}")
-    except BrokenPipeError:  # Whoever read our output has seen enough.
+    except BrokenPipeError:  # The reader has closed the pipe, as `head` does.
         os._exit(141)
-    except OSError as error:  # A full disk, or a folder that may not be written.
+    except OSError as error:  # A full disk, or a folder that is not writable.
         elsewhere = "--folder" if hasattr(options, "folder") else "--outputs"
         _fail(f"\nerror: {error}. Free some space, or write elsewhere: {elsewhere}.")
     except KeyboardInterrupt:
@@ -57,7 +57,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def command_line() -> CommandParser:
-    """Makes the parser of the whole command line, with what each command does as the option `command`."""
+    """Returns the parser of the whole command line; the option `command` holds the function of the chosen command."""
     pipeline, search = (CompiledPipeline.named(name) for name in (TEXT_CLASSIFICATION, HYPERPARAMETER_SEARCH))
     parser = CommandParser(
         prog=PROGRAM,
@@ -78,8 +78,8 @@ def command_line() -> CommandParser:
 
 
 def _add_search(commands: Any, search: CompiledPipeline) -> None:
-    told = "search for hyperparameters: run, submit and so on, of the pipeline that searches"
-    searching = commands.add_parser("search", help=told, description=search.description)
+    summary = "search for hyperparameters: run, submit and so on, of the pipeline that searches"
+    searching = commands.add_parser("search", help=summary, description=search.description)
     assert searching.prog == program_of(search)
     actions = searching.add_subparsers(required=True, metavar="COMMAND")
     local_commands.add_run(actions, search)
@@ -95,9 +95,9 @@ def _add_compile(commands: Any) -> None:
     )
     compiling.add_argument("--folder", type=Path, default=Path("compiled"), help="where to write them")
     compiling.add_argument(
-        "--registry", default=registry(), help=f"where the images are pulled from, or {REGISTRY}"
+        "--registry", default=registry(), help=f"the registry of the images, or {REGISTRY}"
     )
-    compiling.add_argument("--tag", default=tag(), help=f"of the images, or {TAG}")
+    compiling.add_argument("--tag", default=tag(), help=f"the tag of the images, or {TAG}")
     compiling.add_argument(
         "--trials-at-once",
         type=int,

@@ -1,4 +1,4 @@
-"""`predict`: asks a live service, which is the one named, else the one that `serve` serves here, else a cluster's."""
+"""Defines the command predict: it asks the service at --url, or else the one that `serve` runs here, or a cluster's."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from typing import Any
 
 import requests
 
-from miniml.cluster.api import BRIEFLY, Cluster
-from miniml.deployment.smoke_test import ask_by_name
 from miniml.errors import ClusterError, InputError
 from miniml.escaping import plain
 from miniml.kubeflow.submission import SubmissionError
@@ -23,7 +21,7 @@ from miniml.local.runner import OUTPUTS
 from miniml.resource_names import SERVING_NAMESPACE
 
 DEFAULT_NAME = "miniml"
-"""What a pipeline calls its service unless it is told otherwise."""
+"""The default of the pipelines' argument service_name."""
 SECONDS_TO_LIST, SECONDS_TO_ANSWER = 5, 60
 
 
@@ -36,12 +34,12 @@ class LocalService:
     pid: int
 
     def write(self, outputs: Path) -> None:
-        """Tells the other terminals of this machine, in a file beside the runs."""
+        """Writes the service to a file beside the runs, where other terminals find it."""
         _file(outputs).write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
 
     @classmethod
     def find(cls, outputs: Path) -> LocalService | None:
-        """The one that was started last, if its process is there still."""
+        """Returns the service that was started last, if its process still runs."""
         with suppress(OSError, ValueError, TypeError):
             service = cls(**json.loads(_file(outputs).read_bytes()))
             os.kill(service.pid, 0)
@@ -54,20 +52,26 @@ def _file(outputs: Path) -> Path:
 
 
 def add(commands: Any) -> None:
-    """Adds the command to a parser's."""
+    """Adds the command to what a parser's `add_subparsers` returned."""
     parser = commands.add_parser(
         "predict", help="ask a live service", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("text", nargs="+", help="what to ask of; each is one text")
+    parser.add_argument("text", nargs="+", help="a text to predict")
     parser.add_argument(
         "--url",
         default=os.environ.get("MINIML_URL", ""),
-        help="without it what `serve` serves here, and else what the kube configuration names",
+        help="the address of the service; without it, the one that `serve` runs here, or one of the current cluster",
     )
     parser.add_argument(
-        "--service-name", default="", help=f"without it the only one at the URL, or {DEFAULT_NAME}"
+        "--service-name",
+        default="",
+        help=f"the name of the service; without it, the only one at the URL, or {DEFAULT_NAME}",
     )
-    parser.add_argument("--namespace", default="", help=f"on a cluster; without it {SERVING_NAMESPACE}")
+    parser.add_argument(
+        "--namespace",
+        default="",
+        help=f"the namespace of a service on a cluster; without it, {SERVING_NAMESPACE}",
+    )
     parser.add_argument("--outputs", type=Path, default=OUTPUTS, help="where runs are kept")
     parser.set_defaults(command=_predict)
 
@@ -86,6 +90,14 @@ def _answers(options: argparse.Namespace) -> list[dict[str, Any]]:
     if here and options.service_name in ("", here.name):
         print(f"miniml: asking {here.name} at {here.url}", flush=True)
         return _ask(here.url, here.name, options.text)
+    return _ask_cluster(options)
+
+
+def _ask_cluster(options: argparse.Namespace) -> list[dict[str, Any]]:
+    # Only here: these import the Kubernetes client, which takes longer than most commands.
+    from miniml.cluster.api import BRIEFLY, Cluster
+    from miniml.deployment.smoke_test import ask_by_name
+
     try:
         cluster = Cluster.connect(BRIEFLY)
     except ClusterError as error:
@@ -99,7 +111,7 @@ def _answers(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _only_name(url: str) -> str:
-    """The name of what is served there, where it says so and there is one."""
+    """Returns the name of the only model served there; the default where the server lists none or several."""
     with suppress(requests.RequestException, ValueError, KeyError, TypeError):
         answer = requests.get(
             f"{url.rstrip('/')}/v1/models", headers=authorization(), timeout=SECONDS_TO_LIST
@@ -130,7 +142,7 @@ def _ask(url: str, name: str, texts: list[str]) -> list[dict[str, Any]]:
         ):
             return predictions
     except (ValueError, KeyError, TypeError):
-        pass  # Said below, as for an answer of another shape.
+        pass  # The error below covers this, too.
     raise SubmissionError(
         f"{address} answers what miniml's predictor would not: {answer.text[:300]!r}. Check --url and --service-name."
     )

@@ -1,4 +1,4 @@
-"""The commands that look after runs on a cluster: runs, logs, cancel, schedules."""
+"""Defines the commands that manage runs on a cluster: runs, logs, cancel, schedules."""
 
 from __future__ import annotations
 
@@ -24,24 +24,29 @@ from miniml.pipeline.names import program_of
 from miniml.pipeline.presets import PRESETS
 from miniml.settings.arguments import OPTIONS, SETTINGS, as_inputs, flat
 
-_LONGEST_CELL = 44
+_MAX_CELL_LENGTH = 44
 _SCHEDULE = "the schedule's name, or the beginning of its id"
 
 
 def add(commands: Any, pipeline: CompiledPipeline) -> None:
-    """Adds them to a parser's commands."""
+    """Adds these commands to a parser.
+
+    Args:
+        commands: What the parser's `add_subparsers` returned.
+        pipeline: The pipeline whose runs they manage.
+    """
     listing = commands.add_parser("runs", help="list the runs on a cluster, newest first")
     add_server(listing)
     listing.add_argument("--limit", type=_count, default=20, help="the most runs to list (20)")
-    listing.add_argument("--json", action="store_true", help="as JSON, for programs")
+    listing.add_argument("--json", action="store_true", help="print JSON, for programs")
     listing.set_defaults(command=partial(_list_runs, pipeline))
 
     reading = commands.add_parser("logs", help="print what a step of a run printed")
     reading.add_argument("run_id", metavar="RUN", help=runs.HELP)
     reading.add_argument(
-        "stage", nargs="?", help="without it the one that failed, or else the last that began"
+        "stage", nargs="?", help="the stage; without it, the one that failed, or the last that began"
     )
-    reading.add_argument("--turn", type=_count, default=1, help="of a stage in a loop: 2 is its second")
+    reading.add_argument("--turn", type=_count, default=1, help="the number of the turn of a stage in a loop")
     add_server(reading)
     reading.set_defaults(command=partial(_logs, pipeline))
 
@@ -56,7 +61,7 @@ def add(commands: Any, pipeline: CompiledPipeline) -> None:
 
 
 def _add_actions(actions: Any, pipeline: CompiledPipeline) -> None:
-    _as_list(actions.add_parser("list", help="all there are, newest first"), pipeline, again=True)
+    _as_list(actions.add_parser("list", help="list all schedules, newest first"), pipeline, again=True)
 
     changing = actions.add_parser(
         "change",
@@ -70,7 +75,7 @@ def _add_actions(actions: Any, pipeline: CompiledPipeline) -> None:
     add_arguments(changing, pipeline)
     changing.set_defaults(command=partial(_change, pipeline))
 
-    for name, does, told, act in (
+    for name, does, done, act in (
         ("pause", "start no runs until it is resumed", "paused", schedules.pause),
         ("resume", "start runs again", "resumed", schedules.resume),
         ("delete", "start no runs any more; those it has started stay", "deleted", schedules.delete),
@@ -78,13 +83,13 @@ def _add_actions(actions: Any, pipeline: CompiledPipeline) -> None:
         acting = actions.add_parser(name, help=does)
         acting.add_argument("which", metavar="SCHEDULE", help=_SCHEDULE)
         add_server(acting, again=True)
-        acting.set_defaults(command=partial(_act, pipeline), act=act, told=told)
+        acting.set_defaults(command=partial(_act, pipeline), act=act, done=done)
 
 
 def _as_list(parser: argparse.ArgumentParser, pipeline: CompiledPipeline, *, again: bool = False) -> None:
     add_server(parser, again=again)
     default = argparse.SUPPRESS if again else False
-    parser.add_argument("--json", action="store_true", default=default, help="as JSON, for programs")
+    parser.add_argument("--json", action="store_true", default=default, help="print JSON, for programs")
     parser.set_defaults(command=partial(_list_schedules, pipeline))
 
 
@@ -117,21 +122,21 @@ def _logs(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     server = Server.connect(options.host)
     run_id = runs.find_run(server, pipeline.name, options.run_id)
     if not stage:
-        stage, turn = _telling_step(server.look(run_id, stages))
+        stage, turn = _step_to_show(server.look(run_id, stages))
     print(plain(server.step_log(run_id, stage, turn).rstrip()))
 
 
-def _telling_step(run: RunState) -> tuple[str, int]:
-    """The stage that failed, or else the last one that began, and its turn.
+def _step_to_show(run: RunState) -> tuple[str, int]:
+    """Returns the stage that failed, or else the last one that began, and the number of its turn.
 
     Raises:
-        SubmissionError: none has begun.
+        SubmissionError: No stage has begun.
     """
     begun = [turn for turn in run.stages.turns if turn.attempts]
-    told = [turn for turn in begun if turn.state == "FAILED"][:1] or begun[-1:]
-    if not told:
+    chosen = [turn for turn in begun if turn.state == "FAILED"][:1] or begun[-1:]
+    if not chosen:
         raise SubmissionError(f"no step of run {run.run_id} has begun.")
-    return told[0].stage, told[0].number
+    return chosen[0].stage, chosen[0].number
 
 
 def _cancel(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
@@ -163,7 +168,7 @@ def _act(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     schedule = schedules.find_schedule(server, pipeline.name, options.which)
     act: Callable[[Server, Schedule], None] = options.act
     act(server, schedule)
-    print(plain(f"{options.told} {schedule.name!r} ({schedule.schedule_id})"))
+    print(plain(f"{options.done} {schedule.name!r} ({schedule.schedule_id})"))
 
 
 def _change(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
@@ -181,7 +186,7 @@ def _change(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
     change = Change(cron, service_account=options.pipeline_account)
     if given:
         arguments = _changed_arguments(pipeline, old, given)
-        # What they mean, and whether there are such, is checked by today's pipeline: so that is what runs.
+        # The arguments were checked against this version's pipeline, so the schedule runs this version.
         change = Change(cron, arguments, server.upload(pipeline), options.pipeline_account)
     new_id = schedules.replace(server, old, change)
     print(
@@ -193,10 +198,10 @@ def _change(pipeline: CompiledPipeline, options: argparse.Namespace) -> None:
 
 
 def _changed_arguments(pipeline: CompiledPipeline, old: Schedule, given: dict[str, Any]) -> dict[str, Any]:
-    """What the schedule's runs were given, under what is given now, checked.
+    """Returns the arguments of a schedule's runs with the given ones replaced, checked, as the pipeline takes them.
 
     Raises:
-        InputError: an argument cannot be used, or the pipeline has it no more.
+        InputError: An argument cannot be used, or this version's pipeline does not have it any more.
     """
     known, before = defaults(pipeline), dict(old.arguments)
     before |= before.pop(OPTIONS, None) or {}
@@ -212,7 +217,7 @@ def _changed_arguments(pipeline: CompiledPipeline, old: Schedule, given: dict[st
 
 
 def _show(rows: list[dict[str, Any]], options: argparse.Namespace, otherwise: str) -> None:
-    """Prints rows as a table, or as JSON; `otherwise` where there are none."""
+    """Prints rows as a table or as JSON; prints `otherwise` in place of an empty table."""
     if options.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False, default=str))
     elif not rows:
@@ -225,9 +230,9 @@ def _show(rows: list[dict[str, Any]], options: argparse.Namespace, otherwise: st
 
 
 def _cell(value: str | datetime | None) -> str:
-    """A text, or how long ago a time was, in one unit."""
+    """Returns a text, or for a time how long ago it was, in one unit."""
     if not isinstance(value, datetime):
-        return clipped(printable(value or ""), _LONGEST_CELL)
+        return clipped(printable(value or ""), _MAX_CELL_LENGTH)
     minutes = max(0, int((datetime.now(UTC) - value).total_seconds() // 60))
     if minutes < 60:
         return f"{minutes} min ago"

@@ -1,4 +1,4 @@
-"""The calls to the Kubernetes API that the stages make, with errors that say what to do.
+"""Calls the Kubernetes API for the stages, and explains its errors.
 
 Paths are written here rather than taken from the `kubernetes` client's generated classes: those of version 30, the last
 that kfp allows, cannot apply server-side (decision 36).
@@ -181,7 +181,17 @@ class Cluster:
         return self.apply_at(_service_path(metadata["namespace"], metadata["name"]), service, force=force)
 
     def apply_at(self, path: str, thing: dict[str, Any], *, force: bool = False) -> dict[str, Any]:
-        """Applies an object of any kind, or some of its fields, at its API path; see `apply`."""
+        """Applies an object of any kind server-side, and returns the object that results.
+
+        Args:
+            path: The API path of the object.
+            thing: The object, or the fields of it to apply.
+            force: Take over fields that another manager owns.
+
+        Raises:
+            ConflictError: Another manager owns a field, and `force` is False.
+            ClusterError: The API server refuses the object, or there is no such namespace.
+        """
         query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
         applied: dict[str, Any] = self._call("PATCH", path, query, thing)
         return applied
@@ -276,7 +286,17 @@ class Cluster:
             yield rest.decode("utf-8", errors="replace")
 
     def previous_log(self, namespace: str, pod: str, container: str, *, since: str) -> list[str]:
-        """Returns the lines that a container printed before its last restart, in the form of `following_log`."""
+        """Returns the lines that a container printed before its last restart, in the form of `following_log`.
+
+        Args:
+            namespace: The namespace of the pod.
+            pod: The name of the pod.
+            container: The name of the container.
+            since: The time (RFC 3339) from which lines are returned; "" returns all.
+
+        Raises:
+            ClusterError: The API server refuses the request or does not answer, or there was no restart.
+        """
         query = _log_query(container, since) | {"previous": "true"}
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         return str(self._call("GET", path, query, text=True, briefly=True)).splitlines()

@@ -12,9 +12,9 @@ from miniml.escaping import clipped
 Event = dict[str, Any]
 
 MAX_EVENTS = 5
-"""How many events a message shows, at most."""
+"""The maximum number of events in a message."""
 LONGEST = 500
-"""How many characters of a cluster's message are shown, at most: a webhook may quote a whole object."""
+"""The maximum number of characters of a cluster's message that are shown: a webhook may quote a whole object."""
 _AUTOSCALER = "HorizontalPodAutoscaler"
 _NEAREST = ("Pod", "ReplicaSet", "Deployment", "InferenceService")
 """The objects of a service in Standard mode, from its pods up; a ReplicaSet's events show what a quota refused."""

@@ -77,11 +77,14 @@ class Encoder(ABC):
 
 @dataclass(frozen=True)
 class Place:
-    """Where the source has a value, looked up only for a message."""
+    """The place of a value in the source, which is looked up only for a message."""
 
     indices: Codes
+    """The batch's values as indices of its dictionary, of shape (rows,)."""
     entry: int
+    """The value's index in the dictionary."""
     place_of: Callable[[int], str]
+    """Returns the place of a row of the batch."""
 
     def __str__(self) -> str:
         return self.place_of(int(np.argmax(self.indices == self.entry)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-# In the report, for each check.
+# The number of examples of each check in the report.
 MAX_EXAMPLES = 5
-# In characters: enough for a reader, and the page stays small whatever the source holds.
+# The length of an excerpt in characters, which keeps the page small whatever the source holds.
 LONGEST_EXCERPT = 320
 
 CHECKS = {
@@ -38,7 +38,7 @@ class Passage:
     """A text or an excerpt of it, for the report."""
 
     place: str
-    """Where the source has the text."""
+    """The place of the text in the source."""
     text: str
     label: str = ""
 
@@ -47,7 +47,7 @@ class Passage:
         """Returns a passage of a text, of which a long one is cut.
 
         Args:
-            place: Where the source has the text.
+            place: The place of the text in the source.
             text: The whole text.
             label: The text's label.
             around: The number of a character that the excerpt must hold.

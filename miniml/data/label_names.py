@@ -1,4 +1,4 @@
-"""The names of labels: ways of writing one are made one, and what looks like a slip is told."""
+"""Unifies the spellings of labels, and reports names that look like mistakes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from miniml.data.findings import Findings, Passage
 from miniml.data.label_scheme import scheme_of
 from miniml.data.pool import Mask, Pool
 from miniml.data.spelling import (
-    look,
+    lookalike_key,
     parts,
     reads_as_list,
     reads_as_none,
@@ -23,8 +23,8 @@ from miniml.data.spelling import (
 from miniml.escaping import MAX_SHOWN, shown
 from miniml.progress import logger
 
-# Of a kind, in the log.
-MAX_TOLD = 3
+# The number of labels of each kind in the log.
+MAX_LOGGED = 3
 
 
 def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
@@ -50,7 +50,7 @@ def with_one_spelling(pool: Pool, findings: Findings) -> Pool:
         codes.append(place.setdefault(frozenset(renamed), len(place)))
         if codes[-1] == len(values):
             values.append(scheme.value_of(tuple(renamed)))
-    _tell_spellings(_Rows.of(pool, np.ones(len(pool.facts), bool)), label_of, findings)
+    _report_spellings(_Rows.of(pool, np.ones(len(pool.facts), bool)), label_of, findings)
     order = pool.label_order and list(
         dict.fromkeys(str(label_of.get(name, spelled(name))) for name in pool.label_order)
     )
@@ -104,36 +104,42 @@ def _labels_by_spelling(labels: list[Any]) -> dict[str, Any]:
     return {written: as_found.get(name := shortest[whole(names[written])], name) for written in names}
 
 
-def _tell_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -> None:
-    """Tells the rows whose label is written otherwise than the same label in other rows."""
+def _report_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings) -> None:
+    """Reports the rows whose label is spelled differently from the same label in other rows."""
     ways: defaultdict[str, set[str]] = defaultdict(set)
     for written, label in label_of.items():
         ways[str(label)].add(written)
     other = [written for name, same in ways.items() if len(same) > 1 for written in sorted(same - {name})]
     by_name = rows.by_name()
     _add("label_spelling", other, rows, findings, mended=True)
-    for written in other[:MAX_TOLD]:
+    for written in other[:MAX_LOGGED]:
         logger.info(
             f"label {shown(written)} of {by_name[written]:,} rows is read as {shown(label_of[written])}, which other "
             f"rows have"
         )
 
 
-def tell_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
-    """Tells labels of the kept rows whose names look like a slip; they stay as they are."""
+def report_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
+    """Reports the labels of the kept rows whose names look like mistakes, and does not change them.
+
+    Args:
+        pool: The rows.
+        kept: The rows to use, as a mask of shape (rows of the pool,).
+        findings: Where the rows are counted.
+    """
     rows = _Rows.of(pool, kept)
     by_name = rows.by_name()
     names = list(by_name)
     alike = [same for same in _by_look(names).values() if len(same) > 1]
     _add("label_alike", [name for same in alike for name in same], rows, findings)
-    for same in alike[:MAX_TOLD]:
+    for same in alike[:MAX_LOGGED]:
         logger.info(
-            f"labels {' and '.join(map(shown, same[:MAX_TOLD]))} differ by case, width or invisible characters only, "
+            f"labels {' and '.join(map(shown, same[:MAX_LOGGED]))} differ by case, width or invisible characters only, "
             f"and are kept apart; if they are one, make them one in the source"
         )
     empty = [name for name in names if reads_as_none(name)]
     _add("label_none", empty, rows, findings)
-    for name in empty[:MAX_TOLD]:
+    for name in empty[:MAX_LOGGED]:
         logger.info(
             f"label {shown(name)} of {by_name[name]:,} rows reads like no label; if it is none, leave it empty in the "
             f"source and set drop_unlabelled=True"
@@ -149,14 +155,15 @@ def tell_doubtful(pool: Pool, kept: Mask, findings: Findings) -> None:
 
 def alike(label: Any, others: Iterable[Any]) -> str:
     """Returns a hint for a message that another label looks alike, or ""."""
-    found = next((other for other in others if other != label and look(str(other)) == look(str(label))), None)
+    key = lookalike_key(str(label))
+    found = next((other for other in others if other != label and lookalike_key(str(other)) == key), None)
     return "" if found is None else f" (there is {shown(found)} too: make them one in the source)"
 
 
 def _by_look(names: Iterable[str]) -> dict[str, list[str]]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for name in names:
-        found[look(name)].append(name)
+        found[lookalike_key(name)].append(name)
     return found
 
 

@@ -17,8 +17,8 @@ from miniml.settings.data import DataSettings
 from miniml.task import Task
 from miniml.task_registry import AUTO, DEFAULT, all_tasks, find_task
 
-# In the log.
-LABELS_TOLD = 6
+# The number of labels in the log.
+MAX_LOGGED = 6
 
 
 class LabelScheme(ABC):
@@ -77,7 +77,7 @@ class LabelScheme(ABC):
 
     def summary(self, data: DatasetSummary) -> str:
         """Returns a short description of the labels, for the log."""
-        first = ", ".join(label[:MAX_SHOWN] for label in data.labels[:LABELS_TOLD])
+        first = ", ".join(label[:MAX_SHOWN] for label in data.labels[:MAX_LOGGED])
         several = ", of which a text may have several" if self.task.several_labels else ""
         return f"{len(data.labels)} {self.task.many}{several}: {first}"
 
@@ -102,7 +102,7 @@ def task_of(column: LabelColumn) -> Task:
     if column.settings.task != AUTO:
         return find_task(column.settings.task)
     for task in all_tasks():
-        if told := scheme_of(task).recognises(column):
-            logger.info(told)
+        if reason := scheme_of(task).recognises(column):
+            logger.info(reason)
             return task
     return DEFAULT

@@ -63,7 +63,8 @@ def facts_of(folder: Path, names: Sequence[str]) -> dict[str, Any]:
                     counts.update(label if isinstance(label, list) else [label])
         rows_per_class[split] = {label: counts[number] for number, label in enumerate(labels)}
     fingerprint = digest.hexdigest()
-    source = f"dataset-{fingerprint[:12]}"  # its path is another one in each step
+    # The path cannot name the source, because it differs between steps.
+    source = f"dataset-{fingerprint[:12]}"
     return {
         "source": source,
         "fingerprint": fingerprint,

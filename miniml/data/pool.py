@@ -21,15 +21,15 @@ class Facts:
     """An entry for every row of the pool, in the order of the source."""
 
     split: np.ndarray[Any, np.dtype[np.uint8]]
-    """The number (in `SPLITS`) of the source's own split."""
+    """The number (in `SPLITS`) of the source's own split, of shape (rows,), as all arrays here."""
     row: np.ndarray[Any, np.dtype[np.uint32]]
-    """Its number in that split of the source, from 0."""
+    """The row's number in that split of the source, from 0."""
     label: np.ndarray[Any, Any]
-    """The number (int32) of its label's value, in order of appearance; in a regression the label itself (float64)."""
+    """The number (int32) of the label's value, in order of appearance; in a regression the label itself (float64)."""
     digest: np.ndarray[Any, np.dtype[np.uint64]]
-    """(rows, 2): 128 bits of BLAKE2b of the text, all white space alike."""
+    """128 bits of BLAKE2b of the text, with normalised white space, of shape (rows, 2)."""
     group: np.ndarray[Any, np.dtype[np.uint64]] | None
-    """A hash of the group that it belongs to, or of its own text where it has none, if groups were asked for."""
+    """A hash of the row's group, or of its text if it has none; None without `group_column`."""
 
     @property
     def text_hash(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
@@ -47,14 +47,14 @@ class Pool:
     file: Path
     """An Arrow file with the column `text` and the columns to carry along, all of them strings."""
     starts: Ints
-    """The pool's number of each batch's first row, and of the row after the last."""
+    """The number in the pool of each batch's first row, and the number of rows, of shape (batches + 1,)."""
     facts: Facts
     task: Task
     label_values: list[Any]
-    """The source's labels in order of appearance, a ClassLabel's by its name: values, or tuples of those that a text
-    has; none in a regression."""
+    """The source's labels in order of appearance, as names if it has a ClassLabel. They are values, or tuples of the
+    values of one text; empty in a regression."""
     label_order: list[str] | None
-    """A ClassLabel's own order."""
+    """The names of a ClassLabel in its own order; None for any other column."""
     rows_read: int
 
     def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:

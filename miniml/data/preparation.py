@@ -81,7 +81,7 @@ def prepare(
                 lengths = measure(_splits(folder), pins.of(report.model_id), report.max_length)
                 summary = replace(summary, lengths=lengths.figures(), length_unit=lengths.unit)
             summary.save(folder)
-    _tell(summary)
+    _log_summary(summary)
     if report:
         from miniml.data.report import write_report  # Only here: it brings in matplotlib.
 
@@ -97,7 +97,7 @@ def _splits(folder: Path) -> dict[str, datasets.Dataset]:
     return {split: datasets.load_from_disk(str(folder / split)) for split in SPLITS}
 
 
-def _tell(summary: DatasetSummary) -> None:
+def _log_summary(summary: DatasetSummary) -> None:
     rows = " + ".join(f"{count:,} {split}" for split, count in summary.rows.items())
     logger.info(f"{rows} rows · {label_scheme.scheme_of(summary.task).summary(summary)}")
     if summary.not_drawn:
@@ -105,7 +105,7 @@ def _tell(summary: DatasetSummary) -> None:
         limit = f"max_rows={summary.settings['max_rows']}"
         logger.info(f"{taken:,} of {usable:,} rows were drawn ({limit}); max_rows=0 takes all")
     if summary.dropped:
-        logger.info("left out: " + _told(summary.dropped))
+        logger.info("left out: " + _counts_by_check(summary.dropped))
     changed = [
         f"{CLEANING[check][0]} {count:,}" for check, count in summary.cleaned.items() if check in CLEANING
     ]
@@ -113,8 +113,8 @@ def _tell(summary: DatasetSummary) -> None:
         logger.info("texts changed: " + ", ".join(changed))
     remaining = {check: left for check in CHECKS if (left := summary.remaining(check))}
     if remaining:
-        logger.info("found and kept: " + _told(remaining))
+        logger.info("found and kept: " + _counts_by_check(remaining))
 
 
-def _told(counts: dict[str, int]) -> str:
+def _counts_by_check(counts: dict[str, int]) -> str:
     return "; ".join(f"{counts[check]:,} × {words}" for check, words in CHECKS.items() if check in counts)

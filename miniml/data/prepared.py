@@ -1,11 +1,11 @@
-"""What is known of a prepared dataset, as `dataset.json` beside its splits holds it.
+"""Loads a prepared dataset and its summary, `dataset.json`.
 
-What comes out is a folder that `datasets.load_from_disk` reads: splits train, validation and test, each
-with the columns `text` (string) and `label` (ClassLabel), `group` (int64) where `group_column` was given, and those
-that `slice_columns` names (strings), and `dataset.json` with what is known of them.
+A prepared dataset is a folder that `datasets.load_from_disk` reads, with the splits train, validation and test. Their
+columns are `text` (string) and `label` (ClassLabel), `group` (int64) if `group_column` was given, and those that
+`slice_columns` names (strings).
 
-`group` has one number for each group, and for each row without a group one of its own. It is a hash of the group's
-value (of the text, where there is none), so that a group has the same number in every dataset.
+`group` has one number for each group, and one for each row without a group. It is a hash of the group's value, or of
+the text if there is none, so that a group has the same number in every dataset.
 """
 
 from __future__ import annotations
@@ -27,46 +27,46 @@ from miniml.task_registry import DEFAULT, stored_task
 SUMMARY_NAME = "dataset.json"
 SPLITS = ("train", "validation", "test")
 GROUP = "group"
-"""The column (int64) of a prepared dataset that tells the group of each row, one number a group, where `group_column`
-was given: whoever draws or exchanges rows must do so by whole groups. There is none otherwise."""
+"""The column (int64) with the number of each row's group, if `group_column` was given. Samples and permutations of rows
+must then take whole groups."""
 
 datasets.disable_progress_bars()
 
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What is known of a prepared dataset: figures only, as a model's manifest repeats them."""
+    """The summary of a prepared dataset. It holds no texts, since a model's manifest repeats it."""
 
     source: str
-    """Where the rows came from; from an S3 store, with the digest of what was there."""
+    """The address of the source; in an S3 store, with the digest of its content."""
     fingerprint: str
     """SHA-256 (hexadecimal) over label names, texts, labels and carried columns of all splits, in order."""
     labels: list[str]
-    """None in a regression."""
+    """The names of the labels; empty in a regression."""
     rows: dict[str, int]
     """The number of rows by split."""
     rows_per_class: dict[str, dict[str, int]]
     """The number of rows by split, then by label."""
     settings: dict[str, Any]
     hub_id: str = ""
-    """`owner/name` where the source is a dataset of the hub; a path may read alike."""
+    """`owner/name` if the source is a dataset of the hub; a path may look the same."""
     task: Task = DEFAULT
     numbers: dict[str, float] = field(default_factory=dict)
-    """Of all labels of a regression: least, median, mean, most, deviation (the standard one)."""
+    """Statistics of all labels of a regression: least, median, mean, most, deviation (the standard deviation)."""
     rows_read: int = 0
-    """The rows of the source that `row_filter` let through."""
+    """The number of rows of the source that `row_filter` selected."""
     not_drawn: int = 0
-    """Usable rows that `max_rows` left out."""
+    """The number of usable rows that `max_rows` left out."""
     found: dict[str, int] = field(default_factory=dict)
-    """How many rows each check found faulty (see `miniml.data.findings`)."""
+    """The number of rows that each check found faulty (see `miniml.data.findings`)."""
     dropped: dict[str, int] = field(default_factory=dict)
-    """How many rows were left out, by reason."""
+    """The number of rows that were left out, by reason."""
     cleaned: dict[str, int] = field(default_factory=dict)
-    """How many texts each cleaning step changed, and how many labels were spelt as others are (label_spelling)."""
+    """The number of texts that each cleaning step changed, and of labels that got another spelling (label_spelling)."""
 
     lengths: dict[str, float] = field(default_factory=dict)
-    """In `length_unit`, of a sample: median, percentile_95, longest, and the shares texts_cut and tokens_cut
-    that the model's `max_length` leaves unread; empty where no report was asked for."""
+    """Statistics of a sample of the texts, in `length_unit`: median, percentile_95, longest, and the fractions
+    texts_cut and tokens_cut that exceed the model's `max_length`; empty without a report."""
     length_unit: str = ""
 
     def remaining(self, check: str) -> int:
@@ -99,7 +99,7 @@ def load(
         The splits by name, and the summary of the dataset.
 
     Raises:
-        InputError: It is no such folder, or lacks a split.
+        InputError: The folder is not a prepared dataset, or lacks a split.
     """
     try:
         summary = _summary(dataset_dir)

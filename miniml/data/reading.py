@@ -111,7 +111,8 @@ def _columns_asked_for(settings: DataSettings) -> list[tuple[str, str]]:
 
 def _label_names(table: Table, settings: DataSettings) -> list[str] | None:
     feature = table.features[settings.label_column]
-    feature = getattr(feature, "feature", feature)  # of a list
+    # A column of lists has the type of their entries as its `feature`.
+    feature = getattr(feature, "feature", feature)
     return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
 
@@ -140,7 +141,8 @@ class _Trouble:
 class _Reading:
     def __init__(self, task: Task, settings: DataSettings, findings: Findings, progress: Progress) -> None:
         self._settings, self._findings, self._progress = settings, findings, progress
-        self._passed = 0  # Rows of the splits read before, those included that the filter stopped.
+        self._passed = 0
+        """The number of rows of the splits read before, including those that the filter excluded."""
         self.labels = scheme_of(task).encoder(settings)
         self.rows_read = 0
         self._split, self._row, self._label = _Column(), _Column(), _Column()

@@ -1,4 +1,4 @@
-"""The data as one HTML file: what came in, what went out, and everything that the checks found."""
+"""Writes the data report, one HTML file: the rows read and written, and the findings of all checks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,22 @@ from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, tem
 
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
-# More make the bars too thin to read; the largest are drawn, the rest is told in words.
+# The bars of more classes would be too thin to read. The largest are drawn, and the others counted.
 MAX_CLASSES_DRAWN = 20
 
 
 def write_report(
     summary: DatasetSummary, findings: Findings, lengths: Lengths, request: ReportRequest, labels: Codes
 ) -> None:
-    """Writes the page to the request's path. `labels` are the pool's of all rows, which a regression draws."""
+    """Writes the report.
+
+    Args:
+        summary: The summary of the dataset.
+        findings: The findings of the checks, with examples.
+        lengths: The lengths of a sample of the texts.
+        request: The report to write.
+        labels: The labels of all rows as the pool encodes them, of shape (rows,); a regression draws them.
+    """
     drawn = min(len(summary.labels), MAX_CLASSES_DRAWN)
     kind, figure = scheme_of(summary.task).tile(summary)
     page = template("data.html").render(
@@ -54,7 +62,7 @@ def write_report(
 
 @dataclass(frozen=True)
 class _Part:
-    """A stretch of a passage; `marked` where the one beside it reads otherwise, or where the fault is."""
+    """A part of a passage; `marked` if it differs from the passage beside it, or is at fault."""
 
     text: str
     marked: bool
@@ -70,7 +78,7 @@ class _Check:
     mended: int
     kept: int
     remedy: str
-    """The argument that would mend what was kept."""
+    """The argument that would repair the rows that were kept."""
     examples: list[tuple[Example, list[list[_Part]]]]
 
     @classmethod
@@ -105,7 +113,7 @@ def _parts(example: Example) -> list[list[_Part]]:
 
 
 def _visible(text: str) -> str:
-    """Control characters as the pictures that Unicode has for them, the later ones by number."""
+    """Replaces control characters by Unicode's control pictures, or by escapes if there is none."""
     return _INVISIBLE.sub(
         lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else f"\\x{ord(found[0]):02x}", text
     )

@@ -1,4 +1,4 @@
-"""Normalises the spellings of names, and tells which names only look alike."""
+"""Normalises the spellings of names, and finds names that only look alike."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def whole(name: str) -> str:
     return number[1] if number else name
 
 
-def look(name: str) -> str:
+def lookalike_key(name: str) -> str:
     """Returns a key that is the same for names that look alike: without case, width and invisible characters."""
     visible = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
     return whole(spelled(visible.casefold()))
@@ -49,7 +49,7 @@ def look(name: str) -> str:
 
 def reads_as_none(name: str) -> bool:
     """Tells whether programs write this name for a missing value, such as nan, null or N/A."""
-    return look(name) in _NO_VALUE
+    return lookalike_key(name) in _NO_VALUE
 
 
 def reads_as_list(name: str) -> bool:

@@ -19,7 +19,7 @@ from miniml.settings.data import DataSettings
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 OUT = -1
-"""Instead of a split's number: the row is in no split."""
+"""The number of a row that is in no split."""
 
 Assignment = np.ndarray[Any, np.dtype[np.int8]]
 """The split of every row of the pool."""
@@ -79,9 +79,9 @@ def split_rows(
 
 
 def _bound(parts: dict[int, Ints], cutter: _Cutter, labels: Labels, settings: DataSettings) -> None:
-    """Draws `max_rows` of all parts together, those that the source holds out in the shares that they would be cut."""
+    """Draws `max_rows` rows of all parts, and takes the fractions of the settings for the source's own splits."""
     left = settings.max_rows
-    # Every part is to have a row of every class, where `max_rows` is enough for that.
+    # If `max_rows` allows it, every part gets a row of every class.
     floor = min(labels.strata, left // len(SPLITS))
     for number, share, to_come in (
         (TEST, settings.train_test_split_ratio, 2),
@@ -91,13 +91,13 @@ def _bound(parts: dict[int, Ints], cutter: _Cutter, labels: Labels, settings: Da
             most = min(max(round(left * share), floor), left - to_come * floor)
             parts[number] = cutter.draw(parts[number], most, f"{SPLITS[number]} rows")
             left -= len(parts[number])
-    # Of every class, one row for each part that is yet to be cut out, and one to learn from.
+    # Of every class, one row for each part that will be cut from these, and one for training.
     parts[TRAIN] = cutter.draw(parts[TRAIN], left, "rows", least=len(SPLITS) - len(parts) + 1)
 
 
 @dataclass(frozen=True)
 class Lack:
-    """What is missing in a split."""
+    """A split that lacks rows."""
 
     split: int
     words: str
@@ -176,14 +176,28 @@ class _Cutter:
         self._strata, self._stratum = labels.strata, labels.strata_of(pool.facts.label)
 
     def draw(self, rows: Ints, size: int, purpose: str, least: int = 1) -> Ints:
-        """`size` of the rows, or all, every class in proportion, with `least` rows of it where that can be had."""
+        """Draws rows, stratified by class.
+
+        Args:
+            rows: The rows to draw from.
+            size: The number of rows; all are drawn if there are fewer.
+            purpose: Distinguishes the random order from that of other draws.
+            least: The number of rows that each class gets at least, if it has them and `size` allows it.
+        """
         counts = np.bincount(self._stratum[rows], minlength=self._strata)
         return self._drawn(rows, _apportioned(counts, size, min(least, size // self._strata)), purpose)
 
     def cut(self, rows: Ints, share: float, purpose: str, to_come: int) -> tuple[Ints, Ints]:
-        """A share of the rows, or of the groups where there are some, every class in proportion; the others second.
+        """Cuts a fraction off the rows, or of their groups, stratified by class.
 
-        Of every class stays what `to_come` parts and the smallest share need: a row, or a group, each.
+        Args:
+            rows: The rows to cut.
+            share: The fraction to cut off.
+            purpose: Distinguishes the random order from that of other draws.
+            to_come: The number of parts that need a row, or a group, of each class afterwards.
+
+        Returns:
+            The rows that were cut off, and the others.
         """
         if self._facts.group is not None:
             return self._cut_groups(rows, share, purpose, to_come)
@@ -195,7 +209,7 @@ class _Cutter:
         return chosen, np.setdiff1d(rows, chosen, assume_unique=True)
 
     def _drawn(self, rows: Ints, sizes: Ints, purpose: str) -> Ints:
-        """As many rows of each class as `sizes` says, in the order of the source."""
+        """Draws `sizes` rows of each class, in the order of the source."""
         order = shuffled(rows, self._facts.text_hash, self._seed, purpose)
         numbers = self._stratum[order]
         return np.sort(
@@ -220,16 +234,16 @@ class _Cutter:
 
 
 def _left_over(counts: Ints, to_come: int) -> Ints:
-    """Of so many rows or groups of each class, those that must stay for `to_come` parts; the last one in any case."""
+    """Returns how many of each class's rows or groups must stay for `to_come` parts; the last one always stays."""
     stay: Ints = np.minimum(counts, np.clip(counts - 1, 1, to_come))
     return stay
 
 
 def _apportioned(counts: Ints, size: int, least: int) -> Ints:
-    """How many of the `counts` rows of each class to take: `size` together, or all there are, in proportion.
+    """Apportions `size` rows, or all if there are fewer, to the classes by the largest remainders.
 
-    What proportion leaves open goes to the largest fractions. A class of which there are `least` rows gets them, for
-    which the largest ones go without; `size` must be enough for that.
+    See https://en.wikipedia.org/wiki/Largest_remainder_method. A class with `least` rows gets them, at the expense of
+    the largest classes; `size` must be large enough for that.
     """
     size = min(size, int(counts.sum()))
     exact = counts * size / max(1, counts.sum())
@@ -242,10 +256,10 @@ def _apportioned(counts: Ints, size: int, least: int) -> Ints:
 
 
 def _filling(sizes: Ints, wanted: float, most: int) -> list[int]:
-    """The numbers of groups that come to about `wanted` rows, `most` of them at most.
+    """Returns the numbers of at most `most` groups that together have about `wanted` rows.
 
-    They are taken in their order, and one that is larger than what is wanting is passed over. What no group fits into
-    is given to the smallest of the others, where that comes nearer.
+    They are taken in their order, except for those that are larger than the rest of `wanted`. The smallest of these
+    fills the rest, if that comes nearer to it.
     """
     taken: list[int] = []
     passed: list[int] = []
@@ -264,7 +278,7 @@ def _filling(sizes: Ints, wanted: float, most: int) -> list[int]:
 
 
 def _main_stratum(group_of: Ints, numbers: Ints, strata: int) -> Ints:
-    """The class, or other stratum, that most rows of each group have, by which whole groups are stratified."""
+    """Returns the most frequent stratum of each group's rows, by which whole groups are stratified."""
     best = np.zeros(group_of.max(initial=-1) + 1, np.int64)
     most = np.zeros_like(best)
     for number in range(strata):

@@ -15,7 +15,7 @@ from miniml.data.pool import Ints
 from miniml.errors import MinimlError
 from miniml.sources.address import locate
 
-# Rows come shuffled, so the first of them are a sample: 5,000 put a share within 1.4 points.
+# Rows are shuffled, so the first of them are a sample: with 5,000, a fraction is within 1.4 points.
 TEXTS_MEASURED = 5000
 TOKENIZER = "tokenizer.json"
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -23,19 +23,23 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Lengths:
-    """The lengths of some texts of each split."""
+    """The lengths of the first texts of each split, in `unit`."""
 
     of_split: dict[str, Ints]
+    """The lengths of each split's texts, of shape (texts,)."""
     max_length: int
+    """The number of tokens that the model reads of a text."""
     trouble: str = ""
-    """Why they are in words and punctuation marks instead of tokens; "" if they are in tokens."""
+    """The reason why words and punctuation marks are counted instead of tokens; "" if tokens are."""
 
     @property
     def unit(self) -> str:
+        """The unit of the lengths, in the plural."""
         return "words and marks" if self.trouble else "tokens"
 
     @property
     def all(self) -> Ints:
+        """The lengths of all splits' texts, of shape (texts,)."""
         return np.concatenate(list(self.of_split.values()))
 
     def figures(self) -> dict[str, float]:

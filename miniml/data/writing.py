@@ -23,12 +23,12 @@ from miniml.data.splitting import Assignment
 from miniml.data.texts import string_buffers
 from miniml.task_registry import beyond_default
 
-# What is shuffled in memory at a time.
+# The rows that are shuffled in memory at a time.
 BUCKET_BYTES = 16 << 20
-# Each is an open file, of which macOS allows a process 256.
+# Each bucket is an open file, of which macOS allows a process 256.
 MAX_BUCKETS = 128
 SHARD_BYTES = 256 << 20
-# In a record batch: reading one row reads its batch.
+# The rows of a record batch, which is read as a whole to read one row.
 ROWS_TOGETHER = 1000
 
 _POSITION = "position"
@@ -39,8 +39,11 @@ class Written:
     """The numbers of rows and the fingerprint of a dataset that was written."""
 
     rows: dict[str, int]
+    """The number of rows by split."""
     rows_per_class: dict[str, dict[str, int]]
+    """The number of rows by split, then by label."""
     fingerprint: str
+    """SHA-256 (hexadecimal) of the dataset (see `DatasetSummary.fingerprint`)."""
 
 
 def write_splits(
@@ -85,6 +88,7 @@ def write_splits(
 
 
 def pool_columns(pool: Pool) -> list[str]:
+    """Returns the names of the columns in the pool's file: `text` first, then those to carry along."""
     with pa.OSFile(str(pool.file)) as opened:
         names: list[str] = pa.ipc.open_file(opened).schema.names
     return names
@@ -149,10 +153,10 @@ class _Buckets:
 
 
 class _Shards:
-    """Writes one split: Arrow streams of a bounded size, and the library's metadata of them."""
+    """Writes one split: Arrow streams of a bounded size, and the datasets library's metadata."""
 
     def __init__(self, folder: Path, features: datasets.Features, classes: int) -> None:
-        # What the library writes for an empty dataset, but for the rows.
+        # The library writes its metadata when it saves an empty dataset.
         datasets.Dataset.from_dict({name: [] for name in features}, features=features).save_to_disk(
             str(folder)
         )
@@ -178,6 +182,7 @@ class _Shards:
             self._name_shards()
 
     def add(self, table: pa.Table) -> None:
+        """Writes rows, and adds them to the digest and the counts."""
         if self._open is None or self._files[-1].stat().st_size > SHARD_BYTES:
             self._begin_shard()
         table = table.cast(self._schema)

@@ -26,7 +26,7 @@ from miniml.evaluation.result import EvaluationResult
 from miniml.gate.rules import require_approved
 from miniml.model import manifest
 from miniml.progress import logger
-from miniml.reports.markdown import heading, table
+from miniml.reports.markdown import heading, markdown_table
 from miniml.resource_names import FIELD_MANAGER
 from miniml.settings.deployment import DeploymentSettings
 from miniml.settings.gate import GateSettings
@@ -59,7 +59,7 @@ class Deployed:
             "run": metadata["labels"].get(RUN, "none"),
         }
         title = f"{name} {'serves' if self.applied else 'is rendered'}"
-        return f"{heading(title)}\n{table(('', ''), rows.items())}"
+        return f"{heading(title)}\n{markdown_table(('', ''), rows.items())}"
 
 
 def deploy(

@@ -43,21 +43,21 @@ _LOG_LINES = 15
 
 @dataclass(frozen=True)
 class RolloutTimeouts:
-    """How long a rollout may take, and how long each kind of problem may last, in seconds."""
+    """The time limits of a rollout, and of each kind of problem during it, in seconds."""
 
     timeout: float
-    """For the whole rollout."""
-    between_looks: float = 2.0
-    """Between two requests for the state."""
+    """The limit of the whole rollout."""
+    poll_interval: float = 2.0
+    """The time between two requests for the state."""
     unschedulable: float = 60.0
-    """For a pod without a node: it may get one when another pod ends, or an autoscaler adds a node."""
+    """The limit for a pod without a node: it may get one when another pod ends, or an autoscaler adds a node."""
     trouble: float = 20.0
-    """For a failed condition: it may pass, for example when another pod ends and a quota has room again."""
+    """The limit for a failed condition: it may pass, for example when another pod ends and a quota has room again."""
     stale_trouble: float = 60.0
-    """For a condition that had failed before the object was applied. It may be about the previous revision until KServe
-    updates it: after a restart its controller first waits for the lease of its predecessor."""
+    """The limit for a condition that had failed before the object was applied. It may be about the previous revision
+    until KServe updates it: after a restart its controller first waits for the lease of its predecessor."""
     webhook: float = 120.0
-    """For a webhook of KServe's that does not answer, without which no pod can be created; 32 s were seen."""
+    """The limit for a webhook of KServe that does not answer, without which no pod can be created; 32 s were seen."""
 
 
 class SupersededError(DeploymentError):
@@ -111,7 +111,7 @@ def wait_until_ready(cluster: Cluster, applied: dict[str, Any], timeouts: Rollou
             noted = str(state)
             logger.info(noted)
         passing(f"waiting for {namespace}/{name} · {noted} · {duration(waited)}")
-        time.sleep(timeouts.between_looks)
+        time.sleep(timeouts.poll_interval)
 
 
 @dataclass(frozen=True)

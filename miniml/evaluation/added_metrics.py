@@ -27,7 +27,7 @@ class _Rows:
         self._answers, self._metrics = answers, metrics
 
     def scores(self, weights: Floats) -> dict[str, Floats]:
-        """Each metric, shape [draws], for `weights`, shape [draws, rows]."""
+        """Returns each metric, shape [draws], for `weights`, shape [draws, rows]."""
         return {
             metric.name: np.array([metric.score(self._answers, draw) for draw in weights])
             for metric in self._metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from miniml.champion.challengers import counted
+from miniml.champion.challengers import count_challenger
 from miniml.champion.record import Champion
 from miniml.errors import ChampionError
 from miniml.escaping import quoted
@@ -56,8 +56,8 @@ def compare_with_champion(champion: Champion, predictions: Predictions, test: st
     )
     if predictions.model_digest == champion.digest:
         return comparison
-    turn = counted(champion, test, predictions.model_digest)
-    return replace(comparison, challenge=turn.number, uncounted=turn.uncounted)
+    challenger = count_challenger(champion, test, predictions.model_digest)
+    return replace(comparison, challenge=challenger.number, uncounted=challenger.uncounted)
 
 
 def _require_comparable(champion: Champion, classifier: Classifier, predictions: Predictions) -> None:

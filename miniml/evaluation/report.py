@@ -241,7 +241,8 @@ def _unit_square(axes: Axes, across: str, up: str) -> None:
 def _matrix_size(confusion: Confusion) -> tuple[float, float]:
     """Returns width and height in inches: the cells, the names beside them and, if turned, those below."""
     cells = min(9.0, 1.2 + 0.58 * len(confusion.labels))
-    names = 0.15 * max(map(len, _short_names(confusion)))  # of the widest letters
+    # The widest letters take 0.15 inches.
+    names = 0.15 * max(map(len, _short_names(confusion)))
     return cells + 0.5 + names, cells + 0.5 + (0.7 * names if _are_names_turned(confusion) else 0.2)
 
 

@@ -49,7 +49,7 @@ class Slice:
     """A part of the test, with the primary metric on it."""
 
     column: str
-    """What the test is cut by: length, label, or a column of the source."""
+    """The property that the test is sliced by: length, label, or a column of the source."""
     value: str
     rows: int
     figure: Estimate

@@ -16,9 +16,9 @@ class FileChecksum(NamedTuple):
     """The size and the hash of one file, as a checksum list states them."""
 
     size: int
-    """In bytes."""
+    """The size in bytes."""
     sha256: str
-    """In hexadecimal."""
+    """The SHA-256 (hexadecimal)."""
 
 
 def write_checksums(folder: Path) -> None:

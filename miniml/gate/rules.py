@@ -18,7 +18,7 @@ from miniml.evaluation.result import Comparison, Estimate, EvaluationResult, Sli
 from miniml.extensions import Registry
 from miniml.metrics import more_is_better
 from miniml.progress import logger
-from miniml.reports.markdown import bullets, heading, paragraph, strong, table
+from miniml.reports.markdown import bullets, heading, markdown_table, paragraph, strong
 from miniml.settings.gate import GateSettings
 
 CALIBRATION_ERROR = "calibration_error"
@@ -75,7 +75,7 @@ class Verdict:
             [
                 heading(self.word.capitalize()),
                 paragraph(f"Model {self.model_digest}"),
-                table(("rule", "figure", "threshold", ""), rows),
+                markdown_table(("rule", "figure", "threshold", ""), rows),
                 bullets(self.reasons),
             ]
         )

@@ -23,9 +23,9 @@ from miniml.settings.checks import require_at_least
 from miniml.settings.gate import GateSettings
 
 MAX_SIMULATED = 10_000_000
-"""How many pairs or rows a simulation may have, so that it ends in reasonable time."""
+"""The maximum number of pairs or rows in a simulation, so that it ends in reasonable time."""
 GAINS = (0.0, 0.01, 0.02, 0.04)
-"""By how much the challenger's true accuracy is above the champion's; 0 is A/A, two equally good models."""
+"""The gains of the challenger's true accuracy over the champion's; 0 is A/A, two equally good models."""
 
 CHALLENGERS = (1, 2, 7, 10, 20, 50)
 GROUPS = (20, 50, 200)
@@ -126,7 +126,8 @@ def ever_promoted(
         rates: The error rate at which each challenger is judged.
     """
     draw = np.random.default_rng(simulated.seed)
-    # a row that the champion gets right, so that both are right as often
+    # The probabilities that a challenger loses a row that the champion gets right, or wins one that it gets wrong: with
+    # these, both models are right equally often.
     loses = differ / (2 * simulated.accuracy)
     wins = differ / (2 * (1 - simulated.accuracy))
     right = draw.binomial(simulated.rows, simulated.accuracy, size=simulated.number)
@@ -171,8 +172,8 @@ def grouped(simulated: SimulatedTests, groups: int, settings: GateSettings, *, b
     for _ in range(simulated.number):
         favours = np.where(draw.random(groups) < 0.5, 0.8, 0.2)[of_row]
         apart, wins = draw.random(simulated.rows) < differ, draw.random(simulated.rows) < favours
-        told = of_row if by_group else None
-        found.append(compare(apart & wins, apart & ~wins, "", told).p_value <= settings.error_rate)
+        group_of = of_row if by_group else None
+        found.append(compare(apart & wins, apart & ~wins, "", group_of).p_value <= settings.error_rate)
     return float(np.mean(found))
 
 
@@ -180,7 +181,7 @@ def groups_table(simulated: SimulatedTests, settings: GateSettings) -> str:
     """Returns a Markdown table with a row for each number of groups; its columns ignore or use the groups."""
     lines = ["| groups | rows as strangers | by group |", "|---|---|---|"]
     for count in GROUPS:
-        shares = (grouped(simulated, count, settings, by_group=told) for told in (False, True))
+        shares = (grouped(simulated, count, settings, by_group=by_group) for by_group in (False, True))
         lines.append(f"| {count} | {' | '.join(map(_percent, shares))} |")
     return "\n".join(lines)
 
@@ -199,7 +200,7 @@ def p_values(won: npt.NDArray[np.int64], lost: npt.NDArray[np.int64]) -> npt.NDA
     return values
 
 
-def table(simulated: SimulatedTests, settings: GateSettings) -> str:
+def power_table(simulated: SimulatedTests, settings: GateSettings) -> str:
     """Returns a Markdown table with a row for each fraction of differing rows and a column for each gain."""
     heads = ["no gain (A/A)", *(f"+{100 * gain:g} points" for gain in GAINS[1:])]
     lines = [
@@ -254,7 +255,7 @@ def main(words: list[str] | None = None) -> None:
     print(
         f"How often the challenger is let through, of {simulated.number:,} pairs each: {simulated.rows:,} test rows, "
         f"champion's accuracy {simulated.accuracy:.3g}, error_rate {settings.error_rate:g}, min_gain "
-        f"{settings.min_gain:g}.\n\n{table(simulated, settings)}\n\n"
+        f"{settings.min_gain:g}.\n\n{power_table(simulated, settings)}\n\n"
         f"How often a champion loses its place to one of several models of equal worth, all on one test, "
         f"{fewer.number:,} times each:\n\n{challengers_table(fewer, settings)}\n\n"
         f"How often a model of equal worth passes for better at error_rate, where rows have groups, of "

@@ -1,1 +1,1 @@
-"""Runs a pipeline on Kubeflow Pipelines, and tells how the run goes."""
+"""Runs pipelines on Kubeflow Pipelines, and reads the state of their runs."""

@@ -1,4 +1,4 @@
-"""Keeps from the client of Kubeflow Pipelines what other servers (a proxy, a login page) answer in its place."""
+"""Protects the client of Kubeflow Pipelines from the responses of other servers, such as a proxy or a login page."""
 
 from __future__ import annotations
 

@@ -16,29 +16,31 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class _Field:
-    """The values that one field allows; its names stand for the numbers from `least` on."""
+    """The values that one field allows; its names stand for the numbers from `minimum` on."""
 
-    what: str
-    least: int
-    most: int
+    title: str
+    minimum: int
+    maximum: int
     names: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         names = f", or {self.names[0]} to {self.names[-1]}" if self.names else ""
-        return f"{self.what} is {self.least} to {self.most}{names}"
+        return f"{self.title} is {self.minimum} to {self.maximum}{names}"
 
     def number(self, word: str) -> int:
         """Returns the value of a number or a name; -1 where the field does not allow it."""
         if word.lower() in self.names:
-            return self.least + self.names.index(word.lower())
+            return self.minimum + self.names.index(word.lower())
         return (
-            int(word) if word.isascii() and word.isdecimal() and self.least <= int(word) <= self.most else -1
+            int(word)
+            if word.isascii() and word.isdecimal() and self.minimum <= int(word) <= self.maximum
+            else -1
         )
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-# As bounds in spec.go of robfig/cron 1.2.0 has them: Sunday is 0, and no 7.
+# The bounds of robfig/cron 1.2.0 (spec.go): Sunday is 0 only, and not 7.
 _FIELDS = (
     _Field("the second", 0, 59),
     _Field("the minute", 0, 59),
@@ -63,10 +65,10 @@ def with_seconds(cron: str) -> str:
         InputError: Kubeflow Pipelines would refuse the expression, or would never start a run.
     """
     fields = cron.split()
-    written = " ".join(fields)
-    if written in _SHORTHANDS or _EVERY.fullmatch(written):
-        return written
-    if written.startswith("@"):
+    expression = " ".join(fields)
+    if expression in _SHORTHANDS or _EVERY.fullmatch(expression):
+        return expression
+    if expression.startswith("@"):
         raise InputError(f"cron {shown(cron)} is none of {', '.join(_SHORTHANDS)}, '@every 6h'.")
     if len(fields) not in (5, 6):
         raise InputError(f"cron {shown(cron)} has {len(fields)} fields. {EXAMPLES}")
@@ -101,8 +103,8 @@ def _range(field: _Field, part: str) -> range:
     if not found or not step:
         return range(0)
     if found["all"]:
-        return range(field.least, field.most + 1, step)
+        return range(field.minimum, field.maximum + 1, step)
     first = field.number(found["first"])
     # Without an end, a step goes on to the highest number.
-    last = field.number(found["last"]) if found["last"] else field.most if found["step"] else first
+    last = field.number(found["last"]) if found["last"] else field.maximum if found["step"] else first
     return range(first, last + 1, step) if 0 <= first <= last else range(0)

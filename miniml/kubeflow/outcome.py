@@ -29,7 +29,7 @@ class Outcome:
     failed: list[Turn] = field(default_factory=list)
     """The stages that failed."""
     troubles: dict[str, str] = field(default_factory=dict)
-    """Why anything else failed, such as the driver of the whole run, by its name."""
+    """Why other tasks failed, such as the driver of the whole run, by the task's name."""
 
 
 def outcome_of(run: RunState, server: RunServer) -> Outcome:

@@ -40,12 +40,12 @@ def _addresses(workflow: dict[str, Any]) -> Iterator[str]:
 
 def _in_patch(patch: dict[str, Any]) -> Iterator[str]:
     for container in patch.get("containers") or []:
-        words = container.get("command") or []
-        if _EXECUTOR_INPUT not in words[:-1]:
+        command = container.get("command") or []
+        if _EXECUTOR_INPUT not in command[:-1]:
             continue
-        given = json.loads(words[words.index(_EXECUTOR_INPUT) + 1])
+        executor_input = json.loads(command[command.index(_EXECUTOR_INPUT) + 1])
         for side in ("inputs", "outputs"):
-            for listed in ((given.get(side) or {}).get("artifacts") or {}).values():
+            for listed in ((executor_input.get(side) or {}).get("artifacts") or {}).values():
                 yield from (
                     artifact["uri"] for artifact in listed.get("artifacts") or [] if artifact.get("uri")
                 )

@@ -19,36 +19,36 @@ class RunReporter:
     """Prints what has changed since the last report."""
 
     def __init__(
-        self, stages: list[str], tell: Callable[[str], None], look_up: str, patience: float = 60.0
+        self, stages: list[str], show: Callable[[str], None], look_up: str, patience: float = 60.0
     ) -> None:
         """Reports about some stages.
 
         Args:
             stages: Their names, in the order in which they run.
-            tell: Prints a line.
+            show: Prints a line.
             look_up: The command that shows why a pod does not start.
             patience: Seconds that a pod may take to start before `look_up` is printed.
         """
-        self._stages, self._tell, self._look_up, self._patience = stages, tell, look_up, patience
-        self._told: dict[tuple[str, int], str] = {}
+        self._stages, self._print, self._look_up, self._patience = stages, show, look_up, patience
+        self._reported: dict[tuple[str, int], str] = {}
         self._waits_since: dict[tuple[str, int], float] = {}
 
     def report(self, run: RunState, *, final: bool) -> None:
         """Prints a line for each change; `final` says that this is the last report of this run."""
         for name, pod in run.stages.troubles.items():
             said = "failed" if pod.state == "FAILED" else "waiting"
-            self._tell_new((name, 0), f"{name} · {said}: {_short(pod.message)}", pod.message)
+            self._print_new((name, 0), f"{name} · {said}: {_short(pod.message)}", pod.message)
         for position, stage in enumerate(self._stages, 1):
             for turn in run.turns_of(stage):
                 words = self._after_the_end(turn, run) if final else self._words(turn, run)
-                self._tell_new(
+                self._print_new(
                     (stage, turn.number), f"[{position}/{len(self._stages)}] {turn} · {words}", words
                 )
 
-    def _tell_new(self, key: tuple[str, int], line: str, words: str) -> None:
-        if words not in ("", *_USUAL) and self._told.get(key) != words:
-            self._told[key] = words
-            self._tell(line)
+    def _print_new(self, key: tuple[str, int], line: str, words: str) -> None:
+        if words not in ("", *_USUAL) and self._reported.get(key) != words:
+            self._reported[key] = words
+            self._print(line)
 
     def _after_the_end(self, turn: Turn, run: RunState) -> str:
         if turn.state in OVER:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any
-
-import kfp
+from typing import TYPE_CHECKING, Any
 
 from miniml.kubeflow.submission import Server, SubmissionError
+
+if TYPE_CHECKING:
+    import kfp
 
 LATEST = "latest"
 """The word for the newest run, in place of an id."""
@@ -26,8 +27,8 @@ _GOING_ON = ("PENDING", "RUNNING", "PAUSED")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run, as a list shows it."""
+class ListedRun:
+    """A run, as a list shows it."""
 
     run_id: str
     name: str
@@ -38,7 +39,7 @@ class Run:
     """The run's argument service_name: the InferenceService that it deploys."""
 
 
-def runs_of(server: Server, pipeline: str) -> Iterator[Run]:
+def runs_of(server: Server, pipeline: str) -> Iterator[ListedRun]:
     """Yields the runs of a pipeline that are not archived, newest first, and requests pages as they are needed.
 
     Raises:
@@ -50,9 +51,18 @@ def runs_of(server: Server, pipeline: str) -> Iterator[Run]:
 
 
 def find_run(server: Server, pipeline: str, given: str) -> str:
-    """Returns the id of the run that `given` stands for: `latest`, the beginning of an id, or a run's name.
+    """Returns the id of a run.
 
-    Where no run matches, `given` is returned unchanged: the server may know a run of that id.
+    Args:
+        server: The server.
+        pipeline: The pipeline's name.
+        given: `latest`, the beginning of an id, or a run's name. If no run matches, it is returned unchanged: the
+            server may know a run of that id.
+
+    Args:
+        server: The server of Kubeflow Pipelines.
+        pipeline: The name of the pipeline.
+        given: What stands for the run.
 
     Raises:
         SubmissionError: Nothing was given, several runs match, or there is no newest run.
@@ -99,7 +109,7 @@ def of_pipeline(
         SubmissionError: The server does not answer, or its list has no end.
     """
     pipeline_id = server.ask(lambda client: client.get_pipeline_id(pipeline))
-    token, told = "", {""}
+    token, seen = "", {""}
     while pipeline_id:
         page = server.ask(lambda client, token=token: ask(client, token))  # type: ignore[misc]
         for one in getattr(page, kind) or []:
@@ -109,11 +119,11 @@ def of_pipeline(
         token = page.next_page_token
         if not token:
             return
-        if token in told:
+        if token in seen:
             raise SubmissionError(
                 f"{server.host} lists the same page again and again. Is it Kubeflow Pipelines?"
             )
-        told.add(token)
+        seen.add(token)
 
 
 def the_only_one(found: list[tuple[str, str]], given: str, kind: str) -> str:
@@ -128,8 +138,10 @@ def the_only_one(found: list[tuple[str, str]], given: str, kind: str) -> str:
         SubmissionError: There are several matches.
     """
     if len(found) > 1:
-        told = ", ".join(f"{one} ({name})" for one, name in found[:5])
-        raise SubmissionError(f"{given!r} may be any of {len(found)} {kind}: {told}. Write more of the id.")
+        matches = ", ".join(f"{one} ({name})" for one, name in found[:5])
+        raise SubmissionError(
+            f"{given!r} may be any of {len(found)} {kind}: {matches}. Write more of the id."
+        )
     return found[0][0]
 
 
@@ -137,10 +149,10 @@ def _page_of_runs(client: kfp.Client, token: str) -> Any:
     return client.list_runs(page_token=token, page_size=_PAGE, sort_by="created_at desc")
 
 
-def _read(run: Any) -> Run:
+def _read(run: Any) -> ListedRun:
     parameters = (run.runtime_config and run.runtime_config.parameters) or {}
     state = str(run.state or "")
-    return Run(
+    return ListedRun(
         run.run_id,
         run.display_name or "",
         _STATES.get(state, state),

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-import kfp
+from typing import TYPE_CHECKING, Any
 
 from miniml.kubeflow.runs import of_pipeline, the_only_one
 from miniml.kubeflow.submission import Server, SubmissionError, Version
+
+if TYPE_CHECKING:
+    import kfp
 
 _PAGE = 100
 
@@ -65,7 +66,17 @@ def schedules_of(server: Server, pipeline: str) -> Iterator[Schedule]:
 
 
 def find_schedule(server: Server, pipeline: str, given: str) -> Schedule:
-    """Returns the schedule of this name, or whose id begins like this.
+    """Finds a schedule.
+
+    Args:
+        server: The server.
+        pipeline: The pipeline's name.
+        given: The schedule's name, or the beginning of its id.
+
+    Args:
+        server: The server of Kubeflow Pipelines.
+        pipeline: The name of the pipeline.
+        given: The name of the schedule, or the beginning of its id.
 
     Raises:
         SubmissionError: Several schedules match, or none.

@@ -24,7 +24,7 @@ BUCKET = "mlpipeline"
 """The bucket in which KFP stores artifacts, below v2/artifacts/<pipeline>/<run>/<task>/."""
 LONGEST_ERROR = 1500
 """The most characters of a step's error that are shown; the log has all of it."""
-_MOST_LINES = 15
+_MAX_LINES = 15
 # The lines of the log that are shown for a step that fails without an error message.
 _LAST_LINES = 5
 _LINES_OF_A_LOG = 1000
@@ -32,7 +32,7 @@ _ERROR = "error: "
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _TRACEBACK = "Traceback (most recent call last):"
 # What KFP's launcher (klog) and Argo's executor print around the step's own lines.
-_NOT_THE_STEPS = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d|time=\S+ level=|Error: exit status \d+")
+_FOREIGN_LINE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d|time=\S+ level=|Error: exit status \d+")
 # The last line of the launcher or the driver. Where the step itself failed, it only repeats the exit status.
 _GAVE_UP = re.compile(r"F\d{4} [\d:.]+ +\d+ \S+\] (?P<text>.*?)(?P<status>exit status \d+)?$")
 _OURS = re.compile(r"^miniml\.errors\.\w+: ")
@@ -52,16 +52,16 @@ def log_of(server: RunServer, run: RunState, turn: Turn) -> tuple[str, list[str]
         The log, empty where it was not found; and, for each source that was tried in vain, why it had none.
     """
     pod = turn.attempts[-1].pod if turn.attempts else ""
-    places: dict[str, Callable[[], str]] = {}
+    sources: dict[str, Callable[[], str]] = {}
     if pod:
         nodes = f"/apis/v1alpha1/runs/{run.run_id}/nodes/{pod}/log"
         query = {"podname": pod, "podnamespace": NAMESPACE, "runid": run.run_id}
-        places["Kubeflow Pipelines"] = lambda: _as_log(server.text(nodes, {"follow": "false"}))
-        places["its UI"] = lambda: _as_log(server.text("/k8s/pod/logs", query))
-    places["the cluster"] = lambda: _pod_log(server.cluster, run.run_id, turn, pod)
+        sources["Kubeflow Pipelines"] = lambda: _as_log(server.text(nodes, {"follow": "false"}))
+        sources["its UI"] = lambda: _as_log(server.text("/k8s/pod/logs", query))
+    sources["the cluster"] = lambda: _pod_log(server.cluster, run.run_id, turn, pod)
     if "AWS_ENDPOINT_URL" in os.environ:
-        places["the store"] = lambda: _stored_log(server.pipeline_name(run.pipeline_id), run, turn.stage)
-    return _first(places)
+        sources["the store"] = lambda: _stored_log(server.pipeline_name(run.pipeline_id), run, turn.stage)
+    return _first(sources)
 
 
 def failure_of(server: RunServer, run: RunState, turn: Turn) -> str:
@@ -72,14 +72,14 @@ def failure_of(server: RunServer, run: RunState, turn: Turn) -> str:
         run: The run.
         turn: The turn of the stage.
     """
-    said = [] if not turn.message or _BARE_EXIT.fullmatch(turn.message) else [turn.message]
+    parts = [] if not turn.message or _BARE_EXIT.fullmatch(turn.message) else [turn.message]
     log, refusals = log_of(server, run, turn)
     if error := error_of(log):
-        said.append(error)
-    elif not said:
-        said = [plain(line) for line in log.splitlines() if line.strip()][-_LAST_LINES:]
+        parts.append(error)
+    elif not parts:
+        parts = [plain(line) for line in log.splitlines() if line.strip()][-_LAST_LINES:]
     reasons = "; ".join(refusals) or "it had no pod"
-    return clipped("\n".join(said), LONGEST_ERROR) or f"failed; its log is not to be had here ({reasons})"
+    return clipped("\n".join(parts), LONGEST_ERROR) or f"failed; its log was not found ({reasons})"
 
 
 def error_of(log: str) -> str:
@@ -93,8 +93,8 @@ def error_of(log: str) -> str:
         if not gave_up["status"]:
             return clipped(gave_up["text"], LONGEST_ERROR)
     own: list[str] = []
-    for line in lines[_beginning(lines) :][:_MOST_LINES]:
-        if _NOT_THE_STEPS.match(line):
+    for line in lines[_beginning(lines) :][:_MAX_LINES]:
+        if _FOREIGN_LINE.match(line):
             break
         own.append(line)
     text = "\n".join(own).strip()
@@ -114,9 +114,9 @@ def _beginning(lines: list[str]) -> int:
     return begins
 
 
-def _first(places: dict[str, Callable[[], str]]) -> tuple[str, list[str]]:
+def _first(sources: dict[str, Callable[[], str]]) -> tuple[str, list[str]]:
     refusals: list[str] = []
-    for name, read in places.items():
+    for name, read in sources.items():
         try:
             if log := read():
                 return log, refusals
@@ -163,9 +163,9 @@ def _stored_log(pipeline: str, run: RunState, stage: str) -> str:
     Raises:
         MinimlError: There are several logs, and their addresses do not tell to which turn of a loop they belong.
     """
-    from miniml.store.connection import PATIENCE, Bucket  # Only here: nobody else needs an S3 client.
+    from miniml.store.connection import RETRY_TIMEOUTS, Bucket  # Only here: nobody else needs an S3 client.
 
-    bucket = Bucket(BUCKET, f"the log of {stage}", PATIENCE)
+    bucket = Bucket(BUCKET, f"the log of {stage}", RETRY_TIMEOUTS)
     listed = bucket.listing(f"v2/artifacts/{pipeline}/{run.run_id}/{stage}/")
     keys = [stored.key for stored in listed if Path(stored.key).name.startswith("executor-logs")]
     if len({Path(key).parent for key in keys}) > 1:

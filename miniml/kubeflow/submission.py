@@ -1,4 +1,4 @@
-"""Runs the pipeline on a cluster: upload it as a version, start a run, follow it to its end, or schedule it."""
+"""Runs a pipeline on a cluster: uploads it as a version, starts or schedules runs, and follows them to their end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import kfp
 import kfp_server_api
 import urllib3
 
@@ -41,6 +40,8 @@ from miniml.resource_names import KIND_HOST, NAMESPACE, PIPELINE_ACCOUNT
 from miniml.sources.address import kind_of, locate
 
 if TYPE_CHECKING:
+    import kfp
+
     from miniml.cluster.api import Cluster
 
 EXPERIMENT = "miniml"
@@ -48,10 +49,10 @@ HOW_TO_START = (
     f"Runs need the service account {PIPELINE_ACCOUNT}: write it into Create run's field Service Account, which a "
     f"clone of a run has empty."
 )
-"""Shown with a pipeline's version in the UI: a run under another account fails at its first step."""
-# Looks at a run that has ended while its stages are said to go on: KFP writes the run's state first.
-_LOOKS_AFTER_THE_END = 12
-# Bytes of workflows a second at most: one may have a megabyte, and is wanted every few seconds.
+"""The hint in the description of a version in the UI: a run under another account fails at its first step."""
+# The most requests for a run that has ended while its stages still seem to run: KFP writes the run's state first.
+_REQUESTS_AFTER_THE_END = 12
+# The most bytes of workflows per second: one may have a megabyte, and is requested every few seconds.
 _BYTES_A_SECOND = 100_000
 _WORKFLOWS = f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/workflows"
 _BUSY = (429, 500, 502, 503, 504)
@@ -64,7 +65,7 @@ _REMEDIES = {
         " It sends us elsewhere: give that address as --host, or log in: KFP_TOKEN.",
     ),
 }
-_LONGEST_MESSAGE = 500
+_MAX_MESSAGE_LENGTH = 500
 _Answer = TypeVar("_Answer")
 
 
@@ -80,21 +81,21 @@ class Version:
     version_id: str
     name: str
     stages: list[str]
-    """In the order in which they run."""
+    """The names of the stages, in the order in which they run."""
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """The workflow of a run, as it was when the run's details were these."""
+class _CachedWorkflow:
+    """The workflow of a run, as it was when the run had these details."""
 
     workflow: dict[str, Any]
     details: Any
     until: float
-    """When it is too old in any case, by the monotonic clock."""
+    """The time of the monotonic clock at which it expires in any case."""
 
 
 class Server:
-    """Kubeflow Pipelines at one address."""
+    """A server of Kubeflow Pipelines."""
 
     def __init__(
         self,
@@ -102,34 +103,51 @@ class Server:
         address: ServerAddress,
         retry_after: tuple[float, ...] = (1.0, 5.0, 15.0, 30.0),
     ) -> None:
+        """Takes a client, which sends no request yet.
+
+        Args:
+            client: The client of Kubeflow Pipelines.
+            address: The addresses of the server and its UI.
+            retry_after: Seconds before each retry of a request.
+        """
         self._client, self.host, self._retry_after = client, address.url, retry_after
         self._address = address
-        self._workflows: dict[str, _Seen] = {}
+        self._workflows: dict[str, _CachedWorkflow] = {}
 
     @classmethod
     def connect(cls, host: str, **options: Any) -> Server:
-        """The server at `host` (http://localhost:8880), asked for its health first; KFP_TOKEN is our token, if any.
+        """Connects to the server at `host`, after a health check; the bearer token, if any, comes from KFP_TOKEN.
+
+        Args:
+            host: The address: http://localhost:8880.
+            options: Other arguments of the constructor.
 
         Raises:
             InputError: `host` cannot be an address.
-            AddressError: nothing, or something else, answers there, or it does not let us in.
+            AddressError: There is no answer, or not one of Kubeflow Pipelines, or it refuses access.
         """
         if not host.strip():
             raise InputError(
                 "no host is given for Kubeflow Pipelines. Set --host or KFP_HOST; the address of `make cluster` is "
                 f"{KIND_HOST}."
             )
+        import kfp  # Only here: it takes half a second, and `miniml --version` needs no client.
+
         token = os.environ.get("KFP_TOKEN", "").strip()
         address = server_address.find(host, token)
         with _quiet(), warnings.catch_warnings():
-            # It says that it does not speak to version 1; this is version 2's.
+            # The client warns that it does not support version 1 of the API; only version 2 is used here.
             warnings.filterwarnings("ignore", "This client only works with", FutureWarning)
             client = kfp.Client(host=address.url, existing_token=token or None)
         check_requests(client.runs.api_client)
         return cls(client, address, **options)
 
     def upload(self, pipeline: CompiledPipeline) -> Version:
-        """Uploads the pipeline as a version, named by miniml's version and its own content, unless it is there."""
+        """Uploads the pipeline as a version, unless the server has it: its name is miniml's version and a digest.
+
+        Raises:
+            SubmissionError: The server refuses, or does not answer.
+        """
         with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
             path = Path(scratch) / "pipeline.yaml"
             path.write_text(pipeline.text, encoding="utf-8")
@@ -158,9 +176,23 @@ class Server:
         service_account: str,
         experiment_name: str = EXPERIMENT,
     ) -> str:
-        """Starts a run and gives its id."""
+        """Starts a run.
+
+        Args:
+            version: The pipeline's version.
+            arguments: The arguments, as the pipeline takes them.
+            name: The name of the run.
+            service_account: The service account of the steps.
+            experiment_name: The experiment of the run; it is created if it does not exist.
+
+        Returns:
+            The id of the run.
+
+        Raises:
+            SubmissionError: The server refuses, or does not answer.
+        """
         experiment = self._call(lambda: self._client.create_experiment(experiment_name))
-        # Never tried again: a request that was cut may have started it already.
+        # Sent once: a request whose connection broke may already have started the run.
         run = self._once(
             lambda: self._client.run_pipeline(
                 experiment.experiment_id,
@@ -183,7 +215,23 @@ class Server:
         cron: str,
         experiment_name: str = EXPERIMENT,
     ) -> str:
-        """Starts a run whenever `cron` says, and gives the schedule's id. Runs that were missed are not made up for."""
+        """Creates a schedule, which starts runs at certain times. Runs that were missed are not made up for.
+
+        Args:
+            version: The pipeline's version.
+            arguments: The arguments, as the pipeline takes them.
+            name: The name of the schedule.
+            service_account: The service account of the steps.
+            cron: A cron expression (see `miniml.kubeflow.cron`).
+            experiment_name: The experiment of the runs; it is created if it does not exist.
+
+        Returns:
+            The id of the schedule.
+
+        Raises:
+            InputError: `cron` is not a cron expression.
+            SubmissionError: The server refuses, or does not answer.
+        """
         experiment = self._call(lambda: self._client.create_experiment(experiment_name))
         made = self._once(
             lambda: self._client.create_recurring_run(
@@ -207,35 +255,38 @@ class Server:
         timeout: float,
         between_looks: float = 5.0,
         patience: float = 60.0,
-        tell: Callable[[str], None],
+        show: Callable[[str], None],
     ) -> Outcome:
-        """Watches a run to its end, and tells each stage's start and end, and what keeps one from starting.
+        """Follows a run to its end, and reports when a stage starts or ends, and what keeps it from starting.
 
         Args:
-            run_id: The run.
-            stages: Their names, in the order in which they run.
-            timeout: Seconds to follow for.
-            between_looks: Seconds between two looks.
-            patience: Seconds after which a pod that has not started, for no reason that is told, is worth a line.
-            tell: Shows a line.
+            run_id: The id of the run.
+            stages: The names of the pipeline's stages, in the order in which they run.
+            timeout: The most seconds to follow the run.
+            between_looks: Seconds between two requests.
+            patience: Seconds that a pod may take to start before a line says how to find out why it does not.
+            show: Prints a line.
+
+        Returns:
+            How the run ended.
 
         Raises:
-            RefusedError: there is no such run.
-            SubmissionError: it did not end within `timeout` seconds (it goes on), or the server went away.
+            RefusedError: There is no such run.
+            SubmissionError: The run did not end within `timeout` seconds (it goes on), or the server does not answer.
         """
-        start, looks_left, cancelled = time.monotonic(), _LOOKS_AFTER_THE_END, False
-        reporter = RunReporter(stages, tell, describe_command(run_id), patience)
+        start, requests_left, cancelled = time.monotonic(), _REQUESTS_AFTER_THE_END, False
+        reporter = RunReporter(stages, show, describe_command(run_id), patience)
         while True:
             run = self.look(run_id, stages)
-            # An ended run may be retried, and is then none that was cancelled.
+            # A run that was cancelled may be retried; then it counts as cancelled no more.
             cancelled = run.cancelled or (cancelled and run.over)
             run = replace(run, cancelled=cancelled)
-            final = run.over and (run.stages.complete or not looks_left)
+            final = run.over and (run.stages.complete or not requests_left)
             reporter.report(run, final=final)
             if final:
                 return outcome_of(run, self)
             if run.over:
-                looks_left -= 1
+                requests_left -= 1
             elif time.monotonic() - start > timeout:
                 raise SubmissionError(
                     f"the run has not ended after {duration(timeout)}; it goes on: {self.address(run_id)}"
@@ -243,13 +294,17 @@ class Server:
             time.sleep(between_looks)
 
     def look(self, run_id: str, stages: list[str]) -> RunState:
-        """The run as it is now.
+        """Returns the current state of a run.
 
-        Its workflow is asked first: the run's own record says less of its tasks, says it later, and stands still once
-        the workflow has outgrown 1 MiB.
+        It is read from the workflow where possible: the run's own record says less about its tasks, says it later, and
+        is not updated any more once the workflow is larger than 1 MiB.
+
+        Args:
+            run_id: The id of the run.
+            stages: The names of the pipeline's stages, in the order in which they run.
 
         Raises:
-            SubmissionError: there is no such run, or the server does not answer.
+            SubmissionError: There is no such run, or the server does not answer.
         """
         run = self._call(lambda: self._client.runs.run_service_get_run(run_id))
         state = RunState(
@@ -259,7 +314,7 @@ class Server:
             arguments=(run.runtime_config and run.runtime_config.parameters) or {},
             pipeline_id=(run.pipeline_version_reference and run.pipeline_version_reference.pipeline_id) or "",
         )
-        if run.error and not run.state:  # The server cannot read its own record of it.
+        if run.error and not run.state:  # The server cannot read its own record of the run.
             raise RefusedError(f"run {run_id}: {run.error.message}")
         history = [entry.state for entry in run.state_history or []]
         workflow = self._workflow_of(run_id, None if state.over else run.run_details)
@@ -273,23 +328,28 @@ class Server:
         return replace(state, stages=read, cancelled=cancelled)
 
     def step_log(self, run_id: str, stage: str, number: int = 1) -> str:
-        """What a step printed, the last attempt if there were several; `number` is the turn of a stage in a loop.
+        """Returns the log of a step's last attempt.
+
+        Args:
+            run_id: The id of the run.
+            stage: The stage.
+            number: The turn of a stage in a loop, from 1.
 
         Raises:
-            SubmissionError: there is no such run, or nobody has the log; the message says who was asked.
+            SubmissionError: There is no such run, or its log was not found; the message says where it was looked for.
         """
         run = self.look(run_id, [stage])
         turn = next((turn for turn in run.turns_of(stage) if turn.number == number), Turn(stage, number))
         log, refusals = log_of(self, run, turn)
         if not log:
             raise SubmissionError(
-                f"no log of {stage} in run {run_id} is to be had ({'; '.join(refusals) or 'it has not begun'}). "
+                f"no log of {stage} in run {run_id} was found ({'; '.join(refusals) or 'it has not begun'}). "
                 f"See its steps: {self.address(run_id)}"
             )
         return log
 
     def explanation(self, outcome: Outcome) -> str:
-        """Why a run did not succeed: the error of each stage that failed, then where to see more."""
+        """Returns why a run did not succeed: the error of each stage that failed, and where to see more."""
         run_id = outcome.run.run_id
         if outcome.state == "CANCELED":
             return f"the run was cancelled: {self.address(run_id)}"
@@ -302,24 +362,38 @@ class Server:
         return "\n".join(lines)
 
     def address(self, run_id: str) -> str:
-        """Where a person sees the run."""
+        """Returns the address of the run's page in the UI."""
         return self._address.run(run_id)
 
     def schedule_address(self, schedule_id: str) -> str:
-        """Where a person sees the schedule."""
+        """Returns the address of the schedule's page in the UI."""
         return self._address.schedule(schedule_id)
 
-    def ask(self, what: Callable[[kfp.Client], _Answer]) -> _Answer:
-        """What the client answers, asked again where the connection is cut: for what may be asked twice."""
-        return self._call(lambda: what(self._client))
+    def ask(self, request: Callable[[kfp.Client], _Answer]) -> _Answer:
+        """Sends a request that may be sent twice, and retries where the connection breaks or the server is busy.
 
-    def ask_once(self, what: Callable[[kfp.Client], _Answer]) -> _Answer:
-        """What the client answers, asked but once: for what would otherwise be done twice."""
-        return self._once(lambda: what(self._client))
+        Args:
+            request: Sends the request by the client, and returns the response.
+
+        Raises:
+            SubmissionError: The server refuses, or does not answer.
+        """
+        return self._call(lambda: request(self._client))
+
+    def ask_once(self, request: Callable[[kfp.Client], _Answer]) -> _Answer:
+        """Sends a request that must not be sent twice, as it creates or changes something.
+
+        Args:
+            request: Sends the request by the client, and returns the response.
+
+        Raises:
+            SubmissionError: The server refuses, or does not answer.
+        """
+        return self._once(lambda: request(self._client))
 
     @cached_property
     def cluster(self) -> Cluster | None:
-        """The cluster of the current kube configuration, where there is one that answers."""
+        """The cluster of the current kube configuration; None where there is none, or it does not answer."""
         from miniml.cluster.api import Cluster
 
         try:
@@ -330,20 +404,20 @@ class Server:
         return cluster
 
     def workflow(self, run_id: str) -> dict[str, Any]:
-        """The Argo workflow of a run, as KFP or the cluster has it; empty where nobody has."""
+        """Returns the Argo workflow of a run from KFP or the cluster; empty where neither has it."""
         return self._workflow_of(run_id, None) or {}
 
     def _workflow_of(self, run_id: str, details: Any) -> dict[str, Any] | None:
-        """The Argo workflow of a run, as KFP last saw it, empty before it has; or else as the cluster has it, if any.
+        """Returns the Argo workflow of a run from KFP, or else from the cluster; None where neither has it.
 
-        KFP's first API gives what its server keeps of it, for as long as it keeps the run, and that is written together
-        with the run's state (kubeflow/pipelines 2.17.0, resource_manager.go, ReportWorkflowResource;
-        api_converter.go, toApiRunDetailV1). It is large, and asked for again once the run's `details` are others, or
-        after a while.
+        Version 1 of KFP's API returns the workflow that its server stored together with the run's state, for as long as
+        it has the run (kubeflow/pipelines 2.17.0, resource_manager.go, ReportWorkflowResource; api_converter.go,
+        toApiRunDetailV1); it is empty at first. As it is large, it is requested again only after the run's `details`
+        have changed, or after a while.
         """
-        seen = self._workflows.get(run_id)
-        if seen and details and seen.details == details and time.monotonic() < seen.until:
-            return seen.workflow
+        cached = self._workflows.get(run_id)
+        if cached and details and cached.details == details and time.monotonic() < cached.until:
+            return cached.workflow
         try:
             answer = self.text(f"/apis/v1beta1/runs/{run_id}")
             workflow = json.loads(json.loads(answer)["pipeline_runtime"]["workflow_manifest"])
@@ -354,12 +428,12 @@ class Server:
             TypeError,
             RecursionError,
         ):
-            # An older or newer server, or a run just begun.
+            # The server is of another version, or the run has just begun.
             workflow = None
         if not isinstance(workflow, dict):
             return self._workflow_on_the_cluster(run_id)
         until = time.monotonic() + len(answer) / _BYTES_A_SECOND
-        self._workflows[run_id] = _Seen(workflow, details, until)
+        self._workflows[run_id] = _CachedWorkflow(workflow, details, until)
         return workflow
 
     def _workflow_on_the_cluster(self, run_id: str) -> dict[str, Any] | None:
@@ -377,11 +451,15 @@ class Server:
         return []
 
     def pipeline_name(self, pipeline_id: str) -> str:
-        """What a pipeline is called, and its artifacts' folder in the store."""
+        """Returns a pipeline's name, which is also the folder of its artifacts in the store."""
         return str(self._call(lambda: self._client.get_pipeline(pipeline_id)).display_name)
 
     def text(self, path: str, query: dict[str, str] | None = None) -> str:
-        """What the server answers at a path, asked once, with the client's own credentials."""
+        """Returns the body of the response to a GET request with the client's credentials, which is sent once.
+
+        Raises:
+            SubmissionError: The server refuses, or does not answer.
+        """
 
         def ask() -> str:
             response = self._client.runs.api_client.call_api(
@@ -404,14 +482,14 @@ class Server:
                 pipeline_id, page_size=100, filter=json.dumps(predicate)
             )
         )
-        # The names are compared here too, for not every server of this API filters.
+        # The names are compared here too, because not every server of this API filters.
         for version in listed.pipeline_versions or []:
             if version.display_name == name:
                 return str(version.pipeline_version_id)
         return None
 
     def _call(self, ask: Callable[[], _Answer]) -> _Answer:
-        """Asks, and asks again where the connection was cut or the server is busy."""
+        """Sends a request, and retries where the connection breaks or the server is busy."""
         for wait in self._retry_after:
             try:
                 return self._once(ask)
@@ -439,7 +517,7 @@ class Server:
             TypeError,
             AttributeError,
         ) as error:
-            # The client's, of an object that it does not know.
+            # The client raises these for a response that it cannot parse.
             raise SubmissionError(
                 f"Kubeflow Pipelines at {self.host} answers what its client cannot read: {clipped(str(error), 200)}"
             ) from error
@@ -450,26 +528,26 @@ class Server:
 
 
 class RefusedError(SubmissionError):
-    """What was asked for does not exist or makes no sense: the same request will be refused again."""
+    """The server refused a request, and would refuse it again: the object does not exist, or the request is invalid."""
 
 
 class _DroppedError(SubmissionError):
-    """A request that may go better the next time."""
+    """A request failed that may succeed if it is sent again."""
 
 
 _REFUSALS = {401: SubmissionError, 403: SubmissionError}
 
 
 def _description(pipeline: CompiledPipeline) -> str:
-    """What the UI shows of a version: first what a run cannot do without."""
+    """Returns the description of a version for the UI; the hint that every run needs comes first."""
     return f"{HOW_TO_START}\n\n{options_by_stage(taken_by(pipeline))}"
 
 
 def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
-    """Refuses sources that only this machine has, or nobody.
+    """Checks that the cluster's pods can read all sources.
 
     Raises:
-        InputError: it names the argument and the remedy.
+        InputError: A source is on this machine only, or does not exist; the message names the argument and the remedy.
     """
     for argument, source in sources_of(arguments):
         if not kind_of(argument, source).reachable_from_pods:
@@ -481,17 +559,17 @@ def require_reachable_from_pods(arguments: dict[str, Any]) -> None:
 
 
 def logs_command(run_id: str) -> str:
-    """What shows the last lines of a run's steps."""
+    """Returns the command that shows the last lines of the logs of a run's steps."""
     return f"kubectl logs -n {NAMESPACE} -c main --prefix --tail=20 -l pipeline/runid={run_id}"
 
 
 def describe_command(run_id: str) -> str:
-    """What shows why a run's pods do not start."""
+    """Returns the command that shows why a run's pods do not start."""
     return f"kubectl describe pods -n {NAMESPACE} -l pipeline/runid={run_id}"
 
 
 def _was_cancelled(states: list[str]) -> bool:
-    """Whether somebody ended the run: it goes from CANCELING to FAILED. (One that is retried goes on from there.)"""
+    """Whether somebody cancelled the run: its state then goes from CANCELING to FAILED, and on if it is retried."""
     return states[-1] in ("CANCELING", "CANCELED") or "CANCELING" in _without_repeats(states)[-2:]
 
 
@@ -509,7 +587,7 @@ def _remedy(message: str) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The client prints links of its own; ours say the same in one form."""
+    """Suppresses what the client prints: links that miniml prints in its own form."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
@@ -517,8 +595,8 @@ def _quiet() -> Iterator[None]:
 def _message(error: kfp_server_api.ApiException) -> str:
     try:
         body = json.loads(error.body)
-        told = body.get("message") or body.get("error_message") or error.reason
-    except (TypeError, ValueError, AttributeError):  # A page, or nothing.
+        message = body.get("message") or body.get("error_message") or error.reason
+    except (TypeError, ValueError, AttributeError):  # The body is not JSON.
         body = error.body
-        told = (body.decode(errors="replace") if isinstance(body, bytes) else body) or error.reason
-    return clipped(printable(" ".join(str(told).split())), _LONGEST_MESSAGE)
+        message = (body.decode(errors="replace") if isinstance(body, bytes) else body) or error.reason
+    return clipped(printable(" ".join(str(message).split())), _MAX_MESSAGE_LENGTH)

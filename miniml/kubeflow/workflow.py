@@ -21,7 +21,7 @@ _STATES = {
     "Failed": "FAILED",
     "Error": "FAILED",
 }
-_MOST_UNPACKED = 2**26
+_MAX_UNPACKED = 2**26
 """The most bytes of a workflow's unpacked nodes; those of 20 trials are 8 MB."""
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -75,7 +75,7 @@ def _unpacked(packed: str) -> Any:
     """Returns the unpacked nodes; None where they cannot be read, or are far larger than those of any run."""
     unzip = zlib.decompressobj(_GZIP)
     try:
-        text = unzip.decompress(base64.b64decode(packed), _MOST_UNPACKED)
+        text = unzip.decompress(base64.b64decode(packed), _MAX_UNPACKED)
         return json.loads(text) if unzip.eof else None
     except (ValueError, zlib.error, RecursionError):
         return None
@@ -101,12 +101,12 @@ def stages_from_workflow(workflow: dict[str, Any], stages: list[str]) -> Stages 
     if not nodes:
         return None
     turns = [turn for stage in stages for turn in _turns(stage, nodes)]
-    told = {attempt.pod for turn in turns for attempt in turn.attempts}
+    own_pods = {attempt.pod for turn in turns for attempt in turn.attempts}
     last_pods = {node.own_name: node for node in nodes if node.pod}
     troubles = {
         name: Attempt(node.pod, node.state, node.message)
         for name, node in last_pods.items()
-        if node.state in ("PENDING", "FAILED") and node.message and node.pod not in told
+        if node.state in ("PENDING", "FAILED") and node.message and node.pod not in own_pods
     }
     return Stages(
         turns,
@@ -152,7 +152,7 @@ def _prepared(stage: str, number: int, driver: Node | None, nodes: list[Node]) -
 
 
 def _below(group: Node, nodes: list[Node]) -> list[Node]:
-    """The group itself, its attempts, and what is in them."""
+    """Returns the group itself, its attempts, and the nodes within them."""
     return [
         node for node in nodes if node is group or node.name.startswith((f"{group.name}(", f"{group.name}."))
     ]
@@ -175,9 +175,9 @@ def _node(workflow: dict[str, Any], node: dict[str, Any]) -> Node:
 
 
 def _pod_name(workflow: dict[str, Any], node: dict[str, Any]) -> str:
-    """As Argo names pods: by workflow, template and the hash that ends the node's id.
+    """Returns the name that Argo gives to a node's pod: the workflow, the template, and the hash in the node's id.
 
-    (kubeflow/pipelines 2.17.0, backend/src/common/util/workflow.go, RetrievePodName)
+    See RetrievePodName in kubeflow/pipelines 2.17.0, backend/src/common/util/workflow.go.
     """
     metadata, own_id = _mapping(workflow.get("metadata")), _text(node.get("id"))
     annotations = _mapping(metadata.get("annotations"))
@@ -195,7 +195,7 @@ def _time(value: Any) -> datetime | None:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """The longer of two numbers is the larger; Python makes no number of more than 4,300 digits."""
+    """Returns a sort key that orders numbers by value: by length, then by digits, as int() refuses very long ones."""
     parts = re.split(r"(\d+)", name)
     return [(len(digits := part.lstrip("0")), digits) if part.isdecimal() else (0, part) for part in parts]
 

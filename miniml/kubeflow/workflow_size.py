@@ -2,16 +2,16 @@
 
 KFP's API server makes an Argo workflow of a pipeline, and reads a run's state from the workflow's nodes. Of a workflow
 whose JSON is longer than 1 MiB Argo writes the nodes compressed, and `task_details` stay as they were at that moment.
-Most of the JSON is a few long strings, which stand in it several times. Read in the sources of Kubeflow Pipelines
+Most of the JSON is a few long strings, each of them several times. The structure is described by Kubeflow Pipelines
 2.17.0 (backend/src/v2/compiler/argocompiler: container.go and dag.go; backend/src/v2/driver/driver.go:
 initPodSpecPatch) and Argo Workflows 4.0 (workflow/controller/operator.go: initializeExecutableNode;
 workflow/packer/packer.go):
 
-- Each component and each executor's container stand in the workflow's arguments, once.
-- A task is three nodes: its driver, a DAG, and in it the executor. KFP's defaults for all templates let each of them be
-  tried again, and what can be tried again is two nodes, both with the template's inputs and outputs.
-- A driver has as inputs the component, the task, the container and what Kubernetes is told of it, and gives the pod's
-  patch, which the DAG and the executor have as input: the patch stands in six nodes, the driver's inputs in two.
+- The workflow's arguments hold each component and each executor's container once.
+- A task is three nodes: its driver, a DAG, and in it the executor. KFP's template defaults allow a retry of each, and a
+  node that may be retried is two nodes, both with the template's inputs and outputs.
+- A driver's inputs are the component, the task, the container and its Kubernetes settings; its output is the pod's
+  patch, which is an input of the DAG and the executor: the patch is in six nodes, the driver's inputs are in two.
 - The patch holds the component's source, the component, and the executor's input: every argument and artifact.
 - A DAG (the pipeline, a condition, a loop, each turn of a loop) has a driver too, with the DAG's component and task.
 """
@@ -30,12 +30,12 @@ LIMIT = 1024 * 1024
 """The most bytes of a workflow that Argo does not compress (MAX_WORKFLOW_SIZE); etcd's limit is about the same."""
 
 _TRIES = 2
-"""Nodes of each template's instance: what is tried again, and its one try."""
+"""Nodes of each template's instance: the one that may be retried, and its only attempt."""
 _NODE = 510
-"""Bytes of a node beside its inputs and outputs: names, times, children. With it the two workflows that were measured
-on a cluster come out within 0.3 % (issue 18: 713 KB in 52 nodes, and 1,061,967 bytes in 87)."""
+"""Bytes of a node without its inputs and outputs: names, times, children. It was fitted to two workflows on a cluster,
+whose sizes it gives within 0.3 % (issue 18: 713 KB in 52 nodes, and 1,061,967 bytes in 87)."""
 _OUTPUT = 300
-"""Characters of a string that an earlier step gives: the pins of the sources, a trial."""
+"""The assumed length of a string that an earlier step outputs, such as the pins of the sources, or a trial."""
 _STORE = "minio://mlpipeline/v2/artifacts/{pipeline}/" + 36 * "0" + "/{task}/" + 36 * "0" + "/{output}"
 _OUTPUTS = "/tmp/kfp/outputs"  # noqa: S108  # in a pod
 _SERVER = ["--ml_pipeline_server_address", "ml-pipeline.kubeflow", "--mlmd_server_address"]
@@ -82,14 +82,14 @@ def turns_that_fit(compiled: str, arguments: Mapping[str, Any] | None = None) ->
 
 
 def describe_size(compiled: str) -> str:
-    """Says in a line how large the compiled pipeline is on a cluster, against the limit."""
+    """Returns a line with the size of the compiled pipeline's workflow, and its share of the limit."""
     size = workflow_size(compiled)
     line = f"{size.total:,} bytes on a cluster in {size.nodes} nodes, {size.total / LIMIT:.0%} of the limit"
     return line + (f"; {turns_that_fit(compiled)} trials fit" if "parameterIterator" in compiled else "")
 
 
 class _Workflow:
-    """A workflow as Argo has it, of which the nodes are made here."""
+    """A model of Argo's workflow, which computes the sizes of its nodes."""
 
     def __init__(
         self, spec: dict[str, Any], platform: dict[str, Any], arguments: dict[str, Any], turns: int
@@ -102,14 +102,14 @@ class _Workflow:
         self._values = {name: given.get("defaultValue") for name, given in inputs.items()} | arguments
 
     def arguments(self) -> int:
-        """Bytes of what stands in the workflow's own arguments."""
+        """Returns the bytes of the workflow's own arguments."""
         every = [*self._components.values(), self._spec["root"], *self._executors.values(), self._kubernetes]
-        return sum(_written(json.dumps(each)) for each in every)
+        return sum(_json_size(json.dumps(each)) for each in every)
 
     def nodes(self) -> Iterator[tuple[str, int]]:
-        """The task and the bytes of each node."""
+        """Yields the task and the bytes of each node."""
         yield from self._instance("root", 0)  # the entry point
-        yield from self._instance("root", _written(_json(self._spec["root"]), _json(self._values)))
+        yield from self._instance("root", _json_size(_json(self._spec["root"]), _json(self._values)))
         yield from self._dag("root", self._spec["root"])
 
     def _dag(self, name: str, component: dict[str, Any]) -> Iterator[tuple[str, int]]:
@@ -119,13 +119,13 @@ class _Workflow:
             if "parameterIterator" in task:
                 yield from self._loop(task_name, task, inner)
             elif "dag" in inner:
-                yield from self._instance(task_name, _written(_json(inner), _json(task)))
+                yield from self._instance(task_name, _json_size(_json(inner), _json(task)))
                 yield from self._dag(task_name, inner)
             else:
                 yield from self._container(task_name, task, inner)
 
     def _loop(self, name: str, task: dict[str, Any], inner: dict[str, Any]) -> Iterator[tuple[str, int]]:
-        driver = _written(_json(inner), _json(task))
+        driver = _json_size(_json(inner), _json(task))
         yield from self._instance(name, 0)
         yield from self._instance(name, driver)
         yield name, _NODE  # the group of all turns
@@ -139,16 +139,16 @@ class _Workflow:
     ) -> Iterator[tuple[str, int]]:
         label = component["executorLabel"]
         container, kubernetes = self._executors[label]["container"], self._kubernetes.get(label, {})
-        patch = _written(self._patch(name, task, component, container, kubernetes))
-        driver = _written(_json(component), _json(task), _json(container), _json(kubernetes))
+        patch = _json_size(self._patch(name, task, component, container, kubernetes))
+        driver = _json_size(_json(component), _json(task), _json(container), _json(kubernetes))
         yield from self._instance(name, driver + patch)
         yield from self._instance(name, patch)
         yield from self._instance(name, patch)
 
-    def _instance(self, task: str, given: int) -> Iterator[tuple[str, int]]:
-        """The nodes of a template that is carried out, with so many bytes of inputs and outputs."""
+    def _instance(self, task: str, size: int) -> Iterator[tuple[str, int]]:
+        """Yields the nodes of a template's instance, each with `size` bytes of inputs and outputs."""
         for _ in range(_TRIES):
-            yield task, _NODE + given
+            yield task, _NODE + size
 
     def _patch(
         self,
@@ -158,7 +158,7 @@ class _Workflow:
         container: dict[str, Any],
         kubernetes: dict[str, Any],
     ) -> str:
-        """What the driver says of the pod: its words, its environment, its resources."""
+        """Returns the driver's patch of the pod: its command, environment and resources."""
         executor_input = self._executor_input(name, task, component)
         command = [
             "/kfp-launcher/launch",
@@ -188,7 +188,7 @@ class _Workflow:
     def _executor_input(self, name: str, task: dict[str, Any], component: dict[str, Any]) -> dict[str, Any]:
         inputs, outputs = component.get("inputDefinitions", {}), component.get("outputDefinitions", {})
         given = task.get("inputs", {}).get("parameters", {})
-        # A task has inputs that its component has not: what its resources are read from.
+        # A task also has inputs that its component lacks: its resources are read from them.
         values = {
             name: spec.get("defaultValue", "") for name, spec in inputs.get("parameters", {}).items()
         } | {name: self._value(value) for name, value in given.items()}
@@ -210,7 +210,7 @@ class _Workflow:
         }
 
     def _value(self, given: dict[str, Any]) -> Any:
-        """What a task's input comes to; of what an earlier step gives, only the length is known, and roughly."""
+        """Returns the value of a task's input; for an output of an earlier step, a string of the assumed length."""
         if "runtimeValue" in given:
             return given["runtimeValue"]["constant"]
         if "componentInputParameter" in given:
@@ -240,22 +240,22 @@ class _Workflow:
 
 
 def _resources(container: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """What the pod is given, as Kubernetes has it."""
-    told = container.get("resources", {})
+    """Returns the pod's resources, as Kubernetes takes them."""
+    resources = container.get("resources", {})
     given = {
         kind: {
-            name: _filled_in(told.get(f"resource{name.title()}{kind.title()}", ""), values)
+            name: _filled_in(resources.get(f"resource{name.title()}{kind.title()}", ""), values)
             for name in ("cpu", "memory")
         }
         for kind in ("limit", "request")
     }
-    gpu = told.get("accelerator", {})
+    gpu = resources.get("accelerator", {})
     given["limit"][gpu.get("resourceType", "")] = _filled_in(gpu.get("resourceCount", ""), values)
     return {f"{kind}s": {name: each for name, each in of.items() if each} for kind, of in given.items()}
 
 
 def _filled_in(text: str, values: dict[str, Any]) -> str:
-    """The text, or the input that it names."""
+    """Returns the text, or the value of the input that it names."""
     named = re.fullmatch(r"{{\$\.inputs\.parameters\['(.+)'\]}}", text)
     return str(values[named[1]]) if named else text
 
@@ -265,12 +265,12 @@ def _json(value: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    """As Go's own encoder writes a string, which that of messages does not."""
+    """Escapes a string as Go's encoding/json does, and protobuf's JSON encoder does not."""
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
 
 
-def _written(*texts: str) -> int:
-    """Bytes of strings as the nodes' JSON holds them."""
+def _json_size(*texts: str) -> int:
+    """Returns the bytes of strings in the JSON of a node's inputs and outputs."""
     return sum(len(_escaped(_json(text)).encode()) + len('{"name":"component","value":},') for text in texts)

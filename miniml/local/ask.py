@@ -1,4 +1,4 @@
-"""Serves a model folder briefly, and asks it over HTTP as its users will."""
+"""Serves a model for a moment, and requests predictions over HTTP as its users will."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from miniml.errors import MinimlError
 from miniml.escaping import plain
 
 SECONDS_TO_START = 120
+"""The most seconds that the predictor may take to start."""
 CREDENTIAL = "MINIML_TOKEN"
+"""The environment variable with the predictor's bearer token."""
 
 
 class ServingError(MinimlError):
@@ -57,12 +59,12 @@ def ask(serving: Serving, model_dir: Path, name: str, texts: list[str]) -> list[
 
 
 def describe_answer(answer: dict[str, Any]) -> str:
-    """Writes an answer on one line: what the text is given, and every probability where there are any."""
+    """Returns an answer on one line: the value, or the labels and the probabilities of all classes."""
     if "value" in answer:
         return f"{answer['value']:.4g}"
-    given = [answer["label"]] if "label" in answer else answer["labels"]
-    shares = ", ".join(f"{label} {share:.3f}" for label, share in answer["probabilities"].items())
-    return plain(f"{', '.join(given) or 'no label'} ({shares})")
+    labels = [answer["label"]] if "label" in answer else answer["labels"]
+    probabilities = ", ".join(f"{label} {value:.3f}" for label, value in answer["probabilities"].items())
+    return plain(f"{', '.join(labels) or 'no label'} ({probabilities})")
 
 
 def predictor_module() -> str:

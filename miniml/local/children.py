@@ -1,4 +1,4 @@
-"""The processes that a run has started, which are not to outlive it: stages that train, the predictor that is asked."""
+"""Ends the processes that a run has started together with the run: stages that train, and the predictor."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""What a platform or a closed terminal asks a process to end with. Ctrl-C's SIGINT reaches children by itself."""
+"""The signals by which a platform or a closed terminal ends a process. Ctrl-C sends SIGINT to the children as well."""
 SECONDS_BETWEEN_LOOKS = 0.1
+"""Seconds between two looks for new child processes."""
 
 
 @contextmanager
 def ended_with_us() -> Iterator[None]:
-    """In the block, a SIGTERM or SIGHUP is handed on to all that this process has started, and then ends the block.
+    """Within the block, sends a SIGTERM or SIGHUP on to all child processes, and then leaves the block.
 
-    A training saves a checkpoint before it ends. A second signal ends at once whatever is still there. What is started
-    after the first one is ended too: kfp.local goes through all trials of a search in threads of its own, which no
-    exception reaches.
+    A training saves a checkpoint before it ends. A second signal kills all processes that still run. Processes that are
+    started after the first signal are ended too: kfp.local runs the trials of a search in threads, which an exception
+    does not reach.
 
     Raises:
-        SystemExit: a signal came; the status is the one that a shell would give.
+        SystemExit: A signal came; the exit status is 128 and the signal's number, as a shell gives it.
     """
-    import psutil  # Only here: whoever submits to a cluster starts nothing here.
+    import psutil  # Only here: submitting a run to a cluster needs no psutil.
 
     handlers = {number: signal.getsignal(number) for number in ENDING}
-    # nohup has SIGHUP ignored, and means it.
+    # nohup ignores SIGHUP on purpose.
     taken = [number for number, handler in handlers.items() if handler is not signal.SIG_IGN]
     ending: set[psutil.Process] = set()
     over = threading.Event()
 
-    def end_what_comes() -> None:
+    def end_new_children() -> None:
         while not over.wait(SECONDS_BETWEEN_LOOKS):
             for child in set(psutil.Process().children(recursive=True)) - ending:
                 ending.add(child)
@@ -41,13 +42,13 @@ def ended_with_us() -> Iterator[None]:
                     child.terminate()
 
     def end(number: int, _: FrameType | None) -> None:
-        how = signal.SIGKILL if ending else signal.SIGTERM
+        sent = signal.SIGKILL if ending else signal.SIGTERM
         ending.update(psutil.Process().children(recursive=True))
         for child in ending:
             with suppress(psutil.NoSuchProcess):
-                child.send_signal(how)
-        if how == signal.SIGTERM:
-            threading.Thread(target=end_what_comes, daemon=True).start()
+                child.send_signal(sent)
+        if sent == signal.SIGTERM:
+            threading.Thread(target=end_new_children, daemon=True).start()
         print(f"\nstopped by {signal.Signals(number).name}", file=sys.stderr)
         raise SystemExit(128 + number)
 
@@ -57,6 +58,7 @@ def ended_with_us() -> Iterator[None]:
         yield
     finally:
         over.set()
-        psutil.wait_procs(ending)  # What a stage has started is not ours to wait for in any other way.
+        # Grandchildren, too: os.wait knows only a process's own children.
+        psutil.wait_procs(ending)
         for number in taken:
             signal.signal(number, handlers[number])

@@ -1,8 +1,8 @@
-"""What a person sees of a local run: our stages' own lines; everything else goes to a log file.
+"""Shows the progress of a local run on the screen, and writes all other output to a log file.
 
-kfp.local prints the executor's input, the full command and every line of every library. Here that stream
-is read line by line: stage starts, cache hits and the lines of `miniml.progress` are shown, an error that
-miniml raised is kept for the end.
+kfp.local prints the executor's input, the full command and every line of every library. Here that stream is read line
+by line: the starts of stages, cache hits and the lines of `miniml.progress` are shown, and an error that miniml raised
+is kept for the end.
 """
 
 from __future__ import annotations
@@ -20,30 +20,38 @@ _STARTED = re.compile(r"Executing task '(?P<stage>[\w-]+)'")
 _FINISHED = re.compile(r"Task '(?P<stage>[\w-]+)' finished with status (?P<status>\w+)")
 _CACHED = re.compile(r"Task (?P<stage>[\w-]+) cache hit")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
-# The last line of a traceback: what was raised, by its full name or, if built in, its own.
+# The last line of a traceback, with the full name of the exception, or only its own if it is built in.
 _RAISED = re.compile(r"^(?:[\w.]+\.)?(?P<type>\w*(?:Error|Exception|Interrupt|Exit))(?:: (?P<text>.*))?$")
 _INDENT = " " * 4
 _TRACEBACK = "Traceback (most recent call last):"
-# Characters of what was raised; the log has all of it.
 LONGEST_ERROR = 1500
+"""The most characters of an error that are kept; the log has all of it."""
 
-# Without a terminal to redraw, a passing line is worth keeping only so often.
 SECONDS_BETWEEN_KEPT_LINES = 15.0
+"""Seconds between two passing lines where there is no terminal, so that each is shown for good."""
 
 
 class Console(io.TextIOBase):
-    """A standard output that shows stages and their progress on `screen`, and writes all else to `log`."""
+    """A replacement of standard output that shows stages and their progress on a screen, and logs everything."""
 
     def __init__(self, stages: list[str], screen: TextIO, log: TextIO) -> None:
+        """Starts without any output.
+
+        Args:
+            stages: The names of the stages, in the order in which they run.
+            screen: Where the progress is shown; a terminal is redrawn in place.
+            log: Where every line is written.
+        """
         self.seconds: dict[str, float] = {}
-        """Seconds of each stage that has ended, all its turns together; 0 where the cache had it."""
+        """The seconds of each stage that has ended, all its turns together; 0 for one from the cache."""
         self.succeeded: list[str] = []
-        """The stages that ran and, as kfp says, ended well."""
+        """The stages that ran and, according to kfp, succeeded."""
         self.stage = ""
         """The stage that started last."""
         self.failed_stage = ""
+        """The stage that failed; empty while none has."""
         self.raised: dict[str, str] = {}
-        """What each stage raised last."""
+        """The last error of each stage."""
         self._turns: Counter[str] = Counter()
         self._begun: dict[str, list[float]] = {}
         self._stages, self._screen, self._log = stages, screen, log
@@ -51,41 +59,44 @@ class Console(io.TextIOBase):
         self._rest = ""
         self._passed = 0.0
         self._traceback: int | None = None
-        """How far the traceback is indented that goes on, which differs by runner."""
+        """The indentation of the current traceback, which differs by runner; None outside of tracebacks."""
 
     def writable(self) -> bool:
+        """Returns True, as for any output."""
         return True
 
     def write(self, text: str) -> int:
+        """Logs the complete lines of the output so far, and shows those on the progress."""
         *lines, self._rest = (self._rest + text).split("\n")
-        for written in lines:
-            # Colours are the libraries' own; any other thing that a terminal obeys may come from the data.
-            line = plain(_COLOUR.sub("", written.removesuffix("\r")))
+        for raw in lines:
+            # Libraries print colours; other control characters may come from the data.
+            line = plain(_COLOUR.sub("", raw.removesuffix("\r")))
             self._log.write(line + "\n")
             self._read(line)
         return len(text)
 
     def flush(self) -> None:
+        """Flushes the log."""
         self._log.flush()
 
     def show(self, text: str = "") -> None:
-        """A line that stays."""
+        """Shows a line that stays on the screen."""
         self._screen.write(("\r\x1b[2K" if self._redraws else "") + text + "\n")
         self._screen.flush()
 
     def show_skipped(self) -> None:
-        """Says which stages had nothing to do."""
+        """Shows the stages that were left out."""
         for stage in self._stages:
             if stage not in self.seconds:
                 self.seconds[stage] = 0.0
                 self.show(f"{self._heading(stage)} · skipped")
 
     def _read(self, line: str) -> None:
-        said = line.strip()
-        if said.startswith(NOTE):
-            self.show(f"        {said.removeprefix(NOTE)}")
-        elif said.startswith(PASSING):
-            self._pass(f"        {said.removeprefix(PASSING)}")
+        message = line.strip()
+        if message.startswith(NOTE):
+            self.show(f"        {message.removeprefix(NOTE)}")
+        elif message.startswith(PASSING):
+            self._pass(f"        {message.removeprefix(PASSING)}")
         elif started := _STARTED.search(line):
             self._begin(started["stage"])
         elif finished := _FINISHED.search(line):
@@ -100,7 +111,7 @@ class Console(io.TextIOBase):
         return f"[{self._stages.index(stage) + 1}/{len(self._stages)}] {stage}"
 
     def _next_heading(self, stage: str) -> str:
-        """Its heading, with a number from the second turn of a loop on."""
+        """Returns the heading of a stage, with the number of its turn from the second turn of a loop on."""
         self._turns[stage] += 1
         turn = self._turns[stage]
         return self._heading(stage) + (f" ({turn})" if turn > 1 else "")
@@ -111,7 +122,7 @@ class Console(io.TextIOBase):
         self.show(self._next_heading(stage))
 
     def _end(self, stage: str, status: str) -> None:
-        # Of two turns of a loop beside each other, the first to begin is taken for the first to end.
+        # Of two turns of a loop at the same time, the first to begin is assumed to end first.
         seconds = time.monotonic() - self._begun[stage].pop(0)
         self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 1)
         if status == "SUCCESS":
@@ -129,15 +140,15 @@ class Console(io.TextIOBase):
             self.show(text)
 
     def _remember_error(self, line: str) -> None:
-        """Keeps the line that ends a traceback, whatever its error is called: pyarrow.lib.ArrowInvalid, zlib.error."""
-        said = line.strip()
+        """Keeps the last line of a traceback, whatever its error is called: pyarrow.lib.ArrowInvalid, zlib.error."""
+        message = line.strip()
         indent = len(line) - len(line.lstrip(" "))
-        ends = self._traceback is not None and said != "" and indent <= self._traceback
+        ends = self._traceback is not None and message != "" and indent <= self._traceback
         if ends:
             self._traceback = None
-        if said == _TRACEBACK:
+        if message == _TRACEBACK:
             self._traceback = indent
         elif (found := _RAISED.match(line.removeprefix(_INDENT))) or ends:
-            ours = found is not None and "miniml.errors." in said
-            text = (found["text"] or "") if found and ours else said
+            ours = found is not None and "miniml.errors." in message
+            text = (found["text"] or "") if found and ours else message
             self.raised[self.stage] = text if len(text) <= LONGEST_ERROR else text[:LONGEST_ERROR] + "…"

@@ -28,23 +28,23 @@ from miniml.sources import source
 from miniml.sources.address import locate
 
 CACHE = "/opt/cache"
-"""Where, in a container, this machine's own cache stands: a killed training's checkpoints outlive its container."""
+"""The path of this machine's cache in a container: the checkpoints of a killed training outlive its container."""
 LABEL = "miniml.run"
-"""Tells the containers of one run from all others."""
+"""The label with the id of a run, by which its containers are found."""
 
-# How this machine reaches the hub, the store and MLflow, where its environment tells. One by one, because others
-# of HF_ and AWS_ name folders of this machine, which a container has not got.
-_REACH = (
+# The environment variables with the addresses and credentials of the hub, the store and MLflow. They are listed one by
+# one, because other variables of HF_ and AWS_ name folders of this machine, which a container does not have.
+_FORWARDED_VARIABLES = (
     "HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT",
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "S3_ENDPOINT", "S3_USE_HTTPS",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", *MLFLOW_CREDENTIALS,
 )  # fmt: skip
-# Files of certificates, which are mounted besides.
+# The variables that name files of certificates, which are mounted.
 _CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
 
-# A container runs as whoever runs the pipeline, who can then remove what it wrote, and may write nowhere but to
-# what is mounted for it and to this folder. Sixteen gibibytes are a limit, not a reservation.
+# A container runs as the user who runs the pipeline, so that this user can delete its files. It may write only to its
+# mounts and to this folder, whose 16 GiB are a limit and not a reservation.
 _CONFINED: dict[str, Any] = {
     "user": f"{os.getuid()}:{os.getgid()}",
     "read_only": True,
@@ -59,19 +59,26 @@ class EngineError(MinimlError):
 
 
 def machine(arguments: dict[str, Any], environment: dict[str, str], runs: Path) -> Machine:
-    """Runs each stage in its image; what the arguments name on this machine is there too, at the same path.
+    """Returns the environment in which kfp.local runs each stage in a container of its image.
 
-    So is what earlier `runs` left, which stages that have not changed are taken from.
+    Files of this machine have the same paths in the containers: the sources that the arguments name, and the outputs of
+    earlier runs, which the cache refers to.
+
+    Args:
+        arguments: The pipeline's arguments by name.
+        environment: Environment variables for the stages.
+        runs: The folder of runs.
 
     Raises:
-        EngineError: no engine answers, or it lacks an image; the message names the remedy.
+        EngineError: No engine answers, or it lacks an image; the message names the remedy.
+        InputError: A source cannot be used.
     """
     images = _require_images()
     sources = _sources(arguments)
     certificates = {name: path for name in _CERTIFICATES if Path(path := os.environ.get(name, "")).is_file()}
-    given = {name: os.environ[name] for name in _REACH if name in os.environ}
-    for needed in sources.values():
-        given |= needed.environment
+    given = {name: os.environ[name] for name in _FORWARDED_VARIABLES if name in os.environ}
+    for mount in sources.values():
+        given |= mount.environment
     runs.mkdir(parents=True, exist_ok=True)
     mounts = [
         Mount(str(runs.absolute()), str(runs.absolute()), type="bind", read_only=True),
@@ -89,7 +96,7 @@ def machine(arguments: dict[str, Any], environment: dict[str, str], runs: Path) 
         mounts=mounts,
         environment={**environment, **given, **certificates, "MINIML_CACHE": CACHE},
         labels={LABEL: run},
-        # The hub and the store are reached as from this machine, those on this very machine too.
+        # Containers reach the hub and the store as this machine does, even those that run on this machine.
         network_mode="host",
         **_CONFINED,
     )
@@ -97,7 +104,11 @@ def machine(arguments: dict[str, Any], environment: dict[str, str], runs: Path) 
 
 
 def _require_images() -> str:
-    """Looks for the engine and every image before anything runs, and gives the images' digests."""
+    """Returns the digests of the images.
+
+    Raises:
+        EngineError: No engine answers, or it lacks an image.
+    """
     with _engine() as engine:
         found = {name: _digest(engine, name) for name in map(image, FOUNDATIONS)}
     missing = [name for name, digest in found.items() if not digest]
@@ -107,26 +118,31 @@ def _require_images() -> str:
 
 
 def _end_containers(run: str) -> None:
-    """Ends what an interrupted run left behind: kfp starts a container and, on Ctrl-C, forgets it."""
+    """Removes the containers of an interrupted run: on Ctrl-C, kfp leaves them running."""
     with _engine() as engine:
         for container in engine.containers.list(
             all=True, filters={"label": f"{LABEL}={run}"}, ignore_removed=True
         ):
-            # One that has just ended by itself is gone, or going.
+            # A container that has just ended is removed by itself.
             with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
                 container.remove(force=True)
 
 
 @contextlib.contextmanager
 def serving(model_dir: Path, name: str) -> Iterator[str]:
-    """Runs the predictor in a container of the serving image, and gives its address once it is ready."""
+    """Runs the predictor in a container of the serving image, and yields its address once it is ready.
+
+    Raises:
+        EngineError: No engine answers.
+        ServingError: The predictor did not start.
+    """
     with _engine() as engine:
         container = engine.containers.run(
             image(SERVING),
             [f"--model_dir={MODEL_FOLDER}", f"--model_name={name}"],
             name=f"miniml-serving-{uuid.uuid4().hex[:8]}",
             mounts=[Mount(MODEL_FOLDER, str(model_dir.resolve()), type="bind", read_only=True)],
-            # On a port that the engine finds free, and for this machine only.
+            # The engine chooses a free port, which only this machine reaches.
             ports={f"{HTTP_PORT}/tcp": ("127.0.0.1", 0)},
             detach=True,
             **_CONFINED,
@@ -161,14 +177,14 @@ def _runs(container: Container) -> bool:
 
 
 def _address(container: Container) -> str:
-    """Where this machine reaches the container's port; empty where the container has ended already."""
+    """Returns the address of the container's port on this machine; empty where the container has ended."""
     container.reload()
     published = container.ports.get(f"{HTTP_PORT}/tcp")
     return f"http://127.0.0.1:{published[0]['HostPort']}" if published else ""
 
 
 def _digest(engine: docker.DockerClient, name: str) -> str:
-    """The digest of what an image holds; empty where there is none of that name."""
+    """Returns the digest of an image; empty where the engine does not have it."""
     try:
         return str(engine.images.get(name).id)
     except docker.errors.ImageNotFound:
@@ -176,7 +192,7 @@ def _digest(engine: docker.DockerClient, name: str) -> str:
 
 
 def _checkpoints(folder: str) -> list[Mount]:
-    """The mount for checkpoints where they go to a folder of this machine: the same path in a container."""
+    """Returns the mount of the checkpoints' folder, at the same path; none where they are elsewhere."""
     if not Path(folder).is_absolute():
         return []
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -184,7 +200,7 @@ def _checkpoints(folder: str) -> list[Mount]:
 
 
 def _log_folders(log_to: str) -> list[Mount]:
-    """The folders of this machine that a training is to log to, which are made here, to be the user's."""
+    """Returns the mounts of the folders that a training logs to, which are created here so that they are the user's."""
     folders = {target.folder for target in targets(log_to) if target.folder}
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,6 +208,6 @@ def _log_folders(log_to: str) -> list[Mount]:
 
 
 def _sources(arguments: dict[str, Any]) -> dict[str, source.Mount]:
-    """The mounts for what the arguments name on this machine, by where they stand in a container."""
+    """Returns the mounts of the sources on this machine, by their paths in a container."""
     mounts = (locate(argument, named).mount() for argument, named in sources_of(arguments))
     return {mount.target: mount for mount in mounts if mount}

@@ -1,4 +1,4 @@
-"""The whole job on this machine: run the pipeline, serve its model for a moment, ask it, keep what came of it."""
+"""Runs a whole job on this machine: the pipeline, its model served for a moment, and a summary of the results."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import kfp.local
 
 from miniml.files.folders import caches_of_libraries
 from miniml.local import runner as local
@@ -24,12 +22,12 @@ RUNNERS = ("subprocess", "docker")
 
 @dataclass(frozen=True)
 class FinishedJob:
-    """What a job left on this machine."""
+    """The results of a job on this machine."""
 
     summary: dict[str, Any]
-    """As summary.json holds it."""
+    """The content of summary.json."""
     folder: Path
-    """The newest run's: report, model, InferenceService, summary."""
+    """The folder of the newest run, with report, model, InferenceService and summary."""
 
 
 def run(
@@ -40,10 +38,17 @@ def run(
     outputs: Path = local.OUTPUTS,
     questions: list[str],
 ) -> FinishedJob:
-    """Runs the pipeline with all of its arguments; without questions, the model is asked two of its test rows.
+    """Runs a pipeline, and asks its model over HTTP if the gate approved it.
+
+    Args:
+        pipeline: The pipeline.
+        arguments: All of its arguments by name.
+        runner: One of `RUNNERS`: "subprocess" or, for stages in containers, "docker".
+        outputs: The folder of runs.
+        questions: Texts for the served model; without any, two test rows are used.
 
     Raises:
-        MinimlError: an argument cannot be used, a stage failed, or the model does not answer.
+        MinimlError: An argument cannot be used, a stage failed, or the model does not answer.
     """
     start = time.monotonic()
     check_values(arguments)
@@ -60,10 +65,12 @@ def run(
 
 
 def _machine(runner: str, arguments: dict[str, Any], outputs: Path) -> tuple[local.Machine, Serving]:
-    """What runs the stages, and what serves the model, here or in containers."""
+    """Returns the environment of the stages, and the function that serves the model, for a runner."""
     environment = _environment()
     if runner == "subprocess":
-        os.environ.update(caches_of_libraries() | environment)  # The stages' processes inherit it.
+        import kfp.local  # Only here: it takes half a second, and most commands run nothing.
+
+        os.environ.update(caches_of_libraries() | environment)  # The processes of the stages inherit these.
         return local.Machine(kfp.local.SubprocessRunner(use_venv=False)), serving_in_a_process
     from miniml.local import containers  # Only here: it needs the Docker client.
 
@@ -71,16 +78,16 @@ def _machine(runner: str, arguments: dict[str, Any], outputs: Path) -> tuple[loc
 
 
 def _environment() -> dict[str, str]:
-    """For the stages; what the user has set stays."""
+    """Returns environment variables for the stages; the user's own values win."""
     settings = {
-        # Bars and advice that would drown what we say.
+        # Progress bars and advice of libraries would bury the messages of miniml.
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "true",
-        # The console draws passing lines in place.
+        # The console redraws passing lines in place.
         INTERVAL: "1",
-        # glibc gives large blocks back to the kernel when they are freed and has them zeroed again at the next
-        # step. Keeping them takes about 6 % off a training step (8 texts of 220 tokens, MiniLM).
+        # glibc returns large blocks to the kernel when they are freed, and the kernel zeroes them for the next step.
+        # Keeping them makes a training step about 6 % shorter (8 texts of 220 tokens, MiniLM).
         "MALLOC_MMAP_THRESHOLD_": "2000000000",
         "MALLOC_TRIM_THRESHOLD_": "8000000000",
     }
@@ -98,7 +105,7 @@ def _answers(
 
 
 def _two_test_rows(finished: local.LocalRun) -> list[str]:
-    from miniml.data import prepared  # Only here: it brings in the datasets library.
+    from miniml.data import prepared  # Only here: it imports the datasets library.
 
     splits, _ = prepared.load(Path(finished.outputs["dataset"].path), ("test",))
     return [str(text) for text in splits["test"][:2]["text"]]

@@ -16,11 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import kfp.local
 import requests
-from kfp import components
 
 from miniml import environment
 from miniml.errors import MinimlError
@@ -29,13 +27,16 @@ from miniml.local.console import Console
 from miniml.model import manifest
 from miniml.pipeline.compiled import as_run_here, stages_in_order
 
+if TYPE_CHECKING:
+    import kfp.local
+
 OUTPUTS = Path(os.environ.get("MINIML_OUTPUTS", "local_outputs"))
 """The folder of runs, unless MINIML_OUTPUTS names another one."""
 
-_WRITTEN = "executor_output.json"
+_EXECUTOR_OUTPUT = "executor_output.json"
 
 SILENT_END = (
-    "ended without a word, as a process does that is killed; the system's log (dmesg) says by whom, and why"
+    "ended without a message, as a killed process does; the system's log (dmesg) says what killed it, and why"
 )
 
 
@@ -116,6 +117,9 @@ def run(
     Raises:
         RunError: A stage failed, and `outputs`/latest stays as it was; or a file or folder has the name of that link.
     """
+    import kfp.local  # Only here: it takes half a second, and most commands run nothing.
+    from kfp import components
+
     _require_room_for_latest(outputs)
     folder = runs_of(outputs) / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     folder.mkdir(parents=True)
@@ -135,7 +139,7 @@ def run(
             with _printing_to(console):
                 task = pipeline(**arguments)
         except Exception as error:
-            # What a stage has not written is missed by kfp or by a later stage, in words of any kind.
+            # Where a stage wrote no outputs, kfp or a later stage may fail with any message.
             if not isinstance(error, RuntimeError | requests.RequestException) and not _without_outputs(
                 console, folder
             ):
@@ -221,17 +225,25 @@ def publish(finished: LocalRun, summary: dict[str, Any], outputs: Path = OUTPUTS
 
 
 def _require_room_for_latest(outputs: Path) -> None:
-    """Refuses, before any work, to run where the link to the newest run could not be put in the end."""
+    """Checks, before any work, that the link to the newest run can be created at the end.
+
+    Raises:
+        RunError: A file or folder has the name of the link.
+    """
     latest = outputs / "latest"
     if latest.exists() and not latest.is_symlink():
         raise RunError(
-            f"{latest} is a {'folder' if latest.is_dir() else 'file'}, where the link to the newest run has its place. "
+            f"{latest} is a {'folder' if latest.is_dir() else 'file'}, and has the name of the link to the newest run. "
             f"Move it away, or keep runs elsewhere: --outputs."
         )
 
 
 def _require_deployed_if_approved(finished: LocalRun) -> None:
-    """kfp.local takes a condition that it cannot read for false, and still reports success."""
+    """Checks the result of the gate's condition: kfp.local takes one that it cannot evaluate for false, and goes on.
+
+    Raises:
+        RunError: The model was approved, and deploy did not run.
+    """
     if finished.approved and not finished.inference_service:
         raise RunError(
             f"the model was approved, but deploy was not run (the whole log: {finished.folder / 'run.log'})"
@@ -293,37 +305,37 @@ def _printing_to(console: Console) -> Any:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers, root.level = [logging.StreamHandler(console)], logging.INFO
-    # Where the disk is full, logging would show a traceback of its own beside the message that ends the run.
-    tells, logging.raiseExceptions = logging.raiseExceptions, False
+    # Where the disk is full, logging would print a traceback of its own beside the final message.
+    raises, logging.raiseExceptions = logging.raiseExceptions, False
     try:
         with contextlib.redirect_stdout(console), warnings.catch_warnings():
-            # Our images are not named after Python; that a subprocess ignores them is what is wanted here.
+            # kfp warns as our images' names do not contain "python"; a subprocess ignores the image anyway.
             warnings.filterwarnings("ignore", "You may be attemping to run a task", RuntimeWarning)
             yield
     finally:
         root.handlers, root.level = handlers, level
-        logging.raiseExceptions = tells
+        logging.raiseExceptions = raises
 
 
 def _forget_false_successes(cache: Path) -> None:
-    """Removes the entries of stages that left nothing: kfp keeps them too, and would go on from them (see below)."""
+    """Removes the cache entries of stages without outputs, which kfp would use (see `_without_outputs`)."""
     for entry in cache.glob("*.json"):
         if entry.read_text(encoding="utf-8").strip() == "{}":
             entry.unlink(missing_ok=True)
 
 
 def _without_outputs(console: Console, folder: Path) -> str:
-    """The first stage that kfp calls a success though it wrote no outputs; empty where there is none.
+    """Returns the first stage that succeeded according to kfp, and wrote no outputs; empty where there is none.
 
-    A container that is gone before kfp asks how it ended counts as one that ended well.
+    kfp counts a container as successful that is gone before it asks for the exit status.
     """
     for stage, times in Counter(console.succeeded).items():
-        # A stage in a loop writes below a folder of each turn's own.
-        written = [
-            *folder.glob(f"artifacts/*/{stage}/{_WRITTEN}"),
-            *folder.glob(f"artifacts/*/*/{stage}/{_WRITTEN}"),
+        # In a loop, each turn of a stage has a folder of its own.
+        executor_outputs = [
+            *folder.glob(f"artifacts/*/{stage}/{_EXECUTOR_OUTPUT}"),
+            *folder.glob(f"artifacts/*/*/{stage}/{_EXECUTOR_OUTPUT}"),
         ]
-        if len(written) < times:
+        if len(executor_outputs) < times:
             return stage
     return ""
 

@@ -187,14 +187,14 @@ def _words(text: str) -> bytes:
     return _NO_WORD.sub("", unicodedata.normalize("NFKC", text).casefold()).encode()
 
 
-def _rows_without(table: datasets.Dataset, known: Digests) -> npt.NDArray[np.int64]:
+def _rows_without(dataset: datasets.Dataset, known: Digests) -> npt.NDArray[np.int64]:
     if not len(known):  # The usual case, in which no text has to be read.
-        return np.arange(len(table))
-    return np.flatnonzero(~np.isin(_each(_texts(table)), known))
+        return np.arange(len(dataset))
+    return np.flatnonzero(~np.isin(_each(_texts(dataset)), known))
 
 
-def _texts(table: datasets.Dataset) -> Iterator[str]:
-    for batch in table.select_columns("text").iter(ROWS_TOGETHER):
+def _texts(dataset: datasets.Dataset) -> Iterator[str]:
+    for batch in dataset.select_columns("text").iter(ROWS_TOGETHER):
         yield from batch["text"]
 
 

@@ -60,7 +60,7 @@ class Manifest:
             )
         for name in ("files", "data", "arguments", "versions", "metrics"):
             if not isinstance(getattr(found, name), dict):
-                raise ValueError(f"{name} is no table")
+                raise ValueError(f"{name} is not an object")
         require_paths(found.files)
         if MANIFEST_NAME in found.files:
             raise ValueError(f"{MANIFEST_NAME} lists itself")
@@ -189,8 +189,8 @@ def read(model_dir: Path) -> Manifest:
     return manifest
 
 
-def _without(table: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
-    return {name: value for name, value in table.items() if name not in names}
+def _without(values: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _file_names(model_dir: Path) -> list[str]:

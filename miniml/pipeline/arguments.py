@@ -1,4 +1,4 @@
-"""The pipeline's arguments on a command line: its own, with its own defaults, and the named sets of them."""
+"""Reads a pipeline's arguments from a command line, with the pipeline's defaults and presets, and checks them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from miniml.pipeline.description import by_stage
 from miniml.pipeline.presets import PRESETS, Preset
 from miniml.settings.arguments import SETTINGS, Argument, arguments_of, flat, settings_from
 from miniml.settings.champion import NO_CHAMPION, SERVED
+from miniml.settings.command_line import add_option
 from miniml.settings.search import SearchSettings, Trial
 from miniml.settings.steps import StepSettings
 from miniml.settings.training import TrainingSettings
@@ -17,7 +18,7 @@ from miniml.sources.address import locate
 
 
 def add_arguments(parser: argparse.ArgumentParser, pipeline: CompiledPipeline) -> None:
-    """Makes every argument of the pipeline an option, below the stage whose settings it belongs to."""
+    """Adds an option to `parser` for each argument of the pipeline, in a group for each stage."""
     parser.add_argument(
         "--preset",
         choices=sorted(presets_of(pipeline)),
@@ -27,25 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser, pipeline: CompiledPipeline) -
     for stage, arguments in by_stage(taken_by(pipeline)).items():
         group = parser.add_argument_group(f"arguments of {stage}")
         for argument in arguments:
-            _add_option(group, argument)
-
-
-def _add_option(group: argparse._ArgumentGroup, argument: Argument) -> None:
-    option = "--" + argument.name.replace("_", "-")
-    told = argument.description.replace("%", "%%")
-    if argument.kind is bool:
-        on = "on" if argument.default else "off"
-        kind: dict[str, Any] = {
-            "action": argparse.BooleanOptionalAction,
-            "help": f"{told} By default {on}.",
-        }
-    else:
-        kind = {"type": argument.kind, "metavar": repr(argument.default), "help": told}
-    group.add_argument(option, default=argparse.SUPPRESS, **kind)
+            add_option(group, argument, argparse.SUPPRESS)
 
 
 def given_arguments(pipeline: CompiledPipeline, options: argparse.Namespace) -> dict[str, Any]:
-    """The pipeline's defaults, under the preset's, under what the command line says."""
+    """Returns all arguments by name: those of the command line, else those of the preset, else the defaults."""
     given = {
         name: value for name in defaults(pipeline) if (value := getattr(options, name, None)) is not None
     }
@@ -54,25 +41,25 @@ def given_arguments(pipeline: CompiledPipeline, options: argparse.Namespace) -> 
 
 
 def preset_of(options: argparse.Namespace) -> str:
-    """The name of the preset to start from; empty for none."""
+    """Returns the name of the preset to start from; empty for none."""
     named: str = getattr(options, "preset", "")
-    # A preset's columns, labels and row filter are those of its own dataset.
+    # The default preset fits its own dataset only: its columns, labels and row filter.
     return named if named or hasattr(options, "dataset_id") else getattr(options, "default_preset", "")
 
 
 def taken_by(pipeline: CompiledPipeline) -> dict[str, Argument]:
-    """Every argument of the pipeline by name, whether it is a field of its form or one of its options."""
+    """Returns all arguments of the pipeline by name: the fields of its form, and its options."""
     searches = "space" in pipeline.inputs
     return arguments_of(tuple(kind for kind in SETTINGS if searches or kind is not SearchSettings))
 
 
 def defaults(pipeline: CompiledPipeline) -> dict[str, Any]:
-    """The default of every argument of the pipeline, by name."""
+    """Returns the defaults of all arguments of the pipeline, by name."""
     return {name: argument.default for name, argument in taken_by(pipeline).items()}
 
 
 def presets_of(pipeline: CompiledPipeline) -> dict[str, Preset]:
-    """Those whose arguments it has."""
+    """Returns the presets that have only arguments of the pipeline, by name."""
     return {
         name: preset
         for name, preset in PRESETS.items()
@@ -81,7 +68,11 @@ def presets_of(pipeline: CompiledPipeline) -> dict[str, Preset]:
 
 
 def sources_of(arguments: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the arguments name that lies somewhere: the dataset, the models, and the champion where one is given."""
+    """Returns the sources that the arguments name: the dataset, the models, and the champion if there is one.
+
+    Returns:
+        Pairs of an argument's name and a source.
+    """
     models = [
         arguments["model_id"],
         *(trial["model_id"] for trial in trials_of(arguments) if "model_id" in trial),
@@ -96,10 +87,10 @@ def sources_of(arguments: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def trials_of(arguments: dict[str, Any]) -> list[Trial]:
-    """The trials of a search; none where the arguments are of a pipeline that searches nothing.
+    """Returns the trials of a search; none for a pipeline that does not search.
 
     Raises:
-        InputError: the search cannot be made.
+        InputError: The search space or the number of trials cannot be used.
     """
     if "space" not in arguments:
         return []
@@ -107,10 +98,10 @@ def trials_of(arguments: dict[str, Any]) -> list[Trial]:
 
 
 def check_values(arguments: dict[str, Any]) -> None:
-    """Refuses arguments that some stage would refuse, before the first one starts.
+    """Checks all arguments before the first stage starts, as the stages themselves will.
 
     Raises:
-        InputError: the message names the argument, its value and the remedy.
+        InputError: A value cannot be used; the message names the argument, its value and the remedy.
     """
     typed = flat(arguments, SETTINGS)
     for settings in SETTINGS:
@@ -120,10 +111,10 @@ def check_values(arguments: dict[str, Any]) -> None:
 
 
 def check_sources(arguments: dict[str, Any]) -> None:
-    """Refuses a dataset or a model that is not where a stage on this machine would look for it.
+    """Checks that a stage on this machine will find the dataset and the models.
 
     Raises:
-        InputError: it says where it was looked for.
+        InputError: A source was not found; the message says where it was looked for.
     """
     for argument, source in sources_of(arguments):
         locate(argument, source)

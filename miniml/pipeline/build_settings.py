@@ -1,7 +1,7 @@
-"""What is settled when a pipeline is compiled: where its images come from, and how many trials train at once.
+"""Puts the settings of a build into compiled YAML: the images' registry and tag, and how many trials train at once.
 
-The YAML that miniml carries is compiled with the defaults. Whoever runs or submits it elsewhere sets the environment,
-and gets the very text that compiling the pipeline's Python in that environment gives.
+The YAML in the package is compiled with the defaults. Environment variables change these settings without the
+pipeline's Python: the text is the same as if the pipeline had been compiled with them.
 """
 
 from __future__ import annotations
@@ -21,36 +21,41 @@ from miniml.escaping import quoted
 from miniml.images import TAG, image_name, registry, tag
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Reads YAML safely; the one in C is ten times as fast."""
+"""The class that reads YAML safely: the one in C, which is ten times as fast, or else the one in Python."""
 _REGISTRY = r"[a-zA-Z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*"
-"""A host, perhaps with its port, and folders (https://distribution.github.io/distribution/spec/api/)."""
+"""A host, optionally with a port, and path components (https://distribution.github.io/distribution/spec/api/)."""
 TRIALS_AT_ONCE = "MINIML_TRIALS_AT_ONCE"
-"""The variable that says how many trials of a search train beside each other."""
+"""The environment variable with the number of trials of a search that train at the same time."""
 
 
 def trials_at_once() -> int:
-    """How many trials train beside each other: what the environment says, or one.
+    """Returns the number of trials that train at the same time, from the environment.
 
-    One by default, for on one machine they would slow each other.
+    The default is one: on a single machine they would slow each other down.
 
     Raises:
-        InputError: the environment says something else than a whole number of 1 or more.
+        InputError: The variable is not a whole number of 1 or more.
     """
-    told = os.environ.get(TRIALS_AT_ONCE, "1")
-    if not told.isdecimal() or int(told) < 1:
-        raise InputError(f"{TRIALS_AT_ONCE} is {quoted(told)}; it is a number of trials, of 1 or more.")
-    return int(told)
+    value = os.environ.get(TRIALS_AT_ONCE, "1")
+    if not value.isdecimal() or int(value) < 1:
+        raise InputError(f"{TRIALS_AT_ONCE} is {quoted(value)}; it is a number of trials, of 1 or more.")
+    return int(value)
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """Where a compiled pipeline's images come from, and how many of its trials train at once."""
+    """The registry and tag of a compiled pipeline's images, and how many of its trials train at once.
+
+    Raises:
+        InputError: The registry or the tag cannot be part of an image's name.
+    """
 
     registry: str
-    """Before each image's name: registry.example.com/ml."""
+    """The prefix of each image's name: registry.example.com/ml."""
     tag: str
-    """Of all images."""
+    """The tag of all images."""
     trials_at_once: int = 1
+    """The number of trials of a search that train at the same time."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(_REGISTRY, self.registry):
@@ -65,26 +70,29 @@ class BuildSettings:
 
     @classmethod
     def of_environment(cls) -> BuildSettings:
-        """Reads them from MINIML_REGISTRY, MINIML_IMAGE_TAG and MINIML_TRIALS_AT_ONCE.
+        """Reads the settings from MINIML_REGISTRY, MINIML_IMAGE_TAG and MINIML_TRIALS_AT_ONCE.
 
         Raises:
-            InputError: the environment names no registry, no tag, or no number of trials.
+            InputError: One of the variables has an invalid value.
         """
         return cls(registry(), tag(), trials_at_once())
 
 
 def with_build_settings(compiled: str, build: BuildSettings | None = None) -> str:
-    """Puts other build settings into a pipeline or component that was compiled with the defaults.
+    """Replaces the default build settings in a compiled pipeline or component.
 
     Args:
-        compiled: YAML as kfp writes it.
-        build: By default, what the environment says.
+        compiled: The YAML, as kfp writes it.
+        build: The settings; by default those of the environment.
 
     Returns:
-        The text that kfp would have compiled with these settings, to the byte.
+        The YAML, byte for byte as kfp would compile it with these settings.
+
+    Raises:
+        InputError: The environment has an invalid value.
     """
     build = build or BuildSettings.of_environment()
-    documents = list(yaml.load_all(compiled, Loader=LOADER))  # safe, in C or not
+    documents = list(yaml.load_all(compiled, Loader=LOADER))
     spec = documents[0]
     before = copy.deepcopy(spec)
     for executor in spec["deploymentSpec"]["executors"].values():
@@ -102,7 +110,7 @@ def _set_image(container: dict[str, Any], build: BuildSettings) -> None:
     container["image"] = image_name(stage, build.registry, build.tag)
     environment = [each for each in container.pop("env", []) if each["name"] != TAG]
     if build.tag != __version__:
-        # What else is of this version has the same tag: deploy names the runtime.
+        # Deploy names the runtime by this tag.
         environment.append({"name": TAG, "value": build.tag})
     if environment:
         container["env"] = environment
@@ -111,9 +119,9 @@ def _set_image(container: dict[str, Any], build: BuildSettings) -> None:
 def _set_trials_at_once(task: dict[str, Any], number: int) -> None:
     if "parameterIterator" in task:
         task["iteratorPolicy"]["parallelismLimit"] = number
-    told = task.get("inputs", {}).get("parameters", {}).get("trials_at_once", {})
-    if "runtimeValue" in told:
-        told["runtimeValue"]["constant"] = float(number)  # as kfp writes every number
+    given = task.get("inputs", {}).get("parameters", {}).get("trials_at_once", {})
+    if "runtimeValue" in given:
+        given["runtimeValue"]["constant"] = float(number)  # kfp writes all numbers as floats.
 
 
 def _tasks(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,6 @@
-"""Compiled pipelines and components: the YAML that Kubeflow Pipelines takes, and what can be read from it.
+"""Reads compiled pipelines and components, the YAML that Kubeflow Pipelines takes.
 
-Running here, submitting and the command line go by this text alone: they need neither the Python that it was compiled
-from nor `components/`.
+The command line, and runs here or on a cluster, need only this text, and not the Python that it was compiled from.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from miniml.pipeline.build_settings import LOADER, BuildSettings, with_build_set
 TEXT_CLASSIFICATION = "text-classification"
 HYPERPARAMETER_SEARCH = "hyperparameter-search"
 PIPELINES = (TEXT_CLASSIFICATION, HYPERPARAMETER_SEARCH)
-"""The names of the pipelines that miniml carries."""
+"""The names of the pipelines in the package."""
 
 _PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
 class CompiledPipeline:
-    """A pipeline as YAML."""
+    """A compiled pipeline."""
 
     text: str
-    """Its YAML, as the Kubeflow UI takes it."""
+    """The YAML, as the Kubeflow UI takes it."""
 
     @classmethod
     def named(cls, name: str, build: BuildSettings | None = None) -> CompiledPipeline:
@@ -36,7 +35,7 @@ class CompiledPipeline:
 
         Args:
             name: One of `PIPELINES`.
-            build: What its images are called and how many trials train at once; by default, what the environment says.
+            build: The settings of the build; by default those of the environment.
         """
         path = compiled_folder() / f"{file_name(name)}.yaml"
         return cls(with_build_settings(path.read_text(encoding="utf-8"), build))
@@ -52,34 +51,34 @@ class CompiledPipeline:
 
     @property
     def description(self) -> str:
-        """The sentence that says what it does; the table of its arguments follows it in the YAML."""
+        """The description of the pipeline in one sentence, without the table of arguments that follows in the YAML."""
         return str(self._spec["pipelineInfo"].get("description", "")).partition("\n\n")[0]
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """The default of each field of its form, by name."""
+        """The defaults of the fields of the pipeline's form, by name."""
         parameters = self._spec["root"].get("inputDefinitions", {}).get("parameters", {})
         return {name: parameter.get("defaultValue") for name, parameter in parameters.items()}
 
     @cached_property
     def stages(self) -> list[str]:
-        """The names of its stages, in the order in which they run."""
+        """The names of the stages, in the order in which they run."""
         return stages_in_order(self.text)
 
 
 def compiled_folder() -> Path:
-    """Finds the folder with miniml's compiled YAML: in the installed package, or else in the checkout."""
+    """Returns the folder with miniml's compiled YAML, in the installed package or in the checkout."""
     installed = _PACKAGE / "compiled"
     return installed if installed.is_dir() else _PACKAGE.parent / "pipelines" / "compiled"
 
 
 def file_name(pipeline_name: str) -> str:
-    """The name, without its ending, of the file that a pipeline is compiled to: text_classification."""
+    """Returns the name, without suffix, of a compiled pipeline's file: text_classification."""
     return pipeline_name.replace("-", "_")
 
 
 def component_names() -> list[str]:
-    """The names of the components that miniml carries, in alphabetical order."""
+    """Returns the names of the components in the package, in alphabetical order."""
     return sorted(path.stem for path in (compiled_folder() / "components").glob("*.yaml"))
 
 
@@ -88,19 +87,18 @@ def component_text(name: str, build: BuildSettings | None = None) -> str:
 
     Args:
         name: One of `component_names`.
-        build: What its image is called; by default, what the environment says.
+        build: The settings of the build; by default those of the environment.
     """
     path = compiled_folder() / "components" / f"{name}.yaml"
     return with_build_settings(path.read_text(encoding="utf-8"), build)
 
 
 def as_run_here(compiled: str) -> str:
-    """The compiled pipeline without what is meant for a cluster.
+    """Returns the compiled pipeline without retries and resources, which are meant for a cluster.
 
-    Every stage is tried once: a person is told at once, and tries again. No process has a pod's requests and limits, of
-    which kfp.local would warn at each step that it goes by none.
+    On this machine a person sees a failure at once. kfp.local ignores resources, and would warn of that at each step.
     """
-    spec, *others = yaml.load_all(compiled, Loader=LOADER)  # safe, in C or not
+    spec, *others = yaml.load_all(compiled, Loader=LOADER)
     for dag in _dags(spec):
         for task in dag["tasks"].values():
             task.pop("retryPolicy", None)
@@ -110,17 +108,17 @@ def as_run_here(compiled: str) -> str:
 
 
 def stages_in_order(compiled: str) -> list[str]:
-    """The stages' names in a compiled pipeline, in the order in which they run: each needs the ones before it.
+    """Returns the names of a compiled pipeline's stages in the order in which they run.
 
-    A stage in a loop is there once.
+    A stage in a loop is listed once.
     """
     spec = _spec_of(compiled)
     return _in_order(spec["root"]["dag"], spec["components"])
 
 
 def _spec_of(compiled: str) -> dict[str, Any]:
-    """The first document of the YAML; the second, if any, is what Kubernetes is told of the steps."""
-    spec: dict[str, Any] = next(yaml.load_all(compiled, Loader=LOADER))  # safe, in C or not
+    """Returns the first document of the YAML, the pipeline; a second one, if any, configures the pods."""
+    spec: dict[str, Any] = next(yaml.load_all(compiled, Loader=LOADER))
     return spec
 
 
@@ -130,7 +128,7 @@ def _in_order(dag: dict[str, Any], components: dict[str, Any]) -> list[str]:
     while left:
         first = max(name for name, task in left.items() if not left.keys() & task.get("dependentTasks", []))
         component = components[left.pop(first)["componentRef"]["name"]]
-        # A condition or a loop is a task too, whose own tasks wait for nothing but each other.
+        # A condition or a loop is a task too; its inner tasks depend only on each other.
         ordered += _in_order(component["dag"], components) if "dag" in component else [first]
     return ordered
 

@@ -1,4 +1,4 @@
-"""The command line that a pipeline is run by."""
+"""Names the command line of a pipeline."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ PROGRAM = "miniml"
 
 
 def program_of(pipeline: CompiledPipeline) -> str:
-    """The command whose commands are run, submit and so on: of the search, all of them are below `search`."""
+    """Returns the command with the subcommands run, submit and so on for a pipeline: miniml, or miniml search."""
     return PROGRAM if pipeline.name == TEXT_CLASSIFICATION else f"{PROGRAM} search"

@@ -1,4 +1,4 @@
-"""Named sets of arguments for a pipeline's `run --preset NAME`."""
+"""Defines named sets of arguments, for `run --preset NAME`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """Pipeline arguments, and reviews to ask the served model."""
+    """A named set of arguments of a pipeline, and texts for the served model."""
 
     arguments: dict[str, Any]
     questions: list[str] = field(default_factory=list)
@@ -32,8 +32,8 @@ PRESETS = {
     "demo": Preset(
         arguments={
             **_MOVIE_REVIEWS,
-            # Sentences of 21 words: a model trained on all of them in a minute or two is worth having. Of these, single
-            # words tell least, so that it beats the baseline by far; the long reviews would take far longer.
+            # Sentences of 21 words on average: training on all of them takes a minute or two. In texts so short single
+            # words say little, so that the model beats the baseline by far; the long reviews would take far longer.
             "row_filter": "source=rotten_tomatoes",
             "max_rows": 0,
             "max_length": 64,
@@ -44,7 +44,7 @@ PRESETS = {
         },
         questions=_QUESTIONS,
     ),
-    # Reviews of 230 words in the mean, of which 5,500 are taken. On so few of them the baseline is as good.
+    # Reviews of 230 words on average, of which 5,500 are used. With so few, the baseline is as good.
     "long-reviews": Preset(
         arguments={
             **_MOVIE_REVIEWS,
@@ -52,7 +52,7 @@ PRESETS = {
             "max_rows": 5500,
             "train_test_split_ratio": 0.182,
             "batch_size": 8,
-            # A review says its verdict at its end. Of 6,000 rows, this took validation accuracy from 0.870 to 0.876.
+            # A review often ends with its verdict. With 6,000 rows, validation accuracy rose from 0.870 to 0.876.
             "truncation_side": "left",
             "learning_rate": 1e-4,
             "frozen_layers": 2,
@@ -66,7 +66,7 @@ PRESETS["search-demo"] = Preset(
     arguments={
         **PRESETS["demo"].arguments,
         "space": '{"learning_rate": {"low": 3e-5, "high": 5e-4, "log": true}, "frozen_layers": [0, 2]}',
-        # Four times 1,280 sentences take less than the demo's one training.
+        # Four trainings on 1,280 sentences take less time than the demo's one training.
         "trials": 4,
         "iterations": 40,
         "min_accuracy": 0.7,

@@ -20,7 +20,7 @@ from miniml.cluster.inference_service import API_VERSION, SERVING_GROUP
 from miniml.errors import ClusterError
 from miniml.images import tag
 from miniml.progress import logger
-from miniml.reports.markdown import code, heading, strong, table
+from miniml.reports.markdown import code, heading, markdown_table, strong
 from miniml.resource_names import (
     NAMESPACE,
     PIPELINE_ACCOUNT,
@@ -71,7 +71,7 @@ class PreflightReport:
         if not self.results:
             return f"{heading('Preflight')}\nThis run deploys nothing: no cluster was checked.\n"
         rows = [(result.subject, result.status(), code(result.remedy)) for result in self.results]
-        return f"{heading('Preflight')}\n{table(('checked', 'result', 'remedy'), rows)}"
+        return f"{heading('Preflight')}\n{markdown_table(('checked', 'result', 'remedy'), rows)}"
 
     def require_all(self) -> None:
         """Checks that there is no problem.

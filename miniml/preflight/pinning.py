@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from miniml import environment
 from miniml.errors import InputError
-from miniml.reports.markdown import heading, table
+from miniml.reports.markdown import heading, markdown_table
 from miniml.sources.address import locate
 from miniml.sources.pins import Pins
 from miniml.sources.source import Pinned
@@ -48,4 +48,4 @@ def markdown_of(pins: Pins) -> str:
     """Returns a table of the sources, their pinned addresses and states."""
     named = sorted({*pins.addresses, *pins.states})
     rows = [(source, pins.of(source), pins.states.get(source, "")) for source in named]
-    return f"{heading('Sources')}\n{table(('named', 'read in this run', 'its state'), rows)}"
+    return f"{heading('Sources')}\n{markdown_table(('named', 'read in this run', 'its state'), rows)}"

@@ -17,7 +17,7 @@ from miniml.files.digests import digest_of
 from miniml.preflight.cluster_checks import PreflightReport, check_deployment, check_training, no_checks
 from miniml.preflight.pinning import look_up, markdown_of
 from miniml.progress import logger
-from miniml.search.plan import search_context, written
+from miniml.search.plan import encode_trial, search_context
 from miniml.settings.arguments import (
     SETTINGS,
     TAKEN_BY,
@@ -122,4 +122,4 @@ def _write_trials(
     run = digest_of({"minutes": minutes, "trials": len(trials), "at_once": at_once})[:16]
     context = search_context(settings_from(SearchSettings, arguments), minutes, at_once, run)
     train_arguments = changed(arguments, arguments_of(TAKEN_BY["train"]))
-    return [written(trial, context, sources.written(), train_arguments) for trial in trials]
+    return [encode_trial(trial, context, sources.written(), train_arguments) for trial in trials]

@@ -61,7 +61,7 @@ def paragraph(text: str) -> str:
     return f"{escaped(text.strip(' '))}\n"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Returns a table with a header row."""
     rule = Markdown("---")
     return "".join(f"| {' | '.join(map(escaped, row))} |\n" for row in [head, [rule for _ in head], *rows])

@@ -10,9 +10,9 @@ from pathlib import Path
 from miniml.files.folders import require_room, written_whole
 from miniml.model import manifest
 from miniml.progress import logger
-from miniml.search.outcome import Outcome, SearchResult, choose, read_outcome
 from miniml.search.report import write_report
 from miniml.search.selection_uncertainty import selection_uncertainty
+from miniml.search.trial_result import SearchResult, TrialResult, choose, read_trial_result
 from miniml.settings.search import SearchSettings, describe_trial
 from miniml.task import Task
 from miniml.task_registry import DEFAULT, stored_task
@@ -33,32 +33,32 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
         StorageError: there is no room for the winner.
     """
     plan = settings.plan()
-    outcomes = sorted((read_outcome(folder, plan) for folder in folders), key=lambda found: found.number)
-    picked_by = _task(outcomes).validation_metric(settings.pick_by)
-    if not any(one.can_win(picked_by) for one in outcomes):
+    results = sorted((read_trial_result(folder, plan) for folder in folders), key=lambda found: found.number)
+    picked_by = _task(results).validation_metric(settings.pick_by)
+    if not any(one.can_win(picked_by) for one in results):
         picked_by = "loss"  # Where labels are numbers there is no F1 to pick by.
-    winner = choose(outcomes, picked_by)
+    winner = choose(results, picked_by)
     signed = manifest.verify(winner.folder)
     rows = int(signed.data["rows"]["validation"])
-    accuracies = {one.number: one.accuracy for one in outcomes if math.isfinite(one.accuracy)}
+    accuracies = {one.number: one.accuracy for one in results if math.isfinite(one.accuracy)}
     accuracy = accuracies.pop(winner.number, None)
     uncertainty = None if accuracy is None else selection_uncertainty(accuracy, [*accuracies.values()], rows)
     result = SearchResult(
-        outcomes, winner, picked_by, signed.digest, str(signed.data["source"]), rows, uncertainty
+        results, winner, picked_by, signed.digest, str(signed.data["source"]), rows, uncertainty
     )
     size = sum(path.stat().st_size for path in winner.folder.rglob("*"))
     require_room(model_dir, size, "keeping the winner's model")
     with written_whole(model_dir) as folder:
         shutil.copytree(winner.folder, folder, dirs_exist_ok=True)
     write_report(result, settings, signed.arguments["training"], report)
-    logger.info(f"picked trial {winner.number} of {len(outcomes)}: {describe_trial(winner.trial)}")
+    logger.info(f"picked trial {winner.number} of {len(results)}: {describe_trial(winner.trial)}")
     logger.info(_metrics_line(result))
     return result
 
 
-def _task(outcomes: Sequence[Outcome]) -> Task:
+def _task(results: Sequence[TrialResult]) -> Task:
     """Returns the task, from any trial with a model: all have the same dataset."""
-    models = (manifest.read(one.folder) for one in outcomes if not one.failure)
+    models = (manifest.read(one.folder) for one in results if not one.failure)
     return next((stored_task(model.data) for model in models), DEFAULT)
 
 

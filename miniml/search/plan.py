@@ -1,4 +1,4 @@
-"""Tells a trial what it needs to know of its search, as a JSON object that the train stage takes as an argument."""
+"""Encodes a trial and the context of its search as a JSON object, the argument `trial` of the train stage."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ SEARCH = "search"
 """The key of the search's context in a trial's JSON object, beside the arguments to try."""
 PINS = "pins"
 """The key of the pins of its sources."""
-GIVEN = "given"
+RUN_ARGUMENTS = "given"
 """The key of the run's own arguments of the training that differ from their defaults."""
-LOOKS = 4
+MIN_EVALUATIONS = 4
 """The fewest evaluations of a trial that may be stopped early: one at each quarter of its steps."""
 
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What a trial knows of its search."""
+    """The context of a search that its trials need."""
 
     space: str
     """A digest that distinguishes this search from others of the same training."""
     pick_by: str
+    """The validation metric that picks the winner."""
     stop_early: bool
+    """Whether trials that are not promising end early."""
     minutes: float = 0.0
     """The time limit of the whole search; 0 sets none, and then the fields below have no effect."""
     trials: int = 1
+    """The number of trials of the search."""
     at_once: int = 1
     """The number of trials that train at the same time."""
     run: str = ""
-    """Distinguishes searches of one space that divide their time differently."""
+    """The run's identifier, which distinguishes searches of one space that divide their time differently."""
 
     @property
     def even_share(self) -> float:
@@ -68,63 +71,74 @@ def search_context(settings: SearchSettings, minutes: float, at_once: int, run: 
     )
 
 
-def written(
-    trial: Trial, contest: SearchContext | None, pins: str = "", given: Mapping[str, Any] | None = None
+def encode_trial(
+    trial: Trial,
+    context: SearchContext | None,
+    pins: str = "",
+    run_arguments: Mapping[str, Any] | None = None,
 ) -> str:
     """Returns a trial as a JSON object, the argument `trial` of the train stage.
 
     Args:
         trial: The values to try.
-        contest: The context of the search; None if the trial trains independently.
+        context: The context of the search; None if the trial trains independently.
         pins: The pins of its sources (see `miniml.sources.pins`).
-        given: The run's own arguments of the training that differ from their defaults.
+        run_arguments: The run's own arguments of the training that differ from their defaults.
     """
-    more = {SEARCH: asdict(contest) if contest else None, PINS: pins, GIVEN: given}
+    more = {SEARCH: asdict(context) if context else None, PINS: pins, RUN_ARGUMENTS: run_arguments}
     return json.dumps(trial | {name: value for name, value in more.items() if value})
 
 
-def read(trial: str) -> tuple[Trial, SearchContext | None]:
-    """Parses what `written` returns: the values to try, and the context; "" stands for a training outside a search."""
+def decode_trial(trial: str) -> tuple[Trial, SearchContext | None]:
+    """Parses a trial's JSON object; "" stands for a training outside a search.
+
+    Returns:
+        The values to try, and the context of the search; None if the trial trains independently.
+    """
     values: Trial = json.loads(trial) if trial else {}
-    contest = values.pop(SEARCH, None)
-    for name in (PINS, GIVEN):
+    context = values.pop(SEARCH, None)
+    for name in (PINS, RUN_ARGUMENTS):
         values.pop(name, None)
-    return values, SearchContext(**contest) if contest else None
+    return values, SearchContext(**context) if context else None
 
 
 def pins_of(trial: str) -> str:
-    """Returns the pins that `written` was given, or ""."""
+    """Returns the pins in a trial's JSON object, or ""."""
     return str(json.loads(trial).get(PINS, "")) if trial else ""
 
 
-def given_of(trial: str) -> dict[str, Any]:
-    """Returns the run's arguments that `written` was given, or {}."""
-    return dict(json.loads(trial).get(GIVEN, {})) if trial else {}
+def run_arguments_of(trial: str) -> dict[str, Any]:
+    """Returns the run's arguments in a trial's JSON object, or {}."""
+    return dict(json.loads(trial).get(RUN_ARGUMENTS, {})) if trial else {}
 
 
 def with_trial(settings: TrainingSettings, trial: str) -> TrainingSettings:
-    """Replaces settings by the values of `trial`, a JSON object that `written` returned; "" replaces none.
+    """Returns the settings with the values of a trial in place of their own.
 
     A trial that may be stopped early evaluates at least at each quarter of its steps, unless it sets the number itself.
+
+    Args:
+        settings: The settings of the training.
+        trial: The trial's JSON object; "" replaces nothing.
 
     Raises:
         InputError: the training has no such argument, or the value is not valid.
     """
-    values, contest = read(trial)
+    values, context = decode_trial(trial)
     changed: Trial = {name: value_of(name, value) for name, value in values.items()}
-    if contest and contest.stop_early:
-        changed.setdefault("evaluations", max(LOOKS, settings.evaluations))
+    if context and context.stop_early:
+        changed.setdefault("evaluations", max(MIN_EVALUATIONS, settings.evaluations))
     return replace(settings, **changed)
 
 
 def on_its_own(settings: TrainingSettings, trial: str) -> TrainingSettings:
-    """Replaces settings as `with_trial` does, for a trial that cannot see the others.
+    """Returns the settings as `with_trial` does, for a trial that cannot see the others.
 
     It is not stopped early, and gets an even share of the search's time.
 
     Raises:
         InputError: the training has no such argument, or the value is not valid.
     """
-    _, contest = read(trial)
+    _, context = decode_trial(trial)
     alone = with_trial(settings, trial)
-    return replace(alone, time_limit=contest.even_share) if contest else alone
+    return replace(alone, time_limit=context.even_share) if context else alone

@@ -15,8 +15,8 @@ from miniml.evaluation.report import HALF, Scale
 from miniml.evaluation.result import Estimate
 from miniml.progress import duration
 from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened, svg, template
-from miniml.search.outcome import Outcome, SearchResult, accuracies, rank
-from miniml.search.selection_uncertainty import figure_of
+from miniml.search.selection_uncertainty import estimate_of
+from miniml.search.trial_result import SearchResult, TrialResult, accuracies, rank
 from miniml.settings.search import SearchSettings, describe_trial
 from miniml.settings.space import Choices, Range, parse
 
@@ -42,8 +42,8 @@ def write_report(
         path: The HTML file to write.
     """
     space = parse(settings.space)
-    varied = [name for name in space if len({str(one.trial[name]) for one in result.outcomes}) > 1]
-    figures = {one.number: _figure(one, result) for one in result.outcomes}
+    varied = [name for name in space if len({str(one.trial[name]) for one in result.trial_results}) > 1]
+    figures = {one.number: _figure(one, result) for one in result.trial_results}
     known = [figure for figure in figures.values() if figure]
     page = template("search.html").render(
         version=__version__,
@@ -52,19 +52,20 @@ def write_report(
         settings=settings,
         trials=[
             {
-                "outcome": one,
+                "trial": one,
                 "arguments": describe_trial({name: one.trial[name] for name in varied})
                 or describe_trial(one.trial),
                 "figure": figures[one.number],
             }
-            for one in sorted(result.outcomes, key=lambda one: rank(one, result.picked_by))
+            for one in sorted(result.trial_results, key=lambda one: rank(one, result.picked_by))
         ],
         winner_arguments=describe_trial(result.winner.trial),
         by_share=result.picked_by in accuracies(),
-        failed=sum(bool(one.failure) for one in result.outcomes),
-        stopped=sum(bool(one.stopped) for one in result.outcomes),
-        unlike=settings.stop_early and len({one.planned_steps for one in result.outcomes if one.steps}) > 1,
-        seconds=sum(one.seconds for one in result.outcomes),
+        failed=sum(bool(one.failure) for one in result.trial_results),
+        stopped=sum(bool(one.stopped) for one in result.trial_results),
+        unlike=settings.stop_early
+        and len({one.planned_steps for one in result.trial_results if one.steps}) > 1,
+        seconds=sum(one.seconds for one in result.trial_results),
         scale=Scale(_below(known), 1.0) if known else None,
         pictures={name: _picture(name, space[name], result, figures) for name in varied},
         model_id=training["model_id"],
@@ -74,9 +75,9 @@ def write_report(
     path.write_text(page, encoding="utf-8")
 
 
-def _figure(outcome: Outcome, result: SearchResult) -> Estimate | None:
-    accuracy = outcome.accuracy
-    return figure_of(accuracy, result.validation_rows) if math.isfinite(accuracy) else None
+def _figure(trial: TrialResult, result: SearchResult) -> Estimate | None:
+    accuracy = trial.accuracy
+    return estimate_of(accuracy, result.validation_rows) if math.isfinite(accuracy) else None
 
 
 def _below(figures: list[Estimate]) -> float:
@@ -97,7 +98,7 @@ def _against(
     positions = (
         _between(axes, entry, name, result) if isinstance(entry, Range) else _in_columns(axes, name, result)
     )
-    for one in result.outcomes:
+    for one in result.trial_results:
         position, won = positions[one.number], one is result.winner
         colour, figure = SECOND if won else ACCENT, figures[one.number]
         if one.failure:
@@ -107,7 +108,7 @@ def _against(
             axes.plot([position, position], [figure.low, figure.high], color=colour, alpha=0.35, linewidth=2)
         height = one.on_validation(result.picked_by)
         axes.plot(position, height, "o", color=colour, markersize=9 if won else 6, zorder=3 if won else 2)
-        if len(result.outcomes) <= MAX_NUMBERED:
+        if len(result.trial_results) <= MAX_NUMBERED:
             axes.annotate(
                 str(one.number), (position, height), (6, 3), textcoords="offset points", color=INK, fontsize=9
             )
@@ -129,12 +130,12 @@ def _between(axes: Axes, entry: Range, name: str, result: SearchResult) -> dict[
         beside = (entry.high - entry.low) * BESIDE
         axes.set_xlim(entry.low - beside, entry.high + beside)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    return {one.number: float(one.trial[name]) for one in result.outcomes}
+    return {one.number: float(one.trial[name]) for one in result.trial_results}
 
 
 def _in_columns(axes: Axes, name: str, result: SearchResult) -> dict[int, float]:
     """Sets up an axis with a column per value, and returns the position of each trial on it."""
-    values = list(dict.fromkeys(one.trial[name] for one in result.outcomes))
+    values = list(dict.fromkeys(one.trial[name] for one in result.trial_results))
     if all(isinstance(value, int | float) for value in values):
         values.sort()
     every = math.ceil(len(values) / MAX_TICKS)
@@ -144,7 +145,7 @@ def _in_columns(axes: Axes, name: str, result: SearchResult) -> dict[int, float]
     axes.set_xticks(range(0, len(values), every), labels[::every])
     positions = {}
     for column, value in enumerate(values):
-        members = [one.number for one in result.outcomes if one.trial[name] == value]
+        members = [one.number for one in result.trial_results if one.trial[name] == value]
         for position, number in enumerate(members, 1):
             positions[number] = column + COLUMN * (position / (len(members) + 1) - 0.5)
     return positions

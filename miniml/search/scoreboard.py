@@ -78,9 +78,9 @@ class _InStore:
 
     def __init__(self, address: S3Address) -> None:
         from miniml.store.connection import Bucket  # Only here: a search on a laptop needs no S3 client.
-        from miniml.store.mirror import PATIENCE, sweep
+        from miniml.store.mirror import RETRY_TIMEOUTS, sweep
 
-        self._bucket = Bucket(address.bucket, f"search '{address}'", PATIENCE)
+        self._bucket = Bucket(address.bucket, f"search '{address}'", RETRY_TIMEOUTS)
         self._prefix, self._failed = f"{address.path}/", False
         root, _, search = address.path.rpartition("/")
         sweep(S3Address(address.bucket, root), spared=search, seconds=MAX_AGE)

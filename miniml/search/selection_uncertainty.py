@@ -36,17 +36,17 @@ def selection_uncertainty(winner: float, others: Sequence[float], rows: int) -> 
         others: The other trials' accuracies.
         rows: The number of validation rows.
     """
-    figure = figure_of(winner, rows)
+    figure = estimate_of(winner, rows)
     error = _standard_error(figure)
     # This assumes rows of its own for each trial. On the same rows, as here, a difference is less uncertain.
     rivals = sum(
-        winner - other <= _HALF_WIDTH * math.hypot(error, _standard_error(figure_of(other, rows)))
+        winner - other <= _HALF_WIDTH * math.hypot(error, _standard_error(estimate_of(other, rows)))
         for other in others
     )
     return SelectionUncertainty(figure, error, rivals, error * expected_best(1 + len(others)))
 
 
-def figure_of(accuracy: float, rows: int) -> Estimate:
+def estimate_of(accuracy: float, rows: int) -> Estimate:
     """Returns an accuracy with its 95 % interval, from the accuracy and the number of rows."""
     return Estimate(*wilson_interval(round(accuracy * rows), rows))
 

@@ -29,56 +29,63 @@ EXPECTED_FRACTION = 0.65
 and 16 took 0.59 (docs/decisions/0021)."""
 
 
-def is_promising(mine: float, others: Sequence[float], *, more: bool) -> bool:
+def is_promising(value: float, others: Sequence[float], *, more: bool) -> bool:
     """Returns whether a metric is among the better half of all; equal values do not count as better.
 
     Args:
-        mine: The trial's metric.
+        value: The trial's metric.
         others: The metrics of the other trials at the same rung.
         more: Whether larger is better.
     """
-    better = sum(other > mine if more else other < mine for other in others)
+    better = sum(other > value if more else other < value for other in others)
     return better < (len(others) + 1) / REDUCTION_FACTOR
 
 
-def share_of_time(contest: SearchContext, others: Sequence[Entry]) -> float:
+def share_of_time(context: SearchContext, others: Sequence[Entry]) -> float:
     """Returns the seconds of the search's time limit that a trial may take.
 
     One after another, a trial gets the time left divided by the trainings left, most of which will end early. Time
     that one leaves goes to the later ones, and together they keep the limit. In parallel, all get the same.
 
     Args:
-        contest: The search.
+        context: The context of the search.
         others: The entries of the trials before it, with the seconds that they took or were given.
     """
-    if contest.at_once > 1:
-        return 60 * contest.even_share
-    left: float = 60 * contest.minutes - sum(other.get("seconds", 0.0) for other in others)
-    after_it = max(0, contest.trials - len(others) - 1)
-    return max(0.0, left) / (1 + after_it * (EXPECTED_FRACTION if contest.stop_early else 1.0))
+    if context.at_once > 1:
+        return 60 * context.even_share
+    left: float = 60 * context.minutes - sum(other.get("seconds", 0.0) for other in others)
+    after_it = max(0, context.trials - len(others) - 1)
+    return max(0.0, left) / (1 + after_it * (EXPECTED_FRACTION if context.stop_early else 1.0))
 
 
 class SuccessiveHalvingCallback(TrainerCallback):
     """Writes a trial's metrics to the scoreboard, and ends the trial where they are not promising."""
 
-    def __init__(self, name: str, contest: SearchContext, metric: str, board: Scoreboard | None) -> None:
-        """`metric` is the validation metric by which the winner will be picked."""
-        self._name, self._contest, self._metric, self._board = name, contest, metric, board
+    def __init__(self, name: str, context: SearchContext, metric: str, board: Scoreboard | None) -> None:
+        """Reads the trial's entry on the scoreboard, if there is one.
+
+        Args:
+            name: The name of the trial on the scoreboard.
+            context: The context of the search.
+            metric: The validation metric that will pick the winner.
+            board: The scoreboard; None if the trial cannot see the others.
+        """
+        self._name, self._context, self._metric, self._board = name, context, metric, board
         entries = board.entries() if board else None
         self._entry: Entry = (entries or {}).get(name, {})
         self._rung = 0.0
 
     def minutes(self) -> float:
         """Returns the minutes that this trial may take; 0 is no limit. A trial that is retried gets the same again."""
-        if not self._contest.minutes:
+        if not self._context.minutes:
             return 0.0
         if "share" not in self._entry:
             others = self._others()
-            alone = 60 * self._contest.even_share
-            self._entry["share"] = alone if others is None else share_of_time(self._contest, others)
+            alone = 60 * self._context.even_share
+            self._entry["share"] = alone if others is None else share_of_time(self._context, others)
             self.took(self._entry["share"])
         logger.info(
-            f"of the search's {round(self._contest.minutes, 2):g} min this trial gets {duration(self._entry['share'])}"
+            f"of the search's {round(self._context.minutes, 2):g} min this trial gets {duration(self._entry['share'])}"
         )
         return max(float(self._entry["share"]), MIN_SECONDS) / 60
 
@@ -101,23 +108,23 @@ class SuccessiveHalvingCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         before, self._rung = self._rung, _rung(state)
-        if self._contest.stop_early and before < self._rung and state.global_step < state.max_steps:
+        if self._context.stop_early and before < self._rung and state.global_step < state.max_steps:
             # Where labels are numbers there is no F1, and the winner is picked by the loss.
             metric = self._metric if f"eval_{self._metric}" in (metrics or {}) else "loss"
             if self._is_hopeless(metric, (metrics or {})[f"eval_{metric}"]):
                 control.should_training_stop = True
 
-    def _is_hopeless(self, metric: str, mine: float) -> bool:
+    def _is_hopeless(self, metric: str, value: float) -> bool:
         rung = str(self._rung)
-        self._entry.setdefault("rungs", {})[rung] = mine
+        self._entry.setdefault("rungs", {})[rung] = value
         self._write()
         reached = (other.get("rungs", {}) for other in self._others() or [])
-        theirs = [rungs[rung] for rungs in reached if rung in rungs]
-        promising = is_promising(mine, theirs, more=more_is_better(metric))
+        other_values = [rungs[rung] for rungs in reached if rung in rungs]
+        promising = is_promising(value, other_values, more=more_is_better(metric))
         if not promising:
             logger.info(
-                f"stopping early: validation {metric.replace('_', ' ')} {mine:.3f} after {self._rung:.0%} of its steps "
-                f"is not among the better half of the {len(theirs) + 1} trials that have come so far"
+                f"stopping early: validation {metric.replace('_', ' ')} {value:.3f} after {self._rung:.0%} of its "
+                f"steps is not among the better half of the {len(other_values) + 1} trials that have come so far"
             )
         return not promising
 

@@ -12,7 +12,7 @@ from miniml.errors import TrainingError
 from miniml.files.digests import digest_of
 from miniml.progress import logger
 from miniml.search.failure import write_failure
-from miniml.search.plan import SearchContext, read, with_trial
+from miniml.search.plan import SearchContext, decode_trial, with_trial
 from miniml.search.scoreboard import scoreboard_of
 from miniml.search.successive_halving import SuccessiveHalvingCallback
 from miniml.settings.search import Trial, describe_trial
@@ -51,10 +51,10 @@ def fine_tune_trial(
     if not trial:
         return fine_tune(dataset_dir, model_dir, settings, model_uri, pins=pins, split=split)
     begun = time.monotonic()
-    values, contest = read(trial)
+    values, context = decode_trial(trial)
     tried = with_trial(settings, trial)
     logger.info(f"trial: {describe_trial(values)}")
-    halving = _callback(dataset_dir, settings, values, contest, model_uri) if contest else None
+    halving = _callback(dataset_dir, settings, values, context, model_uri) if context else None
     try:
         if halving is None:
             return fine_tune(dataset_dir, model_dir, tried, model_uri, pins=pins, split=split)
@@ -66,7 +66,7 @@ def fine_tune_trial(
             minutes=halving.minutes(),
             watchers=[halving],
             pins=pins,
-            contest=digest_of(asdict(contest)) if contest else "",
+            search_digest=digest_of(asdict(context)) if context else "",
             split=split,
         )
     except TrainingError as error:
@@ -79,14 +79,14 @@ def fine_tune_trial(
 
 
 def _callback(
-    dataset_dir: Path, settings: TrainingSettings, trial: Trial, contest: SearchContext, model_uri: str
+    dataset_dir: Path, settings: TrainingSettings, trial: Trial, context: SearchContext, model_uri: str
 ) -> SuccessiveHalvingCallback:
     """Returns the callback that compares a trial with those of the same space, data and training."""
     summary = prepared.load(dataset_dir, ())[1]
     same = {name: value for name, value in asdict(settings).items() if name not in IRRELEVANT}
     search = digest_of(
         {
-            "contest": [contest.space, contest.pick_by, contest.run],
+            "search": [context.space, context.pick_by, context.run],
             "training": {**same, "model_id": settings.model_id},
             "data": summary.fingerprint,
             "version": __version__,
@@ -94,5 +94,5 @@ def _callback(
     )
     board = scoreboard_of(search, settings.checkpoints, model_uri)
     return SuccessiveHalvingCallback(
-        digest_of(trial)[:16], contest, summary.task.validation_metric(contest.pick_by), board
+        digest_of(trial)[:16], context, summary.task.validation_metric(context.pick_by), board
     )

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 from miniml.errors import InputError
 from miniml.escaping import clipped, quoted
 from miniml.settings.champion import ChampionSettings
-from miniml.settings.command_line import descriptions_of
 from miniml.settings.data import DataSettings
 from miniml.settings.deployment import DeploymentSettings
+from miniml.settings.descriptions import descriptions_of
 from miniml.settings.evaluation import EvaluationSettings
 from miniml.settings.field_types import field_types
 from miniml.settings.gate import GateSettings

@@ -3,45 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
-import inspect
-import re
-import textwrap
-from itertools import pairwise
 from typing import Any, TypeVar
 
-from miniml.settings.field_types import field_types
+from miniml.settings.arguments import Argument, arguments_of
 
 Settings = TypeVar("Settings")
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
     """Adds an option to `parser` for each field of the dataclass `kind`, with the field's default and description."""
-    types, descriptions = field_types(kind), descriptions_of(kind)
-    for field in dataclasses.fields(kind):
-        given: dict[str, Any] = {"type": types[field.name].kind, "metavar": repr(field.default)}
-        if types[field.name].kind is bool:
-            given = {"action": argparse.BooleanOptionalAction}
-        described = descriptions.get(field.name, "").replace("%", "%%")
-        parser.add_argument(_option(field.name), default=field.default, help=described, **given)
+    for argument in arguments_of((kind,)).values():
+        add_option(parser, argument, argument.default)
 
 
-def descriptions_of(kind: type) -> dict[str, str]:
-    """Returns the description of each field of the dataclass `kind`: the first sentence of the docstring below it."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    found: dict[str, str] = {}
-    for statement, following in pairwise(tree.body):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            match following:
-                case ast.Expr(value=ast.Constant(value=str(text))):
-                    found[statement.target.id] = _first_sentence(text)
-    return found
+def add_option(parser: argparse._ActionsContainer, argument: Argument, default: Any) -> None:
+    """Adds an option for an argument, with the argument's type and description.
 
-
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=\.) ", " ".join(text.split()), maxsplit=1)[0]
+    Args:
+        parser: A parser, or a group of its options.
+        argument: The argument. The help shows its own default in any case.
+        default: The option's value where the command line does not have it; `argparse.SUPPRESS` for no value.
+    """
+    described = argument.description.replace("%", "%%")
+    given: dict[str, Any] = {"type": argument.kind, "metavar": repr(argument.default)}
+    if argument.kind is bool:
+        given = {"action": argparse.BooleanOptionalAction}
+        described += f" By default {'on' if argument.default else 'off'}."
+    parser.add_argument(_option(argument.name), default=default, help=described, **given)
 
 
 def settings_of(kind: type[Settings], options: argparse.Namespace) -> Settings:

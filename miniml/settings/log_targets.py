@@ -39,10 +39,10 @@ class MlflowExperiment:
         return Path(unquote(urlsplit(self.store).path)) if self.store.startswith("file:") else None
 
 
-Target = TensorBoardFolder | MlflowExperiment
+LogTarget = TensorBoardFolder | MlflowExperiment
 
 
-def targets(log_to: str) -> list[Target]:
+def targets(log_to: str) -> list[LogTarget]:
     """Returns the targets that the setting `log_to` names.
 
     Raises:
@@ -51,7 +51,7 @@ def targets(log_to: str) -> list[Target]:
     return [_target(uri) for part in log_to.split(",") if (uri := part.strip())]
 
 
-def _target(uri: str) -> Target:
+def _target(uri: str) -> LogTarget:
     found = urlsplit(uri)
     if "@" in found.netloc:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The store's commands where no more than the store's own extra is installed; elsewhere: miniml store.
+"""Runs the store's commands where only the extra `store` is installed; elsewhere use `miniml store`.
 
 python -m miniml.store publish local_outputs/latest/model s3://models/movie-reviews@v1
 """

@@ -59,17 +59,17 @@ _WRONG_REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLo
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryTimeouts:
     """The time limits for retrying a store that does not answer, in seconds."""
 
     first: float = 10.0
-    """Before its first answer. On a person's machine the address is most likely wrong, which is better said soon."""
+    """The limit before the store's first answer. On a laptop the address is probably wrong: better said soon."""
     later: float = 60.0
-    """After its first answer. A pod that restarts is back within a minute."""
+    """The limit after its first answer. A pod that restarts is back within a minute."""
 
 
-# A pod got the address with its secret, so there it is right, and the store may be restarting.
-PATIENCE = Patience(first=60.0) if "KUBERNETES_SERVICE_HOST" in os.environ else Patience()
+# A pod gets the address from a secret, so it is probably right, and the store may be restarting.
+RETRY_TIMEOUTS = RetryTimeouts(first=60.0) if "KUBERNETES_SERVICE_HOST" in os.environ else RetryTimeouts()
 
 
 class Backoff:
@@ -159,24 +159,24 @@ class Bucket:
     Every method raises StoreError if the store refuses the request, and StoreUnavailableError if it cannot be reached.
     """
 
-    def __init__(self, name: str, asked: str, patience: Patience) -> None:
+    def __init__(self, name: str, asked: str, timeouts: RetryTimeouts) -> None:
         """Finds the endpoint and the credentials, and sends no request to the store.
 
         Args:
             name: The bucket.
             asked: What the user asked for (an argument and its value, or an address); it begins every error message.
-            patience: The time limits for retrying.
+            timeouts: The time limits for retrying.
 
         Raises:
             StoreError: the environment names no usable endpoint or credentials.
         """
-        self.name, self.asked, self.patience = name, asked, patience
+        self.name, self.asked, self.timeouts = name, asked, timeouts
         self.endpoint = Endpoint.from_environment()
         self._provider, self._where = credentials.find(on_aws=self.endpoint.url == AWS)
-        self._transport = _Transport(self.patience, {})
+        self._transport = _Transport(self.timeouts, {})
         self._client = self._connect(self._transport)
         self._client_that_overwrites_nothing = self._connect(
-            _Transport(self.patience, {"If-None-Match": "*"})
+            _Transport(self.timeouts, {"If-None-Match": "*"})
         )
 
     def __repr__(self) -> str:
@@ -188,7 +188,7 @@ class Bucket:
         Raises:
             StoreError: the object cannot be read, or has more than `BYTES_READ_WHOLE` bytes.
         """
-        backoff = Backoff(self.patience.later)
+        backoff = Backoff(self.timeouts.later)
         while True:
             try:
                 with self.stream(key) as (_, response):
@@ -290,7 +290,16 @@ class Bucket:
         return True
 
     def upload(self, key: str, file: Readable, size: int) -> None:
-        """Writes an object of `size` bytes from a file, without reading all of it into memory."""
+        """Writes an object from a file, without reading all of it into memory.
+
+        Args:
+            key: The key of the object.
+            file: The file, open for reading in binary mode.
+            size: The size in bytes.
+
+        Raises:
+            StoreError: The store refuses the request, or does not answer.
+        """
         with self._explained("write to it", key):
             self._client.put_object(self.name, key, cast(BinaryIO, file), size)
 
@@ -307,7 +316,7 @@ class Bucket:
         return StoreUnavailableError(f"{self.asked}: {reason}")
 
     def unreachable(self, error: Exception) -> StoreError:
-        """Returns the error for a store that `error` shows to be out of reach."""
+        """Returns the error for a store that cannot be reached, as `error` shows."""
         reason = str(error).rpartition("object at 0x")[2].partition(">: ")[2] or str(error)
         return self._unavailable(
             f"the store at {self.endpoint.url} cannot be reached ({type(error).__name__}: {reason[:200]}). "
@@ -449,11 +458,11 @@ class _Transport(urllib3.PoolManager):
     The client itself cannot send a conditional PUT, waits minutes for each request, and reads responses of any size.
     """
 
-    def __init__(self, patience: Patience, headers: dict[str, str]) -> None:
+    def __init__(self, timeouts: RetryTimeouts, headers: dict[str, str]) -> None:
         """Makes a pool of connections.
 
         Args:
-            patience: The time limits for retrying.
+            timeouts: The time limits for retrying.
             headers: Headers that are added to every PUT, outside its signature.
         """
         super().__init__(
@@ -462,7 +471,7 @@ class _Transport(urllib3.PoolManager):
             cert_reqs="CERT_REQUIRED",
             ca_certs=os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or certifi.where(),
         )
-        self._patience, self._conditions, self._answered = patience, headers, False
+        self._timeouts, self._conditions, self._answered = timeouts, headers, False
         self._found = False
         """Whether a request has succeeded, so that the bucket exists."""
         self._requests_left = math.inf
@@ -487,9 +496,9 @@ class _Transport(urllib3.PoolManager):
         self._requests_left -= 1
         read_whole = options.pop("preload_content", True)
         send: Callable[..., urllib3.BaseHTTPResponse] = super().urlopen
-        backoff = Backoff(self._patience.later if self._answered else self._patience.first)
+        backoff = Backoff(self._timeouts.later if self._answered else self._timeouts.first)
         while True:
-            wait = READ_TIMEOUT if self._answered else min(READ_TIMEOUT, self._patience.first)
+            wait = READ_TIMEOUT if self._answered else min(READ_TIMEOUT, self._timeouts.first)
             options["timeout"] = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=wait)
             try:
                 response = send(method, url, redirect, preload_content=False, **options)

@@ -39,7 +39,7 @@ class Entry:
     """A folder in the store."""
 
     content: dict[str, Any]
-    """What the digest covers: `files` (SHA-256 by path), and for a model everything else that its signature covers."""
+    """The content under the digest: `files` (SHA-256 by path), and for a model the rest of its signed manifest."""
     sizes: dict[str, int]
     """The files' sizes in bytes, by path."""
 

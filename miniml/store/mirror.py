@@ -19,10 +19,10 @@ from miniml.files.folders import written_whole
 from miniml.files.listed_files import is_inside
 from miniml.progress import logger
 from miniml.store.address import S3Address
-from miniml.store.connection import Bucket, Patience, Stored
-from miniml.store.parts import Part, bring
+from miniml.store.connection import Bucket, RetryTimeouts, Stored
+from miniml.store.parts import Part, download
 
-PATIENCE = Patience(first=60.0, later=60.0)
+RETRY_TIMEOUTS = RetryTimeouts(first=60.0, later=60.0)
 """Longer than the default at the beginning too: whether there is a checkpoint decides about hours of training."""
 SECONDS_TO_SWEEP = 30.0
 """The time limit of `sweep`; the next call continues."""
@@ -36,18 +36,18 @@ class Mirror:
     Every method raises StoreError if the store refuses a request, or does not answer.
     """
 
-    def __init__(self, argument: str, address: S3Address, patience: Patience | None = None) -> None:
+    def __init__(self, argument: str, address: S3Address, timeouts: RetryTimeouts | None = None) -> None:
         """Sends no request yet.
 
         Args:
             argument: The setting that names the address, for error messages.
             address: The address, which need not hold anything.
-            patience: The time limits for retrying; None takes `PATIENCE`.
+            timeouts: The time limits for retrying; None takes `RETRY_TIMEOUTS`.
 
         Raises:
             StoreError: the environment names no usable endpoint or credentials.
         """
-        self._bucket = Bucket(address.bucket, f"{argument} '{address}'", patience or PATIENCE)
+        self._bucket = Bucket(address.bucket, f"{argument} '{address}'", timeouts or RETRY_TIMEOUTS)
         self._address, self._prefix = address, f"{address.path.strip('/')}/".lstrip("/")
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class Mirror:
                 timed = _InTime(content, end, self._bucket.error(f"it took more than {seconds:g} s to send"))
                 self._bucket.upload(self._key(folder.name, path), timed, file.stat().st_size)
 
-    def bring(self, name: str, folder: Path) -> None:
+    def download(self, name: str, folder: Path) -> None:
         """Downloads the folder of that name to `folder`, and verifies it; `folder` is written as a whole or not at all.
 
         Raises:
@@ -92,7 +92,7 @@ class Mirror:
         ]
         staging = folder.with_name(f"{folder.name}.fetching")
         staging.mkdir(parents=True, exist_ok=True)
-        whole = bring(self._bucket, parts, staging)
+        whole = download(self._bucket, parts, staging)
         (whole / CHECKSUMS_NAME).write_bytes(content or b"")
         with written_whole(folder) as partial:
             whole.rename(partial)
@@ -131,7 +131,7 @@ def sweep(root: S3Address, spared: str, seconds: float) -> None:
     """
     prefix = f"{root.path.strip('/')}/".lstrip("/")
     try:
-        bucket = Bucket(root.bucket, f"what trainings have left in '{root}'", PATIENCE)
+        bucket = Bucket(root.bucket, f"what trainings have left in '{root}'", RETRY_TIMEOUTS)
         end = time.monotonic() + SECONDS_TO_SWEEP
         for name, keys in _old(bucket, prefix, seconds):
             if name == spared or not _NAME.fullmatch(name):

@@ -26,9 +26,9 @@ class Part:
     """The path in its folder, with "/" between its parts."""
     key: str
     size: int
-    """In bytes."""
+    """The size in bytes."""
     sha256: str = ""
-    """Hexadecimal; "" if it is not known."""
+    """The SHA-256 (hexadecimal); "" if it is unknown."""
     etag: str = ""
     """The object's ETag; "" if the key itself names the content."""
 
@@ -38,7 +38,7 @@ class Part:
         return self.sha256 or hashlib.sha256(f"{self.key}\n{self.size}\n{self.etag}".encode()).hexdigest()
 
 
-def bring(bucket: Bucket, parts: list[Part], staging: Path) -> Path:
+def download(bucket: Bucket, parts: list[Part], staging: Path) -> Path:
     """Downloads and verifies files.
 
     Args:
@@ -118,7 +118,7 @@ def _stream_into(bucket: Bucket, part: Part, file: Path) -> Iterator[int]:
     if file.exists() and (present := file.stat().st_size):
         yield present
     with file.open("ab") as target:
-        backoff, reached = Backoff(bucket.patience.later), target.tell()
+        backoff, reached = Backoff(bucket.timeouts.later), target.tell()
         while target.tell() < part.size:
             try:
                 with bucket.stream(part.key, target.tell(), part.etag) as (start, response):
@@ -135,7 +135,7 @@ def _stream_into(bucket: Bucket, part: Part, file: Path) -> Iterator[int]:
                 ) from error
             except CONNECTION_ERRORS as error:
                 if target.tell() > reached:
-                    backoff, reached = Backoff(bucket.patience.later), target.tell()
+                    backoff, reached = Backoff(bucket.timeouts.later), target.tell()
                 if not backoff.wait():
                     raise bucket.unreachable(error) from error
                 logger.info(

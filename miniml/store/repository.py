@@ -15,20 +15,20 @@ from pathlib import Path
 
 from miniml.errors import InputError
 from miniml.files.digests import digest_of, sha256
-from miniml.files.folders import disk_errors_explained, held, user_cache, written_whole
+from miniml.files.folders import disk_errors_explained, locked, user_cache, written_whole
 from miniml.files.listed_files import regular_files
 from miniml.model import manifest
 from miniml.model.manifest import MANIFEST_NAME, Manifest
 from miniml.progress import logger
 from miniml.store import entries, objects
 from miniml.store.address import S3Address
-from miniml.store.connection import PATIENCE, Bucket, Patience
+from miniml.store.connection import RETRY_TIMEOUTS, Bucket, RetryTimeouts
 from miniml.store.entries import Version
-from miniml.store.parts import Part, bring
+from miniml.store.parts import Part, download
 
 __all__ = [
     "Fetched",
-    "Patience",
+    "RetryTimeouts",
     "Version",
     "cached",
     "cached_file",
@@ -50,7 +50,7 @@ class Fetched:
     """The address with the digest of the content behind it, which gives the same content again, or an error."""
 
 
-def publish(source: Path, address: S3Address, patience: Patience = PATIENCE) -> str:
+def publish(source: Path, address: S3Address, timeouts: RetryTimeouts = RETRY_TIMEOUTS) -> str:
     """Publishes a file or folder, and returns its digest.
 
     Files that the store has are not sent again, and publishing the same again changes nothing. A new version becomes
@@ -59,7 +59,7 @@ def publish(source: Path, address: S3Address, patience: Patience = PATIENCE) -> 
     Args:
         source: The file or folder.
         address: The name and version to publish it under.
-        patience: The time limits and retries for the store.
+        timeouts: The time limits for retrying.
 
     Raises:
         InputError: there is nothing to publish, or the address names no version.
@@ -71,26 +71,26 @@ def publish(source: Path, address: S3Address, patience: Patience = PATIENCE) -> 
     if not address.version or address.version.startswith("sha256:"):
         raise InputError(f"{address} names no version to publish. Write s3://bucket/name@version, @v1 say.")
     logger.info(f"publishing {source} as {address}")
-    return entries.publish(Bucket(address.bucket, str(address), patience), source, address)
+    return entries.publish(Bucket(address.bucket, str(address), timeouts), source, address)
 
 
-def put(folder: Path, address: S3Address, patience: Patience = PATIENCE) -> None:
+def put(folder: Path, address: S3Address, timeouts: RetryTimeouts = RETRY_TIMEOUTS) -> None:
     """Writes a folder's files as plain objects, without publishing them.
 
     Args:
         folder: The folder on this machine.
         address: The prefix of the objects' keys.
-        patience: The time limits and retries for the store.
+        timeouts: The time limits for retrying.
 
     Raises:
         InputError: the folder holds something that is no regular file.
         StoreError: the store refuses.
     """
     logger.info(f"writing {folder.name} to {address}")
-    objects.put(Bucket(address.bucket, str(address), patience), folder, address)
+    objects.put(Bucket(address.bucket, str(address), timeouts), folder, address)
 
 
-def fetch(address: S3Address, folder: Path, patience: Patience = PATIENCE) -> Fetched:
+def fetch(address: S3Address, folder: Path, timeouts: RetryTimeouts = RETRY_TIMEOUTS) -> Fetched:
     """Fetches the content of an address into a new folder, which appears only when it is complete and checked.
 
     After an interruption, the same call continues where it stopped, even within a file.
@@ -98,7 +98,7 @@ def fetch(address: S3Address, folder: Path, patience: Patience = PATIENCE) -> Fe
     Args:
         address: An entry, or plain objects.
         folder: The folder to write; it must be empty or missing.
-        patience: The time limits and retries for the store.
+        timeouts: The time limits for retrying.
 
     Raises:
         InputError: there is something at `folder` already.
@@ -107,31 +107,33 @@ def fetch(address: S3Address, folder: Path, patience: Patience = PATIENCE) -> Fe
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already. Give a new folder, or remove it.")
-    bucket = Bucket(address.bucket, str(address), patience)
+    bucket = Bucket(address.bucket, str(address), timeouts)
     found = _look_up(bucket, address)
     return _fetch_into(bucket, found, folder.absolute(), reuse=False)
 
 
-def cached(argument: str, address: S3Address, patience: Patience = PATIENCE) -> Fetched:
+def cached(argument: str, address: S3Address, timeouts: RetryTimeouts = RETRY_TIMEOUTS) -> Fetched:
     """Returns the content of an address from the user's cache, fetched if it is missing there or was changed.
 
     Args:
         argument: The name of the setting that the address is from, for messages.
         address: An entry, or plain objects.
-        patience: The time limits and retries for the store.
+        timeouts: The time limits for retrying.
 
     Raises:
         StoreError: the store did not give the content, or not as it was published.
         StorageError: there is no room.
     """
-    bucket = Bucket(address.bucket, f"{argument} '{address}'", patience)
+    bucket = Bucket(address.bucket, f"{argument} '{address}'", timeouts)
     logger.info(f"asking the store at {bucket.endpoint.url} for {address}")
     found = _look_up(bucket, address)
     folder = user_cache() / found.identity
     return _fetch_into(bucket, found, folder, reuse=True)
 
 
-def cached_file(argument: str, address: S3Address, name: str, patience: Patience = PATIENCE) -> Path:
+def cached_file(
+    argument: str, address: S3Address, name: str, timeouts: RetryTimeouts = RETRY_TIMEOUTS
+) -> Path:
     """Returns one file of the folder at an address from the user's cache; no other file is fetched.
 
     The digest behind an address of plain objects is that of the whole folder, and so is not checked.
@@ -140,7 +142,7 @@ def cached_file(argument: str, address: S3Address, name: str, patience: Patience
         argument: The name of the setting that the address is from, for messages.
         address: A folder: an entry, or plain objects.
         name: The file's path in the folder.
-        patience: The time limits and retries for the store.
+        timeouts: The time limits for retrying.
 
     Raises:
         StoreError: the folder has no such file, or the store did not give it.
@@ -148,8 +150,8 @@ def cached_file(argument: str, address: S3Address, name: str, patience: Patience
     """
     if not address.version:
         alone = S3Address(address.bucket, f"{address.path.rstrip('/')}/{name}")
-        return cached(argument, alone, patience).path
-    bucket = Bucket(address.bucket, f"{argument} '{address}'", patience)
+        return cached(argument, alone, timeouts).path
+    bucket = Bucket(address.bucket, f"{argument} '{address}'", timeouts)
     logger.info(f"asking the store at {bucket.endpoint.url} for {name} of {address}")
     found = _look_up(bucket, address).alone(name)
     if not found.parts and not found.signed:
@@ -157,32 +159,32 @@ def cached_file(argument: str, address: S3Address, name: str, patience: Patience
     return _fetch_into(bucket, found, user_cache() / found.identity, reuse=True).path / name
 
 
-def identify(argument: str, address: S3Address, patience: Patience = PATIENCE) -> str:
+def identify(argument: str, address: S3Address, timeouts: RetryTimeouts = RETRY_TIMEOUTS) -> str:
     """Returns a hash that changes with the content of an address. Nothing is fetched, so it is a quick check.
 
     Args:
         argument: The name of the setting that the address is from, for messages.
         address: An entry, or plain objects.
-        patience: The time limits and retries for the store.
+        timeouts: The time limits for retrying.
 
     Raises:
         StoreError: the store does not have it, or does not answer.
     """
-    return _look_up(Bucket(address.bucket, f"{argument} '{address}'", patience), address).identity
+    return _look_up(Bucket(address.bucket, f"{argument} '{address}'", timeouts), address).identity
 
 
-def versions(bucket: str, name: str = "", patience: Patience = PATIENCE) -> list[Version]:
+def versions(bucket: str, name: str = "", timeouts: RetryTimeouts = RETRY_TIMEOUTS) -> list[Version]:
     """Returns the versions that were published in a bucket.
 
     Args:
         bucket: The bucket's name.
         name: Only versions of this name; "" for all.
-        patience: The time limits and retries for the store.
+        timeouts: The time limits for retrying.
 
     Raises:
         StoreError: the store does not answer, or refuses.
     """
-    return entries.versions(Bucket(bucket, f"s3://{bucket}", patience), name)
+    return entries.versions(Bucket(bucket, f"s3://{bucket}", timeouts), name)
 
 
 @dataclass(frozen=True)
@@ -253,10 +255,10 @@ def _fetch_into(bucket: Bucket, found: _Found, folder: Path, *, reuse: bool) -> 
     """
     staging = folder.with_name(f".{folder.name}.{found.identity[:16]}.fetching")
     # Another process may be fetching the same: this one waits for it.
-    with disk_errors_explained(folder), held(staging):
+    with disk_errors_explained(folder), locked(staging):
         whole, source = None, found.source_if_in(folder) if reuse else None
         if source is None:
-            whole = bring(bucket, found.parts, staging)
+            whole = download(bucket, found.parts, staging)
             source = found.source_of({part.path: sha256(whole / part.path) for part in found.parts})
         if found.address.sha256 and source != str(found.address):
             shutil.rmtree(staging)

@@ -93,7 +93,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainJobRequest:
     """The TrainJob to create."""
 
     name: str
@@ -165,7 +165,7 @@ def once_ready(ask: Callable[[], None], seconds: float, between: float) -> None:
 
 
 def submit(
-    cluster: Cluster, request: Request, pod: Pod, container: str, ready_within: tuple[float, float]
+    cluster: Cluster, request: TrainJobRequest, pod: Pod, container: str, ready_within: tuple[float, float]
 ) -> None:
     """Creates the TrainJob, unless an earlier attempt has created it.
 
@@ -199,7 +199,7 @@ def submit(
     _set_owner(cluster, path, request, pod)
 
 
-def _train(cluster: Cluster, request: Request, pod: Pod, image: str) -> None:
+def _train(cluster: Cluster, request: TrainJobRequest, pod: Pod, image: str) -> None:
     # Only here: a training on one machine has no use for it, and it takes a second to import.
     from kubeflow.trainer import CustomTrainerContainer, KubernetesBackendConfig, TrainerClient, options
 
@@ -287,7 +287,7 @@ def _pods_like(pod: Pod) -> Any:
     )
 
 
-def _set_owner(cluster: Cluster, path: str, request: Request, pod: Pod) -> None:
+def _set_owner(cluster: Cluster, path: str, request: TrainJobRequest, pod: Pod) -> None:
     """Makes the owner of the step's pod the owner of the job, so that deleting the run deletes the job."""
     if found := owners(pod):
         namespace = pod["metadata"]["namespace"]

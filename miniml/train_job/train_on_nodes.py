@@ -31,8 +31,8 @@ from miniml.train_job.sdk import (
     INSTALL,
     MODEL,
     OLDEST_VERSION,
-    Request,
     Step,
+    TrainJobRequest,
     job_path,
     own_pod,
     owners,
@@ -53,7 +53,7 @@ def fine_tune_on_nodes(
     *,
     pins: str = "",
     cluster: Cluster | None = None,
-    patience: WatchTimeouts | None = None,
+    timeouts: WatchTimeouts | None = None,
 ) -> Manifest:
     """Trains as `fine_tune` does, on `settings.num_nodes` nodes, and prints the log of the first one.
 
@@ -70,7 +70,7 @@ def fine_tune_on_nodes(
         step: The container of this step.
         pins: The pins of the sources, as `miniml.sources.pins.Pins.written` returns them.
         cluster: The cluster; None connects to the one that this pod runs in.
-        patience: The time limits.
+        timeouts: The time limits.
 
     Raises:
         InputError: the processes cannot share a batch evenly, or the artifacts are not in an S3 store.
@@ -82,7 +82,7 @@ def fine_tune_on_nodes(
     """
     _require_shares(settings, nodes)
     dataset, model = _in_the_store("dataset", dataset_uri), _in_the_store("model", model_uri)
-    cluster, patience = cluster or Cluster.connect(), patience or WatchTimeouts()
+    cluster, timeouts = cluster or Cluster.connect(), timeouts or WatchTimeouts()
     pod = own_pod(cluster, step)
     name = _name(dataset, settings, nodes, pod)
     path = job_path(step.namespace, name)
@@ -92,17 +92,17 @@ def fine_tune_on_nodes(
         *command_line.words_of(settings),
         *([f"--pins={pins}"] if pins else []),
     ]
-    request = Request(name, words, settings.num_nodes, nodes, str(model))
+    request = TrainJobRequest(name, words, settings.num_nodes, nodes, str(model))
     with on_sigterm(_end), _cleaned_up(cluster, path, nodes.keep_train_job):
         deadline = time.monotonic() + nodes.training_timeout
         while True:
-            job = _existing_job(cluster, path, patience)
+            job = _existing_job(cluster, path, timeouts)
             if job is None:
-                ready_within = (patience.not_ready, patience.between_looks)
+                ready_within = (timeouts.not_ready, timeouts.poll_interval)
                 submit(cluster, request, pod, step.container, ready_within)
                 job = _created(cluster, path)
             try:
-                follow(cluster, step.namespace, name, settings.num_nodes, patience)
+                follow(cluster, step.namespace, name, settings.num_nodes, timeouts)
                 break
             except InterruptedJobError as error:
                 if time.monotonic() > deadline:
@@ -169,7 +169,7 @@ def _cleaned_up(cluster: Cluster, path: str, keep: bool) -> Iterator[None]:
         cluster.delete(path)
 
 
-def _existing_job(cluster: Cluster, path: str, patience: WatchTimeouts) -> dict[str, Any] | None:
+def _existing_job(cluster: Cluster, path: str, timeouts: WatchTimeouts) -> dict[str, Any] | None:
     """Returns the job that an earlier attempt of this step created; one that has failed is deleted instead."""
     job = cluster.get(path)
     if job is None:
@@ -186,7 +186,7 @@ def _existing_job(cluster: Cluster, path: str, patience: WatchTimeouts) -> dict[
                 f"TrainJob {name} of an earlier try was deleted, and is still there after {_SECONDS_TO_GO:.0f} s. "
                 f"Look at what holds it: kubectl get trainjob {name} -o yaml."
             )
-        time.sleep(patience.between_looks)
+        time.sleep(timeouts.poll_interval)
     return None
 
 

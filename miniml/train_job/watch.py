@@ -44,19 +44,19 @@ _DESCRIPTIONS = {
 class WatchTimeouts:
     """The time limits of watching a TrainJob, in seconds."""
 
-    between_looks: float = 2.0
-    """Between two requests for the job's state."""
+    poll_interval: float = 2.0
+    """The time between two requests for the job's state."""
     idle: float = 15.0
-    """Without a line of the log, until the job's state is checked: another node may have failed."""
+    """The time without a line of the log after which the job's state is checked: another node may have failed."""
     no_pods: float = 300.0
-    """Until the job has pods. Trainer creates them within seconds, unless something prevents it."""
+    """The time until the job has pods. Trainer creates them within seconds, unless something prevents it."""
     unreachable: float = 600.0
-    """Without an answer of the API server. During an upgrade it may be away for minutes, while the training goes on."""
+    """The time without an answer of the API server. An upgrade may take minutes, while the training continues."""
     not_ready: float = 120.0
-    """Until Trainer's webhook accepts a TrainJob, which takes about 90 s after it was started."""
+    """The time until Trainer's webhook accepts a TrainJob, about 90 s after it was started."""
 
 
-def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience: WatchTimeouts) -> None:
+def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, timeouts: WatchTimeouts) -> None:
     """Waits until the job is complete, and prints the log of its first node.
 
     Trainer's runtimes and Kubernetes' Jobs start a failed pod again. If the exit status says that it would fail again,
@@ -67,7 +67,7 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience
         namespace: The namespace of the job.
         name: The name of the job.
         num_nodes: The number of its nodes.
-        patience: The time limits.
+        timeouts: The time limits.
 
     Raises:
         InterruptedJobError: the job failed after nodes were lost.
@@ -76,17 +76,17 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience
     """
     start = answered = time.monotonic()
     log, reporter = (
-        NodeLog(cluster, namespace, patience.idle),
+        NodeLog(cluster, namespace, timeouts.idle),
         _StatusReporter(f"{namespace}/{name}", num_nodes),
     )
     while True:
         try:
             job, pods = cluster.get(job_path(namespace, name)), _nodes(cluster, namespace, name)
         except UnreachableError as error:
-            if time.monotonic() - answered > patience.unreachable:
+            if time.monotonic() - answered > timeouts.unreachable:
                 raise
             logger.info(f"the training goes on unseen: {error}")
-            time.sleep(patience.between_looks)
+            time.sleep(timeouts.poll_interval)
             continue
         answered = time.monotonic()
         first = [pod for pod in pods if _rank(pod) == 0]
@@ -98,7 +98,7 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience
         if final := _permanent_error(pods):
             log.print_new(first)
             raise TrainJobError(f"the training on {num_nodes} nodes ended: {final}")
-        if reason := _failure(job, pods, log, answered - start, patience):
+        if reason := _failure(job, pods, log, answered - start, timeouts):
             log.print_new(first)
             interrupted = reporter.node_lost and is_true(job, "Failed") and _DEADLINE not in reason
             failure = InterruptedJobError if interrupted else TrainJobError
@@ -107,7 +107,7 @@ def follow(cluster: Cluster, namespace: str, name: str, num_nodes: int, patience
         if awaited := reporter.awaited:
             passing(f"waiting for {awaited} of {num_nodes} nodes · {duration(answered - start)}")
         if not log.print_new(first):
-            time.sleep(patience.between_looks)
+            time.sleep(timeouts.poll_interval)
 
 
 class InterruptedJobError(TrainJobError):
@@ -262,7 +262,7 @@ def _permanent_error(pods: list[Pod]) -> str | None:
 
 
 def _failure(
-    job: dict[str, Any], pods: list[Pod], log: NodeLog, waited: float, patience: WatchTimeouts
+    job: dict[str, Any], pods: list[Pod], log: NodeLog, waited: float, timeouts: WatchTimeouts
 ) -> str | None:
     """Returns why the job has failed, or why it will never complete; None if it may still complete."""
     for condition in conditions(job):
@@ -274,7 +274,7 @@ def _failure(
         for end in _ends(pod):
             if end["exitCode"] in (ExitStatus.FAILED, ExitStatus.MISUSED):
                 return f"pod {pod['metadata']['name']} ended with status {end['exitCode']}, and would again"
-    if not pods and not log.last and waited > patience.no_pods and not is_true(job, "Suspended"):
+    if not pods and not log.last and waited > timeouts.no_pods and not is_true(job, "Suspended"):
         return f"it has no pods after {duration(waited)}"
     return None
 

@@ -1,1 +1,1 @@
-"""What the train step of a pipeline does: it trains in a child process and watches over it."""
+"""Runs the train step of a pipeline: trains in a child process, and retries it if it dies."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from miniml.command_line import CommandParser
 from miniml.errors import MinimlError
 from miniml.escaping import plain
-from miniml.exit_status import ExitStatus, status_of, write_last_words
+from miniml.exit_status import ExitStatus, status_of, write_error_file
 from miniml.search.trial import fine_tune_trial
 from miniml.settings.command_line import add_options, settings_of
 from miniml.settings.training import TrainingSettings
@@ -103,7 +103,7 @@ def _only_one_prints(processes: Processes, last_words: Path | None) -> Iterator[
             processes.record_failure(reason)
             if processes.may_speak():
                 if last_words:
-                    write_last_words(last_words, error)
+                    write_error_file(last_words, error)
                 if not (last_words and explained):
                     text = f"error: {reason}" if explained else plain(traceback.format_exc())
                     print(text, file=sys.stderr, flush=True)

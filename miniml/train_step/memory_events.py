@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-"""Where control groups are mounted: version 2, or version 1 with a folder for each controller."""
+"""The mount point of control groups: version 2, or version 1 with a folder for each controller."""
 OWN_CGROUPS = Path("/proc/self/cgroup")
 """The control groups of this process; each line has a hierarchy's number, its controllers and the path."""
 
@@ -20,10 +20,10 @@ _UNRECLAIMABLE = ("anon", "shmem", "slab_unreclaimable", "pagetables")
 
 
 def oom_kills(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> int:
-    """Returns how many processes of this control group were killed for lack of memory; 0 if the kernel does not count.
+    """Returns the number of this control group's processes that were killed for lack of memory; 0 if it is unknown.
 
     Args:
-        cgroups: Where control groups are mounted.
+        cgroups: The mount point of control groups.
         own: The file that lists the control groups of this process.
     """
     files = [folder / "memory.events" for folder in _folders(cgroups, own)]
@@ -58,6 +58,11 @@ def is_almost_out_of_memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) ->
 def killed_in_time(child: subprocess.Popen[bytes], cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> bool:
     """Waits for the end of `child`, and kills it if the kernel would otherwise soon kill this process as well.
 
+    Args:
+        child: The process.
+        cgroups: The mount point of control groups.
+        own: The file that lists the control groups of this process.
+
     Returns:
         Whether this function has killed the child.
     """
@@ -77,7 +82,7 @@ def killed_in_time(child: subprocess.Popen[bytes], cgroups: Path = CGROUPS, own:
 def _folders(cgroups: Path, own: Path, controller: str = "") -> Iterator[Path]:
     """Yields the folders in which this process's control group may be.
 
-    In a container, the group is where the root is otherwise. A controller is given for version 1 alone.
+    In a container, the group may be mounted as the root. A controller is only given for version 1.
     """
     root = cgroups / controller
     with suppress(OSError):

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from miniml.model.manifest import Manifest
-from miniml.search.plan import given_of, on_its_own, pins_of
+from miniml.search.plan import on_its_own, pins_of, run_arguments_of
 from miniml.settings.arguments import settings_given
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
-from miniml.train_step.supervisor import Request, Trained, fine_tune_watched
+from miniml.train_step.supervisor import Trained, TrainingRequest, fine_tune_watched
 
 
 @dataclass(frozen=True)
-class Place:
+class ArtifactLocation:
     """The location of an artifact."""
 
     path: Path
@@ -27,7 +27,12 @@ class Place:
 
 
 def run_train_step(
-    given: Mapping[str, Any], trial: str, pins: str, dataset: Place, model: Place, report: Path
+    given: Mapping[str, Any],
+    trial: str,
+    pins: str,
+    dataset: ArtifactLocation,
+    model: ArtifactLocation,
+    report: Path,
 ) -> Trained | Manifest:
     """Trains a model, and writes the training report.
 
@@ -45,10 +50,12 @@ def run_train_step(
     Raises:
         MinimlError: as `fine_tune_watched` or `fine_tune_on_nodes`.
     """
-    training, nodes = settings_given({**given, **given_of(trial)}, TrainingSettings, NodeSettings)
+    training, nodes = settings_given({**given, **run_arguments_of(trial)}, TrainingSettings, NodeSettings)
     pins = pins or pins_of(trial)
     if training.num_nodes == 1:
-        return fine_tune_watched(Request(dataset.path, model.path, training, trial, model.uri, pins, report))
+        return fine_tune_watched(
+            TrainingRequest(dataset.path, model.path, training, trial, model.uri, pins, report)
+        )
     from miniml.train_job.sdk import Step
     from miniml.train_job.train_on_nodes import fine_tune_on_nodes  # Only here: one node needs no Kubernetes.
     from miniml.train_step.report import write_trial_report

@@ -20,7 +20,7 @@ from threading import Event
 from typing import NoReturn
 
 from miniml.errors import MinimlError, StoppedError, StorageError, TrainingProcessError
-from miniml.exit_status import ExitStatus, read_last_words
+from miniml.exit_status import ExitStatus, read_error_file
 from miniml.files.folders import user_cache
 from miniml.model import manifest
 from miniml.progress import duration, logger
@@ -35,7 +35,7 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainingRequest:
     """The arguments of the train step."""
 
     dataset_dir: Path
@@ -44,7 +44,7 @@ class Request:
     trial: str = ""
     """The trial of a search (see `miniml.search.plan`); "" outside a search."""
     model_uri: str = ""
-    """Where the caller will store the model; "" if nowhere."""
+    """The address at which the caller will store the model; "" if it will not."""
     pins: str = ""
     """The pins of the sources (see `miniml.sources.pins`)."""
     report: Path | None = None
@@ -63,7 +63,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a training that died is started again, and after what time."""
+    """The number of retries of a training that died, and the time between them."""
 
     limit: int = 2
     wait: float = 30.0
@@ -78,7 +78,7 @@ class Trained:
     metrics: dict[str, float]
 
 
-def fine_tune_watched(request: Request, retries: Retries | None = None) -> Trained:
+def fine_tune_watched(request: TrainingRequest, retries: Retries | None = None) -> Trained:
     """Trains in a child process, and starts it again from its last checkpoint if a retry may succeed.
 
     A retry may succeed after the child was killed by a signal, or ran out of memory (then with smaller batches, and
@@ -116,7 +116,7 @@ def fine_tune_watched(request: Request, retries: Retries | None = None) -> Train
 
 @dataclass(frozen=True)
 class _End:
-    """How a child process ended."""
+    """The end of a child process."""
 
     status: int
     """The exit status; for a signal, its negative number."""
@@ -160,7 +160,7 @@ class _End:
         )
 
 
-def _run_child(request: Request, split: int) -> _End:
+def _run_child(request: TrainingRequest, split: int) -> _End:
     """Starts a child, and waits for its end."""
     before, stop_requested = oom_kills(), Event()
     # The system closes the write end when this process ends, so the child notices.
@@ -191,7 +191,7 @@ def _run_child(request: Request, split: int) -> _End:
             if write_end >= 0:
                 os.close(write_end)
         killed_for_memory = child.returncode == -signal.SIGKILL and (in_time or oom_kills() > before)
-        return _End(child.returncode, read_last_words(last_words), killed_for_memory, stop_requested.is_set())
+        return _End(child.returncode, read_error_file(last_words), killed_for_memory, stop_requested.is_set())
 
 
 def _child_environment(scratch: str) -> dict[str, str]:

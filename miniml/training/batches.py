@@ -68,24 +68,24 @@ class EncodedTexts(torch.utils.data.Dataset[dict[str, Any]]):
         return [self.token_ids(index) for index in range(min(texts, len(self)))]
 
 
-def encode_split(table: datasets.Dataset, target: Target, tokenizer: Any, file: Path) -> EncodedTexts:
+def encode_split(dataset: datasets.Dataset, target: Target, tokenizer: Any, file: Path) -> EncodedTexts:
     """Tokenizes a split, and writes the tokens to a file instead of keeping them in memory.
 
     Args:
-        table: The split, with the columns "text" and "label".
+        dataset: The split, with the columns "text" and "label".
         target: Encodes the labels.
         tokenizer: The model's tokenizer; texts are cut to its maximal length.
         file: The file to write; it is mapped into memory afterwards.
     """
-    progress = Progress("tokenizing", len(table), "texts")
+    progress = Progress("tokenizing", len(dataset), "texts")
     lengths: list[int] = []
     with file.open("wb") as tokens:
-        for rows in table.select_columns("text").iter(TEXTS_AT_A_TIME):
+        for rows in dataset.select_columns("text").iter(TEXTS_AT_A_TIME):
             encoded = encode(tokenizer, rows["text"])
             np.concatenate(encoded).astype(np.int32).tofile(tokens)
             lengths += [len(ids) for ids in encoded]
             progress.report(len(lengths))
-    return EncodedTexts(np.memmap(file, np.int32, mode="r"), lengths, target.encoded(table["label"][:]))
+    return EncodedTexts(np.memmap(file, np.int32, mode="r"), lengths, target.encoded(dataset["label"][:]))
 
 
 class LengthGrouped(torch.utils.data.Sampler[int]):

@@ -22,7 +22,7 @@ from miniml.data.prepared import DatasetSummary
 from miniml.errors import StoppedError, StorageError, StoreError, TrainingError
 from miniml.files.checksums import find_damage, write_checksums
 from miniml.files.digests import digest_of, sha256
-from miniml.files.folders import disk_errors_explained, held, is_full, user_cache
+from miniml.files.folders import disk_errors_explained, is_full, locked, user_cache
 from miniml.model.manifest import SETTINGS_OF_A_RUN
 from miniml.progress import logger
 from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from miniml.store.mirror import Mirror
 
 KEPT = 2
-"""How many checkpoints of a training are kept: the second one serves where the newest is damaged."""
+"""The number of checkpoints of a training that are kept: the second one is used if the newest is damaged."""
 SAVING_FRACTION = 0.05
 """The largest fraction of the time that saving may take; where it takes longer, checkpoints become less frequent."""
 MAX_AGE = 30 * 24 * 3600
 """Seconds after which what a training has left in the cache is removed."""
-PATIENCE = 10.0
+LOCK_TIMEOUT = 10.0
 """Seconds to wait for another process to release the checkpoints; one that lost its terminal may still be ending."""
 
 FINISHED = "finished"
@@ -132,15 +132,15 @@ def checkpointing(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="miniml-")))
         if not processes.first:
-            theirs: _FirstsCheckpoints = processes.broadcast(None)
-            newest = _shared_newest(theirs, key, settings, model_uri, processes, scratch)
-            yield Checkpoints(scratch, None, newest, interval, processes, wanted=theirs.kept)
+            shared: _SharedState = processes.broadcast(None)
+            newest = _shared_newest(shared, key, settings, model_uri, processes, scratch)
+            yield Checkpoints(scratch, None, newest, interval, processes, wanted=shared.kept)
             return
         store = stack.enter_context(_checkpoint_store(key, settings, model_uri, processes))
         newest = store.newest() if store else None
         if store and newest and processes.nodes > 1:
             store.share(newest)
-        processes.broadcast(_FirstsCheckpoints(store is not None, newest))
+        processes.broadcast(_SharedState(store is not None, newest))
         if store is None:
             yield Checkpoints(scratch, None, None, interval, processes, wanted=False)
             return
@@ -158,8 +158,8 @@ def checkpointing(
 
 
 @dataclass(frozen=True)
-class _FirstsCheckpoints:
-    """What the first process broadcasts about the checkpoints."""
+class _SharedState:
+    """The state of the checkpoints, which the first process broadcasts."""
 
     kept: bool
     newest: Path | None
@@ -167,7 +167,7 @@ class _FirstsCheckpoints:
 
 
 def _shared_newest(
-    theirs: _FirstsCheckpoints,
+    shared: _SharedState,
     key: str,
     settings: TrainingSettings,
     model_uri: str,
@@ -175,12 +175,12 @@ def _shared_newest(
     scratch: Path,
 ) -> Path | None:
     """Returns the checkpoint that the first process continues from, in a folder that this process can read."""
-    if theirs.newest is None or processes.node == 0:
-        return theirs.newest
+    if shared.newest is None or processes.node == 0:
+        return shared.newest
     mirror = _mirror(key, settings.checkpoints, model_uri)
     assert mirror is not None  # Without it, the first process would keep no checkpoints.
-    folder = scratch / theirs.newest.name
-    mirror.bring(theirs.newest.name, folder)
+    folder = scratch / shared.newest.name
+    mirror.download(shared.newest.name, folder)
     return folder
 
 
@@ -331,7 +331,7 @@ class CheckpointStore:
         folder = self.folder / FINISHED
         try:
             if not folder.exists() and self._mirror and FINISHED in self._mirror.names():
-                self._mirror.bring(FINISHED, folder)
+                self._mirror.download(FINISHED, folder)
         except (StoreError, StorageError) as error:
             logger.info(f"the finished model of this training did not come from the store: {error}")
         if not folder.exists():
@@ -398,7 +398,7 @@ class CheckpointStore:
             if _step(folder) <= here:
                 return
             try:
-                self._mirror.bring(name, folder)
+                self._mirror.download(name, folder)
             except StoreError as error:
                 logger.info(f"the checkpoint {name} did not come from the store: {error}")
             else:
@@ -557,7 +557,7 @@ def _checkpoint_store(
         with disk_errors_explained(folder):
             _sweep(root, key, only_finished=bool(named))
             try:
-                stack.enter_context(held(folder, PATIENCE))
+                stack.enter_context(locked(folder, LOCK_TIMEOUT))
             except TimeoutError:
                 logger.info(
                     f"another process runs this very training and has its checkpoints in {folder}: this one keeps none"
@@ -623,6 +623,6 @@ def _sweep(root: Path, own: str, *, only_finished: bool) -> None:
                     if old
                     else "leaves too little room for newer ones"
                 )
-                with suppress(OSError), held(folder, patience=0):
+                with suppress(OSError), locked(folder, timeout=0):
                     logger.info(f"removing what an earlier training has left, as it {why}: {folder}")
                     shutil.rmtree(folder)

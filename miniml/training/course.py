@@ -52,7 +52,7 @@ class Course:
     metrics: dict[str, float]
     """All of `TrainingResult.metrics` but the temperature."""
     used: dict[str, str | int]
-    """What the run has chosen by itself (see `run_info.what_was_used`)."""
+    """The values that the run has chosen by itself (see `run_info.what_was_used`)."""
     points: Points
     """The points of the training curves."""
 

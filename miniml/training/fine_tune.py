@@ -73,7 +73,7 @@ def fine_tune(
     minutes: float | None = None,
     watchers: Sequence[TrainerCallback] = (),
     pins: Pins = UNPINNED,
-    contest: str = "",
+    search_digest: str = "",
     split: int = 1,
 ) -> TrainingResult:
     """Trains on the split "train", watches "validation", never opens "test", and writes `model_dir`.
@@ -95,7 +95,7 @@ def fine_tune(
         minutes: The time limit, in place of the settings' own; that one still identifies the checkpoints.
         watchers: Further callbacks, which may end the training.
         pins: The commits or digests at which the pretrained model is read.
-        contest: The digest of the search whose rules `watchers` follow; "" outside of a search.
+        search_digest: The digest of the search whose rules `watchers` follow; "" outside of a search.
         split: The number of parts in which each batch is computed, to take less memory. A step has as many texts.
 
     Raises:
@@ -125,7 +125,7 @@ def fine_tune(
         "arguments": {"data": summary.settings, "training": asdict(settings), "pretrained": source},
         "versions": _versions(),
     }
-    identity = _identity(record, contest)
+    identity = _identity(record, search_digest)
     with (
         tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
         threads_within_quota(),
@@ -172,11 +172,11 @@ def fine_tune(
     return processes.broadcast(result)
 
 
-def _identity(record: dict[str, Any], contest: str) -> str:
+def _identity(record: dict[str, Any], search_digest: str) -> str:
     """Returns a digest of what the manifest will say about the training, apart from where its checkpoints were."""
     arguments = record["arguments"]
     training = {**arguments["training"], "checkpoints": "", "checkpoint_interval": 0}
-    return digest_of({**record, "arguments": {**arguments, "training": training}, "contest": contest})
+    return digest_of({**record, "arguments": {**arguments, "training": training}, "search": search_digest})
 
 
 def _copy_finished(finished: Path | None, model_dir: Path) -> TrainingResult | None:
@@ -217,7 +217,8 @@ def _encode(
 ) -> dict[str, EncodedTexts]:
     with disk_errors_explained(scratch):
         return {
-            split: encode_split(table, target, tokenizer, scratch / split) for split, table in splits.items()
+            split: encode_split(dataset, target, tokenizer, scratch / split)
+            for split, dataset in splits.items()
         }
 
 

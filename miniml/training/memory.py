@@ -62,11 +62,11 @@ class MemoryEstimate:
     """The memory that a training needs on its device, in bytes."""
 
     fixed: int
-    """Independent of the batch."""
+    """The bytes that do not depend on the batch."""
     state: float
-    """For each token of a pass."""
+    """The bytes for each token of a pass."""
     score: float
-    """For each pair of tokens of a text."""
+    """The bytes for each pair of tokens of a text."""
 
     def of(self, texts: int, length: int, budget: int) -> float:
         """Returns the bytes that a step needs.

@@ -81,9 +81,9 @@ class Pretrained:
     tokenizer: Any
     settings: TrainingSettings
     head: Head
-    """What the classifier will answer."""
+    """The head of the classifier."""
     before: Head
-    """What the pretrained model answers, according to its config."""
+    """The head of the pretrained model, according to its config."""
 
     @classmethod
     def load(cls, folder: Path, head: Head, settings: TrainingSettings) -> Pretrained:
@@ -91,7 +91,7 @@ class Pretrained:
 
         Args:
             folder: The folder of the pretrained model.
-            head: What the classifier will answer.
+            head: The head of the classifier.
             settings: The training's settings.
 
         Raises:

@@ -70,21 +70,38 @@ class Tracker(TrainerCallback, ABC):
     """Logs a training to one target; an error of the target does not end the training."""
 
     def __init__(self, target: str) -> None:
-        """Takes the target's name for messages."""
+        """Makes a tracker of the target with this name, which messages mention."""
         self._target = target
         self._has_failed = False
 
     @abstractmethod
     def begin(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
-        """Is called before the first step; the state's step is above 0 if the training resumes."""
+        """Starts logging, before the first step.
+
+        Args:
+            args: The trainer's arguments.
+            state: The trainer's state, whose step is above 0 if the training resumes.
+            model: The model.
+        """
 
     @abstractmethod
     def log(self, args: TrainingArguments, state: TrainerState, values: dict[str, float]) -> None:
-        """Is called with the values that the trainer logs, by name."""
+        """Logs values of the trainer.
+
+        Args:
+            args: The trainer's arguments.
+            state: The trainer's state.
+            values: The values by name.
+        """
 
     @abstractmethod
     def end(self, digest: str, metrics: dict[str, float]) -> None:
-        """Is called with the model's digest and metrics at the end, or with an empty digest if the training failed."""
+        """Ends logging.
+
+        Args:
+            digest: The digest of the model; "" if the training failed.
+            metrics: The metrics of the training.
+        """
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **about: Any

@@ -142,7 +142,16 @@ class ClassifierTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
-        """Returns the batches of a step, and the number of their texts, summed over all processes."""
+        """Takes the batches of a step.
+
+        Args:
+            epoch_iterator: The batches that are left of the epoch.
+            num_batches: The number of batches in a step.
+            device: The device of the count.
+
+        Returns:
+            The batches, and the number of their texts, summed over all processes, a scalar.
+        """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         texts = torch.tensor(sum(len(batch["labels"]) for batch in batches), device=device)
         return batches, self.accelerator.reduce(texts, "sum")
@@ -151,6 +160,11 @@ class ClassifierTrainer(Trainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """Accumulates the gradients of a batch in passes that fit into memory.
+
+        Args:
+            model: The model.
+            inputs: The batch, with the token ids, the attention mask and the labels.
+            num_items_in_batch: The number of texts in the step, over all processes.
 
         Returns:
             The batch's part of the step's loss, a scalar.
@@ -172,7 +186,17 @@ class ClassifierTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Computes these texts' part of the step's loss; for validation rows, their mean plain loss."""
+        """Computes these texts' part of the step's loss; for validation rows, their mean loss without label smoothing.
+
+        Args:
+            model: The model.
+            inputs: The batch, with the token ids, the attention mask and the labels.
+            return_outputs: Whether to return the logits as well.
+            num_items_in_batch: The number of texts in the step, over all processes.
+
+        Returns:
+            The loss, a scalar; or the loss and a dictionary with the logits, of shape (texts, outputs).
+        """
         labels = inputs["labels"]
         logits = logits_of_rows(model, self._config, inputs["input_ids"], inputs["attention_mask"])
         if model.training:

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from benchmarks import page
-from benchmarks.load import Load, Outcome, probe
+from benchmarks.load import Load, LoadResult, probe
 from benchmarks.serving import Point, running, servers
 from miniml.model.classifier import Classifier
 from tests import patience, tiny
@@ -48,25 +48,25 @@ def load(server: Counting, texts: list[str]) -> Load:
 
 
 def test_refusals_and_failures_are_not_counted_as_answers(counting: Counting) -> None:
-    outcome, seconds = Outcome(), 0.1
-    while len(outcome.latencies) < 10:  # on a busy machine few are answered in so short a time
+    result, seconds = LoadResult(), 0.1
+    while len(result.latencies) < 10:  # on a busy machine few are answered in so short a time
         counting.texts.clear()
         seconds *= 2
-        outcome = asyncio.run(load(counting, ["a", "b"]).closed(clients=1, seconds=seconds))
+        result = asyncio.run(load(counting, ["a", "b"]).closed(clients=1, seconds=seconds))
     sent = len(counting.texts)
-    assert sent == len(outcome.latencies) + outcome.refused + outcome.failed
-    assert outcome.refused == sent // 3
-    assert outcome.failed == sent // 5 - sent // 15
+    assert sent == len(result.latencies) + result.refused + result.failed
+    assert result.refused == sent // 3
+    assert result.failed == sent // 5 - sent // 15
     assert counting.texts[:4] == ["a", "b", "a", "b"]
-    assert outcome.rate == pytest.approx(len(outcome.latencies) / outcome.seconds)
+    assert result.rate == pytest.approx(len(result.latencies) / result.seconds)
 
 
 def test_a_server_that_is_gone_fails_every_request() -> None:
     with Counting() as server:
         gone = load(server, ["a"])
-    outcome = asyncio.run(gone.open(rate=100, seconds=0.1))
-    assert outcome.failed > 0
-    assert not outcome.latencies
+    result = asyncio.run(gone.open(rate=100, seconds=0.1))
+    assert result.failed > 0
+    assert not result.latencies
 
 
 def test_the_open_loop_sends_as_much_as_was_asked_for_and_the_same_each_time(counting: Counting) -> None:
@@ -90,9 +90,9 @@ def test_a_probe_that_is_not_answered_took_forever(counting: Counting) -> None:
 
 
 def test_percentiles_are_in_milliseconds() -> None:
-    outcome = Outcome(seconds=2.0, latencies=[number / 1_000 for number in range(1, 101)])
-    assert outcome.percentile(50) == pytest.approx(50.5)
-    assert outcome.rate == 50
+    result = LoadResult(seconds=2.0, latencies=[number / 1_000 for number in range(1, 101)])
+    assert result.percentile(50) == pytest.approx(50.5)
+    assert result.rate == 50
 
 
 def test_every_peer_serves_the_model_and_answers_as_it_does(tmp_path: Path) -> None:

@@ -48,10 +48,10 @@ def test_the_page_tells_the_example_in_every_form() -> None:
 
 
 def test_the_example_is_measured_in_every_form_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    told = measure_example(tmp_path, {"train": 4000, "test": 1000})
-    assert [point["form"] for point in told] == FORMS
-    assert [point["rows"] for point in told] == [5000] * 5
-    hub, cached, saved, csv, shards = (point["fingerprint"] for point in told)
+    measured = measure_example(tmp_path, {"train": 4000, "test": 1000})
+    assert [point["form"] for point in measured] == FORMS
+    assert [point["rows"] for point in measured] == [5000] * 5
+    hub, cached, saved, csv, shards = (point["fingerprint"] for point in measured)
     assert hub == cached == saved
     assert len({hub, csv, shards}) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -13,9 +13,9 @@ from benchmarks.levers import DEFAULT, LEVERS, measure_here
 
 @pytest.mark.parametrize("name", [name for name, lever in LEVERS.items() if not lever.constants])
 def test_a_lever_trains_a_tiny_model(name: str, encoder: Path, dataset_dir: Path) -> None:
-    told = measure_here(name, 1, str(encoder), dataset_dir, samples=32)
-    assert told["samples_per_second"] > 0
-    assert 0 <= told["accuracy"] <= 1
+    measured = measure_here(name, 1, str(encoder), dataset_dir, samples=32)
+    assert measured["samples_per_second"] > 0
+    assert 0 <= measured["accuracy"] <= 1
 
 
 @pytest.mark.parametrize("name", [name for name, lever in LEVERS.items() if lever.constants])

@@ -33,10 +33,10 @@ def test_every_recipe_trains_a_tiny_model(
     # A recipe changes its process for good; these are put back.
     monkeypatch.setattr(course, TRAINER, ClassifierTrainer)
     monkeypatch.setattr(Pretrained, "classifier", Pretrained.classifier)
-    told = measure_here(recipe, str(encoder), rows, 1, {**TRAINING, "frozen_layers": 0})
-    assert len(told["right"]) == len(told["losses"]) > 0
+    measured = measure_here(recipe, str(encoder), rows, 1, {**TRAINING, "frozen_layers": 0})
+    assert len(measured["right"]) == len(measured["losses"]) > 0
     if recipe != "before":  # Both of the tiny model's layers stay.
-        assert np.mean(told["right"]) > 0.6
+        assert np.mean(measured["right"]) > 0.6
 
 
 def test_no_row_is_tested_with_two_seeds(tmp_path: Path) -> None:

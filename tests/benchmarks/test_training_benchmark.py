@@ -16,10 +16,10 @@ def test_each_way_trains_a_tiny_model(
     way: str, encoder: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "MAX_LENGTH", 32)
-    told = measure_here(way, encoder, dataset_dir, samples=32)
-    assert told["samples_per_second"] > 0
-    assert told["seconds"] > 0
-    assert told["accuracy"] is None  # of random weights it would tell nothing
+    measured = measure_here(way, encoder, dataset_dir, samples=32)
+    assert measured["samples_per_second"] > 0
+    assert measured["seconds"] > 0
+    assert measured["accuracy"] is None  # of random weights it would tell nothing
 
 
 def test_a_saved_model_is_asked_about_the_held_out_rows(model_dir: Path, dataset_dir: Path) -> None:

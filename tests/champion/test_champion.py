@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from minio import Minio
 
-from miniml.champion.challengers import counted, digest_of_test
+from miniml.champion.challengers import count_challenger, digest_of_test
 from miniml.champion.find import find_champion
 from miniml.champion.record import NOBODY, Champion
 from miniml.cluster.api import Cluster
@@ -266,9 +266,12 @@ def test_a_champion_of_other_classes_is_refused_as_one_of_another_task_is(
 def test_each_challenger_is_counted_once_beside_its_champion(tmp_path: Path) -> None:
     folder = tiny.write_classifier(tmp_path / "model", spread=1.0)
     champion = champion_at(folder)
-    turns = [counted(champion, TEST, challenger) for challenger in ("1" * 64, "2" * 64, "2" * 64, "3" * 64)]
-    assert [turn.number for turn in turns] == [1, 2, 2, 3]
-    assert counted(champion, "9" * 64, "4" * 64).number == 1  # on another test
+    numbers = [
+        count_challenger(champion, TEST, challenger)
+        for challenger in ("1" * 64, "2" * 64, "2" * 64, "3" * 64)
+    ]
+    assert [each.number for each in numbers] == [1, 2, 2, 3]
+    assert count_challenger(champion, "9" * 64, "4" * 64).number == 1  # on another test
     assert manifest.verify(folder).digest == champion.digest
     predictions = answered(folder, [True, False, True, False])
     found = compare_with_champion(champion, predictions, TEST)
@@ -280,14 +283,14 @@ def test_the_store_counts_challengers_too_and_where_nobody_may_write_that_is_sai
     store: Minio, served_model: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champion = champion_at(served_model, SOURCE)
-    unwritable = counted(champion, TEST, "1" * 64)
+    unwritable = count_challenger(champion, TEST, "1" * 64)
     assert unwritable.number == 0
     assert "do not have the right to write" in unwritable.uncounted
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", WRITER[1])
-    numbers = {counted(champion, TEST, digest * 64).number for digest in "1231"}
+    numbers = {count_challenger(champion, TEST, digest * 64).number for digest in "1231"}
     assert numbers <= {1, 2, 3}
-    assert 3 in numbers | {counted(champion, TEST, "3" * 64).number}
+    assert 3 in numbers | {count_challenger(champion, TEST, "3" * 64).number}
 
 
 def test_a_test_is_the_same_in_any_order_and_another_with_another_label() -> None:

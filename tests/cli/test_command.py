@@ -12,8 +12,10 @@ import pytest
 import requests
 
 from miniml.cli.main import command_line
-from miniml.pipeline.arguments import taken_by
+from miniml.pipeline.arguments import add_arguments, taken_by
 from miniml.pipeline.compiled import PIPELINES, CompiledPipeline
+from miniml.settings.command_line import add_options
+from miniml.settings.training import TrainingSettings
 from tests import patience
 from tests.command import ROOT, pipeline
 from tests.ports import free_port
@@ -55,6 +57,19 @@ def test_run_has_each_of_the_pipelines_arguments_below_its_stage(name: str) -> N
     assert titles["--label-column"] == "arguments of transform"
     assert titles["--learning-rate"] == "arguments of train"
     assert titles["--min-accuracy"] == "arguments of gate"
+
+
+def test_a_training_process_describes_its_options_as_the_pipeline_does() -> None:
+    training, running = argparse.ArgumentParser(), argparse.ArgumentParser()
+    add_options(training, TrainingSettings)
+    add_arguments(running, CompiledPipeline.named("text-classification"))
+    helps = [
+        {action.option_strings[0]: (action.metavar, action.help) for action in parser._actions}
+        for parser in (training, running)
+    ]
+    del helps[0]["--seed"]  # Other stages take it too, and the first of them describes it.
+    assert len(helps[0]) > 30
+    assert helps[0].items() <= helps[1].items()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

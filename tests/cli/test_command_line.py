@@ -28,7 +28,7 @@ def refused(*words: str, module: str = "miniml") -> str:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["run", "--preset", "dmo"], '--preset "dmo" is none of demo, long-reviews; did you mean demo?'),
         (["run", "--bach-size", "3"], 'no option "--bach-size"; did you mean --batch-size?'),
@@ -40,8 +40,8 @@ def refused(*words: str, module: str = "miniml") -> str:
         (["schedule"], "required: --cron"),
     ],
 )
-def test_a_wrong_word_is_named_with_its_nearest_neighbour(words: list[str], told: str) -> None:
-    assert told in refused(*words)
+def test_a_wrong_word_is_named_with_its_nearest_neighbour(words: list[str], message: str) -> None:
+    assert message in refused(*words)
 
 
 def test_other_commands_of_ours_say_it_likewise() -> None:

@@ -169,8 +169,10 @@ def test_what_may_not_be_looked_at_is_told_and_stops_nothing(
     server.hidden = {SECRET}
     findings = check_deployment(cluster, "models", PREDICTOR_ACCOUNT)
     findings.require_all()
-    [told] = [row for row in Rendered(findings.markdown()).rows if row[0] == f"S3 secret models/{S3_SECRET}"]
-    assert told[1].startswith("not looked at: the cluster refuses GET")
+    [row_of_secret] = [
+        row for row in Rendered(findings.markdown()).rows if row[0] == f"S3 secret models/{S3_SECRET}"
+    ]
+    assert row_of_secret[1].startswith("not looked at: the cluster refuses GET")
 
 
 def test_a_store_that_does_not_answer_is_told(server: KubernetesServer, cluster: Cluster) -> None:

@@ -270,7 +270,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("content", "settings", "told"),
+    ("content", "settings", "message"),
     [
         ("text,stars\na,1\n", {}, "column 'label' is not in split 'train'"),
         ("text,stars\na,1\n", {}, "it has: text, stars. Set label_column."),
@@ -286,11 +286,11 @@ def write(folder: Path, text: str) -> Path:
     ],
 )  # fmt: skip
 def test_unusable_rows_are_refused_and_nothing_is_written(
-    content: str, settings: dict[str, str], told: str, tmp_path: Path
+    content: str, settings: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as refused:
         prepare(write(tmp_path, content), tmp_path, **settings)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
@@ -394,8 +394,8 @@ def test_a_text_that_cleaning_empties_counts_as_empty(tmp_path: Path) -> None:
 
 def test_long_texts_are_told_and_left_out_on_request(tmp_path: Path) -> None:
     source = saved(tmp_path, {"text": ["word " * 100, *plain(29)], "label": [n % 2 for n in range(30)]})
-    told = prepare(source, tmp_path, max_characters=400)
-    assert (told.found, told.dropped) == ({"long": 1}, {})
+    summary = prepare(source, tmp_path, max_characters=400)
+    assert (summary.found, summary.dropped) == ({"long": 1}, {})
     assert prepare(source, tmp_path, max_characters=400, drop_long_texts=True).dropped == {"long": 1}
 
 

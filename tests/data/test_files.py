@@ -44,10 +44,10 @@ def refusal(source: Path, scratch: Path, columns: tuple[str, ...] = ("text", "la
     """The error that reading the source ends with, which is to be of a few lines."""
     with pytest.raises(InputError) as refused:
         read(source, scratch, columns)
-    told = str(refused.value)
-    assert len(told) < 700
-    assert repr(str(source)) in told
-    return told
+    message = str(refused.value)
+    assert len(message) < 700
+    assert repr(str(source)) in message
+    return message
 
 
 def plain(separator: str = ",", end: str = "\n") -> str:
@@ -135,20 +135,20 @@ def test_in_a_tab_separated_file_a_whole_field_may_be_in_marks_that_quote_nothin
 
 def test_a_stray_mark_among_quoted_fields_is_an_error_that_names_the_lines(tmp_path: Path) -> None:
     content = "text,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS)
-    told = refusal(
+    message = refusal(
         write(tmp_path / "r.csv", content.replace("number 3", 'number "3" of').replace("number 9", 'n "9')),
         tmp_path / "scratch",
     )
-    assert "r.csv: the quotation mark in line 5, before" in told
-    assert "ends it in the middle of a text" in told
-    assert 'Write ""' in told
+    assert "r.csv: the quotation mark in line 5, before" in message
+    assert "ends it in the middle of a text" in message
+    assert 'Write ""' in message
 
 
 def test_a_field_that_nothing_ends_is_an_error_that_names_the_line(tmp_path: Path) -> None:
     content = "text,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS) + '"the last,n\n'
-    told = refusal(write(tmp_path / "r.csv", content), tmp_path / "scratch")
-    assert "in line 22" in told
-    assert "nothing ends it" in told
+    message = refusal(write(tmp_path / "r.csv", content), tmp_path / "scratch")
+    assert "in line 22" in message
+    assert "nothing ends it" in message
 
 
 def test_backslashes_before_marks_are_read_as_their_writer_meant_them(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_marks_are_judged_alike_wherever_the_blocks_of_a_file_end(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (
             b"text,label\na,1\nb,2,3\n",
@@ -217,12 +217,12 @@ def test_marks_are_judged_alike_wherever_the_blocks_of_a_file_end(
     ],
 )
 def test_a_csv_that_cannot_be_read_is_named_with_the_place_and_a_remedy(
-    content: bytes, told: str, tmp_path: Path
+    content: bytes, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "r.csv").write_bytes(content)
     refused = refusal(tmp_path / "r.csv", tmp_path / "scratch")
     assert "r.csv" in refused
-    assert told in refused
+    assert message in refused
 
 
 def columns(**of: pa.Array | list[Any]) -> pa.Table:
@@ -292,8 +292,8 @@ def test_dates_decimals_and_bytes_are_labels_as_they_are_written(
 
 def test_bytes_that_are_no_text_are_named_by_their_row(tmp_path: Path) -> None:
     texts = [b"a"] * 19 + [b"\xff"]
-    told = refusal(parquet(tmp_path / "r.parquet", columns(text=texts)), tmp_path / "scratch")
-    assert "column 'text' of r.parquet holds bytes that are no UTF-8, first in row 19" in told
+    message = refusal(parquet(tmp_path / "r.parquet", columns(text=texts)), tmp_path / "scratch")
+    assert "column 'text' of r.parquet holds bytes that are no UTF-8, first in row 19" in message
 
 
 def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_labels_in_json_are_what_is_written_there(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ('{"text": "a", "label": 1}\n{"text": "b" "label": 1}\n', "r.jsonl, line 2, is no JSON"),
         ('{"text": "a", "label": 1}\n7\n', "row 1 of r.jsonl is 7, and no object"),
@@ -373,9 +373,9 @@ def test_labels_in_json_are_what_is_written_there(
     ],
 )
 def test_json_that_cannot_be_read_is_named_with_the_place_and_a_remedy(
-    content: str, told: str, tmp_path: Path
+    content: str, message: str, tmp_path: Path
 ) -> None:
-    assert told in refusal(write(tmp_path / "r.jsonl", content, "latin-1"), tmp_path / "scratch")
+    assert message in refusal(write(tmp_path / "r.jsonl", content, "latin-1"), tmp_path / "scratch")
 
 
 def test_a_large_array_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,9 +429,9 @@ def test_whole_words_of_files_and_folders_tell_the_split(
     for name, rows in zip((train, test), HALVES, strict=True):
         write(tmp_path / "source" / name, lines(rows))
     assert read(tmp_path / "source", tmp_path / "scratch") == {"train": HALVES[0], "test": HALVES[1]}
-    told = capsys.readouterr().out
-    assert f"train: {train}" in told
-    assert f"test: {test}" in told
+    output = capsys.readouterr().out
+    assert f"train: {train}" in output
+    assert f"test: {test}" in output
 
 
 def test_leftovers_beside_the_data_are_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -536,7 +536,7 @@ def with_method(path: Path, method: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (with_flag, "r.zip has a password (on 'r.csv')"),
         (lambda path: with_method(path, 9), "r.zip packs 'r.csv' by deflate64, which Python cannot unpack"),
@@ -547,9 +547,11 @@ def with_method(path: Path, method: int) -> Path:
     ],
 )
 def test_an_archive_that_cannot_be_unpacked_is_named_with_a_remedy(
-    change: Callable[[Path], Path], told: str, tmp_path: Path
+    change: Callable[[Path], Path], message: str, tmp_path: Path
 ) -> None:
-    assert told in refusal(change(zipped(tmp_path / "r.zip", {"r.csv": plain() * 3})), tmp_path / "scratch")
+    assert message in refusal(
+        change(zipped(tmp_path / "r.zip", {"r.csv": plain() * 3})), tmp_path / "scratch"
+    )
 
 
 def preparing(source: Path, folder: Path, **settings: Any) -> str:
@@ -568,14 +570,14 @@ def test_a_text_that_is_a_number_is_named_by_its_row(tmp_path: Path) -> None:
     )
     parquet(tmp_path / "many" / "a.parquet", columns())
     parquet(tmp_path / "many" / "b.parquet", columns(text=range(20)))
-    told = preparing(tmp_path / "many", tmp_path)
-    assert "b.parquet holds numbers in column 'text', and a.parquet strings" in told
+    output = preparing(tmp_path / "many", tmp_path)
+    assert "b.parquet holds numbers in column 'text', and a.parquet strings" in output
 
 
 def test_a_table_without_a_header_is_told_so(tmp_path: Path) -> None:
-    told = preparing(write(tmp_path / "r.csv", plain().partition("\n")[2]), tmp_path)
-    assert "it has: the dirty place number 0, n. Set text_column" in told
-    assert "The names are the first line of r.csv: if it is a row, put the columns' names above it." in told
+    output = preparing(write(tmp_path / "r.csv", plain().partition("\n")[2]), tmp_path)
+    assert "it has: the dirty place number 0, n. Set text_column" in output
+    assert "The names are the first line of r.csv: if it is a row, put the columns' names above it." in output
 
 
 def test_columns_that_cannot_be_read_say_why_when_one_asks_for_them(tmp_path: Path) -> None:
@@ -588,8 +590,8 @@ def test_columns_that_cannot_be_read_say_why_when_one_asks_for_them(tmp_path: Pa
     source = parquet(tmp_path / "m.parquet", columns(label=[{"a": 1}] * 20))
     assert "column 'label' of m.parquet is of type 'struct<a: int64>'" in preparing(source, tmp_path)
     rows = "\n".join(json.dumps({"text": text, "label": {"is": label}}) for text, label in ROWS)
-    told = preparing(write(tmp_path / "r.jsonl", rows), tmp_path)
-    assert "row 0 of r.jsonl holds {'is': 'n'} in column 'label'. A text is a string, and a label" in told
+    output = preparing(write(tmp_path / "r.jsonl", rows), tmp_path)
+    assert "row 0 of r.jsonl holds {'is': 'n'} in column 'label'. A text is a string, and a label" in output
 
 
 def test_an_error_is_short_whatever_the_columns_and_labels_are(tmp_path: Path) -> None:
@@ -609,30 +611,30 @@ def test_columns_of_json_are_paired_by_their_rows_keys(tmp_path: Path) -> None:
     found = read(write(tmp_path / "r.json", json.dumps(document)), tmp_path / "scratch")
     assert found == {"train": [(f"a text {row}", row % 2) for row in rows]}
     del document["label"]["7"]
-    told = refusal(write(tmp_path / "r.json", json.dumps(document)), tmp_path / "scratch")
-    assert "column 'label' has other rows than column 'text'" in told
+    message = refusal(write(tmp_path / "r.json", json.dumps(document)), tmp_path / "scratch")
+    assert "column 'label' has other rows than column 'text'" in message
 
 
 @pytest.mark.parametrize("row", [None, ["a text", "x", 1]])
 def test_a_row_of_json_that_does_not_fit_its_columns_is_named(row: object, tmp_path: Path) -> None:
     document = {"columns": ["text", "label"], "data": [["fine", 0], row]}
-    told = refusal(write(tmp_path / "r.json", json.dumps(document)), tmp_path / "scratch")
-    assert "data[1] is" in told
-    assert "where a list of 2 values belongs" in told
+    message = refusal(write(tmp_path / "r.json", json.dumps(document)), tmp_path / "scratch")
+    assert "data[1] is" in message
+    assert "where a list of 2 values belongs" in message
 
 
 @pytest.mark.parametrize("sign", ["€", "'"])
 def test_a_line_that_names_no_separator_is_told(sign: str, tmp_path: Path) -> None:
-    told = refusal(write(tmp_path / "r.csv", f"sep={sign}\ntext,label\nfine,0\n"), tmp_path / "scratch")
-    assert "its line sep= names" in told
+    message = refusal(write(tmp_path / "r.csv", f"sep={sign}\ntext,label\nfine,0\n"), tmp_path / "scratch")
+    assert "its line sep= names" in message
 
 
 @pytest.mark.parametrize("line", ["'{}','{}'", '{}, "{}"'])
 def test_marks_that_quote_nothing_are_named_and_not_read_as_letters(line: str, tmp_path: Path) -> None:
     rows = [line.format(text.replace(",", ""), label) for text, label in ROWS]
-    told = refusal(write(tmp_path / "r.csv", "\n".join(["text,label", *rows])), tmp_path / "scratch")
-    assert "stand in marks that quote nothing" in told
-    assert "pandas.read_csv does with" in told
+    message = refusal(write(tmp_path / "r.csv", "\n".join(["text,label", *rows])), tmp_path / "scratch")
+    assert "stand in marks that quote nothing" in message
+    assert "pandas.read_csv does with" in message
 
 
 def test_what_is_linked_is_read_and_what_is_not_read_is_told(

@@ -38,14 +38,14 @@ def test_a_column_of_lists_is_several_labels_a_text(tmp_path: Path) -> None:
     assert read_back == summary
     assert isinstance(read_back.task, Task)
     assert splits["train"].features["label"] == datasets.List(datasets.ClassLabel(names=["a", "b"]))
-    told = {
+    labels_of = {
         text: labels
         for split in splits.values()
         for text, labels in zip(split["text"], split["label"], strict=True)
     }
-    assert told["text0 number0 word0 say0"] == [1]
-    assert told["text1 number1 word1 say1"] == [0, 1]
-    assert told["text2 number2 word2 say2"] == []
+    assert labels_of["text0 number0 word0 say0"] == [1]
+    assert labels_of["text1 number1 word1 say1"] == [0, 1]
+    assert labels_of["text2 number2 word2 say2"] == []
     assert sum(counts["a"] for counts in summary.rows_per_class.values()) == 20
 
 
@@ -165,7 +165,7 @@ def test_names_are_a_class_labels_own_and_in_its_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "settings", "told"),
+    ("labels", "settings", "message"),
     [
         (["a|b", "b"], {"task": MULTI_LABEL}, "label 'a|b' in row 0 of split 'train' is one string"),
         ([1, 2], {"label_separator": "|"}, "label 1 in row 0 of split 'train' is of type int"),
@@ -184,29 +184,29 @@ def test_names_are_a_class_labels_own_and_in_its_order(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_labels_that_are_not_of_the_task_are_refused_by_place_and_value(
-    labels: list[Any], settings: dict[str, Any], told: str, tmp_path: Path
+    labels: list[Any], settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as refused:
         prepare(write(tmp_path, labels * 20), tmp_path, **settings)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"task": "multi"}, "task 'multi' is not known. Use one of auto, single_label_classification"),
         ({"task": REGRESSION, "label_separator": "|"}, "label_separator is '|', but task is regression"),
         ({"task": REGRESSION, "label_names": "a,b"}, "label_names is 'a,b', but task is regression"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(settings: dict[str, str], told: str) -> None:
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, str], message: str) -> None:
     with pytest.raises(InputError) as refused:
         DataSettings(**settings)  # type: ignore[arg-type]
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
         (
             [["toxic"], ["toxic", "insult"], []],
@@ -216,14 +216,14 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, str
     ],
 )
 def test_the_report_shows_labels_and_numbers_as_what_they_are(
-    labels: list[Any], told: tuple[str, ...], encoder: Path, tmp_path: Path
+    labels: list[Any], message: tuple[str, ...], encoder: Path, tmp_path: Path
 ) -> None:
     request = ReportRequest(tmp_path / "report.html", str(encoder), max_length=12)
     preparation.prepare(
         DataSettings(dataset_id=str(write(tmp_path, labels * 20))), tmp_path / "dataset", request
     )
     page = request.path.read_text()
-    for words in told:
+    for words in message:
         assert words in page
 
 
@@ -283,7 +283,7 @@ def test_the_same_text_under_two_spellings_of_a_label_is_no_conflict(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("labels", "check", "rows", "told"),
+    ("labels", "check", "rows", "message"),
     [
         (["Neg", "pos", "neg", "pos"], "label_alike", 40, "'Neg' and 'neg' differ by case"),
         (["True", "false", "TRUE", "False"], "label_alike", 80, "'True' and 'TRUE' differ by case"),
@@ -301,11 +301,11 @@ def test_the_same_text_under_two_spellings_of_a_label_is_no_conflict(tmp_path: P
     ],
 )
 def test_labels_that_look_like_a_slip_are_kept_and_told(
-    labels: list[Any], check: str, rows: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    labels: list[Any], check: str, rows: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = prepare(write(tmp_path, labels * 20), tmp_path)
     assert summary.found[check] == summary.remaining(check) == rows
-    assert told in capsys.readouterr().out
+    assert message in capsys.readouterr().out
     assert set(summary.labels) == {
         name for label in labels for name in (label if type(label) is list else [label])
     }
@@ -321,10 +321,10 @@ def test_a_label_of_any_length_makes_no_long_error_or_line(
 ) -> None:
     long = "x" * 50_000
     prepare(write(tmp_path, [f"{long}a", f"{long}A"] * 20), tmp_path / "told")
-    assert "differ by case" in (told := capsys.readouterr().out)
+    assert "differ by case" in (output := capsys.readouterr().out)
     with pytest.raises(InputError) as refused:
         prepare(write(tmp_path, ["a", "b", "c"] * 20 + [long]), tmp_path / "refused")
-    assert len(str(refused.value)) < 1000 > max(map(len, told.splitlines()))
+    assert len(str(refused.value)) < 1000 > max(map(len, output.splitlines()))
     with pytest.raises(InputError, match=r"has 300: .* and 290 more\. Give one") as refused:
         prepare(write(tmp_path, list(range(300)) * 3), tmp_path / "refused", label_names="a,b")
 

@@ -54,8 +54,8 @@ def test_training_gives_way_to_the_test_which_loses_nothing(reviews: list[str], 
 
 def test_they_can_be_told_only_or_not_looked_for(reviews: list[str], tmp_path: Path) -> None:
     source = write(tmp_path, train=[reviews[40].upper(), *reviews[:40]], test=reviews[40:])
-    told = prepare(source, tmp_path, near_duplicates="report")
-    assert (told.found["near_duplicate"], told.dropped, sum(told.rows.values())) == (1, {}, 61)
+    summary = prepare(source, tmp_path, near_duplicates="report")
+    assert (summary.found["near_duplicate"], summary.dropped, sum(summary.rows.values())) == (1, {}, 61)
     assert prepare(source, tmp_path, near_duplicates="off").found == {}
 
 

@@ -62,17 +62,17 @@ def test_other_texts_or_labels_have_another_fingerprint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "splits", "told"),
+    ("label", "splits", "message"),
     [
         (ONE, ("train", "test"), "nor one of the datasets library with a split validation"),
         (datasets.Value("int64"), prepared.SPLITS, "column label in .* it has to be a ClassLabel"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_refused_with_what_it_lacks(
-    label: Any, splits: tuple[str, ...], told: str, tmp_path: Path
+    label: Any, splits: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
     folder = saved(tmp_path / "dataset", label, [0, 1, 1], splits)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         prepared.load(folder, ("train",))
 
 

@@ -194,7 +194,7 @@ def test_max_rows_is_never_exceeded_by_a_source_with_splits_of_its_own(
 
 
 @pytest.mark.parametrize(
-    ("train", "others", "settings", "told"),
+    ("train", "others", "settings", "message"),
     [
         # Every text of validation stands in the test too, word for word or nearly.
         (rows(0, 60), {"validation": rows(60, 15), "test": rows(60, 30)}, {}, "validation split brings none"),
@@ -222,9 +222,9 @@ def test_max_rows_is_never_exceeded_by_a_source_with_splits_of_its_own(
     ],
 )
 def test_a_split_without_rows_is_refused_with_what_emptied_it(
-    train: list[Row], others: dict[str, list[Row]], settings: dict[str, Any], told: str, tmp_path: Path
+    train: list[Row], others: dict[str, list[Row]], settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         prepare(tmp_path, train, others, **settings)
     assert not (tmp_path / "dataset").exists()
 

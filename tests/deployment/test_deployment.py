@@ -38,9 +38,9 @@ from tests.rendered import Rendered
 from tests.versions import KUBERNETES
 
 SETTINGS = DeploymentSettings(service_name="stars", namespace="models")
-PATIENCE = RolloutTimeouts(
+TIMEOUTS = RolloutTimeouts(
     timeout=patience.SECONDS,
-    between_looks=0.01,
+    poll_interval=0.01,
     unschedulable=0.0,
     trouble=0.0,
     stale_trouble=0.0,
@@ -86,7 +86,7 @@ def make_live(model_dir: Path, result: EvaluationResult, cluster: Cluster, tmp_p
             "model_dir": model_dir,
             "settings": SETTINGS,
             "result": result,
-            "timeouts": PATIENCE,
+            "timeouts": TIMEOUTS,
             "cluster": cluster,
             "run": "run-1",
             **changed,
@@ -131,7 +131,7 @@ def test_ready_is_not_believed_while_the_old_revision_serves(
     make_live(OLD)
     server.fates[NEW] = stays_as_it_is
     with pytest.raises(DeploymentError, match=r"0 of 1 new pods ready, 1 of the revision before still there"):
-        make_live(NEW, timeouts=replace(PATIENCE, timeout=0.1))
+        make_live(NEW, timeouts=replace(TIMEOUTS, timeout=0.1))
 
 
 @pytest.mark.parametrize(
@@ -253,9 +253,9 @@ def test_of_what_was_warned_of_the_pods_own_comes_first(server: KubernetesServer
     server.fates[NEW] = crashes
     with pytest.raises(DeploymentError) as failed:
         make_live(NEW)
-    told = [line for line in str(failed.value).splitlines() if line.startswith("  stars") and ": " in line]
-    told = [line.partition(": ")[2] for line in told]
-    assert told == [
+    events = [line for line in str(failed.value).splitlines() if line.startswith("  stars") and ": " in line]
+    events = [line.partition(": ")[2] for line in events]
+    assert events == [
         "BackOff: restarting failed container",
         "Unhealthy: probe failed 0",
         "Unhealthy: probe failed 1",
@@ -317,7 +317,7 @@ def test_a_refusal_that_was_there_before_counts_only_after_kserve_has_had_time_t
     make_live(OLD)
     server.refuse_spec(server.services["stars"], "RuntimeNotRecognized", "Waiting for runtime")
     server.fates[NEW] = looks_late
-    assert make_live(NEW, timeouts=replace(PATIENCE, stale_trouble=patience.SECONDS)).applied
+    assert make_live(NEW, timeouts=replace(TIMEOUTS, stale_trouble=patience.SECONDS)).applied
     server.refuse_spec(server.services["stars"], "RuntimeNotRecognized", "Waiting for runtime")
     server.fates[OLD] = looks_late
     with pytest.raises(DeploymentError, match="RuntimeNotRecognized"):
@@ -386,7 +386,7 @@ def test_a_webhook_that_is_away_while_pods_are_to_be_made_is_waited_for(
         yield from kubernetes_server.becomes_ready(server, service)
 
     server.fates[NEW] = once_it_is_back
-    assert make_live(NEW, timeouts=replace(PATIENCE, webhook=patience.SECONDS)).applied
+    assert make_live(NEW, timeouts=replace(TIMEOUTS, webhook=patience.SECONDS)).applied
     make_live(OLD)
     with pytest.raises(DeploymentError, match=r"FailedCreate: .*failed calling webhook"):
         make_live(NEW)
@@ -519,8 +519,8 @@ def test_a_webhook_that_is_away_when_the_service_is_applied_is_waited_for_and_th
 ) -> None:
     server.admission = [(500, WEBHOOK_AWAY)] * 7
     assert make_live(NEW, cluster=Cluster.connect(retry_after=(0.01,) * 8)).applied
-    (told,) = [line for line in capsys.readouterr().out.splitlines() if "waiting for up to" in line]
-    assert "failed calling webhook" in told
+    (output,) = [line for line in capsys.readouterr().out.splitlines() if "waiting for up to" in line]
+    assert "failed calling webhook" in output
 
 
 def test_a_log_that_is_not_to_be_had_is_given_up_soon(

@@ -41,7 +41,7 @@ from miniml.settings.deployment import DeploymentSettings
 from miniml.sources.disk import package_folder
 from tests.command import ROOT
 
-PATIENCE = float(os.environ.get("E2E_PATIENCE", "1800"))
+TIMEOUT = float(os.environ.get("E2E_PATIENCE", "1800"))
 """Seconds. What is waited for comes within one or two of minutes on two busy cores; this is for what hangs."""
 BUCKET = "mlpipeline"
 """KFP's own, in its own store."""
@@ -72,9 +72,9 @@ def say(words: str) -> None:
 def wait_until(holds: Callable[[], object], what: str) -> None:
     """Returns once `holds` does."""
     say(f"waiting for {what}")
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE:.0f} s (E2E_PATIENCE)"
+        assert time.monotonic() < deadline, f"{what}: not within {TIMEOUT:.0f} s (E2E_PATIENCE)"
         time.sleep(0.5)
 
 
@@ -138,7 +138,7 @@ class Command:
 
     def finish(self) -> Finished:
         """Waits for its end."""
-        status = self._process.wait(PATIENCE)
+        status = self._process.wait(TIMEOUT)
         self._reader.join()
         return Finished(status, self.output)
 
@@ -159,7 +159,7 @@ class Submission(Command):
         size = ["--cpu", "500m", "--memory", "1536Mi"]
         words = [*shlex.split(small_arguments()), *ours, *size, *options]
         say(f"submit {shlex.join(options)}")
-        super().__init__("miniml", *shlex.split(pipeline), "submit", "--timeout", str(PATIENCE), *words)
+        super().__init__("miniml", *shlex.split(pipeline), "submit", "--timeout", str(TIMEOUT), *words)
 
 
 def submit(*options: str) -> Finished:
@@ -312,7 +312,7 @@ def log_of(run_id: str, stage: str) -> str:
 def ask(path: str, body: dict[str, Any]) -> Any:
     """The service's answer, over its Service in the cluster."""
     with forwarded(f"service/{SETTINGS.service}-predictor", 80) as address:
-        response = requests.post(f"http://{address}{path}", json=body, timeout=PATIENCE)
+        response = requests.post(f"http://{address}{path}", json=body, timeout=TIMEOUT)
     assert response.ok, response.text
     return response.json()
 

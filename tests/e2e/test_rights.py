@@ -13,7 +13,7 @@ from miniml.cluster.inference_service import SERVING_GROUP, inference_service
 from miniml.resource_names import NAMESPACE, PIPELINE_ACCOUNT
 from miniml.settings.deployment import DeploymentSettings
 from tests.command import ROOT
-from tests.e2e.cluster import PATIENCE, SETTINGS, forwarded, kubectl
+from tests.e2e.cluster import SETTINGS, TIMEOUT, forwarded, kubectl
 
 pytestmark = pytest.mark.cluster
 
@@ -103,6 +103,6 @@ def test_one_command_makes_another_namespace_serve() -> None:
 
 def test_the_gateway_says_in_json_that_there_is_no_such_service() -> None:
     with forwarded("service/miniml-gateway", 80, NAMESPACE) as address:
-        answer = requests.post(f"http://{address}/{SETTINGS.namespace}/nowhere/predict", timeout=PATIENCE)
+        answer = requests.post(f"http://{address}/{SETTINGS.namespace}/nowhere/predict", timeout=TIMEOUT)
     assert answer.status_code == 404
     assert answer.json().keys() == {"error"}

@@ -23,8 +23,8 @@ from miniml.resource_names import NAMESPACE
 from miniml.tasks.single_label.head import Prediction
 from pipelines.text_classification import text_classification
 from tests.e2e.cluster import (
-    PATIENCE,
     SETTINGS,
+    TIMEOUT,
     Location,
     ask,
     forwarded,
@@ -85,7 +85,7 @@ def in_metadata_store(uri: str) -> bytes:
             f"http://{address}/ml_metadata.MetadataStoreService/GetArtifactsByURI",
             data=struct.pack(">BI", 0, len(request)) + request,
             headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
     response.raise_for_status()
     return response.content

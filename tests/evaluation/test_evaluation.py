@@ -126,9 +126,12 @@ def test_a_column_of_the_test_is_a_slice_and_stands_in_the_predictions(
     worst = result.slices[0]
     assert (worst.column, worst.value, worst.rows) == ("site", "forum", 30)
     assert worst.accuracy.value < 0.2
-    told = Predictions.read(path)
-    assert told.columns["site"][0] == "forum"
-    assert told.correct[[site == "forum" for site in told.columns["site"]]].mean() == worst.accuracy.value
+    predictions = Predictions.read(path)
+    assert predictions.columns["site"][0] == "forum"
+    assert (
+        predictions.correct[[site == "forum" for site in predictions.columns["site"]]].mean()
+        == worst.accuracy.value
+    )
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +152,10 @@ def test_groups_stand_in_the_predictions_and_widen_the_intervals(
 ) -> None:
     path = tmp_path / "predictions.parquet"
     found = evaluate_model(model_dir, with_groups, predictions_path=path)
-    told = Predictions.read(path)
-    assert told.groups is not None
-    assert told.groups.tolist() == [row // 6 for row in range(found.test_rows)]
-    assert (told.columns, found.groups) == ({}, -(-found.test_rows // 6))
+    predictions = Predictions.read(path)
+    assert predictions.groups is not None
+    assert predictions.groups.tolist() == [row // 6 for row in range(found.test_rows)]
+    assert (predictions.columns, found.groups) == ({}, -(-found.test_rows // 6))
     assert not any(part.column == "group" for part in [*found.slices, *found.small_slices])
     assert found.figures["accuracy"].value == result.figures["accuracy"].value
     assert found.figures["accuracy"].low < result.figures["accuracy"].low

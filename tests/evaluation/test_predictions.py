@@ -15,7 +15,7 @@ from miniml.tasks.single_label.predictions import SingleLabelPredictions
 
 
 @pytest.fixture
-def told() -> Predictions:
+def predictions() -> Predictions:
     return SingleLabelPredictions(
         labels=("<b>bad</b>", "gut & schön", "'; DROP"),
         texts=["a", "ä\n好", ""],
@@ -32,19 +32,19 @@ def told() -> Predictions:
     )
 
 
-def test_what_is_saved_is_read_back(told: Predictions, tmp_path: Path) -> None:
-    told.save(tmp_path / "new" / "predictions.parquet")
+def test_what_is_saved_is_read_back(predictions: Predictions, tmp_path: Path) -> None:
+    predictions.save(tmp_path / "new" / "predictions.parquet")
     found = Predictions.read(tmp_path / "new" / "predictions.parquet")
-    for name, value in vars(told).items():
+    for name, value in vars(predictions).items():
         np.testing.assert_equal(getattr(found, name), value)
     assert found.correct.tolist() == [True, False, True]
 
 
 def test_other_readers_see_names_in_words_and_further_columns_apart_from_ours(
-    told: Predictions, tmp_path: Path
+    predictions: Predictions, tmp_path: Path
 ) -> None:
-    told.save(tmp_path / "file")
-    told.save(tmp_path / "again")
+    predictions.save(tmp_path / "file")
+    predictions.save(tmp_path / "again")
     assert (tmp_path / "file").read_bytes() == (tmp_path / "again").read_bytes()
     table = parquet.read_table(tmp_path / "file")
     row = table.to_pylist()[1]

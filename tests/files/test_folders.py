@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from miniml.errors import StorageError
-from miniml.files.folders import caches_of_libraries, held, user_cache
+from miniml.files.folders import caches_of_libraries, locked, user_cache
 from miniml.local import runner
 from tests.command import ROOT, pipeline
 
@@ -74,7 +74,7 @@ def test_whoever_holds_a_folder_has_it_alone_and_leaves_nothing_of_an_empty_one(
 
     def work() -> None:
         for _ in range(20):
-            with held(folder):
+            with locked(folder):
                 (folder / "mine").touch(exist_ok=False)
                 (folder / "mine").unlink()
 
@@ -86,10 +86,10 @@ def test_whoever_holds_a_folder_has_it_alone_and_leaves_nothing_of_an_empty_one(
 
 def test_a_folder_that_another_holds_is_waited_for_as_long_as_was_said(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
-    with held(folder), ThreadPoolExecutor(1) as pool:
+    with locked(folder), ThreadPoolExecutor(1) as pool:
 
         def work() -> None:
-            with held(folder, patience=0):
+            with locked(folder, timeout=0):
                 pass
 
         with pytest.raises(TimeoutError):
@@ -121,6 +121,6 @@ def test_a_folder_in_the_place_of_latest_is_told_before_any_work(
     (tmp_path / "latest").mkdir()
     ended = pipeline("run", "--outputs", tmp_path, "--dataset-id", reviews, "--model-id", encoder)
     assert ended.status == 1
-    assert f"{tmp_path}/latest is a folder, where the link to the newest run has its place" in ended.err
+    assert f"{tmp_path}/latest is a folder, and has the name of the link to the newest run" in ended.err
     assert "preflight" not in ended.out
     assert not runner.runs_of(tmp_path).exists()

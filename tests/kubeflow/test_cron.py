@@ -28,7 +28,7 @@ def test_a_cron_expression_gets_its_seconds(given: str, sent: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         *(("61 * * * *", "the minute is 0 to 59"), ("60 0 0 * * *", "the second is 0 to 59")),
         *(("0 24 * * *", "the hour is 0 to 23"), ("0 0 0 * *", "the day of the month is 1 to 31")),
@@ -42,8 +42,8 @@ def test_a_cron_expression_gets_its_seconds(given: str, sent: str) -> None:
         ("²  * * * *", "is no time"),
     ],
 )
-def test_what_would_be_refused_or_never_run_is_told(given: str, told: str) -> None:
+def test_what_would_be_refused_or_never_run_is_told(given: str, message: str) -> None:
     with pytest.raises(InputError) as refused:
         with_seconds(given)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert len(str(refused.value)) < 500

@@ -49,20 +49,20 @@ def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube
 
 def followed(server: KfpServer, **options: Any) -> tuple[list[str], Outcome]:
     """The lines that were told, without each stage's heading, and the outcome."""
-    told: list[str] = []
+    lines: list[str] = []
     client = Server.connect(server.url)
     outcome = client.follow(
-        RUN_ID, STAGES, timeout=patience.SECONDS, between_looks=0.0, tell=told.append, **options
+        RUN_ID, STAGES, timeout=patience.SECONDS, between_looks=0.0, show=lines.append, **options
     )
-    return [line.partition("] ")[2] or line for line in told], outcome
+    return [line.partition("] ")[2] or line for line in lines], outcome
 
 
 @EITHER_WAY
 def test_a_stage_from_the_cache_is_said_to_be(server: KfpServer, has_version_1: bool) -> None:
     server.has_version_1, server.looks = has_version_1, [{**DONE, "train": "CACHED"}]
-    told, _ = followed(server)
-    assert [line for line in told if "cache" in line] == ["train · unchanged, taken from the cache"]
-    assert "transform · succeeded in 1:05" in told
+    lines, _ = followed(server)
+    assert [line for line in lines if "cache" in line] == ["train · unchanged, taken from the cache"]
+    assert "transform · succeeded in 1:05" in lines
 
 
 @EITHER_WAY
@@ -71,16 +71,16 @@ def test_a_run_that_has_ended_is_looked_at_until_its_tasks_have(
 ) -> None:
     server.has_version_1, server.lags = has_version_1, 3
     server.looks = [{**DONE, "gate": "SUCCEEDED", "deploy": "RUNNING"}, DONE]
-    told, outcome = followed(server)
-    assert told[-1] == "deploy · succeeded in 1:05"
+    lines, outcome = followed(server)
+    assert lines[-1] == "deploy · succeeded in 1:05"
     assert outcome.deployment == "deployed"
 
 
 def test_a_stage_that_was_last_seen_running_is_unknown_and_not_skipped(server: KfpServer) -> None:
     server.has_version_1, server.frozen_at = False, 1
     server.looks = [{**REJECTED, "gate": "RUNNING"}, DONE]
-    told, outcome = followed(server)
-    assert told[-2:] == [
+    lines, outcome = followed(server)
+    assert lines[-2:] == [
         "gate · unknown: Kubeflow Pipelines says no more of it",
         "deploy · unknown: Kubeflow Pipelines says no more of it",
     ]
@@ -95,8 +95,8 @@ def test_a_workflow_whose_nodes_argo_has_compressed_is_read(server: KfpServer) -
         {"preflight": "SUCCEEDED", trials[0]: "RUNNING"},
         dict.fromkeys(trials, "SUCCEEDED") | others,
     ]
-    told, outcome = followed(server)
-    ended = [line for line in told if line.startswith("train") and "succeeded" in line]
+    lines, outcome = followed(server)
+    ended = [line for line in lines if line.startswith("train") and "succeeded" in line]
     assert ended == [
         "train · succeeded in 1:05",
         *(f"train ({number}) · succeeded in 1:05" for number in range(2, 21)),
@@ -110,8 +110,8 @@ def test_a_server_that_does_not_tell_the_workflow_leaves_the_cluster_to_be_asked
     server.has_version_1, server.frozen_at = False, 0
     path = "/apis/argoproj.io/v1alpha1/namespaces/kubeflow/workflows"
     kubernetes.objects[path] = {"items": [workflow(Moment(REJECTED, "Succeeded"), compressed=True)]}
-    told, outcome = followed(server)
-    assert told[-2:] == ["gate · succeeded in 1:05", "deploy · skipped"]
+    lines, outcome = followed(server)
+    assert lines[-2:] == ["gate · succeeded in 1:05", "deploy · skipped"]
     assert outcome.deployment == "rejected"
 
 
@@ -153,7 +153,7 @@ def test_what_became_of_the_model_is_asked_of_deploy_and_the_gate(
 def test_a_stage_after_deploy_says_nothing_of_the_deployment(server: KfpServer) -> None:
     server.looks = [{**REJECTED, "report": "SUCCEEDED"}]
     outcome = Server.connect(server.url).follow(
-        RUN_ID, [*STAGES, "report"], timeout=patience.SECONDS, tell=lambda line: None
+        RUN_ID, [*STAGES, "report"], timeout=patience.SECONDS, show=lambda line: None
     )
     assert outcome.deployment == "rejected"
 
@@ -167,8 +167,8 @@ def test_a_cancelled_run_is_told_as_one(server: KfpServer, has_version_1: bool) 
         Moment(running, terminated=True),
         Moment({**running, "train": "FAILED"}, "Failed", terminated=True),
     ]
-    told, outcome = followed(server)
-    assert "train · cancelled" in told
+    lines, outcome = followed(server)
+    assert "train · cancelled" in lines
     assert outcome.state == "CANCELED"
     assert Server.connect(server.url).explanation(outcome).startswith("the run was cancelled")
 
@@ -196,14 +196,14 @@ def test_what_keeps_a_step_from_starting_is_told_while_it_waits(
         Moment({"preflight": "PENDING" if where == "preflight" else "OMITTED"}, messages={where: reason}),
         DONE,
     ]
-    told, _ = followed(server)
-    assert told[:2] == [f"preflight · waiting: {reason}", "preflight · succeeded in 1:05"]
+    lines, _ = followed(server)
+    assert lines[:2] == [f"preflight · waiting: {reason}", "preflight · succeeded in 1:05"]
 
 
 def test_a_step_that_does_not_start_for_no_reason_that_is_told_is_worth_a_line(server: KfpServer) -> None:
     server.has_version_1, server.looks = False, [{"preflight": "PENDING"}, {"preflight": "PENDING"}, DONE]
-    told, _ = followed(server, patience=0.0)
-    assert told[0] == (
+    lines, _ = followed(server, patience=0.0)
+    assert lines[0] == (
         "preflight · its pod has not started; to see why: "
         "kubectl describe pods -n kubeflow -l pipeline/runid=run-0"
     )
@@ -235,21 +235,21 @@ def test_pods_tell_where_no_workflow_does(
     metadata = {"name": "pod-1", "annotations": annotations}
     kubernetes.pods = [{"metadata": metadata, "status": {"phase": "Pending", **status}}]
     server.has_version_1, server.looks = False, [{"preflight": "RUNNING"}, DONE]
-    told, _ = followed(server)
-    assert told[:2] == [f"preflight · waiting: {reason}", "preflight · succeeded in 1:05"]
+    lines, _ = followed(server)
+    assert lines[:2] == [f"preflight · waiting: {reason}", "preflight · succeeded in 1:05"]
 
 
 def test_a_workflow_that_argo_does_not_take_is_told(server: KfpServer) -> None:
     server.end, server.refused_workflow = "FAILED", "template root is not valid"
-    told, outcome = followed(server)
-    assert told[0] == "the workflow · failed: template root is not valid"
+    lines, outcome = followed(server)
+    assert lines[0] == "the workflow · failed: template root is not valid"
     assert "the workflow: template root" in Server.connect(server.url).explanation(outcome)
 
 
 def test_nodes_that_argo_keeps_elsewhere_are_not_taken_for_none(server: KfpServer) -> None:
     server.offloaded = True
-    told, outcome = followed(server)
-    assert told[-1] == "deploy · succeeded in 1:05"
+    lines, outcome = followed(server)
+    assert lines[-1] == "deploy · succeeded in 1:05"
     assert outcome.deployment == "deployed"
 
 
@@ -263,8 +263,8 @@ def test_a_run_that_was_cancelled_and_then_retried_fails_by_itself(server: KfpSe
 def test_a_pod_that_is_only_about_to_start_is_worth_none(server: KfpServer) -> None:
     starting = Moment({"preflight": "PENDING"}, messages={"preflight": "PodInitializing"})
     server.looks = [starting, starting, {"preflight": "RUNNING"}, DONE]
-    told, _ = followed(server)
-    assert told[0] == "preflight · running"
+    lines, _ = followed(server)
+    assert lines[0] == "preflight · running"
 
 
 def test_a_pod_that_was_lost_and_is_made_again_is_told(server: KfpServer) -> None:
@@ -274,8 +274,8 @@ def test_a_pod_that_was_lost_and_is_made_again_is_told(server: KfpServer) -> Non
         Moment({"train": "RUNNING"}, lost=lost),
         Moment(DONE, lost=lost),
     ]
-    told, _ = followed(server)
-    assert [line for line in told if line.startswith("train")] == [
+    lines, _ = followed(server)
+    assert [line for line in lines if line.startswith("train")] == [
         "train · running",
         "train · running, attempt 2 after: pod deleted",
         "train · succeeded in 1:05",
@@ -285,15 +285,15 @@ def test_a_pod_that_was_lost_and_is_made_again_is_told(server: KfpServer) -> Non
 def test_a_pod_that_is_made_again_is_told_without_a_workflow_too(server: KfpServer) -> None:
     server.has_version_1 = False
     server.looks = [Moment({"train": "RUNNING"}, lost={"train": ["pod deleted"]}), DONE]
-    told, _ = followed(server)
-    assert told[0] == "train · running, attempt 2 after: its pod was lost"
+    lines, _ = followed(server)
+    assert lines[0] == "train · running, attempt 2 after: its pod was lost"
 
 
 def test_an_account_that_does_not_exist_is_told_with_the_remedy(server: KfpServer) -> None:
     message = 'pods "x" is forbidden: error looking up service account kubeflow/nobody: not found'
     server.looks, server.end = [Moment(failed_drivers={"root-driver": message})], "FAILED"
-    told, outcome = followed(server)
-    assert told[0] == f"root-driver · failed: {message}"
+    lines, outcome = followed(server)
+    assert lines[0] == f"root-driver · failed: {message}"
     explained = Server.connect(server.url).explanation(outcome)
     assert explained.startswith(f"root-driver: {message}. Install it (kubectl apply -k")
 
@@ -348,8 +348,8 @@ def test_a_failing_steps_own_error_reaches_the_user(
 def test_a_driver_that_fails_is_its_stages_failure(server: KfpServer) -> None:
     moment = Moment({"train": "OMITTED"}, failed_drivers={"train-driver": "main: OOMKilled (exit code 137)"})
     server.looks, server.end = [moment], "FAILED"
-    told, outcome = followed(server)
-    assert "train · failed in 1:05" in told
+    lines, outcome = followed(server)
+    assert "train · failed in 1:05" in lines
     assert "train: main: OOMKilled" in Server.connect(server.url).explanation(outcome)
 
 

@@ -56,9 +56,9 @@ def command(
             main.main(words)
         except SystemExit as error:
             ended = int(error.code or 0)
-        told = capsys.readouterr()
-        assert ended == status, told.out + told.err
-        return told.out + told.err
+        printed = capsys.readouterr()
+        assert ended == status, printed.out + printed.err
+        return printed.out + printed.err
 
     return run
 
@@ -107,9 +107,9 @@ def test_a_run_that_has_ended_is_not_cancelled(command: Command) -> None:
 
 
 def test_a_run_that_is_not_there_is_told(command: Command) -> None:
-    told = command("cancel", "nobodys", status=1)
-    assert "answers 404: Run nobodys not found" in told
-    assert "Traceback" not in told
+    output = command("cancel", "nobodys", status=1)
+    assert "answers 404: Run nobodys not found" in output
+    assert "Traceback" not in output
 
 
 def test_the_host_may_stand_before_what_is_done_to_a_schedule(server: KfpServer, command: Command) -> None:
@@ -138,9 +138,9 @@ def test_an_archived_run_is_not_listed(server: KfpServer, command: Command) -> N
 
 def test_a_part_of_several_ids_is_refused_with_all_of_them(server: KfpServer, command: Command) -> None:
     server.listed.append(a_run(uuid_of("again"), "new", 4))
-    told = command("cancel", "new", status=1)
-    assert NEW in told
-    assert uuid_of("again") in told
+    output = command("cancel", "new", status=1)
+    assert NEW in output
+    assert uuid_of("again") in output
 
 
 def test_the_log_of_the_step_that_failed_is_printed_or_of_any_that_is_named(
@@ -205,13 +205,13 @@ def test_a_version_s_page_in_the_ui_says_which_account_its_runs_need(
 def test_where_the_old_schedule_stays_both_are_named(server: KfpServer, command: Command) -> None:
     scheduled(command, "weekly")
     server.refuse_to_delete = True
-    told = command("schedules", "change", "weekly", "--cron=@daily", status=1)
-    assert f"schedules delete {server.schedules[0]['recurring_run_id']}" in told
-    assert server.schedules[1]["recurring_run_id"] in told
+    output = command("schedules", "change", "weekly", "--cron=@daily", status=1)
+    assert f"schedules delete {server.schedules[0]['recurring_run_id']}" in output
+    assert server.schedules[1]["recurring_run_id"] in output
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["schedules", "change", "weekly"], "nothing is to be changed"),
         (["schedules", "change", "weekly", "--cron=61 * * * *"], "'61' is no time"),
@@ -226,11 +226,11 @@ def test_where_the_old_schedule_stays_both_are_named(server: KfpServer, command:
     ],
 )
 def test_what_can_be_known_to_fail_changes_nothing(
-    server: KfpServer, command: Command, words: list[str], told: str
+    server: KfpServer, command: Command, words: list[str], message: str
 ) -> None:
     scheduled(command, "weekly")
     before = (len(server.uploads), list(server.schedules), list(server.runs))
     said = command(*words, status=1)
-    assert told in said
+    assert message in said
     assert len(said) < 700
     assert (len(server.uploads), server.schedules, server.runs) == before

@@ -82,9 +82,11 @@ def test_the_apis_address_shows_no_run_so_the_link_is_to_the_ui(
     server: KfpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.is_ui = False
-    told = find(server.url).run("4f1c")
-    assert told.startswith("http://localhost:8080/#/runs/details/4f1c (while this runs: kubectl port-forward")
-    assert server.url not in told
+    address = find(server.url).run("4f1c")
+    assert address.startswith(
+        "http://localhost:8080/#/runs/details/4f1c (while this runs: kubectl port-forward"
+    )
+    assert server.url not in address
     monkeypatch.setenv("KFP_UI", "localhost:8880/")
     assert find(server.url) == ServerAddress(server.url, "http://localhost:8880")
     monkeypatch.setenv("KFP_UI", "ftp://ui")

@@ -83,8 +83,8 @@ def test_each_turn_of_a_loop_is_told_by_its_number(server: KfpServer) -> None:
     words = ["--host", server.url, "--between-looks=0.01"]
     ended = pipeline("submit", *words, module="hyperparameter_search")
     assert ended.status == 0, ended.err
-    told = [line for line in ended.out.splitlines() if "] train" in line]
-    assert told == [
+    lines = [line for line in ended.out.splitlines() if "] train" in line]
+    assert lines == [
         "[3/7] train · running",
         "[3/7] train · succeeded in 1:05",
         "[3/7] train (2) · running",
@@ -110,7 +110,7 @@ def test_a_failed_stage_ends_it_with_status_1_and_its_own_error(server: KfpServe
 
 
 @pytest.mark.parametrize(
-    ("options", "gate", "deploy", "told"),
+    ("options", "gate", "deploy", "message"),
     [
         ((), {"gate": "REJECTED"}, "skipped", "succeeded: rejected by the gate, nothing was deployed"),
         (
@@ -122,13 +122,13 @@ def test_a_failed_stage_ends_it_with_status_1_and_its_own_error(server: KfpServe
     ],
 )
 def test_what_became_of_the_model_is_told_last(
-    server: KfpServer, options: tuple[str, ...], gate: dict[str, str], deploy: str, told: str
+    server: KfpServer, options: tuple[str, ...], gate: dict[str, str], deploy: str, message: str
 ) -> None:
     server.looks = [{**dict.fromkeys(STAGES[:-1], "SUCCEEDED"), **gate}]
     ended = submit(server, *options)
     assert ended.status == 0
     assert f"[6/6] deploy · {deploy}" in ended.out
-    assert ended.out.rstrip().endswith(told)
+    assert ended.out.rstrip().endswith(message)
 
 
 def test_a_dropped_connection_while_following_is_survived(server: KfpServer) -> None:
@@ -200,19 +200,19 @@ def test_what_nobody_has_is_refused_before_anything_is_sent(server: KfpServer, s
 
 
 @pytest.mark.parametrize(
-    ("space", "told"),
+    ("space", "message"),
     [
         ('{"momentum": [0.9]}', "space names 'momentum', which is no argument of the training"),
         ('{"model_id": ["owner/name", "./here"]}', "model_id './here' is on this machine"),
     ],
 )
 def test_a_search_that_the_cluster_could_not_make_is_refused_before_anything_is_sent(
-    server: KfpServer, space: str, told: str
+    server: KfpServer, space: str, message: str
 ) -> None:
     words = ["--host", server.url, "--space", space]
     ended = pipeline("submit", *words, module="hyperparameter_search")
     assert ended.status == 1
-    assert told in ended.err
+    assert message in ended.err
     assert server.uploads == []
 
 
@@ -228,7 +228,7 @@ def test_a_search_that_outgrows_kubeflows_page_is_told_and_goes_on(server: KfpSe
     ended = pipeline("submit", *words, module="hyperparameter_search")
     assert ended.status == 0, ended.err
     assert "note: with 40 trials Kubeflow's own page stops showing states at about trial 1" in ended.out
-    assert "`follow` goes on telling them" in ended.out
+    assert "`follow` goes on showing them" in ended.out
     assert len(server.runs) == 1
 
 
@@ -243,8 +243,8 @@ def test_without_a_host_the_remedy_is_named() -> None:
     ended = pipeline("submit", KFP_HOST="")
     assert ended.status == 1
     assert "Set --host or KFP_HOST" in ended.err
-    [told] = re.findall(r"localhost:(\d+)", ended.err)
-    assert f"hostPort: {told}" in (ROOT / "kind-config.yaml").read_text()
+    [port] = re.findall(r"localhost:(\d+)", ended.err)
+    assert f"hostPort: {port}" in (ROOT / "kind-config.yaml").read_text()
 
 
 def test_a_host_where_nobody_answers_is_told() -> None:

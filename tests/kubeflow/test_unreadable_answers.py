@@ -129,7 +129,7 @@ def test_a_workflow_that_cannot_be_read_leaves_the_tasks_to_be_asked(manifest: d
 
 def test_a_node_of_another_kind_leaves_the_others_readable() -> None:
     manifest = workflow(Moment({"train": "SUCCEEDED"}))
-    told = stages_from_workflow(manifest, ["train"])
+    stages = stages_from_workflow(manifest, ["train"])
     odd = {"id": 5, "type": "Alien", "phase": ["x"], "startedAt": "yesterday", "message": {}}
     named = {
         "id": "n",
@@ -138,7 +138,7 @@ def test_a_node_of_another_kind_leaves_the_others_readable() -> None:
         "startedAt": "2026-01-01T00:00:00",
     }
     manifest["status"]["nodes"] |= {"odd": odd, "none": None, "empty": {}, "named": named}
-    assert stages_from_workflow(manifest, ["train"]) == told
+    assert stages_from_workflow(manifest, ["train"]) == stages
 
 
 @pytest.mark.parametrize("manifest", ["<html>", "null", "[1]", '"x"', "[" * 99_999], ids=len)

@@ -51,9 +51,9 @@ def test_a_run_that_is_told_to_end_leaves_no_stage_training(
                 break
         assert len(at_work(tmp_path)) > 1
         process.send_signal(number)
-        _, told = process.communicate(timeout=patience.SECONDS)
+        _, output = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 128 + number
-    assert f"stopped by {number.name}" in told
+    assert f"stopped by {number.name}" in output
     assert at_work(tmp_path) == []
 
 

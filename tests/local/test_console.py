@@ -21,7 +21,7 @@ def raised_by(output: str, indent: str = "    ") -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "error"),
     [
         ("miniml.errors.InputError: row 7 holds 5", "row 7 holds 5"),
         ("pyarrow.lib.ArrowInvalid: no such column", "pyarrow.lib.ArrowInvalid: no such column"),
@@ -30,9 +30,9 @@ def raised_by(output: str, indent: str = "    ") -> str | None:
         ("subprocess.TimeoutExpired: after 3 s", "subprocess.TimeoutExpired: after 3 s"),
     ],
 )
-def test_whatever_ends_a_traceback_is_what_was_raised(raised: str, told: str) -> None:
+def test_whatever_ends_a_traceback_is_what_was_raised(raised: str, error: str) -> None:
     for indent in ("", "    "):
-        assert raised_by(TRACEBACK.format(raised=raised), indent) == told
+        assert raised_by(TRACEBACK.format(raised=raised), indent) == error
 
 
 def test_of_errors_one_behind_the_other_the_last_counts() -> None:
@@ -42,9 +42,9 @@ def test_of_errors_one_behind_the_other_the_last_counts() -> None:
 
 
 def test_an_error_of_any_length_is_told_in_a_few_lines() -> None:
-    told = raised_by(TRACEBACK.format(raised="ValueError: " + "x" * 700_000))
-    assert told is not None
-    assert len(told) == LONGEST_ERROR + 1
+    error = raised_by(TRACEBACK.format(raised="ValueError: " + "x" * 700_000))
+    assert error is not None
+    assert len(error) == LONGEST_ERROR + 1
 
 
 def test_a_stage_that_prints_no_traceback_raised_nothing() -> None:

@@ -152,7 +152,7 @@ def test_a_model_below_the_threshold_is_rejected_and_the_run_succeeds(job: list[
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--train-test-split-ratio=1.5"], "train_test_split_ratio is 1.5; it must lie between 0 and 1"),
         (["--iterations=-3"], "iterations is -3, below 1"),
@@ -165,12 +165,12 @@ def test_a_model_below_the_threshold_is_rejected_and_the_run_succeeds(job: list[
     ],
 )
 def test_bad_input_ends_with_a_message_and_leaves_the_latest_run_alone(
-    words: list[str], told: str, job: list[str], summary: Any, outputs: Path
+    words: list[str], message: str, job: list[str], summary: Any, outputs: Path
 ) -> None:
     before = (outputs / "latest").resolve()
     ended = pipeline(*job, *words)
     assert ended.status == 1
-    assert told in ended.err
+    assert message in ended.err
     assert "Traceback" not in ended.out + ended.err
     assert "steps of" not in ended.out
     assert (outputs / "latest").resolve() == before

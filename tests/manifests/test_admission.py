@@ -15,7 +15,7 @@ from miniml.cluster.inference_service import inference_service
 from miniml.resource_names import NAMESPACE, PIPELINE_ACCOUNT, PREDICTOR_ACCOUNT, S3_SECRET, SERVING_LABEL
 from miniml.settings.deployment import DeploymentSettings
 from miniml.settings.nodes import NodeSettings
-from miniml.train_job.sdk import Request, Step, own_pod, submit
+from miniml.train_job.sdk import Step, TrainJobRequest, own_pod, submit
 from tests.admission import Thing, refusals
 from tests.command import ROOT
 from tests.trainer_server import TrainerServer
@@ -228,7 +228,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Thing]:
         cluster = Cluster.connect()
         pod = own_pod(cluster, Step(NAMESPACE, "a-step", "main"))
         pod["spec"]["imagePullSecrets"] = [{"name": "registry"}]
-        request = Request(
+        request = TrainJobRequest(
             "miniml-1", ["DATASET", "MODEL"], 2, NodeSettings(node_resources="cpu=4"), "s3://bucket/model"
         )
         submit(cluster, request, pod, "main", (0.0, 0.0))

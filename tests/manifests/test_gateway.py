@@ -49,11 +49,11 @@ class Predictor(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"the model's own words")
             return
-        told = f"{self.path} {self.headers.get('authorization')} {body.decode()}".encode()
+        answer = f"{self.path} {self.headers.get('authorization')} {body.decode()}".encode()
         self.send_response(200)
-        self.send_header("content-length", str(len(told)))
+        self.send_header("content-length", str(len(answer)))
         self.end_headers()
-        self.wfile.write(told)
+        self.wfile.write(answer)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -64,10 +64,10 @@ def engine() -> Any:
     ask = [sys.executable, "-c", "import docker; docker.from_env().ping()"]
     asked = subprocess.run(ask, capture_output=True, text=True)
     if asked.returncode:
-        told = asked.stderr.splitlines()[-1]
+        reason = asked.stderr.splitlines()[-1]
         if os.environ.get("MINIML_EXPECT_DOCKER"):
-            pytest.fail(f"no Docker engine answers, and MINIML_EXPECT_DOCKER says that one does ({told})")
-        pytest.skip(f"no Docker engine answers ({told})")
+            pytest.fail(f"no Docker engine answers, and MINIML_EXPECT_DOCKER says that one does ({reason})")
+        pytest.skip(f"no Docker engine answers ({reason})")
     found = docker.from_env()
     built = {tag for each in found.images.list() for tag in each.tags}
     missing = {image(name) for name in IMAGES} - built
@@ -218,9 +218,9 @@ def test_what_is_wrong_in_a_container_is_told_as_it_is_anywhere(engine: Any, job
 def test_a_stage_whose_container_vanishes_has_failed(engine: Any, job: list[str], tmp_path: Path) -> None:
     with started(*job, "--iterations=100000") as process:
         training(engine, process, tmp_path).remove(force=True)
-        _, told = process.communicate(timeout=patience.SECONDS)
+        _, output = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 1
-    assert "error: train: ended without a word" in told
+    assert "error: train: ended without a message" in output
     assert not (tmp_path / "outputs" / "latest").exists()
 
 
@@ -250,9 +250,9 @@ def test_an_interrupted_run_leaves_no_container_at_work(engine: Any, job: list[s
     with started(*job, "--iterations=100000") as process:
         training(engine, process, tmp_path)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=patience.SECONDS)
+        _, output = process.communicate(timeout=patience.SECONDS)
     assert process.returncode == 1
-    assert told.strip() == "stopped"
+    assert output.strip() == "stopped"
     assert stages(engine, tmp_path) == []
 
 

@@ -201,7 +201,7 @@ def test_a_stage_of_another_tag_deploys_to_the_runtime_of_that_tag() -> None:
         "from components.deploy import deploy; from miniml.resource_names import RUNTIME; "
         "container = deploy.component_spec.implementation.container; print(RUNTIME, container.image, container.env)"
     )
-    for tag, told in (
+    for tag, printed in (
         ("mine-2", "miniml-mine-2 localhost/miniml-deploy:mine-2 {'MINIML_IMAGE_TAG': 'mine-2'}"),
         ("", f"{RUNTIME} {image('deploy')} None"),
     ):
@@ -212,7 +212,7 @@ def test_a_stage_of_another_tag_deploys_to_the_runtime_of_that_tag() -> None:
             capture_output=True,
             text=True,
         )
-        assert done.stdout.strip() == told, done.stderr
+        assert done.stdout.strip() == printed, done.stderr
 
 
 KUBECTL_WITH_RUNTIMES = """#!/bin/sh
@@ -513,8 +513,8 @@ def test_kinds_ports_lead_to_the_overlays_services(overlays: dict[str, Objects])
     assert {mapping["containerPort"] for mapping in mappings} == node_ports
     assert {mapping["listenAddress"] for mapping in mappings} == {"127.0.0.1"}
     assert f"http://localhost:{mappings[0]['hostPort']}" == KIND_HOST
-    told = set(re.findall(r"localhost:(\d+)", (MANIFESTS / "install.sh").read_text()))
-    assert told == {str(mapping["hostPort"]) for mapping in mappings}
+    printed = set(re.findall(r"localhost:(\d+)", (MANIFESTS / "install.sh").read_text()))
+    assert printed == {str(mapping["hostPort"]) for mapping in mappings}
 
 
 def test_kinds_node_is_pinned_to_a_version_that_kfp_and_kserve_take() -> None:

@@ -59,14 +59,14 @@ def resolved(of: dict[str, Any], given: dict[str, Any]) -> Any:
     return of["runtimeValue"]["constant"] if "runtimeValue" in of else "an earlier step's"
 
 
-def resources(told: dict[str, Any], inputs: dict[str, Any]) -> dict[str, dict[str, str]]:
+def resources(container: dict[str, Any], inputs: dict[str, Any]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {"requests": {}, "limits": {}}
     for kind, name in ((kind, name) for kind in found for name in ("cpu", "memory")):
         key = f"resource{name.title()}{kind.title().removesuffix('s')}"
-        if key in told:
-            found[kind][name] = filled_in(told[key], inputs)
+        if key in container:
+            found[kind][name] = filled_in(container[key], inputs)
             assert found[kind][name], f"{key}: quantities must match the regular expression"
-    accelerator = told.get("accelerator", {})
+    accelerator = container.get("accelerator", {})
     if count := filled_in(accelerator.get("resourceCount", ""), inputs):
         found["limits"][accelerator["resourceType"]] = count
     return found
@@ -125,7 +125,7 @@ def test_the_defaults_fit_beside_kubeflow_on_the_node_of_make_cluster() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"train_cpu": ""}, "train_cpu '' is not a Kubernetes quantity. Write it as 500m, 2 or 2Gi"),
         ({"train_memory": ""}, "train_memory '' is not a Kubernetes quantity"),
@@ -139,8 +139,8 @@ def test_the_defaults_fit_beside_kubeflow_on_the_node_of_make_cluster() -> None:
         ({"train_gpus": "1" * 5000}, "train_gpus is '111"),
     ],
 )
-def test_what_no_pod_could_have_is_refused_by_name_and_value(wrong: dict[str, str], told: str) -> None:
-    with pytest.raises(InputError, match=re.escape(told)) as refused:
+def test_what_no_pod_could_have_is_refused_by_name_and_value(wrong: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)) as refused:
         StepSettings(**wrong)
     assert len(str(refused.value)) < 300
 
@@ -163,8 +163,11 @@ def test_gpus_that_would_stand_idle_are_refused() -> None:
 
 def test_preflight_refuses_them_before_the_training(reviews: Path, encoder: Path, tmp_path: Path) -> None:
     sources = {"dataset_id": str(reviews), "model_id": str(encoder)}
-    for wrong, told in (({"train_memory": ""}, "train_memory ''"), ({"train_gpus": "1"}, "device is 'cpu'")):
-        with pytest.raises(InputError, match=told):
+    for wrong, message in (
+        ({"train_memory": ""}, "train_memory ''"),
+        ({"train_gpus": "1"}, "device is 'cpu'"),
+    ):
+        with pytest.raises(InputError, match=message):
             plan_run(sources | wrong, tmp_path / "report.md")
 
 

@@ -133,7 +133,7 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ({"num_hidden_layers": 3}, "bert.encoder.layer.2."),
         ({"num_hidden_layers": 1}, "bert.encoder.layer.1."),
@@ -142,12 +142,12 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_a_config_of_another_model_than_the_weights_is_refused(
-    tmp_path: Path, setting: dict[str, Any], told: str
+    tmp_path: Path, setting: dict[str, Any], message: str
 ) -> None:
     folder = tiny.write_classifier(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **setting}))
-    assert told in refusal_of(folder)
+    assert message in refusal_of(folder)
 
 
 def test_an_empty_text_has_one_answer_whatever_is_asked_with_it(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_auto_tries_every_engine_that_starts_quickly_and_shows_what_it_decided_f
     classifier: Classifier, model_dir: Path
 ) -> None:
     choice = choose(classifier, model_dir, AUTO, threads=2)
-    heads, *rows = choice.table.splitlines()
+    heads, *rows = choice.measurements.splitlines()
     assert "1×16 ms" in heads
     available = engines.builders(reference(classifier), model_dir, threads=2)
     assert [row.split()[0] for row in rows] == [name for name in available if name != COMPILED]
@@ -109,7 +109,7 @@ def test_an_engine_that_answers_otherwise_is_refused(
     with pytest.raises(InputError, match=r"engine 'openvino-fp32' differs from torch-fp32 by .* Choose auto"):
         choose(classifier, tmp_path, "openvino-fp32", threads=2)
     choice = choose(classifier, tmp_path, AUTO, threads=2)
-    assert "refused" in choice.table
+    assert "refused" in choice.measurements
     assert "torch" in choice.classifier.engine.name
 
 
@@ -117,7 +117,7 @@ def test_a_model_that_no_converter_knows_is_served_by_torch_and_that_is_shown(tm
     folder = families.write_classifier(tmp_path / "model", "xlm")
     classifier = Classifier.load(folder)
     choice = choose(classifier, folder, AUTO, threads=2)
-    assert "openvino-fp32    cannot run this model: " in choice.table
+    assert "openvino-fp32    cannot run this model: " in choice.measurements
     assert "torch" in choice.classifier.engine.name
     with pytest.raises(
         InputError, match=r"'openvino-fp32' cannot run this model .* Choose auto or torch-fp32"

@@ -102,21 +102,21 @@ def test_whatever_is_no_regular_file_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         ({"../config.json": "0" * 64}, "is no path"),
         ({"config.json": "0"}, "is no SHA-256"),
         ({"miniml.json": "0" * 64}, "lists itself"),
-        ([], "files is no table"),
+        ([], "files is not an object"),
     ],
 )
-def test_a_manifest_lists_files_of_its_own_folder(signed: Path, files: Any, told: str) -> None:
+def test_a_manifest_lists_files_of_its_own_folder(signed: Path, files: Any, message: str) -> None:
     stored = json.loads((signed / "miniml.json").read_text()) | {"files": files}
     stored["digest"] = stored["record"] = digest_of(
         {name: value for name, value in stored.items() if name not in ("digest", "record")}
     )
     (signed / "miniml.json").write_text(json.dumps(stored))
-    with pytest.raises(ModelFolderError, match=told):
+    with pytest.raises(ModelFolderError, match=message):
         manifest.read(signed)
 
 

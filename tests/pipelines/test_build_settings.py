@@ -54,13 +54,14 @@ def test_there_and_back_is_the_committed_text(name: str) -> None:
     assert committed in [path.read_text() for path in compiled_folder().glob("*.yaml")]
 
 
-@pytest.mark.parametrize("told", ["0", "many", "-1", ""])
-def test_a_number_of_trials_that_is_none_is_refused(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MINIML_TRIALS_AT_ONCE", told)
+@pytest.mark.parametrize("number", ["0", "many", "-1", ""])
+def test_a_number_of_trials_that_is_none_is_refused(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIML_TRIALS_AT_ONCE", number)
     with pytest.raises(InputError, match="MINIML_TRIALS_AT_ONCE is"):
         CompiledPipeline.named(HYPERPARAMETER_SEARCH)
     assert (
-        "error: MINIML_TRIALS_AT_ONCE" in pipeline("search", "run", "--help", MINIML_TRIALS_AT_ONCE=told).err
+        "error: MINIML_TRIALS_AT_ONCE"
+        in pipeline("search", "run", "--help", MINIML_TRIALS_AT_ONCE=number).err
     )
 
 

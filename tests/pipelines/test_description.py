@@ -31,11 +31,11 @@ def test_every_argument_is_told_once_with_its_default_and_where_it_is_given(
 ) -> None:
     described = next(yaml.safe_load_all(pipeline.text))["pipelineInfo"]["description"]
     assert described.startswith(pipeline.description)
-    told = [cells(line) for line in described.splitlines() if line.startswith("| `")]
-    assert all(len(row) == 4 and row[3] for row in told)
+    rows = [cells(line) for line in described.splitlines() if line.startswith("| `")]
+    assert all(len(row) == 4 and row[3] for row in rows)
     arguments = taken_by(pipeline)
-    assert sorted(row[0] for row in told) == sorted(f"`{name}`" for name in arguments)
-    by_name = {row[0].strip("`"): row for row in told}
+    assert sorted(row[0] for row in rows) == sorted(f"`{name}`" for name in arguments)
+    by_name = {row[0].strip("`"): row for row in rows}
     assert by_name["batch_size"][1:3] == ["field", "`2`"]
     assert by_name["dropout"][1:3] == ["options", "`0.0`"]
     assert by_name["beat_majority"][1:3] == ["options", "`true`"]

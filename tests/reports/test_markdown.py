@@ -16,7 +16,7 @@ from miniml.escaping import clipped, printable
 from miniml.gate.rules import Ruling, Verdict
 from miniml.preflight.cluster_checks import CheckResult, PreflightReport
 from miniml.preflight.pinning import markdown_of
-from miniml.reports.markdown import bullets, code, escaped, heading, strong, table
+from miniml.reports.markdown import bullets, code, escaped, heading, markdown_table, strong
 from miniml.settings.deployment import DeploymentSettings
 from miniml.sources.pins import Pins
 from tests.command import ROOT
@@ -39,7 +39,7 @@ def read(text: str) -> str:
     return " ".join(printable(text).encode("utf-8", "replace").decode().split())
 
 
-def told(page: str) -> Rendered:
+def rendered(page: str) -> Rendered:
     """The page, in which blanks are blanks."""
     found = Rendered(page.encode("utf-8", "replace").decode())
     found.rows = [[" ".join(cell.split()) for cell in row] for row in found.rows]
@@ -59,7 +59,7 @@ def with_examples(test: Callable[..., None]) -> Callable[..., None]:
 def test_the_verdict_reads_as_the_gate_said_it(name: str) -> None:
     rulings = [Ruling(name, name, name, True, name), Ruling(name, name, name, False, f"{name} {name}")]
     verdict = Verdict(rulings, name, [name])
-    page = told(verdict.markdown())
+    page = rendered(verdict.markdown())
     assert page.headings == ["Rejected"]
     assert page.rows[1:] == [[read(name)] * 3 + ["passed"], [read(name)] * 3 + ["not passed"]]
     assert page.items == [read(reason) for reason in verdict.reasons]
@@ -70,10 +70,10 @@ def test_the_verdict_reads_as_the_gate_said_it(name: str) -> None:
 @given(NAMES)
 def test_the_champion_reads_as_it_was_found(name: str) -> None:
     found = Champion("d" * 64, name, "f" * 64, name or "models/stars")
-    page = told(found.markdown())
+    page = rendered(found.markdown())
     assert ["model", read(clipped(name, 200))] in page.rows
     assert ["served as", read(found.place)] in page.rows
-    absent = told(Champion(absent=name).markdown())
+    absent = rendered(Champion(absent=name).markdown())
     assert read(f"{name}: a new model is judged by the absolute rules.") in " ".join(absent.text.split())
     assert absent.tags == {"h1", "p"}
 
@@ -82,7 +82,7 @@ def test_the_champion_reads_as_it_was_found(name: str) -> None:
 @given(NAMES)
 def test_what_preflight_found_reads_as_the_cluster_said_it(name: str) -> None:
     entries = [CheckResult(name), CheckResult(name, name, name), CheckResult(name, skipped=name)]
-    page = told(PreflightReport(entries).markdown())
+    page = rendered(PreflightReport(entries).markdown())
     bad = read(name) if name else "ok"
     unseen = f"not looked at: {read(name)}".strip() if name else "ok"
     assert page.rows[1:] == [
@@ -94,7 +94,7 @@ def test_what_preflight_found_reads_as_the_cluster_said_it(name: str) -> None:
 @with_examples
 @given(NAMES)
 def test_the_sources_of_a_run_read_as_they_were_named(name: str) -> None:
-    page = told(markdown_of(Pins({name: name}, {name: name})))
+    page = rendered(markdown_of(Pins({name: name}, {name: name})))
     assert page.rows[1:] == [[read(name)] * 3]
     assert page.tags == {"h1", "table", "thead", "tbody", "tr", "th", "td"}
 
@@ -106,7 +106,7 @@ def test_what_serves_reads_as_it_was_deployed(name: str) -> None:
     service = inference_service("s3://models/new", "d" * 64, settings, "run-1")
     service["metadata"] |= {"name": name, "namespace": name}
     service["spec"]["predictor"]["model"]["storageUri"] = name
-    page = told(Deployed(service, applied=True, url=name or "none").markdown())
+    page = rendered(Deployed(service, applied=True, url=name or "none").markdown())
     assert page.headings == [read(f"{name}/{name} serves")]
     assert ["address", read(name or "none")] in page.rows
     assert ["model", read(name)] in page.rows
@@ -117,7 +117,9 @@ def test_what_serves_reads_as_it_was_deployed(name: str) -> None:
 @given(NAMES)
 def test_a_value_reads_as_itself_wherever_it_stands(name: str) -> None:
     # At the beginning of a line, within one, and after a line of its own paragraph.
-    page = told(f"{heading(name)}\n{table([name], [[name]])}\n{bullets([name, name])}\na {escaped(name)} b\n")
+    page = rendered(
+        f"{heading(name)}\n{markdown_table([name], [[name]])}\n{bullets([name, name])}\na {escaped(name)} b\n"
+    )
     assert page.headings == [read(name)]
     assert page.rows == [[read(name)], [read(name)]]
     assert page.items == [read(name), read(name)]

@@ -122,33 +122,33 @@ def test_a_page_is_whole_in_a_browser_and_asks_nobody(site: Path, browser: Brows
 
 
 def test_the_reference_has_every_option_of_every_command(pages: dict[Path, Page]) -> None:
-    told = " ".join(word for page in pages.values() for word in page.words)
+    text = " ".join(word for page in pages.values() for word in page.words)
     for name, command in commands().items():
         options = {option for action in command._actions for option in action.option_strings}
-        assert {option for option in options if option not in told} <= {"-h", "--help"}, name
-        assert name.split()[-1] in told
+        assert {option for option in options if option not in text} <= {"-h", "--help"}, name
+        assert name.split()[-1] in text
 
 
 def test_the_reference_has_every_argument_with_its_description(site: Path, pages: dict[Path, Page]) -> None:
-    told = "".join(pages[site / "reference" / "pipelines.html"].words)
+    text = "".join(pages[site / "reference" / "pipelines.html"].words)
     # Of an argument that several stages take, the first tells.
     arguments = {name: argument for stage in reversed(STAGES.values()) for name, argument in stage.items()}
     for name, argument in arguments.items():
-        assert name in told
-        assert as_read(argument.description) in as_read(told)
+        assert name in text
+        assert as_read(argument.description) in as_read(text)
 
 
 def test_the_reference_has_what_each_component_takes_and_makes(site: Path, pages: dict[Path, Page]) -> None:
     page = pages[site / "reference" / "components.html"]
-    told = as_read("".join(page.words))
+    text = as_read("".join(page.words))
     for path in (COMPILED / "components").glob("*.yaml"):
         assert path.stem in page.anchors
         [component] = next(yaml.safe_load_all(path.read_text()))["components"].values()
         for side in ("inputDefinitions", "outputDefinitions"):
             for kind in component.get(side, {}).values():
                 for name, definition in kind.items():
-                    assert name in told
-                    assert as_read(definition["description"]) in told
+                    assert name in text
+                    assert as_read(definition["description"]) in text
 
 
 def test_the_reference_has_every_public_function_and_class(site: Path, pages: dict[Path, Page]) -> None:

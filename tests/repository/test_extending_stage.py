@@ -85,13 +85,13 @@ def test_the_examples_names_are_free_and_its_code_is_as_ours() -> None:
 
 
 def test_the_new_argument_is_told_wherever_arguments_are(extended: Path, compiled: Path) -> None:
-    told = "How many of the test's texts are shown beside the model's answers."
+    description = "How many of the test's texts are shown beside the model's answers."
     shown = " ".join(
         python("-m", "pipelines.text_classification", "run", "--help", folder=extended).out.split()
     )
-    assert f"--shown-examples 10 {told}" in shown
+    assert f"--shown-examples 10 {description}" in shown
     spec = next(yaml.safe_load_all((compiled / "text_classification.yaml").read_text()))
-    assert f"| `shown_examples` | options | `10` | {told} |" in spec["pipelineInfo"]["description"]
+    assert f"| `shown_examples` | options | `10` | {description} |" in spec["pipelineInfo"]["description"]
     component = (compiled / "components" / "examples.yaml").read_text()
     assert "An object of other settings by name: shown_examples." in component
 

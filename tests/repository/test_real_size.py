@@ -106,7 +106,7 @@ def test_a_thousand_rows_are_drawn_from_all_over_a_source_of_that_size_in_little
     room: Path,
 ) -> None:
     room.mkdir()
-    told = run(
+    output = run(
         "-c",
         PREPARE,
         form(root, room),
@@ -130,9 +130,9 @@ def test_a_thousand_rows_are_drawn_from_all_over_a_source_of_that_size_in_little
     # Of each tenth of the source some 80 rows; fewer than 40 come once in a million draws.
     assert min(Counter((trained * 10 // end).tolist()).values()) > 40
     assert len(set(trained // (end // 10))) == 10
-    assert "miniml~ reading " in told
-    assert "1,000 of 700,000 rows were drawn (max_rows=1000)" in told
-    assert float(told.splitlines()[-1]) < MAX_MEMORY
+    assert "miniml~ reading " in output
+    assert "1,000 of 700,000 rows were drawn (max_rows=1000)" in output
+    assert float(output.splitlines()[-1]) < MAX_MEMORY
 
 
 @pytest.mark.timeout(1200)

@@ -24,9 +24,9 @@ REMEDIES = [
 def test_a_person_is_told_the_versions_that_make_cluster_installs(name: str, version: str) -> None:
     readme = said(r"^`make cluster` installs (.*)$", "README.md")
     texts = [readme, *(path.read_text(encoding="utf-8") for path in REMEDIES)]
-    told = [number for text in texts for number in re.findall(rf"\b{name} (\d+(?:\.\d+)+)", text)]
-    assert told
-    assert all(f"{version}.".startswith(f"{number}.") for number in told), told
+    versions = [number for text in texts for number in re.findall(rf"\b{name} (\d+(?:\.\d+)+)", text)]
+    assert versions
+    assert all(f"{version}.".startswith(f"{number}.") for number in versions), versions
 
 
 @pytest.mark.parametrize(("package", "version"), [("kfp", KUBEFLOW_PIPELINES), ("kserve", KSERVE)])

@@ -18,11 +18,18 @@ from transformers import TrainerControl, TrainerState
 from miniml.errors import InputError
 from miniml.model import manifest
 from miniml.search.failure import read_failure
-from miniml.search.outcome import choose, read_outcome
-from miniml.search.plan import SearchContext, on_its_own, read, search_context, with_trial, written
+from miniml.search.plan import (
+    SearchContext,
+    decode_trial,
+    encode_trial,
+    on_its_own,
+    search_context,
+    with_trial,
+)
 from miniml.search.scoreboard import Entry, scoreboard_of
 from miniml.search.successive_halving import RUNGS, SuccessiveHalvingCallback, is_promising, share_of_time
 from miniml.search.trial import fine_tune_trial
+from miniml.search.trial_result import choose, read_trial_result
 from miniml.settings.search import SearchSettings
 from miniml.settings.training import TrainingSettings
 from miniml.training.fine_tune import fine_tune
@@ -45,14 +52,14 @@ class Board:
         self.there[name] = json.loads(json.dumps(entry))
 
 
-CONTEST = SearchContext(space="0" * 16, pick_by="accuracy", stop_early=True)
+CONTEXT = SearchContext(space="0" * 16, pick_by="accuracy", stop_early=True)
 
 
 def steps_of(
     name: str, curve: Sequence[float], board: Board, figure: str = "accuracy", steps: int = 60
 ) -> int:
     """How many of its steps a trial makes that would have `curve` at each quarter of them."""
-    halving = SuccessiveHalvingCallback(name, CONTEST, figure, board)
+    halving = SuccessiveHalvingCallback(name, CONTEXT, figure, board)
     state, control = TrainerState(max_steps=steps), TrainerControl()
     halving.on_train_begin(None, state, control)  # type: ignore[arg-type]
     for quarter, value in enumerate(curve, 1):
@@ -105,7 +112,7 @@ def test_a_trial_is_not_its_own_rival_when_it_is_made_again() -> None:
 def test_a_trial_that_goes_on_from_a_checkpoint_is_not_judged_again_for_what_it_has_passed() -> None:
     board = Board()
     steps_of("one", [0.9] * 4, board)
-    halving = SuccessiveHalvingCallback("two", CONTEST, "accuracy", board)
+    halving = SuccessiveHalvingCallback("two", CONTEXT, "accuracy", board)
     state, control = TrainerState(max_steps=60, global_step=20), TrainerControl()
     halving.on_train_begin(None, state, control)  # type: ignore[arg-type]
     state.global_step = 25
@@ -148,7 +155,7 @@ def test_on_curves_as_trainings_have_them_a_third_is_saved_and_the_winner_is_as_
     assert np.mean(with_halving) == pytest.approx(np.mean(to_the_end), abs=0.002)
 
 
-TIMED = replace(CONTEST, minutes=60.0, trials=8, run="now")
+TIMED = replace(CONTEXT, minutes=60.0, trials=8, run="now")
 
 
 @settings(deadline=None)
@@ -157,13 +164,13 @@ def test_trials_one_after_another_never_take_more_than_the_search_has(
     shares: list[float], stop_early: bool, minutes: float
 ) -> None:
     """Each takes some part of what it is given."""
-    contest = replace(TIMED, trials=len(shares), stop_early=stop_early, minutes=minutes)
+    context = replace(TIMED, trials=len(shares), stop_early=stop_early, minutes=minutes)
     board, given = Board(), []
     for number, share in enumerate(shares):
-        halving = SuccessiveHalvingCallback(str(number), contest, "accuracy", board)
+        halving = SuccessiveHalvingCallback(str(number), context, "accuracy", board)
         given.append(60 * halving.minutes())
         assert 60 * SuccessiveHalvingCallback(
-            str(number), contest, "accuracy", board
+            str(number), context, "accuracy", board
         ).minutes() == pytest.approx(given[-1])
         halving.took(share * given[-1])
     taken = [share * part for share, part in zip(shares, given, strict=True)]
@@ -179,22 +186,22 @@ def test_where_trials_train_beside_each_other_all_get_the_same() -> None:
 
 def test_a_trial_that_is_part_of_a_search_looks_at_validation_at_each_quarter() -> None:
     settings = TrainingSettings(evaluations=2, time_limit=60)
-    trial = written({"learning_rate": 1e-4}, TIMED)
-    assert read(trial) == ({"learning_rate": 1e-4}, TIMED)
+    trial = encode_trial({"learning_rate": 1e-4}, TIMED)
+    assert decode_trial(trial) == ({"learning_rate": 1e-4}, TIMED)
     assert with_trial(settings, trial) == replace(settings, learning_rate=1e-4, evaluations=4)
     assert with_trial(replace(settings, evaluations=9), trial).evaluations == 9
-    assert with_trial(settings, written({"evaluations": 1}, TIMED)).evaluations == 1
+    assert with_trial(settings, encode_trial({"evaluations": 1}, TIMED)).evaluations == 1
     assert on_its_own(settings, trial).time_limit == 60 / 8
     assert on_its_own(settings, "") == settings
-    assert written({"learning_rate": 1e-4}, None) == '{"learning_rate": 0.0001}'
+    assert encode_trial({"learning_rate": 1e-4}, None) == '{"learning_rate": 0.0001}'
 
 
 def test_more_trials_begin_with_the_very_same_ones_unless_they_share_out_minutes() -> None:
-    def contests(minutes: float) -> list[SearchContext | None]:
+    def contexts(minutes: float) -> list[SearchContext | None]:
         return [search_context(SearchSettings(trials=trials), minutes, 1, "run") for trials in (4, 8)]
 
-    assert contests(0.0)[0] == contests(0.0)[1] is not None
-    assert [one and one.trials for one in contests(10.0)] == [4, 8]
+    assert contexts(0.0)[0] == contexts(0.0)[1] is not None
+    assert [one and one.trials for one in contexts(10.0)] == [4, 8]
     assert search_context(SearchSettings(stop_early=False), 0.0, 1, "run") is None
 
 
@@ -210,9 +217,9 @@ def trial(
     """Trains a trial into a folder of its name."""
     monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
 
-    def trained(name: str, contest: SearchContext, values: dict[str, Any], **settings: Any) -> Path:
+    def trained(name: str, context: SearchContext, values: dict[str, Any], **settings: Any) -> Path:
         base = TrainingSettings(**{"model_id": str(encoder), **TRAINING, "precision": "fp32", **settings})
-        fine_tune_trial(dataset_dir, tmp_path / name, base, written(values, contest))
+        fine_tune_trial(dataset_dir, tmp_path / name, base, encode_trial(values, context))
         return tmp_path / name
 
     return trained
@@ -222,26 +229,26 @@ def test_a_hopeless_training_is_stopped_and_is_a_model_like_any_other_that_can_b
     trial: Any, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = [{"learning_rate": 1e-2}, {"learning_rate": 1e-7}, {"learning_rate": 5e-3}]
-    folders = [trial(str(number), CONTEST, values) for number, values in enumerate(plan)]
+    folders = [trial(str(number), CONTEXT, values) for number, values in enumerate(plan)]
     assert "is not among the better half of the 2 trials that have come so far" in capsys.readouterr().out
-    outcomes = [read_outcome(folder, plan) for folder in folders]
-    assert outcomes[0].stopped == ""
+    results = [read_trial_result(folder, plan) for folder in folders]
+    assert results[0].stopped == ""
     # at a quarter both may be as good by chance
-    assert outcomes[1].stopped in (
+    assert results[1].stopped in (
         "step 15 of 60",
         "step 30 of 60",
     )
-    assert choose(outcomes, "accuracy").trial != plan[1]
+    assert choose(results, "accuracy").trial != plan[1]
     stopped = manifest.verify(folders[1])
-    assert stopped.metrics["steps"] == outcomes[1].steps
-    again = TrainingSettings(**{**stopped.arguments["training"], "stop_at_step": outcomes[1].steps})
+    assert stopped.metrics["steps"] == results[1].steps
+    again = TrainingSettings(**{**stopped.arguments["training"], "stop_at_step": results[1].steps})
     fine_tune(dataset_dir, tmp_path / "again", again)
     assert manifest.read(tmp_path / "again").files["model.safetensors"] == stopped.files["model.safetensors"]
 
 
 def test_a_trial_for_which_no_time_is_left_says_so_and_the_search_goes_on(trial: Any) -> None:
-    contest = replace(TIMED, minutes=1e-4)
-    failure = read_failure(trial("late", contest, {"learning_rate": 1e-2}, time_limit=1e-4))
+    context = replace(TIMED, minutes=1e-4)
+    failure = read_failure(trial("late", context, {"learning_rate": 1e-2}, time_limit=1e-4))
     assert failure and "time_limit leaves no time for a single step" in failure.reason
 
 

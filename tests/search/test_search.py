@@ -18,11 +18,11 @@ from miniml.errors import InputError, ModelFolderError, TrainingError
 from miniml.evaluation.evaluate import evaluate_model
 from miniml.model import manifest
 from miniml.search.failure import read_failure, write_failure
-from miniml.search.outcome import Outcome, choose, read_outcome
 from miniml.search.picking import pick
 from miniml.search.plan import with_trial
 from miniml.search.selection_uncertainty import expected_best, selection_uncertainty
 from miniml.search.trial import fine_tune_trial
+from miniml.search.trial_result import TrialResult, choose, read_trial_result
 from miniml.settings.search import MAX_TRIALS, SearchSettings
 from miniml.settings.space import KINDS
 from miniml.settings.training import TrainingSettings
@@ -39,7 +39,7 @@ def planned(space: Any, **settings: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("space", "told"),
+    ("space", "message"),
     [
         ("", "is no JSON"),
         ("[" * 4000, "is no JSON"),
@@ -63,13 +63,13 @@ def planned(space: Any, **settings: Any) -> list[dict[str, Any]]:
         ('{"dropout": [0, 2]}', "(dropout 2) cannot be trained: dropout is 2.0; it must be at least 0 and below 1"),
     ],
 )  # fmt: skip
-def test_a_space_that_cannot_be_searched_is_refused_with_its_fault(space: str, told: str) -> None:
-    with pytest.raises(InputError, match=re.escape(told)):
+def test_a_space_that_cannot_be_searched_is_refused_with_its_fault(space: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
         SearchSettings(space=space).plan()
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"sampling": "bayesian"}, "sampling 'bayesian' is not known"),
         ({"pick_by": "f1"}, "pick_by 'f1' is not known"),
@@ -82,8 +82,8 @@ def test_a_space_that_cannot_be_searched_is_refused_with_its_fault(space: str, t
         ),
     ],
 )
-def test_a_search_that_cannot_be_made_is_refused(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=re.escape(told)):
+def test_a_search_that_cannot_be_made_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
         SearchSettings(**settings)
 
 
@@ -177,9 +177,9 @@ def test_a_trial_names_only_what_the_training_takes() -> None:
         with_trial(TrainingSettings(), '{"momentum": 0.9}')
 
 
-def outcome(number: int, accuracy: float, loss: float, failure: str = "") -> Outcome:
+def trial_result(number: int, accuracy: float, loss: float, failure: str = "") -> TrialResult:
     metrics = {} if failure else {"validation_accuracy": accuracy, "validation_loss": loss}
-    return Outcome(number, {"learning_rate": number / 100}, Path("model"), metrics, failure=failure)
+    return TrialResult(number, {"learning_rate": number / 100}, Path("model"), metrics, failure=failure)
 
 
 @settings(deadline=None)
@@ -192,13 +192,13 @@ def outcome(number: int, accuracy: float, loss: float, failure: str = "") -> Out
 def test_the_best_on_validation_wins_then_the_least_loss_then_the_earlier_one(
     trials: list[tuple[int, int, bool]], random: Any
 ) -> None:
-    outcomes = [
-        outcome(number, right / 3, loss / 3, "" if works else "it diverged")
+    results = [
+        trial_result(number, right / 3, loss / 3, "" if works else "it diverged")
         for number, (right, loss, works) in enumerate(trials, 1)
     ]
-    models = [each for each in outcomes if not each.failure]
-    random.shuffle(outcomes)
-    by_accuracy, by_loss = choose(outcomes, "accuracy"), choose(outcomes, "loss")
+    models = [each for each in results if not each.failure]
+    random.shuffle(results)
+    by_accuracy, by_loss = choose(results, "accuracy"), choose(results, "loss")
     loss = {each.number: each.metrics["validation_loss"] for each in models}
     accuracy = {each.number: each.metrics["validation_accuracy"] for each in models}
     assert by_accuracy.number == min(accuracy, key=lambda each: (-accuracy[each], loss[each], each))
@@ -206,11 +206,11 @@ def test_the_best_on_validation_wins_then_the_least_loss_then_the_earlier_one(
 
 
 def test_a_loss_that_is_no_number_never_wins() -> None:
-    assert choose([outcome(1, 0.9, math.nan), outcome(2, 0.5, 0.7)], "accuracy").number == 2
+    assert choose([trial_result(1, 0.9, math.nan), trial_result(2, 0.5, 0.7)], "accuracy").number == 2
 
 
 def test_where_no_trial_came_to_a_model_the_first_ones_reason_is_given() -> None:
-    failed = [outcome(2, 0, 0, "it diverged later"), outcome(1, 0, 0, "it diverged")]
+    failed = [trial_result(2, 0, 0, "it diverged later"), trial_result(1, 0, 0, "it diverged")]
     with pytest.raises(InputError, match=r"no trial of 2 .* Trial 1 \(learning_rate 0.01\): it diverged$"):
         choose(failed, "loss")
 
@@ -244,7 +244,7 @@ def test_the_winner_is_kept_as_it_was_signed_whatever_order_the_models_come_in(
     model_dir: Path, failed: Path, tmp_path: Path
 ) -> None:
     result = pick([failed, model_dir], PLAN, tmp_path / "picked", tmp_path / "report.html")
-    assert [each.number for each in result.outcomes] == [1, 2]
+    assert [each.number for each in result.trial_results] == [1, 2]
     assert result.winner.number == 1
     assert result.winner.seconds > 0
     assert manifest.verify(tmp_path / "picked").digest == manifest.read(model_dir).digest == result.digest
@@ -270,7 +270,7 @@ def test_a_regression_which_has_no_accuracy_is_picked_by_its_loss(failed: Path, 
 def test_a_model_of_another_search_is_refused(model_dir: Path, failed: Path) -> None:
     for folder in (model_dir, failed):
         with pytest.raises(ModelFolderError, match="none of this search's 1 trials"):
-            read_outcome(folder, [{"learning_rate": 0.5}])
+            read_trial_result(folder, [{"learning_rate": 0.5}])
 
 
 def test_a_model_that_was_changed_since_it_was_signed_does_not_win(

@@ -123,7 +123,7 @@ def test_the_gate_judges_the_winner_and_the_cache_has_the_trials(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--space={}"], "names nothing to search"),
         (["--sampling=grid", '--space={"seed": {"low": 1, "high": 9}}'], "a range, of which a grid cannot try"),
@@ -132,11 +132,11 @@ def test_the_gate_judges_the_winner_and_the_cache_has_the_trials(
     ],
 )  # fmt: skip
 def test_a_search_that_cannot_be_made_is_refused_before_any_stage(
-    words: list[str], told: str, job: list[str], tmp_path: Path
+    words: list[str], message: str, job: list[str], tmp_path: Path
 ) -> None:
     ended = search(*job, *words, f"--outputs={tmp_path}")
     assert ended.status == 1
-    assert told in ended.err
+    assert message in ended.err
     assert "[1/7]" not in ended.out
     assert "Traceback" not in ended.err
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from miniml.search.outcome import Outcome, SearchResult, choose
 from miniml.search.report import write_report
 from miniml.search.selection_uncertainty import selection_uncertainty
+from miniml.search.trial_result import SearchResult, TrialResult, choose
 from miniml.settings.search import SearchSettings
 from miniml.settings.training import TrainingSettings
 from tests.browser import Browser, require_whole
@@ -24,19 +24,19 @@ REASON = "the training diverged: the loss is nan at step 12. Lower learning_rate
 def written(path: Path, trials: int = 8, space: str = SPACE, model_id: str = "owner/name") -> Path:
     """The page of a search whose third trial came to nothing, and whose fourth was stopped."""
     settings = SearchSettings(space=space, trials=trials)
-    outcomes = []
+    results = []
     for number, trial in enumerate(settings.plan(), 1):
         metrics = {"validation_accuracy": (360 + number) / 450, "validation_loss": 0.5 - number / 1000}
         metrics["train_seconds"] = 100.0 + number
         planned = 1920 // trial.get("batch_size", 32)
         steps = planned // 4 if number == 4 else planned
         made = ({}, REASON) if number == 3 else (metrics, "", steps, planned)
-        outcomes.append(Outcome(number, trial, path, *made))
-    winner = choose(outcomes, "accuracy")
-    first, *others = [one.metrics["validation_accuracy"] for one in [winner, *outcomes] if one.metrics]
+        results.append(TrialResult(number, trial, path, *made))
+    winner = choose(results, "accuracy")
+    first, *others = [one.metrics["validation_accuracy"] for one in [winner, *results] if one.metrics]
     others.remove(first)
     doubt = selection_uncertainty(first, others, 450)
-    result = SearchResult(outcomes, winner, "accuracy", "d" * 64, "reviews.csv", 450, doubt)
+    result = SearchResult(results, winner, "accuracy", "d" * 64, "reviews.csv", 450, doubt)
     write_report(result, settings, vars(TrainingSettings(model_id=model_id)), path)
     return path
 
@@ -52,7 +52,7 @@ def test_the_page_names_every_trial_the_winner_and_the_doubt(report: Path) -> No
     assert all(address.startswith("#") for address in page.addresses)
     assert "script" not in page.tags
     words = " ".join(page.words.split())
-    for told in (
+    for sentences in (
         "validation accuracy of the winner, trial 8 of 8",
         "on 450 validation rows",
         "standard error of 1.8 points",
@@ -65,7 +65,7 @@ def test_the_page_names_every_trial_the_winner_and_the_doubt(report: Path) -> No
         "Others were ahead of it at that point, or its time was over",
         REASON,
     ):
-        assert told.lower() in words.lower()
+        assert sentences.lower() in words.lower()
 
 
 def test_one_trial_is_neither_compared_nor_the_best_of_many(tmp_path: Path) -> None:

@@ -110,8 +110,10 @@ def test_where_a_token_is_needed_the_document_says_so(tiny_model: Path, tmp_path
     token.write_text("secret")
     with running(tiny_model, tmp_path / "log", f"--token_file={token}") as guarded:
         headers = {"authorization": "Bearer secret"}
-        told = requests.get(f"{guarded.url}/openapi.json", headers=headers, timeout=patience.SECONDS).json()
-    for path, operations in told["paths"].items():
+        document = requests.get(
+            f"{guarded.url}/openapi.json", headers=headers, timeout=patience.SECONDS
+        ).json()
+    for path, operations in document["paths"].items():
         for operation in operations.values():
             is_open = path == "/metrics" or "health" in path or operation["summary"].endswith("is ready")
             assert ("401" in operation["responses"]) == (not is_open)

@@ -95,10 +95,10 @@ def test_the_command_for_the_terminal_asks_the_same(server: Server, browser: Bro
     ask(browser, TEXT)
     browser.wait_for(EXPLAINED)
     command = browser.run("document.getElementById('command').textContent")
-    told = subprocess.run(
+    output = subprocess.run(
         ["sh", "-c", command], capture_output=True, check=True, timeout=patience.SECONDS
     ).stdout
-    assert json.loads(told) == server.post("/predict", {"text": TEXT}).json()
+    assert json.loads(output) == server.post("/predict", {"text": TEXT}).json()
 
 
 def test_a_refusal_is_shown_and_so_is_a_server_that_has_gone(

@@ -298,8 +298,8 @@ def test_head_is_get_without_its_body_and_options_tells_the_methods(server: Serv
         (f"/v2/models/{NAME}/infer", "POST, OPTIONS"),
         ("/page/page.js", "GET, HEAD, OPTIONS"),
     ):
-        told = requests.options(server.url + path, timeout=patience.SECONDS)
-        assert (told.status_code, told.headers["allow"]) == (204, methods)
+        response = requests.options(server.url + path, timeout=patience.SECONDS)
+        assert (response.status_code, response.headers["allow"]) == (204, methods)
     assert requests.options(f"{server.url}/nowhere", timeout=patience.SECONDS).status_code == 404
 
 

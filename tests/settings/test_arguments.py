@@ -15,7 +15,7 @@ from miniml.errors import InputError
 from miniml.pipeline.arguments import defaults
 from miniml.pipeline.compiled import CompiledPipeline
 from miniml.preflight.run_plan import plan_run
-from miniml.search.plan import given_of, pins_of
+from miniml.search.plan import pins_of, run_arguments_of
 from miniml.settings.arguments import (
     FIELDS,
     OPTIONS,
@@ -122,7 +122,7 @@ def test_options_come_in_their_own_types_though_kfp_makes_every_number_a_float()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"dropuot": 0.1}, r'options names "dropuot" \(0.1\), .*Did you mean \'dropout\'\?'),
         ({"batch_size": 8}, r"options names 'batch_size' \(8\), which has a field of its own. Give it there"),
@@ -146,8 +146,8 @@ def test_options_come_in_their_own_types_though_kfp_makes_every_number_a_float()
         ({"checkpoints": "x" * 5000}, "checkpoints has 5,000 characters; at most 4,000"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused_by_name_and_value(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told) as refused:
+def test_an_option_that_cannot_be_is_refused_by_name_and_value(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as refused:
         settings_given({"options": options}, TrainingSettings, NodeSettings)
     assert len(str(refused.value)) < 1200
     assert "\n" not in str(refused.value)
@@ -195,7 +195,7 @@ def test_a_search_is_planned_with_what_its_trials_need(reviews: Path, encoder: P
     plan = plan_run(given, tmp_path / "report.md")
     assert len(plan.trials) == 2
     for trial in plan.trials:
-        assert given_of(trial) == {"model_id": str(encoder), "batch_size": 4, "dropout": 0.1}
+        assert run_arguments_of(trial) == {"model_id": str(encoder), "batch_size": 4, "dropout": 0.1}
         assert pins_of(trial) == plan.pins
     assert plan.options["pick"] == {"sampling": "grid"}
     # A second run is answered by the caches: also one that shares out minutes.
@@ -204,7 +204,7 @@ def test_a_search_is_planned_with_what_its_trials_need(reviews: Path, encoder: P
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"options": {"max_replica": 2}}, "Did you mean 'max_replicas'"),
         ({"options": {"sampling": "grid"}}, r'options names "sampling"'),  # which only a search takes
@@ -214,9 +214,9 @@ def test_a_search_is_planned_with_what_its_trials_need(reviews: Path, encoder: P
     ],
 )
 def test_preflight_refuses_whatever_a_later_stage_would(
-    wrong: dict[str, Any], told: str, reviews: Path, encoder: Path, tmp_path: Path
+    wrong: dict[str, Any], message: str, reviews: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         plan_run(sources(reviews, encoder) | wrong, tmp_path / "report.md")
 
 

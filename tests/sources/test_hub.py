@@ -119,7 +119,7 @@ def test_tokens_are_counted_with_the_tokenizer_alone(hub: HubServer, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("question", "told"),
+    ("question", "message"),
     [
         (DATASET.format(", config='wrong'"), "'wrong' not found. Available: ['yelp_review_full']"),
         (DATASET.format(", split='val'"), """Unknown split "val". Should be one of ['train', 'test']"""),
@@ -128,16 +128,16 @@ def test_tokens_are_counted_with_the_tokenizer_alone(hub: HubServer, tmp_path: P
     ],
 )
 def test_what_a_repository_does_not_have_is_named(
-    question: str, told: str, hub: HubServer, tmp_path: Path
+    question: str, message: str, hub: HubServer, tmp_path: Path
 ) -> None:
     asked = ask(question, hub.url, tmp_path)
     assert "miniml.errors.InputError" in asked.stderr
-    assert told in asked.stderr
+    assert message in asked.stderr
 
 
 @pytest.mark.parametrize("question", [DATASET, MODEL])
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         ({"status": 404}, "is not on the hub"),
         ({"status": 401}, "the hub refused access (401). Check the spelling; if it is private, set HF_TOKEN"),
@@ -147,14 +147,14 @@ def test_what_a_repository_does_not_have_is_named(
     ],
 )
 def test_a_hub_that_fails_ends_in_a_clear_word_within_half_a_minute(
-    question: str, fault: dict[str, object], told: str, repositories: Path, tmp_path: Path
+    question: str, fault: dict[str, object], message: str, repositories: Path, tmp_path: Path
 ) -> None:
     with HubServer(repositories, **fault) as hub:  # type: ignore[arg-type]
         asked = ask(question.format(""), hub.url, tmp_path)
     assert asked.returncode == 1
     last = asked.stderr.splitlines()[-1]
     assert last.startswith("miniml.errors.")
-    assert told in last
+    assert message in last
     assert "Yelp/yelp_review_full" in last or "google-bert/bert-base-cased" in last
     assert "secret" not in asked.stderr
 

@@ -235,9 +235,9 @@ def test_a_schedule_takes_nothing_from_the_cache_once_a_source_has_changed(
 
 def test_a_trial_reads_what_its_plan_says_that_the_sources_are() -> None:
     pins = Pins({"owner/name": "owner/name?revision=abc"}).written()
-    trial = plan.written({"seed": 1}, None, pins)
+    trial = plan.encode_trial({"seed": 1}, None, pins)
     assert Pins.read(plan.pins_of(trial)).of("owner/name") == "owner/name?revision=abc"
-    assert plan.read(trial) == ({"seed": 1}, None)
+    assert plan.decode_trial(trial) == ({"seed": 1}, None)
     assert plan.pins_of("") == ""
 
 

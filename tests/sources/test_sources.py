@@ -102,7 +102,7 @@ def test_an_address_with_credentials_is_refused_and_not_repeated(source: str) ->
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [
         ("./reviews.csv", "no such file or folder"),
         ("reviews.csv", "no such file or folder"),
@@ -121,8 +121,8 @@ def test_an_address_with_credentials_is_refused_and_not_repeated(source: str) ->
         ("owner/name?rev=1", "neither an existing path nor a hub id"),
     ],
 )
-def test_a_wrong_source_is_refused_by_name_and_with_a_remedy(source: str, told: str) -> None:
+def test_a_wrong_source_is_refused_by_name_and_with_a_remedy(source: str, message: str) -> None:
     with pytest.raises(InputError) as refused:
         locate("dataset_id", source)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert f"dataset_id {source!r}" in str(refused.value)

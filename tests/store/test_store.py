@@ -35,7 +35,7 @@ from miniml.store import connection, repository
 from miniml.store.address import S3Address, s3_address
 from miniml.store.connection import Bucket
 from miniml.store.mirror import Mirror
-from miniml.store.repository import Patience
+from miniml.store.repository import RetryTimeouts
 from miniml.training.fine_tune import fine_tune
 from tests import patience, tiny
 from tests.command import ROOT, pipeline
@@ -44,8 +44,8 @@ from tests.disks import small_disk
 from tests.hub_server import HubServer
 from tests.s3_server import READER, WRITER, S3Server, Wire
 
-SHORT = Patience(first=0.5, later=0.5)
-LONG = Patience(first=patience.SECONDS, later=patience.SECONDS)
+SHORT = RetryTimeouts(first=0.5, later=0.5)
+LONG = RetryTimeouts(first=patience.SECONDS, later=patience.SECONDS)
 """For a store that does not answer; one that does may take longer where the machine is busy."""
 LARGE = 6_000_000
 """Bytes: more than what sockets on the way hold, so that a cut comes in mid-file."""
@@ -145,8 +145,8 @@ def test_a_model_that_was_tampered_with_is_not_published(bucket: str, tmp_path: 
     model.mkdir()
     tiny.write_classifier(model)
     (model / "config.json").write_text("{}")
-    told = refused(lambda: repository.publish(model, at(f"s3://{bucket}/movies@v1")), ModelFolderError)
-    assert "config.json" in told
+    message = refused(lambda: repository.publish(model, at(f"s3://{bucket}/movies@v1")), ModelFolderError)
+    assert "config.json" in message
     assert repository.versions(bucket) == []
 
 
@@ -187,10 +187,10 @@ def test_a_version_never_changes(bucket: str, tmp_path: Path) -> None:
     folder = write(tmp_path / "folder", {"a": b"1"})
     first = repository.publish(folder, at(f"s3://{bucket}/one@v1"))
     write(folder, {"a": b"2"})
-    told = refused(lambda: repository.publish(folder, at(f"s3://{bucket}/one@v1")))
+    message = refused(lambda: repository.publish(folder, at(f"s3://{bucket}/one@v1")))
     second = repository.publish(folder, at(f"s3://{bucket}/one@v2"))
-    assert first in told
-    assert second in told
+    assert first in message
+    assert second in message
     assert repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out").source.endswith(first)
 
 
@@ -241,11 +241,13 @@ def test_a_digest_or_enough_of_it_finds_the_entry(bucket: str, client: Minio, tm
         assert contents(fetched.path) == {"a": b"1"}
     other = digest[:10] + "0" * 54
     put(client, bucket, f"miniml/manifests/{other}.json", b"{}")
-    told = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@sha256:{digest[:8]}"), tmp_path / "out"))
-    assert digest in told
-    assert other in told
-    told = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@sha256:aaaaaaaa"), tmp_path / "out"))
-    assert "no digest in the bucket begins with aaaaaaaa" in told
+    message = refused(
+        lambda: repository.fetch(at(f"s3://{bucket}/one@sha256:{digest[:8]}"), tmp_path / "out")
+    )
+    assert digest in message
+    assert other in message
+    message = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@sha256:aaaaaaaa"), tmp_path / "out"))
+    assert "no digest in the bucket begins with aaaaaaaa" in message
 
 
 # As a source of datasets and models
@@ -282,9 +284,9 @@ def test_a_recorded_source_brings_what_it_was_or_an_error(bucket: str, client: M
     write(tmp_path / "two", {"a": b"2"})
     first = repository.publish(tmp_path / "one", at(f"s3://{bucket}/one@v1"))
     second = repository.publish(tmp_path / "two", at(f"s3://{bucket}/one@v2"))
-    told = refused(lambda: repository.cached("model_id", at(f"s3://{bucket}/one@latest#sha256={first}")))
-    assert f"has digest {second}" in told
-    assert f"Take @sha256:{first} instead" in told
+    message = refused(lambda: repository.cached("model_id", at(f"s3://{bucket}/one@latest#sha256={first}")))
+    assert f"has digest {second}" in message
+    assert f"Take @sha256:{first} instead" in message
 
 
 def test_a_pretrained_model_comes_from_the_store_and_the_result_says_which(
@@ -333,10 +335,14 @@ def test_a_folder_without_the_one_file_that_is_wanted_says_so(
 ) -> None:
     repository.publish(write(tmp_path / "one", {"config.json": b"{}"}), at(f"s3://{bucket}/one@v1"))
     put(client, bucket, "plain/config.json", b"{}")
-    told = refused(lambda: repository.cached_file("model_id", at(f"s3://{bucket}/one@v1"), "tokenizer.json"))
-    assert "one@v1': the entry has no file tokenizer.json" in told
-    told = refused(lambda: repository.cached_file("model_id", at(f"s3://{bucket}/plain"), "tokenizer.json"))
-    assert "no object or folder 'plain/tokenizer.json'; beside it there are: plain/config.json" in told
+    message = refused(
+        lambda: repository.cached_file("model_id", at(f"s3://{bucket}/one@v1"), "tokenizer.json")
+    )
+    assert "one@v1': the entry has no file tokenizer.json" in message
+    message = refused(
+        lambda: repository.cached_file("model_id", at(f"s3://{bucket}/plain"), "tokenizer.json")
+    )
+    assert "no object or folder 'plain/tokenizer.json'; beside it there are: plain/config.json" in message
 
 
 def test_what_was_fetched_once_is_not_fetched_again_unless_it_was_damaged(
@@ -511,8 +517,8 @@ def test_a_server_that_does_not_come_back_is_given_up_and_named(
     repository.publish(write(tmp_path / "folder", {"a": os.urandom(LARGE)}), at(f"s3://{bucket}/one@v1"))
     with Wire(server.port, cut_after=[2_000_000] + [0] * 1000) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        told = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out", SHORT))
-    assert f"the store at {wire.url} cannot be reached" in told
+        message = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out", SHORT))
+    assert f"the store at {wire.url} cannot be reached" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -569,7 +575,7 @@ def test_an_object_that_changes_while_it_is_read_is_not_sewn_together(
 
 
 @pytest.mark.parametrize(
-    ("variables", "address", "told"),
+    ("variables", "address", "message"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "one@v1", "does not accept the credentials that come from the env"),
         ({"AWS_ACCESS_KEY_ID": "wrong"}, "one@v1", "does not accept the credentials that come from the environ"),
@@ -589,7 +595,7 @@ def test_an_object_that_changes_while_it_is_read_is_not_sewn_together(
 def test_what_cannot_be_had_is_said_with_the_remedy(
     variables: dict[str, str],
     address: str,
-    told: str,
+    message: str,
     bucket: str,
     client: Minio,
     tmp_path: Path,
@@ -599,25 +605,25 @@ def test_what_cannot_be_had_is_said_with_the_remedy(
     put(client, bucket, "raw/a.csv", b"text,label\n")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    limit = SHORT if "cannot be reached" in told else Patience()
+    limit = SHORT if "cannot be reached" in message else RetryTimeouts()
     said = refused(lambda: repository.fetch(at(f"s3://{bucket}/{address}"), tmp_path / "out", limit))
-    assert told in said
+    assert message in said
     assert "wrong" not in said
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(503, "answered 503, and did so again"), (404, "Check that AWS_END")]
+    ("status", "message"), [(503, "answered 503, and did so again"), (404, "Check that AWS_END")]
 )
 def test_a_server_that_fails_or_is_no_store_is_told_by_its_answer(
-    status: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    status: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with HubServer(tmp_path, status=status) as other:
         monkeypatch.setenv("AWS_ENDPOINT_URL", other.url)
-        enough_for_two = Patience(first=5.0)
+        enough_for_two = RetryTimeouts(first=5.0)
         said = refused(lambda: repository.fetch(at("s3://bucket/one@v1"), tmp_path / "out", enough_for_two))
         asked = len(other.asked)
-    assert told in said
+    assert message in said
     assert (asked > 1) is (status == 503)  # Only what may pass is asked for again.
 
 
@@ -637,9 +643,9 @@ def test_a_missing_bucket_is_named_beside_those_that_there_are(bucket: str, tmp_
         lambda: repository.fetch(at("s3://no-such/a.csv"), tmp_path / "out"),
         lambda: repository.publish(tmp_path / "folder", at("s3://no-such/one@v1")),
     ):
-        told = refused(action)
-        assert "has no bucket 'no-such'; it has: " in told
-        assert bucket in told
+        message = refused(action)
+        assert "has no bucket 'no-such'; it has: " in message
+        assert bucket in message
 
 
 def test_who_may_only_read_cannot_publish_and_leaves_nothing_that_looks_published(
@@ -647,9 +653,9 @@ def test_who_may_only_read_cannot_publish_and_leaves_nothing_that_looks_publishe
 ) -> None:
     use(monkeypatch, READER)
     write(tmp_path / "folder", {"a": b"1"})
-    told = refused(lambda: repository.publish(tmp_path / "folder", at(f"s3://{bucket}/one@v1")))
-    assert "do not have the right to write to it" in told
-    assert "come from the environment" in told
+    message = refused(lambda: repository.publish(tmp_path / "folder", at(f"s3://{bucket}/one@v1")))
+    assert "do not have the right to write to it" in message
+    assert "come from the environment" in message
     assert keys(client, bucket, "names") == []
 
 
@@ -664,10 +670,10 @@ def test_corruption_in_the_store_is_told_by_file_and_digests_and_nothing_is_left
     )
     address = at(f"s3://{bucket}/one@v1")
     put(client, bucket, f"miniml/blobs/{right}", b"wrong")
-    told = refused(lambda: repository.fetch(address, tmp_path / "out"))
-    assert "weights is corrupted in the store" in told
-    assert right in told
-    assert wrong in told
+    message = refused(lambda: repository.fetch(address, tmp_path / "out"))
+    assert "weights is corrupted in the store" in message
+    assert right in message
+    assert wrong in message
     assert refused(lambda: repository.cached("model_id", address)).startswith(
         f"model_id '{address}': weights"
     )
@@ -686,7 +692,7 @@ SHA = hashlib.sha256(b"1").hexdigest()
 
 
 @pytest.mark.parametrize(
-    ("files", "sizes", "told"),
+    ("files", "sizes", "message"),
     [
         ({"../outside": SHA}, {"../outside": 1}, "is no path of a file in the folder"),
         ({"/etc/passwd": SHA}, {"/etc/passwd": 1}, "is no path of a file in the folder"),
@@ -707,7 +713,7 @@ SHA = hashlib.sha256(b"1").hexdigest()
     ],
 )  # fmt: skip
 def test_a_manifest_that_a_stranger_wrote_is_refused_where_it_is_read(
-    files: Any, sizes: Any, told: str, bucket: str, client: Minio, tmp_path: Path
+    files: Any, sizes: Any, message: str, bucket: str, client: Minio, tmp_path: Path
 ) -> None:
     content = {"files": files, "format": 1}
     digest = digest_of(content)
@@ -720,7 +726,7 @@ def test_a_manifest_that_a_stranger_wrote_is_refused_where_it_is_read(
         lambda: repository.cached("model_id", address),
     ):
         said = refused(action)
-        assert told in said
+        assert message in said
         assert f"miniml/manifests/{digest}.json is corrupted" in said
         assert len(said) < 700
     assert not (tmp_path / "out").exists()
@@ -742,10 +748,10 @@ def test_a_store_cannot_have_the_victims_own_files_taken_for_its_own(
     sealed = json.dumps({"trainer_state.json": [1, str(mine)]}).encode()
     put(client, bucket, "miniml/checkpoints/step-1/sealed.json", sealed)
     mirror = Mirror("checkpoints", S3Address(bucket, "miniml/checkpoints"))
-    assert "is no SHA-256" in refused(lambda: mirror.bring("step-1", tmp_path / "step-1"))
+    assert "is no SHA-256" in refused(lambda: mirror.download("step-1", tmp_path / "step-1"))
     for path in ("/etc/passwd", "../x", "sealed.json"):
         put(client, bucket, "miniml/checkpoints/step-1/sealed.json", json.dumps({path: [1, SHA]}).encode())
-        assert "is corrupted" in refused(lambda: mirror.bring("step-1", tmp_path / "step-1"))
+        assert "is corrupted" in refused(lambda: mirror.download("step-1", tmp_path / "step-1"))
     put(client, bucket, "miniml/checkpoints/a/step-2/sealed.json", b"{}")
     assert mirror.names() == ["step-1"]
     assert mine.read_bytes() == b"1"
@@ -776,9 +782,9 @@ def test_of_a_file_that_is_longer_than_announced_no_more_is_taken(
     put(client, bucket, f"miniml/blobs/{SHA}", b"1" * 4 * LARGE)
     with Wire(server.port) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        told = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out"))
+        message = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), tmp_path / "out"))
         assert wire.passed < 4 * LARGE
-    assert "expected SHA-256" in told and "and more" in told
+    assert "expected SHA-256" in message and "and more" in message
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     put(client, bucket, "miniml/names/one@v1", b" " * (connection.BYTES_READ_WHOLE + 1))
     assert "is none of miniml's" in refused(
@@ -853,13 +859,13 @@ def test_what_is_no_regular_file_is_not_published(bucket: str, tmp_path: Path) -
     for name, target in (("file", "elsewhere/x"), ("folder", "elsewhere"), ("nowhere", "no-such")):
         folder = write(tmp_path / f"with-{name}", {"a": b"1"})
         (folder / name).symlink_to(tmp_path / target)
-        told = refused(lambda: repository.publish(folder, at(f"s3://{bucket}/one@v1")), InputError)  # noqa: B023
-        assert f'"{name}" is a link' in told and "cp -rL" in told
+        message = refused(lambda: repository.publish(folder, at(f"s3://{bucket}/one@v1")), InputError)  # noqa: B023
+        assert f'"{name}" is a link' in message and "cp -rL" in message
     os.mkfifo(write(tmp_path / "with-pipe", {"a": b"1"}) / "pipe")
-    told = refused(
+    message = refused(
         lambda: repository.publish(tmp_path / "with-pipe", at(f"s3://{bucket}/one@v1")), InputError
     )
-    assert '"pipe" is no regular file' in told
+    assert '"pipe" is no regular file' in message
     # A folder may well be named by a link.
     (tmp_path / "latest").symlink_to(tmp_path / "elsewhere")
     repository.publish(tmp_path / "latest", at(f"s3://{bucket}/one@v1"))
@@ -879,8 +885,8 @@ def test_a_disk_without_room_is_named_before_the_transfer(bucket: str, tmp_path:
     disk = tmp_path / "disk"
     disk.mkdir()
     with small_disk(disk, "1m"):
-        told = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), disk / "out"), StorageError)
-        assert "needs 2 MB, but the disk of" in told
+        message = refused(lambda: repository.fetch(at(f"s3://{bucket}/one@v1"), disk / "out"), StorageError)
+        assert "needs 2 MB, but the disk of" in message
         assert list(disk.iterdir()) == []
 
 

@@ -238,7 +238,7 @@ def test_balanced_labels_are_given_more_often(tagged: Job, encoder: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"class_weights": "balanced"}, "class_weights is 'balanced', but the labels are numbers"),
         ({"label_smoothing": 0.1}, "label_smoothing is 0.1, but the labels are numbers"),
@@ -246,7 +246,7 @@ def test_balanced_labels_are_given_more_often(tagged: Job, encoder: Path, tmp_pa
     ],
 )
 def test_numbers_have_no_classes_to_weigh(
-    settings: dict[str, Any], told: str, scored: Job, encoder: Path, tmp_path: Path
+    settings: dict[str, Any], message: str, scored: Job, encoder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError) as refused:
         fine_tune(
@@ -254,7 +254,7 @@ def test_numbers_have_no_classes_to_weigh(
             tmp_path / "model",
             TrainingSettings(model_id=str(encoder), **LEARNING, **settings),
         )
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_engines_are_compared_on_texts_near_the_threshold_and_on_large_numbers(
@@ -327,15 +327,15 @@ def test_results_and_predictions_survive_the_disk(job: Job, tmp_path: Path) -> N
     job.result.save(tmp_path / "metrics")
     assert EvaluationResult.read(tmp_path / "metrics") == job.result
     json.loads((tmp_path / "metrics").read_text(), parse_constant=lambda name: pytest.fail(name))
-    told = Predictions.read(job.predictions)
-    told.save(tmp_path / "again.parquet")
+    predictions = Predictions.read(job.predictions)
+    predictions.save(tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == job.predictions.read_bytes()
-    assert told.task == job.result.task
+    assert predictions.task == job.result.task
     np.testing.assert_allclose(
-        told.probabilities, job.classifier.predict_probabilities(told.texts), atol=1e-5
+        predictions.probabilities, job.classifier.predict_probabilities(predictions.texts), atol=1e-5
     )
-    everything = np.ones(len(told.texts), dtype=bool)
-    assert told.primary_metric(everything)[0] == pytest.approx(job.result.headline.value, abs=1e-5)
+    everything = np.ones(len(predictions.texts), dtype=bool)
+    assert predictions.primary_metric(everything)[0] == pytest.approx(job.result.headline.value, abs=1e-5)
 
 
 def test_other_readers_see_lists_of_names_and_numbers(tagged: Job, scored: Job) -> None:
@@ -368,8 +368,8 @@ def test_the_largest_errors_come_first_and_their_words_say_why(scored: Job) -> N
     for mistake in scored.result.mistakes:
         assert "".join(piece.text for piece in mistake.pieces) == texts[mistake.row]
         (whole,) = scored.classifier.predict([texts[mistake.row]])
-        told = [piece for piece in mistake.pieces if piece.effect is not None]
-        for piece in told:
+        scored_pieces = [piece for piece in mistake.pieces if piece.effect is not None]
+        for piece in scored_pieces:
             assert piece.score_without is not None
             assert piece.effect == pytest.approx(whole.value - piece.score_without, abs=1e-4)
 
@@ -587,15 +587,21 @@ def test_metadata_tells_the_outputs_and_an_unknown_one_is_refused(tagging: Serve
 
 
 def test_explanations_speak_of_the_surest_label_and_of_the_number(tagging: Server, scoring: Server) -> None:
-    told = tagging.post("/explain", {"text": TEXTS[0]}).json()
-    assert (told["labels"], told["explained"], told["method"]) == (["praise"], "praise", "occlusion")
-    told = scoring.post("/explain", {"text": TEXTS[0]}).json()
-    assert "".join(piece["text"] for piece in told["pieces"]) == TEXTS[0]
-    effects = {piece["text"]: piece["effect"] for piece in told["pieces"] if piece["effect"] is not None}
+    explanation = tagging.post("/explain", {"text": TEXTS[0]}).json()
+    assert (explanation["labels"], explanation["explained"], explanation["method"]) == (
+        ["praise"],
+        "praise",
+        "occlusion",
+    )
+    explanation = scoring.post("/explain", {"text": TEXTS[0]}).json()
+    assert "".join(piece["text"] for piece in explanation["pieces"]) == TEXTS[0]
+    effects = {
+        piece["text"]: piece["effect"] for piece in explanation["pieces"] if piece["effect"] is not None
+    }
     assert effects["great"] > 0 and effects["tasty"] > 0
-    for piece in told["pieces"]:
+    for piece in explanation["pieces"]:
         if piece["effect"] is not None:
-            assert piece["effect"] == pytest.approx(told["value"] - piece["score_without"], abs=1e-4)
+            assert piece["effect"] == pytest.approx(explanation["value"] - piece["score_without"], abs=1e-4)
 
 
 def test_every_example_of_the_document_works_and_is_answered_as_shown(served: tuple[Job, Server]) -> None:

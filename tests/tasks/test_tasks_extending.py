@@ -100,9 +100,9 @@ def test_a_task_is_added_from_outside_and_goes_all_the_way(
     assert "classifier of 7 stars" in (tmp_path / "model" / "README.md").read_text()
 
     result = evaluate_model(tmp_path / "model", tmp_path / "dataset", predictions_path=tmp_path / "answers")
-    told = Predictions.read(tmp_path / "answers")
-    assert type(told) is StarsPredictions
-    assert result.headline.value == pytest.approx(told.correct.mean())
+    predictions = Predictions.read(tmp_path / "answers")
+    assert type(predictions) is StarsPredictions
+    assert result.headline.value == pytest.approx(predictions.correct.mean())
     assert result.headline.value > result.figures["accuracy"].value
     assert result.baseline_comparison and result.baseline_comparison.measure == "off_by_one_accuracy"
     result.save(tmp_path / "metrics.json")

@@ -159,8 +159,8 @@ def test_epochs_that_end_with_few_texts_are_those_of_one_process(
     assert done.returncode == 0, done.stderr
     one, several = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "several"))
     assert max(float((one[name] - several[name]).abs().max()) for name in one) < 1e-4
-    told, expected = (read_history(tmp_path / name) for name in ("several", "one"))
-    for point, other in zip(told, expected, strict=True):
+    history, expected = (read_history(tmp_path / name) for name in ("several", "one"))
+    for point, other in zip(history, expected, strict=True):
         for figure in ("epoch", "loss", "eval_loss", "eval_accuracy"):
             assert point.get(figure) == pytest.approx(other.get(figure), abs=1e-4)
 
@@ -226,8 +226,8 @@ def test_processes_that_are_told_to_end_save_first(
     words, process = interrupted
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate()
-    told = re.findall(r"^error: stopped by SIGTERM after step (\d+) of 40: .*/step-\1;", err, re.MULTILINE)
-    assert len(told) == 1, err
+    errors = re.findall(r"^error: stopped by SIGTERM after step (\d+) of 40: .*/step-\1;", err, re.MULTILINE)
+    assert len(errors) == 1, err
     goes_on_to_the_end_of(together[0], words, tmp_path)
 
 

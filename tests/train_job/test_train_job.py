@@ -37,7 +37,7 @@ from tests.trainer_server import NAMESPACE, TrainerServer
 
 STEP = Step(NAMESPACE, "a-step", "main")
 SETTINGS = TrainingSettings(batch_size=16, num_nodes=2)
-QUICK = WatchTimeouts(between_looks=0.01, idle=0.1, no_pods=10.0, unreachable=0.3)
+QUICK = WatchTimeouts(poll_interval=0.01, idle=0.1, no_pods=10.0, unreachable=0.3)
 BUCKET = "artifacts"
 CHECKPOINTS = "miniml/checkpoints/"
 DATASET, MODEL = f"minio://{BUCKET}/run-1/dataset", f"minio://{BUCKET}/run-1/train/model"
@@ -79,7 +79,7 @@ def train(server: TrainerServer, tmp_path: Path) -> Train:
     def run(
         settings: TrainingSettings = SETTINGS, nodes: NodeSettings | None = None, **others: Any
     ) -> Manifest:
-        given: dict[str, Any] = {"dataset_uri": DATASET, "model_uri": MODEL, "step": STEP, "patience": QUICK}
+        given: dict[str, Any] = {"dataset_uri": DATASET, "model_uri": MODEL, "step": STEP, "timeouts": QUICK}
         return fine_tune_on_nodes(
             model_dir=tmp_path / "model",
             settings=settings,
@@ -369,8 +369,8 @@ def test_what_is_said_of_the_nodes_is_true(
     waiting = [number for number, line in enumerate(said) if "waiting for" in line]
     assert waiting and max(waiting) < said.index("both run")
     assert all("waiting for 2 of 2 nodes" in said[number] for number in waiting)
-    told = [line.rpartition(": ")[2] for line in said if line.startswith("miniml: TrainJob")]
-    assert told == [
+    reports = [line.rpartition(": ")[2] for line in said if line.startswith("miniml: TrainJob")]
+    assert reports == [
         "0 of 2 nodes run",
         "2 of 2 nodes run",
         "1 of 2 nodes run, 1 done",
@@ -446,7 +446,7 @@ def test_a_job_without_pods_is_given_up_with_what_the_cluster_says(
 
     server.fate = fate
     with pytest.raises(TrainJobError, match=r"no pods(.|\n)*exceeded quota"):
-        train(patience=replace(QUICK, no_pods=0.05))
+        train(timeouts=replace(QUICK, no_pods=0.05))
 
 
 def test_a_cluster_without_trainer_is_told_how_to_get_it(server: TrainerServer, train: Train) -> None:
@@ -476,7 +476,7 @@ def test_a_trainer_that_has_just_been_started_is_waited_for(
 def test_a_trainer_that_never_answers_is_given_up(server: TrainerServer, train: Train) -> None:
     server.webhook_away = 10_000
     with pytest.raises(ClusterError, match=r"not ready after 0\.05 s: .*failed calling webhook"):
-        train(patience=replace(QUICK, not_ready=0.05))
+        train(timeouts=replace(QUICK, not_ready=0.05))
 
 
 def test_a_trainer_that_would_drop_the_keys_is_refused(server: TrainerServer, train: Train) -> None:
@@ -533,7 +533,7 @@ def test_trainings_of_one_run_have_jobs_of_their_own(
         replace(SETTINGS, seed=7),
         NodeSettings(),
         STEP,
-        patience=QUICK,
+        timeouts=QUICK,
     )
     first, second = (job["metadata"]["name"] for job in server.made)
     assert first != second

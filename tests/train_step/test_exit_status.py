@@ -17,8 +17,8 @@ from miniml.errors import (
     TrainingError,
     TrainingProcessError,
 )
-from miniml.exit_status import ExitStatus, read_last_words, status_of, write_last_words
-from miniml.store.connection import Bucket, Patience
+from miniml.exit_status import ExitStatus, read_error_file, status_of, write_error_file
+from miniml.store.connection import Bucket, RetryTimeouts
 from miniml.training.trainer import DivergedError
 from tests.command import ROOT
 from tests.ports import free_port
@@ -65,23 +65,23 @@ def test_so_is_a_stop_from_what_would_fail_again(error: Exception, status: ExitS
 
 def test_a_store_out_of_reach_may_be_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    bucket = Bucket("food", "s3://food", Patience(first=0.1, later=0.1))
+    bucket = Bucket("food", "s3://food", RetryTimeouts(first=0.1, later=0.1))
     with pytest.raises(MinimlError) as error:
         bucket.listing("")
     assert status_of(error.value) is ExitStatus.UNAVAILABLE
 
 
 def test_its_error_is_told_by_its_kind(tmp_path: Path) -> None:
-    assert read_last_words(tmp_path / "words") is None  # A process that was killed has none.
+    assert read_error_file(tmp_path / "words") is None  # A process that was killed has none.
     for error, kind in (
         (DivergedError("the loss is nan", "Lower it."), TrainingError),
         (StoreError("absent"), StoreError),
         (KeyError("rows"), TrainingProcessError),
     ):
-        write_last_words(tmp_path / "words", error)
-        told = read_last_words(tmp_path / "words")
-        assert type(told) is kind
-        assert str(told) == (str(error) if isinstance(error, MinimlError) else "KeyError: 'rows'")
+        write_error_file(tmp_path / "words", error)
+        read = read_error_file(tmp_path / "words")
+        assert type(read) is kind
+        assert str(read) == (str(error) if isinstance(error, MinimlError) else "KeyError: 'rows'")
 
 
 def test_the_program_ends_with_it(dataset_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from miniml.model import manifest
 from miniml.settings.training import TrainingSettings
 from miniml.train_step import memory_events
 from miniml.train_step.memory_events import killed_in_time, oom_kills
-from miniml.train_step.supervisor import Request, Retries, Trained, fine_tune_watched
+from miniml.train_step.supervisor import Retries, Trained, TrainingRequest, fine_tune_watched
 from tests import patience
 from tests.command import ROOT
 from tests.killed import children_that_end
@@ -30,7 +30,7 @@ AT_ONCE = Retries(wait=0.0)
 Watched = Callable[..., Trained]
 
 
-def request(folder: Path, dataset_dir: Path, encoder: Path, **settings: Any) -> Request:
+def request(folder: Path, dataset_dir: Path, encoder: Path, **settings: Any) -> TrainingRequest:
     values: dict[str, Any] = {
         "model_id": str(encoder),
         "batch_size": 12,
@@ -42,7 +42,7 @@ def request(folder: Path, dataset_dir: Path, encoder: Path, **settings: Any) -> 
         **settings,
     }
     report = folder / "report.html"
-    return Request(dataset_dir, folder / "model", TrainingSettings(**values), report=report)
+    return TrainingRequest(dataset_dir, folder / "model", TrainingSettings(**values), report=report)
 
 
 @pytest.fixture
@@ -82,10 +82,10 @@ def test_a_child_that_is_killed_is_started_again_and_makes_the_same_model(
     half_written = tmp_path / "model.partial"
     crashed = f"os.makedirs({str(half_written)!r}); os.kill(os.getpid(), signal.SIGSEGV)"
     assert watched(KILLED, crashed).digest == undisturbed.digest
-    told = capfd.readouterr().out
-    assert "miniml: the training died (killed by SIGKILL): try 2 of 3, from its last checkpoint\n" in told
-    assert "miniml: the training died (killed by SIGSEGV): try 3 of 3, from its last checkpoint\n" in told
-    assert told.count(f"continuing from step 5 of {STEPS}") == 2
+    output = capfd.readouterr().out
+    assert "miniml: the training died (killed by SIGKILL): try 2 of 3, from its last checkpoint\n" in output
+    assert "miniml: the training died (killed by SIGSEGV): try 3 of 3, from its last checkpoint\n" in output
+    assert output.count(f"continuing from step 5 of {STEPS}") == 2
     assert not half_written.exists()
     assert not list(temporary.iterdir())
     assert manifest.verify(tmp_path / "model").digest == undisturbed.digest
@@ -103,9 +103,11 @@ def test_for_want_of_memory_it_goes_on_with_half_the_batch_and_twice_the_accumul
     watched: Watched, undisturbed: Trained, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     trained = watched("raise torch.OutOfMemoryError('CUDA out of memory.')")
-    told = capfd.readouterr().out
-    assert "try 2 of 3, from its last checkpoint, with batches of 6 × 2 for as many texts in a step\n" in told
-    assert f"continuing from step 5 of {STEPS}" in told
+    output = capfd.readouterr().out
+    assert (
+        "try 2 of 3, from its last checkpoint, with batches of 6 × 2 for as many texts in a step\n" in output
+    )
+    assert f"continuing from step 5 of {STEPS}" in output
     # The same steps of the same texts: what differs is how sums were rounded.
     for figure in ("train_loss", "validation_loss"):
         assert trained.metrics[figure] == pytest.approx(undisturbed.metrics[figure], abs=1e-4)
@@ -124,9 +126,9 @@ def test_so_it_does_where_the_kernel_killed_it_for_want_of_memory(
     counter.write_text("oom 0\noom_kill 3\n")
     monkeypatch.setattr(memory_events.oom_kills, "__defaults__", (tmp_path, tmp_path / "no-such-file"))
     watched(rf"Path({str(counter)!r}).write_text('oom 1\noom_kill 4\n'); {KILLED}", iterations=7)
-    told = capfd.readouterr().out
-    assert "died (killed by SIGKILL for want of memory): try 2 of 3" in told
-    assert "with batches of 6 × 2" in told
+    output = capfd.readouterr().out
+    assert "died (killed by SIGKILL for want of memory): try 2 of 3" in output
+    assert "with batches of 6 × 2" in output
 
 
 def test_where_no_batch_is_small_enough_the_remedy_is_told(
@@ -153,8 +155,8 @@ def test_an_argument_that_cannot_be_used_is_told_once_and_not_tried_again(
 ) -> None:
     with pytest.raises(InputError, match=r"^model_id './no-such-folder'"):
         watched(model_id="./no-such-folder")
-    told = capfd.readouterr()
-    assert "Traceback" not in told.err
+    printed = capfd.readouterr()
+    assert "Traceback" not in printed.err
     assert children(tmp_path) == 1
 
 
@@ -171,9 +173,9 @@ WATCHED = """
 import sys, json
 from pathlib import Path
 from miniml.settings.training import TrainingSettings
-from miniml.train_step.supervisor import Request, Retries, fine_tune_watched
+from miniml.train_step.supervisor import TrainingRequest, Retries, fine_tune_watched
 dataset, model, settings = sys.argv[1:]
-fine_tune_watched(Request(Path(dataset), Path(model), TrainingSettings(**json.loads(settings))), Retries())
+fine_tune_watched(TrainingRequest(Path(dataset), Path(model), TrainingSettings(**json.loads(settings))), Retries())
 """
 
 

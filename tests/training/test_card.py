@@ -56,32 +56,32 @@ def written(model_dir: Path) -> Any:
 def test_the_hub_finds_task_library_and_validation_figures_and_nothing_nobody_knows(
     written: Any, record: manifest.Manifest
 ) -> None:
-    told = written.data.to_dict()
-    assert told["pipeline_tag"] == "text-classification"
-    assert told["library_name"] == "transformers"
+    metadata = written.data.to_dict()
+    assert metadata["pipeline_tag"] == "text-classification"
+    assert metadata["library_name"] == "transformers"
     accuracy, f1 = written.data.eval_results
     assert (accuracy.dataset_split, accuracy.metric_type) == ("validation", "accuracy")
     assert accuracy.metric_value == pytest.approx(record.metrics["validation_accuracy"], abs=1e-4)
     assert (f1.metric_type, f1.metric_name) == ("f1", "Macro f1")
     # A local encoder and a local file are no ids of the hub.
-    assert not {"license", "language", "base_model", "datasets"} & told.keys()
+    assert not {"license", "language", "base_model", "datasets"} & metadata.keys()
 
 
 def test_ids_of_the_hub_are_linked(record: manifest.Manifest, tmp_path: Path) -> None:
     base = {**record.arguments["training"], "model_id": "google-bert/bert-base-cased?revision=main"}
     hub = replace(record, arguments={**record.arguments, "training": base})
-    told = rewritten(hub, tmp_path, hub_id="Yelp/yelp_review_full").data
-    assert told.base_model == "google-bert/bert-base-cased"
-    assert told.datasets == ["Yelp/yelp_review_full"]
-    assert told.eval_results[0].dataset_type == "Yelp/yelp_review_full"
-    assert told.model_name == "bert-base-cased fine-tuned on Yelp/yelp_review_full"
+    metadata = rewritten(hub, tmp_path, hub_id="Yelp/yelp_review_full").data
+    assert metadata.base_model == "google-bert/bert-base-cased"
+    assert metadata.datasets == ["Yelp/yelp_review_full"]
+    assert metadata.eval_results[0].dataset_type == "Yelp/yelp_review_full"
+    assert metadata.model_name == "bert-base-cased fine-tuned on Yelp/yelp_review_full"
 
 
 def test_an_architecture_alone_is_no_base_model(record: manifest.Manifest, tmp_path: Path) -> None:
     base = {**record.arguments["training"], "model_id": "google-bert/bert-base-cased", "from_scratch": True}
-    told = rewritten(replace(record, arguments={**record.arguments, "training": base}), tmp_path).data
-    assert told.base_model is None
-    assert told.model_name == "bert-base-cased trained from scratch on reviews.csv"
+    metadata = rewritten(replace(record, arguments={**record.arguments, "training": base}), tmp_path).data
+    assert metadata.base_model is None
+    assert metadata.model_name == "bert-base-cased trained from scratch on reviews.csv"
 
 
 def test_it_tells_data_training_and_versions_as_the_manifest_does(
@@ -116,11 +116,11 @@ def test_its_examples_work_as_they_stand(
 def test_its_limits_follow_from_the_run(dataset_dir: Path, encoder: Path, tmp_path: Path) -> None:
     settings = TrainingSettings(**{"model_id": str(encoder), **TRAINING, "iterations": 1, "max_length": 8})
     fine_tune(dataset_dir, tmp_path / "model", settings)
-    told = loaded(tmp_path / "model").text
-    assert "It reads 8 tokens of a text, from its beginning. 100.0 % of the training texts" in told
-    assert "The figures above are of 24 rows: chance alone moves a share by up to 20.0 points" in told
-    assert "unequal size" not in told
-    assert "fewer than" not in told
+    text = loaded(tmp_path / "model").text
+    assert "It reads 8 tokens of a text, from its beginning. 100.0 % of the training texts" in text
+    assert "The figures above are of 24 rows: chance alone moves a share by up to 20.0 points" in text
+    assert "unequal size" not in text
+    assert "fewer than" not in text
 
 
 def test_rare_and_unequal_classes_are_limits(record: manifest.Manifest, tmp_path: Path) -> None:
@@ -129,16 +129,16 @@ def test_rare_and_unequal_classes_are_limits(record: manifest.Manifest, tmp_path
         "validation": {"bad": 1, "good": 1},
         "test": {"bad": 1, "good": 1},
     }
-    told = rewritten(record, tmp_path, rows_per_class=rows).text
-    assert "fewer than 100 rows of these classes: good (9)." in told
-    assert "the largest has 100.0 times the rows of the smallest" in told
+    text = rewritten(record, tmp_path, rows_per_class=rows).text
+    assert "fewer than 100 rows of these classes: good (9)." in text
+    assert "the largest has 100.0 times the rows of the smallest" in text
 
 
 def test_what_the_checks_found_is_in_it(record: manifest.Manifest, tmp_path: Path) -> None:
-    told = rewritten(
+    written = rewritten(
         record, tmp_path, found={"html": 12, "duplicate": 5}, dropped={"duplicate": 5}, cleaned={}
     )
-    rows = Rendered(told.text).rows
+    rows = Rendered(written.text).rows
     assert ["HTML tags or entities", "12", "0", "0"] in rows
     assert ["the same text as another row", "5", "5", "0"] in rows
 

@@ -49,11 +49,11 @@ def test_the_test_is_what_no_training_has_seen_and_the_report_says_so(
     result = evaluate_model(trained_further, other_splits, predictions_path=tmp_path / "predictions")
     seen = texts(dataset_dir, "train", "validation")
     test = prepared.load(other_splits, ("test",))[0]["test"]
-    told = Predictions.read(tmp_path / "predictions")
-    assert set(told.texts) == set(test["text"]) - seen
+    predictions = Predictions.read(tmp_path / "predictions")
+    assert set(predictions.texts) == set(test["text"]) - seen
     assert result.test_rows + result.learnt_rows == len(test)
     assert result.learnt_rows > len(test) / 2
-    assert [test[int(row)]["text"] for row in told.row_numbers] == told.texts
+    assert [test[int(row)]["text"] for row in predictions.row_numbers] == predictions.texts
     write_report(result, read(trained_further), [], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert f"{result.learnt_rows} more rows of the test were left out" in page
@@ -65,8 +65,8 @@ def test_a_chain_of_trainings_remembers_its_beginning(
     again = tmp_path / "again"
     fine_tune(dataset_dir, again, TrainingSettings(model_id=str(trained_further), **QUICK))
     result = evaluate_model(again, dataset_dir, predictions_path=tmp_path / "predictions")
-    told = Predictions.read(tmp_path / "predictions")
-    assert not set(told.texts) & texts(other_splits, "train", "validation")
+    predictions = Predictions.read(tmp_path / "predictions")
+    assert not set(predictions.texts) & texts(other_splits, "train", "validation")
     assert result.learnt_rows
     # Its own texts, and those of the first training, which are the same, are not counted as learnt before.
     known = LearntTexts.read(again)

@@ -103,7 +103,7 @@ def _of_no_text_classifier(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "expected"),
     [
         (_lfs, "model.safetensors is a Git LFS pointer, .*git lfs pull"),
         (_truncated, "model.safetensors cannot be read .*Copy it again"),
@@ -123,10 +123,10 @@ def _of_no_text_classifier(folder: Path) -> None:
     ],
 )
 def test_a_folder_that_would_be_read_otherwise_than_it_seems_is_refused_in_a_sentence(
-    spoil: Callable[[Path], None], told: str, folder: Path
+    spoil: Callable[[Path], None], expected: str, folder: Path
 ) -> None:
     spoil(folder)
-    with pytest.raises(InputError, match=told) as refused:
+    with pytest.raises(InputError, match=expected) as refused:
         load(folder)
     message = str(refused.value)
     assert str(folder) in message
@@ -211,7 +211,7 @@ def test_a_head_for_the_same_classes_in_another_order_is_matched_by_name(
 
 
 @pytest.mark.parametrize(
-    ("head", "told"),
+    ("head", "message"),
     [
         (SingleLabelHead(("ham", "spam")), "for 2 classes (bad, good), the data has 2 classes (ham, spam)"),
         (
@@ -223,14 +223,14 @@ def test_a_head_for_the_same_classes_in_another_order_is_matched_by_name(
     ],
 )
 def test_a_head_for_something_else_is_drawn_anew_and_that_is_said(
-    head: Head, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    head: Head, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tiny.write_classifier(tmp_path / "model")
     weights = load_file(folder / "model.safetensors")["classifier.weight"]
     model, new, drawn = load(folder, head).classifier()
     assert drawn == {"classifier.weight", "classifier.bias"} <= new
     assert not torch.equal(model.classifier.weight[:1], weights[:1])
-    assert f"the pretrained head is {told}" in capsys.readouterr().out
+    assert f"the pretrained head is {message}" in capsys.readouterr().out
 
 
 def test_a_head_for_numbers_goes_on_in_the_unit_of_the_new_labels(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ import torch
 from miniml.data import prepared
 from miniml.errors import InputError, StorageError, StoreError
 from miniml.files.digests import sha256
-from miniml.files.folders import held
+from miniml.files.folders import locked
 from miniml.model import manifest
 from miniml.model.history import HISTORY_NAME
 from miniml.processor import has_bf16
 from miniml.settings.training import TrainingSettings
 from miniml.store import mirror
-from miniml.store.repository import Patience
+from miniml.store.repository import RetryTimeouts
 from miniml.training import checkpoints
 from miniml.training.checkpoints import FINISHED
 from miniml.training.fine_tune import fine_tune
@@ -115,8 +115,8 @@ def test_a_killed_training_goes_on_to_the_very_end_of_one_that_was_not(
     steps = [1, 4, STEPS_OF_AN_EPOCH, STEPS_OF_AN_EPOCH + 1, 11, STEPS]
     reached = 0
     for step in steps:
-        told = runs.killed(step)
-        assert (f"continuing from step {reached} of {STEPS}" in told) is (reached > 0)
+        output = runs.killed(step)
+        assert (f"continuing from step {reached} of {STEPS}" in output) is (reached > 0)
         reached = step - 1
     model_dir = runs.run()
     assert f"continuing from step {STEPS - 1} of {STEPS} (checkpoint of 20" in capsys.readouterr().out
@@ -155,9 +155,9 @@ def test_one_that_had_to_begin_again_in_fp32_goes_on_in_fp32(
     with happening(4, diverge_or_end), pytest.raises(KeyboardInterrupt):
         runs.run()
     assert end(runs.run()) == whole
-    told = capsys.readouterr().out
-    assert f"continuing from step 3 of {STEPS}" in told
-    assert "bf16" not in told
+    output = capsys.readouterr().out
+    assert f"continuing from step 3 of {STEPS}" in output
+    assert "bf16" not in output
 
 
 def test_the_seconds_of_all_parts_count(runs: Runs, uninterrupted: dict[str, Any]) -> None:
@@ -185,9 +185,9 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
     runs.killed(6)
     os.truncate(runs.newest / "optimizer.pt", 100)
     model_dir = runs.run()
-    told = capsys.readouterr().out
-    assert "step-5 is damaged (optimizer.pt is not what was written): taking the one before it" in told
-    assert "continuing from step 4 of" in told
+    output = capsys.readouterr().out
+    assert "step-5 is damaged (optimizer.pt is not what was written): taking the one before it" in output
+    assert "continuing from step 4 of" in output
     assert end(model_dir) == uninterrupted
 
 
@@ -272,13 +272,13 @@ def test_where_and_how_often_checkpoints_go_changes_nothing(
 def test_sigterm_saves_first(
     runs: Runs, uninterrupted: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = asked_to_end(
+    output = asked_to_end(
         9,
         *runs.arguments(checkpoint_interval=300),
         event="on_pre_optimizer_step",
         log=runs.folder / "log",
     )
-    assert told == (
+    assert output == (
         f"stopped by SIGTERM after step 10 of {STEPS}: the last good checkpoint is {runs.newest}; "
         f"run again with the same arguments to go on from it."
     )
@@ -306,13 +306,15 @@ def test_a_full_disk_ends_with_the_last_good_checkpoint_named(
 def test_of_two_at_once_the_second_keeps_none_and_says_so(
     runs: Runs, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "PATIENCE", 0.0)
+    monkeypatch.setattr(checkpoints, "LOCK_TIMEOUT", 0.0)
     runs.killed(3, iterations=3)
-    with held(runs.newest.parent):
+    with locked(runs.newest.parent):
         runs.run(iterations=3)
-    told = capsys.readouterr().out
-    assert f"another process runs this very training and has its checkpoints in {runs.newest.parent}" in told
-    assert "continuing" not in told
+    output = capsys.readouterr().out
+    assert (
+        f"another process runs this very training and has its checkpoints in {runs.newest.parent}" in output
+    )
+    assert "continuing" not in output
     assert runs.newest.name == "step-2"
 
 
@@ -370,20 +372,20 @@ def test_where_what_follows_the_training_fails_the_next_try_takes_the_model_that
 def test_a_finished_model_is_taken_for_nothing_else(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A manifest that tells another source, a contest that may have ended it early, a log that is wanted, damage."""
+    """A manifest that tells another source, a search that may have ended it early, a log that is wanted, damage."""
     runs.run(iterations=2)
     runs.encoder = shutil.copytree(runs.encoder, tmp_path / "the same")
-    told = manifest.read(runs.run(iterations=2)).arguments["pretrained"]
-    assert str(tmp_path / "the same") in told
-    fine_tune(*runs.arguments(iterations=2), contest="of a search")
+    output = manifest.read(runs.run(iterations=2)).arguments["pretrained"]
+    assert str(tmp_path / "the same") in output
+    fine_tune(*runs.arguments(iterations=2), search_digest="of a search")
     runs.run(iterations=2)
     runs.run(iterations=2, log_to=f"tensorboard://{tmp_path / 'log'}")
     [finished] = (runs.folder / "kept").glob(f"*/{FINISHED}")
     (finished / "config.json").unlink()
     runs.run(iterations=2, log_to=f"tensorboard://{tmp_path / 'log'}")
-    told = capsys.readouterr().out
-    assert "is damaged (config.json is missing): it is not taken" in told
-    assert "finished already" not in told
+    output = capsys.readouterr().out
+    assert "is damaged (config.json is missing): it is not taken" in output
+    assert "finished already" not in output
 
 
 def test_of_finished_models_the_oldest_go_where_they_take_too_much_room(
@@ -415,9 +417,9 @@ def test_a_finished_model_that_no_disk_has_room_for_is_told_in_a_line(
     (runs.folder / "kept").mkdir()
     with small_disk(runs.folder / "kept", "64k"):
         manifest.verify(runs.run(iterations=1, checkpoint_interval=3600))
-    [told] = [line for line in capsys.readouterr().out.splitlines() if "is not kept" in line]
-    assert "is not kept for another try: [Errno 28] No space left on device: " in told
-    assert told.count("Errno") == 1  # Of several files.
+    [output] = [line for line in capsys.readouterr().out.splitlines() if "is not kept" in line]
+    assert "is not kept for another try: [Errno 28] No space left on device: " in output
+    assert output.count("Errno") == 1  # Of several files.
 
 
 def test_where_the_finished_model_cannot_be_kept_the_training_ends_well(
@@ -471,7 +473,7 @@ def reached(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         client.make_bucket(BUCKET)
     for key in in_store(server):
         client.remove_object(BUCKET, key)
-    monkeypatch.setattr(mirror, "PATIENCE", Patience(first=0.5, later=0.5))
+    monkeypatch.setattr(mirror, "RETRY_TIMEOUTS", RetryTimeouts(first=0.5, later=0.5))
     monkeypatch.setenv("MINIML_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", WRITER[0])
@@ -510,9 +512,9 @@ def test_a_checkpoint_that_is_not_whole_in_the_store_is_not_taken(
     store.client().fput_object(BUCKET, f"here/{key}/step-9/model.safetensors", __file__)
     store.client().fput_object(BUCKET, f"here/{key}/step-3/optimizer.pt", __file__)
     runs.run(iterations=4, checkpoints=address)
-    told = capsys.readouterr().out
-    assert "the checkpoint step-3 did not come from the store: " in told
-    assert "continuing from step 2 of 4" in told
+    output = capsys.readouterr().out
+    assert "the checkpoint step-3 did not come from the store: " in output
+    assert "continuing from step 2 of 4" in output
     assert {key.split("/")[2] for key in in_store(store)} == {FINISHED}
 
 
@@ -534,10 +536,12 @@ def test_a_store_that_is_lost_on_the_way_costs_no_training(
             pytest.raises(KeyboardInterrupt),
         ):
             runs.run(checkpoints=address)
-        told = capsys.readouterr().out
-        assert f"the checkpoint of step {STEPS - 1} is on this machine only: checkpoints '{address}/" in told
-        assert f"/step-{STEPS - 1} (in {address}/" in told
-        assert f": step-{STEPS - 3}); run again with the same arguments to go on from it." in told
+        output = capsys.readouterr().out
+        assert (
+            f"the checkpoint of step {STEPS - 1} is on this machine only: checkpoints '{address}/" in output
+        )
+        assert f"/step-{STEPS - 1} (in {address}/" in output
+        assert f": step-{STEPS - 3}); run again with the same arguments to go on from it." in output
         with pytest.raises(StoreError, match=r"the store at .* cannot be reached"):
             runs.run(checkpoints=address)
         server.start()

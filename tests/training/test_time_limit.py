@@ -172,10 +172,10 @@ def test_a_training_that_does_not_fit_is_cut_to_what_does_and_is_repeated_by_wha
     train: Any, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limited = train("limited", iterations=ENDLESS, evaluations=3, time_limit=0.5)
-    told, about = capsys.readouterr().out, used(limited)
+    output, about = capsys.readouterr().out, used(limited)
     steps = about["planned_steps"]
-    assert f" samples/s: {steps:,} of 10,000,000 steps fit into 0.5 min" in told
-    assert f"to repeat it exactly: --iterations {steps} --evaluations 3 --time-limit 0" in told
+    assert f" samples/s: {steps:,} of 10,000,000 steps fit into 0.5 min" in output
+    assert f"to repeat it exactly: --iterations {steps} --evaluations 3 --time-limit 0" in output
     assert about["repeated_by"] == f"--iterations {steps} --evaluations 3 --time-limit 0"
     assert manifest.read(limited).metrics["steps"] == steps < 200
     rates = [point["learning_rate"] for point in history(limited) if "learning_rate" in point]
@@ -219,9 +219,9 @@ def test_one_that_is_slower_than_it_was_measured_ends_in_time_and_is_repeated_wi
 
     with happening(12, lose_an_hour):
         limited = train("limited", iterations=30, evaluations=2, time_limit=1, best_by="last")
-    told, about = capsys.readouterr().out, used(limited)
-    assert "ending at step 12 of 30: the time limit is reached, as steps took longer than planned" in told
-    assert "to repeat it exactly: --iterations 30 --evaluations 2 --stop-at-step 12 --time-limit 0" in told
+    output, about = capsys.readouterr().out, used(limited)
+    assert "ending at step 12 of 30: the time limit is reached, as steps took longer than planned" in output
+    assert "to repeat it exactly: --iterations 30 --evaluations 2 --stop-at-step 12 --time-limit 0" in output
     assert (about["planned_steps"], about["ended_at_step"]) == (30, 12)
     assert manifest.read(limited).metrics["kept_step"] == 12
     write_trial_report(limited, limited.parent / "report.html")
@@ -246,9 +246,9 @@ def test_one_that_was_killed_goes_on_by_its_first_plan_however_fast_it_is_now(
     [steps] = re.findall(r"([\d,]+) of 10,000,000 steps fit into 0.3 min", capsys.readouterr().out)
     clock.tick /= 10
     limited = train("limited", **given)
-    told = capsys.readouterr().out
-    assert f"continuing from step 11 of {steps} " in told
-    assert "measuring how fast steps are" not in told
+    output = capsys.readouterr().out
+    assert f"continuing from step 11 of {steps} " in output
+    assert "measuring how fast steps are" not in output
     assert used(limited)["planned_steps"] == int(steps) > 12
     assert weights(limited) == weights(train("again", iterations=int(steps)))
 
@@ -281,8 +281,8 @@ def test_in_fp32_for_want_of_bf16_it_plans_anew_for_the_time_that_is_left(
     monkeypatch.setattr(course, "computes_in_bf16", lambda *_: True)
     with happening(12, diverge):
         limited = train("limited", iterations=ENDLESS, time_limit=0.5)
-    told = "".join(said) + capsys.readouterr().out
-    first, second = re.findall(r"(\d+) of 10,000,000 steps fit into 0.5 min", told)
+    output = "".join(said) + capsys.readouterr().out
+    first, second = re.findall(r"(\d+) of 10,000,000 steps fit into 0.5 min", output)
     assert int(second) < int(first)
     assert used(limited)["planned_steps"] == int(second)
     assert used(limited)["precision"] == "fp32"

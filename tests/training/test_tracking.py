@@ -357,9 +357,9 @@ def test_a_real_server_gets_it_all_and_may_be_restarted_meanwhile(
     course.go_on(3)
     mlflow_server.start()
     tracker.finish("d" * 64, {"validation_accuracy": 0.9})
-    told = capsys.readouterr().out
-    assert told.count("training goes on") == 1
-    assert "again, with what it had missed" in told
+    output = capsys.readouterr().out
+    assert output.count("training goes on") == 1
+    assert "again, with what it had missed" in output
     client, run = only_run(mlflow_server.url, "reviews")
     assert run.info.status == "FINISHED"
     assert steps(client, run, "loss") == [1, 2, 3, 4, 5, 6]

@@ -169,10 +169,10 @@ def test_so_it_is_for_each_of_several_labels_by_whether_a_text_has_it() -> None:
     assert weights.tolist() == pytest.approx([2.1, 30, 1])
     of_label = torch.where(labels == 1, weights, 1)
     smoothed = (1 - smoothing) * labels + smoothing / 2
-    told, gradient = loss_and_gradient(BinaryCrossEntropy(weights, smoothing), logits, labels)
+    loss, gradient = loss_and_gradient(BinaryCrossEntropy(weights, smoothing), logits, labels)
     found = logits.sigmoid()
     losses = -of_label * (smoothed * found.log() + (1 - smoothed) * (1 - found).log())
-    assert told == pytest.approx(float(losses.mean(dim=1).sum()), rel=1e-5)
+    assert loss == pytest.approx(float(losses.mean(dim=1).sum()), rel=1e-5)
     assert gradient == pytest.approx(of_label * (found - smoothed) / 3, abs=1e-5)
 
 
@@ -486,7 +486,7 @@ def test_a_last_step_too_far_is_seen_on_the_validation_rows(train: Any, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"lora_rank": 4, "frozen_layers": 1}, "Set one of them to 0"),
         ({"from_scratch": True, "lora_rank": 4}, "Leave one of the two out"),
@@ -494,6 +494,6 @@ def test_a_last_step_too_far_is_seen_on_the_validation_rows(train: Any, tmp_path
         ({"early_stopping": 2, "best_by": "last"}, "Set best_by to one of accuracy, macro_f1, loss"),
     ],
 )
-def test_settings_that_exclude_each_other_are_refused(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_settings_that_exclude_each_other_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         TrainingSettings(**given)

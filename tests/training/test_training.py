@@ -132,16 +132,16 @@ def test_a_device_that_is_not_there_is_refused(dataset_dir: Path, encoder: Path,
 
 
 @pytest.mark.parametrize(
-    ("lost", "told"), [("model.safetensors", "has no weights"), ("config.json", "has no config.json")]
+    ("lost", "message"), [("model.safetensors", "has no weights"), ("config.json", "has no config.json")]
 )
 def test_a_model_folder_that_lacks_a_part_is_refused(
-    lost: str, told: str, dataset_dir: Path, encoder: Path, tmp_path: Path
+    lost: str, message: str, dataset_dir: Path, encoder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(encoder, tmp_path / "encoder")
     (tmp_path / "encoder" / lost).unlink()
     with pytest.raises(InputError) as refused:
         train(dataset_dir, tmp_path / "model", tmp_path / "encoder")
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "tokenizer.json" in str(refused.value)
 
 

@@ -44,11 +44,11 @@ def test_what_is_needed_what_is_free_and_what_would_fit_are_told(
 
 
 def test_where_no_batch_is_small_enough_other_ways_are_told(bert_base: BertForSequenceClassification) -> None:
-    for settings, told in (
+    for settings, message in (
         (TrainingSettings(), "set lora_rank to 8, take a smaller model_id, or a machine with more memory"),
         (TrainingSettings(lora_rank=8), "free: take a smaller model_id, or a machine with more memory"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             memory.require_memory(bert_base, 512, CPU, False, settings, GIB)
 
 

@@ -124,7 +124,7 @@ def test_on_paper_it_is_dark_on_light_wherever_it_was_printed(report: Path, brow
     browser.call("Emulation.setEmulatedMedia", media="", features=[])
 
 
-def told(capsys: pytest.CaptureFixture[str], begin: str) -> list[str]:
+def progress_lines(capsys: pytest.CaptureFixture[str], begin: str) -> list[str]:
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"miniml~ {begin}")]
 
 
@@ -153,7 +153,7 @@ def test_in_a_log_a_line_is_told_every_ten_seconds_at_most(
     for step in range(1, 101):
         now += 0.5
         steps.report(step)
-    lines = told(capsys, "training")
+    lines = progress_lines(capsys, "training")
     assert [line.split()[2] for line in lines] == ["20/100", "40/100", "60/100", "80/100", "100/100"]
     assert lines[0].endswith("40 s left")
 
@@ -167,7 +167,7 @@ def test_what_was_done_before_says_nothing_of_the_pace(
     steps = progress.Progress("training", 100, "steps", begun=90)
     now = 5.0
     steps.report(95)
-    assert told(capsys, "training")[0].endswith("5 s left")
+    assert progress_lines(capsys, "training")[0].endswith("5 s left")
 
 
 def test_an_interval_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def csv_table(file: SourceFile, scratch: Path) -> Table:
         swallowed = quotes.Swallowed(layout.separator, len(layout.names))
         for batch in _read(file, layout, [str(place[column]) for column in columns]):
             for name, values in zip(columns, batch.columns, strict=True):
-                swallowed.look(values, place[name])
+                swallowed.inspect(values, place[name])
             yield pa.record_batch(batch.columns, names=list(columns))
         if swallowed.count:
             logger.info(
@@ -94,8 +94,8 @@ def _layout(file: SourceFile, scratch: Path) -> _Layout:
     path = unicode.in_utf8(file, scratch)
     lines, whole = _first_lines(file, path)
     usual, above = "\t" if file.suffix == ".tsv" else ",", 0
-    if lines and (told := _SEPARATOR_LINE.match(lines[0])):
-        separator, above = told[1].replace("\\t", "\t"), 1
+    if lines and (directive := _SEPARATOR_LINE.match(lines[0])):
+        separator, above = directive[1].replace("\\t", "\t"), 1
         if not separator.isascii() or separator in _NO_SEPARATORS:
             raise InputError(
                 f"{file.name}: its line sep= names {shown(separator)}, by which no table is separated. Name another "

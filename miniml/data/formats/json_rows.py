@@ -78,8 +78,8 @@ def _of_lines(opened: TextIO, name: str) -> Iterator[tuple[Any, int]]:
 
 
 def _no_json(name: str, place: str, error: ValueError, text: str) -> InputError:
-    told = error.msg if isinstance(error, json.JSONDecodeError) else str(error)[:100]
-    return InputError(f"{name}, {place}, is no JSON ({told}): {shown(text[:100])}. {_REMEDY}")
+    reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)[:100]
+    return InputError(f"{name}, {place}, is no JSON ({reason}): {shown(text[:100])}. {_REMEDY}")
 
 
 def _of_array(opened: TextIO, name: str) -> Iterator[tuple[Any, int]]:

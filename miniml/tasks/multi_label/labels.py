@@ -14,7 +14,7 @@ from miniml.data.columns import named
 from miniml.data.encoding import Codes, Encoder, Place, is_missing
 from miniml.data.findings import Findings
 from miniml.data.label_column import LabelColumn, element_of
-from miniml.data.label_names import tell_doubtful
+from miniml.data.label_names import report_doubtful
 from miniml.data.label_scheme import LabelScheme
 from miniml.data.labels import Labels, names_of, ordered, sorting_key, too_few
 from miniml.data.pool import Ints, Mask, Pool
@@ -126,7 +126,7 @@ class LabelSets(LabelScheme):
         return f"column {column.name!r} holds several labels a text: task {self.task}"
 
     def find_labels(self, pool: Pool, kept: Mask, settings: DataSettings, findings: Findings) -> Labels:
-        tell_doubtful(pool, kept, findings)
+        report_doubtful(pool, kept, findings)
         while True:  # Dropping a rare label's rows may make other labels rare.
             counts = _rows_of_labels(pool, kept)
             if len(counts) < 2:

@@ -70,7 +70,16 @@ class RegressionHead(Head):
         return float(np.abs(found - expected).max())
 
     def take_over(self, before: Self, weight: Any, bias: Any) -> str:
-        """Rescales the layer from the mean and deviation of the earlier labels to those of these."""
+        """Rescales the layer from the mean and deviation of the earlier labels to those of the new ones.
+
+        Args:
+            before: The head that the layer was trained for.
+            weight: The layer's weights, a tensor of shape [1, size], which is changed in place.
+            bias: Its bias, a tensor of shape [1], likewise; or None.
+
+        Returns:
+            An empty remark.
+        """
         weight *= before.deviation / self.deviation
         if bias is not None:
             bias.mul_(before.deviation).add_(before.mean - self.mean).div_(self.deviation)

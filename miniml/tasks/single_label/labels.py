@@ -12,7 +12,7 @@ import pyarrow as pa
 from miniml.data.columns import named
 from miniml.data.encoding import Codes, Encoder, Place, is_missing
 from miniml.data.findings import Findings
-from miniml.data.label_names import tell_doubtful
+from miniml.data.label_names import report_doubtful
 from miniml.data.label_scheme import LabelScheme
 from miniml.data.labels import Labels, names_of, ordered, sorting_key, too_few
 from miniml.data.pool import Ints, Mask, Pool
@@ -61,9 +61,9 @@ class FoundClasses:
 
     def strata_of(self, codes: Codes) -> Ints:
         """Returns the part that each row belongs to, shape [rows]."""
-        table = np.full(max(self.codes) + 2, -1, np.int64)
-        table[self.codes] = np.arange(len(self.codes))
-        numbers: Ints = table[np.minimum(codes, len(table) - 1)]
+        lookup = np.full(max(self.codes) + 2, -1, np.int64)
+        lookup[self.codes] = np.arange(len(self.codes))
+        numbers: Ints = lookup[np.minimum(codes, len(lookup) - 1)]
         return numbers
 
     def column(self, codes: Codes) -> pa.Array:
@@ -92,7 +92,7 @@ class Classes(LabelScheme):
         counts = np.bincount(pool.facts.label[kept], minlength=len(pool.label_values))
         present = [code for code in range(len(pool.label_values)) if counts[code]]
         rows_of = {pool.label_values[code]: int(counts[code]) for code in present}
-        tell_doubtful(pool, kept, findings)
+        report_doubtful(pool, kept, findings)
         rare = [code for code in present if counts[code] < settings.min_rows_per_class]
         if len(present) < 2:
             raise too_few([pool.label_values[code] for code in present], settings)

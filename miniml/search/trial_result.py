@@ -24,7 +24,7 @@ def accuracies() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """The result of one trial."""
 
     number: int
@@ -48,7 +48,7 @@ class Outcome:
 
     @property
     def stopped(self) -> str:
-        """Where the training ended early, as "step 15 of 60"; empty where it ran to its end."""
+        """The step at which the training ended early, as "step 15 of 60"; empty if it ran to its end."""
         early = self.steps < self.planned_steps
         return f"step {self.steps:,} of {self.planned_steps:,}" if early else ""
 
@@ -71,9 +71,9 @@ class Outcome:
 class SearchResult:
     """The result of a search: all trials, and the winner."""
 
-    outcomes: list[Outcome]
+    trial_results: list[TrialResult]
     """The trials in the order of their numbers."""
-    winner: Outcome
+    winner: TrialResult
     picked_by: str
     """The validation metric that picked the winner, such as "accuracy" or "loss"."""
     digest: str
@@ -82,15 +82,15 @@ class SearchResult:
     """The address of the dataset."""
     validation_rows: int
     uncertainty: SelectionUncertainty | None
-    """How much the choice may be due to chance; None where the trials have no accuracy."""
+    """The uncertainty of the choice; None if the trials have no accuracy."""
 
     def scalars(self) -> dict[str, float]:
         """Returns the metrics of the search and of the winner, by name."""
         return {
             "winner": self.winner.number,
-            "trials": len(self.outcomes),
-            "failed_trials": sum(bool(outcome.failure) for outcome in self.outcomes),
-            "stopped_trials": sum(bool(outcome.stopped) for outcome in self.outcomes),
+            "trials": len(self.trial_results),
+            "failed_trials": sum(bool(result.failure) for result in self.trial_results),
+            "stopped_trials": sum(bool(result.stopped) for result in self.trial_results),
             "validation_rows": self.validation_rows,
             **{name: value for name, value in self.winner.metrics.items() if name.startswith("validation_")},
             **({"standard_error": self.uncertainty.standard_error} if self.uncertainty else {}),
@@ -100,24 +100,24 @@ class SearchResult:
         """Writes the trials as JSON."""
         trials: list[dict[str, Any]] = [
             {
-                "number": outcome.number,
-                "arguments": outcome.trial,
-                "metrics": outcome.metrics,
-                "seconds": outcome.seconds,
-                "failure": outcome.failure,
-                "stopped": outcome.stopped,
-                "steps": outcome.steps,
-                "planned_steps": outcome.planned_steps,
-                "won": outcome is self.winner,
+                "number": result.number,
+                "arguments": result.trial,
+                "metrics": result.metrics,
+                "seconds": result.seconds,
+                "failure": result.failure,
+                "stopped": result.stopped,
+                "steps": result.steps,
+                "planned_steps": result.planned_steps,
+                "won": result is self.winner,
             }
-            for outcome in self.outcomes
+            for result in self.trial_results
         ]
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**self.scalars(), "picked_by": self.picked_by, "trials": trials}, indent=2)
         path.write_text(text + "\n", encoding="utf-8")
 
 
-def read_outcome(folder: Path, plan: Sequence[Trial]) -> Outcome:
+def read_trial_result(folder: Path, plan: Sequence[Trial]) -> TrialResult:
     """Reads the result of a trial.
 
     Args:
@@ -130,12 +130,12 @@ def read_outcome(folder: Path, plan: Sequence[Trial]) -> Outcome:
     failure = read_failure(folder)
     if failure:
         number, trial = _planned(folder, failure.training, plan)
-        return Outcome(number, trial, folder, {}, failure=failure.reason)
+        return TrialResult(number, trial, folder, {}, failure=failure.reason)
     signed = manifest.read(folder)
     number, trial = _planned(folder, signed.arguments["training"], plan)
     used = signed.arguments.get("used", {})
     planned = used.get("planned_steps", 0)
-    return Outcome(number, trial, folder, signed.metrics, "", used.get("ended_at_step", planned), planned)
+    return TrialResult(number, trial, folder, signed.metrics, "", used.get("ended_at_step", planned), planned)
 
 
 def _planned(folder: Path, training: dict[str, Any], plan: Sequence[Trial]) -> tuple[int, Trial]:
@@ -149,25 +149,25 @@ def _planned(folder: Path, training: dict[str, Any], plan: Sequence[Trial]) -> t
     )
 
 
-def choose(outcomes: Sequence[Outcome], pick_by: str) -> Outcome:
+def choose(results: Sequence[TrialResult], pick_by: str) -> TrialResult:
     """Returns the best trial by the validation metric `pick_by`; a tie goes to the lower loss, then to the earlier one.
 
     Raises:
         InputError: no trial has a model.
     """
-    best = min(outcomes, key=lambda outcome: rank(outcome, pick_by))
+    best = min(results, key=lambda result: rank(result, pick_by))
     if not best.can_win(pick_by):
         raise InputError(
-            f"no trial of {len(outcomes)} came to a model. Trial {best.number} ({describe_trial(best.trial)}): "
+            f"no trial of {len(results)} came to a model. Trial {best.number} ({describe_trial(best.trial)}): "
             f"{best.failure or f'its validation {pick_by} is no number'}"
         )
     return best
 
 
-def rank(outcome: Outcome, pick_by: str) -> tuple[float, ...]:
+def rank(result: TrialResult, pick_by: str) -> tuple[float, ...]:
     """Returns a sort key: the best trial comes first, those without a model come last."""
-    if not outcome.can_win(pick_by):
-        return (math.inf, math.inf, outcome.number)
-    loss = outcome.on_validation("loss")
-    value = outcome.on_validation(pick_by)
-    return (-value if more_is_better(pick_by) else value, loss, outcome.number)
+    if not result.can_win(pick_by):
+        return (math.inf, math.inf, result.number)
+    loss = result.on_validation("loss")
+    value = result.on_validation(pick_by)
+    return (-value if more_is_better(pick_by) else value, loss, result.number)
