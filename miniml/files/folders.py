@@ -73,21 +73,21 @@ def require_room(folder: Path, needed: int, purpose: str) -> None:
 
 
 @contextmanager
-def locked(folder: Path, timeout: float | None = None) -> Iterator[None]:
+def locked(folder: Path, max_wait: float | None = None) -> Iterator[None]:
     """Creates `folder` and locks it for the block; if it is empty at the end, it is removed.
 
     Args:
         folder: The folder; the lock is a file beside it.
-        timeout: Seconds to wait for another process to release the lock. None waits without a limit.
+        max_wait: Seconds to wait for another process to release the lock. None waits without a limit.
 
     Raises:
-        TimeoutError: another process held the lock for longer than `timeout`.
+        TimeoutError: another process held the lock for longer than `max_wait`.
         OSError: the folder or the lock cannot be created.
     """
     from filelock import FileLock  # Only here: submitting a run needs no lock, and no filelock.
 
     lock = folder.with_name(f"{folder.name}.lock")
-    with FileLock(lock, timeout=-1 if timeout is None else timeout):
+    with FileLock(lock, timeout=-1 if max_wait is None else max_wait):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             yield

@@ -623,6 +623,6 @@ def _sweep(root: Path, own: str, *, only_finished: bool) -> None:
                     if old
                     else "leaves too little room for newer ones"
                 )
-                with suppress(OSError), locked(folder, timeout=0):
+                with suppress(OSError), locked(folder, max_wait=0):
                     logger.info(f"removing what an earlier training has left, as it {why}: {folder}")
                     shutil.rmtree(folder)

@@ -89,7 +89,7 @@ def test_a_folder_that_another_holds_is_waited_for_as_long_as_was_said(tmp_path:
     with locked(folder), ThreadPoolExecutor(1) as pool:
 
         def work() -> None:
-            with locked(folder, timeout=0):
+            with locked(folder, max_wait=0):
                 pass
 
         with pytest.raises(TimeoutError):
