@@ -7,6 +7,13 @@
     print(miniml.evaluate("model", "data").headline)
     print(miniml.Classifier.load("model").predict(["A wonderful film."]))
 
+A prediction is an object of its task's class. Who names that class lets type checkers and editors know its fields:
+
+    from miniml.tasks import SingleLabelPrediction
+
+    classifier = miniml.Classifier.load("model", SingleLabelPrediction)
+    print([prediction.label for prediction in classifier.predict(["A wonderful film."])])
+
 Settings are keyword arguments. They are those of the command line and the components, with the same defaults; `miniml
 run --help` describes them.
 """

@@ -46,7 +46,7 @@ class Results:
     deployed: bool | None
     """Whether the gate approved the model; None where it is unknown."""
     ask: Callable[[list[str]], Answers]
-    """Asks the served model over HTTP, and returns an answer for each text (see `miniml.model.heads`)."""
+    """Asks the served model over HTTP, and returns an answer for each text (see `miniml.tasks`)."""
 
 
 class Run(ABC):

@@ -12,7 +12,7 @@ import pytest
 import miniml
 from miniml.errors import InputError
 from miniml.settings.data import DataSettings
-from miniml.tasks.single_label.head import Prediction
+from miniml.tasks import SingleLabelPrediction
 from miniml.training.fine_tune import TrainingResult
 from tests.command import ROOT
 from tests.conftest import TRAINING
@@ -28,9 +28,11 @@ def test_a_table_becomes_a_classifier_in_four_lines(reviews: Path, encoder: Path
     assert result.model_digest == trained.digest
     assert result.headline.value > 0.9
     assert "Training" in report.read_text()
-    [answer] = miniml.Classifier.load(model).predict(["wonderful food and friendly staff"])
-    assert isinstance(answer, Prediction)
+    texts = ["wonderful food and friendly staff"]
+    [answer] = miniml.Classifier.load(model).predict(texts)
+    assert isinstance(answer, SingleLabelPrediction)
     assert answer.label == "good"
+    assert miniml.Classifier.load(model, SingleLabelPrediction).predict(texts)[0].score == answer.score
 
 
 def test_an_evaluation_writes_its_page(model_dir: Path, dataset_dir: Path, tmp_path: Path) -> None:
