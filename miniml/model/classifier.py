@@ -162,7 +162,7 @@ class Classifier(Generic[PredictionT_co]):
             `SingleLabelPrediction`, `MultiLabelPrediction`, `RegressionPrediction`, or that of a task of your own.
 
         Raises:
-            InputError: something other than a list of strings was given.
+            InputError: something other than a list of strings was given, or a text has half of a character.
         """
         return [self.prediction(row) for row in self.predict_probabilities(texts)]
 
@@ -185,14 +185,9 @@ class Classifier(Generic[PredictionT_co]):
             Probabilities, shape [len(texts), len(labels)]; in a regression numbers, shape [len(texts), 1].
 
         Raises:
-            InputError: something other than a list of strings was given.
+            InputError: something other than a list of strings was given, or a text has half of a character.
         """
-        # Of a string each character would be answered, and of what is read only once nothing.
-        if isinstance(texts, str | bytes) or not hasattr(texts, "__len__"):
-            raise InputError(f"texts is of type {type(texts).__name__}; give a list of strings.")
-        for text in texts:
-            if not isinstance(text, str):
-                raise InputError(f"a text is {text!r}, of type {type(text).__name__}; give strings.")
+        _require_texts(texts)
         return self.probabilities(self.logits(self.encode(texts), on_progress))
 
     def logits(
@@ -357,6 +352,27 @@ def _refused(folder: Path, reason: str) -> ModelFolderError:
     return ModelFolderError(
         f"model folder {folder} is refused: {reason}. Give one that the train stage wrote."
     )
+
+
+def _require_texts(texts: Sequence[str]) -> None:
+    """Requires a list of strings that the tokenizer takes.
+
+    Raises:
+        InputError: it is something else.
+    """
+    # Of a string each character would be answered, and of what is read only once nothing.
+    if isinstance(texts, str | bytes) or not hasattr(texts, "__len__"):
+        raise InputError(f"texts is of type {type(texts).__name__}; give a list of strings.")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"a text is {text!r}, of type {type(text).__name__}; give strings.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"text {number} has half of a character ({text[error.start]!r} at {error.start}), which no encoding "
+                f'has. Decode it anew, or replace that: text.encode("utf-8", "replace").decode().'
+            ) from error
 
 
 def _require_predictions(folder: Path, head: Head, wanted: type[Prediction]) -> None:

@@ -67,6 +67,10 @@ def test_no_texts_get_no_answers(model_dir: Path) -> None:
 def test_what_is_no_string_is_refused(model_dir: Path) -> None:
     with pytest.raises(InputError, match="a text is 7, of type int"):
         Classifier.load(model_dir).predict(["fine", 7])  # type: ignore[list-item]
+    with pytest.raises(
+        InputError, match=r"text 1 has half of a character \('\\ud800' at 5\).*Decode it anew"
+    ):
+        Classifier.load(model_dir).predict(["fine", "half \ud800"])
 
 
 def test_batches_hold_every_text_once_and_stay_within_the_budget() -> None:
