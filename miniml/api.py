@@ -60,10 +60,8 @@ def prepare(dataset_id: PathLike, dataset: PathLike, **settings: Setting) -> Dat
     """
     # Imports are local here and below, because each stage has heavy dependencies of its own.
     from miniml.data import preparation
-    from miniml.data.prepared import SUMMARY_NAME
 
     asked = _settings(DataSettings, {**settings, "dataset_id": str(dataset_id)})
-    _require_replaceable(Path(dataset), SUMMARY_NAME)
     return preparation.prepare(asked, Path(dataset))
 
 
@@ -90,14 +88,12 @@ def fine_tune(
         StorageError: there is no room for the model, or for a checkpoint.
         StoppedError: the process got SIGTERM; the training so far is in a checkpoint.
     """
-    from miniml.model.manifest import MANIFEST_NAME
     from miniml.train_step.report import write_trial_report
     from miniml.training import fine_tune as training
 
     asked = _settings(TrainingSettings, settings)
     if asked.num_nodes != 1:
         raise InputError(f"num_nodes is {asked.num_nodes}; here it is 1. For several: miniml.submit.")
-    _require_replaceable(Path(model), MANIFEST_NAME)
     result = training.fine_tune(Path(dataset), Path(model), asked)
     if report:
         write_trial_report(Path(model), Path(report))
@@ -131,18 +127,6 @@ def evaluate(
     if report:
         write_report(result, manifest.read(Path(model)), read_history(Path(model)), Path(report))
     return result
-
-
-def _require_replaceable(folder: Path, name: str) -> None:
-    """Checks that a folder may be replaced: it is new, empty, or holds the file `name`, as ours do.
-
-    Raises:
-        InputError: it may not, or it is a file.
-    """
-    if not folder.exists() or (folder.name and (folder / name).is_file()):
-        return
-    if not folder.name or not folder.is_dir() or any(folder.iterdir()):
-        raise InputError(f"{folder} is there and was not made by this; it would be lost. Name a new folder.")
 
 
 def _settings(kind: type[_Settings], given: dict[str, Setting]) -> _Settings:
