@@ -112,8 +112,8 @@ def fine_tune(
     processes.share_of(settings)  # Refuses a batch that they cannot share before anything is fetched.
     device = choose_device(settings.device)
     processes.init_process_group(device)
-    folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
     splits, summary = prepared.load(dataset_dir, ("train", "validation"))
+    folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
     learnt_before = _learnt_before(folder, summary.fingerprint, settings)
     splits["validation"] = learnt_before.unlearnt(splits["validation"], settings.model_id)
     _quiet_transformers()
