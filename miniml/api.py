@@ -7,6 +7,13 @@
     print(miniml.evaluate("model", "data").headline)
     print(miniml.Classifier.load("model").predict(["A wonderful film."]))
 
+A prediction is an object of its task's class. Who names that class lets type checkers and editors know its fields:
+
+    from miniml.tasks import SingleLabelPrediction
+
+    classifier = miniml.Classifier.load("model", SingleLabelPrediction)
+    print([prediction.label for prediction in classifier.predict(["A wonderful film."])])
+
 Settings are keyword arguments. They are those of the command line and the components, with the same defaults; `miniml
 run --help` describes them.
 """
@@ -14,11 +21,11 @@ run --help` describes them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
 
 from miniml.command_line import nearest
 from miniml.errors import InputError
-from miniml.escaping import quoted
+from miniml.escaping import quoted, shown
 from miniml.settings.arguments import arguments_of, flat, settings_from
 from miniml.settings.data import DataSettings
 from miniml.settings.evaluation import EvaluationSettings
@@ -30,7 +37,8 @@ if TYPE_CHECKING:
     from miniml.training.fine_tune import TrainingResult
 
 PathLike = str | Path
-Setting = PathLike | int | float | bool
+Setting = PathLike | SupportsFloat
+"""A string, a path, a number or a truth value, of Python or of NumPy."""
 _Settings = TypeVar("_Settings")
 
 
@@ -53,11 +61,9 @@ def prepare(dataset_id: PathLike, dataset: PathLike, **settings: Setting) -> Dat
     """
     # Imports are local here and below, because each stage has heavy dependencies of its own.
     from miniml.data import preparation
-    from miniml.data.prepared import SUMMARY_NAME
 
-    asked = _settings(DataSettings, {**settings, "dataset_id": str(dataset_id)})
-    _require_replaceable(Path(dataset), SUMMARY_NAME)
-    return preparation.prepare(asked, Path(dataset))
+    asked = _settings(DataSettings, {**settings, "dataset_id": _source(dataset_id)})
+    return preparation.prepare(asked, _path("dataset", dataset))
 
 
 def fine_tune(
@@ -83,17 +89,15 @@ def fine_tune(
         StorageError: there is no room for the model, or for a checkpoint.
         StoppedError: the process got SIGTERM; the training so far is in a checkpoint.
     """
-    from miniml.model.manifest import MANIFEST_NAME
     from miniml.train_step.report import write_trial_report
     from miniml.training import fine_tune as training
 
     asked = _settings(TrainingSettings, settings)
     if asked.num_nodes != 1:
         raise InputError(f"num_nodes is {asked.num_nodes}; here it is 1. For several: miniml.submit.")
-    _require_replaceable(Path(model), MANIFEST_NAME)
-    result = training.fine_tune(Path(dataset), Path(model), asked)
+    result = training.fine_tune(_path("dataset", dataset), _path("model", model), asked)
     if report:
-        write_trial_report(Path(model), Path(report))
+        write_trial_report(Path(model), _path("report", report))
     return result
 
 
@@ -120,26 +124,50 @@ def evaluate(
     from miniml.model import manifest
     from miniml.model.history import read_history
 
-    result = evaluate_model(Path(model), Path(dataset), _settings(EvaluationSettings, settings))
+    folder = _path("model", model)
+    result = evaluate_model(folder, _path("dataset", dataset), _settings(EvaluationSettings, settings))
     if report:
-        write_report(result, manifest.read(Path(model)), read_history(Path(model)), Path(report))
+        write_report(result, manifest.read(folder), read_history(folder), _path("report", report))
     return result
 
 
-def _require_replaceable(folder: Path, name: str) -> None:
-    """Checks that a folder may be replaced: it is new, empty, or holds the file `name`, as ours do.
+def _source(dataset_id: Any) -> str:
+    """Returns the source as a string.
 
     Raises:
-        InputError: it may not, or it is a file.
+        InputError: it is a table in memory, or something else that names no source.
     """
-    if not folder.exists() or (folder.name and (folder / name).is_file()):
-        return
-    if not folder.name or not folder.is_dir() or any(folder.iterdir()):
-        raise InputError(f"{folder} is there and was not made by this; it would be lost. Name a new folder.")
+    if isinstance(dataset_id, str | Path):
+        return str(dataset_id)
+    kind = type(dataset_id)
+    if isinstance(dataset_id, dict) and hasattr(dataset_id, "save_to_disk"):
+        remedy = "Write each split with to_parquet into one folder, as train.parquet and so on, and name the folder."
+    elif hasattr(dataset_id, "to_parquet"):
+        remedy = 'Write it with to_parquet("rows.parquet"), and name that file.'
+    elif isinstance(dataset_id, list):
+        remedy = 'Write it with Path("rows.json").write_text(json.dumps(rows)), and name that file.'
+    else:
+        remedy = "Name a file or folder, a hub id, package://<package>/<file> or s3://<bucket>/<path>."
+    raise InputError(
+        f"dataset_id is of type {kind.__module__}.{kind.__qualname__}; it takes a string or a Path. {remedy}"
+    )
+
+
+def _path(argument: str, value: Any) -> Path:
+    """Returns a path.
+
+    Raises:
+        InputError: it is neither a string nor a `Path`.
+    """
+    if not isinstance(value, str | Path):
+        raise InputError(
+            f"{argument} is {shown(str(value))}, of type {type(value).__name__}; it takes a string or a Path."
+        )
+    return Path(value)
 
 
 def _settings(kind: type[_Settings], given: dict[str, Setting]) -> _Settings:
-    """Builds the settings from keyword arguments; a path may be a `Path`.
+    """Builds the settings from keyword arguments.
 
     Raises:
         InputError: a setting does not exist, or its value cannot be used.
@@ -147,5 +175,4 @@ def _settings(kind: type[_Settings], given: dict[str, Setting]) -> _Settings:
     known = arguments_of((kind,))
     for name in given.keys() - known.keys():
         raise InputError(f"there is no setting {quoted(name)} of {kind.__name__}{nearest(name, known)}")
-    written = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
-    return settings_from(kind, flat(written, (kind,)))
+    return settings_from(kind, flat(given, (kind,)))

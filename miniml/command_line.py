@@ -7,6 +7,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from miniml.escaping import clipped, quoted
@@ -70,6 +71,17 @@ class CommandParser(argparse.ArgumentParser):
             file=sys.stderr,
         )
         raise SystemExit(USAGE_ERROR)
+
+
+def folder(text: str) -> Path:
+    """Reads an option that names a folder: an empty one, as of a variable that is not set, is not this folder.
+
+    Raises:
+        ArgumentTypeError: it is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty. Name a folder, or . for this one")
+    return Path(text)
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

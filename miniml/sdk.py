@@ -30,7 +30,7 @@ from miniml.pipeline.compiled import TEXT_CLASSIFICATION, CompiledPipeline
 from miniml.pipeline.names import program_of
 from miniml.pipeline.presets import PRESETS
 from miniml.resource_names import PIPELINE_ACCOUNT
-from miniml.settings.arguments import as_inputs
+from miniml.settings.arguments import SETTINGS, as_inputs, flat
 
 Answers = list[dict[str, Any]]
 
@@ -46,7 +46,7 @@ class Results:
     deployed: bool | None
     """Whether the gate approved the model; None where it is unknown."""
     ask: Callable[[list[str]], Answers]
-    """Asks the served model over HTTP, and returns an answer for each text (see `miniml.model.heads`)."""
+    """Asks the served model over HTTP, and returns an answer for each text (see `miniml.tasks`)."""
 
 
 class Run(ABC):
@@ -98,6 +98,7 @@ def submit(arguments: dict[str, Any], host: str | None = None, *, pipeline: str 
         )
     every = {**known, **arguments}
     check_values(every)
+    every = flat(every, SETTINGS)
     host = os.environ.get("KFP_HOST", "") if host is None else host
     if not host:
         return _LocalRun(compiled, every)

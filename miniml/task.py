@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 from miniml.errors import InputError
@@ -11,6 +13,20 @@ from miniml.escaping import shown
 
 Part = type | str
 """A class, or its name as "module:class"."""
+
+
+@dataclass(frozen=True)
+class Prediction(ABC):
+    """What a model predicts for one text.
+
+    Each task has a frozen dataclass of its own, whose fields are also those of the predictor's answers. What all have
+    in common is `given`. `isinstance`, or the class as an argument of `miniml.Classifier.load`, gives the rest.
+    """
+
+    @property
+    @abstractmethod
+    def given(self) -> list[str]:
+        """The labels that the text is given; none in a regression."""
 
 
 class LabelSettings(Protocol):
@@ -74,7 +90,7 @@ class Task(str):
     labels: ClassVar[Part]
     """How transform reads and checks labels, a `miniml.data.label_scheme.LabelScheme`."""
     head: ClassVar[Part]
-    """How a model's logits become answers, a `miniml.model.heads.Head`."""
+    """How a model's logits become predictions, a `miniml.model.heads.Head`."""
     target: ClassVar[Part]
     """The loss and the validation metrics of train, a `miniml.training.targets.Target`."""
     predictions: ClassVar[Part]

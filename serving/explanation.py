@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from miniml.model.attribution import Attribution
 from miniml.model.occlusion import Occlusion
+from miniml.task import Prediction
 
 from .inference import Inference
 from .limits import require_within
@@ -19,7 +19,7 @@ MAX_RUNS = 48
 class Explanation:
     """The answer to one text, and the pieces that together make up the text."""
 
-    prediction: Any
+    prediction: Prediction
     pieces: list[Attribution]
     label: str
     """The label that the pieces speak for or against; "" where the answer is a number."""

@@ -24,6 +24,7 @@ from kserve.errors import InvalidInput
 from miniml.errors import MinimlError
 from miniml.model.classifier import Classifier, Probabilities, Span
 from miniml.processor import usable_processors
+from miniml.task import Prediction
 
 from . import request_log
 from .batch_queue import BatchQueue, QueuedRequest, QueuedText
@@ -113,7 +114,7 @@ class Inference:
         MODEL.info({"digest": self.digest, "engine": choice.classifier.engine.name})
         return choice
 
-    async def predict(self, texts: Sequence[str], *, timeout_s: float | None = None) -> list[Any]:
+    async def predict(self, texts: Sequence[str], *, timeout_s: float | None = None) -> list[Prediction]:
         """Answers `texts` without blocking the event loop.
 
         Cancelling the call, as a disconnected client does, drops the texts that no batch has taken.

@@ -6,16 +6,19 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from miniml.model.attribution import Attribution
+from miniml.tasks import MultiLabelPrediction, Prediction, RegressionPrediction, SingleLabelPrediction
 
 from . import schemas
 
 # The page names so many labels, and counts the others.
 MAX_LABELS = 8
+
+PredictionT = TypeVar("PredictionT", bound=Prediction)
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,10 @@ class Tensor:
     data: list[Any]
 
 
-class OutputAdapter(ABC):
+class OutputAdapter(ABC, Generic[PredictionT]):
     """Puts one task's predictions into the forms of the protocols and the page.
 
-    Labels are the model's, in its order; predictions are those of `miniml.model.heads`.
+    Labels are the model's, in its order.
     """
 
     output_names: tuple[str, ...]
@@ -47,7 +50,7 @@ class OutputAdapter(ABC):
     """The noun for the labels on the page."""
 
     @abstractmethod
-    def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Tensor]:
+    def tensors(self, predictions: Sequence[PredictionT], labels: Sequence[str]) -> dict[str, Tensor]:
         """Returns V2's outputs for `predictions`, by name."""
 
     def parameters(self, labels: Sequence[str]) -> dict[str, str] | None:
@@ -61,7 +64,7 @@ class OutputAdapter(ABC):
             for name, tensor in self.tensors([], labels).items()
         ]
 
-    def explanation(self, prediction: Any, label: str, pieces: Sequence[Attribution]) -> BaseModel:
+    def explanation(self, prediction: PredictionT, label: str, pieces: Sequence[Attribution]) -> BaseModel:
         """Returns the answer of `POST /explain`.
 
         Args:
@@ -77,7 +80,7 @@ class OutputAdapter(ABC):
         return f"{len(labels)} {self.label_noun}: {', '.join([*labels[:MAX_LABELS], *more])}"
 
 
-class SingleLabelAdapter(OutputAdapter):
+class SingleLabelAdapter(OutputAdapter[SingleLabelPrediction]):
     """The adapter for texts with one class."""
 
     output_names = ("label", "score", "probabilities")
@@ -86,7 +89,9 @@ class SingleLabelAdapter(OutputAdapter):
     verb = "Classify"
     bars_description = "Probability of each class"
 
-    def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Tensor]:
+    def tensors(
+        self, predictions: Sequence[SingleLabelPrediction], labels: Sequence[str]
+    ) -> dict[str, Tensor]:
         count = len(predictions)
         return {
             "label": Tensor("BYTES", [count], [prediction.label for prediction in predictions]),
@@ -95,7 +100,7 @@ class SingleLabelAdapter(OutputAdapter):
         }
 
 
-class MultiLabelAdapter(OutputAdapter):
+class MultiLabelAdapter(OutputAdapter[MultiLabelPrediction]):
     """The adapter for texts with any number of labels."""
 
     output_names = ("selected", "probabilities")
@@ -105,18 +110,22 @@ class MultiLabelAdapter(OutputAdapter):
     bars_description = "Probability of each label"
     label_noun = "labels, of which a text may have several"
 
-    def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Tensor]:
+    def tensors(
+        self, predictions: Sequence[MultiLabelPrediction], labels: Sequence[str]
+    ) -> dict[str, Tensor]:
         selected = [label in prediction.labels for prediction in predictions for label in labels]
         return {
             "selected": Tensor("BOOL", [len(predictions), len(labels)], selected),
             "probabilities": _probabilities(predictions, labels),
         }
 
-    def explanation(self, prediction: Any, label: str, pieces: Sequence[Attribution]) -> BaseModel:
+    def explanation(
+        self, prediction: MultiLabelPrediction, label: str, pieces: Sequence[Attribution]
+    ) -> BaseModel:
         return self.explanation_schema(**asdict(prediction), explained=label, pieces=_as_dicts(pieces))
 
 
-class RegressionAdapter(OutputAdapter):
+class RegressionAdapter(OutputAdapter[RegressionPrediction]):
     """The adapter for texts with a number."""
 
     output_names = ("value",)
@@ -124,7 +133,9 @@ class RegressionAdapter(OutputAdapter):
     explanation_schema = schemas.ExplainedNumberAnswer
     verb = "Rate"
 
-    def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Tensor]:
+    def tensors(
+        self, predictions: Sequence[RegressionPrediction], labels: Sequence[str]
+    ) -> dict[str, Tensor]:
         values = [prediction.value for prediction in predictions]
         return {"value": Tensor("FP32", [len(predictions)], values)}
 
@@ -135,7 +146,7 @@ class RegressionAdapter(OutputAdapter):
         return "a number for each text"
 
 
-OUTPUT_ADAPTERS: dict[str, OutputAdapter] = {
+OUTPUT_ADAPTERS: dict[str, OutputAdapter[Any]] = {
     "class": SingleLabelAdapter(),
     "labels": MultiLabelAdapter(),
     "number": RegressionAdapter(),
@@ -147,6 +158,8 @@ def _as_dicts(pieces: Sequence[Attribution]) -> list[Any]:
     return [asdict(piece) for piece in pieces]
 
 
-def _probabilities(predictions: Sequence[Any], labels: Sequence[str]) -> Tensor:
+def _probabilities(
+    predictions: Sequence[SingleLabelPrediction | MultiLabelPrediction], labels: Sequence[str]
+) -> Tensor:
     values = [value for prediction in predictions for value in prediction.probabilities.values()]
     return Tensor("FP32", [len(predictions), len(labels)], values)

@@ -11,6 +11,8 @@ from typing import Any
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 
+from miniml.task import Prediction
+
 from . import deadline
 from .inference import Inference
 from .output_adapters import OUTPUT_ADAPTERS, OutputAdapter
@@ -30,7 +32,7 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
     """
 
     def __init__(
-        self, name: str, inference: Inference, adapter: OutputAdapter = OUTPUT_ADAPTERS["class"]
+        self, name: str, inference: Inference, adapter: OutputAdapter[Any] = OUTPUT_ADAPTERS["class"]
     ) -> None:
         super().__init__(name)
         # The classifier is loaded already.
@@ -70,7 +72,7 @@ class Predictor(Model):  # type: ignore[misc]  # KServe ships no types
         predictions = await self._inference.predict(v1_texts(payload), timeout_s=timeout_s)
         return {"predictions": [asdict(prediction) for prediction in predictions]}
 
-    def _v2_answer(self, request: InferRequest, predictions: list[Any]) -> InferResponse:
+    def _v2_answer(self, request: InferRequest, predictions: list[Prediction]) -> InferResponse:
         labels = self._inference.labels
         outputs = self._adapter.tensors(predictions, labels)
         # KServe selects the requested outputs over REST, but not over gRPC.

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from miniml import __version__
 from miniml.cli import cluster_commands, local_commands, predict, run_commands
-from miniml.command_line import CommandParser
+from miniml.command_line import CommandParser, folder
 from miniml.errors import MinimlError
 from miniml.escaping import plain
 from miniml.images import REGISTRY, TAG, registry, tag
@@ -93,7 +93,7 @@ def _add_compile(commands: Any) -> None:
         help="write the pipelines and their components as YAML, which Kubeflow's UI takes",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    compiling.add_argument("--folder", type=Path, default=Path("compiled"), help="where to write them")
+    compiling.add_argument("--folder", type=folder, default=Path("compiled"), help="where to write them")
     compiling.add_argument(
         "--registry", default=registry(), help=f"the registry of the images, or {REGISTRY}"
     )

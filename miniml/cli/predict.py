@@ -14,7 +14,7 @@ from typing import Any
 import requests
 
 from miniml.errors import ClusterError, InputError
-from miniml.escaping import plain
+from miniml.escaping import plain, quoted
 from miniml.kubeflow.submission import SubmissionError
 from miniml.local.ask import CREDENTIAL, authorization, describe_answer
 from miniml.local.runner import OUTPUTS
@@ -85,6 +85,7 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _answers(options: argparse.Namespace) -> list[dict[str, Any]]:
     if options.url:
+        _require_address(options.url)
         return _ask(options.url, options.service_name or _only_name(options.url), options.text)
     here = None if options.namespace else LocalService.find(options.outputs)
     if here and options.service_name in ("", here.name):
@@ -108,6 +109,18 @@ def _ask_cluster(options: argparse.Namespace) -> list[dict[str, Any]]:
     return ask_by_name(
         cluster, options.namespace or SERVING_NAMESPACE, options.service_name or DEFAULT_NAME, options.text
     )
+
+
+def _require_address(url: str) -> None:
+    """Requires the address of a web server.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise InputError(
+            f"--url is {quoted(url)}, without http:// or https://. Write {quoted(f'http://{url}')}."
+        )
 
 
 def _only_name(url: str) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 
 from miniml.data import duplicates, label_names, label_scheme, leaks, reading, splitting, tables, writing
 from miniml.data.findings import CHECKS, Findings
-from miniml.data.prepared import SPLITS, DatasetSummary
+from miniml.data.prepared import SPLITS, SUMMARY_NAME, DatasetSummary
 from miniml.data.report_request import ReportRequest
 from miniml.data.texts import CLEANING
-from miniml.files.folders import disk_errors_explained, written_whole
+from miniml.files.folders import disk_errors_explained, require_replaceable, written_whole
 from miniml.progress import logger
 from miniml.settings.data import DataSettings
 from miniml.sources.address import locate
@@ -31,7 +31,7 @@ def prepare(
 
     Args:
         settings: The source, its columns, and how to check and split it.
-        dataset_dir: The folder to write.
+        dataset_dir: The folder to write; an earlier output is replaced.
         report: The report to write; None writes none.
         pins: At which commit or digest the source and the report's model are read.
 
@@ -39,11 +39,12 @@ def prepare(
         The summary of the dataset, which the folder holds as well.
 
     Raises:
-        InputError: The source or its rows cannot be used; nothing is written.
+        InputError: The source or its rows cannot be used, or the folder holds something else; nothing is written.
         HubError: The hub does not give the source.
         StoreError: The S3 store does not give the source.
         StorageError: The folder cannot be written.
     """
+    require_replaceable(dataset_dir, (SUMMARY_NAME,))
     findings = Findings()
     with tempfile.TemporaryDirectory(prefix="miniml-") as name, disk_errors_explained(Path(name)):
         scratch = Path(name)
@@ -57,7 +58,7 @@ def prepare(
         classes = scheme.find_labels(pool, kept, settings, findings)
         assignment = splitting.split_rows(pool, kept, classes, settings, findings)
         leaks.drop_leaks(pool, assignment, classes, settings, findings)
-        with written_whole(dataset_dir) as folder:
+        with written_whole(dataset_dir, (SUMMARY_NAME,)) as folder:
             written = writing.write_splits(pool, assignment, classes, settings.seed, scratch, folder)
             summary = DatasetSummary(
                 source=source,

@@ -20,7 +20,7 @@ import datasets
 
 from miniml.data import plain
 from miniml.errors import InputError
-from miniml.escaping import without_placeholders
+from miniml.escaping import shown, without_placeholders
 from miniml.task import Task
 from miniml.task_registry import DEFAULT, stored_task
 
@@ -101,6 +101,12 @@ def load(
     Raises:
         InputError: The folder is not a prepared dataset, or lacks a split.
     """
+    if not dataset_dir.is_dir():
+        trouble = "is a file" if dataset_dir.exists() else f"does not exist (looked in {Path.cwd()})"
+        raise InputError(
+            f"dataset {shown(str(dataset_dir))} {trouble}. Give the folder that miniml.prepare or the transform stage "
+            f"has written."
+        )
     try:
         summary = _summary(dataset_dir)
         loaded = {split: datasets.load_from_disk(str(dataset_dir / split)) for split in splits}

@@ -38,8 +38,7 @@ from miniml.errors import InputError
 from miniml.evaluation.bootstrap import Groups, Interval, fraction_with_interval
 from miniml.evaluation.comparison import compare
 from miniml.evaluation.result import Comparison
-from miniml.model.heads import Answer
-from miniml.task import Task
+from miniml.task import Prediction, Task
 from miniml.task_registry import DEFAULT, find_task
 
 PREDICTIONS_NAME = "predictions.parquet"
@@ -109,7 +108,7 @@ class Predictions(ABC):
         """
         return self._compared_by_correctness(other.correct, digest)
 
-    def compared_with_answers(self, answers: Sequence[Answer], digest: str) -> Comparison:
+    def compared_with_answers(self, answers: Sequence[Prediction], digest: str) -> Comparison:
         """Compares these answers with another model's, whose labels may have another order.
 
         Args:

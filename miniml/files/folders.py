@@ -7,33 +7,71 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from miniml.errors import StorageError
+from miniml.errors import InputError, StorageError
 
 
 @contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
+def written_whole(folder: Path, ours: Collection[str] = ()) -> Iterator[Path]:
     """Yields a temporary folder to write into, and renames it to `folder` when the block ends without an error.
 
     On an error the temporary folder is removed.
 
+    Args:
+        folder: The folder to write.
+        ours: What tells an earlier output, which is replaced, from other folders (see `require_replaceable`).
+
     Raises:
+        InputError: the folder may not be replaced, or cannot be made.
         StorageError: the disk is full, or the folder may not be written to.
     """
+    require_replaceable(folder, ours)
     partial = folder.with_name(folder.name + ".partial")
     with disk_errors_explained(folder):
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             yield partial
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
+            _put_in_place(partial, folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def require_replaceable(folder: Path, ours: Collection[str] = ()) -> None:
+    """Checks, before any work, that a folder can be written without a loss of anything that is not ours.
+
+    Args:
+        folder: It may be missing, be empty (as Kubeflow Pipelines may make it beforehand), or be an earlier output.
+        ours: The names of files of which every earlier output holds one; none if nothing may be replaced.
+
+    Raises:
+        InputError: it is a file or holds something else, or one of its parents is a file.
+    """
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{folder} cannot be a folder, because {existing} is a file. Name a new folder.")
+    if existing != folder or any((folder / name).is_file() for name in ours if folder.name):
+        return
+    if not folder.name or any(folder.iterdir()):
+        without = f" without {' or '.join(ours)}" if ours else ""
+        raise InputError(
+            f"{folder.absolute()} holds files{without}: it is no earlier output, and would be lost. Name a new folder."
+        )
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    # What is replaced is moved away first: a process that is killed while it removes files would leave a folder that
+    # nobody recognises as ours.
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as replaced:
+        folder.rename(Path(replaced) / folder.name)
+        partial.rename(folder)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def ask(serving: Serving, model_dir: Path, name: str, texts: list[str]) -> list[
         texts: The texts.
 
     Returns:
-        For each text a dictionary with the text and the task's answer (see `miniml.model.heads`).
+        For each text a dictionary with the text and the task's answer (see `miniml.tasks`).
 
     Raises:
         ServingError: The predictor did not start or answer; the message holds the end of its output.

@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,11 @@ from transformers.utils import logging as transformers_logging
 from miniml.errors import InputError, ModelFolderError
 from miniml.model import calibration
 from miniml.model.engines import REFERENCE, Engine, Logits, TokenIds, TorchEngine
-from miniml.model.heads import Answer, Head, read_head
+from miniml.model.heads import Head, PredictionT_co, read_head
 from miniml.model.heads import Outputs as Probabilities
 from miniml.model.manifest import Manifest, verify
 from miniml.model.model_files import in_a_line, trouble_with, trouble_with_tokenizer
+from miniml.task import Prediction
 
 __all__ = [
     "Classifier",
@@ -43,19 +44,26 @@ TOKENS_PER_BATCH = 4096
 # Weights that are pickles, as torch writes them.
 PICKLES = frozenset({".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"})
 
+PredictionT = TypeVar("PredictionT", bound=Prediction)
+
 Span = tuple[int, int]
 """The begin and end of a part of a text, in characters; the end is exclusive."""
 
 
-class Classifier:
-    """Predicts the class, the labels or the number of texts, depending on the model's task."""
+class Classifier(Generic[PredictionT_co]):
+    """Predicts the class, the labels or the number of texts, depending on the model's task.
 
-    def __init__(self, engine: Engine, tokenizer: Any, head: Head, manifest: Manifest) -> None:
+    `Classifier[SingleLabelPrediction]` is one whose predictions are of that class, `Classifier` one of any task.
+    """
+
+    def __init__(
+        self, engine: Engine, tokenizer: Any, head: Head[PredictionT_co], manifest: Manifest
+    ) -> None:
         """
         Args:
             engine: Computes the logits.
             tokenizer: The tokenizer of transformers, which truncates as in training.
-            head: Turns logits into answers.
+            head: Turns logits into predictions.
             manifest: The model folder's.
         """
         self.engine = engine
@@ -64,20 +72,34 @@ class Classifier:
         self._tokenizer = tokenizer
         tokenizer("", truncation=True)  # A fast tokenizer keeps the truncation of this call.
 
+    @overload
     @classmethod
-    def load(cls, model_dir: str | Path, *, device: str = "cpu") -> Classifier:
+    def load(cls, model_dir: str | Path, *, device: str = ...) -> Classifier: ...
+    @overload
+    @classmethod
+    def load(
+        cls, model_dir: str | Path, prediction_type: type[PredictionT], *, device: str = ...
+    ) -> Classifier[PredictionT]: ...
+    @classmethod
+    def load(
+        cls, model_dir: str | Path, prediction_type: type[Any] | None = None, *, device: str = "cpu"
+    ) -> Classifier[Any]:
         """Loads the model folder that training wrote, after checking its digest.
 
         Nothing is downloaded, and no code of the folder is run: only safetensors, tokenizer and config are read.
 
         Args:
             model_dir: The model folder.
+            prediction_type: The class that the model's predictions must have, such as
+                `miniml.tasks.SingleLabelPrediction`; type checkers and editors then know their fields. None takes a
+                model of any task.
             device: Where torch runs the model: "cpu", "cuda" or the like.
 
         Returns:
             The classifier on the reference engine, torch in float32.
 
         Raises:
+            InputError: the model's predictions are of another class, or its task is not registered.
             ModelFolderError: a file is missing, was changed, or cannot be loaded.
         """
         folder = Path(model_dir)
@@ -103,10 +125,12 @@ class Classifier:
         if astray := sorted({*found["missing_keys"], *found["unexpected_keys"], *mismatched}):
             raise _refused(folder, f"its weights are not those of its config.json ({astray[0]})")
         head = read_head(model.config, calibration.read(folder))
+        if prediction_type is not None:
+            _require_predictions(folder, head, prediction_type)
         engine = TorchEngine(REFERENCE, model.to(device).eval())
         return cls(engine, tokenizer, head, manifest)
 
-    def on(self, engine: Engine) -> Classifier:
+    def on(self, engine: Engine) -> Classifier[PredictionT_co]:
         """Returns the same classifier on another engine."""
         return Classifier(engine, self._tokenizer, self.head, self.manifest)
 
@@ -130,21 +154,21 @@ class Classifier:
         """Whether truncation cuts off the beginning of a text, not its end."""
         return bool(self._tokenizer.truncation_side == "left")
 
-    def predict(self, texts: Sequence[str]) -> list[Any]:
-        """Predicts the answers to texts.
+    def predict(self, texts: Sequence[str]) -> list[PredictionT_co]:
+        """Predicts the class, the labels or the number of each text.
 
         Returns:
-            An answer for each text, in their order, of the task's class: `Prediction` with one label,
-            `LabelsPrediction` with several, `NumberPrediction` in a regression.
+            A prediction for each text, in their order, of the task's class (see `miniml.tasks`):
+            `SingleLabelPrediction`, `MultiLabelPrediction`, `RegressionPrediction`, or that of a task of your own.
 
         Raises:
-            InputError: something other than a string was given.
+            InputError: something other than a list of strings was given, or a text has half of a character.
         """
         return [self.prediction(row) for row in self.predict_probabilities(texts)]
 
-    def prediction(self, outputs: Probabilities) -> Answer:
-        """Returns the answer for one row of `predict_probabilities`, shape [width]."""
-        return self.head.answer(outputs)
+    def prediction(self, outputs: Probabilities) -> PredictionT_co:
+        """Returns the prediction for one row of `predict_probabilities`, shape [width]."""
+        return self.head.prediction(outputs)
 
     def predict_probabilities(
         self, texts: Sequence[str], on_progress: Callable[[int], None] | None = None
@@ -161,14 +185,9 @@ class Classifier:
             Probabilities, shape [len(texts), len(labels)]; in a regression numbers, shape [len(texts), 1].
 
         Raises:
-            InputError: something other than a list of strings was given.
+            InputError: something other than a list of strings was given, or a text has half of a character.
         """
-        # Of a string each character would be answered, and of what is read only once nothing.
-        if isinstance(texts, str | bytes) or not hasattr(texts, "__len__"):
-            raise InputError(f"texts is of type {type(texts).__name__}; give a list of strings.")
-        for text in texts:
-            if not isinstance(text, str):
-                raise InputError(f"a text is {text!r}, of type {type(text).__name__}; give strings.")
+        _require_texts(texts)
         return self.probabilities(self.logits(self.encode(texts), on_progress))
 
     def logits(
@@ -333,6 +352,41 @@ def _refused(folder: Path, reason: str) -> ModelFolderError:
     return ModelFolderError(
         f"model folder {folder} is refused: {reason}. Give one that the train stage wrote."
     )
+
+
+def _require_texts(texts: Sequence[str]) -> None:
+    """Requires a list of strings that the tokenizer takes.
+
+    Raises:
+        InputError: it is something else.
+    """
+    # Of a string each character would be answered, and of what is read only once nothing.
+    if isinstance(texts, str | bytes) or not hasattr(texts, "__len__"):
+        raise InputError(f"texts is of type {type(texts).__name__}; give a list of strings.")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"a text is {text!r}, of type {type(text).__name__}; give strings.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"text {number} has half of a character ({text[error.start]!r} at {error.start}), which no encoding "
+                f'has. Decode it anew, or replace that: text.encode("utf-8", "replace").decode().'
+            ) from error
+
+
+def _require_predictions(folder: Path, head: Head, wanted: type[Prediction]) -> None:
+    """Requires that the model's predictions are of the class `wanted`.
+
+    Raises:
+        InputError: they are of another class.
+    """
+    found = head.prediction_type.__name__
+    if not issubclass(head.prediction_type, wanted):
+        raise InputError(
+            f"model folder {folder} does {head.task}: it predicts {found}, not {wanted.__name__}. Ask for {found}, or "
+            f"name another folder."
+        )
 
 
 def _belong_together(text: str, end: int, begin: int) -> bool:

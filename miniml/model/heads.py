@@ -1,4 +1,4 @@
-"""Defines the interface that turns a model's logits into answers; each task has a head of its own.
+"""Defines the interface that turns a model's logits into predictions; each task has a head of its own.
 
 A head has everything that depends on the task once the model has been trained. A `Classifier` has one.
 """
@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Generic, Self
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypeVar  # Python 3.13's, which has defaults.
 
-from miniml.task import Task
+from miniml.task import Prediction, Task
 from miniml.task_registry import DEFAULT, find_task
 
 Logits = npt.NDArray[np.float32]
 Outputs = npt.NDArray[np.float32]
 """The served outputs of texts, shape [..., width]: a probability for each label, or a number."""
+PredictionT_co = TypeVar("PredictionT_co", bound=Prediction, covariant=True, default=Prediction)
+"""The class of a model's predictions. `Head` and `Classifier` alone are those of a model of any task."""
 
 # Probabilities are clipped to this distance from 0 and 1: beyond it, log-odds show rounding.
 EPS = 1e-6
@@ -25,19 +28,12 @@ EPS = 1e-6
 _TASK = "miniml_task"
 
 
-class Answer(Protocol):
-    """A model's answer to one text: a dataclass of the task, whose fields the predictor's answers have."""
-
-    @property
-    def given(self) -> list[str]:
-        """The labels that the answer gives the text."""
-        ...
-
-
-class Head(ABC):
-    """Turns the logits of one model into answers."""
+class Head(ABC, Generic[PredictionT_co]):
+    """Turns the logits of one model into predictions."""
 
     task: Task
+    prediction_type: type[PredictionT_co]
+    """The class of the predictions."""
     differs_in: ClassVar[str] = "in a probability"
     """The unit of `disagreement`, in words."""
 
@@ -89,8 +85,8 @@ class Head(ABC):
         """Converts logits, shape [..., width], to outputs of the same shape: probabilities, or numbers."""
 
     @abstractmethod
-    def answer(self, outputs: Outputs) -> Answer:
-        """Returns the answer of one text's outputs, shape [width]."""
+    def prediction(self, outputs: Outputs) -> PredictionT_co:
+        """Returns the prediction of one text's outputs, shape [width]."""
 
     def attribution_target(self, outputs: Outputs) -> int:
         """Returns the index of the output that is explained by default: the most probable label's, or the number's."""
@@ -156,10 +152,10 @@ def write_head(config: Any, head: Head) -> None:
     head.write(config)
 
 
-def read_head(config: Any, temperature: float) -> Head:
+def read_head(config: Any, temperature: float) -> Head[Any]:
     """Reads the head of a model from its config; a config without a task means one class for each text."""
     task = find_task(getattr(config, _TASK, None) or config.problem_type or DEFAULT)
-    head: type[Head] = task.part("head")
+    head: type[Head[Any]] = task.part("head")
     return head.read(config, temperature, task)
 
 

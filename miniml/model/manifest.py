@@ -19,6 +19,10 @@ from miniml.files.digests import digest_of, sha256
 from miniml.files.listed_files import is_regular, regular_files, require_paths, require_sha256
 
 MANIFEST_NAME = "miniml.json"
+FAILURE_NAME = "failure.json"
+"""In place of the manifest in the folder of a trial that failed (see `miniml.search.failure`)."""
+OUTPUT_NAMES = (MANIFEST_NAME, FAILURE_NAME)
+"""Every folder that train writes holds one of these files."""
 FORMAT = 2
 ALL_IN_THE_DIGEST = 1
 """The old format, whose digest also covers what belongs to one run; its folders can still be read."""

@@ -12,9 +12,8 @@ from typing import Any
 
 from miniml import __version__
 from miniml.files.folders import written_whole
+from miniml.model.manifest import FAILURE_NAME, OUTPUT_NAMES
 from miniml.settings.training import TrainingSettings
-
-FAILURE_NAME = "failure.json"
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def write_failure(model_dir: Path, settings: TrainingSettings, reason: str) -> N
         StorageError: the disk is full, or may not be written to.
     """
     text = json.dumps(asdict(Failure(asdict(settings), reason)), indent=2, ensure_ascii=False)
-    with written_whole(model_dir) as folder:
+    with written_whole(model_dir, OUTPUT_NAMES) as folder:
         (folder / FAILURE_NAME).write_text(text + "\n", encoding="utf-8")
 
 

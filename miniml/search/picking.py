@@ -48,7 +48,7 @@ def pick(folders: Sequence[Path], settings: SearchSettings, model_dir: Path, rep
     )
     size = sum(path.stat().st_size for path in winner.folder.rglob("*"))
     require_room(model_dir, size, "keeping the winner's model")
-    with written_whole(model_dir) as folder:
+    with written_whole(model_dir, manifest.OUTPUT_NAMES) as folder:
         shutil.copytree(winner.folder, folder, dirs_exist_ok=True)
     write_report(result, settings, signed.arguments["training"], report)
     logger.info(f"picked trial {winner.number} of {len(results)}: {describe_trial(winner.trial)}")

@@ -13,6 +13,8 @@ import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from numbers import Real
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from miniml.errors import InputError
@@ -181,7 +183,8 @@ def _require_option(name: str, value: Any, known: Mapping[str, Argument]) -> Non
 
 
 def _typed(argument: Argument, value: Any) -> Any:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    value = _of_python(value)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
     if is_number and argument.kind is float:
         with suppress(OverflowError):
             return float(value)
@@ -193,6 +196,13 @@ def _typed(argument: Argument, value: Any) -> Any:
             _require_plain(argument.name, value)
         return value
     raise InputError(f"{argument.name} is {_written(value)}; it takes {_WORDS[argument.kind]}.")
+
+
+def _of_python(value: Any) -> Any:
+    """Returns the Python value of a scalar of NumPy or torch, the string of a path, and anything else as it is."""
+    if isinstance(value, PurePath):
+        return str(value)
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _require_plain(name: str, value: str) -> None:

@@ -94,7 +94,7 @@ class Mirror:
         staging.mkdir(parents=True, exist_ok=True)
         whole = download(self._bucket, parts, staging)
         (whole / CHECKSUMS_NAME).write_bytes(content or b"")
-        with written_whole(folder) as partial:
+        with written_whole(folder, (CHECKSUMS_NAME,)) as partial:
             whole.rename(partial)
         staging.rmdir()
 

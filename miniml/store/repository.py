@@ -268,6 +268,8 @@ def _fetch_into(bucket: Bucket, found: _Found, folder: Path, *, reuse: bool) -> 
         if whole is not None:
             if found.signed:
                 manifest.write(whole, found.signed)
+            if reuse:  # What the cache had there was incomplete, or was changed.
+                shutil.rmtree(folder, ignore_errors=True)
             with written_whole(folder) as partial:
                 whole.rename(partial)
             size = sum(part.size for part in found.parts)

@@ -3,7 +3,19 @@
 `register` adds a task of your own; `miniml.task.Task` describes what it has to define.
 """
 
-from miniml.task import Task
+from miniml.task import Prediction, Task
 from miniml.task_registry import find_task, register, task_names
+from miniml.tasks.multi_label import MultiLabelPrediction
+from miniml.tasks.regression import RegressionPrediction
+from miniml.tasks.single_label import SingleLabelPrediction
 
-__all__ = ["Task", "find_task", "register", "task_names"]
+__all__ = [
+    "MultiLabelPrediction",
+    "Prediction",
+    "RegressionPrediction",
+    "SingleLabelPrediction",
+    "Task",
+    "find_task",
+    "register",
+    "task_names",
+]

@@ -22,7 +22,7 @@ from miniml import __version__
 from miniml.data import prepared
 from miniml.files.checksums import CHECKSUMS_NAME
 from miniml.files.digests import digest_of
-from miniml.files.folders import disk_errors_explained, written_whole
+from miniml.files.folders import disk_errors_explained, require_replaceable, written_whole
 from miniml.model import calibration, engines, manifest, probes
 from miniml.model.classifier import logits_of
 from miniml.model.history import HISTORY_NAME
@@ -99,20 +99,21 @@ def fine_tune(
         split: The number of parts in which each batch is computed, to take less memory. A step has as many texts.
 
     Raises:
-        InputError: the model cannot be used, the training diverged, its time limit leaves no time for a step, or its
-            processes cannot share the batches.
+        InputError: the model cannot be used, `model_dir` holds something else, the training diverged, its time limit
+            leaves no time for a step, or its processes cannot share the batches.
         HubError: the hub did not give the model.
         StoreError: the S3 store did not give the model.
         StorageError: there is no room for the model, or for a checkpoint.
         StoppedError: SIGTERM came. The last step is in a checkpoint.
     """
+    require_replaceable(model_dir, manifest.OUTPUT_NAMES)
     limit = TimeLimit(settings.time_limit if minutes is None else minutes)
     processes = Processes.started()
     processes.share_of(settings)  # Refuses a batch that they cannot share before anything is fetched.
     device = choose_device(settings.device)
     processes.init_process_group(device)
-    folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
     splits, summary = prepared.load(dataset_dir, ("train", "validation"))
+    folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
     learnt_before = _learnt_before(folder, summary.fingerprint, settings)
     splits["validation"] = learnt_before.unlearnt(splits["validation"], settings.model_id)
     _quiet_transformers()
@@ -152,7 +153,7 @@ def fine_tune(
                 split,
             )
             if processes.first:
-                with written_whole(model_dir) as folder:
+                with written_whole(model_dir, manifest.OUTPUT_NAMES) as folder:
                     temperature = _save(folder, course, target, pretrained.tokenizer, encoded["validation"])
                     learnt_before.followed_by(splits["train"], splits["validation"]).write(folder)
                     metrics = dict(course.metrics)
@@ -183,7 +184,7 @@ def _copy_finished(finished: Path | None, model_dir: Path) -> TrainingResult | N
     """Copies the model in `finished` to `model_dir`, and returns its training's result; None where there is none."""
     if finished is None:
         return None
-    with written_whole(model_dir) as folder:
+    with written_whole(model_dir, manifest.OUTPUT_NAMES) as folder:
         ours = shutil.ignore_patterns(CHECKSUMS_NAME, IDENTITY_NAME)
         shutil.copytree(finished, folder, dirs_exist_ok=True, ignore=ours)
     model = manifest.verify(model_dir)

@@ -114,3 +114,9 @@ def is_ready(address: str, process: subprocess.Popen[bytes]) -> bool:
         return requests.get(address, timeout=patience.SECONDS).ok
     except requests.ConnectionError:
         return False
+
+
+def test_an_empty_folder_does_not_stand_for_this_one() -> None:
+    ended = pipeline("compile", "--folder", "")
+    assert ended.status == 2
+    assert "--folder: it is empty. Name a folder, or . for this one" in ended.err

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from miniml import sdk
@@ -114,6 +115,14 @@ def test_a_preset_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     changed: dict[str, Any] = sdk.preset("demo")
     changed["epochs"] = 9
     assert sdk.preset("demo")["epochs"] == 1
+
+
+def test_arguments_may_be_paths_and_numbers_of_numpy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KFP_HOST", raising=False)
+    run = sdk.submit({"dataset_id": tmp_path, "seed": np.int64(3), "learning_rate": np.float32(0.5)})
+    assert isinstance(run, sdk._LocalRun)
+    given = json.loads(json.dumps(run.arguments))
+    assert (given["dataset_id"], given["seed"], given["learning_rate"]) == (str(tmp_path), 3, 0.5)
 
 
 def test_the_pipeline_compiles_to_what_the_ui_takes() -> None:

@@ -24,6 +24,7 @@ from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.settings.deployment import DeploymentSettings
 from miniml.settings.gate import GateSettings
+from miniml.tasks import SingleLabelPrediction
 from tests import kubernetes_server, patience, tiny
 from tests.kubernetes_server import (
     WEBHOOK_AWAY,
@@ -59,12 +60,12 @@ def result(model_dir: Path, dataset_dir: Path) -> EvaluationResult:
 
 
 @pytest.fixture(scope="module")
-def classifier(model_dir: Path) -> Classifier:
-    return Classifier.load(model_dir)
+def classifier(model_dir: Path) -> Classifier[SingleLabelPrediction]:
+    return Classifier.load(model_dir, SingleLabelPrediction)
 
 
 @pytest.fixture
-def server(classifier: Classifier) -> Iterator[KubernetesServer]:
+def server(classifier: Classifier[SingleLabelPrediction]) -> Iterator[KubernetesServer]:
     def answer(text: str) -> dict[str, float]:
         (prediction,) = classifier.predict([text])
         return dict(prediction.probabilities)

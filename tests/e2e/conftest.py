@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from miniml.model.classifier import Classifier
+from miniml.tasks import SingleLabelPrediction
 from tests.e2e import cluster
 from tests.e2e.cluster import SETTINGS, Location, kubectl, submit
 
@@ -24,7 +25,8 @@ def _on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def first(_on_a_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+def first(_on_a_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Classifier[SingleLabelPrediction]:
     """The first version, trained and deployed, and then fetched from the store as its predictor fetched it."""
     assert submit("--seed", str(SETTINGS.seed)).status == 0
-    return Classifier.load(Location.of_served_model().download(tmp_path_factory.mktemp("model")))
+    folder = Location.of_served_model().download(tmp_path_factory.mktemp("model"))
+    return Classifier.load(folder, SingleLabelPrediction)

@@ -20,7 +20,7 @@ from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.pipeline.compiled import TEXT_CLASSIFICATION
 from miniml.resource_names import NAMESPACE
-from miniml.tasks.single_label.head import Prediction
+from miniml.tasks import SingleLabelPrediction
 from pipelines.text_classification import text_classification
 from tests.e2e.cluster import (
     SETTINGS,
@@ -95,7 +95,7 @@ def _varint(number: int) -> bytes:
     return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + _varint(number >> 7)
 
 
-def assert_answers_like(answer: dict[str, Any], expected: Prediction) -> None:
+def assert_answers_like(answer: dict[str, Any], expected: SingleLabelPrediction) -> None:
     assert answer["label"] == expected.label
     assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=TOLERANCE)
 
@@ -131,13 +131,13 @@ def test_the_service_is_ready_and_says_which_model_it_serves(first: Classifier) 
     assert served_digest() == first.manifest.digest
 
 
-def test_v1_answers_as_the_classifier_does(first: Classifier) -> None:
+def test_v1_answers_as_the_classifier_does(first: Classifier[SingleLabelPrediction]) -> None:
     answers = ask(f"/v1/models/{SETTINGS.service}:predict", {"instances": TEXTS})["predictions"]
     for answer, expected in zip(answers, first.predict(TEXTS), strict=True):
         assert_answers_like(answer, expected)
 
 
-def test_v2_answers_as_the_classifier_does(first: Classifier) -> None:
+def test_v2_answers_as_the_classifier_does(first: Classifier[SingleLabelPrediction]) -> None:
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(TEXTS)], "data": TEXTS}
     answer = ask(f"/v2/models/{SETTINGS.service}/infer", {"inputs": [tensor]})
     outputs = {output["name"]: output["data"] for output in answer["outputs"]}
@@ -146,7 +146,7 @@ def test_v2_answers_as_the_classifier_does(first: Classifier) -> None:
     assert outputs["score"] == pytest.approx([prediction.score for prediction in expected], abs=TOLERANCE)
 
 
-def test_predict_answers_as_the_classifier_does(first: Classifier) -> None:
+def test_predict_answers_as_the_classifier_does(first: Classifier[SingleLabelPrediction]) -> None:
     for text, expected in zip(TEXTS, first.predict(TEXTS), strict=True):
         answer = ask("/predict", {"text": text})
         assert answer.keys() == asdict(expected).keys()
@@ -180,7 +180,10 @@ def test_a_broken_version_is_rolled_back_without_a_failed_request(first: Classif
     assert counts.keys() == {"good"}, counts
     folder = Location.of_served_model().download(tmp_path / "model")
     assert manifest.verify(folder).digest == before
-    assert_answers_like(ask("/predict", {"text": TEXTS[0]}), Classifier.load(folder).predict(TEXTS[:1])[0])
+    assert_answers_like(
+        ask("/predict", {"text": TEXTS[0]}),
+        Classifier.load(folder, SingleLabelPrediction).predict(TEXTS[:1])[0],
+    )
 
 
 def test_nothing_is_left_of_a_service_that_is_deleted() -> None:

@@ -19,6 +19,7 @@ from miniml.model.classifier import Classifier
 from miniml.settings.data import DataSettings
 from miniml.settings.evaluation import EvaluationSettings
 from miniml.settings.training import TrainingSettings
+from miniml.tasks import SingleLabelPrediction
 from miniml.tasks.single_label.evaluator import ranks_of
 from miniml.training.fine_tune import fine_tune
 
@@ -32,7 +33,7 @@ def test_the_accuracy_is_that_of_the_classifier_on_the_test(
     result: EvaluationResult, model_dir: Path, dataset_dir: Path
 ) -> None:
     test = prepared.load(dataset_dir, ("test",))[0]["test"]
-    answers = Classifier.load(model_dir).predict(list(test["text"]))
+    answers = Classifier.load(model_dir, SingleLabelPrediction).predict(list(test["text"]))
     names = test.features["label"].names
     right = sum(answer.label == names[label] for answer, label in zip(answers, test["label"], strict=True))
     assert result.accuracy.value == right / len(test)

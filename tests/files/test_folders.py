@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from miniml.errors import StorageError
-from miniml.files.folders import caches_of_libraries, locked, user_cache
+from miniml.errors import InputError, StorageError
+from miniml.files.folders import caches_of_libraries, locked, user_cache, written_whole
 from miniml.local import runner
 from tests.command import ROOT, pipeline
 
@@ -96,6 +96,41 @@ def test_a_folder_that_another_holds_is_waited_for_as_long_as_was_said(tmp_path:
             pool.submit(work).result()
         assert folder.exists()
     assert not any(tmp_path.iterdir())
+
+
+OURS = ("ours.json",)
+
+
+def write(folder: Path, name: str = "ours.json") -> None:
+    with written_whole(folder, OURS) as partial:
+        (partial / name).write_text("new")
+
+
+def test_an_earlier_output_is_replaced_and_so_is_an_empty_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "folder"
+    folder.mkdir(parents=True)
+    write(folder)
+    (folder / "more.txt").touch()
+    write(folder)
+    assert [path.name for path in folder.iterdir()] == ["ours.json"]
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("name", ["theirs", "theirs/notes.txt"])
+def test_what_is_not_ours_is_not_replaced(name: str, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    kept = tmp_path / "theirs" / "notes.txt"
+    kept.write_text("mine")
+    with pytest.raises(InputError, match="Name a new folder"):
+        write(tmp_path / name)
+    assert kept.read_text() == "mine"
+    assert list(tmp_path.rglob("*")) == [kept.parent, kept]
+
+
+def test_a_parent_that_is_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"model cannot be a folder, because .*/notes\.txt is a file\."):
+        write(tmp_path / "notes.txt" / "deep" / "model")
 
 
 def test_figures_are_computed_without_a_home(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from datasets import load_from_disk
 
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
+from miniml.tasks import SingleLabelPrediction
 from tests import tiny
 from tests.command import ROOT, Ended, pipeline
 from tests.conftest import TRAINING
@@ -72,7 +73,9 @@ def test_the_served_model_answers_by_label_name_with_every_probability(summary: 
     assert bad["label"] == "bad"
     assert good["probabilities"].keys() == {"bad", "good"}
     assert good["score"] == max(good["probabilities"].values())
-    expected = Classifier.load(summary["model_dir"]).predict([good["text"], bad["text"]])
+    expected = Classifier.load(summary["model_dir"], SingleLabelPrediction).predict(
+        [good["text"], bad["text"]]
+    )
     for answer, prediction in zip(summary["predictions"], expected, strict=True):
         assert answer["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-4)
 

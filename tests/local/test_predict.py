@@ -152,3 +152,10 @@ def test_an_answer_that_is_no_prediction_is_told(stranger: str) -> None:
     assert ended.status == 1
     assert "welcome" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_an_address_without_its_scheme_is_told_before_anything_is_asked() -> None:
+    ended = pipeline("predict", "--url", "localhost:8080", "great food")
+    assert ended.status == 1
+    assert 'error: --url is "localhost:8080", without http:// or https://.' in ended.err
+    assert 'Write "http://localhost:8080".' in ended.err

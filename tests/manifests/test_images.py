@@ -24,6 +24,7 @@ from miniml.images import FOUNDATIONS, MODEL_FOLDER, SERVING, STAGES, image
 from miniml.local.containers import LABEL
 from miniml.model.classifier import Classifier
 from miniml.ports import GRPC_PORT, HTTP_PORT
+from miniml.tasks import SingleLabelPrediction
 from tests import patience, tiny
 from tests.command import ROOT, pipeline, tool
 from tests.hub_server import HubServer, write_bert, write_yelp
@@ -195,7 +196,7 @@ def test_the_pipeline_runs_in_containers_to_a_served_answer(
     assert summary["verdict"] == "approved"
     [answer] = summary["predictions"]
     assert answer["label"] == "good"
-    expected = Classifier.load(summary["model_dir"]).predict(["great food"])[0]
+    expected = Classifier.load(summary["model_dir"], SingleLabelPrediction).predict(["great food"])[0]
     assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
     # Progress comes out of a container as it does of a process.
     assert "trained: validation accuracy" in ended.out

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from miniml.errors import InputError, ModelFolderError
 from miniml.model import calibration, manifest
 from miniml.model.classifier import TOKENS_PER_BATCH, Classifier, batches_of_like_length
+from miniml.tasks import SingleLabelPrediction
 from tests import families, tiny
 
 
@@ -29,7 +30,7 @@ def test_probabilities_equal_those_of_a_plain_transformers_pipeline_at_the_model
         truncation=True,
         function_to_apply="none",
     )
-    classifier = Classifier.load(model_dir)
+    classifier = Classifier.load(model_dir, SingleLabelPrediction)
     expected = []
     for answers in plain(texts):
         logits = np.array([answer["score"] for answer in answers])
@@ -66,6 +67,10 @@ def test_no_texts_get_no_answers(model_dir: Path) -> None:
 def test_what_is_no_string_is_refused(model_dir: Path) -> None:
     with pytest.raises(InputError, match="a text is 7, of type int"):
         Classifier.load(model_dir).predict(["fine", 7])  # type: ignore[list-item]
+    with pytest.raises(
+        InputError, match=r"text 1 has half of a character \('\\ud800' at 5\).*Decode it anew"
+    ):
+        Classifier.load(model_dir).predict(["fine", "half \ud800"])
 
 
 def test_batches_hold_every_text_once_and_stay_within_the_budget() -> None:
@@ -90,7 +95,7 @@ def test_a_flipped_byte_of_the_weights_is_refused_by_name(tmp_path: Path) -> Non
 def test_label_names_come_from_the_saved_model(tmp_path: Path) -> None:
     folder = tiny.write_classifier(tmp_path / "model", labels=("1 star", "2 stars", "3 stars"))
     assert json.loads((folder / "config.json").read_text())["id2label"]["2"] == "3 stars"
-    classifier = Classifier.load(folder)
+    classifier = Classifier.load(folder, SingleLabelPrediction)
     assert classifier.labels == ("1 star", "2 stars", "3 stars")
     assert list(classifier.predict(["great"])[0].probabilities) == ["1 star", "2 stars", "3 stars"]
 

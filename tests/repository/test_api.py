@@ -7,13 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
+import numpy as np
+import pandas
 import pytest
 
 import miniml
 from miniml.errors import InputError
 from miniml.settings.data import DataSettings
-from miniml.tasks.single_label.head import Prediction
+from miniml.tasks import SingleLabelPrediction
 from miniml.training.fine_tune import TrainingResult
+from tests import tiny
 from tests.command import ROOT
 from tests.conftest import TRAINING
 
@@ -28,9 +32,11 @@ def test_a_table_becomes_a_classifier_in_four_lines(reviews: Path, encoder: Path
     assert result.model_digest == trained.digest
     assert result.headline.value > 0.9
     assert "Training" in report.read_text()
-    [answer] = miniml.Classifier.load(model).predict(["wonderful food and friendly staff"])
-    assert isinstance(answer, Prediction)
+    texts = ["wonderful food and friendly staff"]
+    [answer] = miniml.Classifier.load(model).predict(texts)
+    assert isinstance(answer, SingleLabelPrediction)
     assert answer.label == "good"
+    assert miniml.Classifier.load(model, SingleLabelPrediction).predict(texts)[0].score == answer.score
 
 
 def test_an_evaluation_writes_its_page(model_dir: Path, dataset_dir: Path, tmp_path: Path) -> None:
@@ -64,6 +70,60 @@ def test_a_folder_of_other_things_is_not_replaced(reviews: Path, tmp_path: Path)
         with pytest.raises(InputError, match="Name a new folder"):
             miniml.fine_tune("data", folder)
     assert kept.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (pandas.DataFrame({"text": ["a"]}), r"of type pandas\..*DataFrame; .* to_parquet\(.rows\.parquet.\)"),
+        (datasets.Dataset.from_dict({"text": ["a"]}), r"of type datasets\..*Dataset; .* to_parquet\("),
+        (datasets.DatasetDict(), r"of type datasets\..*DatasetDict; .* as train\.parquet"),
+        ([{"text": "a", "label": 1}], r"of type builtins\.list; .*json\.dumps"),
+        (None, r"of type builtins\.NoneType; .* Name a file or folder"),
+    ],
+)
+def test_a_table_in_memory_is_refused_by_its_type_and_with_what_to_do(
+    source: Any, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=f"dataset_id is {told}"):
+        miniml.prepare(source, tmp_path / "data")
+
+
+def test_the_splits_of_a_dataset_dict_are_taken_as_the_message_says(tmp_path: Path) -> None:
+    texts = [tiny.review(number % 2, number) for number in range(60)]
+    rows = datasets.Dataset.from_dict({"text": texts, "label": [number % 2 for number in range(60)]})
+    (tmp_path / "splits").mkdir()
+    for name, split in rows.train_test_split(20, seed=1).items():
+        split.to_parquet(tmp_path / "splits" / f"{name}.parquet")
+    assert sum(miniml.prepare(tmp_path / "splits", tmp_path / "data").rows.values()) == 60
+
+
+def test_numbers_of_numpy_and_paths_are_taken_for_settings(reviews: Path, tmp_path: Path) -> None:
+    summary = miniml.prepare(
+        reviews,
+        tmp_path / "data",
+        seed=np.int64(3),
+        train_test_split_ratio=np.float32(0.25),
+        drop_rare_classes=np.bool_(True),
+        max_rows=np.array(100),
+    )
+    found = {
+        name: summary.settings[name]
+        for name in ("seed", "train_test_split_ratio", "drop_rare_classes", "max_rows")
+    }
+    assert found == {"seed": 3, "train_test_split_ratio": 0.25, "drop_rare_classes": True, "max_rows": 100}
+    assert [type(value) for value in found.values()] == [int, float, bool, int]
+
+
+def test_a_dataset_that_is_none_is_refused_with_where_it_was_looked_for(
+    reviews: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"dataset 'nope' does not exist \(looked in .*miniml\.prepare"):
+        miniml.fine_tune("nope", tmp_path / "model")
+    with pytest.raises(InputError, match=r"reviews\.csv' is a file\. Give the folder that miniml\.prepare"):
+        miniml.fine_tune(reviews, tmp_path / "model")
+    with pytest.raises(InputError, match="model is 'None', of type NoneType; it takes a string or a Path"):
+        miniml.evaluate(None, "data")  # type: ignore[arg-type]
 
 
 def test_its_defaults_are_those_of_everywhere(reviews: Path, tmp_path: Path) -> None:

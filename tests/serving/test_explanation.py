@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE
+from miniml.tasks import SingleLabelPrediction
 from serving.explanation import MAX_RUNS, explain
 from serving.inference import Inference
 from serving.settings import Limits, QueueSettings
@@ -18,8 +19,8 @@ from tests.predictor import Server, error_of
 
 
 @pytest.fixture(scope="module")
-def classifier(tiny_model: Path) -> Classifier:
-    return Classifier.load(tiny_model)
+def classifier(tiny_model: Path) -> Classifier[SingleLabelPrediction]:
+    return Classifier.load(tiny_model, SingleLabelPrediction)
 
 
 def words(classifier: Classifier, text: str) -> list[str]:
@@ -54,7 +55,7 @@ def test_a_tokenizer_that_counts_blanks_as_part_of_words_leaves_them_out(classif
 
 
 def test_the_pieces_make_up_the_text_and_their_scores_are_those_of_the_text_without_them(
-    server: Server, classifier: Classifier
+    server: Server, classifier: Classifier[SingleLabelPrediction]
 ) -> None:
     text = " the food was\tawful, 好 and we hated it!"
     answer = server.post("/explain", {"text": text}).json()

@@ -24,7 +24,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
 from miniml.model.classifier import Classifier
-from miniml.tasks.single_label.head import Prediction
+from miniml.tasks import SingleLabelPrediction
 from serving.dataplane import ClosedRepository, StrictDataPlane
 from serving.grpc_server import Certificate, GrpcServer, Servicer, interceptors
 from serving.grpc_services import MAX_STREAMS, HealthService
@@ -41,8 +41,8 @@ SERVICE = "/inference.GRPCInferenceService"
 
 
 @pytest.fixture(scope="module")
-def expected(tiny_model: Path) -> list[Prediction]:
-    return Classifier.load(tiny_model).predict(TEXTS)
+def expected(tiny_model: Path) -> list[SingleLabelPrediction]:
+    return Classifier.load(tiny_model, SingleLabelPrediction).predict(TEXTS)
 
 
 def status_of(call: Any, request: Any) -> tuple[StatusCode, str]:
@@ -53,7 +53,7 @@ def status_of(call: Any, request: Any) -> tuple[StatusCode, str]:
 
 @pytest.mark.parametrize("shape", [[3], [3, 1]])
 def test_contents_are_answered_with_contents(
-    server: Server, expected: list[Prediction], shape: list[int]
+    server: Server, expected: list[SingleLabelPrediction], shape: list[int]
 ) -> None:
     request = infer_message(TEXTS, id="ü 7")
     request.inputs[0].shape[:] = shape
@@ -72,7 +72,9 @@ def test_contents_are_answered_with_contents(
     assert json.loads(answer.parameters["labels"].string_param) == LABELS
 
 
-def test_a_raw_tensor_is_answered_with_raw_tensors(server: Server, expected: list[Prediction]) -> None:
+def test_a_raw_tensor_is_answered_with_raw_tensors(
+    server: Server, expected: list[SingleLabelPrediction]
+) -> None:
     answer = server.grpc.ModelInfer(infer_message(TEXTS, raw=True))
     label, score, probabilities = answer.raw_output_contents
     assert label == raw_tensor([one.label.encode() for one in expected])
@@ -309,7 +311,9 @@ class Patient:
         self.timeout_s: float | None = None
         self._refusal = refusal
 
-    async def predict(self, texts: Sequence[str], *, timeout_s: float | None = None) -> list[Prediction]:
+    async def predict(
+        self, texts: Sequence[str], *, timeout_s: float | None = None
+    ) -> list[SingleLabelPrediction]:
         self.timeout_s = timeout_s
         self.asked.set()
         if self._refusal:

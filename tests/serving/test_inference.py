@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE, Engine, Logits, TokenIds
+from miniml.tasks import SingleLabelPrediction
 from serving.inference import Inference, InferenceError, OverloadedError
 from serving.settings import CacheSettings, QueueSettings
 from tests import patience, tiny
@@ -53,8 +54,8 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def classifier(model_dir: Path) -> Classifier:
-    return Classifier.load(model_dir)
+def classifier(model_dir: Path) -> Classifier[SingleLabelPrediction]:
+    return Classifier.load(model_dir, SingleLabelPrediction)
 
 
 def started(
@@ -76,7 +77,7 @@ def in_loop(work: Callable[[], Awaitable[None]]) -> None:
 
 
 def test_requests_that_came_while_the_engine_was_busy_share_a_batch(
-    classifier: Classifier, model_dir: Path
+    classifier: Classifier[SingleLabelPrediction], model_dir: Path
 ) -> None:
     inference, engine = started(classifier, model_dir)
     texts = [tiny.review(number % 2, number) for number in range(9)]
@@ -92,6 +93,7 @@ def test_requests_that_came_while_the_engine_was_busy_share_a_batch(
         engine.go.set()
         answers = [(await task)[0] for task in asked]
         for answer, expected in zip(answers, classifier.predict(texts), strict=True):
+            assert isinstance(answer, SingleLabelPrediction)
             assert answer.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
 
     in_loop(work)

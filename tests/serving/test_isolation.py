@@ -22,6 +22,7 @@ from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedTo
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE, Engine, Logits, TokenIds
+from miniml.tasks import SingleLabelPrediction
 from serving import engine_choice, inference
 from serving.engine_choice import Choice
 from serving.inference import Inference, InferenceError
@@ -123,7 +124,7 @@ class FragileEngine:
 class Served:
     inference: Inference
     gate: Gate
-    alone: Classifier
+    alone: Classifier[SingleLabelPrediction]
     """What answers one text at a time, on the reference."""
 
     @classmethod
@@ -131,7 +132,7 @@ class Served:
         cls, model_dir: Path, name: str, made_of: Callable[[Engine], Engine] = lambda engine: engine
     ) -> Served:
         """A model on the engine of that name, or what is `made_of` it, behind a gate; answers are kept."""
-        alone, gate = Classifier.load(model_dir), Gate()
+        alone, gate = Classifier.load(model_dir, SingleLabelPrediction), Gate()
 
         def gated(classifier: Classifier) -> Classifier:
             return classifier.on(GatedEngine(made_of(classifier.engine), gate))
@@ -232,6 +233,7 @@ def test_an_empty_text_gets_no_other_text_s_answer_and_none_is_kept_for_it(serve
                 asyncio.run(served.inference.predict([before, ""]))
         else:
             (answer,) = asyncio.run(served.inference.predict([""]))
+            assert isinstance(answer, SingleLabelPrediction)
             assert answer.probabilities == pytest.approx(expected[0], abs=SAME)
 
 

@@ -26,7 +26,7 @@ from kserve import Model, ModelRepository
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.processor import usable_processors
-from miniml.tasks.single_label.head import Prediction
+from miniml.tasks import SingleLabelPrediction
 from serving import errors
 from serving.bodies import has_more_values
 from serving.dataplane import StrictDataPlane
@@ -68,11 +68,11 @@ sys.exit(main())
 
 
 @pytest.fixture(scope="module")
-def expected(tiny_model: Path) -> list[Prediction]:
-    return Classifier.load(tiny_model).predict(TEXTS)
+def expected(tiny_model: Path) -> list[SingleLabelPrediction]:
+    return Classifier.load(tiny_model, SingleLabelPrediction).predict(TEXTS)
 
 
-def assert_alike(answers: list[dict[str, Any]], expected: list[Prediction]) -> None:
+def assert_alike(answers: list[dict[str, Any]], expected: list[SingleLabelPrediction]) -> None:
     assert [answer["label"] for answer in answers] == [prediction.label for prediction in expected]
     for answer, prediction in zip(answers, expected, strict=True):
         assert list(answer) == ["label", "score", "probabilities"]
@@ -81,7 +81,7 @@ def assert_alike(answers: list[dict[str, Any]], expected: list[Prediction]) -> N
 
 
 def test_v1_answers_with_label_names_and_every_probability(
-    server: Server, expected: list[Prediction]
+    server: Server, expected: list[SingleLabelPrediction]
 ) -> None:
     response = server.v1(TEXTS)
     assert response.status_code == 200
@@ -89,13 +89,15 @@ def test_v1_answers_with_label_names_and_every_probability(
     assert_alike(response.json()["predictions"], expected)
 
 
-def test_v1_takes_objects_with_a_text_too(server: Server, expected: list[Prediction]) -> None:
+def test_v1_takes_objects_with_a_text_too(server: Server, expected: list[SingleLabelPrediction]) -> None:
     response = server.v1([{"text": TEXTS[0]}, TEXTS[1], {"text": TEXTS[2], "id": 3}, {"text": TEXTS[3]}])
     assert_alike(response.json()["predictions"], expected)
 
 
 @pytest.mark.parametrize("shape", [[len(TEXTS)], [len(TEXTS), 1]])
-def test_v2_answers_the_same_in_tensors(server: Server, expected: list[Prediction], shape: list[int]) -> None:
+def test_v2_answers_the_same_in_tensors(
+    server: Server, expected: list[SingleLabelPrediction], shape: list[int]
+) -> None:
     answer = server.v2(TEXTS, shape).json()
     outputs = {output["name"]: output for output in answer["outputs"]}
     assert {name: (output["datatype"], output["shape"]) for name, output in outputs.items()} == {
@@ -117,7 +119,9 @@ def test_v2_gives_only_the_outputs_that_are_asked_for(server: Server) -> None:
     assert [output["name"] for output in answer["outputs"]] == ["score"]
 
 
-def test_v2_takes_the_binary_form_of_kserves_own_client(server: Server, expected: list[Prediction]) -> None:
+def test_v2_takes_the_binary_form_of_kserves_own_client(
+    server: Server, expected: list[SingleLabelPrediction]
+) -> None:
     tensor = raw_tensor([text.encode() for text in TEXTS])
     parameters = {"binary_data_size": len(tensor)}
     head = {"inputs": [{"name": "text", "shape": [4], "datatype": "BYTES", "parameters": parameters}]}
@@ -134,7 +138,9 @@ def test_v2_takes_the_binary_form_of_kserves_own_client(server: Server, expected
     assert "not a binary V2 request" in error_of(short, 400)
 
 
-def test_predict_answers_one_text_without_a_protocol(server: Server, expected: list[Prediction]) -> None:
+def test_predict_answers_one_text_without_a_protocol(
+    server: Server, expected: list[SingleLabelPrediction]
+) -> None:
     assert_alike([server.post("/predict", {"text": text}).json() for text in TEXTS], expected)
 
 

@@ -28,7 +28,7 @@ from miniml.evaluation.report import write_report
 from miniml.evaluation.result import EvaluationResult
 from miniml.gate.rules import judge
 from miniml.model import manifest, probes
-from miniml.model.classifier import Classifier
+from miniml.model.classifier import Classifier, PredictionT
 from miniml.model.heads import Logits
 from miniml.model.history import read_history
 from miniml.model.manifest import read
@@ -39,7 +39,7 @@ from miniml.settings.evaluation import EvaluationSettings
 from miniml.settings.gate import GateSettings
 from miniml.settings.search import SearchSettings
 from miniml.settings.training import TrainingSettings
-from miniml.tasks import Task
+from miniml.tasks import MultiLabelPrediction, RegressionPrediction, Task
 from miniml.tasks.multi_label import MULTI_LABEL
 from miniml.tasks.multi_label.head import MultiLabelHead
 from miniml.tasks.regression import REGRESSION
@@ -75,6 +75,9 @@ class Job:
     @property
     def classifier(self) -> Classifier:
         return Classifier.load(self.model_dir)
+
+    def predict(self, texts: list[str], prediction_type: type[PredictionT]) -> list[PredictionT]:
+        return Classifier.load(self.model_dir, prediction_type).predict(texts)
 
 
 def run(task: Task, folder: Path, encoder: Path, **settings: Any) -> Job:
@@ -137,8 +140,14 @@ def test_answers_are_what_transformers_makes_of_the_folder(job: Job) -> None:
     assert classifier.predict_probabilities(TEXTS) == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_model_whose_predictions_are_of_another_class_is_refused_when_it_is_loaded(scored: Job) -> None:
+    told = r"does regression: it predicts RegressionPrediction, not MultiLabelPrediction\. Ask for RegressionPred"
+    with pytest.raises(InputError, match=told):
+        Classifier.load(scored.model_dir, MultiLabelPrediction)
+
+
 def test_a_text_gets_every_label_that_it_deserves_and_none_where_it_deserves_none(tagged: Job) -> None:
-    praise, both, neither = tagged.classifier.predict(TEXTS)
+    praise, both, neither = tagged.predict(TEXTS, MultiLabelPrediction)
     assert (praise.labels, both.labels, neither.labels) == (["praise"], ["complaint", "praise"], [])
     assert list(praise.probabilities) == ["complaint", "praise"]
     assert praise.probabilities["complaint"] < 0.5 <= praise.probabilities["praise"]
@@ -147,7 +156,7 @@ def test_a_text_gets_every_label_that_it_deserves_and_none_where_it_deserves_non
 def test_a_number_is_in_the_unit_of_its_labels_whatever_that_is(
     scored: Job, encoder: Path, tmp_path: Path
 ) -> None:
-    values = [prediction.value for prediction in scored.classifier.predict(TEXTS)]
+    values = [prediction.value for prediction in scored.predict(TEXTS, RegressionPrediction)]
     assert values[0] > values[2] > 4
     splits, _ = prepared.load(scored.dataset_dir)
     rows = [
@@ -293,7 +302,7 @@ def test_how_far_engines_disagree_is_told_in_what_is_served() -> None:
 def test_the_figures_are_those_that_one_counts_by_hand(tagged: Job, scored: Job) -> None:
     rows = prepared.load(tagged.dataset_dir, ("test",))[0]["test"]
     names = tagged.classifier.labels
-    answers = tagged.classifier.predict(list(rows["text"]))
+    answers = tagged.predict(list(rows["text"]), MultiLabelPrediction)
     right = [
         answer.labels == [names[n] for n in given]
         for answer, given in zip(answers, rows["label"], strict=True)
@@ -309,7 +318,7 @@ def test_the_figures_are_those_that_one_counts_by_hand(tagged: Job, scored: Job)
     assert result.majority_share == pytest.approx(1 / 3, abs=0.05)
 
     rows = prepared.load(scored.dataset_dir, ("test",))[0]["test"]
-    found = np.array([answer.value for answer in scored.classifier.predict(list(rows["text"]))])
+    found = np.array([answer.value for answer in scored.predict(list(rows["text"]), RegressionPrediction)])
     errors = np.abs(found - np.array(rows["label"]))
     result = scored.result
     assert result.headline.value == pytest.approx(errors.mean(), abs=1e-5)
@@ -367,7 +376,7 @@ def test_the_largest_errors_come_first_and_their_words_say_why(scored: Job) -> N
     texts = prepared.load(scored.dataset_dir, ("test",))[0]["test"]["text"]
     for mistake in scored.result.mistakes:
         assert "".join(piece.text for piece in mistake.pieces) == texts[mistake.row]
-        (whole,) = scored.classifier.predict([texts[mistake.row]])
+        (whole,) = scored.predict([texts[mistake.row]], RegressionPrediction)
         scored_pieces = [piece for piece in mistake.pieces if piece.effect is not None]
         for piece in scored_pieces:
             assert piece.score_without is not None
@@ -525,11 +534,13 @@ def test_v1_and_predict_answer_with_labels_or_a_value(
 ) -> None:
     answers = tagging.v1(TEXTS).json()["predictions"]
     assert [answer["labels"] for answer in answers] == [["praise"], ["complaint", "praise"], []]
-    for answer, expected in zip(answers, tagged.classifier.predict(TEXTS), strict=True):
+    for answer, expected in zip(answers, tagged.predict(TEXTS, MultiLabelPrediction), strict=True):
         assert list(answer) == ["labels", "probabilities"]
         assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
     values = [answer["value"] for answer in scoring.v1(TEXTS).json()["predictions"]]
-    assert values == pytest.approx([one.value for one in scored.classifier.predict(TEXTS)], abs=1e-3)
+    assert values == pytest.approx(
+        [one.value for one in scored.predict(TEXTS, RegressionPrediction)], abs=1e-3
+    )
     assert tagging.post("/predict", {"text": TEXTS[1]}).json()["labels"] == answers[1]["labels"]
     assert scoring.post("/predict", {"text": TEXTS[1]}).json() == {"value": pytest.approx(values[1])}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ from miniml.evaluation.report import write_report
 from miniml.evaluation.result import EvaluationResult
 from miniml.gate.rules import judge
 from miniml.model.classifier import Classifier
-from miniml.model.heads import Logits
+from miniml.model.heads import Logits, Outputs
 from miniml.model.history import read_history
 from miniml.model.manifest import read
 from miniml.settings.data import DataSettings
 from miniml.settings.gate import GateSettings
 from miniml.settings.training import TrainingSettings
 from miniml.task_registry import TASKS
-from miniml.tasks.single_label import SingleLabel
+from miniml.tasks.single_label import SingleLabel, SingleLabelPrediction
+from miniml.tasks.single_label.head import SingleLabelHead
 from miniml.tasks.single_label.predictions import SingleLabelPredictions
 from miniml.tasks.single_label.training import SingleLabelTarget
 from miniml.training.fine_tune import fine_tune
@@ -69,12 +70,27 @@ class StarsPredictions(SingleLabelPredictions):
         return near
 
 
+@dataclass(frozen=True)
+class StarsPrediction(SingleLabelPrediction):
+    @property
+    def stars(self) -> float:
+        return float(self.label)
+
+
+class StarsHead(SingleLabelHead):
+    prediction_type = StarsPrediction
+
+    def prediction(self, outputs: Outputs) -> StarsPrediction:
+        return StarsPrediction(**asdict(super().prediction(outputs)))
+
+
 class Stars(SingleLabel):
     """Gives a text one of several classes in an order, and may be off by one."""
 
     name = "stars"
     primary_metric = "off_by_one_accuracy"
     one, many = "star", "stars"
+    head = StarsHead
     target = StarsTarget
     predictions = StarsPredictions
 
@@ -115,10 +131,11 @@ def test_a_task_is_added_from_outside_and_goes_all_the_way(
     write_report(result, read(tmp_path / "model"), history, tmp_path / "report.html")
     assert "off by one accuracy" in (tmp_path / "report.html").read_text()
 
-    classifier = Classifier.load(tmp_path / "model")
+    classifier = Classifier.load(tmp_path / "model", StarsPrediction)
     assert type(classifier.head.task) is stars
     [answer] = classifier.predict(["the food was great"])
     assert answer.given[0] in summary.labels
+    assert 3.5 <= answer.stars <= 6.5
     assert Inference(classifier).output_adapter.output_names == ("label", "score", "probabilities")
 
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from miniml.errors import InputError, StoreError, TrainingProcessError
+from miniml.exit_status import ExitStatus
 from miniml.model import manifest
 from miniml.settings.training import TrainingSettings
 from miniml.train_step import memory_events
@@ -285,3 +286,20 @@ def test_elsewhere_memory_is_the_kernel_s_business(tmp_path: Path) -> None:
     (tmp_path / "memory.stat").write_text("anon 10\n")
     child = subprocess.Popen([sys.executable, "-c", ""])
     assert not killed_in_time(child, tmp_path, tmp_path / "no-such-file")
+
+
+def test_a_training_replaces_no_folder_of_other_things(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "notes.txt"
+    kept.write_text("mine")
+    words = [str(dataset_dir), str(tmp_path), f"--model-id={encoder}"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "miniml.train_step", *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == ExitStatus.FAILED
+    assert ended.stderr == (
+        f"error: {tmp_path} holds files without miniml.json or failure.json: it is no earlier output, and would be "
+        f"lost. Name a new folder.\n"
+    )
+    assert kept.read_text() == "mine"

@@ -23,6 +23,7 @@ from miniml.model.history import HISTORY_NAME
 from miniml.processor import has_bf16, threads_within_quota
 from miniml.settings.data import DataSettings
 from miniml.settings.training import TrainingSettings
+from miniml.tasks import SingleLabelPrediction
 from miniml.tasks.multi_label.training import BinaryCrossEntropy, balanced_positives
 from miniml.tasks.single_label.head import SingleLabelHead
 from miniml.tasks.single_label.training import CrossEntropy, balanced_weights, validation_metrics
@@ -309,7 +310,7 @@ def test_the_last_point_is_kept_where_that_is_asked_for(
 def share_right(folder: Path, dataset_dir: Path) -> float:
     """Of the validation rows, by the saved model."""
     rows = prepared.load(dataset_dir, ("validation",))[0]["validation"]
-    answers = Classifier.load(folder).predict(list(rows["text"]))
+    answers = Classifier.load(folder, SingleLabelPrediction).predict(list(rows["text"]))
     right = [
         answer.label == ("bad", "good")[label] for answer, label in zip(answers, rows["label"], strict=True)
     ]
@@ -369,7 +370,7 @@ def test_lora_changes_every_linear_layer_by_few_ranks_and_leaves_a_plain_model(
             if value.ndim == 2
             else not change.any()
         )
-    answers = Classifier.load(tmp_path / "model").predict(
+    answers = Classifier.load(tmp_path / "model", SingleLabelPrediction).predict(
         ["the food was great and tasty", "awful rude staff and cold food"]
     )
     assert [answer.label for answer in answers] == ["good", "bad"]

@@ -18,6 +18,7 @@ from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.model.history import HISTORY_NAME
 from miniml.settings.training import TrainingSettings
+from miniml.tasks import SingleLabelPrediction
 from miniml.training.fine_tune import TrainingResult, fine_tune
 from miniml.training.history import evaluation_steps
 from tests import tiny
@@ -33,7 +34,7 @@ def train(dataset_dir: Path, folder: Path, encoder: Path, **settings: Any) -> Tr
 
 def test_a_tiny_model_learns_to_tell_good_from_bad(model_dir: Path) -> None:
     assert manifest.read(model_dir).metrics["validation_accuracy"] >= 0.9
-    answers = Classifier.load(model_dir).predict(
+    answers = Classifier.load(model_dir, SingleLabelPrediction).predict(
         ["the food was great and tasty", "awful rude staff and cold food"]
     )
     assert [answer.label for answer in answers] == ["good", "bad"]

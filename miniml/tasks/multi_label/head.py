@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -13,31 +12,17 @@ import numpy.typing as npt
 from miniml.model import calibration
 from miniml.model.heads import Head, Logits, Outputs, labels_of
 from miniml.task import Task
-from miniml.tasks.multi_label.task import MULTI_LABEL
+from miniml.tasks.multi_label.task import MULTI_LABEL, MultiLabelPrediction
 
 # A text gets a label whose probability is at least this. The temperature moves no probability across it.
 THRESHOLD = 0.5
 
 
-@dataclass(frozen=True)
-class LabelsPrediction:
-    """The answer for one text: any number of labels."""
-
-    labels: list[str]
-    """The labels whose probability reaches the model's threshold, in the model's order."""
-    probabilities: dict[str, float]
-    """Every label's probability by its name, in the model's order; they need not sum to 1."""
-
-    @property
-    def given(self) -> list[str]:
-        """The labels that the answer gives the text."""
-        return self.labels
-
-
-class MultiLabelHead(Head):
+class MultiLabelHead(Head[MultiLabelPrediction]):
     """The head of independent labels, whose probabilities are the logistic function of the logits."""
 
     task = MULTI_LABEL
+    prediction_type = MultiLabelPrediction
 
     def __init__(
         self,
@@ -74,8 +59,8 @@ class MultiLabelHead(Head):
         given: npt.NDArray[np.bool_] = outputs >= np.float32(self.threshold)
         return given
 
-    def answer(self, outputs: Outputs) -> LabelsPrediction:
-        return LabelsPrediction(
+    def prediction(self, outputs: Outputs) -> MultiLabelPrediction:
+        return MultiLabelPrediction(
             [label for label, given in zip(self.labels, self.given(outputs).tolist(), strict=True) if given],
             dict(zip(self.labels, outputs.tolist(), strict=True)),
         )

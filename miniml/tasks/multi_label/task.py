@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from miniml.task import Part, Task
+from miniml.task import Part, Prediction, Task
+
+
+@dataclass(frozen=True)
+class MultiLabelPrediction(Prediction):
+    """What a model predicts for one text: any number of labels."""
+
+    labels: list[str]
+    """The labels whose probability reaches the model's threshold, in the model's order."""
+    probabilities: dict[str, float]
+    """Every label's probability by its name, in the model's order; they need not sum to 1."""
+
+    @property
+    def given(self) -> list[str]:
+        return self.labels
 
 
 class MultiLabel(Task):

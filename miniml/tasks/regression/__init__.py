@@ -1,5 +1,5 @@
 """Defines the task in which a text has a number."""
 
-from miniml.tasks.regression.task import REGRESSION, Regression
+from miniml.tasks.regression.task import REGRESSION, Regression, RegressionPrediction
 
-__all__ = ["REGRESSION", "Regression"]
+__all__ = ["REGRESSION", "Regression", "RegressionPrediction"]

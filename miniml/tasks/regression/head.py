@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
 from miniml.model.heads import Head, Logits, Outputs
 from miniml.task import Task
-from miniml.tasks.regression.task import REGRESSION
+from miniml.tasks.regression.task import REGRESSION, RegressionPrediction
 
 
-@dataclass(frozen=True)
-class NumberPrediction:
-    """The answer for one text: a number."""
-
-    value: float
-    """The number, in the unit of the training labels."""
-
-    @property
-    def given(self) -> list[str]:
-        """The labels that the answer gives the text: none."""
-        return []
-
-
-class RegressionHead(Head):
+class RegressionHead(Head[RegressionPrediction]):
     """The head of a number; the logit is in standard deviations from the mean of the training labels."""
 
     task = REGRESSION
+    prediction_type = RegressionPrediction
     differs_in = "of the labels' standard deviation"
 
     def __init__(self, mean: float = 0.0, deviation: float = 1.0, *, task: Task | None = None) -> None:
@@ -56,8 +43,8 @@ class RegressionHead(Head):
     def outputs(self, logits: Logits) -> Outputs:
         return (logits.astype(np.float64) * self.deviation + self.mean).astype(np.float32)
 
-    def answer(self, outputs: Outputs) -> NumberPrediction:
-        return NumberPrediction(float(outputs[0]))
+    def prediction(self, outputs: Outputs) -> RegressionPrediction:
+        return RegressionPrediction(float(outputs[0]))
 
     def link(self, output: float) -> float:
         return output

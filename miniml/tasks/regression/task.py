@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from miniml.errors import InputError
 from miniml.escaping import shown
-from miniml.task import LabelSettings, Part, Task
+from miniml.task import LabelSettings, Part, Prediction, Task
+
+
+@dataclass(frozen=True)
+class RegressionPrediction(Prediction):
+    """What a model predicts for one text: a number."""
+
+    value: float
+    """The number, in the unit of the training labels."""
+
+    @property
+    def given(self) -> list[str]:
+        return []
 
 
 class Regression(Task):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -11,29 +10,14 @@ import numpy as np
 from miniml.model import calibration
 from miniml.model.heads import Head, Logits, Outputs, labels_of, lead
 from miniml.task import Task
-from miniml.tasks.single_label.task import SINGLE_LABEL
+from miniml.tasks.single_label.task import SINGLE_LABEL, SingleLabelPrediction
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one text: one class."""
-
-    label: str
-    score: float
-    """The probability of `label`, the largest of them."""
-    probabilities: dict[str, float]
-    """Every class's probability by its name, in the model's order; they sum to 1."""
-
-    @property
-    def given(self) -> list[str]:
-        """The labels that the answer gives the text."""
-        return [self.label]
-
-
-class SingleLabelHead(Head):
+class SingleLabelHead(Head[SingleLabelPrediction]):
     """The head of mutually exclusive classes, whose probabilities are the softmax of the logits."""
 
     task = SINGLE_LABEL
+    prediction_type = SingleLabelPrediction
 
     @classmethod
     def read(cls, config: Any, temperature: float, task: Task) -> Self:
@@ -42,10 +26,10 @@ class SingleLabelHead(Head):
     def outputs(self, logits: Logits) -> Outputs:
         return calibration.softmax(self.scaled(logits)).astype(np.float32, copy=False)
 
-    def answer(self, outputs: Outputs) -> Prediction:
+    def prediction(self, outputs: Outputs) -> SingleLabelPrediction:
         row: list[float] = outputs.tolist()
         best = max(range(len(row)), key=row.__getitem__)
-        return Prediction(self.labels[best], row[best], dict(zip(self.labels, row, strict=True)))
+        return SingleLabelPrediction(self.labels[best], row[best], dict(zip(self.labels, row, strict=True)))
 
     def margin(self, logits: Logits) -> float:
         return lead(logits)

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from miniml.task import Part, Task
+from miniml.task import Part, Prediction, Task
+
+
+@dataclass(frozen=True)
+class SingleLabelPrediction(Prediction):
+    """What a model predicts for one text: one class."""
+
+    label: str
+    """The most probable class."""
+    score: float
+    """The probability of `label`."""
+    probabilities: dict[str, float]
+    """Every class's probability by its name, in the model's order; they sum to 1."""
+
+    @property
+    def given(self) -> list[str]:
+        return [self.label]
 
 
 class SingleLabel(Task):
