@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from miniml.extensions import Registry
+from miniml.registry import Registry
 from miniml.task_registry import DEFAULT
 
 if TYPE_CHECKING:  # The gate reads which way is better, and has no numpy.

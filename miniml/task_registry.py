@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 from miniml.errors import InputError
 from miniml.escaping import shown
-from miniml.extensions import Registry
+from miniml.registry import Registry
 from miniml.task import Task
 
 AUTO = "auto"
@@ -22,7 +22,7 @@ _FOLDERS = (
 Kind = TypeVar("Kind", bound=type[Task])
 
 
-def register(kind: Kind) -> Kind:
+def register_task(kind: Kind) -> Kind:
     """Adds a task, so that the setting `task` may name it; to be used as a decorator of its class.
 
     Every process that works with the task has to have imported the module of that class; of an installed package the

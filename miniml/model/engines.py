@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from miniml.extensions import Registry
 from miniml.model.model_files import in_a_line
 from miniml.model.rows_apart import is_run_apart, logits_of_rows
 from miniml.processor import has_bf16
+from miniml.registry import Registry
 
 TokenIds = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,23 +16,37 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from miniml.champion.record import Champion
+from miniml import extensions
 from miniml.errors import GateError, InputError
 from miniml.evaluation.evaluate import evaluate_model
 from miniml.evaluation.report import write_report
-from miniml.evaluation.result import EvaluationResult
-from miniml.extensions import Registry
-from miniml.gate.rules import RULES, Ruling, judge, register_rule, require_approved
-from miniml.metrics import METRICS, Metric, register_metric
+from miniml.extensions import (
+    Champion,
+    EngineKind,
+    EvaluationResult,
+    Fetched,
+    GateSettings,
+    Logits,
+    Metric,
+    Ruling,
+    ServedModel,
+    Source,
+    TokenIds,
+    register_engine,
+    register_metric,
+    register_rule,
+    register_source,
+)
+from miniml.gate.rules import RULES, judge, require_approved
+from miniml.metrics import METRICS
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
-from miniml.model.engines import ENGINES, EngineKind, Logits, ServedModel, TokenIds, register_engine
-from miniml.settings.gate import GateSettings
-from miniml.sources.address import SOURCES, locate, register_source, short_name
-from miniml.sources.source import Fetched, Source
+from miniml.model.engines import ENGINES
+from miniml.registry import Registry
+from miniml.sources.address import SOURCES, locate, short_name
 from serving.engine_choice import choose
 from tests import tiny
-from tests.command import pipeline
+from tests.command import ROOT, pipeline
 
 
 @contextmanager
@@ -145,8 +161,7 @@ _SHELF_SOURCE = """
 import os
 from pathlib import Path
 
-from miniml.sources.address import register_source
-from miniml.sources.source import Fetched, Source
+from miniml.extensions import Fetched, Source, register_source
 
 
 @register_source
@@ -168,10 +183,10 @@ def _install(site: Path, group: str, module: str, text: str) -> None:
 
 
 _MOOD_TASK = """
-from miniml.tasks import register
+from miniml.extensions import register_task
 from miniml.tasks.single_label import SingleLabel
 
-@register
+@register_task
 class Mood(SingleLabel):
     name = "mood"
     one, many = "mood", "moods"
@@ -240,6 +255,20 @@ def test_an_engine_is_one_class_and_is_tried_and_used_by_the_predictor(model_dir
             choose(classifier, model_dir, "wrong", threads=1)
         with pytest.raises(InputError, match="'elsewhere' is not to be had here"):
             choose(classifier, model_dir, "elsewhere", threads=1)
+
+
+def test_all_that_is_added_is_imported_from_one_module_without_a_heavy_library() -> None:
+    assert all(getattr(extensions, name) for name in extensions.__all__)
+    assert extensions._HOMES.keys() == set(extensions.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'register_metrics'"):
+        extensions.register_metrics  # noqa: B018
+    script = (
+        "import sys; from miniml.extensions import "
+        "Metric, Source, Task, register_metric, register_rule, register_source, register_task; "
+        "print(sorted({'torch', 'transformers', 'datasets', 'kserve', 'kfp', 'numpy'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[]\n", done.stderr
 
 
 class Wrong(OneByOne):
