@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from miniml.evaluation.evaluate import evaluate_model
 from miniml.evaluation.report import write_report
 from miniml.extensions import (
     Champion,
+    Engine,
     EngineKind,
     EvaluationResult,
     Fetched,
@@ -45,7 +48,7 @@ from miniml.model.engines import ENGINES
 from miniml.registry import Registry
 from miniml.sources.address import SOURCES, locate, short_name
 from serving.engine_choice import choose
-from tests import tiny
+from tests import patience, tiny
 from tests.command import ROOT, pipeline
 
 
@@ -255,6 +258,36 @@ def test_an_engine_is_one_class_and_is_tried_and_used_by_the_predictor(model_dir
             choose(classifier, model_dir, "wrong", threads=1)
         with pytest.raises(InputError, match="'elsewhere' is not to be had here"):
             choose(classifier, model_dir, "elsewhere", threads=1)
+
+
+def test_an_engine_says_that_it_runs_batches_concurrently_and_does_so(model_dir: Path) -> None:
+    """Each of its streams waits for the other one inside its first batch, which only concurrent ones can do."""
+    both_run = threading.Barrier(2)
+
+    class Meeting(OneByOne):
+        def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
+            both_run.wait(patience.SECONDS)
+            return super().__call__(token_ids, attention_mask)
+
+    def streams(served: ServedModel, count: int) -> list[Engine]:
+        asked.append((served.threads, count))
+        return [Meeting(served) for _ in range(count)]
+
+    asked: list[tuple[int, int]] = []
+    register_engine("one-by-one", EngineKind(OneByOne, build_streams=streams))
+    classifier = Classifier.load(model_dir)
+    with removed_later(ENGINES, "one-by-one"):
+        single = choose(classifier, model_dir, "one-by-one", threads=1)
+        assert single.streams == [single.classifier] and asked == []
+        both_run = threading.Barrier(1)  # The streams are warmed one after the other.
+        found = choose(classifier, model_dir, "one-by-one", threads=2)
+        assert asked == [(2, 2)]
+    both_run = threading.Barrier(2)
+    text = [tiny.review(1, 7)]
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(lambda stream: stream.predict_probabilities(text), found.streams))
+    for probabilities in answers:
+        assert probabilities == pytest.approx(classifier.predict_probabilities(text), abs=1e-6)
 
 
 def test_all_that_is_added_is_imported_from_one_module_without_a_heavy_library() -> None:
