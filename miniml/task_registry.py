@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from miniml.errors import InputError
 from miniml.escaping import shown
@@ -78,22 +78,6 @@ def stored_task(stored: Mapping[str, Any]) -> Task:
 def beyond_default(task: Task) -> list[str]:
     """Gives the task's name, for a digest; none for the task that digests did not name when it was the only one."""
     return [] if task == DEFAULT else [task]
-
-
-class TaskChoices(Sequence[str]):
-    """What the setting `task` may be, with those tasks that are registered later."""
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        return (AUTO, *task_names())[index]
-
-    def __len__(self) -> int:
-        return 1 + len(task_names())
 
 
 # Last, for importing a task's folder imports `miniml.tasks`, which offers the functions above.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -11,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +49,15 @@ from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.model.engines import ENGINES
 from miniml.registry import Registry
+from miniml.search.picking import pick
+from miniml.settings.search import SearchSettings
+from miniml.settings.training import TrainingSettings
 from miniml.sources.address import SOURCES, locate, short_name
+from miniml.training.fine_tune import fine_tune
 from serving.engine_choice import choose
 from tests import patience, tiny
 from tests.command import ROOT, pipeline
+from tests.conftest import TRAINING
 
 
 @contextmanager
@@ -107,6 +115,65 @@ def test_a_metric_of_which_less_is_better_is_no_least_value_for_the_gate(
         with pytest.raises(InputError, match="less is better"):
             judge(result, GateSettings(min_metrics="misses=0.1"))
     assert result.figures["misses"].value == 0.25
+
+
+def test_a_metric_picks_the_weights_of_a_training_and_the_winner_of_a_search(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """It counts how often it was asked, so that by it each training's first evaluation is the best."""
+    asked = itertools.count()
+    register_metric(Metric("turn", "Turn", more_is_better=False, score=lambda answers, weights: next(asked)))
+    register_metric(Metric("undefined", "Undefined", score=lambda answers, weights: math.nan))
+    folders = [tmp_path / "first", tmp_path / "second"]
+    quick = {**TRAINING, "iterations": 4, "linear_probe": False, "evaluations": 2}
+    with removed_later(METRICS, "turn", "undefined"):
+        for seed, folder in enumerate(folders, 1):
+            settings = TrainingSettings(model_id=str(encoder), best_by="turn", seed=seed, **quick)
+            result = fine_tune(dataset_dir, folder, settings)
+            assert (result.metrics["kept_step"], result.metrics["steps"]) == (2, 4)
+            assert "validation_undefined" not in result.metrics
+        search = SearchSettings(space='{"seed": [1, 2]}', sampling="grid", pick_by="turn")
+        picked = pick(folders[::-1], search, tmp_path / "winner", tmp_path / "search.html")
+        assert (picked.winner.number, picked.picked_by) == (1, "turn")
+        assert picked.winner.metrics["validation_turn"] == 0
+        undefined = replace(settings, best_by="undefined")
+        assert fine_tune(dataset_dir, tmp_path / "last", undefined).metrics["kept_step"] == 4
+
+
+def test_a_metric_that_a_training_cannot_be_picked_by_is_refused_with_those_that_there_are(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    register_metric(Metric("far", "Far", tasks=("regression",), score=lambda answers, weights: 0.5))
+    with removed_later(METRICS, "far"):
+        with pytest.raises(
+            InputError, match=r"best_by 'near' .* Use one of accuracy, macro_f1, loss, far, last"
+        ):
+            TrainingSettings(best_by="near")
+        with pytest.raises(InputError, match=r"pick_by 'near' .* Use one of accuracy, macro_f1, loss, far\."):
+            SearchSettings(pick_by="near")
+        wrong_task = TrainingSettings(model_id=str(encoder), best_by="far")
+        with pytest.raises(
+            InputError, match=r"no metric of the task single_label_classification\. Use one of acc"
+        ):
+            fine_tune(dataset_dir, tmp_path / "model", wrong_task)
+    with pytest.raises(InputError, match="best_by 'far' is not known"):
+        TrainingSettings(best_by="far")
+    with pytest.raises(ValueError, match="'loss' is another choice of best_by"):
+        register_metric(Metric("loss", "Loss", score=lambda answers, weights: 0.5))
+
+
+def test_a_metric_of_an_installed_package_is_a_choice_of_the_command_line(tmp_path: Path) -> None:
+    _install(tmp_path, "miniml.metrics", "turn_metric", _TURN_METRIC)
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    shown = " ".join(pipeline("run", "--help", PYTHONPATH=paths).out.split())
+    assert "One of accuracy, macro_f1, loss, turn, last." in shown
+
+
+_TURN_METRIC = """
+from miniml.extensions import Metric, register_metric
+
+register_metric(Metric("turn", "Turn", score=lambda answers, weights: 0.5))
+"""
 
 
 def test_a_gate_rule_is_one_function_and_can_reject_a_model(model_dir: Path, dataset_dir: Path) -> None:
