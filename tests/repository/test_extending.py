@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,7 @@ from miniml.search.picking import pick
 from miniml.settings.search import SearchSettings
 from miniml.settings.training import TrainingSettings
 from miniml.sources.address import SOURCES, locate, short_name
+from miniml.task_registry import TASKS
 from miniml.training.fine_tune import fine_tune
 from serving.engine_choice import choose
 from tests import patience, tiny
@@ -355,6 +357,24 @@ def test_an_engine_says_that_it_runs_batches_concurrently_and_does_so(model_dir:
         answers = list(threads.map(lambda stream: stream.predict_probabilities(text), found.streams))
     for probabilities in answers:
         assert probabilities == pytest.approx(classifier.predict_probabilities(text), abs=1e-6)
+
+
+def test_the_guides_examples_register_what_they_say() -> None:
+    page = (ROOT / "docs" / "how-to" / "extend.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    script = "".join(blocks) + (
+        "from miniml import metrics, task_registry\n"
+        "from miniml.gate.rules import RULES\n"
+        "from miniml.model.engines import ENGINES\n"
+        "from miniml.sources.address import SOURCES\n"
+        "kinds = (metrics.METRICS, RULES, SOURCES, task_registry.TASKS, ENGINES)\n"
+        "print([list(kind.items())[-1][0] for kind in kinds], ENGINES['two-by-two'].build_streams is streams)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    added = ["kappa", "fast_enough", "shelf://", "mood", "two-by-two"]
+    assert done.stdout == f"{added} True\n", done.stderr
+    for group in re.findall(r"`(miniml\.\w+)`", page.partition("The groups are")[2].partition("One line")[0]):
+        assert group in {kind._group for kind in (METRICS, RULES, SOURCES, TASKS, ENGINES)}
 
 
 def test_all_that_is_added_is_imported_from_one_module_without_a_heavy_library() -> None:
