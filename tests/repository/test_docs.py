@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
+from docs.generator import arguments
 from docs.generator.gathering import AT_THE_ROOT
 from docs.generator.subjects import API, COMPILED, STAGES, parsers
 from tests import patience
@@ -130,12 +131,21 @@ def test_the_reference_has_every_option_of_every_command(pages: dict[Path, Page]
 
 
 def test_the_reference_has_every_argument_with_its_description(site: Path, pages: dict[Path, Page]) -> None:
-    told = "".join(pages[site / "reference" / "pipelines.html"].words)
+    told = "".join(pages[site / "arguments.html"].words)
     # Of an argument that several stages take, the first tells.
-    arguments = {name: argument for stage in reversed(STAGES.values()) for name, argument in stage.items()}
-    for name, argument in arguments.items():
+    known = {name: argument for stage in reversed(STAGES.values()) for name, argument in stage.items()}
+    for name, argument in known.items():
         assert name in told
         assert as_read(argument.description) in as_read(told)
+
+
+def test_the_tables_of_arguments_are_what_the_settings_say() -> None:
+    """Those of docs/arguments.md, and those of the README, which show the arguments that people set first."""
+    made = arguments.files()
+    assert [path.name for path, text in made.items() if path.read_text(encoding="utf-8") != text] == [], (
+        "run make compile"
+    )
+    assert made[ROOT / "README.md"].count("| argument |") == 2
 
 
 def test_the_reference_has_what_each_component_takes_and_makes(site: Path, pages: dict[Path, Page]) -> None:
