@@ -68,8 +68,9 @@ docs: setup-dev  ## Build the documentation site in build/site; a broken link or
 	$(BIN)/zensical build --clean --strict
 	@echo "open build/site/index.html; its search needs a server: $(BIN)/python -m http.server --directory build/site"
 
-compile: setup  ## Write what follows from the code: the pipelines and components as YAML, the images' tag in manifests
+compile: setup  ## Write what follows from the code: pipelines and components as YAML, tables of arguments, the images' tag
 	@$(BIN)/python -m pipelines compile
+	@$(BIN)/python -m docs.generator.arguments
 	@PYTHON=$(BIN)/python manifests/install.sh tag
 
 submit: setup  ## Run it on the cluster at KFP_HOST and follow it; ARGS='--dataset-id s3://bucket/reviews@v1'

@@ -1,84 +1,84 @@
-"""Registers what other packages add to miniml: tasks, sources, metrics, gate rules, engines.
+"""Offers all that a package of one's own needs to add a metric, a gate rule, a source, a task or an engine to miniml.
 
-Each registry loads Python's entry points when it is first read. So a package that is installed beside miniml, in a
-stage's image or on a laptop, is found without an import. In the package's pyproject.toml:
+    from miniml.extensions import Metric, register_metric
+
+    register_metric(Metric("kappa", "Cohen's kappa", score=...))
+
+A package that is installed beside miniml, in a stage's image or on a laptop, is found without an import, by its entry
+points. In its pyproject.toml:
 
     [project.entry-points."miniml.metrics"]
     kappa = "their_package.kappa"
 
 where `their_package.kappa` calls `register_metric` when it is imported. A stage's image gets the package by one line of
-a Dockerfile that begins with our image: `RUN pip install their-package`.
+a Dockerfile that begins with our image: `RUN pip install their-package`. docs/how-to/extend.md has an example of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Mapping
-from importlib.metadata import entry_points
-from typing import Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
-Item = TypeVar("Item")
-Default = TypeVar("Default")
+if TYPE_CHECKING:
+    from miniml.champion.record import Champion
+    from miniml.evaluation.result import EvaluationResult
+    from miniml.gate.rules import Ruling, register_rule
+    from miniml.metrics import Answers, Metric, register_metric
+    from miniml.model.engines import Engine, EngineKind, Logits, ServedModel, TokenIds, register_engine
+    from miniml.settings.gate import GateSettings
+    from miniml.sources.address import register_source
+    from miniml.sources.source import Fetched, FetchedSplits, Mount, Pinned, Source
+    from miniml.task import Task
+    from miniml.task_registry import register_task
+
+__all__ = [
+    "Answers",
+    "Champion",
+    "Engine",
+    "EngineKind",
+    "EvaluationResult",
+    "Fetched",
+    "FetchedSplits",
+    "GateSettings",
+    "Logits",
+    "Metric",
+    "Mount",
+    "Pinned",
+    "Ruling",
+    "ServedModel",
+    "Source",
+    "Task",
+    "TokenIds",
+    "register_engine",
+    "register_metric",
+    "register_rule",
+    "register_source",
+    "register_task",
+]
+
+_NAMES = {
+    "miniml.champion.record": ("Champion",),
+    "miniml.evaluation.result": ("EvaluationResult",),
+    "miniml.gate.rules": ("Ruling", "register_rule"),
+    "miniml.metrics": ("Answers", "Metric", "register_metric"),
+    "miniml.model.engines": ("Engine", "EngineKind", "Logits", "ServedModel", "TokenIds", "register_engine"),
+    "miniml.settings.gate": ("GateSettings",),
+    "miniml.sources.address": ("register_source",),
+    "miniml.sources.source": ("Fetched", "FetchedSplits", "Mount", "Pinned", "Source"),
+    "miniml.task": ("Task",),
+    "miniml.task_registry": ("register_task",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 
-class Registry(Generic[Item]):
-    """Items of one kind by name, in the order in which they were added."""
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first asked for, because only an engine needs torch, for example."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-    def __init__(self, group: str, items: Mapping[str, Item] | None = None) -> None:
-        """
-        Args:
-            group: The group of entry points that add to it.
-            items: The items that miniml itself has.
-        """
-        self._group = group
-        self._items = dict(items or {})
-        self._is_complete = False
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found
 
-    def add(self, name: str, item: Item) -> None:
-        """Adds an item. An equal one may be added again, as by a module that is imported twice.
 
-        Args:
-            name: The item's name.
-            item: The item.
-
-        Raises:
-            ValueError: another item has that name.
-        """
-        if self._items.setdefault(name, item) != item:
-            raise ValueError(f"{self._group} has a {name!r} already. Give it another name.")
-
-    def remove(self, name: str) -> None:
-        """Removes an item, for tests that clean up after themselves.
-
-        Raises:
-            KeyError: none has that name.
-        """
-        del self._items[name]
-
-    def items(self) -> ItemsView[str, Item]:
-        """Returns the names with their items."""
-        self._complete()
-        return self._items.items()
-
-    @overload
-    def get(self, name: str) -> Item | None: ...
-    @overload
-    def get(self, name: str, default: Default) -> Item | Default: ...
-    def get(self, name: str, default: Default | None = None) -> Item | Default | None:
-        """Returns the item with that name, or the default."""
-        self._complete()
-        return self._items.get(name, default)
-
-    def __getitem__(self, name: str) -> Item:
-        """Returns the item with that name.
-
-        Raises:
-            KeyError: none has that name.
-        """
-        self._complete()
-        return self._items[name]
-
-    def _complete(self) -> None:
-        if not self._is_complete:
-            self._is_complete = True  # Set first, because what is loaded may read the registry.
-            for entry in entry_points(group=self._group):
-                entry.load()
+def __dir__() -> list[str]:
+    return __all__

@@ -1,7 +1,8 @@
 """Registers the metrics: their titles, whether more is better, and for added ones the function that computes them.
 
 To add one, register it. Evaluation then computes it with its 95 % interval, for the model and the baseline; it appears
-in metrics.json and in the report; and the gate accepts it in `min_metrics`. Cohen's kappa, for example:
+in metrics.json and in the report; and the gate accepts it in `min_metrics`. Training computes it on the validation
+rows, and `best_by` and `pick_by` accept it. Cohen's kappa, for example:
 
     register_metric(
         Metric(
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from miniml.extensions import Registry
+from miniml.registry import Registry
 from miniml.task_registry import DEFAULT
 
 if TYPE_CHECKING:  # The gate asks whether more is better, and has no numpy.
@@ -70,7 +71,8 @@ class Metric:
     score: Callable[[Answers, npt.NDArray[Any]], float] | None = None
     """Computes the metric from answers and weights, shape [rows], which are scikit-learn's `sample_weight`. For the
     interval it is called up to a thousand times with other weights; it returns nan where the metric is undefined. Where
-    all rows are answered correctly, the interval has no width."""
+    all rows are answered correctly, the interval has no width. Import libraries within it: a stage that only has to
+    know the metric's name may lack them."""
 
 
 _ANY_ERROR = (0.0, math.inf)
@@ -129,6 +131,8 @@ METRICS: Registry[Metric] = Registry(
 )
 """All metrics by name, in the order of the report's tiles."""
 
+# Names that `best_by` gives another meaning.
+_RESERVED = ("loss", "last")
 # Endings of unregistered metrics' names for which less is better: "validation_loss".
 _LESS_IS_BETTER = ("error", "loss")
 
@@ -136,8 +140,9 @@ _LESS_IS_BETTER = ("error", "loss")
 def register_metric(metric: Metric) -> Metric:
     """Adds a metric to those of evaluation.
 
-    The evaluate stage runs in an image of its own. It has the metric if your package is installed there, with an entry
-    point in the group `miniml.metrics` that names the module (see `miniml.extensions`).
+    The stages run in images of their own. One has the metric if your package is installed there, with an entry point in
+    the group `miniml.metrics` that names the module (see `miniml.extensions`): evaluate needs it, and for `best_by` and
+    `pick_by` preflight, train and the place from which the run is started as well.
 
     Returns:
         The metric itself.
@@ -147,8 +152,15 @@ def register_metric(metric: Metric) -> Metric:
     """
     if metric.score is None:
         raise ValueError(f"the metric {metric.name!r} has no score. Give the function that computes it.")
+    if metric.name in _RESERVED:
+        raise ValueError(f"{metric.name!r} is another choice of best_by. Give the metric another name.")
     METRICS.add(metric.name, metric)
     return metric
+
+
+def added_metrics(task: str = "") -> list[Metric]:
+    """Returns the metrics that were registered from outside: those of a task, or of all tasks."""
+    return [metric for _, metric in METRICS.items() if metric.score and (not task or task in metric.tasks)]
 
 
 def metric_named(name: str) -> Metric:

@@ -55,7 +55,7 @@ class Task(str):
       gate's no NumPy.
 
     A new task subclasses this class or a similar task, overrides what differs, and is registered
-    (`miniml.tasks.register`). Its parts may be the classes themselves.
+    (`miniml.extensions.register_task`). Its parts may be the classes themselves.
 
     The interface assumes that a text has one row of outputs, by transformers' `AutoModelForSequenceClassification`. A
     task with an answer for each token also needs another kind of model in `miniml.training.pretrained` and

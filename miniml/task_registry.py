@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from miniml.errors import InputError
 from miniml.escaping import shown
-from miniml.extensions import Registry
+from miniml.registry import Registry
 from miniml.task import Task
 
 AUTO = "auto"
@@ -22,7 +22,7 @@ _FOLDERS = (
 Kind = TypeVar("Kind", bound=type[Task])
 
 
-def register(kind: Kind) -> Kind:
+def register_task(kind: Kind) -> Kind:
     """Adds a task, so that the setting `task` may name it; a decorator of the task's class.
 
     Every process that works with the task must import the module of that class; for an installed package the entry
@@ -78,22 +78,6 @@ def stored_task(stored: Mapping[str, Any]) -> Task:
 def beyond_default(task: Task) -> list[str]:
     """Returns the task's name for a digest, or nothing for the default task, which older digests do not name."""
     return [] if task == DEFAULT else [task]
-
-
-class TaskChoices(Sequence[str]):
-    """The choices of the setting `task`, including tasks that are registered later."""
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        return (AUTO, *task_names())[index]
-
-    def __len__(self) -> int:
-        return 1 + len(task_names())
 
 
 # Last, because importing a task's folder imports `miniml.tasks`, which offers the functions above.

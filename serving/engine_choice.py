@@ -16,9 +16,10 @@ from miniml.model.engines import (
     REFERENCE,
     Engine,
     Logits,
-    OpenVinoEngine,
+    ServedModel,
     TokenIds,
     TorchEngine,
+    build_streams,
     builders,
 )
 from miniml.model.heads import Head
@@ -106,7 +107,8 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
         InputError: There is no such engine here, it cannot run the model, or it disagrees with the reference.
     """
     assert isinstance(classifier.engine, TorchEngine)
-    available = builders(classifier.engine, model_dir, threads)
+    served = ServedModel(classifier.engine, model_dir, threads)
+    available = builders(served)
     if wanted not in (AUTO, *available):
         raise InputError(f"engine {wanted!r} is not to be had here. Choose {AUTO}, {', '.join(available)}.")
     names = [name for name in available if not ENGINES[name].only_when_asked] if wanted == AUTO else [wanted]
@@ -124,7 +126,7 @@ def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -
     ]
     return Choice(
         classifier=fastest,
-        streams=_streams(classifier, engines[batched.engine], threads, shapes[0]) or [fastest],
+        streams=_streams(classifier, batched.engine, served, shapes[0]) or [fastest],
         measurements="\n".join(lines),
         tokens_per_second=sum(len(ids) for ids in shapes[-1]) / batched.seconds[-1],
         pads=pads,
@@ -189,12 +191,12 @@ def _pads(classifier: Classifier) -> bool:
 
 
 def _streams(
-    classifier: Classifier, engine: Engine, threads: int, warming: list[TokenIds]
+    classifier: Classifier, engine: str, served: ServedModel, warming: list[TokenIds]
 ) -> list[Classifier]:
     """Returns classifiers that run at the same time; none where the engine cannot, or has too few threads."""
-    if threads < STREAMS or not isinstance(engine, OpenVinoEngine):
+    if served.threads < STREAMS:
         return []
-    streams = [classifier.on(beside) for beside in engine.beside(STREAMS)]
+    streams = [classifier.on(stream) for stream in build_streams(engine, served, STREAMS)]
     for stream in streams:
         stream.run(warming)
     return streams

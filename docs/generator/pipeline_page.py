@@ -1,4 +1,4 @@
-"""The reference of the pipelines: what each takes and makes, and their arguments by stage."""
+"""The reference of the pipelines: what each takes and makes."""
 
 from __future__ import annotations
 
@@ -8,27 +8,15 @@ from pathlib import Path
 import yaml
 
 from docs.generator.component_page import definitions, type_of
-from docs.generator.subjects import COMPILED, FIELDS, ROOT, STAGES
-from docs.generator.tables import arguments_table, code, table
-
-_ARGUMENTS = """\
-## Arguments
-
-A field of the form in the Kubeflow UI is an argument of its own; all others go by name into the argument `options`, as
-in `{"dropout": 0.1}`. On the command line each is an option of its own: `--learning-rate 1e-4`. An argument of several
-stages stands under the first of them."""
+from docs.generator.subjects import COMPILED, FIELDS, ROOT
+from docs.generator.tables import code, table
 
 
 def page() -> str:
-    """Returns the page of all pipelines and their arguments, in Markdown."""
-    parts = ["# Pipelines and their arguments"]
+    """Returns the page of all pipelines, in Markdown."""
+    parts = ["# Pipelines", "What their arguments are, says [a page of its own](../arguments.md)."]
     for path in sorted(COMPILED.glob("*.yaml"), reverse=True):
         parts += _section(path)
-    parts.append(_ARGUMENTS)
-    seen: set[str] = set()
-    for stage, arguments in STAGES.items():
-        parts += [f"### {stage}", arguments_table(arguments[name] for name in arguments if name not in seen)]
-        seen |= arguments.keys()
     return "\n\n".join(parts) + "\n"
 
 

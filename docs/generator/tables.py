@@ -31,6 +31,15 @@ def arguments_table(arguments: Iterable[Argument]) -> str:
     return table(["argument", "type", "default", "given as", "description"], map(_row, arguments))
 
 
+def options_table(arguments: Iterable[Argument]) -> str:
+    """Returns a table of arguments as options of the command line: type or choices, default and description.
+
+    Args:
+        arguments: The arguments, each a row.
+    """
+    return table(["argument", "type", "default", "description"], map(_option_row, arguments))
+
+
 def code(text: object) -> str:
     """Returns text as code, whatever characters it holds."""
     words = str(text)
@@ -44,10 +53,17 @@ def default(value: object) -> str:
 
 
 def _row(argument: Argument) -> list[str]:
-    choices = ", ".join(map(code, argument.choices))
     place = "field" if argument.name in FIELDS else code("options")
-    kind = choices or code(argument.kind.__name__)
-    return [code(argument.name), kind, default(argument.default), place, argument.description]
+    return [code(argument.name), _kind(argument), default(argument.default), place, argument.description]
+
+
+def _option_row(argument: Argument) -> list[str]:
+    name, told = argument.name.replace("_", "-"), argument.description.partition(" One of ")[0]
+    return [code(f"--{name}"), _kind(argument), default(argument.default), told]
+
+
+def _kind(argument: Argument) -> str:
+    return ", ".join(map(code, argument.choices)) or code(argument.kind.__name__)
 
 
 def _cell(text: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from miniml import metrics
 from miniml.evaluation.bootstrap import Floats, Groups, Interval, bootstrap_intervals
-from miniml.metrics import METRICS, Answers, Metric
+from miniml.metrics import Answers, Metric
 
 
 def added_metrics(answers: Answers, groups: Groups = None) -> dict[str, Interval]:
@@ -15,7 +16,7 @@ def added_metrics(answers: Answers, groups: Groups = None) -> dict[str, Interval
         answers: The model's, and the truth.
         groups: The group of each row, shape [rows].
     """
-    added = [metric for _, metric in METRICS.items() if metric.score and answers.task in metric.tasks]
+    added = metrics.added_metrics(answers.task)
     return bootstrap_intervals(_Rows(answers, added), groups) if added else {}
 
 

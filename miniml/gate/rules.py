@@ -15,9 +15,9 @@ from miniml.champion.record import NOBODY, Champion
 from miniml.errors import GateError, InputError
 from miniml.escaping import quoted
 from miniml.evaluation.result import Comparison, Estimate, EvaluationResult, Slice
-from miniml.extensions import Registry
 from miniml.metrics import more_is_better
 from miniml.progress import logger
+from miniml.registry import Registry
 from miniml.reports.markdown import bullets, heading, markdown_table, paragraph, strong
 from miniml.settings.gate import GateSettings
 

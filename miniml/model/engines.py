@@ -11,7 +11,7 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from miniml.extensions import Registry
 from miniml.model.model_files import in_a_line
 from miniml.model.rows_apart import is_run_apart, logits_of_rows
 from miniml.processor import has_bf16
+from miniml.registry import Registry
 
 TokenIds = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
@@ -85,16 +85,13 @@ class TorchEngine:
 class OpenVinoEngine:
     """The model as OpenVINO compiles it for this processor."""
 
-    def __init__(self, name: str, request: Any, again: Callable[[int], list[OpenVinoEngine]]) -> None:
+    def __init__(self, name: str, request: Any) -> None:
         """
         Args:
             name: The engine's name.
             request: OpenVINO's inference request.
-            again: Compiles the same model for a number of streams.
         """
         self.name = name
-        self.beside = again
-        """Returns as many engines as asked for, which run concurrently and share the threads."""
         self._request = request
 
     @classmethod
@@ -119,8 +116,7 @@ class OpenVinoEngine:
             "NUM_STREAMS": streams,
         }
         model = _openvino().Core().compile_model(converted, "CPU", settings)
-        again = partial(cls.compiled, name, converted, precision, threads)
-        return [cls(name, model.create_infer_request(), again) for _ in range(streams)]
+        return [cls(name, model.create_infer_request()) for _ in range(streams)]
 
     def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
         (logits,) = self._request.infer([token_ids, attention_mask]).values()
@@ -165,14 +161,16 @@ class EngineKind:
     """Whether this machine has the engine, and it can run this model."""
     only_when_asked: bool = False
     """Whether `auto` leaves it out, because it takes long to build."""
+    build_streams: Callable[[ServedModel, int], Sequence[Engine]] | None = None
+    """Builds that many engines, which the predictor calls at the same time, each on a thread of its own: together they
+    may use `ServedModel.threads` threads. None where the engine runs one batch at a time."""
 
 
-def _openvino_engine(name: str, precision: str) -> Callable[[ServedModel], Engine]:
-    def build(served: ServedModel) -> Engine:
-        (engine,) = OpenVinoEngine.compiled(name, served.graph, precision, served.threads)
-        return engine
+def _openvino_kind(name: str, precision: str, can_run: Callable[[ServedModel], bool]) -> EngineKind:
+    def build_streams(served: ServedModel, count: int) -> Sequence[Engine]:
+        return OpenVinoEngine.compiled(name, served.graph, precision, served.threads, count)
 
-    return build
+    return EngineKind(lambda served: build_streams(served, 1)[0], can_run, build_streams=build_streams)
 
 
 def _has_openvino(served: ServedModel) -> bool:
@@ -196,11 +194,10 @@ ENGINES: Registry[EngineKind] = Registry(
             lambda served: shutil.which("g++") is not None and not served.is_run_apart,
             only_when_asked=True,
         ),
-        "openvino-bf16": EngineKind(
-            _openvino_engine("openvino-bf16", "bf16"),
-            lambda served: served.has_bf16 and _has_openvino(served),
+        "openvino-bf16": _openvino_kind(
+            "openvino-bf16", "bf16", lambda served: served.has_bf16 and _has_openvino(served)
         ),
-        "openvino-fp32": EngineKind(_openvino_engine("openvino-fp32", "f32"), _has_openvino),
+        "openvino-fp32": _openvino_kind("openvino-fp32", "f32", _has_openvino),
     },
 )
 """The engines by name, in the order in which they are tried."""
@@ -222,19 +219,31 @@ def register_engine(name: str, kind: EngineKind) -> None:
     ENGINES.add(name, kind)
 
 
-def builders(reference: TorchEngine, model_dir: Path, threads: int) -> dict[str, Callable[[], Engine]]:
+def builders(served: ServedModel) -> dict[str, Callable[[], Engine]]:
     """Returns the engines that this machine can run; none is built yet.
 
     Args:
-        reference: The reference engine of the model.
-        model_dir: The model folder.
-        threads: The number of threads that an engine may use.
+        served: The model.
 
     Returns:
         A function by name, which builds the engine.
     """
-    served = ServedModel(reference, model_dir, threads)
     return {name: partial(kind.build, served) for name, kind in ENGINES.items() if kind.can_run(served)}
+
+
+def build_streams(name: str, served: ServedModel, count: int) -> Sequence[Engine]:
+    """Builds engines that run batches concurrently.
+
+    Args:
+        name: The engine's name, one of `builders(served)`.
+        served: The model.
+        count: The number of engines.
+
+    Returns:
+        The engines; none where this engine runs one batch at a time.
+    """
+    build = ENGINES[name].build_streams
+    return build(served, count) if build else []
 
 
 def compiled(model: Any, dtype: torch.dtype) -> TorchEngine:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
 
 _T = TypeVar("_T")
 _IN_FORM = "a field of the form"
@@ -22,12 +22,32 @@ that people often change are fields.
 """
 
 
+class RegisteredChoices(Sequence[str]):
+    """Choices that are looked up whenever they are read, so that those that are registered later count too."""
+
+    def __init__(self, names: Callable[[], tuple[str, ...]]) -> None:
+        """`names` returns the present choices."""
+        self._names = names
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        return self._names()[index]
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+
 @dataclasses.dataclass(frozen=True)
 class OneOf:
     """The choices of an `Annotated[str, OneOf(...)]`, where a `Literal` will not do: they are known only at runtime."""
 
     words: Sequence[str]
-    """The allowed values. The sequence is kept, not copied, so that values that are added later count too."""
+    """The allowed values, such as `RegisteredChoices`."""
 
 
 @dataclasses.dataclass(frozen=True)

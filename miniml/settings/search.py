@@ -42,7 +42,8 @@ class SearchSettings:
     trials: FormField[int] = 8
     """The number of trials to draw; a grid has one for each combination instead."""
     pick_by: ValidationMetric = "accuracy"
-    """The validation metric that picks the best model: accuracy (or the task's own metric), macro_f1 or loss."""
+    """The validation metric that picks the best model: accuracy (or the task's own metric), macro_f1, loss or
+    a registered one."""
     stop_early: bool = True
     """Ends a trial that is not among the better half of the trials so far, at a quarter and at half of its steps. The
     model of such a trial is kept like any other."""

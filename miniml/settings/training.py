@@ -10,7 +10,7 @@ from typing import Literal
 from miniml.errors import InputError
 from miniml.escaping import shown
 from miniml.settings.checks import require_at_least, require_choices, require_seed, require_share
-from miniml.settings.choices import BEST_BY, LAST, BestBy
+from miniml.settings.choices import LAST, BestBy, validation_metrics
 from miniml.settings.field_types import FormField
 from miniml.settings.log_targets import targets
 from miniml.store.address import S3_SCHEME, is_in_store, s3_address
@@ -88,7 +88,8 @@ class TrainingSettings:
     """The number of evaluations on the validation rows during a training. The last one follows the last step."""
     best_by: BestBy = "accuracy"
     """The validation metric by which the best weights are kept, the later of equals; "last" keeps those of the last
-    step. With several labels to a text, "accuracy" is subset accuracy; for a regression, the mean absolute error."""
+    step. With several labels to a text, "accuracy" is subset accuracy; for a regression, the mean absolute error.
+    Registered metrics may be named too."""
     early_stopping: int = 0
     """The number of evaluations in a row without an improvement of `best_by` after which the training ends; 0 trains to
     the end."""
@@ -158,7 +159,7 @@ class TrainingSettings:
         if self.early_stopping and self.best_by == LAST:
             raise InputError(
                 f"early_stopping is {self.early_stopping}, but best_by {LAST!r} names no figure that could "
-                f"stop getting better. Set best_by to one of {', '.join(BEST_BY[:-1])}."
+                f"stop getting better. Set best_by to one of {', '.join(validation_metrics())}."
             )
         _ = targets(self.log_to)  # Refuses what cannot be read.
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from miniml.errors import InputError
-from miniml.extensions import Registry
+from miniml.registry import Registry
 from miniml.sources.bucket import S3Source
 from miniml.sources.disk import DiskSource, PackageSource
 from miniml.sources.hub_repository import HubSource

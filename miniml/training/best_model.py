@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class BestModelCallback(TrainerCallback):
     def __init__(self, model: torch.nn.Module, by: str, patience: int) -> None:
         self.step = 0
         """The step whose weights are the best so far; 0 before the first evaluation."""
-        self.value = float("nan")
+        self.value = math.nan
         """The metric of those weights."""
         self._model, self._by, self._patience = model, by, patience
         self._weights: dict[str, torch.Tensor] = {}
@@ -45,7 +46,8 @@ class BestModelCallback(TrainerCallback):
         if self._by == LAST:
             self.step = state.global_step
             return
-        value = (metrics or {})[f"eval_{self._by}"]
+        # A registered metric is left out where it is undefined.
+        value = (metrics or {}).get(f"eval_{self._by}", math.nan)
         gain = self._gain(value)
         self._points_without_gain = 0 if gain > 0 else self._points_without_gain + 1
         if gain >= 0:
@@ -86,8 +88,8 @@ class BestModelCallback(TrainerCallback):
         self._weights = {}
 
     def _gain(self, value: float) -> float:
-        if not self.step:
-            return float("inf")
+        if not self.step or math.isnan(self.value):
+            return math.inf
         return self.value - value if not more_is_better(self._by) else value - self.value
 
     def _copy_weights(self) -> dict[str, torch.Tensor]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 
 from miniml.data.prepared import DatasetSummary
+from miniml.errors import InputError
+from miniml.escaping import shown
+from miniml.metrics import Answers, added_metrics
 from miniml.model.heads import Head, Logits
+from miniml.settings.choices import LAST, validation_metrics
 from miniml.settings.training import TrainingSettings
+from miniml.task import Task
 from miniml.training.objective import Objective
 
 Encoded = npt.NDArray[Any]
@@ -50,6 +57,10 @@ class Target(ABC):
         """Returns the metrics of the validation rows, by the names that evaluation uses."""
 
     @abstractmethod
+    def answers(self, logits: Logits, encoded: Encoded) -> Answers:
+        """Returns the answers to the validation rows beside the true labels, for registered metrics."""
+
+    @abstractmethod
     def temperature(self, logits: Logits, encoded: Encoded) -> float | None:
         """Returns the temperature that calibrates the probabilities; None where there are none."""
 
@@ -65,5 +76,24 @@ def target_of(summary: DatasetSummary, labels: Sequence[Any], settings: Training
     Raises:
         InputError: a setting is not available with such labels.
     """
+    _require_metric(settings.best_by, summary.task)
     target: type[Target] = summary.task.part("target")
     return target.of(summary, labels, settings)
+
+
+def added_validation_metrics(answers: Answers) -> dict[str, float]:
+    """Returns the registered metrics of the answers' task by name, without those that are undefined on these rows."""
+    weights = np.ones(len(answers.references))
+    found = {
+        metric.name: metric.score(answers, weights) for metric in added_metrics(answers.task) if metric.score
+    }
+    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def _require_metric(best_by: str, task: Task) -> None:
+    if best_by in (*validation_metrics(task), LAST):
+        return
+    raise InputError(
+        f"best_by {shown(best_by)} is no metric of the task {task}. Use one of {', '.join(validation_metrics(task))} "
+        f"or {LAST}."
+    )

@@ -36,7 +36,7 @@ from miniml.training.batches import (
 from miniml.training.mean_loss import MeanLoss
 from miniml.training.objective import Objective
 from miniml.training.processes import Processes
-from miniml.training.targets import Target
+from miniml.training.targets import Target, added_validation_metrics
 from miniml.training.trainable import leaves_weights_out
 
 # Texts in a forward pass over the validation rows, which keeps no activations for a backward pass.
@@ -327,4 +327,5 @@ def _validation_metrics(target: Target, prediction: EvalPrediction) -> dict[str,
     assert isinstance(logits, np.ndarray) and isinstance(labels, np.ndarray)
     # transformers' own loss is the mean of the processes' means, in which a repeated text counts twice.
     loss = target.plain.total(torch.from_numpy(logits), torch.from_numpy(labels)).item() / len(labels)
-    return {"loss": loss, **target.validation_metrics(logits, labels)}
+    added = added_validation_metrics(target.answers(logits, labels))
+    return {"loss": loss, **target.validation_metrics(logits, labels), **added}

@@ -40,7 +40,7 @@ def test_every_engine_agrees_with_the_reference_on_texts_of_all_lengths(
 ) -> None:
     texts = [" ".join([tiny.review(number % 2, number)] * (number % 4)) for number in range(1_000)]
     expected = classifier.predict_probabilities(texts)
-    available = engines.builders(reference(classifier), model_dir, threads=2)
+    available = engines.builders(engines.ServedModel(reference(classifier), model_dir, threads=2))
     assert {REFERENCE, "openvino-fp32"} <= available.keys()
     for name in available.keys() - {COMPILED}:
         found = classifier.on(available[name]()).predict_probabilities(texts)
@@ -55,7 +55,7 @@ def test_auto_tries_every_engine_that_starts_quickly_and_shows_what_it_decided_f
     choice = choose(classifier, model_dir, AUTO, threads=2)
     heads, *rows = choice.measurements.splitlines()
     assert "1×16 ms" in heads
-    available = engines.builders(reference(classifier), model_dir, threads=2)
+    available = engines.builders(engines.ServedModel(reference(classifier), model_dir, threads=2))
     assert [row.split()[0] for row in rows] == [name for name in available if name != COMPILED]
     assert sum("for" in row and "single texts" in row for row in rows) == 1
     assert sum("batches" in row for row in rows) == 1

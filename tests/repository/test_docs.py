@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
+from docs.generator import arguments
 from docs.generator.gathering import AT_THE_ROOT
 from docs.generator.subjects import API, COMPILED, STAGES, parsers
 from tests import patience
@@ -27,6 +28,8 @@ from tests.command import ROOT
 
 PAGES = [ROOT / name for name in AT_THE_ROOT] + sorted((ROOT / "docs").rglob("*.md"))
 GUIDES = [ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+NOT_OURS = {"curl", "export", "head", "python3.11", ".venv/bin/pip", ".venv/bin/python", "DATASET"}
+"""What a guide's command may begin with beside the project's own programs."""
 
 
 @dataclass
@@ -130,12 +133,21 @@ def test_the_reference_has_every_option_of_every_command(pages: dict[Path, Page]
 
 
 def test_the_reference_has_every_argument_with_its_description(site: Path, pages: dict[Path, Page]) -> None:
-    text = "".join(pages[site / "reference" / "pipelines.html"].words)
+    text = "".join(pages[site / "arguments.html"].words)
     # Of an argument that several stages take, the first tells.
-    arguments = {name: argument for stage in reversed(STAGES.values()) for name, argument in stage.items()}
-    for name, argument in arguments.items():
+    known = {name: argument for stage in reversed(STAGES.values()) for name, argument in stage.items()}
+    for name, argument in known.items():
         assert name in text
         assert as_read(argument.description) in as_read(text)
+
+
+def test_the_tables_of_arguments_are_what_the_settings_say() -> None:
+    """Those of docs/arguments.md, and those of the README, which show the arguments that people set first."""
+    made = arguments.files()
+    assert [path.name for path, text in made.items() if path.read_text(encoding="utf-8") != text] == [], (
+        "run make compile"
+    )
+    assert made[ROOT / "README.md"].count("| argument |") == 2
 
 
 def test_the_reference_has_what_each_component_takes_and_makes(site: Path, pages: dict[Path, Page]) -> None:
@@ -181,9 +193,7 @@ def test_a_command_of_a_guide_is_one_that_there_is(guide: Path) -> None:
             case [".venv/bin/torchrun", "--nproc-per-node", _, "-m", str(module), *given]:
                 commands()[f"python -m {module}"].parse_args(given)
             case [first, *_]:
-                assert first.partition("=")[0] in ("curl", "export", "head", ".venv/bin/python", "DATASET"), (
-                    command
-                )
+                assert first.partition("=")[0] in NOT_OURS, command
 
 
 @cache

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
+import re
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +22,44 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from miniml.champion.record import Champion
+from miniml import extensions
 from miniml.errors import GateError, InputError
 from miniml.evaluation.evaluate import evaluate_model
 from miniml.evaluation.report import write_report
-from miniml.evaluation.result import EvaluationResult
-from miniml.extensions import Registry
-from miniml.gate.rules import RULES, Ruling, judge, register_rule, require_approved
-from miniml.metrics import METRICS, Metric, register_metric
+from miniml.extensions import (
+    Champion,
+    Engine,
+    EngineKind,
+    EvaluationResult,
+    Fetched,
+    GateSettings,
+    Logits,
+    Metric,
+    Ruling,
+    ServedModel,
+    Source,
+    TokenIds,
+    register_engine,
+    register_metric,
+    register_rule,
+    register_source,
+)
+from miniml.gate.rules import RULES, judge, require_approved
+from miniml.metrics import METRICS
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
-from miniml.model.engines import ENGINES, EngineKind, Logits, ServedModel, TokenIds, register_engine
-from miniml.settings.gate import GateSettings
-from miniml.sources.address import SOURCES, locate, register_source, short_name
-from miniml.sources.source import Fetched, Source
+from miniml.model.engines import ENGINES
+from miniml.registry import Registry
+from miniml.search.picking import pick
+from miniml.settings.search import SearchSettings
+from miniml.settings.training import TrainingSettings
+from miniml.sources.address import SOURCES, locate, short_name
+from miniml.task_registry import TASKS
+from miniml.training.fine_tune import fine_tune
 from serving.engine_choice import choose
-from tests import tiny
-from tests.command import pipeline
+from tests import patience, tiny
+from tests.command import ROOT, pipeline
+from tests.conftest import TRAINING
 
 
 @contextmanager
@@ -90,6 +119,65 @@ def test_a_metric_of_which_less_is_better_is_no_least_value_for_the_gate(
     assert result.figures["misses"].value == 0.25
 
 
+def test_a_metric_picks_the_weights_of_a_training_and_the_winner_of_a_search(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    """It counts how often it was asked, so that by it each training's first evaluation is the best."""
+    asked = itertools.count()
+    register_metric(Metric("turn", "Turn", more_is_better=False, score=lambda answers, weights: next(asked)))
+    register_metric(Metric("undefined", "Undefined", score=lambda answers, weights: math.nan))
+    folders = [tmp_path / "first", tmp_path / "second"]
+    quick = {**TRAINING, "iterations": 4, "linear_probe": False, "evaluations": 2}
+    with removed_later(METRICS, "turn", "undefined"):
+        for seed, folder in enumerate(folders, 1):
+            settings = TrainingSettings(model_id=str(encoder), best_by="turn", seed=seed, **quick)
+            result = fine_tune(dataset_dir, folder, settings)
+            assert (result.metrics["kept_step"], result.metrics["steps"]) == (2, 4)
+            assert "validation_undefined" not in result.metrics
+        search = SearchSettings(space='{"seed": [1, 2]}', sampling="grid", pick_by="turn")
+        picked = pick(folders[::-1], search, tmp_path / "winner", tmp_path / "search.html")
+        assert (picked.winner.number, picked.picked_by) == (1, "turn")
+        assert picked.winner.metrics["validation_turn"] == 0
+        undefined = replace(settings, best_by="undefined")
+        assert fine_tune(dataset_dir, tmp_path / "last", undefined).metrics["kept_step"] == 4
+
+
+def test_a_metric_that_a_training_cannot_be_picked_by_is_refused_with_those_that_there_are(
+    dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    register_metric(Metric("far", "Far", tasks=("regression",), score=lambda answers, weights: 0.5))
+    with removed_later(METRICS, "far"):
+        with pytest.raises(
+            InputError, match=r"best_by 'near' .* Use one of accuracy, macro_f1, loss, far, last"
+        ):
+            TrainingSettings(best_by="near")
+        with pytest.raises(InputError, match=r"pick_by 'near' .* Use one of accuracy, macro_f1, loss, far\."):
+            SearchSettings(pick_by="near")
+        wrong_task = TrainingSettings(model_id=str(encoder), best_by="far")
+        with pytest.raises(
+            InputError, match=r"no metric of the task single_label_classification\. Use one of acc"
+        ):
+            fine_tune(dataset_dir, tmp_path / "model", wrong_task)
+    with pytest.raises(InputError, match="best_by 'far' is not known"):
+        TrainingSettings(best_by="far")
+    with pytest.raises(ValueError, match="'loss' is another choice of best_by"):
+        register_metric(Metric("loss", "Loss", score=lambda answers, weights: 0.5))
+
+
+def test_a_metric_of_an_installed_package_is_a_choice_of_the_command_line(tmp_path: Path) -> None:
+    _install(tmp_path, "miniml.metrics", "turn_metric", _TURN_METRIC)
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    shown = " ".join(pipeline("run", "--help", PYTHONPATH=paths).out.split())
+    assert "One of accuracy, macro_f1, loss, turn, last." in shown
+
+
+_TURN_METRIC = """
+from miniml.extensions import Metric, register_metric
+
+register_metric(Metric("turn", "Turn", score=lambda answers, weights: 0.5))
+"""
+
+
 def test_a_gate_rule_is_one_function_and_can_reject_a_model(model_dir: Path, dataset_dir: Path) -> None:
     @register_rule
     def fast_enough(result: EvaluationResult, settings: GateSettings, champion: Champion) -> Iterator[Ruling]:
@@ -145,8 +233,7 @@ _SHELF_SOURCE = """
 import os
 from pathlib import Path
 
-from miniml.sources.address import register_source
-from miniml.sources.source import Fetched, Source
+from miniml.extensions import Fetched, Source, register_source
 
 
 @register_source
@@ -168,10 +255,10 @@ def _install(site: Path, group: str, module: str, text: str) -> None:
 
 
 _MOOD_TASK = """
-from miniml.tasks import register
+from miniml.extensions import register_task
 from miniml.tasks.single_label import SingleLabel
 
-@register
+@register_task
 class Mood(SingleLabel):
     name = "mood"
     one, many = "mood", "moods"
@@ -240,6 +327,68 @@ def test_an_engine_is_one_class_and_is_tried_and_used_by_the_predictor(model_dir
             choose(classifier, model_dir, "wrong", threads=1)
         with pytest.raises(InputError, match="'elsewhere' is not to be had here"):
             choose(classifier, model_dir, "elsewhere", threads=1)
+
+
+def test_an_engine_says_that_it_runs_batches_concurrently_and_does_so(model_dir: Path) -> None:
+    """Each of its streams waits for the other one inside its first batch, which only concurrent ones can do."""
+    both_run = threading.Barrier(2)
+
+    class Meeting(OneByOne):
+        def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
+            both_run.wait(patience.SECONDS)
+            return super().__call__(token_ids, attention_mask)
+
+    def streams(served: ServedModel, count: int) -> list[Engine]:
+        asked.append((served.threads, count))
+        return [Meeting(served) for _ in range(count)]
+
+    asked: list[tuple[int, int]] = []
+    register_engine("one-by-one", EngineKind(OneByOne, build_streams=streams))
+    classifier = Classifier.load(model_dir)
+    with removed_later(ENGINES, "one-by-one"):
+        single = choose(classifier, model_dir, "one-by-one", threads=1)
+        assert single.streams == [single.classifier] and asked == []
+        both_run = threading.Barrier(1)  # The streams are warmed one after the other.
+        found = choose(classifier, model_dir, "one-by-one", threads=2)
+        assert asked == [(2, 2)]
+    both_run = threading.Barrier(2)
+    text = [tiny.review(1, 7)]
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(lambda stream: stream.predict_probabilities(text), found.streams))
+    for probabilities in answers:
+        assert probabilities == pytest.approx(classifier.predict_probabilities(text), abs=1e-6)
+
+
+def test_the_guides_examples_register_what_they_say() -> None:
+    page = (ROOT / "docs" / "how-to" / "extend.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    script = "".join(blocks) + (
+        "from miniml import metrics, task_registry\n"
+        "from miniml.gate.rules import RULES\n"
+        "from miniml.model.engines import ENGINES\n"
+        "from miniml.sources.address import SOURCES\n"
+        "kinds = (metrics.METRICS, RULES, SOURCES, task_registry.TASKS, ENGINES)\n"
+        "print([list(kind.items())[-1][0] for kind in kinds], ENGINES['two-by-two'].build_streams is streams)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    added = ["kappa", "fast_enough", "shelf://", "mood", "two-by-two"]
+    assert done.stdout == f"{added} True\n", done.stderr
+    for group in re.findall(r"`(miniml\.\w+)`", page.partition("The groups are")[2].partition("One line")[0]):
+        assert group in {kind._group for kind in (METRICS, RULES, SOURCES, TASKS, ENGINES)}
+
+
+def test_all_that_is_added_is_imported_from_one_module_without_a_heavy_library() -> None:
+    assert all(getattr(extensions, name) for name in extensions.__all__)
+    assert extensions._HOMES.keys() == set(extensions.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'register_metrics'"):
+        extensions.register_metrics  # noqa: B018
+    script = (
+        "import sys; from miniml.extensions import "
+        "Metric, Source, Task, register_metric, register_rule, register_source, register_task; "
+        "print(sorted({'torch', 'transformers', 'datasets', 'kserve', 'kfp', 'numpy'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "[]\n", done.stderr
 
 
 class Wrong(OneByOne):

@@ -236,7 +236,7 @@ def test_an_option_is_an_option_of_the_command_line_and_help_says_what_it_is() -
 
 def test_the_readmes_tables_name_arguments_that_there_are_and_choices_that_they_have() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    tables = re.findall(r"^\| argument \|.*\n\|[-|]+\n((?:\|.*\n)+)", readme, re.M)
+    tables = re.findall(r"^\| argument \|.*\n\|[- |]+\n((?:\|.*\n)+)", readme, re.M)
     first_cells = [re.split(r"(?<!\\)\|", row)[1] for table in tables for row in table.splitlines()]
     named = [found for cell in first_cells for found in re.findall(r"--([a-z-]+)(?: (\w+))?", cell)]
     assert len(named) > 20

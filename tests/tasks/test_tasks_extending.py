@@ -98,7 +98,7 @@ class Stars(SingleLabel):
 @pytest.fixture
 def stars() -> Iterator[type[Stars]]:
     """The task, registered for as long as the test lasts: other tests know the three that there are."""
-    yield tasks.register(Stars)
+    yield tasks.register_task(Stars)
     TASKS.remove("stars")
 
 
@@ -147,9 +147,9 @@ def test_a_model_of_a_task_that_nobody_has_registered_is_refused_by_its_name() -
 
 
 def test_two_tasks_of_one_name_are_refused(stars: type[Stars]) -> None:
-    assert tasks.register(stars) is stars
+    assert tasks.register_task(stars) is stars
     with pytest.raises(ValueError, match="there is a task 'regression' already"):
-        tasks.register(type("Other", (Stars,), {"name": "regression"}))
+        tasks.register_task(type("Other", (Stars,), {"name": "regression"}))
 
 
 # Nothing outside asks which task it is

@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from miniml.data.prepared import DatasetSummary
+from miniml.metrics import Answers
 from miniml.model import calibration
 from miniml.model.heads import Logits
 from miniml.settings.choices import BALANCED
@@ -73,6 +74,9 @@ class MultiLabelTarget(Target):
             "micro_f1": float(2 * correct.sum() / max(1, claimed.sum())),
             "macro_f1": float((2 * correct / np.maximum(claimed, 1)).mean()),
         }
+
+    def answers(self, logits: Logits, encoded: Encoded) -> Answers:
+        return Answers(self.head.task, encoded > 0, logits >= 0, self.head.outputs(logits))
 
     def temperature(self, logits: Logits, encoded: Encoded) -> float | None:
         return calibration.fit_temperature_of_several(logits, encoded > 0)

@@ -10,16 +10,15 @@ import torch
 
 from miniml.data.prepared import DatasetSummary
 from miniml.errors import InputError
+from miniml.metrics import Answers
 from miniml.model.heads import Logits
-from miniml.settings.choices import BEST_BY
+from miniml.settings.choices import LAST, validation_metrics
 from miniml.settings.training import TrainingSettings
 from miniml.task import Task
 from miniml.tasks.regression.head import RegressionHead
 from miniml.tasks.regression.task import REGRESSION
 from miniml.training.objective import Objective
 from miniml.training.targets import Encoded, Target
-
-BEST_BY_OF_NUMBERS = tuple(name for name in BEST_BY if name != "macro_f1")
 
 
 class SquaredError:
@@ -43,7 +42,7 @@ class RegressionTarget(Target):
 
     @classmethod
     def of(cls, summary: DatasetSummary, labels: Sequence[Any], settings: TrainingSettings) -> Self:
-        _require_no_classes(settings)
+        _require_no_classes(settings, summary.task)
         return cls(labels, task=summary.task)
 
     def encoded(self, labels: Sequence[Any]) -> Encoded:
@@ -62,15 +61,20 @@ class RegressionTarget(Target):
             "r2": 1 - float(((found - true) ** 2).mean()) / spread if spread else 0.0,
         }
 
+    def answers(self, logits: Logits, encoded: Encoded) -> Answers:
+        found, true = self.head.outputs(logits), self.head.outputs(encoded)
+        return Answers(self.head.task, true[:, 0], found[:, 0], found)
+
     def temperature(self, logits: Logits, encoded: Encoded) -> float | None:
         return None
 
 
-def _require_no_classes(settings: TrainingSettings) -> None:
+def _require_no_classes(settings: TrainingSettings, task: Task) -> None:
+    metrics = tuple(name for name in validation_metrics(task) if name != "macro_f1")
     for name, allowed in (
         ("class_weights", ("none",)),
         ("label_smoothing", (0,)),
-        ("best_by", BEST_BY_OF_NUMBERS),
+        ("best_by", (*metrics, LAST)),
     ):
         value = getattr(settings, name)
         if value not in allowed:

@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from miniml.data.prepared import DatasetSummary
+from miniml.metrics import Answers
 from miniml.model import calibration
 from miniml.model.heads import Logits
 from miniml.settings.choices import BALANCED
@@ -69,6 +70,9 @@ class SingleLabelTarget(Target):
 
     def validation_metrics(self, logits: Logits, encoded: Encoded) -> dict[str, float]:
         return validation_metrics(logits, encoded)
+
+    def answers(self, logits: Logits, encoded: Encoded) -> Answers:
+        return Answers(self.head.task, encoded, logits.argmax(axis=-1), self.head.outputs(logits))
 
     def temperature(self, logits: Logits, encoded: Encoded) -> float | None:
         return calibration.fit_temperature(logits, encoded.tolist())
