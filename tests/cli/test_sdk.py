@@ -21,8 +21,9 @@ from tests.argo_workflow import Moment, pod_name
 from tests.kfp_server import FAILED_LOG, KfpServer
 from tests.kubernetes_server import KubernetesServer, becomes_ready
 from tests.s3_server import WRITER, S3Server
+from tests.stages import STAGES
 
-DONE = dict.fromkeys(("preflight", "transform", "train", "evaluate", "gate", "deploy"), "SUCCEEDED")
+DONE = dict.fromkeys(STAGES, "SUCCEEDED")
 ARTIFACTS = "v2/artifacts/text-classification/run-0/evaluate/5c1f"
 
 

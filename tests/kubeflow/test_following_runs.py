@@ -19,8 +19,8 @@ from tests.argo_workflow import RUN_ID, Moment, pod_name, workflow
 from tests.kfp_server import FAILED_LOG, KfpServer
 from tests.kubernetes_server import KubernetesServer
 from tests.s3_server import WRITER, S3Server
+from tests.stages import STAGES
 
-STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
 DONE = dict.fromkeys(STAGES, "SUCCEEDED")
 REJECTED = {**dict.fromkeys(STAGES[:-2], "SUCCEEDED"), "gate": "REJECTED"}
 # The server says the same of a run by its workflow, which it tells in its first API, and, for less, by its tasks.

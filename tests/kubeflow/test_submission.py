@@ -17,8 +17,8 @@ from tests.argo_workflow import pod_name
 from tests.command import ROOT, Ended, pipeline
 from tests.kfp_server import FAILED_LOG, KfpServer
 from tests.ports import free_port
+from tests.stages import STAGES
 
-STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
 DONE = dict.fromkeys(STAGES, "SUCCEEDED")
 
 

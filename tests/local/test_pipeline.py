@@ -20,8 +20,7 @@ from tests import tiny
 from tests.command import ROOT, Ended, pipeline
 from tests.conftest import TRAINING
 from tests.disks import small_disk
-
-STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
+from tests.stages import STAGES
 
 
 @pytest.fixture(scope="module")

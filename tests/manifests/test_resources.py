@@ -21,6 +21,7 @@ from miniml.settings.arguments import SETTINGS, arguments_of
 from miniml.settings.steps import StepSettings
 from miniml.settings.training import TrainingSettings
 from tests.command import ROOT
+from tests.stages import STAGES
 
 PIPELINES = ("text_classification", "hyperparameter_search")
 AMOUNTS = {"": 1.0, "m": 1e-3, "Mi": 2.0**20, "Gi": 2.0**30}
@@ -88,7 +89,7 @@ def amount(quantity: str) -> float:
 @pytest.mark.parametrize("compiled", PIPELINES)
 def test_every_steps_pod_has_requests_and_limits_so_that_a_quota_takes_it(compiled: str) -> None:
     found = pods(compiled)
-    assert {"preflight", "transform", "train", "evaluate", "gate", "deploy"} <= found.keys()
+    assert set(STAGES) <= found.keys()
     for stage, given in found.items():
         for name in ("cpu", "memory"):
             assert 0 < amount(given["requests"][name]) <= amount(given["limits"][name]), stage
