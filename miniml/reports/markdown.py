@@ -35,8 +35,9 @@ def escaped(text: str) -> Markdown:
 
 
 def strong(text: str) -> Markdown:
-    """Returns the text in bold."""
-    return Markdown(f"**{escaped(text.strip(' '))}**")
+    """Returns the text in bold; of blanks nothing, since `****` would be read as it is."""
+    stripped = text.strip(" ")
+    return Markdown(f"**{escaped(stripped)}**") if stripped else Markdown()
 
 
 def code(text: str) -> Markdown:
