@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from miniml.escaping import plain
 
+TRACEBACK = "Traceback (most recent call last):"
+"""The line that Python begins a traceback with."""
+LONGEST_ERROR = 1500
+"""The most characters of a step's error that are shown; the log has all of it."""
+
 
 class MinimlError(Exception):
     """The base of every error that miniml raises on purpose.
