@@ -35,7 +35,7 @@ class TrainingError(InputError):
 
 
 class TemporaryError(MinimlError):
-    """The network or a server failed, which may be restarting: a retry may succeed."""
+    """The network failed, or a server that may be restarting: a retry may succeed."""
 
 
 class HubError(MinimlError):
@@ -71,7 +71,7 @@ class ChampionError(MinimlError):
 
 
 class GateError(MinimlError):
-    """A model that the gate has not promoted was to be deployed."""
+    """Somebody asked to deploy a model that the gate has not promoted."""
 
 
 class TrainingProcessError(MinimlError):
