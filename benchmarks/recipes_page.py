@@ -84,8 +84,8 @@ def _table(result: dict[str, Any], half: str) -> str:
             "—",
         ]
         if name != recipes[0]:
-            cells[2] = _told(difference(_values(points, "right"), _values(usual, "right")), 100, 1)
-            cells[4] = _told(difference(_values(points, "losses"), _values(usual, "losses")), 1, 3)
+            cells[2] = _with_interval(difference(_values(points, "right"), _values(usual, "right")), 100, 1)
+            cells[4] = _with_interval(difference(_values(points, "losses"), _values(usual, "losses")), 1, 3)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -94,7 +94,7 @@ def _values(points: list[dict[str, Any]], name: str) -> Values:
     return np.concatenate([np.array(point[name], dtype=np.float64) for point in points])
 
 
-def _told(found: tuple[float, float, float], unit: int, digits: int) -> str:
+def _with_interval(found: tuple[float, float, float], unit: int, digits: int) -> str:
     value, low, high = (unit * number for number in found)
     text = f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
     return f"**{text}**" if low > 0 or high < 0 else text

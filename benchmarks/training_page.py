@@ -56,12 +56,12 @@ def _table(result: dict[str, Any]) -> str:
         lines.append(
             f"| {point['model']} | {TITLES[point['way']]} | {point['samples']:,} | "
             f"**{point['samples_per_second']:.2f}** | {ratio:.1f} × | {point['seconds']:,.0f} | "
-            f"{point['peak_mib']:,.0f} | {_told(point['accuracy'])} |"
+            f"{point['peak_mib']:,.0f} | {_with_interval(point['accuracy'])} |"
         )
     return "\n".join(lines)
 
 
-def _told(accuracy: list[float] | None) -> str:
+def _with_interval(accuracy: list[float] | None) -> str:
     return "{:.3f} ({:.3f} to {:.3f})".format(*accuracy) if accuracy else "—"
 
 

@@ -77,7 +77,7 @@ def folder(text: str) -> Path:
     """Reads an option that names a folder: an empty one, as of a variable that is not set, is not this folder.
 
     Raises:
-        ArgumentTypeError: it is empty.
+        argparse.ArgumentTypeError: it is empty.
     """
     if not text:
         raise argparse.ArgumentTypeError("it is empty. Name a folder, or . for this one")

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from miniml.escaping import plain
 
+TRACEBACK = "Traceback (most recent call last):"
+"""The line that Python begins a traceback with."""
+LONGEST_ERROR = 1500
+"""The most characters of a step's error that are shown; the log has all of it."""
+
 
 class MinimlError(Exception):
     """The base of every error that miniml raises on purpose.
@@ -30,7 +35,7 @@ class TrainingError(InputError):
 
 
 class TemporaryError(MinimlError):
-    """The network or a server failed, which may be restarting: a retry may succeed."""
+    """The network failed, or a server that may be restarting: a retry may succeed."""
 
 
 class HubError(MinimlError):
@@ -66,7 +71,7 @@ class ChampionError(MinimlError):
 
 
 class GateError(MinimlError):
-    """A model that the gate has not promoted was to be deployed."""
+    """Somebody asked to deploy a model that the gate has not promoted."""
 
 
 class TrainingProcessError(MinimlError):

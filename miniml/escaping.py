@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -12,11 +13,11 @@ MAX_SHOWN = 60
 # Characters with a meaning in Markdown, HTML or placeholders. All others stay, so that "gut & schön" remains readable.
 _MEANINGFUL = frozenset('{}[]<>|`*\\$~"')
 
-
 # The Unicode categories of control characters, and of marks that change the reading direction or separate lines. The
 # joiners only shape letters and emoji, and are harmless.
 _CONTROL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _HARMLESS = frozenset("\n\t\u200c\u200d")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def plain(text: str) -> str:
@@ -26,6 +27,11 @@ def plain(text: str) -> str:
     return "".join(
         _escaped(c) if unicodedata.category(c) in _CONTROL and c not in _HARMLESS else c for c in text
     )
+
+
+def plain_without_colours(text: str) -> str:
+    """Escapes text like `plain`, without the colours in it: a program prints those, whatever else is from the data."""
+    return plain(_COLOUR.sub("", text))
 
 
 def clipped(text: str, most: int) -> str:

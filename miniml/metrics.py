@@ -102,12 +102,12 @@ METRICS: Registry[Metric] = Registry(
                 more_is_better=False,
                 hub_name="mae",
             ),
-            Metric("off_by_one_accuracy", "Off by one at most", "share of rows", is_tile=True),
+            Metric("off_by_one_accuracy", "Off by one at most", "fraction of rows", is_tile=True),
             Metric("subset_accuracy", "Subset accuracy", "all labels of a text right", hub_name="accuracy"),
             Metric(
                 "hamming_loss",
                 "Hamming loss",
-                "share of labels that are wrong; less is better",
+                "fraction of labels that are wrong; less is better",
                 more_is_better=False,
             ),
             Metric(

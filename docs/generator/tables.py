@@ -53,13 +53,14 @@ def default(value: object) -> str:
 
 
 def _row(argument: Argument) -> list[str]:
-    place = "field" if argument.name in FIELDS else code("options")
-    return [code(argument.name), _kind(argument), default(argument.default), place, argument.description]
+    given_as = "field" if argument.name in FIELDS else code("options")
+    return [code(argument.name), _kind(argument), default(argument.default), given_as, argument.description]
 
 
 def _option_row(argument: Argument) -> list[str]:
-    name, told = argument.name.replace("_", "-"), argument.description.partition(" One of ")[0]
-    return [code(f"--{name}"), _kind(argument), default(argument.default), told]
+    # The choices stand in a column of their own.
+    name, description = argument.name.replace("_", "-"), argument.description.partition(" One of ")[0]
+    return [code(f"--{name}"), _kind(argument), default(argument.default), description]
 
 
 def _kind(argument: Argument) -> str:

@@ -102,7 +102,7 @@ def _add_follow_options(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=float, default=24 * 3600.0, help="the most seconds to follow the run"
     )
     parser.add_argument(
-        "--between-looks", type=float, default=5.0, help="seconds between two requests for the run's state"
+        "--poll-interval", type=float, default=5.0, help="seconds between two requests for the run's state"
     )
 
 
@@ -183,7 +183,7 @@ def _watch(
     command = f"{program_of(pipeline)} follow {run_id} --host {server.host}"
     try:
         outcome = server.follow(
-            run_id, stages, timeout=options.timeout, between_looks=options.between_looks, show=show
+            run_id, stages, timeout=options.timeout, poll_interval=options.poll_interval, show=show
         )
     except KeyboardInterrupt:
         print(f"\nstopped following; the run goes on. Again: {command}", file=sys.stderr)

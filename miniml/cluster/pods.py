@@ -22,7 +22,7 @@ _FATAL_REASONS = frozenset(
     }
 )
 CRASHES = "CrashLoopBackOff"
-"""The reason why a container waits that has crashed and will be started again."""
+"""The reason of a container that has crashed and waits to be started again."""
 
 
 def containers(pod: Pod) -> Iterator[dict[str, Any]]:

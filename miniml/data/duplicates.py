@@ -34,7 +34,7 @@ def drop_duplicates(pool: Pool, kept: Mask, settings: DataSettings, findings: Fi
     for group in _conflicts(pool, order, starts):
         if settings.conflicting_labels == "refuse":
             raise InputError(
-                f"one text stands under different labels: {_places(pool, group)}. Mend the source, or set "
+                f"one text stands under different labels: {_places(pool, group)}. Correct the source, or set "
                 f"conflicting_labels to drop or majority."
             )
         out = _outvoted(pool, group, settings.conflicting_labels)

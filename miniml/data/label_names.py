@@ -111,7 +111,7 @@ def _report_spellings(rows: _Rows, label_of: dict[str, Any], findings: Findings)
         ways[str(label)].add(written)
     other = [written for name, same in ways.items() if len(same) > 1 for written in sorted(same - {name})]
     by_name = rows.by_name()
-    _add("label_spelling", other, rows, findings, mended=True)
+    _add("label_spelling", other, rows, findings, cleaned=True)
     for written in other[:MAX_LOGGED]:
         logger.info(
             f"label {shown(written)} of {by_name[written]:,} rows is read as {shown(label_of[written])}, which other "
@@ -167,13 +167,13 @@ def _by_look(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _add(check: str, names: list[str], rows: _Rows, findings: Findings, *, mended: bool = False) -> None:
+def _add(check: str, names: list[str], rows: _Rows, findings: Findings, *, cleaned: bool = False) -> None:
     """Counts the rows that have one of these labels, and shows the labels."""
     if not names:
         return
     found, by_name = rows.having(names), rows.by_name()
     findings.add(check, found)
-    if mended:
+    if cleaned:
         findings.cleaned[check] += found
     for name in names:
         findings.show(check, Passage.of(f"{by_name[name]:,} rows", shown(name), name[:MAX_SHOWN]))

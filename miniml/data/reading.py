@@ -96,7 +96,7 @@ def _require_columns(tables: dict[str, Table], settings: DataSettings) -> None:
                 )
         if settings.text_column in table.mixed:
             raise InputError(
-                f"{table.mixed[settings.text_column]}; texts are strings. Mend the source, or set text_column."
+                f"{table.mixed[settings.text_column]}; texts are strings. Correct the source, or set text_column."
             )
 
 
@@ -234,22 +234,22 @@ class _Reading:
     ) -> tuple[pa.StringArray, Bytes]:
         """Returns the texts, cleaned if the settings ask for it, and their flags (see `texts.meanings`)."""
         meanings = texts.meanings(column)
-        mended: dict[int, str] = {}
+        cleaned: dict[int, str] = {}
         for number, meaning in texts.suspicious(meanings):
             text = column[number].as_py()
             for check, place in list(texts.faults(text, meaning)):
                 self._findings.add(check, 1)
                 if self._findings.wants(check):
                     where = f"{split}, row {numbers[number]}"
-                    self._findings.show(check, Passage.of(where, mended.get(number, text), around=place))
+                    self._findings.show(check, Passage.of(where, cleaned.get(number, text), around=place))
                 setting, step = texts.CLEANING.get(check, ("", None))
                 if step and getattr(self._settings, setting):
-                    mended[number] = step(mended.get(number, text))
+                    cleaned[number] = step(cleaned.get(number, text))
                     self._findings.cleaned[check] += 1
-        if not mended:
+        if not cleaned:
             return column, meanings
         whole = column.to_pylist()
-        for number, text in mended.items():
+        for number, text in cleaned.items():
             whole[number] = text
         column = pa.array(whole, pa.string())
         return column, texts.meanings(column)

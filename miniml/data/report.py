@@ -75,7 +75,7 @@ class _Check:
     words: str
     found: int
     left_out: int
-    mended: int
+    cleaned: int
     kept: int
     remedy: str
     """The argument that would repair the rows that were kept."""
@@ -132,10 +132,9 @@ def _classes(axes: Axes, summary: DatasetSummary) -> None:
         axes.barh(positions, rows, left=left, height=0.62, color=colour, alpha=alpha, label=split)
         left += rows
     for position, label in enumerate(labels):
-        share = counts[label] / max(1, sum(summary.rows.values()))
-        axes.text(
-            left[position], position, f"  {counts[label]:,} · {share:.1%}", va="center", color=INK, fontsize=9
-        )
+        fraction = counts[label] / max(1, sum(summary.rows.values()))
+        text = f"  {counts[label]:,} · {fraction:.1%}"
+        axes.text(left[position], position, text, va="center", color=INK, fontsize=9)
     axes.set_yticks(positions, [shortened(label) for label in labels], color=INK)
     axes.invert_yaxis()
     axes.set_xlim(0, max(left, default=1) * 1.25)

@@ -31,7 +31,7 @@ def split_rows(
     """Assigns every kept row to a split, or to none if it is beyond `max_rows`.
 
     A hash of a row's text, or of its group, decides on its split. So a source that grows or changes its order keeps its
-    test, except for a few rows at the edge of their class's fraction.
+    test, except for a few rows at the edge of their class's quota.
 
     Args:
         pool: The rows.
@@ -57,14 +57,14 @@ def split_rows(
         _keep_groups_apart(pool, parts, findings)
     if settings.max_rows:
         _bound(parts, cutter, labels, settings)
-    for number, share in (
+    for number, fraction in (
         (TEST, settings.train_test_split_ratio),
         (VALIDATION, settings.validation_split_ratio),
     ):
         if number not in parts:
             to_come = len(SPLITS) - len(parts)  # Training among them.
-            wanted = share * len(parts[TRAIN])
-            parts[number], parts[TRAIN] = cutter.cut(parts[TRAIN], share, SPLITS[number], to_come)
+            wanted = fraction * len(parts[TRAIN])
+            parts[number], parts[TRAIN] = cutter.cut(parts[TRAIN], fraction, SPLITS[number], to_come)
             if settings.group_column and abs(len(parts[number]) - wanted) > max(1.0, wanted / 2):
                 logger.info(
                     f"{SPLITS[number]} has {len(parts[number]):,} rows, and {wanted:,.0f} were asked for: the groups "
@@ -83,12 +83,12 @@ def _bound(parts: dict[int, Ints], cutter: _Cutter, labels: Labels, settings: Da
     left = settings.max_rows
     # If `max_rows` allows it, every part gets a row of every class.
     floor = min(labels.strata, left // len(SPLITS))
-    for number, share, to_come in (
+    for number, fraction, to_come in (
         (TEST, settings.train_test_split_ratio, 2),
         (VALIDATION, settings.validation_split_ratio, 1),
     ):
         if number in parts:
-            most = min(max(round(left * share), floor), left - to_come * floor)
+            most = min(max(round(left * fraction), floor), left - to_come * floor)
             parts[number] = cutter.draw(parts[number], most, f"{SPLITS[number]} rows")
             left -= len(parts[number])
     # Of every class, one row for each part that will be cut from these, and one for training.
@@ -187,12 +187,12 @@ class _Cutter:
         counts = np.bincount(self._stratum[rows], minlength=self._strata)
         return self._drawn(rows, _apportioned(counts, size, min(least, size // self._strata)), purpose)
 
-    def cut(self, rows: Ints, share: float, purpose: str, to_come: int) -> tuple[Ints, Ints]:
+    def cut(self, rows: Ints, fraction: float, purpose: str, to_come: int) -> tuple[Ints, Ints]:
         """Cuts a fraction off the rows, or of their groups, stratified by class.
 
         Args:
             rows: The rows to cut.
-            share: The fraction to cut off.
+            fraction: The fraction to cut off.
             purpose: Distinguishes the random order from that of other draws.
             to_come: The number of parts that need a row, or a group, of each class afterwards.
 
@@ -200,10 +200,10 @@ class _Cutter:
             The rows that were cut off, and the others.
         """
         if self._facts.group is not None:
-            return self._cut_groups(rows, share, purpose, to_come)
+            return self._cut_groups(rows, fraction, purpose, to_come)
         counts = np.bincount(self._stratum[rows], minlength=self._strata)
         most = counts - _left_over(counts, to_come)
-        in_proportion = np.round(counts * round(share * len(rows)) / max(1, len(rows))).astype(np.int64)
+        in_proportion = np.round(counts * round(fraction * len(rows)) / max(1, len(rows))).astype(np.int64)
         sizes = np.clip(in_proportion, np.minimum(1, most), most)
         chosen = self._drawn(rows, sizes, purpose)
         return chosen, np.setdiff1d(rows, chosen, assume_unique=True)
@@ -216,7 +216,7 @@ class _Cutter:
             np.concatenate([order[numbers == number][:size] for number, size in enumerate(sizes.tolist())])
         )
 
-    def _cut_groups(self, rows: Ints, share: float, purpose: str, to_come: int) -> tuple[Ints, Ints]:
+    def _cut_groups(self, rows: Ints, fraction: float, purpose: str, to_come: int) -> tuple[Ints, Ints]:
         assert self._facts.group is not None
         groups, group_of = np.unique(self._facts.group[rows], return_inverse=True)
         sizes = np.bincount(group_of)
@@ -226,7 +226,7 @@ class _Cutter:
         for number in range(self._strata):
             members = order[main[order] == number]
             most = len(members) - int(_left_over(np.array(len(members)), to_come))
-            chosen[members[_filling(sizes[members], share * sizes[members].sum(), most)]] = True
+            chosen[members[_filling(sizes[members], fraction * sizes[members].sum(), most)]] = True
         if not chosen.any() and len(groups) > to_come:
             chosen[order[sizes[order].argmin()]] = True
         drawn = chosen[group_of]

@@ -32,7 +32,7 @@ __all__ = ["Table", "read"]
 
 
 def read(dataset_id: str, scratch: Path) -> tuple[dict[str, Table], str]:
-    """Finds the splits of a source; one without splits becomes "train".
+    """Finds the splits of a source; a source without splits has one, "train".
 
     Args:
         dataset_id: The source.
@@ -59,19 +59,20 @@ def _read_path(dataset_id: str, source: Path, scratch: Path) -> dict[str, Table]
     with _naming(dataset_id):
         files = files_by_split(source, Path(tempfile.mkdtemp(dir=scratch)))
         parts = {
-            split: [part for file in of for part in _parts(file, scratch)] for split, of in files.items()
+            split: [part for file in of_split for part in _parts(file, scratch)]
+            for split, of_split in files.items()
         }
-        for split, of in parts.items():
-            if not any(part.rows != 0 for part in of):
+        for split, tables in parts.items():
+            if not any(part.rows != 0 for part in tables):
                 names = listed((file.name for file in files[split]), 5)
                 raise InputError(
                     f"{names} has no rows below its header, or none at all. Give a file with rows."
                 )
-        # Over all splits: the labels of a test are those of the training.
-        same = iter(alike([trimmed(part) for of in parts.values() for part in of]))
+        # Over all splits, since the labels of the test split are those of the training split.
+        same = iter(alike([trimmed(part) for tables in parts.values() for part in tables]))
         return {
-            split: _with_named_errors(dataset_id, chained([next(same) for _ in of]))
-            for split, of in parts.items()
+            split: _with_named_errors(dataset_id, chained([next(same) for _ in tables]))
+            for split, tables in parts.items()
         }
 
 
@@ -142,6 +143,6 @@ def _read_saved(folder: Path) -> datasets.DatasetDict:
         loaded = datasets.load_from_disk(str(folder))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"dataset_id {str(folder)!r} is not a folder that save_to_disk wrote whole: {str(error)[:200]}"
+            f"dataset_id {str(folder)!r} is not a folder that save_to_disk wrote completely: {str(error)[:200]}"
         ) from error
     return loaded if isinstance(loaded, datasets.DatasetDict) else datasets.DatasetDict(train=loaded)

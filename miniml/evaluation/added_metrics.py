@@ -21,7 +21,8 @@ def added_metrics(answers: Answers, groups: Groups = None) -> dict[str, Interval
 
 
 class _Rows:
-    pseudo_rows = 0  # Nothing is known of what a row that was answered otherwise would change.
+    # There are none: what a row answered differently would do to an added metric is unknown.
+    pseudo_rows = 0
 
     def __init__(self, answers: Answers, metrics: list[Metric]) -> None:
         self.rows, self.labels = answers.probabilities.shape

@@ -204,7 +204,7 @@ def _reliability(axes: Axes, before: list[ReliabilityBin], after: list[Reliabili
     axes.set_xlim(max(0.0, math.floor(10 * lowest) / 10 - 0.02), 1.02)
     axes.set_ylim(-0.02, 1.04)
     axes.set_xlabel("probability of the answer")
-    axes.set_ylabel("share that is right")
+    axes.set_ylabel("fraction that is correct")
     axes.legend(loc="lower right")
 
 

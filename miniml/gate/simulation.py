@@ -86,7 +86,7 @@ class SimulatedTests:
         return cls(number, len(first.texts), float(np.mean(first.correct)), differ, seed)
 
     @property
-    def shares(self) -> list[float]:
+    def differing_fractions(self) -> list[float]:
         """The fractions of differing rows to try."""
         independent = 2 * self.accuracy * (1 - self.accuracy)
         return [self.differ] if self.differ is not None else [independent * part for part in OVERLAPS]
@@ -108,8 +108,8 @@ def promoted(simulated: SimulatedTests, differ: float, gain: float, settings: Ga
     if only_champion < 0 or only_challenger > 1 - simulated.accuracy:
         return None
     draw = np.random.default_rng(simulated.seed)
-    shares = (only_challenger, only_champion, 1 - differ)
-    won, lost, _ = draw.multinomial(simulated.rows, shares, size=simulated.number).T
+    probabilities = (only_challenger, only_champion, 1 - differ)
+    won, lost, _ = draw.multinomial(simulated.rows, probabilities, size=simulated.number).T
     enough = (won - lost) / simulated.rows >= settings.min_gain
     return float(np.mean((p_values(won, lost) <= Rate.of_challenge(settings, 1).value) & enough))
 
@@ -143,7 +143,7 @@ def challengers_table(simulated: SimulatedTests, settings: GateSettings) -> str:
 
     Its columns judge all challengers at the same error rate, or each at its own part of it.
     """
-    differ = simulated.shares[len(simulated.shares) // 2]
+    differ = simulated.differing_fractions[len(simulated.differing_fractions) // 2]
     lines = ["| equal challengers on one test | each at error_rate | each at what is left |", "|---|---|---|"]
     for count in CHALLENGERS:
         alike = ever_promoted(simulated, differ, count, [settings.error_rate] * count)
@@ -167,7 +167,7 @@ def grouped(simulated: SimulatedTests, groups: int, settings: GateSettings, *, b
     """
     draw = np.random.default_rng(simulated.seed)
     of_row = np.arange(simulated.rows) % groups
-    differ = simulated.shares[len(simulated.shares) // 2]
+    differ = simulated.differing_fractions[len(simulated.differing_fractions) // 2]
     found = []
     for _ in range(simulated.number):
         favours = np.where(draw.random(groups) < 0.5, 0.8, 0.2)[of_row]
@@ -181,8 +181,8 @@ def groups_table(simulated: SimulatedTests, settings: GateSettings) -> str:
     """Returns a Markdown table with a row for each number of groups; its columns ignore or use the groups."""
     lines = ["| groups | rows as strangers | by group |", "|---|---|---|"]
     for count in GROUPS:
-        shares = (grouped(simulated, count, settings, by_group=by_group) for by_group in (False, True))
-        lines.append(f"| {count} | {' | '.join(map(_percent, shares))} |")
+        fractions = (grouped(simulated, count, settings, by_group=by_group) for by_group in (False, True))
+        lines.append(f"| {count} | {' | '.join(map(_percent, fractions))} |")
     return "\n".join(lines)
 
 
@@ -207,14 +207,14 @@ def power_table(simulated: SimulatedTests, settings: GateSettings) -> str:
         f"| rows that differ | {' | '.join(heads)} |",
         f"|---|{'---|' * len(heads)}",
     ]
-    for differ in simulated.shares:
+    for differ in simulated.differing_fractions:
         cells = [_percent(promoted(simulated, differ, gain, settings)) for gain in GAINS]
         lines.append(f"| {100 * differ:.1f} % | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _percent(share: float | None) -> str:
-    return "impossible" if share is None else f"{100 * share:.1f} %"
+def _percent(fraction: float | None) -> str:
+    return "impossible" if fraction is None else f"{100 * fraction:.1f} %"
 
 
 def main(words: list[str] | None = None) -> None:
@@ -229,7 +229,7 @@ def main(words: list[str] | None = None) -> None:
     add("--simulate-aa", type=int, required=True, metavar="N", help="pairs of models, for each figure")
     add("--rows", type=int, default=simulated.rows, help="of the test")
     add("--accuracy", type=float, default=simulated.accuracy, help="of the champion")
-    add("--differ", type=float, help="share of the rows that one model gets right and the other wrong")
+    add("--differ", type=float, help="fraction of the rows that one model gets right and the other wrong")
     add("--error-rate", type=float, default=rules.error_rate, help="the gate's")
     add("--min-gain", type=float, default=rules.min_gain, help="the gate's")
     add(

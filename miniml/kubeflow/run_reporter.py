@@ -19,7 +19,7 @@ class RunReporter:
     """Prints what has changed since the last report."""
 
     def __init__(
-        self, stages: list[str], show: Callable[[str], None], look_up: str, patience: float = 60.0
+        self, stages: list[str], show: Callable[[str], None], look_up: str, slow_start: float = 60.0
     ) -> None:
         """Reports about some stages.
 
@@ -27,9 +27,9 @@ class RunReporter:
             stages: Their names, in the order in which they run.
             show: Prints a line.
             look_up: The command that shows why a pod does not start.
-            patience: Seconds that a pod may take to start before `look_up` is printed.
+            slow_start: Seconds that a pod may take to start before `look_up` is printed.
         """
-        self._stages, self._print, self._look_up, self._patience = stages, show, look_up, patience
+        self._stages, self._print, self._look_up, self._slow_start = stages, show, look_up, slow_start
         self._reported: dict[tuple[str, int], str] = {}
         self._waits_since: dict[tuple[str, int], float] = {}
 
@@ -78,7 +78,7 @@ class RunReporter:
         since = self._waits_since.setdefault(key, time.monotonic())
         if turn.message not in ("", *_USUAL):
             return f"waiting{_earlier(turn)}: {_short(turn.message)}"
-        if time.monotonic() - since < self._patience:
+        if time.monotonic() - since < self._slow_start:
             return f"running{_earlier(turn)}" if len(turn.attempts) > 1 else ""
         return f"its pod has not started; to see why: {self._look_up}"
 

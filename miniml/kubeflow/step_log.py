@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miniml.errors import MinimlError
-from miniml.escaping import clipped, plain
+from miniml.errors import LONGEST_ERROR, TRACEBACK, MinimlError
+from miniml.escaping import clipped, plain, plain_without_colours
 from miniml.kubeflow.run_pods import pods_of
 from miniml.kubeflow.run_server import RunServer
 from miniml.kubeflow.run_state import RunState, Turn
@@ -22,15 +22,11 @@ if TYPE_CHECKING:
 
 BUCKET = "mlpipeline"
 """The bucket in which KFP stores artifacts, below v2/artifacts/<pipeline>/<run>/<task>/."""
-LONGEST_ERROR = 1500
-"""The most characters of a step's error that are shown; the log has all of it."""
 _MAX_LINES = 15
 # The lines of the log that are shown for a step that fails without an error message.
 _LAST_LINES = 5
 _LINES_OF_A_LOG = 1000
 _ERROR = "error: "
-_COLOUR = re.compile(r"\x1b\[[\d;]*m")
-_TRACEBACK = "Traceback (most recent call last):"
 # What KFP's launcher (klog) and Argo's executor print around the step's own lines.
 _FOREIGN_LINE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d|time=\S+ level=|Error: exit status \d+")
 # The last line of the launcher or the driver. Where the step itself failed, it only repeats the exit status.
@@ -88,7 +84,7 @@ def error_of(log: str) -> str:
     This is the error of KFP's launcher or driver around the step, or the last exception after a traceback, or the lines
     from `error: …` on.
     """
-    lines = [plain(_COLOUR.sub("", line)) for line in log.splitlines()]
+    lines = [plain_without_colours(line) for line in log.splitlines()]
     for gave_up in filter(None, map(_GAVE_UP.match, lines)):
         if not gave_up["status"]:
             return clipped(gave_up["text"], LONGEST_ERROR)
@@ -105,7 +101,7 @@ def _beginning(lines: list[str]) -> int:
     """Returns the index of the line at which the last error begins; the number of lines where there is none."""
     begins, in_traceback = len(lines), False
     for number, line in enumerate(lines):
-        if line.startswith(_TRACEBACK):
+        if line.startswith(TRACEBACK):
             in_traceback = True
         elif in_traceback and line.strip() and not line.startswith(" "):
             begins, in_traceback = number, False

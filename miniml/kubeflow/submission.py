@@ -253,8 +253,8 @@ class Server:
         stages: list[str],
         *,
         timeout: float,
-        between_looks: float = 5.0,
-        patience: float = 60.0,
+        poll_interval: float = 5.0,
+        slow_start: float = 60.0,
         show: Callable[[str], None],
     ) -> Outcome:
         """Follows a run to its end, and reports when a stage starts or ends, and what keeps it from starting.
@@ -263,8 +263,8 @@ class Server:
             run_id: The id of the run.
             stages: The names of the pipeline's stages, in the order in which they run.
             timeout: The most seconds to follow the run.
-            between_looks: Seconds between two requests.
-            patience: Seconds that a pod may take to start before a line says how to find out why it does not.
+            poll_interval: Seconds between two requests.
+            slow_start: Seconds that a pod may take to start before a line says how to find out why it does not.
             show: Prints a line.
 
         Returns:
@@ -275,7 +275,7 @@ class Server:
             SubmissionError: The run did not end within `timeout` seconds (it goes on), or the server does not answer.
         """
         start, requests_left, cancelled = time.monotonic(), _REQUESTS_AFTER_THE_END, False
-        reporter = RunReporter(stages, show, describe_command(run_id), patience)
+        reporter = RunReporter(stages, show, describe_command(run_id), slow_start)
         while True:
             run = self.look(run_id, stages)
             # A run that was cancelled may be retried; then it counts as cancelled no more.
@@ -291,7 +291,7 @@ class Server:
                 raise SubmissionError(
                     f"the run has not ended after {duration(timeout)}; it goes on: {self.address(run_id)}"
                 )
-            time.sleep(between_looks)
+            time.sleep(poll_interval)
 
     def look(self, run_id: str, stages: list[str]) -> RunState:
         """Returns the current state of a run.

@@ -13,19 +13,16 @@ import time
 from collections import Counter
 from typing import TextIO
 
-from miniml.escaping import plain
+from miniml.errors import LONGEST_ERROR, TRACEBACK
+from miniml.escaping import plain_without_colours
 from miniml.progress import NOTE, PASSING, duration
 
 _STARTED = re.compile(r"Executing task '(?P<stage>[\w-]+)'")
 _FINISHED = re.compile(r"Task '(?P<stage>[\w-]+)' finished with status (?P<status>\w+)")
 _CACHED = re.compile(r"Task (?P<stage>[\w-]+) cache hit")
-_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # The last line of a traceback, with the full name of the exception, or only its own if it is built in.
 _RAISED = re.compile(r"^(?:[\w.]+\.)?(?P<type>\w*(?:Error|Exception|Interrupt|Exit))(?:: (?P<text>.*))?$")
 _INDENT = " " * 4
-_TRACEBACK = "Traceback (most recent call last):"
-LONGEST_ERROR = 1500
-"""The most characters of an error that are kept; the log has all of it."""
 
 SECONDS_BETWEEN_KEPT_LINES = 15.0
 """Seconds between two passing lines where there is no terminal, so that each is shown for good."""
@@ -69,8 +66,7 @@ class Console(io.TextIOBase):
         """Logs the complete lines of the output so far, and shows those on the progress."""
         *lines, self._rest = (self._rest + text).split("\n")
         for raw in lines:
-            # Libraries print colours; other control characters may come from the data.
-            line = plain(_COLOUR.sub("", raw.removesuffix("\r")))
+            line = plain_without_colours(raw.removesuffix("\r"))
             self._log.write(line + "\n")
             self._read(line)
         return len(text)
@@ -146,7 +142,7 @@ class Console(io.TextIOBase):
         ends = self._traceback is not None and message != "" and indent <= self._traceback
         if ends:
             self._traceback = None
-        if message == _TRACEBACK:
+        if message == TRACEBACK:
             self._traceback = indent
         elif (found := _RAISED.match(line.removeprefix(_INDENT))) or ends:
             ours = found is not None and "miniml.errors." in message

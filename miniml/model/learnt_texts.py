@@ -99,7 +99,7 @@ class LearntTexts:
                 f"model_id {model_id!r} is a model that miniml trained on another dataset "
                 f"({str(signed.data.get('fingerprint'))[:12]}, not {fingerprint[:12]}), by a version that did not keep "
                 f"which texts these were: they may be this dataset's test. Train that model again, or begin with the "
-                f"one that it came of."
+                f"one that it was trained from."
             )
         if expected is not None and not _has(folder / LEARNT_NAME, expected):
             raise ModelFolderError(
@@ -137,7 +137,8 @@ class LearntTexts:
         if len(validation) and not len(rows):
             raise InputError(
                 f"model_id {model_id!r} has been trained on all {len(validation):,} texts of validation, so nothing "
-                f"would tell how well it does. Train on other data, or begin with the model that it came of."
+                f"would tell how well it does. Train on other data, or begin with the model that "
+                f"it was trained from."
             )
         if len(rows) == len(validation):
             return validation

@@ -27,7 +27,7 @@ from miniml.store.entries import Version
 from miniml.store.parts import Part, download
 
 __all__ = [
-    "Fetched",
+    "LocalCopy",
     "RetryTimeouts",
     "Version",
     "cached",
@@ -41,7 +41,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Fetched:
+class LocalCopy:
     """The content of an address, on this machine."""
 
     path: Path
@@ -90,7 +90,7 @@ def put(folder: Path, address: S3Address, timeouts: RetryTimeouts = RETRY_TIMEOU
     objects.put(Bucket(address.bucket, str(address), timeouts), folder, address)
 
 
-def fetch(address: S3Address, folder: Path, timeouts: RetryTimeouts = RETRY_TIMEOUTS) -> Fetched:
+def fetch(address: S3Address, folder: Path, timeouts: RetryTimeouts = RETRY_TIMEOUTS) -> LocalCopy:
     """Fetches the content of an address into a new folder, which appears only when it is complete and checked.
 
     After an interruption, the same call continues where it stopped, even within a file.
@@ -112,7 +112,7 @@ def fetch(address: S3Address, folder: Path, timeouts: RetryTimeouts = RETRY_TIME
     return _fetch_into(bucket, found, folder.absolute(), reuse=False)
 
 
-def cached(argument: str, address: S3Address, timeouts: RetryTimeouts = RETRY_TIMEOUTS) -> Fetched:
+def cached(argument: str, address: S3Address, timeouts: RetryTimeouts = RETRY_TIMEOUTS) -> LocalCopy:
     """Returns the content of an address from the user's cache, fetched if it is missing there or was changed.
 
     Args:
@@ -248,7 +248,7 @@ def _look_up(bucket: Bucket, address: S3Address) -> _Found:
     return _Found(address, parts, digest_of(state))
 
 
-def _fetch_into(bucket: Bucket, found: _Found, folder: Path, *, reuse: bool) -> Fetched:
+def _fetch_into(bucket: Bucket, found: _Found, folder: Path, *, reuse: bool) -> LocalCopy:
     """Fetches the content into `folder`; with `reuse`, only if the folder does not hold it already.
 
     Partial content is kept in a folder beside it, so that a later call can continue.
@@ -275,4 +275,4 @@ def _fetch_into(bucket: Bucket, found: _Found, folder: Path, *, reuse: bool) -> 
             size = sum(part.size for part in found.parts)
             logger.info(f"fetched {len(found.parts)} files, {size / 1e6:,.1f} MB: {source}")
         shutil.rmtree(staging)
-    return Fetched(found.within(folder), source)
+    return LocalCopy(found.within(folder), source)

@@ -62,7 +62,7 @@ IRRELEVANT = ("model_id", *SETTINGS_OF_A_RUN)
 
 
 class Resumable(Protocol):
-    """A part of a training whose state belongs into a checkpoint, besides the model and the state of transformers."""
+    """A part of a training whose state belongs in a checkpoint, besides the model and the state of transformers."""
 
     def save(self, folder: Path) -> None:
         """Writes its state to files in `folder`."""
@@ -80,7 +80,7 @@ def key_of(
         pretrained: The folder of the pretrained model, whose files are hashed.
         summary: The dataset.
         settings: Those that do not change what is learnt are left out.
-        processes: Their number counts, for it changes the order of sums.
+        processes: Their number counts, since it changes the order of sums.
     """
     files = sorted(path for path in pretrained.iterdir() if path.is_file())
     return digest_of(
@@ -115,8 +115,8 @@ def checkpointing(
     """Provides the checkpoints of a training, and removes them once the block has ended without an error.
 
     The finished model may stay in their place (`Checkpoints.finish`). On an error they stay, and their folder is
-    logged; but a `TrainingError` removes them too, for a training would fail again from any of them. Of several
-    processes the first keeps them for all.
+    logged; but a `TrainingError` removes them too, because the training would fail again from any of them. Of
+    several processes, the first keeps them for all.
 
     Args:
         key: Identifies the training (`key_of`).
@@ -297,7 +297,7 @@ class CheckpointStore:
     def add(self, written: Path, step: int) -> None:
         """Adds the folder `written` as the newest checkpoint, with its checksums, and removes all but the newest.
 
-        A store that fails is logged, and no error.
+        If the store fails, that is logged, and no error is raised.
         """
         folder = self.folder / f"step-{step}"
         write_checksums(written)
@@ -346,7 +346,7 @@ class CheckpointStore:
     def finish(self, model_dir: Path, identity: str) -> None:
         """Replaces the checkpoints by a copy of the finished model, here and in the store.
 
-        A disk or store that fails is logged, and no error.
+        If the disk or the store fails, that is logged, and no error is raised.
         """
         folder, writing = self.folder / FINISHED, self.folder / "writing"
         try:
@@ -373,7 +373,7 @@ class CheckpointStore:
                 logger.info(f"the finished model is kept on this machine only: {error}")
 
     def clear(self) -> None:
-        """Removes everything, here and in the store. A store that fails is logged, and no error."""
+        """Removes everything, here and in the store. If the store fails, that is logged, and no error is raised."""
         for folder in self.folder.iterdir():
             shutil.rmtree(folder)
         if self._mirror:
@@ -602,7 +602,7 @@ def _sweep(root: Path, own: str, *, only_finished: bool) -> None:
     """Removes what old trainings have left, and the oldest finished models where all take too much room.
 
     With `only_finished` checkpoints stay: whoever named the folder may still want them. What cannot be removed, or is
-    in use by another process, is left to the next training.
+    in use by another process, is left for the next training.
     """
     left = FINISHED_BYTES
     with suppress(OSError):

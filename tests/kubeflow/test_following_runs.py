@@ -52,7 +52,7 @@ def followed(server: KfpServer, **options: Any) -> tuple[list[str], Outcome]:
     lines: list[str] = []
     client = Server.connect(server.url)
     outcome = client.follow(
-        RUN_ID, STAGES, timeout=patience.SECONDS, between_looks=0.0, show=lines.append, **options
+        RUN_ID, STAGES, timeout=patience.SECONDS, poll_interval=0.0, show=lines.append, **options
     )
     return [line.partition("] ")[2] or line for line in lines], outcome
 
@@ -202,7 +202,7 @@ def test_what_keeps_a_step_from_starting_is_told_while_it_waits(
 
 def test_a_step_that_does_not_start_for_no_reason_that_is_told_is_worth_a_line(server: KfpServer) -> None:
     server.has_version_1, server.looks = False, [{"preflight": "PENDING"}, {"preflight": "PENDING"}, DONE]
-    lines, _ = followed(server, patience=0.0)
+    lines, _ = followed(server, slow_start=0.0)
     assert lines[0] == (
         "preflight · its pod has not started; to see why: "
         "kubectl describe pods -n kubeflow -l pipeline/runid=run-0"

@@ -29,7 +29,7 @@ def server() -> Iterator[KfpServer]:
 
 
 def submit(server: KfpServer, *words: str, **environment: str) -> Ended:
-    return pipeline("submit", "--host", server.url, "--between-looks=0.01", *words, **environment)
+    return pipeline("submit", "--host", server.url, "--poll-interval=0.01", *words, **environment)
 
 
 def test_the_first_submission_uploads_and_starts_a_run_under_our_account(server: KfpServer) -> None:
@@ -80,7 +80,7 @@ def test_each_turn_of_a_loop_is_told_by_its_number(server: KfpServer) -> None:
         {"transform": "SUCCEEDED", "train/0": "SUCCEEDED", "train/1": "RUNNING"},
         {"transform": "SUCCEEDED", **trials, "gate": "SUCCEEDED", "deploy": "SUCCEEDED"},
     ]
-    words = ["--host", server.url, "--between-looks=0.01"]
+    words = ["--host", server.url, "--poll-interval=0.01"]
     ended = pipeline("submit", *words, module="hyperparameter_search")
     assert ended.status == 0, ended.err
     lines = [line for line in ended.out.splitlines() if "] train" in line]
@@ -153,7 +153,7 @@ def test_a_run_that_does_not_exist_is_not_to_be_followed_again(server: KfpServer
 
 def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None:
     server.looks, server.end = [{"train": "RUNNING"}], "RUNNING"
-    words = ["submit", "--host", server.url, "--between-looks=0.01"]
+    words = ["submit", "--host", server.url, "--poll-interval=0.01"]
     process = subprocess.Popen(
         [sys.executable, "-m", "miniml", *words],
         cwd=ROOT,

@@ -7,7 +7,8 @@ import textwrap
 
 import pytest
 
-from miniml.local.console import LONGEST_ERROR, Console
+from miniml.errors import LONGEST_ERROR
+from miniml.local.console import Console
 
 # As Python prints it, and kfp.local hands it on.
 TRACEBACK = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\n    read()\n    ^^^^^^\n{raised}\n'

@@ -29,7 +29,18 @@ NASTY = (
     *("error_rate 0.05, min_gain 0", "__init__", "2 * 3 * 4", "a|b", "`code`", "**bold**", "~~struck~~"),
     *("# head", "- item", "+ item", "1. one", "1) one", "2026.", "===", "---", "***", "> said", "    four"),
     *("<b>bold</b>", "&lt;", "[a](http://b.example)", "![a](b)", "http://a_b.example/c_d_e", "www.a_b_c.d"),
-    *("a\nb", "\ta", "ends in a \\", "[^1]: note", "[a]: b", "x  \n y", "$x_1$", "好 schön", "\u202egnp", " "),
+    *(
+        "a\nb",
+        "\ta",
+        "ends in a \\",
+        "[^1]: note",
+        "[a]: b",
+        "x  \n y",
+        "$x_1$",
+        "好 schön",
+        "\u202egnp",
+        " ",
+    ),
 )
 NAMES = st.text(SIGNS, max_size=20) | st.text(max_size=20) | st.sampled_from([*NASTY, *PAYLOADS])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import os
 import re
 import shutil
@@ -249,6 +250,59 @@ def test_a_public_function_of_several_arguments_describes_them(package: str) -> 
         for path, tree in CODE.items()
         if path.startswith(f"{package}/") and (names := list(without_arguments(tree)))
     }
+    assert not wrong
+
+
+DESCRIPTION = re.compile(r" +\*{0,2}([\w.]+): ")
+"""A line of a docstring's section that names what it goes on to describe."""
+
+
+def described(docstring: str | None, section: str) -> list[str]:
+    """The names that a section of a docstring describes, each at the start of a line."""
+    lines = (docstring or "").partition(f"\n{section}:\n")[2].partition("\n\n")[0].splitlines()
+    margin = min((len(line) - len(line.lstrip()) for line in lines), default=0)
+    found = [DESCRIPTION.match(line) for line in lines if not line[margin:].startswith(" ")]
+    return [match[1] for match in found if match]
+
+
+def functions_of(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def taken_by(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """The names of a function's parameters."""
+    return {each.arg for each in ast.walk(node.args) if isinstance(each, ast.arg)}
+
+
+def test_a_docstring_describes_no_argument_that_its_function_does_not_take() -> None:
+    assert described("Adds.\n\nArgs:\n    a: One.\n        b: it goes on.\n    c: Two.", "Args") == ["a", "c"]
+    wrong = [
+        f"{path}:{node.lineno} {name}"
+        for path, tree in CODE.items()
+        for node in functions_of(tree)
+        for name in described(ast.get_docstring(node), "Args")
+        if name not in taken_by(node)
+    ]
+    assert not wrong
+
+
+def test_a_docstring_says_that_its_function_raises_only_what_there_is() -> None:
+    # A library's class has the name of its module before its own: argparse.ArgumentTypeError.
+    imports = [
+        node
+        for tree in CODE.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    known = {(each.asname or each.name).partition(".")[0] for node in imports for each in node.names}
+    known |= CLASSES.keys() | set(dir(builtins))
+    wrong = [
+        f"{path}:{node.lineno} {name}"
+        for path, tree in CODE.items()
+        for node in functions_of(tree)
+        for name in described(ast.get_docstring(node), "Raises")
+        if name.partition(".")[0] not in known
+    ]
     assert not wrong
 
 

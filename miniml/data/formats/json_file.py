@@ -155,15 +155,15 @@ def _table(portion: _Portion, stored: Path, types: dict[str, pa.DataType]) -> Ta
         with pa.OSFile(str(stored)) as opened, pa.ipc.open_stream(opened) as reader:
             batch = reader.read_next_batch()
         arrays = [
-            batch.column(name) if name in held else pa.nulls(portion.rows, types[name]) for name in columns
+            batch.column(name) if name in typed else pa.nulls(portion.rows, types[name]) for name in columns
         ]
         yield pa.record_batch(arrays, names=list(columns))
 
     with pa.OSFile(str(stored)) as opened, pa.ipc.open_stream(opened) as reader:
         schema = reader.schema
-    held = {each.name for each in schema if not pa.types.is_null(each.type)}
+    typed = {each.name for each in schema if not pa.types.is_null(each.type)}
     every = pa.schema(
-        [(name, schema.field(name).type if name in held else kind) for name, kind in types.items()]
+        [(name, schema.field(name).type if name in typed else kind) for name, kind in types.items()]
     )
     return Table(
         features=datasets.Features.from_arrow_schema(every),

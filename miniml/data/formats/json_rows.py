@@ -140,7 +140,7 @@ def _of_document(document: Any, name: str) -> list[Any]:
             if not isinstance(row, list) or len(row) != len(names):
                 raise InputError(
                     f"{name}: data[{number}] is {shown(row)}, where a list of {len(names)} values belongs, one for "
-                    f"each of columns. Mend it, or leave it out."
+                    f"each of columns. Correct it, or leave it out."
                 )
         return [dict(zip(map(str, names), row, strict=True)) for row in entries]
     return _of_columns(document, name)

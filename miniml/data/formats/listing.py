@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from miniml.data.formats.archives import ARCHIVES, unpacked
-from miniml.data.formats.source_file import SourceFile, require_what_it_says
+from miniml.data.formats.source_file import SourceFile, require_named_format
 from miniml.errors import InputError
 from miniml.escaping import listed
 from miniml.progress import logger
@@ -44,9 +44,9 @@ _OF_DATA = re.compile(r"(?<=.)(set|data|file|split)$")
 
 
 def files_by_split(source: Path, scratch: Path) -> dict[str, list[SourceFile]]:
-    """Returns the files with rows for each split, which the names of files and folders tell.
+    """Returns the files that hold rows, by split. The names of files and folders say which split a file belongs to.
 
-    If no name tells a training split, all files are of training.
+    If no name says "train", all files belong to the training split.
 
     Args:
         source: A file, an archive or a folder.
@@ -72,17 +72,19 @@ def files_by_split(source: Path, scratch: Path) -> dict[str, list[SourceFile]]:
     if unread := [file.name for file in files if _UNREAD.search(file.name) and _is_shown(file.name)]:
         logger.info(f"left out, of formats that are not read: {listed(unread, 5)}")
     for file in known:
-        require_what_it_says(file)
+        require_named_format(file)
     if len({FORMATS[file.suffix] for file in known}) > 1:
         suffixes = sorted({file.suffix for file in known})
         raise InputError(
             f"it mixes {' and '.join(suffixes)} files: {listed((file.name for file in known), 5)}. "
             f"Keep one format in the folder, or name one file."
         )
-    splits = {split: _with_content(of) for split, of in _by_split(known).items()}
+    splits = {split: _with_content(files) for split, files in _by_split(known).items()}
     if len(known) > 1:
         logger.info(
-            "; ".join(f"{split}: {listed((file.name for file in of), 5)}" for split, of in splits.items())
+            "; ".join(
+                f"{split}: {listed((file.name for file in files), 5)}" for split, files in splits.items()
+            )
         )
     return splits
 
@@ -109,7 +111,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         for path in (Path(top, name) for name in names):
             if path.is_symlink() and not path.exists():
                 raise InputError(
-                    f"{path.relative_to(folder)} is a link that leads nowhere. Mend or remove it."
+                    f"{path.relative_to(folder)} is a link that leads nowhere. Fix or remove it."
                 )
             if path.is_file():
                 yield path
@@ -127,7 +129,7 @@ def _plain(file: SourceFile, source: Path, folder: Path) -> list[SourceFile]:
     """Returns the file itself, or the files in it if it is an archive."""
     if file.suffix not in ARCHIVES:
         return [file]
-    require_what_it_says(file)
+    require_named_format(file)
     inside = unpacked(file, tuple(FORMATS), folder)
     if file.path == source or file.suffix == ".gz":
         return inside

@@ -50,11 +50,11 @@ _OF_SUFFIX = {
 }
 
 
-def require_what_it_says(file: SourceFile) -> None:
-    """Checks that a file does not begin like another format than its name says, as a failed download does.
+def require_named_format(file: SourceFile) -> None:
+    """Checks that a file does not begin as a file of another format, as a failed download does.
 
     Raises:
-        InputError: It does; the message says what the file is, and what to do.
+        InputError: The file is not what its name says; the message says what it is, and what to do.
     """
     with file.path.open("rb") as opened:
         start = opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().lower()

@@ -93,9 +93,9 @@ def alike(parts: list[Table]) -> list[Table]:
 
 def _with_the_same_names(parts: list[Table], column: str) -> list[Table]:
     """Returns the tables; a ClassLabel column whose names differ between them becomes one of numbers in all."""
-    held = [part.features[column] for part in parts if column in part.features]
-    named = [feature for feature in held if isinstance(feature, datasets.ClassLabel)]
-    if not named or all(feature == named[0] for feature in held):
+    features = [part.features[column] for part in parts if column in part.features]
+    named = [feature for feature in features if isinstance(feature, datasets.ClassLabel)]
+    if not named or all(feature == named[0] for feature in features):
         return parts
     return [
         replace(part, features=datasets.Features({**part.features, column: datasets.Value("int64")}))
@@ -184,7 +184,7 @@ def _missing(column: str, parts: list[Table]) -> str:
 
 def _differing(column: str, parts: list[Table]) -> str:
     """Returns why the column's types cannot be combined, or ""."""
-    first, *others = [part for part in parts if _held(part.features[column])] or parts[:1]
+    first, *others = [part for part in parts if _has_values(part.features[column])] or parts[:1]
     for other in others:
         if _shape(other.features[column]) != _shape(first.features[column]):
             return (
@@ -194,7 +194,7 @@ def _differing(column: str, parts: list[Table]) -> str:
     return ""
 
 
-def _held(feature: Any) -> bool:
+def _has_values(feature: Any) -> bool:
     """Tells whether the column holds any value."""
     inner = getattr(feature, "feature", feature)
     return not (isinstance(inner, datasets.Value) and inner.dtype == "null")
@@ -202,12 +202,12 @@ def _held(feature: Any) -> bool:
 
 def _shape(feature: Any) -> Any:
     if isinstance(feature, datasets.List | datasets.LargeList):
-        return ["list", _shape(feature.feature) if _held(feature) else ""]
+        return ["list", _shape(feature.feature) if _has_values(feature) else ""]
     return _kind(feature) or feature
 
 
 def _widest(features: list[Any]) -> Any:
     """Returns a type for the values of all columns: one of floats, if there is any."""
-    held = [feature for feature in features if _held(feature)] or features
-    with_fractions = (each for each in held if isinstance(each, datasets.Value) and "float" in each.dtype)
-    return next(with_fractions, held[0])
+    typed = [feature for feature in features if _has_values(feature)] or features
+    of_floats = (each for each in typed if isinstance(each, datasets.Value) and "float" in each.dtype)
+    return next(of_floats, typed[0])

@@ -65,7 +65,7 @@ def _listed(stored: list[Any], element: Any, place: Place) -> list[Any]:
         if not isinstance(label, str | int | float | bool) or is_missing(label):
             raise InputError(
                 f"the labels {shown(stored)} in {place} hold {shown(label)}; each label is a string or a number. "
-                f"Mend the source, or set label_column."
+                f"Correct the source, or set label_column."
             )
     # Flags, one for each possible label, would be taken for the labels 0 and 1.
     if (len(set(labels)) < len(labels) and not isinstance(labels[0], str)) or any(

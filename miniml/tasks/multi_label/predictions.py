@@ -1,4 +1,4 @@
-"""Holds answers of any number of labels for each text."""
+"""Holds the predictions of a multi-label classification: any number of labels for each text."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from miniml.tasks.regression.head import RegressionHead
 from miniml.tasks.regression.metrics import RegressionScores
 from miniml.tasks.regression.predictions import RegressionPredictions
 
-# As many dots as can still be told apart.
+# More dots would hide each other.
 SCATTER_POINTS = 500
 # The largest accepted difference of a served number from the evaluated one, in standard deviations of the labels.
 DEVIATIONS_OFF = 0.05

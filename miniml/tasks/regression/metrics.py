@@ -43,7 +43,8 @@ class RegressionScores(evaluate.Metric):
 
 
 class _Rows:
-    pseudo_rows = 0  # Errors have no upper limit, so no test reaches it.
+    # Pseudo-rows are for tests that reach a metric's limit, which errors do not have.
+    pseudo_rows = 0
 
     def __init__(self, found: Floats, true: Floats) -> None:
         self.rows, self.labels = len(true), 1
@@ -67,7 +68,7 @@ class _Rows:
 
 
 class _Ranked:
-    """The rows by their number; equal ones get the mean of their ranks."""
+    """Ranks rows by their value; rows with equal values get the mean of their ranks."""
 
     def __init__(self, values: Floats) -> None:
         _, self._group = np.unique(values, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Holds answers that are numbers."""
+"""Holds the predictions of a regression: a number for each text."""
 
 from __future__ import annotations
 

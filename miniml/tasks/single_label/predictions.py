@@ -1,4 +1,4 @@
-"""Holds answers of one class for each text."""
+"""Holds the predictions of a classification: one class for each text."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class SingleLabelPredictions(Predictions):
         return correct
 
     def parts(self) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-        for place, label in enumerate(self.labels):
-            if (inside := self.references == place).any():
+        for index, label in enumerate(self.labels):
+            if (inside := self.references == index).any():
                 yield label, inside
 
     def names(self, answers: npt.NDArray[Any]) -> list[Any]:
@@ -43,5 +43,5 @@ class SingleLabelPredictions(Predictions):
 
     @staticmethod
     def references_of(names: list[Any], labels: list[str]) -> npt.NDArray[Any]:
-        places = {label: place for place, label in enumerate(labels)}
-        return np.array([places[name] for name in names], dtype=np.int64)
+        indices = {label: index for index, label in enumerate(labels)}
+        return np.array([indices[name] for name in names], dtype=np.int64)
