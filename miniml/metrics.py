@@ -22,10 +22,14 @@ Metrics without `score` are miniml's own. Each task computes its own in one pass
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from miniml.errors import InputError
+from miniml.escaping import shown
 from miniml.registry import Registry
 from miniml.task_registry import DEFAULT
 
@@ -73,6 +77,41 @@ class Metric:
     interval it is called up to a thousand times with other weights; it returns nan where the metric is undefined. Where
     all rows are answered correctly, the interval has no width. Import libraries within it: a stage that only has to
     know the metric's name may lack them."""
+
+    def compute(self, answers: Answers, weights: npt.NDArray[Any]) -> float:
+        """Calls `score`, and checks what it returns.
+
+        Args:
+            answers: The model's, and the truth.
+            weights: The weight of each row, shape [rows].
+
+        Returns:
+            The metric; nan where it is undefined.
+
+        Raises:
+            InputError: `score` fails, or returns something other than a number within `limits`.
+        """
+        assert self.score is not None
+        function = f"{self.score.__module__}.{self.score.__qualname__}"
+        try:
+            value = self.score(answers, weights)
+        except Exception as error:  # It is code of another package.
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"the metric {self.name!r} cannot be computed: {function} raised {reason}"
+            ) from error
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise InputError(
+                f"the metric {self.name!r} is no number: {function} returned {shown(value)}, of type "
+                f"{type(value).__name__}. Return a float."
+            )
+        least, most = self.limits
+        if not (math.isnan(value) or least <= value <= most):
+            raise InputError(
+                f"the metric {self.name!r} is {float(value):g}, outside of its limits {least:g} to {most:g}: mend "
+                f"{function}, or give Metric(limits=...)."
+            )
+        return float(value)
 
 
 _ANY_ERROR = (0.0, math.inf)
@@ -148,8 +187,10 @@ def register_metric(metric: Metric) -> Metric:
         The metric itself.
 
     Raises:
-        ValueError: the metric has no `score`, or its name is taken.
+        ValueError: the metric has no `score`, or its name is taken or not in lower case with underscores.
     """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", metric.name):
+        raise ValueError(f"the metric's name is {metric.name!r}. Write it in lower case with underscores.")
     if metric.score is None:
         raise ValueError(f"the metric {metric.name!r} has no score. Give the function that computes it.")
     if metric.name in _RESERVED:

@@ -31,7 +31,6 @@ class _Rows:
     def scores(self, weights: Floats) -> dict[str, Floats]:
         """Returns each metric, shape [draws], for `weights`, shape [draws, rows]."""
         return {
-            metric.name: np.array([metric.score(self._answers, draw) for draw in weights])
+            metric.name: np.array([metric.compute(self._answers, draw) for draw in weights])
             for metric in self._metrics
-            if metric.score
         }

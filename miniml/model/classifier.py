@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from miniml.errors import InputError, ModelFolderError
+from miniml.escaping import shown
 from miniml.model import calibration
 from miniml.model.engines import REFERENCE, Engine, Logits, TokenIds, TorchEngine
 from miniml.model.heads import Head, PredictionT_co, read_head
@@ -187,8 +188,7 @@ class Classifier(Generic[PredictionT_co]):
         Raises:
             InputError: something other than a list of strings was given, or a text has half of a character.
         """
-        _require_texts(texts)
-        return self.probabilities(self.logits(self.encode(texts), on_progress))
+        return self.probabilities(self.logits(self.encode(_listed(texts)), on_progress))
 
     def logits(
         self, token_ids: Sequence[TokenIds], on_progress: Callable[[int], None] | None = None
@@ -214,7 +214,7 @@ class Classifier(Generic[PredictionT_co]):
 
     def lengths(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Counts the tokens of each whole text, before truncation: shape [len(texts)]."""
-        if not texts:
+        if not len(texts):
             return np.array([], dtype=np.int64)
         # A copy, because a fast tokenizer keeps the truncation of its last call, and `encode` relies on it.
         tokenizer = copy.deepcopy(self._tokenizer)
@@ -354,18 +354,23 @@ def _refused(folder: Path, reason: str) -> ModelFolderError:
     )
 
 
-def _require_texts(texts: Sequence[str]) -> None:
-    """Requires a list of strings that the tokenizer takes.
+def _listed(texts: Iterable[str]) -> list[str]:
+    """Returns the texts of a list, an array or a column of a table, after a check that the tokenizer takes them.
 
     Raises:
         InputError: it is something else.
     """
-    # Of a string each character would be answered, and of what is read only once nothing.
-    if isinstance(texts, str | bytes) or not hasattr(texts, "__len__"):
+    # A string would be answered letter by letter, a dictionary or a table by its names, a set in any order, and what
+    # can be read only once may have been read.
+    unsuitable = isinstance(texts, str | bytes | Mapping | Set) or hasattr(texts, "columns")
+    if unsuitable or not hasattr(texts, "__len__") or getattr(texts, "ndim", 1) != 1:
         raise InputError(f"texts is of type {type(texts).__name__}; give a list of strings.")
-    for number, text in enumerate(texts):
+    every = list(texts)
+    for number, text in enumerate(every):
         if not isinstance(text, str):
-            raise InputError(f"a text is {text!r}, of type {type(text).__name__}; give strings.")
+            raise InputError(
+                f"a text is {shown(text)}, of type {type(text).__name__} (number {number}, from 0); give strings."
+            )
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -373,6 +378,7 @@ def _require_texts(texts: Sequence[str]) -> None:
                 f"text {number} has half of a character ({text[error.start]!r} at {error.start}), which no encoding "
                 f'has. Decode it anew, or replace that: text.encode("utf-8", "replace").decode().'
             ) from error
+    return every
 
 
 def _require_predictions(folder: Path, head: Head, wanted: type[Prediction]) -> None:

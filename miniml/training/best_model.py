@@ -59,6 +59,10 @@ class BestModelCallback(TrainerCallback):
                 f"validation {self._by} was best after step {self.step}: {self.value:.3f}, against {value:.3f} now. "
                 f"Those weights are kept"
             )
+        if last and math.isnan(self.value):
+            logger.info(
+                f"validation {self._by} was undefined in every evaluation: the last step's weights are kept"
+            )
         if not last and 0 < self._patience <= self._points_without_gain:
             logger.info(
                 f"validation {self._by} has not got better since step {self.step} ({self.value:.3f}): stopping at "

@@ -84,10 +84,8 @@ def target_of(summary: DatasetSummary, labels: Sequence[Any], settings: Training
 def added_validation_metrics(answers: Answers) -> dict[str, float]:
     """Returns the registered metrics of the answers' task by name, without those that are undefined on these rows."""
     weights = np.ones(len(answers.references))
-    found = {
-        metric.name: metric.score(answers, weights) for metric in added_metrics(answers.task) if metric.score
-    }
-    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+    found = {metric.name: metric.compute(answers, weights) for metric in added_metrics(answers.task)}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def _require_metric(best_by: str, task: Task) -> None:

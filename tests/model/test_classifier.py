@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
@@ -71,6 +72,36 @@ def test_what_is_no_string_is_refused(model_dir: Path) -> None:
         InputError, match=r"text 1 has half of a character \('\\ud800' at 5\).*Decode it anew"
     ):
         Classifier.load(model_dir).predict(["fine", "half \ud800"])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.array(["fine", "bad"]),
+        pd.Series(["fine", "bad"], index=[7, 3]),
+        ("fine", "bad"),
+        pd.Index(["fine", "bad"]),
+    ],
+)
+def test_texts_are_read_from_an_array_or_a_column_too(column: Any, model_dir: Path) -> None:
+    classifier = Classifier.load(model_dir)
+    assert classifier.predict(column) == classifier.predict(["fine", "bad"])
+    assert classifier.lengths(column).tolist() == classifier.lengths(["fine", "bad"]).tolist()
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"text": "fine"},
+        {"fine", "bad"},
+        pd.DataFrame({"text": ["fine"]}),
+        np.array("fine"),
+        np.array([["fine"]]),
+    ],
+)
+def test_what_has_no_texts_in_a_row_is_refused(texts: Any, model_dir: Path) -> None:
+    with pytest.raises(InputError, match="give a list of strings"):
+        Classifier.load(model_dir).predict(texts)
 
 
 def test_batches_hold_every_text_once_and_stay_within_the_budget() -> None:

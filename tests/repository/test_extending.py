@@ -27,6 +27,7 @@ from miniml.errors import GateError, InputError
 from miniml.evaluation.evaluate import evaluate_model
 from miniml.evaluation.report import write_report
 from miniml.extensions import (
+    Answers,
     Champion,
     Engine,
     EngineKind,
@@ -119,12 +120,67 @@ def test_a_metric_of_which_less_is_better_is_no_least_value_for_the_gate(
     assert result.figures["misses"].value == 0.25
 
 
+def _fails(answers: Answers, weights: object) -> float:
+    raise RuntimeError("it is broken")
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (_fails, r"'mine' cannot be computed: tests.*_fails raised RuntimeError: it is broken"),
+        (lambda answers, weights: None, "'mine' is no number: .* returned None, of type NoneType"),
+        (lambda answers, weights: True, "'mine' is no number: .* returned True, of type bool"),
+        (lambda answers, weights: np.array([0.5]), r"'mine' is no number: .* returned array\(\[0.5\]\)"),
+        (lambda answers, weights: 7.5, "'mine' is 7.5, outside of its limits 0 to 1.*limits="),
+    ],
+)
+def test_a_metric_that_gives_no_number_is_named_in_evaluation_and_in_training(
+    score: Any, message: str, model_dir: Path, dataset_dir: Path, encoder: Path, tmp_path: Path
+) -> None:
+    register_metric(Metric("mine", "Mine", score=score))
+    quick = {**TRAINING, "iterations": 2, "linear_probe": False, "checkpoints": "none"}
+    with removed_later(METRICS, "mine"):
+        with pytest.raises(InputError, match=message):
+            evaluate_model(model_dir, dataset_dir)
+        with pytest.raises(InputError, match=message):
+            fine_tune(dataset_dir, tmp_path / "model", TrainingSettings(model_id=str(encoder), **quick))
+
+
+def test_a_training_says_that_its_metric_was_never_defined(
+    dataset_dir: Path, encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    register_metric(Metric("undefined", "Undefined", score=lambda answers, weights: math.nan))
+    quick = {**TRAINING, "iterations": 4, "linear_probe": False, "checkpoints": "none"}
+    settings = TrainingSettings(model_id=str(encoder), best_by="undefined", **quick)
+    with removed_later(METRICS, "undefined"):
+        result = fine_tune(dataset_dir, tmp_path / "model", settings)
+    assert result.metrics["kept_step"] == 4
+    assert (
+        "validation undefined was undefined in every evaluation: the last step's weights are kept"
+        in caplog.text
+    )
+
+
+@pytest.mark.parametrize("name", ["", "my metric", "Kappa", "a/b", "κ", "<b>x</b>", "a,b=c"])
+def test_a_metrics_name_is_one_that_the_gate_can_be_given(name: str) -> None:
+    with pytest.raises(ValueError, match="lower case with underscores"):
+        register_metric(Metric(name, "Mine", score=lambda answers, weights: 0.5))
+
+
 def test_a_metric_picks_the_weights_of_a_training_and_the_winner_of_a_search(
     dataset_dir: Path, encoder: Path, tmp_path: Path
 ) -> None:
     """It counts how often it was asked, so that by it each training's first evaluation is the best."""
     asked = itertools.count()
-    register_metric(Metric("turn", "Turn", more_is_better=False, score=lambda answers, weights: next(asked)))
+    register_metric(
+        Metric(
+            "turn",
+            "Turn",
+            limits=(0, math.inf),
+            more_is_better=False,
+            score=lambda answers, weights: next(asked),
+        )
+    )
     register_metric(Metric("undefined", "Undefined", score=lambda answers, weights: math.nan))
     folders = [tmp_path / "first", tmp_path / "second"]
     quick = {**TRAINING, "iterations": 4, "linear_probe": False, "evaluations": 2}
