@@ -9,7 +9,9 @@ The stages' work takes plain paths and values, returns small results, and does n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from miniml.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from miniml.api import evaluate, fine_tune, prepare
@@ -27,15 +29,8 @@ _HOMES = {
     "submit": "miniml.sdk",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first asked for: `import miniml` brings in no library."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return found
+# `import miniml` brings in no library.
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

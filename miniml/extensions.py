@@ -16,7 +16,9 @@ a Dockerfile that begins with our image: `RUN pip install their-package`. docs/h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from miniml.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from miniml.champion.record import Champion
@@ -69,15 +71,8 @@ _NAMES = {
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first asked for, because only an engine needs torch, for example."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return found
+# Only an engine needs torch, for example.
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
