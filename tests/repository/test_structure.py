@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -232,25 +232,21 @@ def is_sentence(docstring: str | None) -> bool:
     return bool(re.match(r"[A-Z0-9`\"']", first)) and first.endswith((".", ":", "?"))
 
 
+def wrong_in(package: str, check: Callable[[ast.Module], Iterator[str]]) -> dict[str, list[str]]:
+    """What `check` finds in a package, by file."""
+    in_package = {path: tree for path, tree in CODE.items() if path.startswith(f"{package}/")}
+    return {path: found for path, tree in in_package.items() if (found := list(check(tree)))}
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_whatever_is_public_says_in_a_sentence_what_it_does(package: str) -> None:
-    wrong = {
-        path: names
-        for path, tree in CODE.items()
-        if path.startswith(f"{package}/") and (names := list(without_a_sentence(tree)))
-    }
-    assert not wrong
+    assert not wrong_in(package, without_a_sentence)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_public_function_of_several_arguments_describes_them(package: str) -> None:
     """One without a docstring has that of the method that it overrides: the test above sees to it."""
-    wrong = {
-        path: names
-        for path, tree in CODE.items()
-        if path.startswith(f"{package}/") and (names := list(without_arguments(tree)))
-    }
-    assert not wrong
+    assert not wrong_in(package, without_arguments)
 
 
 DESCRIPTION = re.compile(r" +\*{0,2}([\w.]+): ")
