@@ -159,7 +159,7 @@ def _predict(evaluator: Evaluator, test: datasets.Dataset, fingerprint: str) -> 
         temperature=classifier.temperature,
         columns={name: list(test[name]) for name in test.column_names if name not in own},
         groups=np.array(test[prepared.GROUP], dtype=np.int64) if prepared.GROUP in own else None,
-        **evaluator.more_facts(),
+        **classifier.head.answer_settings(),
     ), seconds
 
 
