@@ -19,6 +19,8 @@ from miniml.task_registry import DEFAULT, find_task
 # Classes of a confusion matrix that is shown. More are unreadable, and too many for an artifact's metadata.
 MAX_CONFUSED = 30
 OTHER_CLASSES = "(all other classes)"
+LOSS_ERROR_RATE = 0.05
+"""How often a smaller model may pass for not inferior that loses just as much as its margin."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,29 @@ class Comparison:
     def is_of_errors(self) -> bool:
         """Whether the metric is an error, in the unit of the labels, and not a fraction."""
         return not more_is_better(self.measure)
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """A test whether a smaller model is worse than the full one by less than a margin, on the same rows."""
+
+    comparison: Comparison
+    """The smaller model, as the challenger, with the full one, as the champion."""
+    max_loss: float
+    """The margin: a fraction of the rows, or of the full model's error."""
+    p_value: float
+    """How often a model that loses just `max_loss` would do at least this well by chance
+    (`miniml.evaluation.non_inferiority`)."""
+    rows: int
+    """The number of rows of the test."""
+    rows_needed: int
+    """The number of rows on which a model of the measured loss, and of no gain, would pass in 4 of 5 tests; 0 where it
+    loses as much as the margin, or more."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the smaller model is shown to lose less than the margin."""
+        return self.p_value <= LOSS_ERROR_RATE
 
 
 @dataclass(frozen=True)
