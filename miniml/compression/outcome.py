@@ -67,8 +67,11 @@ class Selection:
     validation_rows: int
     test_rows: int
     """The number of rows of the test, which nothing here has read."""
-    full: MeasuredModel
+    full: MeasuredModel | None
+    """The full model; None where nothing was compared with it."""
     candidates: list[MeasuredModel]
+    asked: bool = True
+    """Whether smaller models were asked for."""
 
     @property
     def chosen(self) -> MeasuredModel | None:
@@ -80,6 +83,8 @@ class Selection:
     @property
     def reason(self) -> str:
         """Why this candidate was chosen, or none, in one sentence."""
+        if not self.asked:
+            return "compression is none, so no smaller model was made"
         if not self.candidates:
             return "no smaller model could be made of this one"
         rows = f"{self.validation_rows:,} validation rows"
@@ -110,6 +115,11 @@ class Selection:
             }
         return found
 
+    def of_chosen(self) -> dict[str, Any]:
+        """Returns what evaluate has to know of the chosen model, for the metadata of its artifact."""
+        best = self.chosen
+        return {"digest": best.digest, "speed_ratio": best.ratio} if best else {}
+
     def save(self, path: Path) -> None:
         """Writes the selection as JSON, with its verdicts in words; the folder is made."""
         stored: dict[str, Any] = asdict(self)
@@ -118,6 +128,10 @@ class Selection:
         stored |= {"chosen": self.chosen.name if self.chosen else None, "reason": self.reason}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(stored, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+NOTHING_ASKED = Selection("", 0, 0, None, [], asked=False)
+"""The selection of a run without a compression."""
 
 
 def margin_in_words(test: NonInferiority) -> str:

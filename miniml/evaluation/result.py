@@ -131,6 +131,45 @@ class NonInferiority:
 
 
 @dataclass(frozen=True)
+class CompressedModel:
+    """What became of the smaller model that compress had chosen, on the test rows, beside the full model."""
+
+    digest: str
+    full_digest: str
+    test: NonInferiority
+    speed_ratio: float
+    """How many times as fast as the full model it is, as compress measured it."""
+
+    @property
+    def served(self) -> bool:
+        """Whether it was evaluated, and may be served, in place of the full model."""
+        return self.test.passed
+
+    @property
+    def sentence(self) -> str:
+        """Its gain, its speed and what became of it, in one sentence."""
+        gain, measure = self.test.comparison.gain, self.test.comparison.measure
+        scale, unit = (
+            (1.0, f" of {measure.replace('_', ' ')}")
+            if self.test.comparison.is_of_errors
+            else (100, " points")
+        )
+        value, low, high = (
+            f"{scale * each:+.3g}".replace("-", "−") for each in (gain.value, gain.low, gain.high)
+        )
+        told = f"compressed model: {value}{unit} (95 % interval {low} to {high}), {self.speed_ratio:.2g} × as fast"
+        if self.served:
+            return f"{told}: served"
+        why = (
+            f"it is not shown to lose less than max_loss {self.test.max_loss:g} (p = {self.test.p_value:.2g})"
+        )
+        more = (
+            f", for which it would take about {self.test.rows_needed:,} rows" if self.test.rows_needed else ""
+        )
+        return f"{told}: refused, because {why}{more}; the full model is evaluated"
+
+
+@dataclass(frozen=True)
 class ReliabilityBin:
     """The test rows whose answers have about the same probability."""
 
@@ -256,6 +295,9 @@ class EvaluationResult:
     """The number of test rows left out because the pretrained model had been trained on them."""
     groups: int | None = None
     """The number of groups that intervals and tests account for; None where rows are independent."""
+    compressed: CompressedModel | None = None
+    """The smaller model beside the full one; None where compress had chosen none. `model_digest` says which of the two
+    everything else is about."""
     task: Task = DEFAULT
 
     @property
@@ -309,6 +351,14 @@ class EvaluationResult:
             **(
                 {"latency_p50_ms": self.speed.p50_ms, "latency_p95_ms": self.speed.p95_ms}
                 if self.speed
+                else {}
+            ),
+            **(
+                {
+                    "compressed_served": float(self.compressed.served),
+                    "speed_ratio": self.compressed.speed_ratio,
+                }
+                if self.compressed
                 else {}
             ),
         }

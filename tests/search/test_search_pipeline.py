@@ -19,7 +19,7 @@ from miniml.pipeline.presets import PRESETS
 from tests.command import ROOT, Ended, pipeline
 from tests.conftest import TRAINING
 
-STAGES = ["preflight", "transform", "train", "pick", "evaluate", "gate", "deploy"]
+STAGES = ["preflight", "transform", "train", "pick", "compress", "evaluate", "gate", "deploy"]
 SPACE = '{"learning_rate": [1e-6, 1e-2, 1e30], "frozen_layers": [0]}'
 """One that learns nothing, one that learns, and one that diverges."""
 
