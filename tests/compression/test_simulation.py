@@ -9,6 +9,7 @@ from miniml.compression.simulation import SimulatedRuns, main, passes, rates
 from miniml.errors import InputError
 from miniml.evaluation.non_inferiority import compare_with_margin
 from miniml.evaluation.result import LOSS_ERROR_RATE
+from tests.command import ROOT
 
 RUNS = SimulatedRuns(number=1000)
 MARGIN = RUNS.max_loss
@@ -57,3 +58,9 @@ def test_models_that_cannot_be_are_told(capsys: pytest.CaptureFixture[str]) -> N
     assert rates(RUNS, 100, 100, 0.01, 0.02) is None
     with pytest.raises(InputError, match="max_loss is 0"):
         main(["--runs", "1", "--max-loss", "0"])
+
+
+def test_the_docs_show_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--runs", "1000"])
+    _, table = capsys.readouterr().out.strip().split("\n\n")
+    assert table in (ROOT / "docs" / "how-to" / "smaller-model.md").read_text()
