@@ -227,7 +227,7 @@ def test_a_search_that_outgrows_kubeflows_page_is_told_and_goes_on(server: KfpSe
     ]
     ended = pipeline("submit", *words, module="hyperparameter_search")
     assert ended.status == 0, ended.err
-    assert "note: with 40 trials Kubeflow's own page stops showing states at about trial 1" in ended.out
+    assert "note: with 40 trials Kubeflow's own page stops showing states at about trial 9" in ended.out
     assert "`follow` goes on showing them" in ended.out
     assert len(server.runs) == 1
 
