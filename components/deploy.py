@@ -18,6 +18,7 @@ def deploy(
     summary: dsl.Output[dsl.Markdown],
     approved: bool,
     run: str = "",
+    compressed: dsl.Input[dsl.Model] = None,
     **settings: Any,
 ) -> NamedTuple("Deployed", [("url", str), ("generation", int)]):  # type: ignore[valid-type]
     """Deploys the model on KServe, after checking the gate's verdict again; on failure restores the previous model.
@@ -33,6 +34,7 @@ def deploy(
         summary: The model that serves now, its address, and the run that deployed it.
         approved: The gate's verdict.
         run: The id of the run, for a label.
+        compressed: What compress wrote; its model is deployed if it is the one that was evaluated.
 
     Returns:
         url: The service's address; empty where nothing was applied.
@@ -43,18 +45,22 @@ def deploy(
     from miniml.champion.record import Champion
     from miniml.deployment import deploy as deployment
     from miniml.evaluation.result import EvaluationResult
+    from miniml.model.manifest import folder_with
     from miniml.settings.arguments import settings_given
     from miniml.settings.deployment import DeploymentSettings
     from miniml.settings.gate import GateSettings
 
     # Deploy checks the gate's rules again.
     rules, wanted = settings_given(settings, GateSettings, DeploymentSettings)
+    result = EvaluationResult.read(Path(metrics.path))
+    uris = {Path(each.path): each.uri for each in (model, compressed) if each}
+    evaluated = folder_with(result.model_digest, list(uris))
     deployed = deployment.deploy(
-        model_dir=Path(model.path),
-        model_uri=model.uri,
+        model_dir=evaluated,
+        model_uri=uris[evaluated],
         approved=approved,
         signed_off=verdict.metadata["model_digest"],
-        result=EvaluationResult.read(Path(metrics.path)),
+        result=result,
         gate=rules,
         settings=wanted,
         manifest_path=Path(inference_service.path),

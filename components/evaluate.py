@@ -18,6 +18,7 @@ def evaluate(
     predictions: dsl.Output[dsl.Dataset],
     champion_source: str = "",
     champion_digest: str = "",
+    compressed: dsl.Input[dsl.Model] = None,
     **settings: Any,
 ) -> None:
     """Evaluates the model on the dataset's test split, which training never saw.
@@ -33,6 +34,8 @@ def evaluate(
         predictions: Every test row with the model's answer, as Parquet (see miniml.evaluation.predictions).
         champion_source: The champion's model folder; the champion answers the same rows. Empty where there is none.
         champion_digest: The digest of the champion's model; empty where there is none.
+        compressed: What compress wrote. If there is a smaller model, it answers the same rows, and is evaluated in
+            place of the model unless it is inferior; metrics says which of the two it is.
     """
     import json
     from pathlib import Path
@@ -40,17 +43,25 @@ def evaluate(
     from miniml.champion.record import Champion
     from miniml.evaluation.evaluate import evaluate_model
     from miniml.evaluation.report import write_report
+    from miniml.evaluation.smaller_model import SmallerModel
     from miniml.model.history import read_history
-    from miniml.model.manifest import read
+    from miniml.model.manifest import folder_with, holds_model, read
     from miniml.settings.arguments import settings_given
     from miniml.settings.evaluation import EvaluationSettings
 
     [evaluation] = settings_given(settings, EvaluationSettings)
     champion = Champion(champion_digest, champion_source)
+    folders, smaller = [Path(model.path)], None
+    if compressed and holds_model(Path(compressed.path)):
+        folders.append(Path(compressed.path))
+        smaller = SmallerModel(
+            folders[1], compressed.metadata["max_loss"], compressed.metadata["speed_ratio"]
+        )
     result = evaluate_model(
-        Path(model.path), Path(dataset.path), evaluation, Path(predictions.path), champion
+        folders[0], Path(dataset.path), evaluation, Path(predictions.path), champion, smaller
     )
-    write_report(result, read(Path(model.path)), read_history(Path(model.path)), Path(report.path))
+    evaluated = folder_with(result.model_digest, folders)
+    write_report(result, read(evaluated), read_history(evaluated), Path(report.path))
     # The local cache never finds an artifact without a file.
     result.save(Path(metrics.path))
     Path(confusion_matrix.path).write_text(json.dumps(result.confusion_matrix))

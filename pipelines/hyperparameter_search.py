@@ -1,6 +1,6 @@
 """Defines the pipeline from a dataset and a search space to a served classifier: the best of many, tested once.
 
-preflight -> transform -> train, train, train ... -> pick -> evaluate -> gate -> deploy
+preflight -> transform -> train, train, train ... -> pick -> compress -> evaluate -> gate -> deploy
 
 miniml search --help, or here: python -m pipelines.hyperparameter_search --help
 """
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from kfp import dsl
 
+from components.compress import compress
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.gate import gate
@@ -31,6 +32,8 @@ class Outputs(NamedTuple):
     search: dsl.Metrics
     search_report: dsl.HTML
     model: dsl.Model
+    compressed: dsl.Model
+    compression_report: dsl.HTML
     metrics: dsl.Metrics
     predictions: dsl.Dataset
     confusion_matrix: dsl.ClassificationMetrics
@@ -51,10 +54,12 @@ def hyperparameter_search(**arguments: Any) -> Outputs:
             narrowed(train, ("dataset", "trial")), dataset=data.outputs["dataset"], trial=trial
         )
     winner = run.step(pick, models=dsl.Collected(training.outputs["model"]))
+    compression = run.step(compress, dataset=data.outputs["dataset"], model=winner.outputs["model"])
     evaluation = run.step(
         evaluate,
         dataset=data.outputs["dataset"],
         model=winner.outputs["model"],
+        compressed=compression.outputs["smaller"],
         champion_source=found.outputs["champion_source"],
         champion_digest=found.outputs["champion_digest"],
     )
@@ -64,6 +69,7 @@ def hyperparameter_search(**arguments: Any) -> Outputs:
         run.step(
             deploy,
             model=winner.outputs["model"],
+            compressed=compression.outputs["smaller"],
             metrics=evaluation.outputs["metrics"],
             champion=found.outputs["record"],
             verdict=verdict.outputs["verdict"],
@@ -76,6 +82,8 @@ def hyperparameter_search(**arguments: Any) -> Outputs:
         search=winner.outputs["metrics"],
         search_report=winner.outputs["report"],
         model=winner.outputs["model"],
+        compressed=compression.outputs["smaller"],
+        compression_report=compression.outputs["report"],
         metrics=evaluation.outputs["metrics"],
         predictions=evaluation.outputs["predictions"],
         confusion_matrix=evaluation.outputs["confusion_matrix"],

@@ -1,6 +1,6 @@
 """Defines the pipeline from a dataset and a model name to a served classifier.
 
-preflight -> transform -> train -> evaluate -> gate -> deploy
+preflight -> transform -> train -> compress -> evaluate -> gate -> deploy
 
 miniml --help, or here: python -m pipelines.text_classification --help
 """
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from kfp import dsl
 
+from components.compress import compress
 from components.deploy import deploy
 from components.evaluate import evaluate
 from components.gate import gate
@@ -32,6 +33,8 @@ class Outputs(NamedTuple):
     model: dsl.Model
     training_metrics: dsl.Metrics
     training_report: dsl.HTML
+    compressed: dsl.Model
+    compression_report: dsl.HTML
     metrics: dsl.Metrics
     predictions: dsl.Dataset
     confusion_matrix: dsl.ClassificationMetrics
@@ -46,10 +49,12 @@ def text_classification(**arguments: Any) -> Outputs:
     found = run.begin(preflight)
     data = run.step(transform)
     training = run.step(train, dataset=data.outputs["dataset"])
+    compression = run.step(compress, dataset=data.outputs["dataset"], model=training.outputs["model"])
     evaluation = run.step(
         evaluate,
         dataset=data.outputs["dataset"],
         model=training.outputs["model"],
+        compressed=compression.outputs["smaller"],
         champion_source=found.outputs["champion_source"],
         champion_digest=found.outputs["champion_digest"],
     )
@@ -59,6 +64,7 @@ def text_classification(**arguments: Any) -> Outputs:
         run.step(
             deploy,
             model=training.outputs["model"],
+            compressed=compression.outputs["smaller"],
             metrics=evaluation.outputs["metrics"],
             champion=found.outputs["record"],
             verdict=verdict.outputs["verdict"],
@@ -71,6 +77,8 @@ def text_classification(**arguments: Any) -> Outputs:
         model=training.outputs["model"],
         training_metrics=training.outputs["metrics"],
         training_report=training.outputs["report"],
+        compressed=compression.outputs["smaller"],
+        compression_report=compression.outputs["report"],
         metrics=evaluation.outputs["metrics"],
         predictions=evaluation.outputs["predictions"],
         confusion_matrix=evaluation.outputs["confusion_matrix"],

@@ -72,11 +72,11 @@ def of_text() -> list[str]:
     return sorted((alone - decoders - LEFT_OUT) | DECODERS)
 
 
-def config_of(kind: str, **others: Any) -> Any:
+def config_of(kind: str, layers: int = 2, **others: Any) -> Any:
     """A tiny config of a family, with the token ids of `write_tokenizer`."""
     taken = {name for each in CONFIG_MAPPING[kind].__mro__ for name in getattr(each, "__annotations__", {})}
     taken |= set(CONFIG_MAPPING[kind].attribute_map)
-    sizes = {name: size for name, size in SIZES.items() if name in taken}
+    sizes = {name: layers if "layer" in name else size for name, size in SIZES.items() if name in taken}
     ids = {
         "vocab_size": 64,
         "pad_token_id": 0,
@@ -116,10 +116,10 @@ def write_family(folder: Path, kind: str, **config: Any) -> Path:
     return folder
 
 
-def write_classifier(folder: Path, kind: str) -> Path:
+def write_classifier(folder: Path, kind: str, layers: int = 2) -> Path:
     """A signed model folder of a family, as the train stage writes it, of random weights."""
     torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_config(config_of(kind))  # type: ignore[no-untyped-call]
+    model = AutoModelForSequenceClassification.from_config(config_of(kind, layers))  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     write_tokenizer(folder, model_max_length=60)
     manifest.sign(folder, data={}, arguments={}, versions={}, metrics={})

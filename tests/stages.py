@@ -1,4 +1,4 @@
 """The stages that the tests expect of the pipeline."""
 
-STAGES = ["preflight", "transform", "train", "evaluate", "gate", "deploy"]
+STAGES = ["preflight", "transform", "train", "compress", "evaluate", "gate", "deploy"]
 """In the order in which they run."""

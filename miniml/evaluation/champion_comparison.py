@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from miniml.sources.address import locate
 MAX_LABELS = 5
 
 
-def compare_with_champion(champion: Champion, predictions: Predictions, test: str) -> Comparison | None:
+def compare_with_champion(
+    champion: Champion, predictions: Predictions, test: str, tried: Sequence[str] = ()
+) -> Comparison | None:
     """Lets the champion answer the rows of `predictions`, and compares the two models' answers.
 
     Answers are compared by the names of labels, because the champion's may have another order.
@@ -30,6 +33,8 @@ def compare_with_champion(champion: Champion, predictions: Predictions, test: st
         champion: The model that is served now.
         predictions: The new model's answers.
         test: The test's digest, for which challengers are counted (see `miniml.champion.challengers`).
+        tried: The digests of all models that this run has asked the test, of which the new model is one: each counts as
+            a challenger, because any of them could have become the new model.
 
     Returns:
         The comparison; None where there is no champion.
@@ -56,6 +61,8 @@ def compare_with_champion(champion: Champion, predictions: Predictions, test: st
     )
     if predictions.model_digest == champion.digest:
         return comparison
+    for digest in tried:
+        count_challenger(champion, test, digest)
     challenger = count_challenger(champion, test, predictions.model_digest)
     return replace(comparison, challenge=challenger.number, uncounted=challenger.uncounted)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from miniml.champion.challengers import digest_of_test
@@ -21,6 +22,7 @@ from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import Estimate, EvaluationResult, Sample, Speed
 from miniml.evaluation.scores import Scores
 from miniml.evaluation.slices import slices_of
+from miniml.evaluation.smaller_model import SmallerModel, compare_with_full
 from miniml.metrics import Answers
 from miniml.model.classifier import Classifier
 from miniml.model.learnt_texts import LearntTexts
@@ -39,8 +41,12 @@ def evaluate_model(
     settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008  # frozen
     predictions_path: Path | None = None,
     champion: Champion = NOBODY,
+    smaller: SmallerModel | None = None,
 ) -> EvaluationResult:
     """Evaluates a model on the split "test" of the dataset that it was trained on.
+
+    Where there is a smaller model, both answer the test. The smaller one is evaluated if it is not inferior, and else
+    the full one; `EvaluationResult.model_digest` and `EvaluationResult.compressed` say which, and why.
 
     Args:
         model_dir: The model folder that training wrote.
@@ -48,6 +54,7 @@ def evaluate_model(
         settings: How to evaluate.
         predictions_path: Where to write the model's answers (`miniml.evaluation.predictions`); None writes none.
         champion: The model that is served now, which answers the same rows.
+        smaller: The smaller model that may replace the one in `model_dir`; None where there is none.
 
     Returns:
         The metrics with their intervals, and everything else that the gate and the report read.
@@ -59,18 +66,21 @@ def evaluate_model(
         StoreError: the champion cannot be read from the store.
         ChampionError: the champion cannot be compared with the model.
     """
-    classifier = Classifier.load(model_dir)
     splits, summary = prepared.load(dataset_dir, ("train", "test"))
-    _require_trained_on(classifier, summary.fingerprint)
-    evaluator = evaluator_of(classifier, settings)
     rows = LearntTexts.read(model_dir).unseen(splits["test"])
     learnt_rows = len(splits["test"]) - len(rows)
-    predictions, seconds = _predict(evaluator, splits["test"].select(rows), summary.fingerprint)
+    full = evaluated = _Answered.by(model_dir, settings, splits["test"], rows, summary.fingerprint)
     if learnt_rows:
-        predictions = replace(predictions, rows=rows)
         logger.info(
             f"{learnt_rows:,} test rows are left out: the model that the training began with has seen them"
         )
+    compressed = None
+    if smaller:
+        other = _Answered.by(smaller.folder, settings, splits["test"], rows, summary.fingerprint)
+        compressed = compare_with_full(smaller, other.predictions, full.predictions)
+        evaluated = other if compressed.served else full
+    evaluator, predictions = evaluated.evaluator, evaluated.predictions
+    classifier = evaluator.classifier
     if predictions_path:
         predictions.save(predictions_path)
     scores = _scores(evaluator, predictions)
@@ -89,7 +99,7 @@ def evaluate_model(
         majority_comparison=predictions.compared_with(replace(predictions, probabilities=constant), ""),
         learnt_rows=learnt_rows,
         groups=None if predictions.groups is None else len(np.unique(predictions.groups)),
-        texts_per_second=round(len(predictions.texts) / seconds, 2),
+        texts_per_second=round(len(predictions.texts) / evaluated.seconds, 2),
         model_digest=classifier.manifest.digest,
         data_fingerprint=summary.fingerprint,
         samples=_samples(evaluator, predictions),
@@ -104,11 +114,42 @@ def evaluate_model(
         mistakes=evaluator.mistakes(predictions),
         speed=_speed(classifier, predictions.texts),
         comparison=compare_with_champion(
-            champion, predictions, _digest_of(splits["test"], evaluator, predictions)
+            champion,
+            predictions,
+            _digest_of(splits["test"], evaluator, predictions),
+            [compressed.full_digest, compressed.digest] if compressed else (),
         ),
+        compressed=compressed,
     )
     _log_summary(result)
     return result
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """One model's answers to the test."""
+
+    evaluator: Evaluator
+    predictions: Predictions
+    seconds: float
+    """The seconds that the answers took."""
+
+    @classmethod
+    def by(
+        cls,
+        model_dir: Path,
+        settings: EvaluationSettings,
+        test: datasets.Dataset,
+        rows: npt.NDArray[np.int64],
+        fingerprint: str,
+    ) -> _Answered:
+        classifier = Classifier.load(model_dir)
+        _require_trained_on(classifier, fingerprint)
+        evaluator = evaluator_of(classifier, settings)
+        predictions, seconds = _predict(evaluator, test.select(rows), fingerprint)
+        if len(rows) < len(test):
+            predictions = replace(predictions, rows=rows)
+        return cls(evaluator, predictions, seconds)
 
 
 def _scores(evaluator: Evaluator, predictions: Predictions) -> Scores:
@@ -159,7 +200,7 @@ def _predict(evaluator: Evaluator, test: datasets.Dataset, fingerprint: str) -> 
         temperature=classifier.temperature,
         columns={name: list(test[name]) for name in test.column_names if name not in own},
         groups=np.array(test[prepared.GROUP], dtype=np.int64) if prepared.GROUP in own else None,
-        **evaluator.more_facts(),
+        **classifier.head.answer_settings(),
     ), seconds
 
 

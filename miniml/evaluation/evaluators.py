@@ -87,10 +87,6 @@ class Evaluator(ABC):
             outputs: The model's outputs for it, shape [width].
         """
 
-    def more_facts(self) -> dict[str, Any]:
-        """Returns the fields that only this task's `Predictions` have."""
-        return {}
-
     def majority_share(self, predictions: Predictions) -> float | None:
         """Returns the fraction of rows that the most frequent answer is correct for; None where answers are numbers."""
         names = predictions.names(predictions.references)

@@ -37,7 +37,8 @@ import pyarrow.parquet as parquet
 from miniml.errors import InputError
 from miniml.evaluation.bootstrap import Groups, Interval, fraction_with_interval
 from miniml.evaluation.comparison import compare
-from miniml.evaluation.result import Comparison
+from miniml.evaluation.non_inferiority import compare_with_margin
+from miniml.evaluation.result import Comparison, NonInferiority
 from miniml.task import Prediction, Task
 from miniml.task_registry import DEFAULT, find_task
 
@@ -118,6 +119,16 @@ class Predictions(ABC):
         true = self.names(self.references)
         correct = [set(one.given) == _as_set(names) for one, names in zip(answers, true, strict=True)]
         return self._compared_by_correctness(np.array(correct), digest)
+
+    def compared_with_margin(self, full: Self, max_loss: float) -> NonInferiority:
+        """Tests whether these answers, a smaller model's, are worse than the full model's by less than a margin.
+
+        Args:
+            full: The full model's answers to the same rows.
+            max_loss: The margin (see `NonInferiority`).
+        """
+        test = compare_with_margin(self.correct, full.correct, full.model_digest, max_loss, self.groups)
+        return replace(test, comparison=replace(test.comparison, measure=self.task.primary_metric))
 
     def _compared_by_correctness(self, correct: npt.NDArray[np.bool_], digest: str) -> Comparison:
         return replace(compare(self.correct, correct, digest, self.groups), measure=self.task.primary_metric)

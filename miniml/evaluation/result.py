@@ -19,6 +19,8 @@ from miniml.task_registry import DEFAULT, find_task
 # Classes of a confusion matrix that is shown. More are unreadable, and too many for an artifact's metadata.
 MAX_CONFUSED = 30
 OTHER_CLASSES = "(all other classes)"
+LOSS_ERROR_RATE = 0.05
+"""How often a smaller model may pass for not inferior that loses just as much as its margin."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,68 @@ class Comparison:
     def is_of_errors(self) -> bool:
         """Whether the metric is an error, in the unit of the labels, and not a fraction."""
         return not more_is_better(self.measure)
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """A test whether a smaller model is worse than the full one by less than a margin, on the same rows."""
+
+    comparison: Comparison
+    """The smaller model, as the challenger, with the full one, as the champion."""
+    max_loss: float
+    """The margin: a fraction of the rows, or of the full model's error."""
+    p_value: float
+    """How often a model that loses just `max_loss` would do at least this well by chance
+    (`miniml.evaluation.non_inferiority`)."""
+    rows: int
+    """The number of rows of the test."""
+    rows_needed: int
+    """The number of rows on which a model of the measured loss, and of no gain, would pass in 4 of 5 tests; 0 where it
+    loses as much as the margin, or more."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the smaller model is shown to lose less than the margin."""
+        return self.p_value <= LOSS_ERROR_RATE
+
+
+@dataclass(frozen=True)
+class CompressedModel:
+    """What became of the smaller model that compress had chosen, on the test rows, beside the full model."""
+
+    digest: str
+    full_digest: str
+    test: NonInferiority
+    speed_ratio: float
+    """How many times as fast as the full model it is, as compress measured it."""
+
+    @property
+    def served(self) -> bool:
+        """Whether it was evaluated, and may be served, in place of the full model."""
+        return self.test.passed
+
+    @property
+    def sentence(self) -> str:
+        """Its gain, its speed and what became of it, in one sentence."""
+        gain, measure = self.test.comparison.gain, self.test.comparison.measure
+        scale, unit = (
+            (1.0, f" of {measure.replace('_', ' ')}")
+            if self.test.comparison.is_of_errors
+            else (100, " points")
+        )
+        value, low, high = (
+            f"{scale * each:+.3g}".replace("-", "−") for each in (gain.value, gain.low, gain.high)
+        )
+        told = f"compressed model: {value}{unit} (95 % interval {low} to {high}), {self.speed_ratio:.2g} × as fast"
+        if self.served:
+            return f"{told}: served"
+        why = (
+            f"it is not shown to lose less than max_loss {self.test.max_loss:g} (p = {self.test.p_value:.2g})"
+        )
+        more = (
+            f", for which it would take about {self.test.rows_needed:,} rows" if self.test.rows_needed else ""
+        )
+        return f"{told}: refused, because {why}{more}; the full model is evaluated"
 
 
 @dataclass(frozen=True)
@@ -231,6 +295,9 @@ class EvaluationResult:
     """The number of test rows left out because the pretrained model had been trained on them."""
     groups: int | None = None
     """The number of groups that intervals and tests account for; None where rows are independent."""
+    compressed: CompressedModel | None = None
+    """The smaller model beside the full one; None where compress had chosen none. `model_digest` says which of the two
+    everything else is about."""
     task: Task = DEFAULT
 
     @property
@@ -284,6 +351,14 @@ class EvaluationResult:
             **(
                 {"latency_p50_ms": self.speed.p50_ms, "latency_p95_ms": self.speed.p95_ms}
                 if self.speed
+                else {}
+            ),
+            **(
+                {
+                    "compressed_served": float(self.compressed.served),
+                    "speed_ratio": self.compressed.speed_ratio,
+                }
+                if self.compressed
                 else {}
             ),
         }

@@ -395,6 +395,8 @@ def _remarks(result: EvaluationResult, champion: Champion) -> list[str]:
         remarks.append(
             f"The test rows are of {result.groups:,} groups, and chance is counted by groups, not by rows"
         )
+    if result.compressed:
+        remarks.append(result.compressed.sentence)
     return [*remarks, *_about_champion(result, champion), *_about_challenges(result)]
 
 

@@ -49,6 +49,7 @@ GATHERED = {
     "data_report": "data_report.html",
     "training_report": "training_report.html",
     "search_report": "search_report.html",
+    "compression_report": "compression_report.html",
     "metrics": "metrics.json",
     "search": "search.json",
     "predictions": "predictions.parquet",
@@ -69,8 +70,14 @@ class LocalRun:
 
     @property
     def model(self) -> Path:
-        """The model folder."""
-        return Path(self.outputs["model"].path)
+        """The folder of the model that was evaluated: the smaller one, if there is one and it was not refused."""
+        folders = [Path(self.outputs[name].path) for name in ("model", "compressed") if name in self.outputs]
+        return manifest.folder_with(self.result.model_digest, folders)
+
+    @property
+    def result(self) -> EvaluationResult:
+        """The evaluation."""
+        return EvaluationResult.read(Path(self.outputs["metrics"].path))
 
     @property
     def approved(self) -> bool:
@@ -171,7 +178,7 @@ def summarise(
         predictions: The served model's answers, each with its text.
         total_seconds: The duration of the whole job in seconds.
     """
-    result = EvaluationResult.read(Path(finished.outputs["metrics"].path))
+    result = finished.result
     rows = finished.outputs["dataset"].metadata["rows"]
     verdict = finished.outputs["verdict"].metadata
     service = finished.folder / "inference_service.yaml"
@@ -182,7 +189,9 @@ def summarise(
         "majority_share": result.majority_share,
         "train_rows": int(rows["train"]),  # kfp reads every number of its metadata as a float.
         "test_rows": result.test_rows,
-        "train_samples_per_second": manifest.read(finished.model).metrics["train_samples_per_second"],
+        "train_samples_per_second": manifest.read(Path(finished.outputs["model"].path)).metrics[
+            "train_samples_per_second"
+        ],
         "service_name": arguments["service_name"],
         "model_dir": str(finished.model.resolve()),
         "report": str((finished.folder / "report.html").resolve()),

@@ -88,6 +88,10 @@ class Head(ABC, Generic[PredictionT_co]):
     def prediction(self, outputs: Outputs) -> PredictionT_co:
         """Returns the prediction of one text's outputs, shape [width]."""
 
+    def answer_settings(self) -> dict[str, Any]:
+        """Returns what turns outputs into answers, besides the labels, by the names of the fields of `Predictions`."""
+        return {}
+
     def attribution_target(self, outputs: Outputs) -> int:
         """Returns the index of the output that is explained by default: the most probable label's, or the number's."""
         return int(outputs.argmax())

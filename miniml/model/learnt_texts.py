@@ -108,6 +108,11 @@ class LearntTexts:
             )
         return cls.read(folder)
 
+    def of_predecessors(self) -> Self:
+        """Returns the record with which this model's training began: what the predecessors have seen."""
+        nothing = np.zeros(0, dtype=np.uint64)
+        return type(self)(self.learnt_before, self.watched_before, nothing, nothing)
+
     def followed_by(self, train: datasets.Dataset, validation: datasets.Dataset) -> Self:
         """Returns the record of the model that a training on these splits makes of this one."""
         learnt, watched = digests_of(_texts(train)), digests_of(_texts(validation))

@@ -9,7 +9,7 @@ out; a checksum, `record`, protects it against accidents only, because anybody c
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ FAILURE_NAME = "failure.json"
 """In place of the manifest in the folder of a trial that failed (see `miniml.search.failure`)."""
 OUTPUT_NAMES = (MANIFEST_NAME, FAILURE_NAME)
 """Every folder that train writes holds one of these files."""
+NO_MODEL_NAME = "no_model.json"
+"""In place of the manifest in the folder of compress, where no smaller model was chosen."""
 FORMAT = 2
 ALL_IN_THE_DIGEST = 1
 """The old format, whose digest also covers what belongs to one run; its folders can still be read."""
@@ -126,6 +128,25 @@ def sign(
     manifest = Manifest(files, data, arguments, versions, metrics)
     write(model_dir, manifest)
     return manifest
+
+
+def holds_model(folder: Path) -> bool:
+    """Returns whether a folder holds a model: compress writes none where no smaller model was chosen."""
+    return (folder / MANIFEST_NAME).exists()
+
+
+def folder_with(digest: str, folders: Sequence[Path]) -> Path:
+    """Returns the folder whose manifest has a digest, such as the digest of the evaluated model.
+
+    Args:
+        digest: The digest.
+        folders: The full model's folder, and those of smaller ones, which may hold none.
+
+    Returns:
+        The folder; the first one where none has the digest, which whoever verifies it will refuse.
+    """
+    found = (each for each in folders if holds_model(each) and read(each).digest == digest)
+    return next(found, folders[0])
 
 
 def write(model_dir: Path, manifest: Manifest) -> None:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from miniml.errors import InputError
 from miniml.escaping import clipped, quoted
 from miniml.settings.champion import ChampionSettings
+from miniml.settings.compression import CompressionSettings
 from miniml.settings.data import DataSettings
 from miniml.settings.deployment import DeploymentSettings
 from miniml.settings.descriptions import descriptions_of
@@ -38,6 +39,7 @@ TAKEN_BY: dict[str, tuple[type, ...]] = {
     "transform": (DataSettings,),
     "pick": (SearchSettings,),
     "train": (TrainingSettings, NodeSettings),
+    "compress": (CompressionSettings,),
     "evaluate": (EvaluationSettings,),
     "gate": (GateSettings,),
     "deploy": (GateSettings, DeploymentSettings),

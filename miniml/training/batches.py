@@ -58,6 +58,10 @@ class EncodedTexts(torch.utils.data.Dataset[dict[str, Any]]):
         end = self._ends[index]
         return np.array(self._tokens[end - self.lengths[index] : end], dtype=np.int64)
 
+    def with_labels(self, labels: Any) -> EncodedTexts:
+        """Returns the same texts with other labels, one entry for each text."""
+        return EncodedTexts(self._tokens, self.lengths.tolist(), labels)
+
     @property
     def shortest(self) -> dict[str, Any]:
         """The text with the fewest tokens."""

@@ -94,6 +94,8 @@ def _body(record: Manifest) -> str:
         splits=[split for split in SPLITS if split in data["rows"]],
         data_settings=_not_empty(record.arguments["data"]),
         settings=_not_empty(training),
+        distillation=record.arguments.get("distillation"),
+        shortened=record.arguments.get("shortened"),
         found=[
             (CHECKS.get(check, check), count, data["dropped"].get(check, 0), data["cleaned"].get(check, 0))
             for check, count in data["found"].items()
@@ -174,6 +176,8 @@ def _validation(record: Manifest) -> dict[str, float]:
 def _name(record: Manifest) -> str:
     training, data = record.arguments["training"], record.data
     how = "trained from scratch" if training["from_scratch"] else "fine-tuned"
+    if "distillation" in record.arguments:
+        how += " and distilled"
     return f"{short_name(training['model_id'])} {how} on {data.get('hub_id') or short_name(data['source'])}"
 
 

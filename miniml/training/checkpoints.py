@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -72,7 +72,11 @@ class Resumable(Protocol):
 
 
 def key_of(
-    pretrained: Path, summary: DatasetSummary, settings: TrainingSettings, processes: Processes = ALONE
+    pretrained: Path,
+    summary: DatasetSummary,
+    settings: TrainingSettings,
+    processes: Processes = ALONE,
+    teacher: Mapping[str, Any] | None = None,
 ) -> str:
     """Returns a digest that is the same for trainings that end in the same model, so that one may continue another.
 
@@ -81,6 +85,7 @@ def key_of(
         summary: The dataset.
         settings: Those that do not change what is learnt are left out.
         processes: Their number counts, since it changes the order of sums.
+        teacher: What identifies the model whose answers are learnt, if there is one.
     """
     files = sorted(path for path in pretrained.iterdir() if path.is_file())
     return digest_of(
@@ -90,6 +95,7 @@ def key_of(
             "data": {"fingerprint": summary.fingerprint, "labels": summary.labels},
             "processes": processes.count,
             "environment": environment.fingerprint(),
+            **({"teacher": teacher} if teacher else {}),
         }
     )
 

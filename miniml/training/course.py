@@ -68,6 +68,7 @@ def train(
     limit: TimeLimit,
     settings: TrainingSettings,
     split: int = 1,
+    objective: Objective | None = None,
 ) -> Course:
     """Trains on the split "train", and watches the split "validation".
 
@@ -82,6 +83,7 @@ def train(
         limit: The time that training and saving may take.
         settings: The training's settings.
         split: The number of parts in which each batch, and each pass over tokens, is computed.
+        objective: The loss to minimize; None is the target's own.
 
     Raises:
         StorageError: there will be no room for the model, or there is none for a checkpoint.
@@ -93,24 +95,23 @@ def train(
         bf16 = checkpoints.in_bf16
     if checkpoints.newest:
         limit.resume(checkpoints.newest)
+    objective = objective or target.objective(splits["train"].labels, settings)
+    rest = model_dir, checkpoints, watchers, limit, settings, split
     try:
-        return _attempt(
-            pretrained, target, splits, device, bf16, model_dir, checkpoints, watchers, limit, settings, split
-        )
+        return _attempt(pretrained, target, objective, splits, device, bf16, *rest)
     except DivergedError as error:
         if not bf16 or settings.precision != "auto":
             raise
         logger.info(f"in bf16 {error.what}: training again in fp32, from the beginning")
         checkpoints.discard()
         limit.plan = None  # It is made anew for slower steps in less time.
-    return _attempt(
-        pretrained, target, splits, device, False, model_dir, checkpoints, watchers, limit, settings, split
-    )
+    return _attempt(pretrained, target, objective, splits, device, False, *rest)
 
 
 def _attempt(
     pretrained: Pretrained,
     target: Target,
+    objective: Objective,
     splits: dict[str, EncodedTexts],
     device: torch.device,
     bf16: bool,
@@ -130,7 +131,6 @@ def _attempt(
     longest = int(splits["train"].lengths.max())
     require_memory(model, longest, device, bf16, settings, memory_for(model, device))
     rows = len(splits["train"])
-    objective = target.objective(splits["train"].labels, settings)
     if limit:
         if limit.plan is None:
             profiled = training_arguments(settings, rows, device, bf16, checkpoints.folder, split)

@@ -41,6 +41,7 @@ from miniml.training.export import export
 from miniml.training.pretrained import Pretrained, find_pretrained
 from miniml.training.processes import Processes
 from miniml.training.targets import Target, target_of
+from miniml.training.teacher import Teacher
 from miniml.training.time_limit import TimeLimit
 from miniml.training.tracking import RunDescription, tracked
 
@@ -75,6 +76,7 @@ def fine_tune(
     pins: Pins = UNPINNED,
     search_digest: str = "",
     split: int = 1,
+    teacher: Teacher | None = None,
 ) -> TrainingResult:
     """Trains on the split "train", watches "validation", never opens "test", and writes `model_dir`.
 
@@ -97,6 +99,7 @@ def fine_tune(
         pins: The commits or digests at which the pretrained model is read.
         search_digest: The digest of the search whose rules `watchers` follow; "" outside of a search.
         split: The number of parts in which each batch is computed, to take less memory. A step has as many texts.
+        teacher: The model whose answers are learnt too, with the smaller model to begin with instead of `model_id`.
 
     Raises:
         InputError: the model cannot be used, `model_dir` holds something else, the training diverged, its time limit
@@ -113,19 +116,27 @@ def fine_tune(
     device = choose_device(settings.device)
     processes.init_process_group(device)
     splits, summary = prepared.load(dataset_dir, ("train", "validation"))
-    folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
-    learnt_before = _learnt_before(folder, summary.fingerprint, settings)
+    if teacher:
+        folder, source = teacher.student, teacher.pretrained
+    else:
+        folder, source = find_pretrained(pins.of(settings.model_id), settings.from_scratch)
+    learnt_before = _learnt_before(folder, summary.fingerprint, settings, teacher)
     splits["validation"] = learnt_before.unlearnt(splits["validation"], settings.model_id)
     _quiet_transformers()
     target = target_of(summary, splits["train"]["label"][:], settings)
     pretrained = Pretrained.load(folder, target.head, settings)
     # Only the first process hashes the pretrained files.
-    key: str = processes.broadcast(key_of(folder, summary, settings, processes) if processes.first else None)
+    taught_by = teacher.record if teacher else None
+    key: str = processes.broadcast(
+        key_of(folder, summary, settings, processes, taught_by) if processes.first else None
+    )
     record: dict[str, Any] = {
         "data": {key: value for key, value in asdict(summary).items() if key != "settings"},
         "arguments": {"data": summary.settings, "training": asdict(settings), "pretrained": source},
         "versions": _versions(),
     }
+    if teacher:
+        record["arguments"]["distillation"] = taught_by
     identity = _identity(record, search_digest)
     with (
         tempfile.TemporaryDirectory(prefix="miniml-") as scratch,
@@ -140,6 +151,11 @@ def fine_tune(
         result = None
         with tracked(settings.log_to if processes.first else "", run) as trackers:
             encoded = _encode(splits, target, pretrained.tokenizer, Path(scratch))
+            labels = encoded["train"].labels
+            objective = target.objective(labels, settings)
+            if teacher:
+                objective = teacher.objective(target, labels, objective)
+                encoded["train"] = encoded["train"].with_labels(teacher.taught(labels))
             course = train(
                 pretrained,
                 target,
@@ -151,6 +167,7 @@ def fine_tune(
                 limit,
                 settings,
                 split,
+                objective,
             )
             if processes.first:
                 with written_whole(model_dir, manifest.OUTPUT_NAMES) as folder:
@@ -195,9 +212,13 @@ def _copy_finished(finished: Path | None, model_dir: Path) -> TrainingResult | N
     return TrainingResult(model.digest, model.metrics)
 
 
-def _learnt_before(folder: Path, fingerprint: str, settings: TrainingSettings) -> LearntTexts:
+def _learnt_before(
+    folder: Path, fingerprint: str, settings: TrainingSettings, teacher: Teacher | None
+) -> LearntTexts:
     if settings.from_scratch:  # The folder's weights are not used.
         return LearntTexts.nothing()
+    if teacher:  # The student takes the full model's place: it learns and watches the same texts.
+        return LearntTexts.read(folder).of_predecessors()
     return LearntTexts.of_pretrained(folder, settings.model_id, fingerprint)
 
 

@@ -24,3 +24,11 @@ class Objective(Protocol):
             labels: A row per text, as `Target.encoded` gives them.
         """
         ...
+
+
+class SquaredDifference:
+    """The squared difference between the logits and the labels."""
+
+    def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Sums the losses of texts; both arguments have shape [texts, width]."""
+        return ((logits.float() - labels) ** 2).sum()

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from miniml.data.prepared import DatasetSummary
 from miniml.errors import InputError
@@ -18,7 +19,7 @@ from miniml.model.heads import Head, Logits
 from miniml.settings.choices import LAST, validation_metrics
 from miniml.settings.training import TrainingSettings
 from miniml.task import Task
-from miniml.training.objective import Objective
+from miniml.training.objective import Objective, SquaredDifference
 
 Encoded = npt.NDArray[Any]
 
@@ -52,6 +53,18 @@ class Target(ABC):
     def objective(self, encoded: Encoded, settings: TrainingSettings) -> Objective:
         """Returns the loss that a training on rows with these labels minimizes."""
 
+    def answers_objective(self, temperature: float) -> Objective:
+        """Returns the loss of a smaller model that learns a full model's answers.
+
+        `Objective.total` gets the full model's logits in place of the labels. By default it is their squared
+        difference, which suits any task (Ba and Caruana, "Do Deep Nets Really Need to be Deep?",
+        https://arxiv.org/abs/1312.6184).
+
+        Args:
+            temperature: The divisor of both models' logits, where they become probabilities.
+        """
+        return SquaredDifference()
+
     @abstractmethod
     def validation_metrics(self, logits: Logits, encoded: Encoded) -> dict[str, float]:
         """Returns the metrics of the validation rows, by the names that evaluation uses."""
@@ -79,6 +92,19 @@ def target_of(summary: DatasetSummary, labels: Sequence[Any], settings: Training
     _require_metric(settings.best_by, summary.task)
     target: type[Target] = summary.task.part("target")
     return target.of(summary, labels, settings)
+
+
+def figures_on_validation(target: Target, logits: Logits, encoded: Encoded) -> dict[str, float]:
+    """Returns all metrics of the validation rows by name: the plain loss, the task's own, and the registered ones.
+
+    Args:
+        target: The task's target.
+        logits: The model's logits, shape [rows, width].
+        encoded: The labels, as `Target.encoded` gives them.
+    """
+    loss = target.plain.total(torch.from_numpy(logits), torch.from_numpy(encoded)).item() / len(encoded)
+    added = added_validation_metrics(target.answers(logits, encoded))
+    return {"loss": loss, **target.validation_metrics(logits, encoded), **added}
 
 
 def added_validation_metrics(answers: Answers) -> dict[str, float]:

@@ -36,7 +36,7 @@ from miniml.training.batches import (
 from miniml.training.mean_loss import MeanLoss
 from miniml.training.objective import Objective
 from miniml.training.processes import Processes
-from miniml.training.targets import Target, added_validation_metrics
+from miniml.training.targets import Target, figures_on_validation
 from miniml.training.trainable import leaves_weights_out
 
 # Texts in a forward pass over the validation rows, which keeps no activations for a backward pass.
@@ -322,10 +322,11 @@ def texts_in_step(arguments: TrainingArguments) -> int:
 
 
 def _validation_metrics(target: Target, prediction: EvalPrediction) -> dict[str, float]:
-    """Returns the metrics of all validation rows, the plain loss among them."""
+    """Returns the metrics of all validation rows.
+
+    The plain loss is among them: transformers' own is the mean of the processes' means, in which a repeated text counts
+    twice.
+    """
     logits, labels = prediction.predictions, prediction.label_ids
     assert isinstance(logits, np.ndarray) and isinstance(labels, np.ndarray)
-    # transformers' own loss is the mean of the processes' means, in which a repeated text counts twice.
-    loss = target.plain.total(torch.from_numpy(logits), torch.from_numpy(labels)).item() / len(labels)
-    added = added_validation_metrics(target.answers(logits, labels))
-    return {"loss": loss, **target.validation_metrics(logits, labels), **added}
+    return figures_on_validation(target, logits, labels)

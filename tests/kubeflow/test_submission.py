@@ -67,8 +67,8 @@ def test_each_stages_start_and_end_is_told_once(server: KfpServer) -> None:
     begun = {"preflight": "SUCCEEDED", "transform": "RUNNING"}
     server.looks = [{}, begun, begun, DONE]
     ended = submit(server)
-    assert ended.out.count("[2/6] transform · running") == 1
-    assert ended.out.count("[2/6] transform · succeeded in 1:05") == 1
+    assert ended.out.count("[2/7] transform · running") == 1
+    assert ended.out.count("[2/7] transform · succeeded in 1:05") == 1
     assert "root" not in ended.out
     assert ended.out.rstrip().endswith("succeeded: deployed")
 
@@ -85,10 +85,10 @@ def test_each_turn_of_a_loop_is_told_by_its_number(server: KfpServer) -> None:
     assert ended.status == 0, ended.err
     lines = [line for line in ended.out.splitlines() if "] train" in line]
     assert lines == [
-        "[3/7] train · running",
-        "[3/7] train · succeeded in 1:05",
-        "[3/7] train (2) · running",
-        "[3/7] train (2) · succeeded in 1:05",
+        "[3/8] train · running",
+        "[3/8] train · succeeded in 1:05",
+        "[3/8] train (2) · running",
+        "[3/8] train (2) · succeeded in 1:05",
     ]
     [run] = server.runs
     assert run["runtime_config"]["parameters"]["trials"] == 8
@@ -102,8 +102,8 @@ def test_a_failed_stage_ends_it_with_status_1_and_its_own_error(server: KfpServe
     assert ended.err.strip().startswith(
         "error: preflight: column 'label' not in train.csv; it has: text, target.\nSet"
     )
-    assert "[1/6] preflight · failed in 1:05" in ended.out
-    assert "[3/6] train · skipped" in ended.out
+    assert "[1/7] preflight · failed in 1:05" in ended.out
+    assert "[3/7] train · skipped" in ended.out
     assert "unspecified" not in ended.out
     assert "the run ended as FAILED" in ended.err
     assert "to follow it again" not in ended.err
@@ -127,7 +127,7 @@ def test_what_became_of_the_model_is_told_last(
     server.looks = [{**dict.fromkeys(STAGES[:-1], "SUCCEEDED"), **gate}]
     ended = submit(server, *options)
     assert ended.status == 0
-    assert f"[6/6] deploy · {deploy}" in ended.out
+    assert f"[7/7] deploy · {deploy}" in ended.out
     assert ended.out.rstrip().endswith(message)
 
 
@@ -171,7 +171,7 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(server: KfpServer) -> None
 def test_a_run_can_be_followed_later(server: KfpServer) -> None:
     ended = pipeline("follow", "run-0", "--host", server.url)
     assert (ended.status, server.uploads) == (0, [])
-    assert "[6/6] deploy · succeeded" in ended.out
+    assert "[7/7] deploy · succeeded" in ended.out
 
 
 def test_nobody_waits_where_none_is_asked_to(server: KfpServer) -> None:
@@ -227,7 +227,7 @@ def test_a_search_that_outgrows_kubeflows_page_is_told_and_goes_on(server: KfpSe
     ]
     ended = pipeline("submit", *words, module="hyperparameter_search")
     assert ended.status == 0, ended.err
-    assert "note: with 40 trials Kubeflow's own page stops showing states at about trial 1" in ended.out
+    assert "note: with 40 trials Kubeflow's own page stops showing states at about trial 9" in ended.out
     assert "`follow` goes on showing them" in ended.out
     assert len(server.runs) == 1
 

@@ -25,18 +25,18 @@ def search() -> str:
 
 def test_a_run_stays_well_below_half_of_the_limit(whole: str) -> None:
     size = workflow_size(whole)
-    assert size.total < 0.42 * LIMIT, size.by_task
+    assert size.total < 0.48 * LIMIT, size.by_task
     # A container is three templates, a DAG two, and each may be tried again: 2 for the entry point, 4 for the
-    # pipeline, 6 for each of six stages, 4 for the condition.
-    assert size.nodes == 2 + 4 + 6 * 6 + 4
+    # pipeline, 6 for each of seven stages, 4 for the condition.
+    assert size.nodes == 2 + 4 + 7 * 6 + 4
 
 
 def test_a_search_of_as_many_trials_as_there_are_by_default_fits(search: str) -> None:
     trials = SearchSettings().trials
-    assert turns_that_fit(search) >= trials + 3
+    assert turns_that_fit(search) >= trials + 1
     assert workflow_size(search, turns=turns_that_fit(search)).total <= LIMIT
-    # What was seen on a cluster: 87 nodes, of nine stages and two trials; now there are seven.
-    assert workflow_size(search, turns=2).nodes == 87 - 2 * 6
+    # What was seen on a cluster: 87 nodes, of nine stages and two trials; now there are eight.
+    assert workflow_size(search, turns=2).nodes == 87 - 6
 
 
 def test_what_a_stage_says_of_itself_counts_nine_times(whole: str) -> None:

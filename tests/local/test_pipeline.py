@@ -113,7 +113,7 @@ def test_a_second_run_takes_unchanged_stages_from_the_cache_and_says_so(
 ) -> None:
     again = pipeline(*job, "--min-accuracy=0.9")
     assert again.status == 0, again.err
-    for stage in ("transform", "train", "evaluate"):
+    for stage in ("transform", "train", "compress", "evaluate"):
         assert f"{stage} · unchanged, taken from the cache" in again.out
     repeated = json.loads((outputs / "latest" / "summary.json").read_text())
     assert repeated["model_dir"] == summary["model_dir"]
@@ -144,7 +144,7 @@ def test_a_changed_file_is_read_again(job: list[str], tmp_path: Path) -> None:
 def test_a_model_below_the_threshold_is_rejected_and_the_run_succeeds(job: list[str], outputs: Path) -> None:
     ended = pipeline(*job, "--iterations=1", "--min-accuracy=0.99")
     assert ended.status == 0
-    assert "[6/6] deploy · skipped" in ended.out
+    assert "[7/7] deploy · skipped" in ended.out
     rejected = json.loads((outputs / "latest" / "summary.json").read_text())
     assert rejected["verdict"] == "rejected"
     assert "below min_accuracy 0.99" in rejected["reasons"][0]

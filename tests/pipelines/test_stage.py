@@ -65,6 +65,8 @@ def test_a_component_by_its_file_needs_what_other_steps_make_and_no_setting(comp
     loaded = components.load_component_from_file(str(component))
     artifacts = {name for name, of in loaded.component_spec.inputs.items() if of.type.startswith("system.")}
     wiring = {"deploy": {"approved"}, "pick": {"space"}}
+    # Where nobody has made a smaller model, the full one is evaluated and deployed.
+    artifacts -= {"compressed"}
     assert set(loaded.required_inputs) == artifacts | wiring.get(component.stem, set())
 
 

@@ -56,8 +56,8 @@ def printed(book: Any, words: str) -> str:
 
 def test_it_follows_the_run_from_stage_to_stage(executed: Any) -> None:
     shown = printed(executed, "run.wait()")
-    assert "[1/6] preflight" in shown
-    assert "[6/6] deploy" in shown
+    assert "[1/7] preflight" in shown
+    assert "[7/7] deploy" in shown
 
 
 def test_it_reads_the_figures(executed: Any) -> None:

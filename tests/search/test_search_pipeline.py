@@ -19,7 +19,7 @@ from miniml.pipeline.presets import PRESETS
 from tests.command import ROOT, Ended, pipeline
 from tests.conftest import TRAINING
 
-STAGES = ["preflight", "transform", "train", "pick", "evaluate", "gate", "deploy"]
+STAGES = ["preflight", "transform", "train", "pick", "compress", "evaluate", "gate", "deploy"]
 SPACE = '{"learning_rate": [1e-6, 1e-2, 1e30], "frozen_layers": [0]}'
 """One that learns nothing, one that learns, and one that diverges."""
 
@@ -97,7 +97,7 @@ def test_every_stage_and_every_trial_is_shown(finished: Ended, latest: Path) -> 
     for number, stage in enumerate(STAGES, 1):
         assert f"[{number}/7] {stage}\n" in finished.out
     for turn in (2, 3):
-        assert f"[3/7] train ({turn})\n" in finished.out
+        assert f"[3/8] train ({turn})\n" in finished.out
     for words in ("trial 3: learning_rate", "no model: the training diverged", "of 3: learning_rate 0.01"):
         assert words in finished.out
     assert "-> good" in finished.out
@@ -114,7 +114,7 @@ def test_the_gate_judges_the_winner_and_the_cache_has_the_trials(
 ) -> None:
     again = search(*job, "--min-accuracy=0.9", "--min-metrics=mcc=2")
     assert again.status == 0, again.out + again.err
-    for stage in ("train", "train (2)", "train (3)", "pick", "evaluate"):
+    for stage in ("train", "train (2)", "train (3)", "pick", "compress", "evaluate"):
         assert f"{stage} · unchanged, taken from the cache" in again.out
     assert "[7/7] deploy · skipped" in again.out
     summary = json.loads((outputs / "latest" / "summary.json").read_text())
@@ -137,7 +137,7 @@ def test_a_search_that_cannot_be_made_is_refused_before_any_stage(
     ended = search(*job, *words, f"--outputs={tmp_path}")
     assert ended.status == 1
     assert message in ended.err
-    assert "[1/7]" not in ended.out
+    assert "[1/8]" not in ended.out
     assert "Traceback" not in ended.err
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from miniml.errors import InputError
 from miniml.settings.champion import ChampionSettings
+from miniml.settings.compression import CompressionSettings
 from miniml.settings.data import DataSettings
 from miniml.settings.deployment import DeploymentSettings
 from miniml.settings.gate import GateSettings
@@ -47,6 +48,13 @@ def test_the_defaults_are_those_of_the_prototype() -> None:
         (TrainingSettings, "truncation_side", "middle"),
         (TrainingSettings, "model_id", ""),
         (TrainingSettings, "num_nodes", 0),
+        (CompressionSettings, "compression", "int4"),
+        (CompressionSettings, "max_loss", 1.5),
+        (CompressionSettings, "student_layers", -1),
+        (CompressionSettings, "distillation_epochs", 0),
+        (CompressionSettings, "distillation_temperature", 0.0),
+        (CompressionSettings, "distillation_weight", 2.0),
+        (CompressionSettings, "distillation_learning_rate", -1.0),
         (NodeSettings, "training_runtime", "Torch"),
         (NodeSettings, "node_resources", "cpu"),
         (NodeSettings, "node_resources", "cpu=2, cpu=4"),

@@ -195,7 +195,7 @@ def cached_stages(cache: dict[str, str], pins: str) -> list[str]:
     )
     hits: list[str] = []
     ids: dict[str, str] = {}
-    for stage in ("transform", "train", "evaluate"):
+    for stage in ("transform", "train", "compress", "evaluate"):
         task = spec["root"]["dag"]["tasks"][stage]
         assert task["cachingOptions"] == {"enableCache": True}
         read = [
@@ -228,6 +228,7 @@ def test_a_schedule_takes_nothing_from_the_cache_once_a_source_has_changed(
     assert cached_stages(cache, look_up([(argument, address)]).written()) == [
         "transform",
         "train",
+        "compress",
         "evaluate",
     ]
     assert published_and_run("v2") == []

@@ -50,9 +50,6 @@ class MultiLabelEvaluator(Evaluator):
     def baseline(self) -> Baseline:
         return MultiLabelBaseline(len(self.labels))
 
-    def more_facts(self) -> dict[str, Any]:
-        return {"threshold": self._threshold}
-
     def mistakes(self, predictions: Predictions) -> list[Mistake]:
         """Returns the worst rows, each with the label that is most confidently given or denied incorrectly."""
         off = np.abs(predictions.probabilities - predictions.references) * (

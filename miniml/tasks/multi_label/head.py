@@ -65,6 +65,9 @@ class MultiLabelHead(Head[MultiLabelPrediction]):
             dict(zip(self.labels, outputs.tolist(), strict=True)),
         )
 
+    def answer_settings(self) -> dict[str, Any]:
+        return {"threshold": self.threshold}
+
     def margin(self, logits: Logits) -> float:
         least = math.log(self.threshold / (1 - self.threshold)) * self.temperature
         return float(np.abs(logits - least).min())

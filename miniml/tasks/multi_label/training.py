@@ -46,6 +46,21 @@ class BinaryCrossEntropy:
         return losses.mean(dim=1).sum()
 
 
+@dataclass(frozen=True)
+class SoftBinaryCrossEntropy:
+    """The binary cross-entropy with a full model's probabilities as labels, averaged over the labels."""
+
+    temperature: float
+    """The divisor of both models' logits."""
+
+    def total(self, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """Sums the losses of texts; both arguments are logits, of shape [texts, labels]."""
+        own, full = (each.float() / self.temperature for each in (logits, answers))
+        losses = binary_cross_entropy_with_logits(own, full.sigmoid(), reduction="none")
+        # A temperature divides the gradient by its square, so that it would change the learning rate too.
+        return losses.mean(dim=1).sum() * self.temperature**2
+
+
 class MultiLabelTarget(Target):
     """The training target of any number of labels: 1 for a label that the text has, else 0."""
 
@@ -64,6 +79,9 @@ class MultiLabelTarget(Target):
     def objective(self, encoded: Encoded, settings: TrainingSettings) -> Objective:
         weights = balanced_positives(encoded) if settings.class_weights == BALANCED else None
         return BinaryCrossEntropy(weights, settings.label_smoothing)
+
+    def answers_objective(self, temperature: float) -> Objective:
+        return SoftBinaryCrossEntropy(temperature)
 
     def validation_metrics(self, logits: Logits, encoded: Encoded) -> dict[str, float]:
         given, true = logits >= 0, encoded > 0

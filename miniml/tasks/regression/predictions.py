@@ -13,9 +13,10 @@ import pyarrow as pa
 from miniml.errors import InputError
 from miniml.evaluation.bootstrap import Interval, mean_with_interval
 from miniml.evaluation.comparison import compare_errors
+from miniml.evaluation.non_inferiority import compare_errors_with_margin
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.quarters import quarters
-from miniml.evaluation.result import Comparison
+from miniml.evaluation.result import Comparison, NonInferiority
 from miniml.task import Task
 from miniml.tasks.regression.task import REGRESSION
 
@@ -59,6 +60,9 @@ class RegressionPredictions(Predictions):
     def compared_with_answers(self, answers: Sequence[Any], digest: str) -> Comparison:
         found = np.array([answer.value for answer in answers])
         return compare_errors(self.errors, np.abs(found - self.references), digest, self.groups)
+
+    def compared_with_margin(self, full: Self, max_loss: float) -> NonInferiority:
+        return compare_errors_with_margin(self.errors, full.errors, full.model_digest, max_loss, self.groups)
 
     def names(self, answers: npt.NDArray[Any]) -> list[Any]:
         numbers: list[Any] = answers.tolist()

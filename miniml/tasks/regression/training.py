@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-import torch
 
 from miniml.data.prepared import DatasetSummary
 from miniml.errors import InputError
@@ -17,22 +16,14 @@ from miniml.settings.training import TrainingSettings
 from miniml.task import Task
 from miniml.tasks.regression.head import RegressionHead
 from miniml.tasks.regression.task import REGRESSION
-from miniml.training.objective import Objective
+from miniml.training.objective import Objective, SquaredDifference
 from miniml.training.targets import Encoded, Target
-
-
-class SquaredError:
-    """The squared error."""
-
-    def total(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Sums the losses of texts; both arguments have shape [texts, 1]."""
-        return ((logits.float() - labels) ** 2).sum()
 
 
 class RegressionTarget(Target):
     """The training target of a number, standardized, so that one learning rate suits every unit."""
 
-    plain: Objective = SquaredError()
+    plain: Objective = SquaredDifference()
 
     def __init__(self, labels: Sequence[float], *, task: Task | None = None) -> None:
         numbers = np.array(labels, dtype=np.float64)
@@ -51,7 +42,7 @@ class RegressionTarget(Target):
         return ((numbers - self.head.mean) / self.head.deviation).astype(np.float32)
 
     def objective(self, encoded: Encoded, settings: TrainingSettings) -> Objective:
-        return SquaredError()
+        return SquaredDifference()
 
     def validation_metrics(self, logits: Logits, encoded: Encoded) -> dict[str, float]:
         found, true = self.head.outputs(logits), self.head.outputs(encoded)

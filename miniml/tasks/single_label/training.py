@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from miniml.data.prepared import DatasetSummary
 from miniml.metrics import Answers
@@ -48,6 +48,20 @@ class CrossEntropy:
         return losses.sum()
 
 
+@dataclass(frozen=True)
+class Divergence:
+    """The Kullback-Leibler divergence of a model's probabilities from a full model's."""
+
+    temperature: float
+    """The divisor of both models' logits."""
+
+    def total(self, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        """Sums the divergences of texts; both arguments are logits, of shape [texts, classes]."""
+        own, full = (log_softmax(each.float() / self.temperature, dim=1) for each in (logits, answers))
+        # A temperature divides the gradient by its square, so that it would change the learning rate too.
+        return kl_div(own, full, reduction="sum", log_target=True) * self.temperature**2
+
+
 class SingleLabelTarget(Target):
     """The training target of one class for each text."""
 
@@ -67,6 +81,9 @@ class SingleLabelTarget(Target):
         balanced = settings.class_weights == BALANCED
         weights = balanced_weights(encoded, self.head.width) if balanced else None
         return CrossEntropy(weights, settings.label_smoothing)
+
+    def answers_objective(self, temperature: float) -> Objective:
+        return Divergence(temperature)
 
     def validation_metrics(self, logits: Logits, encoded: Encoded) -> dict[str, float]:
         return validation_metrics(logits, encoded)

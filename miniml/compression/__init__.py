@@ -1,0 +1,1 @@
+"""Makes smaller models of a fine-tuned one."""

@@ -1,0 +1,127 @@
+"""Makes the smaller models that may replace a fine-tuned one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from miniml.compression.distillation import distil
+from miniml.compression.layers import UncuttableError, number_of_layers
+from miniml.compression.lengths import lengths_of_training, shorten, shorter_lengths
+from miniml.errors import InputError
+from miniml.model import manifest
+from miniml.progress import logger
+from miniml.settings.compression import CompressionSettings
+
+DIVISORS = (2, 3)
+"""The parts of the full model's layers that are tried: a half, and a third."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A smaller model that may replace the full one."""
+
+    name: str
+    """A name among the candidates, such as "layers-3"."""
+    folder: Path
+    """Its signed model folder."""
+    description: str
+    """What is smaller about it, in words."""
+    layers: int
+    """The number of its encoder layers; 0 where its config has no such number."""
+    max_length: int
+    """The most tokens of a text that it reads."""
+    seconds: float
+    """How long it took to make."""
+
+
+def make_candidates(
+    dataset_dir: Path, model_dir: Path, work_dir: Path, settings: CompressionSettings, model_uri: str = ""
+) -> list[Candidate]:
+    """Makes the smaller models that the settings ask for, each in a folder of its own in `work_dir`.
+
+    Where it was killed, it continues: trainings from their checkpoints, and those that have ended are not repeated.
+
+    Args:
+        dataset_dir: The dataset that the full model was trained on. The split "test" is not opened.
+        model_dir: The full model's folder, as `miniml.training.fine_tune` wrote it.
+        work_dir: The folder to write to.
+        settings: Which models to make, and how.
+        model_uri: The address of the full model, if it is known; in an S3 store checkpoints go beside it.
+
+    Returns:
+        The candidates; none where the full model has one layer, and texts are as short as they are.
+
+    Raises:
+        UncuttableError: the settings ask for fewer layers, which the model's architecture does not work with.
+        InputError: `student_layers` is no smaller number, or the full model was trained on another dataset.
+        MinimlError: as `miniml.training.fine_tune`.
+    """
+    wanted = settings.compression
+    made: list[Candidate] = []
+    if wanted in ("auto", "layers"):
+        try:
+            made += _with_fewer_layers(dataset_dir, model_dir, work_dir, settings, model_uri)
+        except UncuttableError as error:
+            if wanted == "layers":
+                raise
+            logger.info(f"no candidate with fewer layers: {error}")
+    if wanted in ("auto", "length"):
+        made += list(_with_shorter_length(dataset_dir, model_dir, work_dir, made))
+    return made
+
+
+def _with_fewer_layers(
+    dataset_dir: Path, model_dir: Path, work_dir: Path, settings: CompressionSettings, model_uri: str
+) -> Iterator[Candidate]:
+    """Yields candidates with the full model's maximal length."""
+    layers, full = number_of_layers(model_dir), manifest.read(model_dir)
+    answers = work_dir / f"answers-{full.digest[:16]}.npy"
+    for kept in _layers_to_keep(layers, settings):
+        begun = time.monotonic()
+        name = f"layers-{kept}"
+        logger.info(f"candidate {name}: training {kept} of {layers} layers to give the full model's answers")
+        folder = work_dir / name
+        distil(dataset_dir, model_dir, kept, answers, folder, settings, model_uri)
+        seconds = time.monotonic() - begun
+        yield Candidate(name, folder, f"{kept} of {layers} layers", kept, _max_length(folder), seconds)
+
+
+def _with_shorter_length(
+    dataset_dir: Path, model_dir: Path, work_dir: Path, made: Sequence[Candidate]
+) -> Iterator[Candidate]:
+    """Yields the full model, and each that was made before, with the maximal lengths that are worth a try."""
+    max_length, layers = _max_length(model_dir), number_of_layers(model_dir)
+    lengths = lengths_of_training(dataset_dir, model_dir)
+    shorter = shorter_lengths(lengths, max_length)
+    if not shorter:
+        logger.info(f"no candidate with a shorter length than {max_length} tokens: it would hardly save any")
+    full = Candidate("", model_dir, "", layers, max_length, 0.0)
+    for tried in shorter:
+        for model in (full, *made):
+            begun = time.monotonic()
+            name = "-".join(filter(None, (model.name, f"length-{tried}")))
+            logger.info(f"candidate {name}: reading {tried} of {max_length} tokens")
+            described = ", ".join(filter(None, (model.description, f"{tried} of {max_length} tokens")))
+            shorten(dataset_dir, model.folder, tried, lengths, work_dir / name)
+            seconds = model.seconds + time.monotonic() - begun
+            yield Candidate(name, work_dir / name, described, model.layers, tried, seconds)
+
+
+def _layers_to_keep(layers: int, settings: CompressionSettings) -> list[int]:
+    """Returns the numbers of layers of the candidates, the largest first."""
+    if settings.student_layers:
+        if 0 < layers <= settings.student_layers:
+            raise InputError(
+                f"student_layers is {settings.student_layers}, but the full model has {layers} layers. Give fewer, or "
+                f"0 for a half and a third of them."
+            )
+        return [settings.student_layers]
+    found = {max(1, round(layers / divisor)) for divisor in DIVISORS}
+    return sorted((kept for kept in found if kept < layers), reverse=True)
+
+
+def _max_length(model_dir: Path) -> int:
+    return int(manifest.read(model_dir).arguments["used"]["max_length"])

@@ -1,0 +1,66 @@
+"""Makes smaller models of a fine-tuned one, and writes the folder of the one that is chosen: the compress stage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from miniml.compression.outcome import NOTHING_ASKED, Selection
+from miniml.compression.report import write_report
+from miniml.files.folders import require_replaceable, written_whole
+from miniml.model import manifest
+from miniml.progress import logger
+from miniml.settings.compression import CompressionSettings
+
+OUTPUT_NAMES = (manifest.MANIFEST_NAME, manifest.NO_MODEL_NAME)
+"""Every folder that compress writes holds one of these files."""
+
+
+def compress(
+    dataset_dir: Path,
+    model_dir: Path,
+    chosen_dir: Path,
+    settings: CompressionSettings,
+    report: Path,
+    model_uri: str = "",
+) -> Selection:
+    """Makes smaller models, chooses one on the validation rows, and writes it.
+
+    Args:
+        dataset_dir: The dataset that the full model was trained on. The split "test" is not read.
+        model_dir: The full model's folder.
+        chosen_dir: The folder to write: the chosen model, or `no_model.json` with the reason why there is none.
+        settings: Which models to make, and how much they may lose.
+        report: The HTML file to write.
+        model_uri: The address of the full model, if it is known.
+
+    Returns:
+        What was measured of all models, and which was chosen.
+
+    Raises:
+        MinimlError: as `miniml.compression.candidates.make_candidates`, and `miniml.compression.selection.select`.
+    """
+    require_replaceable(chosen_dir, OUTPUT_NAMES)
+    selection = NOTHING_ASKED
+    folders: dict[str, Path] = {}
+    work_dir = chosen_dir.with_name(f"{chosen_dir.name}.candidates")
+    if settings.compression != "none":
+        # Only here: without a compression the stage needs no torch, and ends at once.
+        from miniml.compression.candidates import make_candidates
+        from miniml.compression.selection import select
+
+        candidates = make_candidates(dataset_dir, model_dir, work_dir, settings, model_uri)
+        folders = {each.name: each.folder for each in candidates}
+        selection = select(dataset_dir, model_dir, candidates, settings.max_loss)
+    chosen = selection.chosen
+    with written_whole(chosen_dir, OUTPUT_NAMES) as partial:
+        if chosen:
+            shutil.copytree(folders[chosen.name], partial, dirs_exist_ok=True)
+        else:
+            reason = json.dumps({"reason": selection.reason}, ensure_ascii=False)
+            (partial / manifest.NO_MODEL_NAME).write_text(reason + "\n", encoding="utf-8")
+    shutil.rmtree(work_dir, ignore_errors=True)
+    write_report(selection, settings, report)
+    logger.info(f"smaller model: {selection.reason}")
+    return selection

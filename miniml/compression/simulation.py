@@ -1,0 +1,180 @@
+"""Simulates how often a smaller model replaces the full one, rightly and wrongly, by choice and verdict together.
+
+python -m miniml.compression.simulation --runs 1000
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+
+from miniml.command_line import CommandParser
+from miniml.errors import InputError, MinimlError
+from miniml.evaluation.non_inferiority import p_value
+from miniml.evaluation.result import LOSS_ERROR_RATE
+from miniml.settings.checks import require_at_least
+
+MAX_SIMULATED = 1_000_000
+"""The maximum number of runs or rows in a simulation, so that it ends in reasonable time."""
+LOSSES = (1.0, 0.5, 0.0)
+"""The true losses of all candidates, in margins: just as much as the margin, half of it, and none."""
+ROWS = (250, 1000, 4000)
+DIFFER = (0.02, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class SimulatedRuns:
+    """The settings of a simulation: runs that make several smaller models of one full model."""
+
+    number: int = 1000
+    candidates: int = 4
+    """The number of smaller models, which are equally good, and all faster than the full one."""
+    accuracy: float = 0.875
+    """The full model's true accuracy."""
+    max_loss: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("number", "candidates"):
+            require_at_least(name, getattr(self, name), 1)
+            if getattr(self, name) > MAX_SIMULATED:
+                raise InputError(f"{name} is {getattr(self, name):,}; it must be {MAX_SIMULATED:,} or less.")
+        require_at_least("seed", self.seed, 0)
+        for name in ("accuracy", "max_loss"):
+            if not 0 < getattr(self, name) < 1:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}; it must lie between 0 and 1 (85 % is 0.85)."
+                )
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How often smaller models get through, as fractions of the runs."""
+
+    chosen: float
+    """Some candidate is chosen on the validation rows."""
+    served: float
+    """The chosen one also passes on the test rows, and replaces the full model."""
+
+
+def rates(
+    simulated: SimulatedRuns, validation_rows: int, test_rows: int, differ: float, loss: float
+) -> Rates | None:
+    """Returns how often a candidate is chosen on validation, and then passes on the test.
+
+    The candidates are in the order of their speed, the fastest first. Their answers are independent given the full
+    model's.
+
+    Args:
+        simulated: The settings of the simulation.
+        validation_rows: The number of validation rows.
+        test_rows: The number of test rows.
+        differ: The fraction of the rows that a candidate and the full model do not both get right or wrong.
+        loss: By how much each candidate's true accuracy is below the full model's.
+
+    Returns:
+        The rates, or None if there are no such models: the loss is above `differ`, or the full model has too few rows
+        right or wrong.
+    """
+    wins, losses = (differ - loss) / 2, (differ + loss) / 2
+    if wins < 0 or losses > simulated.accuracy or wins > 1 - simulated.accuracy:
+        return None
+    draw = np.random.default_rng(simulated.seed)
+    chosen = served = 0
+    of_wrong, of_right = wins / (1 - simulated.accuracy), losses / simulated.accuracy
+    for _ in range(simulated.number):
+        right = draw.binomial(validation_rows, simulated.accuracy)
+        won = draw.binomial(validation_rows - right, of_wrong, simulated.candidates)
+        lost = draw.binomial(right, of_right, simulated.candidates)
+        if not any(
+            passes(int(w), int(each), validation_rows, simulated.max_loss)
+            for w, each in zip(won, lost, strict=True)
+        ):
+            continue
+        chosen += 1
+        # The rows of the test are fresh, and all candidates alike: which one was chosen does not matter.
+        won_there, lost_there, _ = draw.multinomial(test_rows, (wins, losses, 1 - differ))
+        served += passes(int(won_there), int(lost_there), test_rows, simulated.max_loss)
+    return Rates(chosen / simulated.number, served / simulated.number)
+
+
+def passes(won: int, lost: int, rows: int, max_loss: float) -> bool:
+    """Returns whether a model with these wins and losses is shown to lose less than `max_loss`.
+
+    Args:
+        won: The number of rows that only the smaller model answers correctly.
+        lost: The number of rows that only the full one does.
+        rows: The number of all rows.
+        max_loss: The margin, as a fraction of the rows.
+    """
+    return won >= _fewest_wins(lost, rows, max_loss)
+
+
+@functools.cache
+def _fewest_wins(lost: int, rows: int, max_loss: float) -> int:
+    """Returns the fewest won rows with which a model of so many lost rows passes; more than there are if none do."""
+    low, high = 0, rows - lost + 1
+    # More wins than losses leave no doubt at all but where rows are few, so the bracket grows from there.
+    guess = max(1, min(lost, high))
+    if guess < high and p_value(guess, lost, rows, max_loss) <= LOSS_ERROR_RATE:
+        high = guess
+    while low < high:
+        middle = (low + high) // 2
+        if p_value(middle, lost, rows, max_loss) <= LOSS_ERROR_RATE:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def table(simulated: SimulatedRuns) -> str:
+    """Returns a Markdown table with a row for each number of rows and each fraction of differing ones.
+
+    Each cell says how often a candidate is served, and how often one is chosen on validation.
+    """
+    heads = ["rows of each split", "rows that differ", "loss = max_loss", "half of it", "no loss"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for rows in ROWS:
+        for differ in DIFFER:
+            found = [rates(simulated, rows, rows, differ, share * simulated.max_loss) for share in LOSSES]
+            lines.append(f"| {rows:,} | {100 * differ:g} % | {' | '.join(map(_cell, found))} |")
+    return "\n".join(lines)
+
+
+def _cell(found: Rates | None) -> str:
+    return "impossible" if found is None else f"{100 * found.served:.1f} % ({100 * found.chosen:.1f} %)"
+
+
+def main(words: list[str] | None = None) -> None:
+    """Prints the table that the command line asks for.
+
+    Raises:
+        InputError: an option cannot be used.
+    """
+    defaults = SimulatedRuns()
+    parser = CommandParser("python -m miniml.compression.simulation", description=__doc__)
+    add = parser.add_argument
+    add("--runs", type=int, required=True, metavar="N", help="for each figure")
+    add("--candidates", type=int, default=defaults.candidates, help="smaller models of each run")
+    add("--accuracy", type=float, default=defaults.accuracy, help="of the full model")
+    add("--max-loss", type=float, default=defaults.max_loss, help="the margin")
+    add("--seed", type=int, default=defaults.seed)
+    options = parser.parse_args(words)
+    simulated = SimulatedRuns(
+        options.runs, options.candidates, options.accuracy, options.max_loss, options.seed
+    )
+    print(
+        f"How often a smaller model is served (and chosen on validation), of {simulated.number:,} runs each with "
+        f"{simulated.candidates} equally good candidates: the full model's accuracy {simulated.accuracy:.3g}, max_loss "
+        f"{simulated.max_loss:g}.\n\n{table(simulated)}"
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MinimlError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,94 @@
+"""Measures how fast models are beside each other, each on the engine that serves it fastest here."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from miniml.model.classifier import Classifier
+from miniml.model.engines import ENGINES, ServedModel, TorchEngine, builders
+from miniml.model.model_files import in_a_line
+from miniml.progress import logger
+
+# Texts that are timed, and the first of them, on which engines are compared.
+TIMED_TEXTS, FIRST_TEXTS = 128, 16
+# Passes over the texts of each model. Another program that takes the processor for a while slows some of them.
+ROUNDS = 5
+# As in serving.engine_choice: an engine that is farther from the reference is not served.
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class MeasuredSpeed:
+    """The speed of one model beside others."""
+
+    engine: str
+    texts_per_second: float
+    """The median of the passes."""
+    ratio: float
+    """The median of its speed over that of the first model in the same round."""
+
+
+def measure(classifiers: Sequence[Classifier], texts: Sequence[str]) -> list[MeasuredSpeed]:
+    """Measures models in turns, so that whatever else the machine does slows all of them alike.
+
+    Args:
+        classifiers: The models, each on its engine.
+        texts: The texts, of which some are taken, evenly spaced.
+    """
+    timed = _evenly_spaced(texts, TIMED_TEXTS)
+    for classifier in classifiers:
+        classifier.predict_probabilities(timed[:FIRST_TEXTS])
+    seconds = np.array([[_seconds(classifier, timed) for classifier in classifiers] for _ in range(ROUNDS)])
+    rates, ratios = len(timed) / seconds, seconds[:, :1] / seconds
+    return [
+        MeasuredSpeed(classifier.engine.name, float(rate), float(ratio))
+        for classifier, rate, ratio in zip(
+            classifiers, np.median(rates, axis=0), np.median(ratios, axis=0), strict=True
+        )
+    ]
+
+
+def on_fastest_engine(classifier: Classifier, model_dir: Path, texts: Sequence[str]) -> Classifier:
+    """Returns the classifier on the engine that is fastest here among those that agree with the reference.
+
+    Args:
+        classifier: The classifier on the reference engine.
+        model_dir: Its folder.
+        texts: Texts to try the engines on.
+    """
+    assert isinstance(classifier.engine, TorchEngine)
+    tried = _evenly_spaced(texts, FIRST_TEXTS)
+    batch = classifier.encode(tried)
+    expected = classifier.scaled(batch)
+    fastest, least = classifier, math.inf
+    served = ServedModel(classifier.engine, model_dir, torch.get_num_threads())
+    for name, build in builders(served).items():
+        if ENGINES[name].only_when_asked:
+            continue
+        try:
+            on_engine = classifier.on(build())
+            difference = classifier.head.disagreement(on_engine.scaled(batch), expected)
+        except Exception as error:  # Converters fail on some architectures, with errors of any class.
+            logger.info(f"{name} cannot run {model_dir.name}: {in_a_line(error)}")
+            continue
+        if difference <= TOLERANCE and (seconds := _seconds(on_engine, tried)) < least:
+            fastest, least = on_engine, seconds
+    return fastest
+
+
+def _seconds(classifier: Classifier, texts: Sequence[str]) -> float:
+    begin = time.perf_counter()
+    classifier.predict_probabilities(texts)
+    return time.perf_counter() - begin
+
+
+def _evenly_spaced(texts: Sequence[str], most: int) -> list[str]:
+    """Returns at most `most` texts."""
+    return [texts[row] for row in np.linspace(0, len(texts) - 1, min(len(texts), most)).astype(int)]

@@ -1,0 +1,78 @@
+"""The compress stage: what it writes where a smaller model is chosen, where none is, and where none was asked for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from miniml.compression.compress import compress
+from miniml.compression.outcome import NOTHING_ASKED
+from miniml.compression.report import write_report
+from miniml.model import manifest
+from miniml.settings.compression import CompressionSettings
+from tests.command import ROOT
+from tests.compression.test_selection import candidate, selection
+
+
+def test_without_a_compression_no_model_is_written_and_the_folder_says_why(
+    model_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    found = compress(
+        dataset_dir, model_dir, tmp_path / "smaller", CompressionSettings(), tmp_path / "report.html"
+    )
+    assert found.chosen is None
+    assert [path.name for path in (tmp_path / "smaller").iterdir()] == [manifest.NO_MODEL_NAME]
+    assert not manifest.holds_model(tmp_path / "smaller")
+    assert "No smaller model" in (tmp_path / "report.html").read_text()
+    assert found.of_chosen() == {}
+
+
+def test_without_a_compression_the_stage_needs_no_torch(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from miniml.compression.compress import compress\n"
+        "from miniml.settings.compression import CompressionSettings\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        "compress(here, here, here / 'smaller', CompressionSettings(), here / 'report.html')\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_what_is_written_is_the_chosen_candidate_or_the_reason_that_there_is_none(
+    model_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """How fast a tiny model is tells of the machine, so either may be."""
+    settings = CompressionSettings(compression="layers", max_loss=0.9, distillation_epochs=1)
+    found = compress(dataset_dir, model_dir, tmp_path / "smaller", settings, tmp_path / "report.html")
+    assert [each.layers for each in found.candidates] == [1]
+    if found.chosen:
+        assert manifest.verify(tmp_path / "smaller").digest == found.chosen.digest
+    else:
+        stored = json.loads((tmp_path / "smaller" / manifest.NO_MODEL_NAME).read_text())
+        assert stored["reason"] == found.reason
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "smaller"]
+
+
+def test_the_report_shows_every_candidate_with_its_figures_and_verdict(tmp_path: Path) -> None:
+    found = selection(candidate("layers-3", 1.9, 0.01), candidate("layers-2", 2.8, 0.3, 7000))
+    write_report(found, CompressionSettings(compression="layers"), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    for words in (
+        "1.9 × as fast",
+        "not inferior",
+        "it would take about 7,000",
+        "−0.2",
+        "−0.6 to +0.2",
+        "<svg",
+    ):
+        assert words in page
+    of_nothing = replace(NOTHING_ASKED, asked=True)
+    write_report(of_nothing, CompressionSettings(compression="auto"), tmp_path / "none.html")
+    assert "No smaller model could be made of this one" in (tmp_path / "none.html").read_text()
