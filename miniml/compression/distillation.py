@@ -21,6 +21,7 @@ from miniml.model.manifest import Manifest
 from miniml.processor import threads_within_quota
 from miniml.progress import Progress
 from miniml.settings.arguments import settings_from
+from miniml.settings.choices import LAST
 from miniml.settings.compression import CompressionSettings
 from miniml.settings.training import TrainingSettings
 from miniml.training.device import choose_device
@@ -95,6 +96,8 @@ def training_settings(full: Manifest, settings: CompressionSettings) -> Training
         frozen_layers=0,
         lora_rank=0,
         linear_probe=False,
+        # The candidates are compared on the validation rows, which would flatter weights that were chosen on them.
+        best_by=LAST,
         # They were meant for the full model's steps.
         stop_at_step=0,
         early_stopping=0,

@@ -190,6 +190,6 @@ def _drop_layers(model: Any, stacks: Sequence[str], kept: Sequence[int]) -> None
 
 def _uncuttable(config: Any, reason: str) -> UncuttableError:
     return UncuttableError(
-        f"a {config.model_type} model cannot be given fewer layers: {reason}. Set compression to 'length', which keeps "
-        f"them all, or to 'none'."
+        f"a model of the type {config.model_type} cannot be given fewer layers: {reason}. Set compression to 'length', "
+        f"which keeps them all, or to 'none'."
     )

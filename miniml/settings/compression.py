@@ -23,11 +23,12 @@ class CompressionSettings:
     student_layers: int = 0
     """The number of encoder layers of the smaller model; 0 tries half of the full model's layers, and a third."""
     distillation_epochs: int = 3
-    """The number of passes over the training rows in which a smaller model learns the full model's answers."""
+    """The number of passes over the training rows in which a smaller model learns the full model's answers. The
+    training's `time_limit` holds for each smaller model."""
     distillation_temperature: float = 2.0
     """The temperature of the full model's answers as a training target: above 1, small probabilities count more.
     (Hinton et al., "Distilling the Knowledge in a Neural Network", https://arxiv.org/abs/1503.02531)"""
-    distillation_weight: float = 1.0
+    distillation_weight: float = 0.5
     """The weight of the full model's answers in the loss, as a fraction; the true labels have the rest."""
     distillation_learning_rate: float = 0.0
     """The highest learning rate of a smaller model; 0 takes the full model's."""

@@ -121,9 +121,13 @@ def _limits(record: Manifest) -> list[str]:
     ]
     if cut := metrics.get("texts_cut", 0.0):
         kept = {"right": "beginning", "left": "end"}[training["truncation_side"]]
+        # A model that was shortened has the weights of one that learnt from more of each text.
+        rest = (
+            "" if "shortened" in record.arguments else ", and what they say beyond was not learnt from either"
+        )
         found.append(
             f"It reads {used['max_length']} tokens of a text, from its {kept}. {_percent(cut)} of the training texts "
-            f"are longer, and what they say beyond was not learnt from either."
+            f"are longer{rest}."
         )
     found += _limits_of_classes(data["rows_per_class"]["train"], stored_task(record.data))
     found.append(_limit_of_validation(record))

@@ -102,4 +102,4 @@ def test_a_model_that_cannot_be_cut_is_refused_only_where_nothing_else_would_do(
         dataset_dir, tmp_path / "full", tmp_path / "work", CompressionSettings(compression="auto")
     )
     assert made == []
-    assert "no candidate with fewer layers: a esmc model" in capsys.readouterr().out
+    assert "no candidate with fewer layers: a model of the type esmc" in capsys.readouterr().out

@@ -164,6 +164,7 @@ def test_a_smaller_model_is_trained_as_the_full_one_was_but_whole_and_without_it
     assert (small.batch_size, small.label_smoothing) == (8, 0.1)
     assert (small.iterations, small.epochs, small.stop_at_step, small.lora_rank) == (0, 2, 0, 0)
     assert small.learning_rate == pytest.approx(1e-4)
+    assert small.best_by == "last"
     given = training_settings(of_full, CompressionSettings(distillation_learning_rate=3e-5))
     assert given.learning_rate == 3e-5
 

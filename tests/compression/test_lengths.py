@@ -61,4 +61,5 @@ def test_the_figures_of_a_shortened_model_are_measured_at_its_length(
     assert signed.metrics["temperature"] != full.metrics["temperature"]
     card = (tmp_path / "short" / "README.md").read_text()
     assert f"It reads {SHORT} tokens of a text" in card
+    assert "was not learnt from" not in card
     assert f"weights of the model with digest {full.digest[:12]}" in card
