@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from benchmarks import machine, page
+from benchmarks import machine, page, peer
 from benchmarks.load import Load, LoadResult, probe
 from benchmarks.serving import Point, machine_facts, running, servers
 from miniml.model.classifier import Classifier
@@ -88,6 +88,16 @@ def test_a_probe_that_is_not_answered_took_forever(counting: Counting) -> None:
         latencies = asyncio.run(probe(counting.url, seconds=seconds, every=0.01))
     assert latencies[0] < math.inf
     assert latencies[2] == math.inf  # the third is refused
+
+
+def test_a_server_that_runs_already_is_loaded_with_one_number_of_clients_after_the_other(
+    counting: Counting,
+) -> None:
+    found = dict(peer.measure(counting.url, "text", ["a", "b"], clients=[1, 3], seconds=0.2))
+    assert list(found) == [1, 3]
+    assert set(counting.texts) == {"a", "b"}
+    sent = sum(len(result.latencies) + result.refused + result.failed for result in found.values())
+    assert sent == len(counting.texts)
 
 
 def test_percentiles_are_in_milliseconds() -> None:
