@@ -10,7 +10,7 @@ from benchmarks.page import DOCS, PAGE, measured_on, put_section
 
 def write_levers_page(result: dict[str, Any]) -> None:
     """Puts the section in place of the last run's."""
-    put_section("levers", levers_section(result))
+    put_section("levers", levers_section(result), result["machine"]["kind"])
     print(f"{PAGE.relative_to(DOCS.parent)} is written\n\n{_table(result)}")
 
 
@@ -18,7 +18,7 @@ def levers_section(result: dict[str, Any]) -> str:
     """What the run showed, as Markdown."""
     seeds = len({point["seed"] for point in result["points"]})
     return f"""
-## What makes training fast
+## What makes training fast, {result["machine"]["kind"]}
 
 {measured_on(result)}
 MiniLM-L6 on {result["samples"]:,} IMDB reviews, batches of {result["texts_in_step"]}; one thing at a time done

@@ -14,16 +14,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from miniml.processor import features, is_capped
+
 
 def described(*libraries: str) -> dict[str, Any]:
-    """Processor, cores, Python, the libraries' versions and today."""
+    """Processor, its kind and features, cores, Python, the libraries' versions and today."""
     return {
         "processor": processor(),
+        "kind": kind(),
+        "features": list(features()),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": ", ".join(f"{library} {version(library)}" for library in libraries),
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def kind() -> str:
+    """Returns the kind of processor that figures hold for: its best feature, and whether that is by a cap."""
+    best = next(iter(features()), platform.machine())
+    return f"{best} (capped)" if is_capped() else best
 
 
 def in_a_process(module: str, *words: str, **environment: str) -> dict[str, Any]:

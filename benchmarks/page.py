@@ -8,7 +8,6 @@ from typing import Any
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"
-CHART = "benchmarks-serving.svg"
 TITLES = {
     "a": "(a) naive API",
     "b": "(b) inline KServe",
@@ -19,25 +18,95 @@ COLOURS = {"a": "#8c8c8c", "b": "#c98500", "c": "#2f7fb5", "d": "#c2274b"}
 INTRODUCTION = """# Benchmarks
 
 Figures of one run on one machine each; what matters are the ratios within a run. The command under a heading measures
-again and writes its section anew.
+again and writes its section anew; those on other kinds of processor stay.
 """
+# A section of the page, with what it is called and, where it has one, its kind of processor.
+_SECTION = re.compile(
+    r"<!-- (?P<name>[a-z-]+)(?: (?P<kind>[^>]+))? -->\n(?P<content>.*?)<!-- /(?P=name)(?: (?P=kind))? -->\n",
+    re.DOTALL,
+)
+# What `aims_table` writes: the aim, what was reached, what was wanted, and whether that was met.
+_AIM = re.compile(
+    r"^\| (?P<aim>[^|]+) \| (?P<reached>[^|]+) \| (?P<wanted>[^|]+) \| (?:yes|\*\*no\*\*) \|$", re.M
+)
 
 
 def write_page(result: dict[str, Any]) -> None:
-    """Puts the section and the chart in place of the last run's."""
-    _draw(result, DOCS / CHART)
-    put_section("serving", serving_section(result))
+    """Puts the section and the chart in place of the last run's on this kind of processor."""
+    kind = result["machine"]["kind"]
+    _draw(result, DOCS / chart_of("serving", kind))
+    put_section("serving", serving_section(result), kind)
     print(f"{PAGE.relative_to(DOCS.parent)} is written\n\n{_aims_table(result)}")
 
 
-def put_section(name: str, content: str) -> None:
-    """Writes a benchmark's own section of the page, in place of its last one; the others stay."""
+def chart_of(name: str, kind: str) -> str:
+    """Returns the file name of a benchmark's chart for one kind of processor."""
+    return f"benchmarks-{name}-{re.sub('[^a-z0-9]+', '-', kind).strip('-')}.svg"
+
+
+def put_section(name: str, content: str, kind: str = "") -> None:
+    """Writes a benchmark's own section of the page, in place of its last one; the others stay.
+
+    Args:
+        name: The benchmark's name.
+        content: The section as Markdown.
+        kind: The kind of processor, as `machine.kind` tells it, where each has a section of its own. A table before
+            them then sets side by side what each has reached.
+    """
     text = PAGE.read_text() if PAGE.exists() else INTRODUCTION
-    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
-    section = f"{begin}{content}{end}"
-    pattern = re.compile(re.escape(begin) + ".*" + re.escape(end), re.DOTALL)
-    text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text}\n{section}"
-    PAGE.write_text(text)
+    text = _with_section(text, name, kind, content)
+    PAGE.write_text(_with_table(text, name) if kind else text)
+
+
+def side_by_side(text: str, name: str) -> str:
+    """Returns a table, as Markdown, of the aims that a benchmark's sections in `text` tell of, one column each."""
+    kinds = {
+        kind: {aim["aim"]: aim for aim in _AIM.finditer(section["content"])}
+        for (of, kind), section in _sections(text).items()
+        if of == name and kind
+    }
+    wanted = {aim["aim"]: aim["wanted"] for aims in kinds.values() for aim in aims.values()}
+    lines = [
+        f"| {name}, by kind of processor | {' | '.join(kinds)} | wanted |",
+        "|---|" + "---|" * (len(kinds) + 1),
+    ]
+    for aim, aimed_at in wanted.items():
+        cells = [aims[aim]["reached"] if aim in aims else "—" for aims in kinds.values()]
+        lines.append(f"| {aim} | {' | '.join(cells)} | {aimed_at} |")
+    return "\n" + "\n".join(lines) + "\n" if wanted else ""
+
+
+def _sections(text: str) -> dict[tuple[str, str], re.Match[str]]:
+    """Returns the page's sections by name and kind of processor, which is "" where a section has none."""
+    return {(found["name"], found["kind"] or ""): found for found in _SECTION.finditer(text)}
+
+
+def _marked(title: str, content: str) -> str:
+    return f"<!-- {title} -->\n{content}<!-- /{title} -->\n"
+
+
+def _with_section(text: str, name: str, kind: str, content: str) -> str:
+    """Returns `text` with the section in place of its last one, else after the other kinds', else at the end."""
+    section = _marked(f"{name} {kind}".strip(), content)
+    sections = _sections(text)
+    if own := sections.get((name, kind)):
+        return text[: own.start()] + section + text[own.end() :]
+    ends = [found.end() for (of, _), found in sections.items() if of == name]
+    end = max(ends, default=len(text))
+    return f"{text[:end]}\n{section}{text[end:]}"
+
+
+def _with_table(text: str, name: str) -> str:
+    """Returns `text` with the table that sets a benchmark's kinds side by side, before its sections."""
+    table = side_by_side(text, name)
+    if not table:
+        return text
+    title = f"{name}-kinds"
+    sections = _sections(text)
+    if own := sections.get((title, "")):
+        return text[: own.start()] + _marked(title, table) + text[own.end() :]
+    begin = min(found.start() for (of, _), found in sections.items() if of == name)
+    return f"{text[:begin]}{_marked(title, table)}\n{text[begin:]}"
 
 
 def measured_on(result: dict[str, Any]) -> str:
@@ -52,7 +121,7 @@ def serving_section(result: dict[str, Any]) -> str:
     machine, texts, ceiling = result["machine"], result["texts"], result["ceiling"]
     starts = sorted(result["starts"])
     return f"""
-## Serving
+## Serving, {machine["kind"]}
 
 `{result["command"]}`, {machine["date"]}, on {machine["processor"]}; Python {machine["python"]}, {machine["versions"]}.
 {texts["count"]:.0f} IMDB reviews, {texts["mean_tokens"]:.0f} tokens in the mean and {texts["longest"]:.0f} at most, one
@@ -66,7 +135,7 @@ in a request. Model, texts and threads are the same for all, caches are off, and
 - **(e)** the ceiling: the engine that (d) chose ({ceiling["engine"]}) in a bare loop over the same texts, as many
   batches at a time as (d) runs
 
-![requests a second and latencies by number of clients]({CHART})
+![requests a second and latencies by number of clients]({chart_of("serving", machine["kind"])})
 
 {_closed_table(result)}
 

@@ -34,7 +34,7 @@ from miniml.errors import InputError
 from miniml.model import calibration
 from miniml.model.classifier import Classifier, batches_of_like_length
 from miniml.model.engines import TokenIds
-from miniml.processor import usable_processors
+from miniml.processor import is_capped, usable_processors
 from serving.engine_choice import AUTO, choose
 from serving.inference import TOKEN_BUDGET
 
@@ -129,7 +129,7 @@ class Point:
 class Result:
     """Everything that the page tells."""
 
-    machine: dict[str, str]
+    machine: dict[str, Any]
     command: str
     texts: dict[str, float]
     points: list[Point] = field(default_factory=list)
@@ -426,17 +426,14 @@ def _say(words: str) -> None:
     print(words, flush=True)
 
 
-def machine_facts(threads: int) -> dict[str, str]:
+def machine_facts(threads: int) -> dict[str, Any]:
     """What the figures hold for."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    extensions = [flag for flag in ("avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16") if flag in flags]
     packages = ("torch", "transformers", "openvino", "kserve", "fastapi", "litserve")
-    return described(*packages) | {
-        "processor": f"{processor()}, {os.cpu_count()} cores, {threads} threads"
-        + (f" ({', '.join(extensions)})" if extensions else "")
-    }
+    facts = described(*packages)
+    features = ", ".join(facts["features"]) or "no known features"
+    capped = ", capped" if is_capped() else ""
+    described_processor = f"{processor()}, {os.cpu_count()} cores, {threads} threads ({features}{capped})"
+    return {**facts, "processor": described_processor}
 
 
 if __name__ == "__main__":

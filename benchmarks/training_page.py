@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.page import DOCS, PAGE, aims_table, measured_on, put_section
+from benchmarks.page import DOCS, PAGE, aims_table, chart_of, measured_on, put_section
 
-CHART = "benchmarks-training.svg"
 TITLES = {
     "prototype": "(a) the prototype's way",
     "trainer": "(b) the Trainer's own",
@@ -18,7 +17,7 @@ _COLOURS = {"prototype": "#8c8c8c", "trainer": "#2f7fb5", "miniml": "#c2274b"}
 def write_training_page(result: dict[str, Any]) -> None:
     """Puts the section and the chart in place of the last run's."""
     _draw(result)
-    put_section("training", training_section(result))
+    put_section("training", training_section(result), result["machine"]["kind"])
     print(f"{PAGE.relative_to(DOCS.parent)} is written\n\n{aims_table(aims(result))}")
 
 
@@ -26,7 +25,7 @@ def training_section(result: dict[str, Any]) -> str:
     """What the run showed, as Markdown."""
     rows = result["rows"]
     return f"""
-## Training
+## Training, {result["machine"]["kind"]}
 
 {measured_on(result)}
 IMDB reviews, cut to {result["max_length"]} tokens; every way sees as many of the same {rows["train"]:,}, in a process
@@ -38,7 +37,7 @@ MiniLM-L6 is pretrained; bert-base is a model of that size with random weights, 
 - **(b)** `transformers`' Trainer with its defaults, batches of 16 padded to their longest text
 - **(c)** miniml with its defaults, batches of 16
 
-![samples a second by way and model]({CHART})
+![samples a second by way and model]({chart_of("training", result["machine"]["kind"])})
 
 {_table(result)}
 
@@ -118,5 +117,5 @@ def _draw(result: dict[str, Any]) -> None:
         axes.invert_yaxis()
         axes.set(title=f"{model}, samples a second", xlim=(0, 1.18 * _rate(result, model, "miniml")))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(DOCS / CHART, metadata={"Date": None})
+    figure.savefig(DOCS / chart_of("training", result["machine"]["kind"]), metadata={"Date": None})
     pyplot.close(figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Iterator
@@ -12,6 +13,20 @@ import torch
 
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# The instructions that decide how fast a model runs, the fastest first, each with the first instruction set of oneDNN
+# that has it.
+FEATURES = {
+    "amx_bf16": "AVX512_CORE_AMX",
+    "avx512_bf16": "AVX512_CORE_BF16",
+    "avx512_vnni": "AVX512_CORE_VNNI",
+    "avx2": "AVX2",
+}
+# The values of ONEDNN_MAX_CPU_ISA, each with more instructions than the one before it.
+INSTRUCTION_SETS = (
+    "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16",
+    "AVX512_CORE_FP16", "AVX10_1_512", "AVX512_CORE_AMX", "AVX10_1_512_AMX", "AVX512_CORE_AMX_FP16",
+    "AVX10_1_512_AMX_FP16", "AVX10_2_512", "AVX10_2_512_AMX_2",
+)  # fmt: skip
 
 
 def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
@@ -55,6 +70,24 @@ def has_bf16(device: torch.device) -> bool:
         # The environment may limit oneDNN to fewer instructions than the processor has: ONEDNN_MAX_CPU_ISA=AVX2.
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False
+
+
+def features() -> tuple[str, ...]:
+    """Returns the names of `FEATURES` that this processor has and the environment leaves, the fastest first."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    # oneDNN ignores a value that it does not know.
+    allowed = INSTRUCTION_SETS.index(limit) if limit in INSTRUCTION_SETS else len(INSTRUCTION_SETS)
+    return tuple(feature for feature in _built_in() if INSTRUCTION_SETS.index(FEATURES[feature]) <= allowed)
+
+
+def is_capped() -> bool:
+    """Returns whether the environment limits this processor to fewer of the `FEATURES` than it has."""
+    return features() != _built_in()
+
+
+def _built_in() -> tuple[str, ...]:
+    capabilities = torch.cpu.get_capabilities()
+    return tuple(feature for feature in FEATURES if capabilities.get(feature))
 
 
 def name() -> str:

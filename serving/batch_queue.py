@@ -7,6 +7,7 @@ at once, and a busy one fills its batches by itself.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -90,12 +91,17 @@ class BatchQueue:
         """The number of tokens in the queue, without padding."""
         self.running_batches = 0
         """The number of batches that were taken and are not done."""
+        self.taken_batches = 0
+        """The number of batches that were taken so far."""
+        self.max_running = math.inf
+        """The number of batches that may run at the same time."""
         self.token_budget = token_budget
         """The size that a batch may have, in tokens with padding."""
         self.max_padding = PADDING_PER_PASS
         """The padding that one more text may add to a batch, in tokens; 0 makes batches of one length."""
         self._requests: list[QueuedRequest] = []
         self._changed = threading.Condition()
+        self._idle_since = time.monotonic()
 
     def add(self, request: QueuedRequest) -> None:
         """Queues all texts of `request`."""
@@ -124,13 +130,14 @@ class BatchQueue:
         take turns, text by text, so that a large one does not hold up a small one.
         """
         with self._changed:
-            while not self._requests:
+            while not self._requests or self.running_batches >= self.max_running:
                 self._changed.wait()
             window = list(islice(_round_robin([request.pending for request in self._requests]), WINDOW))
             batch = select_similar_lengths(window, self.token_budget, self.max_padding)
             for request in {id(text.request): text.request for text in batch}.values():
                 self._remove(request, [text for text in batch if text.request is request])
             self.running_batches += 1
+            self.taken_batches += 1
             return batch
 
     @property
@@ -143,6 +150,15 @@ class BatchQueue:
         """Notes that a batch has run."""
         with self._changed:
             self.running_batches -= 1
+            self._idle_since = time.monotonic()
+            self._changed.notify()
+
+    @property
+    def idle_s(self) -> float:
+        """The seconds for which no text has waited and no batch has run."""
+        with self._changed:
+            busy = self._requests or self.running_batches
+            return 0.0 if busy else time.monotonic() - self._idle_since
 
     def _remove(self, request: QueuedRequest, texts: Sequence[QueuedText]) -> None:
         if not texts:

@@ -1,12 +1,17 @@
-"""Chooses the engine: of those that agree with the reference, the fastest on this processor, measured at load."""
+"""Chooses the engine: of those that agree with the reference, the fastest on this processor.
+
+A server that starts does not measure: `choose_at_once` takes the engines that were the fastest at an earlier start, or
+else are likely to be. `choose` measures all of them. Both compare an engine with the reference before it may answer.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from miniml.errors import InputError
 from miniml.model import probes
@@ -25,7 +30,13 @@ from miniml.model.engines import (
 from miniml.model.heads import Head
 from miniml.model.model_files import in_a_line
 
+from . import engine_records
+from .engine_records import EngineRecord
+
 AUTO = "auto"
+# The order in which engines are likely to be fast: bfloat16 is among those to be had only where the processor
+# multiplies it, and is then faster than fp32 by whichever library. The reference is last, and to be had everywhere.
+LIKELY = ("openvino-bf16", "torch-bf16", "openvino-fp32", REFERENCE)
 # How far a probability may lie from the reference's, or a value in standard deviations of the labels. bfloat16 keeps
 # 8 bits of a number, which makes a difference of some 0.01 after a small encoder.
 TOLERANCE = 0.02
@@ -46,6 +57,16 @@ STREAMS = 2
 # differ by so much, in the unit of TOLERANCE. Rounding makes a hundredth of it, unmasked padding much more.
 PADDING_PROBE = (8, 64)
 PADDING_TOLERANCE = 1e-4
+
+Stopwatch = Callable[[Callable[[], Logits]], tuple[Logits, float]]
+"""Runs one pass of an engine, and returns its logits and the seconds that it took."""
+
+
+def timed(run: Callable[[], Logits]) -> tuple[Logits, float]:
+    """Runs one pass at once; see `Stopwatch`."""
+    began = time.perf_counter()
+    logits = run()
+    return logits, time.perf_counter() - began
 
 
 @dataclass(frozen=True)
@@ -78,7 +99,7 @@ class EngineByShape:
 
 @dataclass(frozen=True)
 class Choice:
-    """The classifier on the chosen engine, and the measurements that led to it."""
+    """The classifier on the chosen engines, and what led to it."""
 
     classifier: Classifier
     """The classifier with all threads."""
@@ -90,78 +111,189 @@ class Choice:
     """The speed of batches, without padding."""
     pads: bool
     """Whether padding leaves a text's answer as it is."""
+    engines: EngineRecord
+    """The names of the chosen engines."""
+    circumstances: dict[str, Any]
+    """What the choice holds for, as records of it are kept by."""
+    is_guess: bool = False
+    """Whether another engine might be faster, because none was measured."""
 
 
-def choose(classifier: Classifier, model_dir: Path, wanted: str, threads: int) -> Choice:
+@dataclass
+class _Comparison:
+    """Compares engines with the reference, each at most once."""
+
+    classifier: Classifier
+    """The classifier on the reference engine."""
+    served: ServedModel
+    shapes: list[list[TokenIds]]
+    stopwatch: Stopwatch
+    passes: tuple[int, int]
+    """The least and the greatest number of passes over a shape."""
+    available: dict[str, Callable[[], Engine]]
+    """Builds each engine that this machine can run."""
+    engines: dict[str, Engine] = field(default_factory=dict)
+    """The engines that agree with the reference, by name."""
+    measurements: list[Measurement] = field(default_factory=list)
+    """The measurements of all that run."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why the others do not."""
+
+    def __post_init__(self) -> None:
+        # The others are compared with the reference, so it runs whether it is a candidate or not.
+        self._expected, self._reference_seconds = self._measure(self.classifier, passes_of_batch=1)
+
+    def admits(self, name: str) -> bool:
+        """Tries the engine unless it was tried, and returns whether it agrees with the reference."""
+        if name not in self.failures and not any(found.engine == name for found in self.measurements):
+            self._try(name)
+        return name in self.engines
+
+    def first_of(self, names: Iterable[str]) -> str | None:
+        """Returns the first engine that agrees with the reference; those after it are not tried."""
+        return next((name for name in names if name in self.available and self.admits(name)), None)
+
+    def _try(self, name: str) -> None:
+        engine: Engine = self.classifier.engine
+        found, seconds = self._expected, self._reference_seconds
+        if name != REFERENCE:
+            try:
+                engine = self.available[name]()
+                found, seconds = self._measure(self.classifier.on(engine), self.passes[0])
+            except Exception as error:
+                # Converters fail on some architectures, with errors of any class.
+                self.failures[name] = in_a_line(error)
+                return
+        measurement = Measurement(name, seconds, _difference(self.classifier.head, found, self._expected))
+        self.measurements.append(measurement)
+        if measurement.admitted:
+            self.engines[name] = engine
+
+    def _measure(
+        self, classifier: Classifier, passes_of_batch: int
+    ) -> tuple[list[Logits], tuple[float, ...]]:
+        """Runs each shape several times; the first pass warms the engine.
+
+        Returns:
+            For each shape the logits over the temperature, shape [texts, width], and the seconds of the fastest pass.
+        """
+        answers, seconds = [], []
+        fewest, most = self.passes
+        for shape in self.shapes:
+            least = passes_of_batch if len(shape) > 1 else fewest
+            passes: list[float] = []
+            while len(passes) < least or (len(passes) < most and sum(passes) < MEASURING_S):
+                rows, took = self.stopwatch(lambda shape=shape: classifier.scaled(shape))  # type: ignore[misc]
+                passes.append(took)
+            answers.append(rows)
+            seconds.append(min(passes))
+        return answers, tuple(seconds)
+
+
+def choose(
+    classifier: Classifier, model_dir: Path, wanted: str, threads: int, stopwatch: Stopwatch = timed
+) -> Choice:
     """Measures the engines that `wanted` allows, and chooses the fastest for single texts and for batches.
 
-    Call it on the thread that will run the engine, because OpenMP keeps separate threads for each calling thread.
+    OpenMP keeps separate threads for each calling thread, so the calling thread's number of them has to be set before.
 
     Args:
         classifier: The classifier on the reference engine.
         model_dir: The model folder, which may have an exported model and probes.
         wanted: An engine's name, or "auto" for all that start quickly.
         threads: The number of processors to use.
+        stopwatch: Runs and times each pass.
 
     Raises:
         InputError: There is no such engine here, it cannot run the model, or it disagrees with the reference.
     """
-    assert isinstance(classifier.engine, TorchEngine)
-    served = ServedModel(classifier.engine, model_dir, threads)
+    served = _served(classifier, model_dir, threads)
     available = builders(served)
     if wanted not in (AUTO, *available):
         raise InputError(f"engine {wanted!r} is not to be had here. Choose {AUTO}, {', '.join(available)}.")
-    names = [name for name in available if not ENGINES[name].only_when_asked] if wanted == AUTO else [wanted]
+    names = _unasked(available) if wanted == AUTO else [wanted]
     pads = _pads(classifier)
     shapes = _shapes(classifier, model_dir, pads)
-    engines, measurements, failures = _compare(classifier, {name: available[name] for name in names}, shapes)
-    _require_some(engines, wanted, measurements, failures, classifier.head)
-    admitted = [measurement for measurement in measurements if measurement.admitted]
+    comparison = _Comparison(classifier, served, shapes, stopwatch, (MIN_PASSES, MAX_PASSES), available)
+    for name in names:
+        comparison.admits(name)
+    _require_some(comparison.engines, wanted, comparison.measurements, comparison.failures, classifier.head)
+    admitted = [measurement for measurement in comparison.measurements if measurement.admitted]
     single = min(admitted, key=lambda measurement: sum(measurement.seconds[:-1][:SHORT]))
     batched = min(admitted, key=lambda measurement: measurement.seconds[-1])
-    fastest = classifier.on(EngineByShape(engines[single.engine], engines[batched.engine]))
+    return _choice(comparison, EngineRecord(single.engine, batched.engine), pads)
+
+
+def choose_at_once(classifier: Classifier, model_dir: Path, threads: int) -> Choice:
+    """Chooses the engines that were the fastest at an earlier start, or else are likely to be, without measuring.
+
+    An engine runs once over each shape, and is chosen only if it agrees with the reference.
+
+    Args:
+        classifier: The classifier on the reference engine.
+        model_dir: The model folder, which may have an exported model and probes.
+        threads: The number of processors to use.
+
+    Raises:
+        InputError: The reference itself gives no numbers.
+    """
+    served = _served(classifier, model_dir, threads)
+    available = builders(served)
+    pads = _pads(classifier)
+    shapes = _shapes(classifier, model_dir, pads)
+    comparison = _Comparison(classifier, served, shapes, timed, (1, 1), available)
+    record = engine_records.read(_circumstances(classifier, served, available))
+    single = comparison.first_of([record.single, *LIKELY] if record else LIKELY)
+    batched = comparison.first_of([record.batched, *LIKELY] if record else LIKELY)
+    if single is None or batched is None:
+        raise InputError(f"{REFERENCE} answers texts with what is no number, so the model cannot be served.")
+    found = EngineRecord(single, batched)
+    is_guess = found != record and len(_unasked(available)) > 1
+    origin = (
+        "Others are measured once no text comes" if is_guess else "As they were measured at an earlier start"
+    )
+    return _choice(comparison, found, pads, is_guess, f"first passes, which are slow. {origin}.")
+
+
+def _choice(
+    comparison: _Comparison, chosen: EngineRecord, pads: bool, is_guess: bool = False, note: str = ""
+) -> Choice:
+    """Puts the classifier on the chosen engines."""
+    classifier, served, engines = comparison.classifier, comparison.served, comparison.engines
+    shapes = comparison.shapes
+    fastest = classifier.on(EngineByShape(engines[chosen.single], engines[chosen.batched]))
     lines = [
-        _table(measurements, shapes, single.engine, batched.engine),
-        *(f"{name:<16} cannot run this model: {error}" for name, error in failures.items()),
+        _table(comparison.measurements, shapes, chosen.single, chosen.batched),
+        *(f"{name:<16} cannot run this model: {error}" for name, error in comparison.failures.items()),
+        *([note] if note else []),
     ]
+    batch_seconds = {found.engine: found.seconds[-1] for found in comparison.measurements}[chosen.batched]
     return Choice(
         classifier=fastest,
-        streams=_streams(classifier, batched.engine, served, shapes[0]) or [fastest],
+        streams=_streams(classifier, chosen.batched, served, shapes[0]) or [fastest],
         measurements="\n".join(lines),
-        tokens_per_second=sum(len(ids) for ids in shapes[-1]) / batched.seconds[-1],
+        tokens_per_second=sum(len(ids) for ids in shapes[-1]) / batch_seconds,
         pads=pads,
+        engines=chosen,
+        circumstances=_circumstances(classifier, served, comparison.available),
+        is_guess=is_guess,
     )
 
 
-def _compare(
-    classifier: Classifier, candidates: Mapping[str, Callable[[], Engine]], shapes: Sequence[list[TokenIds]]
-) -> tuple[dict[str, Engine], list[Measurement], dict[str, str]]:
-    """Measures the candidates.
+def _served(classifier: Classifier, model_dir: Path, threads: int) -> ServedModel:
+    assert isinstance(classifier.engine, TorchEngine)
+    return ServedModel(classifier.engine, model_dir, threads)
 
-    Returns:
-        The engines that agree with the reference, by name; the measurements of all that run; and why the others do not.
-    """
-    engines: dict[str, Engine] = {}
-    measurements: list[Measurement] = []
-    failures: dict[str, str] = {}
-    # The others are compared with the reference, so it runs whether it is a candidate or not.
-    expected, reference_seconds = _measure(classifier, shapes, passes_of_batch=1)
-    for name, build in candidates.items():
-        engine: Engine = classifier.engine
-        found, seconds = expected, reference_seconds
-        if name != REFERENCE:
-            try:
-                engine = build()
-                found, seconds = _measure(classifier.on(engine), shapes)
-            except Exception as error:
-                # Converters fail on some architectures, with errors of any class.
-                failures[name] = in_a_line(error)
-                continue
-        measurement = Measurement(name, seconds, _difference(classifier.head, found, expected))
-        measurements.append(measurement)
-        if measurement.admitted:
-            engines[name] = engine
-    return engines, measurements, failures
+
+def _unasked(available: Iterable[str]) -> list[str]:
+    """Returns the engines that are tried where none is asked for by name."""
+    return [name for name in available if not ENGINES[name].only_when_asked]
+
+
+def _circumstances(classifier: Classifier, served: ServedModel, available: Iterable[str]) -> dict[str, Any]:
+    return engine_records.circumstances(
+        served.reference.model, classifier.max_length, served.threads, _unasked(available)
+    )
 
 
 def _require_some(
@@ -212,27 +344,6 @@ def _shapes(classifier: Classifier, model_dir: Path, pads: bool) -> list[list[To
     # Where the model reads fewer tokens than the longest, several have one length.
     singles = {len(single): single for single in classifier.made_up(*SINGLES)}
     return [*([single] for single in singles.values()), batch]
-
-
-def _measure(
-    classifier: Classifier, shapes: Sequence[list[TokenIds]], passes_of_batch: int = MIN_PASSES
-) -> tuple[list[Logits], tuple[float, ...]]:
-    """Runs each shape several times; the first pass warms the engine.
-
-    Returns:
-        For each shape the logits over the temperature, shape [texts, width], and the seconds of the fastest pass.
-    """
-    answers, seconds = [], []
-    for shape in shapes:
-        least = passes_of_batch if len(shape) > 1 else MIN_PASSES
-        passes: list[float] = []
-        while len(passes) < least or (len(passes) < MAX_PASSES and sum(passes) < MEASURING_S):
-            began = time.perf_counter()
-            rows = classifier.scaled(shape)
-            passes.append(time.perf_counter() - began)
-        answers.append(rows)
-        seconds.append(min(passes))
-    return answers, tuple(seconds)
 
 
 def _difference(head: Head, found: Sequence[Logits], expected: Sequence[Logits]) -> float:

@@ -23,13 +23,14 @@ from kserve.errors import InvalidInput
 
 from miniml.errors import MinimlError
 from miniml.model.classifier import Classifier, Probabilities, Span
+from miniml.model.engines import REFERENCE, Logits
 from miniml.processor import usable_processors
 from miniml.task import Prediction
 
-from . import request_log
+from . import engine_records, request_log
 from .batch_queue import BatchQueue, QueuedRequest, QueuedText
 from .cache import PredictionCache
-from .engine_choice import AUTO, Choice, choose
+from .engine_choice import AUTO, Choice, choose, choose_at_once, timed
 from .health import Worker
 from .limits import require_within
 from .metrics import BATCH_TEXTS, BATCH_TOKENS, LABELS, MODEL, QUEUED, WAIT
@@ -43,8 +44,14 @@ TOKEN_BUDGET = 2048
 SPEED_SMOOTHING = 0.1
 # A batch hangs when it takes so many times as long as it should; other programs and a container's quota slow it down.
 HANG_FACTOR = 20
+# The seconds without any text before each pass that measures an engine, so that no client waits beside more than one.
+QUIET_S = 1.0
 
 logger = logging.getLogger(__name__)
+
+
+class _ServerEndedError(Exception):
+    """The server ended while engines were measured."""
 
 
 class InferenceError(MinimlError):
@@ -93,10 +100,15 @@ class Inference:
         self.tokens_per_second = float("inf")
         self.tokenizer = TokenizerThread(classifier)
         self._workers = [self.tokenizer.worker]
+        self._streams = [classifier]
+        self._threads = usable_processors(torch.get_num_threads())
         self._failure = ""
 
     def start(self, model_dir: Path, engine: str = AUTO) -> Choice:
         """Chooses and warms the engine; from then on texts are answered.
+
+        Where the choice of "auto" was a guess, the engines are measured while no text comes, on a thread that ends
+        with the main thread. The fastest then takes over, and later starts begin with it.
 
         Args:
             model_dir: The model folder.
@@ -108,10 +120,14 @@ class Inference:
         Raises:
             InputError: `engine` cannot be used; see `engine_choice.choose`.
         """
+        reference = self.classifier
         chosen: Future[Choice] = Future()
         self._spawn(self._run, model_dir, engine, chosen)
         choice = chosen.result()
-        MODEL.info({"digest": self.digest, "engine": choice.classifier.engine.name})
+        if choice.is_guess:
+            work = partial(self._measure_engines, reference, model_dir, choice)
+            # No daemon: the interpreter's end would abort the process if a library's code ran then.
+            threading.Thread(target=work, name="engine comparison").start()
         return choice
 
     async def predict(self, texts: Sequence[str], *, timeout_s: float | None = None) -> list[Prediction]:
@@ -282,33 +298,78 @@ class Inference:
         self._workers.append(worker)
 
     def _run(self, worker: Worker, model_dir: Path, engine: str, chosen: Future[Choice]) -> None:
-        """Chooses the engine and runs batches on it; the engine's first thread.
-
-        The number of OpenMP's threads is set here because OpenMP keeps it for each calling thread.
-        """
+        """Chooses the engine and runs batches on it; the engine's first thread."""
         try:
-            threads = usable_processors(torch.get_num_threads())
-            torch.set_num_threads(threads)
-            choice = choose(self.classifier, model_dir, engine, threads)
-            self.classifier, self.tokens_per_second = choice.classifier, choice.tokens_per_second
-            self._batch_queue.token_budget = TOKEN_BUDGET // len(choice.streams)
-            if not choice.pads:
-                self._batch_queue.max_padding = 0
+            torch.set_num_threads(self._threads)
+            choice = (
+                choose_at_once(self.classifier, model_dir, self._threads)
+                if engine == AUTO
+                else choose(self.classifier, model_dir, engine, self._threads)
+            )
+            self.tokens_per_second = choice.tokens_per_second
+            self._use(choice)
             chosen.set_result(choice)
         except BaseException as error:
             # `start` raises it.
             chosen.set_exception(error)
             return
-        for stream in choice.streams[1:]:
-            self._spawn(self._work, stream)
-        self._work(worker, choice.streams[0])
+        self._work(worker, 0)
 
-    def _work(self, worker: Worker, stream: Classifier) -> None:
-        """Runs batches for ever: one that is alone with all threads, and others with the stream's threads."""
+    def _use(self, choice: Choice) -> None:
+        """Has the next batches run on the chosen engines, and as many at a time as they have streams."""
+        self._batch_queue.max_running = len(choice.streams)
+        self._batch_queue.token_budget = TOKEN_BUDGET // len(choice.streams)
+        if not choice.pads:
+            self._batch_queue.max_padding = 0
+        self.classifier, self._streams = choice.classifier, choice.streams
+        MODEL.info({"digest": self.digest, "engine": choice.classifier.engine.name})
+        # The tokenizer's is one of the workers, and the calling thread, or the one that it replaces, is another.
+        for number in range(len(self._workers) - 1, len(choice.streams)):
+            self._spawn(self._work, number)
+
+    def _work(self, worker: Worker, number: int) -> None:
+        """Runs batches for ever: one that is alone with all threads, and others with the stream's threads.
+
+        The number of OpenMP's threads is set here because OpenMP keeps it for each calling thread.
+        """
+        torch.set_num_threads(self._threads)
         while True:
             batch = self._batch_queue.take()
+            # There may be fewer streams than workers, but no more batches run than there are streams.
+            stream = self._streams[number % len(self._streams)]
             self._run_batch(worker, batch, self.classifier if self._batch_queue.runs_alone else stream)
             self._batch_queue.done()
+
+    def _measure_engines(self, reference: Classifier, model_dir: Path, guess: Choice) -> None:
+        """Measures all engines, uses the fastest, and keeps the record of it."""
+        torch.set_num_threads(self._threads)
+        # The ports open meanwhile.
+        time.sleep(QUIET_S)
+        try:
+            choice = choose(reference, model_dir, AUTO, self._threads, self._timed_in_quiet)
+        except _ServerEndedError:
+            return
+        except Exception:
+            logger.exception("the engines could not be measured; the one that answers goes on")
+            return
+        logger.info(
+            "measured, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.measurements
+        )
+        engine_records.write(choice.circumstances, choice.engines)
+        if choice.engines != guess.engines:
+            self._use(choice)
+
+    def _timed_in_quiet(self, run: Callable[[], Logits]) -> tuple[Logits, float]:
+        """Runs one pass of an engine when no text has come for a while, and again where one came meanwhile."""
+        while threading.main_thread().is_alive():
+            time.sleep(max(0.0, QUIET_S - self._batch_queue.idle_s))
+            before = self._batch_queue.taken_batches
+            if self._batch_queue.idle_s < QUIET_S:
+                continue
+            logits, seconds = timed(run)
+            if self._batch_queue.taken_batches == before:
+                return logits, seconds
+        raise _ServerEndedError
 
     def _run_batch(self, worker: Worker, batch: list[QueuedText], classifier: Classifier) -> None:
         began = time.monotonic()

@@ -40,7 +40,11 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model_dir", type=Path, required=True, help="what the train stage wrote")
     add("--expected_digest", default="", help="what the model folder must be signed as; any other is refused")
-    add("--engine", default=AUTO, help=f"what runs the model: {AUTO} (measured at start), or one by name")
+    add(
+        "--engine",
+        default=AUTO,
+        help=f"what runs the model: {AUTO} (the fastest as measured), or one by name",
+    )
     add(
         "--host",
         default=os.environ.get(HOST, "127.0.0.1"),

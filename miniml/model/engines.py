@@ -204,7 +204,7 @@ ENGINES: Registry[EngineKind] = Registry(
 
 
 def register_engine(name: str, kind: EngineKind) -> None:
-    """Adds an engine to those that the predictor tries at its start; the fastest that agrees with the reference wins.
+    """Adds an engine to those that the predictor measures; the fastest that agrees with the reference wins.
 
     The predictor runs in an image of its own. It has the engine if your package is installed there, with an entry point
     in the group `miniml.engines` that names the module (see `miniml.extensions`).

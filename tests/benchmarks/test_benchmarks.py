@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from benchmarks import page
+from benchmarks import machine, page, peer
 from benchmarks.load import Load, LoadResult, probe
-from benchmarks.serving import Point, running, servers
+from benchmarks.serving import Point, machine_facts, running, servers
 from miniml.model.classifier import Classifier
+from miniml.processor import is_capped
 from tests import patience, tiny
 from tests.http_server import JsonHandler, LocalServer
 
@@ -89,6 +90,16 @@ def test_a_probe_that_is_not_answered_took_forever(counting: Counting) -> None:
     assert latencies[2] == math.inf  # the third is refused
 
 
+def test_a_server_that_runs_already_is_loaded_with_one_number_of_clients_after_the_other(
+    counting: Counting,
+) -> None:
+    found = dict(peer.measure(counting.url, "text", ["a", "b"], clients=[1, 3], seconds=0.2))
+    assert list(found) == [1, 3]
+    assert set(counting.texts) == {"a", "b"}
+    sent = sum(len(result.latencies) + result.refused + result.failed for result in found.values())
+    assert sent == len(counting.texts)
+
+
 def test_percentiles_are_in_milliseconds() -> None:
     result = LoadResult(seconds=2.0, latencies=[number / 1_000 for number in range(1, 101)])
     assert result.percentile(50) == pytest.approx(50.5)
@@ -128,7 +139,7 @@ def recorded(ours: float) -> dict[str, object]:
     ]
     points += [vars(Point(server, "open", 8.0, 8.0, 50, 60, 70, 1, 0)) for server in "abcd"]
     return {
-        "machine": {"processor": "P", "python": "3", "versions": "V 1", "date": "2026-01-01"},
+        "machine": {"processor": "P", "kind": "avx2", "python": "3", "versions": "V 1", "date": "2026-01-01"},
         "command": "make bench-serve",
         "texts": {"count": 10, "mean_tokens": 20, "median_tokens": 20, "longest": 30},
         "points": points,
@@ -163,3 +174,53 @@ def test_the_page_tells_the_figures_of_the_run() -> None:
     assert "**50%** of the faster" in section
     assert "take 10.0 ms, and an eighth of (a)'s p50 is 10.0 ms" in section
     assert "1 refused" in section
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of documentation, where the page is written to."""
+    monkeypatch.setattr(page, "DOCS", tmp_path)
+    monkeypatch.setattr(page, "PAGE", tmp_path / "benchmarks.md")
+    return tmp_path / "benchmarks.md"
+
+
+def section(reached: str) -> str:
+    return "\n" + page.aims_table([("speed", reached, "≥ 4", True)]) + "\n"
+
+
+def test_a_run_replaces_the_section_of_its_own_kind_of_processor_and_no_other(written: Path) -> None:
+    page.put_section("serving", section("4.1"), "amx_bf16")
+    page.put_section("data", "\nrows\n")
+    page.put_section("serving", section("1.7"), "avx2")
+    page.put_section("serving", section("1.5"), "avx2 (capped)")
+    page.put_section("serving", section("4.2"), "amx_bf16")
+    text = written.read_text()
+    assert "4.1" not in text
+    assert "\nrows\n" in text
+    begins = [text.index(f"<!-- serving {kind} -->") for kind in ("amx_bf16", "avx2", "avx2 (capped)")]
+    assert (
+        text.index("<!-- serving-kinds -->") < begins[0] < begins[1] < begins[2] < text.index("<!-- data -->")
+    )
+    assert "| 4.2 | ≥ 4 | yes |" in text[begins[0] : begins[1]]
+    assert "| 1.7 | ≥ 4 | yes |" in text[begins[1] : begins[2]]
+
+
+def test_what_each_kind_of_processor_has_reached_stands_side_by_side(written: Path) -> None:
+    page.put_section("serving", section("4.1"), "amx_bf16")
+    page.put_section("serving", section("1.7"), "avx2")
+    table = "| serving, by kind of processor | amx_bf16 | avx2 | wanted |\n|---|---|---|---|\n"
+    assert table + "| speed | 4.1 | 1.7 | ≥ 4 |\n" in written.read_text()
+    page.put_section("serving", section("1.9"), "avx2")
+    assert table + "| speed | 4.1 | 1.9 | ≥ 4 |\n" in written.read_text()
+
+
+def test_a_processor_that_is_told_to_do_with_less_is_a_kind_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    own = machine.kind()
+    assert own in page.serving_section({**recorded(ours=39.0), "machine": machine_facts(threads=2)})
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    if is_capped():
+        assert machine.kind().endswith(" (capped)")
+    assert page.chart_of("serving", "avx2 (capped)") == "benchmarks-serving-avx2-capped.svg"

@@ -40,7 +40,14 @@ def recorded() -> dict[str, Any]:
         for seed, (rate, accuracy) in enumerate(of_seeds, start=1)
     ]
     return {
-        "machine": {"processor": "P", "cores": 2, "python": "3", "versions": "V 1", "date": "2026-01-01"},
+        "machine": {
+            "processor": "P",
+            "kind": "avx2",
+            "cores": 2,
+            "python": "3",
+            "versions": "V 1",
+            "date": "2026-01-01",
+        },
         "command": "make bench-levers",
         "samples": 800,
         "texts_in_step": 8,

@@ -38,7 +38,14 @@ def recorded(ours: float) -> dict[str, Any]:
         for model in ("MiniLM-L6", "bert-base")
         for way, rate in rates.items()
     ]
-    machine = {"processor": "P", "cores": 2, "python": "3", "versions": "V 1", "date": "2026-01-01"}
+    machine = {
+        "processor": "P",
+        "kind": "avx2",
+        "cores": 2,
+        "python": "3",
+        "versions": "V 1",
+        "date": "2026-01-01",
+    }
     rows = {"train": 800, "validation": 100, "test": 1000}
     return {
         "machine": machine,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from miniml import processor
 from miniml.errors import InputError
 from miniml.evaluation.predictions import Predictions
 from miniml.model import engines, manifest, probes
@@ -90,6 +91,17 @@ def test_a_processor_that_is_told_to_do_with_less_has_no_bf16() -> None:
         [sys.executable, "-c", script], cwd=ROOT, env=capped, capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+def test_a_cap_takes_from_a_processor_what_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    built_in = processor.features()
+    assert not processor.is_capped()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert processor.features() == tuple(feature for feature in built_in if feature == "avx2")
+    assert processor.is_capped() == (built_in not in ((), ("avx2",)))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "no such instructions")
+    assert processor.features() == built_in
 
 
 def test_an_engine_can_be_asked_for_by_name(classifier: Classifier, model_dir: Path) -> None:

@@ -131,3 +131,19 @@ def test_texts_of_one_length_only_go_together_where_padding_would_change_their_a
     queue.max_padding = 0
     queue.add(request([10, 11, 10, 400, 11], loop))
     assert [lengths(queue.take()) for _ in range(3)] == [[10, 10], [11, 11], [400]]
+
+
+def test_no_more_batches_run_than_the_engines_have_streams(loop: asyncio.AbstractEventLoop) -> None:
+    queue, taken = BatchQueue(token_budget=10), []
+    queue.max_running = 1
+    queue.add(request([10, 10], loop))
+    first = queue.take()
+    second = threading.Thread(target=lambda: taken.append(queue.take()))
+    second.start()
+    assert not taken
+    assert queue.idle_s == 0
+    queue.done()
+    second.join(timeout=patience.SECONDS)
+    assert [lengths(batch) for batch in [first, *taken]] == [[10], [10]]
+    queue.done()
+    patience.wait_until(lambda: queue.idle_s > 0)
