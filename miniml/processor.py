@@ -12,6 +12,9 @@ import torch
 
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+BF16_CAPABILITY = (8, 0)
+"""The lowest compute capability with bfloat16 in the tensor cores, Ampere's: CUDA C++ Programming Guide, "Compute
+Capabilities", https://docs.nvidia.com/cuda/cuda-c-programming-guide/."""
 
 
 def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
@@ -47,7 +50,8 @@ def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
 def has_bf16(device: torch.device) -> bool:
     """Returns whether `device` multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        # ROCm's numbers are others; all GPUs that its builds of torch support have bfloat16.
+        return torch.version.hip is not None or gpu_has_bf16(torch.cuda.get_device_capability(device))
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         if not (capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")):
@@ -55,6 +59,14 @@ def has_bf16(device: torch.device) -> bool:
         # The environment may limit oneDNN to fewer instructions than the processor has: ONEDNN_MAX_CPU_ISA=AVX2.
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False
+
+
+def gpu_has_bf16(capability: tuple[int, int]) -> bool:
+    """Returns whether an NVIDIA GPU of this compute capability, its major and minor number, multiplies bfloat16.
+
+    `torch.cuda.is_bf16_supported` says yes for older GPUs too, which emulate it.
+    """
+    return capability >= BF16_CAPABILITY
 
 
 def name() -> str:
