@@ -22,6 +22,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
+    BertForSequenceClassification,
     BertModel,
     DataCollatorWithPadding,
     PrinterCallback,
@@ -182,14 +183,14 @@ def utilization(
     tokenizer = AutoTokenizer.from_pretrained(model_id, model_max_length=max_length)
     encoded = tokenizer(list(splits["train"]["text"]), truncation=True)["input_ids"]
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(BertConfig.from_pretrained(model_id))
+        model = BertForSequenceClassification(BertConfig.from_pretrained(model_id))
     return flops_per_text(model, np.array([len(ids) for ids in encoded])) * rate / peak
 
 
 def write_encoder(folder: Path, *, tiny: bool) -> Path:
     """Writes an encoder of bert-base's size, or a tiny one, with random weights, for its speed alone."""
     tokenizer = AutoTokenizer.from_pretrained(locate("model_id", MINILM).fetch().path)
-    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    small: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(SEED)
     config = BertConfig(vocab_size=len(tokenizer), **(small if tiny else {}))
     BertModel(config).save_pretrained(folder)
@@ -291,8 +292,9 @@ def main() -> int:
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if job := options.job:
-        paths = (Path(job[name]) for name in ("model_id", "dataset", "folder"))
-        print(json.dumps(measure_here(Task(**job["task"]), job["way"], *paths, job["device"])))
+        model_id, dataset, folder = (Path(job[name]) for name in ("model_id", "dataset", "folder"))
+        figures = measure_here(Task(**job["task"]), job["way"], model_id, dataset, folder, job["device"])
+        print(json.dumps(figures))
         return 0
     if options.render_only:
         write_gpu_page(results.last("gpu"))

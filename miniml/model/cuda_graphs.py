@@ -99,7 +99,7 @@ class _Pass:
 
     def record(self) -> None:
         """Records the pass as a graph, after some passes on a stream of their own, as torch asks for."""
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):

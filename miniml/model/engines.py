@@ -184,20 +184,20 @@ def _cuda_kinds() -> dict[str, EngineKind]:
     def there_with_bf16(served: ServedModel) -> bool:
         return there(served) and has_bf16(gpu)
 
-    def on_gpu(served: ServedModel, dtype: torch.dtype) -> Any:
-        return copy.deepcopy(served.reference.model).to(gpu, dtype)
-
-    kinds = {}
-    for name, dtype, can_run in (("bf16", torch.bfloat16, there_with_bf16), ("fp16", torch.float16, there)):
+    def kinds_in(
+        name: str, dtype: torch.dtype, can_run: Callable[[ServedModel], bool]
+    ) -> dict[str, EngineKind]:
         eager, graphs = f"torch-cuda-{name}", f"torch-cuda-graphs-{name}"
-        kinds[eager] = EngineKind(
-            lambda served, eager=eager, dtype=dtype: TorchEngine(eager, on_gpu(served, dtype)), can_run
-        )
-        kinds[graphs] = EngineKind(
-            lambda served, graphs=graphs, dtype=dtype: GraphEngine(graphs, on_gpu(served, dtype), gpu),
-            can_run,
-        )
-    return kinds
+
+        def model(served: ServedModel) -> Any:
+            return copy.deepcopy(served.reference.model).to(gpu, dtype)
+
+        return {
+            eager: EngineKind(lambda served: TorchEngine(eager, model(served)), can_run),
+            graphs: EngineKind(lambda served: GraphEngine(graphs, model(served), gpu), can_run),
+        }
+
+    return kinds_in("bf16", torch.bfloat16, there_with_bf16) | kinds_in("fp16", torch.float16, there)
 
 
 def _has_openvino(served: ServedModel) -> bool:

@@ -44,7 +44,7 @@ def test_in_any_shape_it_answers_as_the_reference_does(tmp_path: Path) -> None:
 def test_what_a_graph_records_waits_for_no_value() -> None:
     """A tensor on the meta device has none: whatever would wait for one, as a graph cannot, fails."""
     with torch.device("meta"):
-        model = BertForSequenceClassification(BertConfig(num_hidden_layers=2)).eval()
+        model = BertForSequenceClassification(BertConfig(num_hidden_layers=2))
         token_ids, mask = (torch.ones(4, 32, dtype=torch.int64) for _ in range(2))
     with torch.inference_mode():
         assert graph_logits(model, token_ids, mask).shape == (4, 2)

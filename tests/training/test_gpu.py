@@ -94,7 +94,7 @@ def test_passes_are_made_as_small_as_a_gpus_memory_wants_them(
 def test_a_loss_is_computed_where_the_logits_are(objective: Objective, labels: torch.Tensor) -> None:
     logits = torch.zeros(labels.shape if labels.ndim == 2 else (4, 2), device=META, requires_grad=True)
     loss = objective.total(logits, labels.to(META)) / torch.tensor(4, device=META)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     total = MeanLoss(META, ALONE)
     total.add(loss.detach())
     assert loss.device == META
@@ -172,9 +172,8 @@ def test_compiled_layers_train_as_others_do_and_leave_no_trace_in_what_is_saved(
         return [weights.grad.clone() for weights in model.parameters() if weights.grad is not None]
 
     expected = gradients()
-    compile_layers(
-        model, backend="aot_eager"
-    )  # All of torch.compile but the C++ compiler, which takes half a minute.
+    # This backend makes no code, for which a compiler would take half a minute.
+    compile_layers(model, backend="eager")
     for found, wanted in zip(gradients(), expected, strict=True):
         torch.testing.assert_close(found, wanted)
     names = set(model.state_dict())
