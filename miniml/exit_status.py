@@ -17,8 +17,14 @@ TERMINATION_LOG = "MINIML_TERMINATION_LOG"
 """The environment variable with the file to which a node of a distributed training writes its error."""
 _CUDA_MEMORY_ERROR = "OutOfMemoryError"
 """The name of torch's error, compared by name so that torch need not be imported."""
-_CPU_MEMORY_MESSAGE = "DefaultCPUAllocator: can't allocate memory"
-"""The text of torch's RuntimeError when main memory cannot be allocated."""
+_MEMORY_MESSAGES = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""The texts of torch's other errors for want of memory: main memory, and memory of a GPU that CUDA or one of its
+libraries allocates without torch's allocator."""
 
 
 class ExitStatus(IntEnum):
@@ -56,7 +62,7 @@ def _is_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == _CUDA_MEMORY_ERROR
-        or _CPU_MEMORY_MESSAGE in str(error)
+        or any(message in str(error) for message in _MEMORY_MESSAGES)
     )
 
 

@@ -27,6 +27,9 @@ INSTRUCTION_SETS = (
     "AVX512_CORE_FP16", "AVX10_1_512", "AVX512_CORE_AMX", "AVX10_1_512_AMX", "AVX512_CORE_AMX_FP16",
     "AVX10_1_512_AMX_FP16", "AVX10_2_512", "AVX10_2_512_AMX_2",
 )  # fmt: skip
+BF16_CAPABILITY = (8, 0)
+"""The lowest compute capability with bfloat16 in the tensor cores, Ampere's: CUDA C++ Programming Guide, "Compute
+Capabilities", https://docs.nvidia.com/cuda/cuda-c-programming-guide/."""
 
 
 def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
@@ -62,7 +65,8 @@ def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
 def has_bf16(device: torch.device) -> bool:
     """Returns whether `device` multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        # ROCm's numbers are others; all GPUs that its builds of torch support have bfloat16.
+        return torch.version.hip is not None or gpu_has_bf16(torch.cuda.get_device_capability(device))
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         if not (capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")):
@@ -88,6 +92,14 @@ def is_capped() -> bool:
 def _built_in() -> tuple[str, ...]:
     capabilities = torch.cpu.get_capabilities()
     return tuple(feature for feature in FEATURES if capabilities.get(feature))
+
+
+def gpu_has_bf16(capability: tuple[int, int]) -> bool:
+    """Returns whether an NVIDIA GPU of this compute capability, its major and minor number, multiplies bfloat16.
+
+    `torch.cuda.is_bf16_supported` says yes for older GPUs too, which emulate it.
+    """
+    return capability >= BF16_CAPABILITY
 
 
 def name() -> str:

@@ -33,6 +33,8 @@ MLFLOW_ENVIRONMENT = {name: name for name in MLFLOW_CREDENTIALS}
 """The keys of that secret, and the environment variables in which MLflow's client reads them."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "miniml"}
 """The label of all objects that deploy and train create, and of their pods; the network policies select by it."""
+GPU = "nvidia.com/gpu"
+"""The resource, and the taint of the nodes that have it, of NVIDIA's device plugin."""
 FIELD_MANAGER = "miniml"
 """The field manager of deploy's server-side apply."""
 

@@ -8,10 +8,8 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-from miniml.resource_names import MLFLOW_ENVIRONMENT, MLFLOW_SECRET, S3_ENVIRONMENT, S3_SECRET
+from miniml.resource_names import GPU, MLFLOW_ENVIRONMENT, MLFLOW_SECRET, S3_ENVIRONMENT, S3_SECRET
 from miniml.settings.steps import MIN_CPU, MIN_MEMORY
-
-GPU = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True)

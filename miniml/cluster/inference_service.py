@@ -8,7 +8,7 @@ from typing import Any
 
 from miniml import __version__
 from miniml.errors import InputError
-from miniml.resource_names import MANAGED_BY, RUNTIME
+from miniml.resource_names import GPU, MANAGED_BY, RUNTIME
 from miniml.settings.deployment import DeploymentSettings
 
 SERVING_GROUP = "serving.kserve.io"
@@ -20,6 +20,9 @@ REVISION = "miniml/revision"
 """Annotation: a hash of all that makes new pods. KServe copies it to the pods, which tells old and new ones apart."""
 STOPPED = f"{SERVING_GROUP}/stop"
 """Annotation of KServe's: while it is "true", the service has no pods, even if it is applied again."""
+GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+"""What admits a pod to nodes with GPUs where a taint keeps others off them. Some clusters add it by themselves (the
+admission plugin ExtendedResourceToleration), others do not."""
 RUN = "miniml/run"
 """Label: the id of the pipeline run that applied the object."""
 
@@ -127,12 +130,16 @@ def _revision(predictor: dict[str, Any], digest: str) -> str:
 
 def _predictor(storage: str, digest: str, settings: DeploymentSettings) -> dict[str, Any]:
     resources = {"cpu": settings.cpu, "memory": settings.memory}
+    if settings.gpus:
+        resources[GPU] = str(settings.gpus)
     return {
         "minReplicas": settings.min_replicas,
         "maxReplicas": settings.max_replicas,
         "scaleMetric": settings.autoscaling_metric,
         "scaleTarget": settings.autoscaling_target,
         "serviceAccountName": settings.service_account,
+        **({"nodeSelector": settings.node_labels} if settings.node_selector else {}),
+        **({"tolerations": [GPU_TOLERATION]} if settings.gpus else {}),
         # The server finishes its requests within 30 s; with less time than that the pod would be killed before.
         "terminationGracePeriodSeconds": 45,
         # The runtime restricts its own container only; the storage initializer's needs it too.

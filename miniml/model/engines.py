@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from miniml.model.cuda_graphs import GraphEngine
 from miniml.model.model_files import in_a_line
 from miniml.model.rows_apart import is_run_apart, logits_of_rows
 from miniml.processor import has_bf16
@@ -173,6 +174,32 @@ def _openvino_kind(name: str, precision: str, can_run: Callable[[ServedModel], b
     return EngineKind(lambda served: build_streams(served, 1)[0], can_run, build_streams=build_streams)
 
 
+def _cuda_kinds() -> dict[str, EngineKind]:
+    """Returns the engines for a GPU: each number format with and without CUDA graphs. They have not run on one yet."""
+    gpu = torch.device("cuda")
+
+    def there(served: ServedModel) -> bool:
+        return torch.cuda.is_available() and not served.is_run_apart
+
+    def there_with_bf16(served: ServedModel) -> bool:
+        return there(served) and has_bf16(gpu)
+
+    def kinds_in(
+        name: str, dtype: torch.dtype, can_run: Callable[[ServedModel], bool]
+    ) -> dict[str, EngineKind]:
+        eager, graphs = f"torch-cuda-{name}", f"torch-cuda-graphs-{name}"
+
+        def model(served: ServedModel) -> Any:
+            return copy.deepcopy(served.reference.model).to(gpu, dtype)
+
+        return {
+            eager: EngineKind(lambda served: TorchEngine(eager, model(served)), can_run),
+            graphs: EngineKind(lambda served: GraphEngine(graphs, model(served), gpu), can_run),
+        }
+
+    return kinds_in("bf16", torch.bfloat16, there_with_bf16) | kinds_in("fp16", torch.float16, there)
+
+
 def _has_openvino(served: ServedModel) -> bool:
     return find_spec("openvino") is not None and not served.is_run_apart
 
@@ -198,6 +225,7 @@ ENGINES: Registry[EngineKind] = Registry(
             "openvino-bf16", "bf16", lambda served: served.has_bf16 and _has_openvino(served)
         ),
         "openvino-fp32": _openvino_kind("openvino-fp32", "f32", _has_openvino),
+        **_cuda_kinds(),
     },
 )
 """The engines by name, in the order in which they are tried."""

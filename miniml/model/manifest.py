@@ -32,7 +32,7 @@ ALL_IN_THE_DIGEST = 1
 # What belongs to one run, not to the model. People read these files; nothing that loads a model does. Any other name
 # here would let an attacker add a file to a signed folder that something loads.
 FILES_OF_A_RUN = ("README.md", "training_history.json")
-METRICS_OF_A_RUN = ("train_seconds", "train_samples_per_second")
+METRICS_OF_A_RUN = ("train_seconds", "train_samples_per_second", "peak_gpu_mib", "gpu_utilization")
 SETTINGS_OF_A_RUN = ("checkpoints", "checkpoint_interval", "log_to")
 FACTS_OF_A_RUN = "used"
 """The key of the arguments that hold the machine, its threads, and the steps that fitted into the time limit."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from miniml.errors import InputError
+from miniml.escaping import shown
 from miniml.resource_names import PREDICTOR_ACCOUNT, SERVING_NAMESPACE
 from miniml.settings.checks import (
     require_at_least,
@@ -15,6 +17,11 @@ from miniml.settings.checks import (
     require_service,
 )
 from miniml.settings.field_types import FormField
+
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
+_LABEL_NAME = re.compile(
+    r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,11 @@ class DeploymentSettings:
     """CPU of each serving pod, as a Kubernetes quantity: 500m, 2."""
     memory: str = "2Gi"
     """Memory of each serving pod, as a Kubernetes quantity: 2Gi."""
+    gpus: int = 0
+    """The number of GPUs (nvidia.com/gpu) of each serving pod, in an image with CUDA's build of torch. The pod
+    tolerates the taint of that name, which keeps others off nodes with GPUs. No model has been served on one yet."""
+    node_selector: str = ""
+    """Labels of the nodes that may run the serving pods: "nvidia.com/gpu.product=NVIDIA-L4, zone=a"; "" allows all."""
     autoscaling_metric: Literal["cpu", "memory"] = "cpu"
     """The metric by which Kubernetes scales the pods. KServe's other two metrics need Knative."""
     autoscaling_target: int = 70
@@ -57,3 +69,26 @@ class DeploymentSettings:
         require_at_least("deploy_timeout", self.deploy_timeout, 1, "It is a number of seconds.")
         for name in ("cpu", "memory"):
             require_quantity(name, getattr(self, name))
+        require_at_least("gpus", self.gpus, 0, "0 serves on the processor.")
+        _ = self.node_labels  # Refuses what cannot be read.
+
+    @property
+    def node_labels(self) -> dict[str, str]:
+        """The labels in `node_selector`, by name.
+
+        Raises:
+            InputError: `node_selector` cannot be read.
+        """
+        found: dict[str, str] = {}
+        for entry in filter(None, (part.strip() for part in self.node_selector.split(","))):
+            name, equals, value = (part.strip() for part in entry.partition("="))
+            if (
+                not (equals and _LABEL_NAME.fullmatch(name) and _LABEL_VALUE.fullmatch(value))
+                or name in found
+            ):
+                raise InputError(
+                    f"node_selector {shown(self.node_selector)} cannot be read at {shown(entry)}. Write each label "
+                    f"once, with commas between: nvidia.com/gpu.product=NVIDIA-L4, zone=a."
+                )
+            found[name] = value
+        return found

@@ -44,7 +44,7 @@ class TrainingSettings:
     """The step of the schedule after which the training ends; 0 trains to the end. It repeats a training that its time
     limit or a search ended early."""
     device: str = "cpu"
-    """The device to train on: cpu, cuda, cuda:1, mps or auto."""
+    """The device to train on: cpu, cuda, cuda:1, mps or auto. No training has run on cuda yet."""
     max_length: FormField[int] = 256
     """The most tokens of a text that the model sees. BERT takes 512, but the cost of a step grows with it, and 256 are
     most of a review (275 tokens on average on IMDB)."""
@@ -94,7 +94,11 @@ class TrainingSettings:
     """The number of evaluations in a row without an improvement of `best_by` after which the training ends; 0 trains to
     the end."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """The number format of the computation: "auto" is bfloat16 where the hardware supports it, and fp32 elsewhere."""
+    """The number format of the computation: "auto" is bfloat16 where the hardware supports it, and fp32 elsewhere. Of
+    NVIDIA's GPUs, those of compute capability 8.0 and above support it: Ampere and what came after."""
+    compile_layers: bool = False
+    """Compiles the encoder's layers with torch.compile, which takes up to a few minutes, and a C++ compiler. It may pay
+    in a long training on a GPU; that was not measured."""
     log_to: str = ""
     """Experiment trackers to log to, comma-separated: tensorboard:///<folder>, mlflow+http://<host>/<experiment>; ""
     logs to none (see `miniml.settings.log_targets`)."""
@@ -102,7 +106,8 @@ class TrainingSettings:
     """The number of nodes that train together; more than 1 needs a cluster with Kubeflow Trainer (see
     `NodeSettings`)."""
     seed: FormField[int] = 42
-    """The random seed: the same seed gives the same model on the same machine."""
+    """The random seed: the same seed gives the same model on the same machine. On a GPU, whose kernels add in any
+    order, it is the same but for rounding."""
     checkpoints: str = ""
     """Where checkpoints are kept, from which a killed training resumes: a folder or s3://<bucket>/<path>; "none" keeps
     none; "" means the user's cache, or beside the model's own address where that is in an S3 store."""

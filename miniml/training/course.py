@@ -18,8 +18,10 @@ from miniml.training.attention import attend_text_by_text
 from miniml.training.batches import EncodedTexts
 from miniml.training.best_model import BestModelCallback
 from miniml.training.checkpoints import Checkpoints
-from miniml.training.device import computes_in_bf16
+from miniml.training.compilation import compile_layers
+from miniml.training.device import computes_in_bf16, why_not_bf16
 from miniml.training.ending import Ending
+from miniml.training.gpu import GpuUse
 from miniml.training.history import History
 from miniml.training.linear_probe import fit_head, texts_fitted_to
 from miniml.training.memory import memory_for, require_memory
@@ -129,16 +131,16 @@ def _attempt(
     attend_text_by_text(model, pretrained.tokenizer.padding_side, device, bf16, settings.dropout)
     adapted = choose_trainable(model, new, settings)
     longest = int(splits["train"].lengths.max())
-    require_memory(model, longest, device, bf16, settings, memory_for(model, device))
+    budget = require_memory(model, longest, device, bf16, settings, memory_for(model, device)) // split
     rows = len(splits["train"])
     if limit:
         if limit.plan is None:
-            profiled = training_arguments(settings, rows, device, bf16, checkpoints.folder, split)
+            profiled = training_arguments(settings, rows, device, bf16, checkpoints.folder, budget)
             limit.keep_to(
                 _fitting(model, profiled, splits, pretrained.tokenizer, target, objective, limit, settings)
             )
         settings = limit.applied_to(settings)
-    arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder, split)
+    arguments = training_arguments(settings, rows, device, bf16, checkpoints.folder, budget)
     if settings.linear_probe and not settings.from_scratch and not checkpoints.newest:
         seen = arguments.max_steps * texts_in_step(arguments)
         fit_head(model, drawn, splits["train"], seen, objective, pretrained.tokenizer, device, bf16)
@@ -158,8 +160,11 @@ def _attempt(
     accumulated = f" × {settings.gradient_accumulation}" if settings.gradient_accumulation > 1 else ""
     logger.info(
         f"training {settings.model_id} · {rows:,} rows, {arguments.max_steps:,} steps of {settings.batch_size}"
-        f"{accumulated} · {device}, {'bf16' if bf16 else 'fp32'}"
+        f"{accumulated} · {device}, {'bf16' if bf16 else f'fp32{why_not_bf16(device, settings.precision)}'}"
     )
+    if settings.compile_layers:
+        compile_layers(model)
+    gpu_use = GpuUse.begin(model, device, splits["train"].lengths)
     checkpoints.train(trainer, history, selection, limit, trainer.mean_loss)
     selection.apply()
     learning = model.num_parameters(only_trainable=True)
@@ -171,6 +176,7 @@ def _attempt(
         "texts_cut": texts_cut(splits["train"], max_length),
     }
     metrics = history.metrics(selection.step) | sizes
+    metrics |= gpu_use.metrics(metrics["train_samples_per_second"] / arguments.world_size)
     used = what_was_used(arguments, device, max_length) | limit.record(
         trainer.state.global_step, arguments.max_steps
     )

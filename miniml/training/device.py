@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from miniml.errors import InputError
-from miniml.processor import has_bf16
+from miniml.processor import BF16_CAPABILITY, has_bf16
 
 
 def choose_device(device: str) -> torch.device:
@@ -31,3 +31,11 @@ def choose_device(device: str) -> torch.device:
 def computes_in_bf16(device: torch.device, precision: str) -> bool:
     """Tells whether `precision` means bfloat16 on this device; "auto" does if the hardware multiplies bfloat16."""
     return precision == "bf16" or (precision == "auto" and has_bf16(device))
+
+
+def why_not_bf16(device: torch.device, precision: str) -> str:
+    """Returns the reason why "auto" computes in fp32 on a GPU, in parentheses, for the log; "" elsewhere."""
+    if device.type != "cuda" or precision != "auto" or has_bf16(device):
+        return ""
+    least = ".".join(map(str, BF16_CAPABILITY))
+    return f" (bf16 takes a GPU of compute capability {least} or above)"

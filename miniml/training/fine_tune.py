@@ -35,6 +35,7 @@ from miniml.task import Task
 from miniml.training import card
 from miniml.training.batches import EncodedTexts, encode_split
 from miniml.training.checkpoints import IDENTITY_NAME, checkpointing, key_of
+from miniml.training.compilation import require_compiler
 from miniml.training.course import Course, train
 from miniml.training.device import choose_device
 from miniml.training.export import export
@@ -61,7 +62,7 @@ class TrainingResult:
     (`validation_accuracy` and `validation_macro_f1`, with one class a text), and `kept_step`, the step that they are
     from. Of the training: `train_loss`, `train_samples_per_second`, `train_seconds`, `steps`, `epochs`, `parameters`,
     `trained_parameters`, `texts_cut` (the fraction of texts that were truncated), and `temperature` where there are
-    probabilities.
+    probabilities. On a GPU also `peak_gpu_mib` and `gpu_utilization` (see `miniml.training.gpu`).
     """
 
 
@@ -114,6 +115,8 @@ def fine_tune(
     processes = Processes.started()
     processes.share_of(settings)  # Refuses a batch that they cannot share before anything is fetched.
     device = choose_device(settings.device)
+    if settings.compile_layers:
+        require_compiler()
     processes.init_process_group(device)
     splits, summary = prepared.load(dataset_dir, ("train", "validation"))
     if teacher:

@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from miniml.model import calibration, engines, probes
 from miniml.model.classifier import batches_of_like_length, logits_of
 from miniml.training import time_limit
-from miniml.training.batches import EncodedTexts, LengthGrouped, tokens_in_pass
+from miniml.training.batches import EncodedTexts, LengthGrouped
 from miniml.training.objective import Objective
 from miniml.training.processes import Processes
 from miniml.training.targets import Target
@@ -88,14 +88,14 @@ def profile_steps(
     return tokens, Measured(durations[WARM_UP:] or durations[-1:], evaluating, ending)
 
 
-def padded_tokens(lengths: Tokens, arguments: TrainingArguments) -> Tokens:
+def padded_tokens(lengths: Tokens, arguments: OneDevice) -> Tokens:
     """Returns the padded tokens of each step, shape [steps]; of several processes, those of the one with the most.
 
     Args:
         lengths: The tokens of each text, in the order of the training, shape [texts].
-        arguments: The arguments of transformers' Trainer.
+        arguments: The arguments of the training.
     """
-    size, budget = arguments.per_device_train_batch_size, tokens_in_pass(arguments.device)
+    size, budget = arguments.per_device_train_batch_size, arguments.budget
     batches = [_padded(lengths[begin : begin + size], budget) for begin in range(0, len(lengths), size)]
     processes, accumulated = arguments.world_size, arguments.gradient_accumulation_steps
     steps = np.zeros((-(-len(batches) // (processes * accumulated)), accumulated, processes), dtype=np.int64)

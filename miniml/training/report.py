@@ -104,7 +104,7 @@ def _headline(model: Manifest) -> tuple[str, str]:
 
 def _tiles(model: Manifest) -> list[tuple[str, str]]:
     metrics = model.metrics
-    return [
+    tiles = [
         ("Trained in", duration(metrics["train_seconds"])),
         ("Texts/s", f"{metrics['train_samples_per_second']:,.1f}"),
         ("Steps", f"{metrics['steps']:,.0f}"),
@@ -114,6 +114,11 @@ def _tiles(model: Manifest) -> list[tuple[str, str]]:
         ("Parameters", _counted(metrics["parameters"])),
         ("of them learning", f"{100 * metrics['trained_parameters'] / metrics['parameters']:.0f} %"),
     ]
+    if (peak := metrics.get("peak_gpu_mib")) is not None:
+        tiles.append(("GPU memory at its peak", f"{peak / 1024:.1f} GiB"))
+    if (share := metrics.get("gpu_utilization")) is not None:
+        tiles.append(("of the GPU's peak rate", f"{100 * share:.0f} %"))
+    return tiles
 
 
 def _counted(number: float) -> str:

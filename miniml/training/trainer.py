@@ -26,6 +26,7 @@ from miniml.errors import TrainingError
 from miniml.model.rows_apart import logits_of_rows
 from miniml.settings.training import TrainingSettings
 from miniml.training.batches import (
+    TOKENS_IN_PASS,
     EncodedTexts,
     LengthGrouped,
     SharedBatches,
@@ -57,8 +58,8 @@ class OneDevice(TrainingArguments):
     """Trains on the chosen GPU, where transformers takes the first one, or all by threads (DataParallel)."""
 
     chosen: str = "cpu"
-    split: int = 1
-    """The factor by which a pass has fewer tokens than the device is estimated to have memory for."""
+    budget: int = TOKENS_IN_PASS["cpu"]
+    """The padded tokens in one forward and backward pass, at most."""
 
     @property
     def device(self) -> torch.device:
@@ -99,7 +100,7 @@ class ClassifierTrainer(Trainer):
         )
         # The loss below is already divided by the step's texts: transformers must not divide it by the batches too.
         self.loss_is_scaled_for_ga = True
-        self.tokens_in_pass = tokens_in_pass(arguments.device) // arguments.split
+        self._budget = arguments.budget
         self._padding_side = tokenizer.padding_side
         self._config = model.config
         self._objective, self._plain = objective, target.plain
@@ -169,7 +170,7 @@ class ClassifierTrainer(Trainer):
         Returns:
             The batch's part of the step's loss, a scalar.
         """
-        *others, last = passes(inputs, self.tokens_in_pass, self._padding_side)
+        *others, last = passes(inputs, self._budget, self._padding_side)
         losses = []
         for part in others:
             with self.accelerator.no_sync(model):
@@ -270,7 +271,12 @@ class _LogEachStep(TrainerCallback):
 
 
 def training_arguments(
-    settings: TrainingSettings, rows: int, device: torch.device, bf16: bool, scratch: Path, split: int = 1
+    settings: TrainingSettings,
+    rows: int,
+    device: torch.device,
+    bf16: bool,
+    scratch: Path,
+    budget: int | None = None,
 ) -> OneDevice:
     """Returns the arguments for transformers' Trainer.
 
@@ -280,7 +286,7 @@ def training_arguments(
         device: Where to compute.
         bf16: Whether to compute in bf16, not fp32.
         scratch: The folder that the Trainer writes to.
-        split: See `OneDevice.split`.
+        budget: The padded tokens in one forward and backward pass, at most; None takes the device's own.
     """
     steps = settings.iterations or settings.epochs * math.ceil(
         rows / (settings.batch_size * settings.gradient_accumulation)
@@ -289,7 +295,7 @@ def training_arguments(
         torch.cuda.set_device(device)  # accelerate computes on the current device.
     return OneDevice(
         chosen=str(device),
-        split=split,
+        budget=budget or tokens_in_pass(device),
         output_dir=str(scratch),
         max_steps=steps,
         per_device_train_batch_size=Processes.started().share_of(settings),
@@ -303,16 +309,29 @@ def training_arguments(
         # Four times as fast as the unfused one on a CPU.
         optim="adamw_torch_fused",
         bf16=bf16,
-        use_cpu=device.type == "cpu",
         logging_steps=max(1, steps // 50),
         logging_nan_inf_filter=False,  # A loss that is no number must be noticed.
         eval_strategy="no",  # `History` triggers it.
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
-        dataloader_pin_memory=device.type == "cuda",
         seed=settings.seed,
+        **loading(device),
     )
+
+
+def loading(device: torch.device) -> dict[str, Any]:
+    """Returns the arguments of transformers' Trainer that say how batches reach the device.
+
+    To a GPU they are copied from pinned memory while it computes. As accelerate fetches a batch ahead of its use, the
+    copy of one step overlaps with the computation of the step before.
+    """
+    on_gpu = device.type == "cuda"
+    return {
+        "use_cpu": device.type == "cpu",
+        "dataloader_pin_memory": on_gpu,
+        "accelerator_config": {"non_blocking": on_gpu},
+    }
 
 
 def texts_in_step(arguments: TrainingArguments) -> int:

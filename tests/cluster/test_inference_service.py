@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import jsonschema
 import pytest
@@ -76,10 +78,38 @@ def test_an_address_that_kserve_cannot_read_is_refused() -> None:
         storage_uri("ftp://host/model")
 
 
+def test_with_gpus_a_pod_asks_for_them_and_tolerates_their_taint_and_without_it_knows_of_none() -> None:
+    def predictor(settings: DeploymentSettings) -> Any:
+        return inference_service("s3://b/m", "d" * 64, settings)["spec"]["predictor"]
+
+    found = predictor(replace(SETTINGS, gpus=2, node_selector="nvidia.com/gpu.product=NVIDIA-L4, zone=a"))
+    for kind in ("requests", "limits"):
+        assert found["model"]["resources"][kind] == {"cpu": "500m", "memory": "3Gi", "nvidia.com/gpu": "2"}
+    assert found["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert found["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-L4", "zone": "a"}
+    assert not predictor(SETTINGS).keys() & {"tolerations", "nodeSelector"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"gpus": -1}, "gpus is -1"),
+        ({"node_selector": "zone"}, "node_selector 'zone' cannot be read at 'zone'. Write each label once"),
+        ({"node_selector": "zone=a, zone=b"}, "cannot be read at 'zone=b'"),
+        ({"node_selector": "zone=a b"}, "cannot be read at 'zone=a b'"),
+    ],
+)
+def test_what_no_node_could_have_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        DeploymentSettings(**wrong)
+
+
 @crds.needed
 def test_it_is_valid_by_kserves_schema_and_the_schema_would_notice() -> None:
     service = inference_service("s3://bucket/model", "d" * 64, SETTINGS)
     crds.validate(service)
+    on_gpus = replace(SETTINGS, gpus=1, node_selector="zone=a")
+    crds.validate(inference_service("s3://bucket/model", "d" * 64, on_gpus))
     for path, value in ((("model", "storageUrl"), "s3://b"), (("minReplicas",), "two")):
         broken = yaml.safe_load(yaml.safe_dump(service))
         place = broken["spec"]["predictor"]

@@ -63,6 +63,7 @@ def said(thing: Thing, before: Thing | None = None, labels: dict[str, str] | Non
         {"service_name": "stars", "namespace": "team-a", "min_replicas": 2, "max_replicas": 6},
         {"cpu": "500m", "memory": "4Gi", "autoscaling_metric": "memory", "autoscaling_target": 50},
         {"service_account": f"{PREDICTOR_ACCOUNT}-eu"},
+        {"gpus": 1, "node_selector": "nvidia.com/gpu.product=NVIDIA-L4"},
     ],
 )
 def test_what_deploy_applies_passes(settings: dict[str, Any]) -> None:
@@ -187,6 +188,8 @@ def in_metadata(what: str, name: str, value: str = "x") -> Change:
         in_model(livenessProbe={"httpGet": {"path": "/", "port": 80, "host": "169.254.169.254"}}),
         in_metadata("annotations", "serving.kserve.io/logger-secret-name"),
         in_metadata("annotations", "serving.kserve.io/deploymentMode", "Knative"),
+        in_predictor(tolerations=[{"operator": "Exists"}]),
+        in_predictor(tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoExecute"}]),
         in_metadata("annotations", "internal.serving.kserve.io/agent", "true"),
         in_metadata("labels", "sidecar.istio.io/inject", "true"),
         in_metadata("labels", "app.kubernetes.io/managed-by", "Helm"),

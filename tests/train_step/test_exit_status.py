@@ -30,6 +30,10 @@ def raised(what: str) -> BaseException:
             torch.empty(10**15)
         if what == "a device's memory":
             raise torch.OutOfMemoryError("CUDA out of memory.")
+        if what == "a device's memory, as CUDA tells it":
+            raise torch.AcceleratorError("CUDA error: out of memory", 2)
+        if what == "a device's memory, as a library tells it":
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
         if what == "Python's memory":
             bytearray(2**62)
         if what == "memory, as a library tells it":
@@ -43,7 +47,15 @@ def raised(what: str) -> BaseException:
 
 
 @pytest.mark.parametrize(
-    "what", ["main memory", "a device's memory", "Python's memory", "memory, as a library tells it"]
+    "what",
+    [
+        "main memory",
+        "a device's memory",
+        "a device's memory, as CUDA tells it",
+        "a device's memory, as a library tells it",
+        "Python's memory",
+        "memory, as a library tells it",
+    ],
 )
 def test_a_want_of_memory_is_told_from_other_errors(what: str) -> None:
     assert status_of(raised(what)) is ExitStatus.OUT_OF_MEMORY
