@@ -42,7 +42,7 @@ def _speed_and_metric(axes: Axes, selection: Selection) -> None:
     from miniml.reports.plots import ACCENT, INK, MUTED, SECOND, shortened
 
     axes.axvline(MIN_RATIO, color=MUTED, linestyle=":", linewidth=1.5)
-    for each in [selection.full, *selection.candidates]:
+    for each in filter(None, (selection.full, *selection.candidates)):
         is_chosen, figure = each is selection.chosen, each.figure
         colour = SECOND if is_chosen else MUTED if each is selection.full else ACCENT
         axes.plot([each.ratio, each.ratio], [figure.low, figure.high], color=colour, alpha=0.35, linewidth=2)

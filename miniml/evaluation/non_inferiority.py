@@ -120,7 +120,8 @@ def p_value(won: int, lost: int, rows: int, max_loss: float) -> float:
         return 1.0
     likely = binomtest(won, rows).proportion_ci(1 - MISSED, "exact")
     # A model that loses as much cannot win more.
-    wins = np.linspace(*np.minimum((likely.low, likely.high), (1 - max_loss) / 2), SHARES)
+    most_won = (1 - max_loss) / 2
+    wins = np.linspace(min(likely.low, most_won), min(likely.high, most_won), SHARES)
     losses = wins + max_loss
     fewest, most = int(binom.ppf(RARE, rows, losses[0])), int(binom.isf(RARE, rows, losses[-1]))
     lost_rows = np.arange(max(0, fewest), most + 1)
@@ -209,4 +210,5 @@ def _rounded_up(rows: float) -> int:
     if math.isinf(rows):
         return 0
     digits = max(0, len(str(math.ceil(rows))) - 2)
-    return math.ceil(rows / 10**digits) * 10**digits
+    unit = int(10**digits)
+    return math.ceil(rows / unit) * unit

@@ -79,6 +79,7 @@ def test_real_models_are_asked_the_same_validation_rows_and_timed_beside_each_ot
     untrained = Made("untrained", tiny.write_classifier(tmp_path / "untrained"))
     found = select(dataset_dir, model_dir, [same, untrained], max_loss=0.3)
     twin, worse = found.candidates
+    assert found.full is not None
     assert (found.validation_rows, found.full.ratio) == (24, 1.0)
     assert twin.test is not None
     assert worse.test is not None

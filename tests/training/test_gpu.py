@@ -21,7 +21,6 @@ from miniml.model.manifest import read
 from miniml.processor import gpu_has_bf16
 from miniml.settings.training import TrainingSettings
 from miniml.tasks.multi_label.training import BinaryCrossEntropy
-from miniml.tasks.regression.training import SquaredError
 from miniml.tasks.single_label.training import CrossEntropy
 from miniml.training import memory
 from miniml.training.batches import TOKENS_IN_PASS_ON_A_GPU
@@ -29,7 +28,7 @@ from miniml.training.compilation import compile_layers
 from miniml.training.fine_tune import fine_tune
 from miniml.training.gpu import MIB, PEAK_BF16_TFLOPS, GpuUse, flops_per_text, peak_flops
 from miniml.training.mean_loss import MeanLoss
-from miniml.training.objective import Objective
+from miniml.training.objective import Objective, SquaredDifference
 from miniml.training.processes import ALONE
 from miniml.training.report import write_report
 from miniml.training.trainer import loading
@@ -88,7 +87,7 @@ def test_passes_are_made_as_small_as_a_gpus_memory_wants_them(
     [
         (CrossEntropy(torch.tensor([1.0, 2.0]), 0.1), torch.zeros(4, dtype=torch.long)),
         (BinaryCrossEntropy(torch.tensor([1.0, 2.0]), 0.1), torch.zeros(4, 2)),
-        (SquaredError(), torch.zeros(4, 1)),
+        (SquaredDifference(), torch.zeros(4, 1)),
     ],
 )
 def test_a_loss_is_computed_where_the_logits_are(objective: Objective, labels: torch.Tensor) -> None:
