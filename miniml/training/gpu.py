@@ -21,27 +21,46 @@ from miniml.training.trainable import encoder_layers
 MIB = 2**20
 TERA = 1e12
 PEAK_BF16_TFLOPS = {
+    # https://www.nvidia.com/en-us/data-center/hgx/, 36 petaFLOPS of 8 GPUs
     "B200": 2250.0,
+    # "Grace Hopper Superchip", data sheet, https://nvdam.widen.net/s/rrgqqnpbz8/
     "GH200": 989.4,
+    # https://www.nvidia.com/en-us/data-center/h200/, column SXM
     "H200": 989.4,
+    # https://www.nvidia.com/en-us/data-center/h100/, column NVL
     "H100 NVL": 835.5,
-    "H100 PCIe": 756.5,
+    # "NVIDIA H100 Tensor Core GPU Architecture", column SXM5; the H200 and the GH200 have the same chip
     "H100 80GB HBM3": 989.4,
+    # https://resources.nvidia.com/en-us-tensor-core/nvidia-tensor-core-gpu-datasheet, column PCIe
+    "H100 PCIe": 756.5,
+    # https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf
     "A100": 312.0,
+    # https://images.nvidia.com/content/Solutions/data-center/a40/nvidia-a40-datasheet.pdf
     "A40": 149.7,
+    # https://www.nvidia.com/content/dam/en-zz/Solutions/data-center/products/a30-gpu/pdf/a30-datasheet.pdf
     "A30": 165.0,
+    # https://github.com/NVIDIA/TensorRT-LLM, tensorrt_llm/auto_parallel/cluster_info.py
     "A10G": 70.0,
+    # https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a10/pdf/datasheet-new/nvidia-a10-datasheet.pdf
     "A10": 125.0,
+    # https://resources.nvidia.com/en-us-l40s/l40s-datasheet-28413
     "L40S": 362.1,
+    # https://images.nvidia.com/content/Solutions/data-center/vgpu-L40-datasheet.pdf
     "L40": 181.1,
+    # https://nvdam.widen.net/s/rvq98gbwsw/l4-datasheet-2595652
     "L4": 121.0,
+    # "NVIDIA Ampere GA102 GPU Architecture", version 2.0, table 3
     "RTX A6000": 154.8,
+    # "NVIDIA RTX Blackwell GPU Architecture", table 3, on the three of them
+    "RTX 5090": 209.5,
     "RTX 4090": 165.2,
     "RTX 3090": 71.2,
 }
 """The peak rates of dense bfloat16 matrix products with sums in float32, in TFLOP/s, by a part of the name that torch
-gives the GPU: from the data sheets at https://www.nvidia.com/en-us/data-center/ and NVIDIA's white papers on the
-architectures. Where a data sheet gives the rate for sparse matrices alone, it is half of that."""
+gives the GPU. Above each stands NVIDIA's document that has it; where that gives the rate for sparse matrices alone, it
+is half of it."""
+OTHERS_OF_A_NAME = ("NVL", "D", "Laptop")
+"""Words behind a GPU's name that make another one of it, with a rate of its own: NVIDIA GeForce RTX 4090 Laptop GPU."""
 
 
 def peak_flops(device_name: str) -> float | None:
@@ -54,8 +73,11 @@ def peak_flops(device_name: str) -> float | None:
     """
     if " MIG " in device_name:
         return None
+    of_another = rf"(?! (?:{'|'.join(OTHERS_OF_A_NAME)})\b)"
     known = (
-        rate for name, rate in PEAK_BF16_TFLOPS.items() if re.search(rf"\b{re.escape(name)}\b", device_name)
+        rate
+        for name, rate in PEAK_BF16_TFLOPS.items()
+        if re.search(rf"\b{re.escape(name)}\b{of_another}", device_name)
     )
     rate = next(known, None)
     return None if rate is None else rate * TERA

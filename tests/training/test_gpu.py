@@ -145,7 +145,18 @@ def test_a_gpus_peak_rate_is_known_by_its_name(name: str, rate: float) -> None:
     assert peak_flops(name) == rate * 1e12
 
 
-@pytest.mark.parametrize("name", ["Tesla T4", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA A1000", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Tesla T4",
+        "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+        "NVIDIA H200 NVL",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA A1000",
+        "",
+    ],
+)
 def test_of_another_gpu_or_of_a_part_of_one_no_share_is_told(name: str) -> None:
     assert peak_flops(name) is None
     assert all(rate > 0 for rate in PEAK_BF16_TFLOPS.values())
