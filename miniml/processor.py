@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import torch
 
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# The NVIDIA driver makes it, and a container with a GPU has it too.
+NVIDIA_CONTROL = Path("/dev/nvidiactl")
 # The instructions that decide how fast a model runs, the fastest first, each with the first instruction set of oneDNN
 # that has it.
 FEATURES = {
@@ -100,6 +104,47 @@ def gpu_has_bf16(capability: tuple[int, int]) -> bool:
     `torch.cuda.is_bf16_supported` says yes for older GPUs too, which emulate it.
     """
     return capability >= BF16_CAPABILITY
+
+
+@functools.cache
+def why_no_gpu() -> str:
+    """Returns why torch can use no NVIDIA GPU here; "" where it can."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        if torch.cuda.is_available():
+            return ""
+    return explained(
+        torch.version.cuda or torch.version.hip,
+        os.environ.get("CUDA_VISIBLE_DEVICES"),
+        [str(warning.message) for warning in warned],
+    )
+
+
+def explained(built_for: str | None, visible: str | None, warned: Sequence[str]) -> str:
+    """Returns in words why torch can use no GPU.
+
+    Args:
+        built_for: The version of CUDA that torch is built for; None for a build for processors alone.
+        visible: The environment variable CUDA_VISIBLE_DEVICES; None where it is not set.
+        warned: What torch warned of when it was asked for a GPU, such as a driver that is too old.
+    """
+    if built_for is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    if visible is not None and visible.strip() in ("", "-1"):
+        return f"CUDA_VISIBLE_DEVICES is {visible!r}, which hides every GPU"
+    if warned:
+        # The rest says where in torch's source the warning stands.
+        return warned[0].partition(" (Triggered")[0].removeprefix("CUDA initialization: ").rstrip(".")
+    return f"CUDA {built_for} finds no GPU that it can use"
+
+
+def has_idle_gpu(control: Path = NVIDIA_CONTROL) -> bool:
+    """Returns whether this machine or container has an NVIDIA GPU that torch cannot use.
+
+    Args:
+        control: The device file of the NVIDIA driver.
+    """
+    return control.exists() and bool(why_no_gpu())
 
 
 def name() -> str:

@@ -21,6 +21,7 @@ from miniml.escaping import printable
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE
 from miniml.model.manifest import require_digest
+from miniml.processor import has_idle_gpu, why_no_gpu
 
 from . import errors
 from .authentication import Authentication
@@ -58,6 +59,8 @@ def serve(options: argparse.Namespace) -> None:
     inference = Inference(
         Classifier.load(settings.model_dir), settings.queue, settings.cache, settings.limits
     )
+    if has_idle_gpu():
+        logger.warning("there is a GPU here that torch cannot use: %s", why_no_gpu())
     choice = inference.start(settings.model_dir, settings.engine)
     logger.info(
         "measured at load, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.measurements

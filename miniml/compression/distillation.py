@@ -24,7 +24,7 @@ from miniml.settings.arguments import settings_from
 from miniml.settings.choices import LAST
 from miniml.settings.compression import CompressionSettings
 from miniml.settings.training import TrainingSettings
-from miniml.training.device import choose_device
+from miniml.training.device import choose_device, same_or_fastest
 from miniml.training.fine_tune import TrainingResult, fine_tune
 from miniml.training.teacher import Teacher
 
@@ -88,6 +88,7 @@ def training_settings(full: Manifest, settings: CompressionSettings) -> Training
     rate = stored.learning_rate / (LORA_FACTOR if stored.lora_rank else 1)
     return replace(
         stored,
+        device=same_or_fastest(stored.device),
         iterations=0,
         epochs=settings.distillation_epochs,
         learning_rate=settings.distillation_learning_rate or rate,
@@ -129,8 +130,8 @@ def logits_of_training(dataset_dir: Path, model_dir: Path, file: Path) -> Logits
     if file.exists():
         found: Logits = np.load(file)
         return found
-    device = choose_device(settings_from(TrainingSettings, signed.arguments["training"]).device)
-    full = Classifier.load(model_dir, device=str(device))
+    device = same_or_fastest(settings_from(TrainingSettings, signed.arguments["training"]).device)
+    full = Classifier.load(model_dir, device=str(choose_device(device)))
     with threads_within_quota():
         logits = np.concatenate(list(_logits(full, splits["train"])))
     with disk_errors_explained(file):

@@ -26,7 +26,7 @@ import torch
 from miniml.model.cuda_graphs import GraphEngine
 from miniml.model.model_files import in_a_line
 from miniml.model.rows_apart import is_run_apart, logits_of_rows
-from miniml.processor import has_bf16
+from miniml.processor import has_bf16, why_no_gpu
 from miniml.registry import Registry
 
 TokenIds = npt.NDArray[np.int64]
@@ -179,7 +179,7 @@ def _cuda_kinds() -> dict[str, EngineKind]:
     gpu = torch.device("cuda")
 
     def there(served: ServedModel) -> bool:
-        return torch.cuda.is_available() and not served.is_run_apart
+        return not (why_no_gpu() or served.is_run_apart)
 
     def there_with_bf16(served: ServedModel) -> bool:
         return there(served) and has_bf16(gpu)

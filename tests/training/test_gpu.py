@@ -6,6 +6,7 @@ they show operations between two devices, as a GPU would, and whatever waits for
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 from miniml.errors import InputError
 from miniml.model.history import read_history
 from miniml.model.manifest import read
-from miniml.processor import gpu_has_bf16
+from miniml.processor import explained, gpu_has_bf16, has_idle_gpu, why_no_gpu
 from miniml.settings.training import TrainingSettings
 from miniml.tasks.multi_label.training import BinaryCrossEntropy
 from miniml.tasks.single_label.training import CrossEntropy
 from miniml.training import memory
 from miniml.training.batches import TOKENS_IN_PASS_ON_A_GPU
 from miniml.training.compilation import compile_layers
+from miniml.training.device import choose_device, device_named, same_or_fastest
 from miniml.training.fine_tune import fine_tune
 from miniml.training.gpu import MIB, PEAK_BF16_TFLOPS, GpuUse, flops_per_text, peak_flops
 from miniml.training.mean_loss import MeanLoss
@@ -54,6 +56,72 @@ def test_bf16_is_for_gpus_that_multiply_it_and_not_for_those_that_emulate_it(
     gpu: str, capability: tuple[int, int], has: bool
 ) -> None:
     assert gpu_has_bf16(capability) is has
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "local_rank", "named"),
+    [
+        ("auto", ["cpu"], None, "cpu"),
+        ("auto", ["cpu", "mps"], None, "mps"),
+        ("auto", ["cpu", "cuda:0", "cuda:1"], None, "cuda:0"),
+        ("auto", ["cpu", "cuda:0", "cuda:1"], 1, "cuda:1"),
+        ("cuda", ["cpu", "cuda:0", "cuda:1"], None, "cuda:0"),
+        ("cuda", ["cpu", "cuda:0", "cuda:1"], 1, "cuda:1"),
+        ("cuda:0", ["cpu", "cuda:0", "cuda:1"], 1, "cuda:1"),
+        ("cuda:1", ["cpu", "cuda:0", "cuda:1"], None, "cuda:1"),
+        ("cpu", ["cpu", "cuda:0"], 1, "cpu"),
+    ],
+)
+def test_a_training_takes_the_fastest_gpu_and_processes_of_one_machine_each_their_own(
+    device: str, available: list[str], local_rank: int | None, named: str
+) -> None:
+    assert device_named(device, available, local_rank) == named
+
+
+@pytest.mark.parametrize(
+    ("built_for", "visible", "warned", "said"),
+    [
+        (None, None, [], r"^torch .* is built without CUDA$"),
+        ("13.0", "", [], "CUDA_VISIBLE_DEVICES is '', which hides every GPU"),
+        ("13.0", "-1", [], "CUDA_VISIBLE_DEVICES is '-1'"),
+        (
+            "13.0",
+            None,
+            [
+                "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040). Please update "
+                "your GPU driver. (Triggered internally at /pytorch/c10/cuda/CUDAFunctions.cpp:119.)"
+            ],
+            r"^The NVIDIA driver on your system is too old \(found version 11040\)\. Please update your GPU driver$",
+        ),
+        ("13.0", "0", [], r"^CUDA 13\.0 finds no GPU that it can use$"),
+    ],
+)
+def test_why_torch_can_use_no_gpu_is_said(
+    built_for: str | None, visible: str | None, warned: list[str], said: str
+) -> None:
+    assert re.search(said, explained(built_for, visible, warned))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_training_that_is_to_run_on_a_gpu_is_told_why_it_cannot() -> None:
+    with pytest.raises(InputError, match=rf"torch sees: cpu.* \({re.escape(why_no_gpu())}\)"):
+        choose_device("cuda")
+    with pytest.raises(InputError, match=r"device 'mps' .*; torch sees: cpu\. Set device"):
+        choose_device("mps")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_torch_cannot_use_is_noticed_by_its_driver(tmp_path: Path) -> None:
+    control = tmp_path / "nvidiactl"
+    assert not has_idle_gpu(control)
+    control.touch()
+    assert has_idle_gpu(control)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_what_was_trained_on_a_gpu_is_computed_on_the_processor_where_there_is_none() -> None:
+    assert same_or_fastest("cuda") == str(choose_device("auto"))
+    assert same_or_fastest("cpu") == "cpu"
 
 
 def test_batches_reach_a_gpu_from_pinned_memory_while_it_computes() -> None:
