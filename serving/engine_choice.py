@@ -34,9 +34,10 @@ from . import engine_records
 from .engine_records import EngineRecord
 
 AUTO = "auto"
-# The order in which engines are likely to be fast: bfloat16 is among those to be had only where the processor
-# multiplies it, and is then faster than fp32 by whichever library. The reference is last, and to be had everywhere.
-LIKELY = ("openvino-bf16", "torch-bf16", "openvino-fp32", REFERENCE)
+# The order in which engines are likely to be fast: whoever gives a server a GPU means it to be used; bfloat16 is among
+# those to be had only where the processor multiplies it, and is then faster than fp32 by whichever library. The
+# reference is last, and to be had everywhere.
+LIKELY = ("torch-cuda-bf16", "torch-cuda-fp16", "openvino-bf16", "torch-bf16", "openvino-fp32", REFERENCE)
 # How far a probability may lie from the reference's, or a value in standard deviations of the labels. bfloat16 keeps
 # 8 bits of a number, which makes a difference of some 0.01 after a small encoder.
 TOLERANCE = 0.02

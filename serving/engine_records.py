@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from miniml import __version__, processor
 from miniml.errors import StorageError
 from miniml.files.folders import user_cache
@@ -49,6 +51,7 @@ def circumstances(model: Any, max_length: int, threads: int, engines: Iterable[s
     config = model.config
     return {
         "processor": processor.name(),
+        **({} if processor.why_no_gpu() else {"gpu": torch.cuda.get_device_name()}),
         "features": list(processor.features()),
         "threads": threads,
         "libraries": {"miniml": __version__, **{name: _version(name) for name in LIBRARIES}},

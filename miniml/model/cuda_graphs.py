@@ -7,6 +7,7 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. This has not r
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ SHORTEST = 32
 that reads padding disagrees with the reference, and is not served by graphs."""
 MOST_TOKENS = 4096
 """The padded tokens of the largest graph. A larger batch keeps the GPU busy without one."""
+# torch can record but one graph at a time in a process.
+_RECORDING = threading.Lock()
 WARM_UP = 3
 """The passes before one is recorded, in which libraries choose their kernels and take their memory."""
 
@@ -48,6 +51,8 @@ class GraphEngine:
         self._padding = getattr(model.config, "pad_token_id", None) or 0
         self._longest = getattr(model.config, "max_position_embeddings", None)
         self._passes: dict[tuple[int, int], _Pass] = {}
+        # One graph runs at a time, and its logits are read before the next one runs: they can share their memory.
+        self._memory = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def __call__(
         self, token_ids: npt.NDArray[np.int64], attention_mask: npt.NDArray[np.int64]
@@ -69,7 +74,7 @@ class GraphEngine:
         if shape not in self._passes:
             self._passes[shape] = made = _Pass(self._model, shape, self._device)
             if self._device.type == "cuda":
-                made.record()
+                made.record(self._memory)
         return self._passes[shape]
 
 
@@ -97,8 +102,12 @@ class _Pass:
         found: npt.NDArray[np.float32] = self._logits.float().cpu().numpy()
         return found
 
-    def record(self) -> None:
-        """Records the pass as a graph, after some passes on a stream of their own, as torch asks for."""
+    def record(self, memory: Any) -> None:
+        """Records the pass as a graph, after some passes on a stream of their own, as torch asks for.
+
+        Args:
+            memory: The handle of the memory that graphs share, from `torch.cuda.graph_pool_handle`.
+        """
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -106,7 +115,9 @@ class _Pass:
                 self._run()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Engines are measured on a thread of their own, while others answer, and may allocate: only the calls of this
+        # thread count.
+        with _RECORDING, torch.cuda.graph(graph, pool=memory, capture_error_mode="thread_local"):
             self._run()
         self._replay = graph.replay
 

@@ -64,6 +64,13 @@ def keep(choice: Choice, single: str, batched: str) -> None:
     engine_records.write(choice.circumstances, EngineRecord(single, batched))
 
 
+def test_where_there_is_a_gpu_a_server_starts_on_it() -> None:
+    known = [name for name, _ in ENGINES.items()]
+    assert set(engine_choice.LIKELY) <= set(known)
+    assert "cuda" in engine_choice.LIKELY[0]
+    assert engine_choice.LIKELY[-1] == REFERENCE
+
+
 @pytest.mark.usefixtures("fp32_is_likely")
 def test_a_first_start_tries_the_likely_engine_alone(classifier: Classifier, tiny_model: Path) -> None:
     choice = choose_at_once(classifier, tiny_model, threads=1)
