@@ -43,13 +43,18 @@ class StepSettings:
                 f"train_gpus is {shown(self.train_gpus)}; it is a whole number, 1 say, or empty for none."
             )
 
+    @property
+    def gpus(self) -> int:
+        """The number of GPUs for training."""
+        return int(self.train_gpus or 0)
+
     def require_use_of_gpus(self, training: TrainingSettings) -> None:
         """Refuses GPUs that the train step would not use.
 
         Raises:
-            InputError: The training runs on the CPU, or on other nodes.
+            InputError: The training runs on the CPU, on other nodes, or in one process, which takes one GPU.
         """
-        if self.train_gpus in ("", "0"):
+        if not self.gpus:
             return
         if training.num_nodes > 1:
             raise InputError(
@@ -60,4 +65,9 @@ class StepSettings:
             raise InputError(
                 f"train_gpus is {self.train_gpus}, but device is 'cpu', so that they would stand idle. Set device to "
                 f"'cuda'."
+            )
+        if self.gpus > 1:
+            raise InputError(
+                f"train_gpus is {self.train_gpus}, but the step trains in one process, on one GPU. Set train_gpus to "
+                f"1, or share each batch among nodes: num_nodes {self.gpus}, and nvidia.com/gpu=1 in node_resources."
             )

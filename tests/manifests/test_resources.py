@@ -158,6 +158,8 @@ def test_gpus_that_would_stand_idle_are_refused() -> None:
         steps.require_use_of_gpus(TrainingSettings())
     with pytest.raises(InputError, match=r"num_nodes is 2, .*only waits for .*node_resources"):
         steps.require_use_of_gpus(TrainingSettings(device="cuda", num_nodes=2))
+    with pytest.raises(InputError, match=r"train_gpus is 2, but the step trains in one process.*num_nodes 2"):
+        StepSettings(train_gpus="2").require_use_of_gpus(TrainingSettings(device="cuda"))
     for none in ("", "0"):
         StepSettings(train_gpus=none).require_use_of_gpus(TrainingSettings())
 
