@@ -22,6 +22,8 @@ def preflight(
         ("pins", str),
         ("champion_source", str),
         ("champion_digest", str),
+        ("node_selector", dict[str, Any]),
+        ("toleration", dict[str, Any]),
         *((f"{name}_options", dict[str, Any]) for name in WITH_OPTIONS),
     ],
 ):
@@ -41,6 +43,8 @@ def preflight(
         pins: The versions of the sources, and of the code and libraries that read them, for transform and train.
         champion_source: The champion's model folder; empty where there is none.
         champion_digest: The digest of the champion's model; empty where there is none.
+        node_selector: The labels of the nodes that may run train and compress; empty where any may.
+        toleration: Their toleration of a taint of nodes with GPUs; empty where they ask for none.
         train_options: The options that train takes; every other stage with options has such an output.
     """
     from pathlib import Path
@@ -49,8 +53,8 @@ def preflight(
 
     plan = plan_run({**settings, "space": space}, Path(report.path), trials_at_once)
     plan.champion.save(Path(record.path))
-    found = (plan.trials, plan.pins, plan.champion.source, plan.champion.digest)
-    return (*found, *plan.options.values())
+    champion = (plan.champion.source, plan.champion.digest)
+    return (plan.trials, plan.pins, *champion, plan.node_selector, plan.toleration, *plan.options.values())
 
 
 for name in WITH_OPTIONS:

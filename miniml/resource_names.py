@@ -35,6 +35,9 @@ MANAGED_BY = {"app.kubernetes.io/managed-by": "miniml"}
 """The label of all objects that deploy and train create, and of their pods; the network policies select by it."""
 GPU = "nvidia.com/gpu"
 """The resource, and the taint of the nodes that have it, of NVIDIA's device plugin."""
+GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+"""What admits a pod to nodes with GPUs where a taint keeps others off them. Some clusters add it by themselves (the
+admission plugin ExtendedResourceToleration), others do not."""
 FIELD_MANAGER = "miniml"
 """The field manager of deploy's server-side apply."""
 

@@ -62,13 +62,16 @@ PODS = {
 """The pods of the stages that need more than a small pod, or may not be cached."""
 
 
-def configure(task: dsl.PipelineTask, pod: PodSettings, arguments: Mapping[str, Any]) -> None:
+def configure(
+    task: dsl.PipelineTask, pod: PodSettings, arguments: Mapping[str, Any], found: Mapping[str, Any]
+) -> None:
     """Configures a step's pod.
 
     Args:
         task: The step.
         pod: The configuration of its stage's pod.
         arguments: The run's arguments, as the pipeline's function has them.
+        found: The outputs of preflight; none for preflight itself.
     """
     # The images' user is not root, but Pod Security `restricted` requires that the pod says so.
     kubernetes.set_security_context(task, run_as_non_root=True)
@@ -76,6 +79,11 @@ def configure(task: dsl.PipelineTask, pod: PodSettings, arguments: Mapping[str, 
         _set_resources(task, pod.resources)
     else:
         _set_resources_from_arguments(task, arguments, gpus=pod.gpus)
+    if pod.gpus:
+        # Both are empty for most runs, and then KFP leaves them out (kubeflow/pipelines 2.17.0,
+        # backend/src/v2/driver/k8s.go, extendPodSpecPatch). An argument of the run would be a field of the form.
+        kubernetes.add_node_selector_json(task, found["node_selector"])
+        kubernetes.add_toleration_json(task, found["toleration"])
     if pod.store:
         # The address and credentials of the store; on a laptop the user's environment has them.
         kubernetes.use_secret_as_env(task, S3_SECRET, S3_ENVIRONMENT, optional=True)

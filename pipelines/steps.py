@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kfp import dsl
@@ -31,7 +31,7 @@ class PipelineRun:
             preflight: The stage.
             inputs: Other inputs.
         """
-        self._found = self._task(preflight, self._arguments | inputs)
+        self._found = self._task(preflight, self._arguments | inputs, {})
         return self._found
 
     def step(self, stage: BaseComponent, **inputs: Any) -> dsl.PipelineTask:
@@ -49,11 +49,13 @@ class PipelineRun:
             given[OPTIONS] = found[f"{stage.name.replace('-', '_')}_options"]
         if "pins" in takes:
             given["pins"] = found["pins"]
-        return self._task(stage, given | inputs)
+        return self._task(stage, given | inputs, found)
 
-    def _task(self, stage: BaseComponent, given: dict[str, Any]) -> dsl.PipelineTask:
+    def _task(
+        self, stage: BaseComponent, given: dict[str, Any], found: Mapping[str, Any]
+    ) -> dsl.PipelineTask:
         task = stage(**{name: value for name, value in given.items() if name in stage.component_spec.inputs})
-        configure(task, PODS.get(stage.name, PodSettings()), self._arguments)
+        configure(task, PODS.get(stage.name, PodSettings()), self._arguments, found)
         return task
 
 

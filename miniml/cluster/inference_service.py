@@ -8,7 +8,7 @@ from typing import Any
 
 from miniml import __version__
 from miniml.errors import InputError
-from miniml.resource_names import GPU, MANAGED_BY, RUNTIME
+from miniml.resource_names import GPU, GPU_TOLERATION, MANAGED_BY, RUNTIME
 from miniml.settings.deployment import DeploymentSettings
 
 SERVING_GROUP = "serving.kserve.io"
@@ -20,9 +20,6 @@ REVISION = "miniml/revision"
 """Annotation: a hash of all that makes new pods. KServe copies it to the pods, which tells old and new ones apart."""
 STOPPED = f"{SERVING_GROUP}/stop"
 """Annotation of KServe's: while it is "true", the service has no pods, even if it is applied again."""
-GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
-"""What admits a pod to nodes with GPUs where a taint keeps others off them. Some clusters add it by themselves (the
-admission plugin ExtendedResourceToleration), others do not."""
 RUN = "miniml/run"
 """Label: the id of the pipeline run that applied the object."""
 

@@ -17,6 +17,7 @@ from miniml.files.digests import digest_of
 from miniml.preflight.cluster_checks import PreflightReport, check_deployment, check_training, no_checks
 from miniml.preflight.pinning import look_up, markdown_of
 from miniml.progress import logger
+from miniml.resource_names import GPU_TOLERATION
 from miniml.search.plan import encode_trial, search_context
 from miniml.settings.arguments import (
     SETTINGS,
@@ -49,6 +50,10 @@ class RunPlan:
     """What the sources are now, and the code and libraries that read them (see `miniml.sources.pins`)."""
     champion: Champion
     """The model that a new one has to beat, or why there is none."""
+    node_selector: dict[str, str]
+    """The labels of the nodes that may run the pods with GPUs; empty where any may, or no pod of a step trains."""
+    toleration: dict[str, str]
+    """The toleration of those pods, as Kubernetes takes it; empty where they have no GPU."""
     options: dict[str, dict[str, Any]]
     """For each stage, those of the run's options that it takes and that differ from their defaults."""
 
@@ -73,7 +78,8 @@ def plan_run(run_arguments: Mapping[str, Any], report: Path, trials_at_once: int
     arguments = flat(run_arguments, kinds)
     for kind in kinds:
         settings_from(kind, arguments)
-    settings_from(StepSettings, arguments).require_use_of_gpus(settings_from(TrainingSettings, arguments))
+    steps, training = settings_from(StepSettings, arguments), settings_from(TrainingSettings, arguments)
+    steps.require_use_of_gpus(training)
     options = {stage: options_among(arguments, arguments_of(TAKEN_BY[stage])) for stage in WITH_OPTIONS}
     trials = _plan_trials(arguments) if run_arguments.get("space") else []
     checks = _check_cluster(arguments)
@@ -88,7 +94,10 @@ def plan_run(run_arguments: Mapping[str, Any], report: Path, trials_at_once: int
         "\n".join([checks.markdown(), markdown_of(sources), champion.markdown()]), encoding="utf-8"
     )
     written_trials = _write_trials(trials, arguments, int(trials_at_once), sources)
-    return RunPlan(written_trials, sources.written(), champion, options)
+    # Of a training on several nodes the step only waits, which it may do anywhere.
+    selector = settings_from(NodeSettings, arguments).node_labels if training.num_nodes == 1 else {}
+    toleration = GPU_TOLERATION if steps.gpus else {}
+    return RunPlan(written_trials, sources.written(), champion, selector, toleration, options)
 
 
 def _check_cluster(arguments: Mapping[str, Any]) -> PreflightReport:

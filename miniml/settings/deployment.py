@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from miniml.errors import InputError
-from miniml.escaping import shown
 from miniml.resource_names import PREDICTOR_ACCOUNT, SERVING_NAMESPACE
 from miniml.settings.checks import (
     require_at_least,
@@ -17,11 +15,7 @@ from miniml.settings.checks import (
     require_service,
 )
 from miniml.settings.field_types import FormField
-
-_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
-_LABEL_NAME = re.compile(
-    r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", re.ASCII
-)
+from miniml.settings.node_labels import node_labels
 
 
 @dataclass(frozen=True)
@@ -79,16 +73,4 @@ class DeploymentSettings:
         Raises:
             InputError: `node_selector` cannot be read.
         """
-        found: dict[str, str] = {}
-        for entry in filter(None, (part.strip() for part in self.node_selector.split(","))):
-            name, equals, value = (part.strip() for part in entry.partition("="))
-            if (
-                not (equals and _LABEL_NAME.fullmatch(name) and _LABEL_VALUE.fullmatch(value))
-                or name in found
-            ):
-                raise InputError(
-                    f"node_selector {shown(self.node_selector)} cannot be read at {shown(entry)}. Write each label "
-                    f"once, with commas between: nvidia.com/gpu.product=NVIDIA-L4, zone=a."
-                )
-            found[name] = value
-        return found
+        return node_labels("node_selector", self.node_selector)

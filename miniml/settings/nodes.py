@@ -1,4 +1,4 @@
-"""Settings of the TrainJob that trains on several nodes."""
+"""Settings of the nodes of a cluster that a training runs on, and of the TrainJob that trains on several."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from miniml.errors import InputError
 from miniml.escaping import shown
 from miniml.settings.checks import require_at_least, require_quantity
+from miniml.settings.node_labels import node_labels
 
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """The TrainJob that trains on several nodes. These settings have no effect where `num_nodes` is 1."""
+    """The nodes that a training runs on. All but `train_node_selector` have no effect where `num_nodes` is 1."""
 
     training_runtime: str = "torch-distributed"
     """The Kubeflow Trainer runtime of the TrainJob: a ClusterTrainingRuntime, or a TrainingRuntime of the namespace."""
@@ -23,6 +24,9 @@ class NodeSettings:
     """Seconds after which the cluster ends the training, even where the train step was killed and cannot."""
     keep_train_job: bool = False
     """Keeps the finished TrainJob and its pods on the cluster for inspection."""
+    train_node_selector: str = ""
+    """Labels of the cluster's nodes that may run a training: "nvidia.com/gpu.product=NVIDIA-L4, zone=a"; "" allows all.
+    The taint nvidia.com/gpu, which keeps others off nodes with GPUs, is tolerated by whatever asks for GPUs."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", self.training_runtime):
@@ -31,7 +35,7 @@ class NodeSettings:
                 f"see which there are: kubectl get clustertrainingruntimes."
             )
         require_at_least("training_timeout", self.training_timeout, 1, "It is a number of seconds.")
-        _ = self.resources  # Refuses what cannot be read.
+        _ = self.resources, self.node_labels  # Refuses what cannot be read.
 
     @property
     def resources(self) -> dict[str, str]:
@@ -51,6 +55,15 @@ class NodeSettings:
             require_quantity(f"node_resources {name}", quantity)
             found[name] = quantity
         return found
+
+    @property
+    def node_labels(self) -> dict[str, str]:
+        """The labels in `train_node_selector`, by name.
+
+        Raises:
+            InputError: `train_node_selector` cannot be read.
+        """
+        return node_labels("train_node_selector", self.train_node_selector)
 
     @property
     def processes_per_node(self) -> int:

@@ -26,7 +26,7 @@ from miniml.cluster.pods import Pod
 from miniml.errors import ClusterError, InputError
 from miniml.exit_status import TERMINATION_LOG
 from miniml.progress import logger
-from miniml.resource_names import MANAGED_BY, S3_SECRET
+from miniml.resource_names import GPU, GPU_TOLERATION, MANAGED_BY, S3_SECRET
 from miniml.settings.nodes import NodeSettings
 
 API_VERSION = f"{TRAINER_GROUP}/v1alpha1"
@@ -228,7 +228,7 @@ def _train(cluster: Cluster, request: TrainJobRequest, pod: Pod, image: str) -> 
                 options.TrainerCommand(command),
                 options.TrainerArgs(request.words),
                 options.ActiveDeadlineSeconds(nodes.training_timeout),
-                _pods_like(pod),
+                _pods_like(pod, nodes),
             ],
         )
     except RuntimeError as error:  # Only its cause says why it failed.
@@ -251,8 +251,8 @@ def _has_secret() -> bool:
     return "AWS_ACCESS_KEY_ID" in os.environ
 
 
-def _pods_like(pod: Pod) -> Any:
-    """Returns the patch with which the runtime's pods run like the step's.
+def _pods_like(pod: Pod, nodes: NodeSettings) -> Any:
+    """Returns the patch with which the runtime's pods run like the step's, on the nodes that the settings name.
 
     The store's keys are mounted from the secret: Trainer refuses variables in a patch of this container, and the SDK
     supports variables only by value, so that everybody could read the keys in the job.
@@ -274,6 +274,8 @@ def _pods_like(pod: Pod) -> Any:
     spec = options.PodSpecPatch(
         volumes=volumes,
         image_pull_secrets=pod["spec"].get("imagePullSecrets"),
+        node_selector=nodes.node_labels or None,
+        tolerations=[GPU_TOLERATION] if GPU in nodes.resources else None,
         containers=[options.ContainerPatch(NODE, volume_mounts=mounts, security_context=security)],
     )
     # A sidecar of Istio would not end with the training; KFP disables it for its own pods too.

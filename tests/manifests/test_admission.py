@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,8 +222,8 @@ def test_what_a_person_has_added_stays_and_cannot_be_changed(change: Change) -> 
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Thing]:
-    """The TrainJob of a step that has the store's keys, and pulls its image with a secret."""
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Thing]]:
+    """TrainJobs of a step that has the store's keys, and pulls its image with a secret; the second one has GPUs."""
     with pytest.MonkeyPatch.context() as environment, TrainerServer(lambda text: {}) as server:
         for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "http://store")
@@ -234,8 +235,21 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Thing]:
         request = TrainJobRequest(
             "miniml-1", ["DATASET", "MODEL"], 2, NodeSettings(node_resources="cpu=4"), "s3://bucket/model"
         )
-        submit(cluster, request, pod, "main", (0.0, 0.0))
-        yield server.made[0]
+        on_gpus = NodeSettings(node_resources="nvidia.com/gpu=1", train_node_selector="zone=a")
+        for each in (request, replace(request, name="miniml-2", nodes=on_gpus)):
+            submit(cluster, each, pod, "main", (0.0, 0.0))
+        yield server.made
+
+
+@pytest.fixture(scope="module")
+def job(jobs: list[Thing]) -> Thing:
+    """One whose nodes have no GPU."""
+    return jobs[0]
+
+
+def test_the_job_of_nodes_with_gpus_passes(jobs: list[Thing]) -> None:
+    assert pods_of(jobs[1]).keys() >= {"nodeSelector", "tolerations"}
+    assert refusals(JOBS, STEPS, jobs[1]) == []
 
 
 def test_the_job_that_train_makes_passes(job: Thing) -> None:
@@ -263,6 +277,8 @@ SECRET_VARIABLE = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "mysql-se
         lambda it: pods_of(it).update(initContainers=[{"name": "x"}]),
         lambda it: pods_of(it).update(securityContext={"runAsUser": 0}),
         lambda it: pods_of(it).update(hostNetwork=True),
+        lambda it: pods_of(it).update(tolerations=[{"operator": "Exists"}]),
+        lambda it: pods_of(it).update(nodeName="control-plane"),
         lambda it: pods_of(it)["volumes"].append({"name": "x", "hostPath": {"path": "/"}}),
         lambda it: pods_of(it)["volumes"].append({"name": "x", "secret": {"secretName": "mysql-secret"}}),
         lambda it: pods_of(it)["volumes"].append({"name": "x", "projected": {"sources": []}}),

@@ -12,16 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
 from miniml.errors import InputError
 from miniml.preflight.run_plan import plan_run
+from miniml.resource_names import GPU_TOLERATION
 from miniml.settings.arguments import SETTINGS, arguments_of
 from miniml.settings.steps import StepSettings
 from miniml.settings.training import TrainingSettings
 from tests.command import ROOT
 from tests.stages import STAGES
+from tests.versions import KUBERNETES
 
 PIPELINES = ("text_classification", "hyperparameter_search")
 AMOUNTS = {"": 1.0, "m": 1e-3, "Mi": 2.0**20, "Gi": 2.0**30}
@@ -112,6 +115,87 @@ def test_who_wants_no_gpu_gets_a_pod_that_knows_of_none(compiled: str) -> None:
         "requests": {"cpu": "250m", "memory": "1Gi"},
         "limits": {"cpu": "2", "memory": "4Gi"},
     }
+
+
+def placements(compiled: str, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Where each stage's pod may run, in a run whose preflight has these outputs."""
+    path = ROOT / "pipelines" / "compiled" / f"{compiled}.yaml"
+    spec, platform = yaml.safe_load_all(path.read_text())
+    configured = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return dict(_placements(spec, configured, spec["root"], {"preflight": found}, {}))
+
+
+def _placements(
+    spec: dict[str, Any],
+    configured: dict[str, Any],
+    dag: dict[str, Any],
+    found: dict[str, dict[str, Any]],
+    given: dict[str, Any],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Resolves as kubeflow/pipelines 2.17.0 does (backend/src/v2/driver: k8s.go, extendPodSpecPatch; resolve.go)."""
+
+    def value(of: dict[str, Any]) -> Any:
+        if "componentInputParameter" in of:
+            return given.get(of["componentInputParameter"])
+        if "taskOutputParameter" not in of:
+            return None
+        produced = of["taskOutputParameter"]
+        assert produced["producerTask"] in dag["dag"]["tasks"], "only a task of the same DAG is found"
+        return found.get(produced["producerTask"], {}).get(produced["outputParameterKey"])
+
+    for name, task in dag["dag"]["tasks"].items():
+        component = spec["components"][task["componentRef"]["name"]]
+        if "dag" in component:
+            inputs = {each: value(of) for each, of in task.get("inputs", {}).get("parameters", {}).items()}
+            yield from _placements(spec, configured, component, {}, inputs)
+        else:
+            kubernetes = configured.get(component["executorLabel"], {})
+            selector = value(kubernetes.get("nodeSelector", {}).get("nodeSelectorJson", {}))
+            tolerations = [value(each["tolerationJson"]) for each in kubernetes.get("tolerations", [])]
+            yield (
+                name,
+                {
+                    **({"nodeSelector": selector} if selector else {}),
+                    **({"tolerations": some} if (some := [each for each in tolerations if each]) else {}),
+                },
+            )
+
+
+@pytest.mark.parametrize("compiled", PIPELINES)
+def test_the_steps_with_gpus_run_where_preflight_says_in_a_searchs_loop_too(compiled: str) -> None:
+    found = {"node_selector": {"zone": "a"}, "toleration": GPU_TOLERATION}
+    there = {"nodeSelector": {"zone": "a"}, "tolerations": [GPU_TOLERATION]}
+    placed = placements(compiled, found)
+    assert {stage: where for stage, where in placed.items() if where} == {"train": there, "compress": there}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "train"},
+        "spec": {"containers": [{"name": "main", "image": "x"}], **there},
+    }
+    kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+    assert not any(placements(compiled, {"node_selector": {}, "toleration": {}}).values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "selector", "toleration"),
+    [
+        ({}, {}, {}),
+        ({"train_gpus": "1", "device": "cuda"}, {}, GPU_TOLERATION),
+        ({"train_node_selector": "zone=a"}, {"zone": "a"}, {}),
+    ],
+)
+def test_preflight_says_where_a_training_runs(
+    arguments: dict[str, str],
+    selector: dict[str, str],
+    toleration: dict[str, str],
+    reviews: Path,
+    encoder: Path,
+    tmp_path: Path,
+) -> None:
+    sources = {"dataset_id": str(reviews), "model_id": str(encoder)}
+    plan = plan_run(sources | arguments, tmp_path / "report.md")
+    assert (plan.node_selector, plan.toleration) == (selector, toleration)
 
 
 def test_what_becomes_a_pods_resources_is_a_string_for_a_number_comes_to_nothing() -> None:

@@ -60,6 +60,8 @@ def test_the_defaults_are_those_of_the_prototype() -> None:
         (NodeSettings, "node_resources", "cpu=2, cpu=4"),
         (NodeSettings, "node_resources", "memory=8GB"),
         (NodeSettings, "training_timeout", 0),
+        (NodeSettings, "train_node_selector", "zone"),
+        (NodeSettings, "train_node_selector", "zone=a, zone=b"),
         (GateSettings, "min_accuracy", 85.0),
         (ChampionSettings, "champion", " "),
         (ChampionSettings, "service_name", "../../secrets/mine"),

@@ -20,7 +20,7 @@ from miniml.exit_status import ExitStatus
 from miniml.files.checksums import CHECKSUMS_NAME
 from miniml.model import manifest
 from miniml.model.manifest import Manifest
-from miniml.resource_names import S3_SECRET
+from miniml.resource_names import GPU_TOLERATION, S3_SECRET
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
 from miniml.store import repository
@@ -201,6 +201,27 @@ def test_the_job_is_the_steps_image_with_the_same_entry_point_on_so_many_nodes(
     assert trainer["resourcesPerNode"]["limits"] == {"cpu": "4", "memory": "8Gi", "nvidia.com/gpu": "2"}
     assert job["spec"]["runtimeRef"] == {"kind": "ClusterTrainingRuntime", "name": "torch-distributed"}
     assert job["spec"]["activeDeadlineSeconds"] == 3600
+
+
+@pytest.mark.parametrize(
+    ("nodes", "placement"),
+    [
+        (
+            NodeSettings(node_resources="nvidia.com/gpu=1", train_node_selector="zone=a"),
+            {"nodeSelector": {"zone": "a"}, "tolerations": [GPU_TOLERATION]},
+        ),
+        (NodeSettings(node_resources="cpu=4"), {}),
+    ],
+)
+def test_the_nodes_pods_run_where_the_settings_say_and_those_with_gpus_tolerate_their_taint(
+    nodes: NodeSettings, placement: dict[str, Any], server: TrainerServer, train: Train, model: Path
+) -> None:
+    server.fate = completes(model)
+    train(nodes=nodes)
+    (patch,) = server.made[0]["spec"]["runtimePatches"]
+    (node,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    pod = node["template"]["spec"]["template"]["spec"]
+    assert {name: pod[name] for name in ("nodeSelector", "tolerations") if name in pod} == placement
 
 
 def test_the_keys_of_the_store_are_mounted_and_stand_nowhere_in_the_job(
