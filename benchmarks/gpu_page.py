@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from benchmarks.page import DOCS, PAGE, aims_table, measured_on, put_section
@@ -16,15 +15,14 @@ TITLES = {
 
 def write_gpu_page(result: dict[str, Any]) -> None:
     """Puts the section of this kind of GPU in place of its last one."""
-    put_section(f"gpu-{re.sub('[^a-z0-9]+', '-', result['device'].lower()).strip('-')}", gpu_section(result))
+    put_section("gpu", gpu_section(result), result["device"])
     print(f"{PAGE.relative_to(DOCS.parent)} is written\n\n{aims_table(aims(result))}")
 
 
 def gpu_section(result: dict[str, Any]) -> str:
     """What the run showed, as Markdown."""
-    left_out = (
-        f"\nLeft out for want of time: {'; '.join(result['left_out'])}.\n" if result["left_out"] else ""
-    )
+    without = {"Left out for want of time": result["left_out"], "Failed": result["failed"]}
+    left_out = "".join(f"\n{why}: {'; '.join(ways)}.\n" for why, ways in without.items() if ways)
     return f"""
 ## GPU: {result["device"]}
 
