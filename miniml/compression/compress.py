@@ -22,8 +22,9 @@ def compress(
     model_dir: Path,
     chosen_dir: Path,
     settings: CompressionSettings,
-    report: Path,
+    report: Path | None = None,
     model_uri: str = "",
+    split: int = 1,
 ) -> Selection:
     """Makes smaller models, chooses one on the validation rows, and writes it.
 
@@ -32,8 +33,9 @@ def compress(
         model_dir: The full model's folder.
         chosen_dir: The folder to write: the chosen model, or `no_model.json` with the reason why there is none.
         settings: Which models to make, and how much they may lose.
-        report: The HTML file to write.
+        report: The HTML file to write; None writes none.
         model_uri: The address of the full model, if it is known.
+        split: The number of parts in which each batch of a training is computed, to take less memory.
 
     Returns:
         What was measured of all models, and which was chosen.
@@ -50,7 +52,7 @@ def compress(
         from miniml.compression.candidates import make_candidates
         from miniml.compression.selection import select
 
-        candidates = make_candidates(dataset_dir, model_dir, work_dir, settings, model_uri)
+        candidates = make_candidates(dataset_dir, model_dir, work_dir, settings, model_uri, split)
         folders = {each.name: each.folder for each in candidates}
         selection = select(dataset_dir, model_dir, candidates, settings.max_loss)
     chosen = selection.chosen
@@ -61,6 +63,7 @@ def compress(
             reason = json.dumps({"reason": selection.reason}, ensure_ascii=False)
             (partial / manifest.NO_MODEL_NAME).write_text(reason + "\n", encoding="utf-8")
     shutil.rmtree(work_dir, ignore_errors=True)
-    write_report(selection, settings, report)
+    if report:
+        write_report(selection, settings, report)
     logger.info(f"smaller model: {selection.reason}")
     return selection

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from miniml.evaluation.result import Estimate, NonInferiority
+from miniml.evaluation.result import Estimate, NonInferiority, from_json
 from miniml.metrics import more_is_better
 
 MIN_RATIO = 1.2
@@ -128,6 +128,17 @@ class Selection:
         stored |= {"chosen": self.chosen.name if self.chosen else None, "reason": self.reason}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(stored, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Selection:
+        """Reads what `save` wrote."""
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for one in stored["candidates"]:
+            del one["verdict"]
+        found: Selection = from_json(
+            cls, {name: value for name, value in stored.items() if name not in ("chosen", "reason")}
+        )
+        return found
 
 
 NOTHING_ASKED = Selection("", 0, 0, None, [], asked=False)

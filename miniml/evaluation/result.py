@@ -372,22 +372,30 @@ class EvaluationResult:
     def read(cls, path: Path) -> EvaluationResult:
         """Reads what `save` wrote."""
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found: EvaluationResult = _converted(cls, stored)
+        found: EvaluationResult = from_json(cls, stored)
         return found
 
 
-def _converted(kind: Any, stored: Any) -> Any:
-    """Converts JSON's values into the dataclasses, tasks, lists and dictionaries that the type `kind` names."""
+def from_json(kind: Any, stored: Any) -> Any:
+    """Converts JSON's values into the dataclasses, tasks, lists and dictionaries that the type `kind` names.
+
+    Args:
+        kind: A type.
+        stored: What `json.loads` read of an object of this type, as `dataclasses.asdict` gives it.
+
+    Returns:
+        An object of the type.
+    """
     inner = get_args(kind)
     if kind is Task:
         return find_task(stored)
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
-        return kind(**{name: _converted(kinds[name], value) for name, value in stored.items()})  # type: ignore[operator]
+        return kind(**{name: from_json(kinds[name], value) for name, value in stored.items()})  # type: ignore[operator]
     if get_origin(kind) is list:
-        return [_converted(inner[0], one) for one in stored]
+        return [from_json(inner[0], one) for one in stored]
     if get_origin(kind) is dict:
-        return {name: _converted(inner[1], one) for name, one in stored.items()}
+        return {name: from_json(inner[1], one) for name, one in stored.items()}
     if inner and stored is not None:  # A union is always X | None.
-        return _converted(inner[0], stored)
+        return from_json(inner[0], stored)
     return stored
