@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from miniml.files.folders import require_replaceable, written_whole
 from miniml.model import manifest
 from miniml.progress import logger
 from miniml.settings.compression import CompressionSettings
+from miniml.task_registry import find_task
 
 OUTPUT_NAMES = (manifest.MANIFEST_NAME, manifest.NO_MODEL_NAME)
 """Every folder that compress writes holds one of these files."""
@@ -52,9 +54,11 @@ def compress(
         from miniml.compression.candidates import make_candidates
         from miniml.compression.selection import select
 
+        _warn_of_few_rows(model_dir, settings.max_loss)
         candidates = make_candidates(dataset_dir, model_dir, work_dir, settings, model_uri, split)
         folders = {each.name: each.folder for each in candidates}
         selection = select(dataset_dir, model_dir, candidates, settings.max_loss)
+        selection = selection.with_seconds({each.name: each.seconds for each in candidates})
     chosen = selection.chosen
     with written_whole(chosen_dir, OUTPUT_NAMES) as partial:
         if chosen:
@@ -67,3 +71,19 @@ def compress(
         write_report(selection, settings, report)
     logger.info(f"smaller model: {selection.reason}")
     return selection
+
+
+def _warn_of_few_rows(model_dir: Path, max_loss: float) -> None:
+    """Tells, before anything is trained, of splits with too few rows for any model to be shown not to be inferior."""
+    from miniml.evaluation.non_inferiority import rows_needed  # Only here: it needs scipy.
+
+    data = manifest.read(model_dir).data
+    if not find_task(data["task"]).has_accuracy:
+        return
+    fewest = math.ceil(rows_needed(0.0, 0.0, max_loss))
+    for split in ("validation", "test"):
+        if (rows := data["rows"].get(split, 0)) < fewest:
+            logger.info(
+                f"{rows:,} {split} rows are too few for max_loss {max_loss:g}: it takes {fewest:,} to show it of a "
+                f"model that answers all of them as the full one does, and more of any other"
+            )

@@ -6,7 +6,8 @@ The code that computes it is in `miniml.compression.selection`; reading it needs
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class MeasuredModel:
     """How many times as fast as the full model it is."""
     test: NonInferiority | None = None
     """The comparison with the full model; None for the full model itself."""
+    seconds: float = 0.0
+    """How long it took to make, with the model that it was made of; 0 for the full model."""
 
     @property
     def may_replace(self) -> bool:
@@ -102,6 +105,16 @@ class Selection:
         return (
             f"{rows} are too few to show of any faster model that it loses less than max_loss: it would take about "
             f"{min(needed):,}, or a larger max_loss"
+        )
+
+    def with_seconds(self, seconds: Mapping[str, float]) -> Selection:
+        """Returns the same selection, with the time that each candidate took.
+
+        Args:
+            seconds: The time in seconds, by the candidate's name.
+        """
+        return replace(
+            self, candidates=[replace(each, seconds=seconds[each.name]) for each in self.candidates]
         )
 
     def scalars(self) -> dict[str, float]:

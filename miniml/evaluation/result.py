@@ -148,25 +148,20 @@ class CompressedModel:
     @property
     def sentence(self) -> str:
         """Its gain, its speed and what became of it, in one sentence."""
-        gain, measure = self.test.comparison.gain, self.test.comparison.measure
-        scale, unit = (
-            (1.0, f" of {measure.replace('_', ' ')}")
-            if self.test.comparison.is_of_errors
-            else (100, " points")
-        )
+        gain, measure = self.test.comparison.gain, self.test.comparison.measure.replace("_", " ")
+        scale, unit = (1.0, "") if self.test.comparison.is_of_errors else (100, " points")
         value, low, high = (
             f"{scale * each:+.3g}".replace("-", "−") for each in (gain.value, gain.low, gain.high)
         )
-        told = f"compressed model: {value}{unit} (95 % interval {low} to {high}), {self.speed_ratio:.2g} × as fast"
+        interval = f"95 % interval {low} to {high}"
+        told = f"smaller model: {value}{unit} of {measure} ({interval}), {self.speed_ratio:.2g} × as fast"
+        shown = f"shown to lose less than max_loss {self.test.max_loss:g} (p = {self.test.p_value:.2g})"
         if self.served:
-            return f"{told}: served"
-        why = (
-            f"it is not shown to lose less than max_loss {self.test.max_loss:g} (p = {self.test.p_value:.2g})"
-        )
+            return f"{told}: {shown}, so that it takes the full model's place"
         more = (
             f", for which it would take about {self.test.rows_needed:,} rows" if self.test.rows_needed else ""
         )
-        return f"{told}: refused, because {why}{more}; the full model is evaluated"
+        return f"{told}: refused, because it is not {shown}{more}; the full model is evaluated"
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,9 @@ def test_a_smaller_model_that_is_not_inferior_is_the_evaluated_one(
     assert (served.compressed.digest, served.compressed.full_digest) == (smaller, full)
     alone = evaluate_model(smaller_dir, dataset_dir)
     assert (served.figures, served.samples) == (alone.figures, alone.samples)
-    assert served.compressed.sentence.endswith("2.1 × as fast: served")
+    assert "points of accuracy (95 % interval " in served.compressed.sentence
+    assert "2.1 × as fast: shown to lose less than max_loss 0.99 (p = " in served.compressed.sentence
+    assert served.compressed.sentence.endswith("so that it takes the full model's place")
 
 
 def test_a_smaller_model_that_may_be_inferior_is_refused_and_the_full_one_evaluated(
@@ -96,7 +98,7 @@ def test_the_report_says_it_too(refused: EvaluationResult, model_dir: Path, tmp_
     write_report(refused, manifest.read(model_dir), read_history(model_dir), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert refused.compressed is not None
-    assert f"C{refused.compressed.sentence[1:]}" in page
+    assert f"S{refused.compressed.sentence[1:]}" in page
 
 
 def test_the_answers_that_are_kept_are_those_of_the_evaluated_model(
