@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from miniml.evaluation.result import Estimate, NonInferiority, from_json
+from miniml.evaluation.smaller_model import SmallerModel
 from miniml.metrics import more_is_better
 
 MIN_RATIO = 1.2
@@ -132,6 +133,15 @@ class Selection:
         """Returns what evaluate has to know of the chosen model, for the metadata of its artifact."""
         best = self.chosen
         return {"digest": best.digest, "speed_ratio": best.ratio} if best else {}
+
+    def smaller_model(self, folder: Path | str) -> SmallerModel | None:
+        """Returns the chosen model, for the evaluation beside the full one; None where no model was chosen.
+
+        Args:
+            folder: The folder that `miniml.compression.compress.compress` wrote.
+        """
+        best = self.chosen
+        return SmallerModel(Path(folder), best.test.max_loss, best.ratio) if best and best.test else None
 
     def save(self, path: Path) -> None:
         """Writes the selection as JSON, with its verdicts in words; the folder is made."""
