@@ -28,15 +28,18 @@ def compress(
     """
     from pathlib import Path
 
-    from miniml.compression.compress import compress as choose_smaller
+    from miniml.compression.watched import CompressionRequest, compress_watched
     from miniml.settings.arguments import settings_given
     from miniml.settings.compression import CompressionSettings
 
     [wanted] = settings_given(settings, CompressionSettings)
-    selection = choose_smaller(
-        Path(dataset.path), Path(model.path), Path(smaller.path), wanted, Path(report.path), model.uri
+    # The local cache never finds an artifact without a file.
+    files = (Path(report.path), Path(metrics.path))
+    selection = compress_watched(
+        CompressionRequest(
+            Path(dataset.path), Path(model.path), Path(smaller.path), wanted, *files, model.uri
+        )
     )
-    selection.save(Path(metrics.path))
     for name, value in selection.scalars().items():
         metrics.log_metric(name, value)
     smaller.metadata.update(framework="transformers", max_loss=wanted.max_loss, **selection.of_chosen())

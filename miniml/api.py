@@ -1,4 +1,4 @@
-"""Prepares data, trains and evaluates from Python without Kubeflow: plain folders in, results out.
+"""Prepares data, trains, compresses and evaluates from Python without Kubeflow: plain folders in, results out.
 
     import miniml
 
@@ -14,6 +14,13 @@ A prediction is an object of its task's class. Who names that class lets type ch
     classifier = miniml.Classifier.load("model", SingleLabelPrediction)
     print([prediction.label for prediction in classifier.predict(["A wonderful film."])])
 
+A smaller model takes the full one's place unless the test shows it to lose too much:
+
+    selection = miniml.compress("data", "model", "smaller", max_loss=0.01)
+    print(selection.reason)
+    result = miniml.evaluate("model", "data", smaller=selection.smaller_model("smaller"))
+    print(result.compressed.sentence, result.model_digest)
+
 Settings are keyword arguments. They are those of the command line and the components, with the same defaults; `miniml
 run --help` describes them.
 """
@@ -27,13 +34,16 @@ from miniml.command_line import nearest
 from miniml.errors import InputError
 from miniml.escaping import quoted, shown
 from miniml.settings.arguments import arguments_of, flat, settings_from
+from miniml.settings.compression import CompressionSettings
 from miniml.settings.data import DataSettings
 from miniml.settings.evaluation import EvaluationSettings
 from miniml.settings.training import TrainingSettings
 
 if TYPE_CHECKING:
+    from miniml.compression.outcome import Selection
     from miniml.data.prepared import DatasetSummary
     from miniml.evaluation.result import EvaluationResult
+    from miniml.evaluation.smaller_model import SmallerModel
     from miniml.training.fine_tune import TrainingResult
 
 PathLike = str | Path
@@ -101,19 +111,65 @@ def fine_tune(
     return result
 
 
+def compress(
+    dataset: PathLike,
+    model: PathLike,
+    smaller: PathLike,
+    *,
+    compression: str = "auto",
+    report: PathLike | None = None,
+    **settings: Setting,
+) -> Selection:
+    """Makes smaller models of a fine-tuned one, and writes the fastest that is not inferior on the split validation.
+
+    It trains in this process, and does not read the split test. `evaluate` does, and says whether the smaller model may
+    take the full one's place.
+
+    Args:
+        dataset: The folder that the model was trained on.
+        model: The folder that `fine_tune` wrote.
+        smaller: The folder to write: the chosen model, or `no_model.json` with the reason why there is none.
+        compression: What is tried: "layers", "length", or "auto" for both. Only here is "auto" the default.
+        report: Where to write an HTML report on all smaller models; None writes none.
+        **settings: Further fields of `miniml.settings.compression.CompressionSettings`.
+
+    Returns:
+        What was measured of all models, which was chosen, and why.
+
+    Raises:
+        InputError: the dataset is another one, or a setting cannot be used.
+        ModelFolderError: the folder is not the one that training signed.
+        StorageError: there is no room for a model, or for a checkpoint.
+        StoppedError: the process got SIGTERM; the training so far is in a checkpoint.
+    """
+    from miniml.compression import compress as compressing
+
+    folders = _path("dataset", dataset), _path("model", model), _path("smaller", smaller)
+    asked = _settings(CompressionSettings, {**settings, "compression": compression})
+    return compressing.compress(*folders, asked, None if report is None else _path("report", report))
+
+
 def evaluate(
-    model: PathLike, dataset: PathLike, *, report: PathLike | None = None, **settings: Setting
+    model: PathLike,
+    dataset: PathLike,
+    *,
+    smaller: SmallerModel | None = None,
+    report: PathLike | None = None,
+    **settings: Setting,
 ) -> EvaluationResult:
     """Evaluates a model on the split test of the dataset that it was trained on.
 
     Args:
         model: The folder that `fine_tune` wrote.
         dataset: The folder that it was trained on.
+        smaller: A smaller model (`Selection.smaller_model` of what `compress` gave), which is evaluated in place of
+            `model` unless it is inferior; None if there is none.
         report: Where to write an HTML report on the evaluation; None writes none.
         **settings: Fields of `miniml.settings.evaluation.EvaluationSettings`.
 
     Returns:
-        Metrics with their intervals, classes, slices, the baseline's metrics, mistakes and speed.
+        Metrics with their intervals, classes, slices, the baseline's metrics, mistakes and speed, and the digest of the
+        model that they are about.
 
     Raises:
         ModelFolderError: the folder is not the one that training signed.
@@ -124,10 +180,13 @@ def evaluate(
     from miniml.model import manifest
     from miniml.model.history import read_history
 
-    folder = _path("model", model)
-    result = evaluate_model(folder, _path("dataset", dataset), _settings(EvaluationSettings, settings))
+    folder, asked = _path("model", model), _settings(EvaluationSettings, settings)
+    result = evaluate_model(folder, _path("dataset", dataset), asked, smaller=smaller)
     if report:
-        write_report(result, manifest.read(folder), read_history(folder), _path("report", report))
+        evaluated = manifest.folder_with(
+            result.model_digest, [folder, smaller.folder] if smaller else [folder]
+        )
+        write_report(result, manifest.read(evaluated), read_history(evaluated), _path("report", report))
     return result
 
 

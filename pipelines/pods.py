@@ -55,7 +55,7 @@ PODS = {
     "preflight": PodSettings(store=True, cached=False),
     "transform": PodSettings(DATA, store=True),
     "train": PodSettings(FROM_ARGUMENTS, gpus=True, store=True, mlflow=True, survives=True),
-    "compress": PodSettings(FROM_ARGUMENTS, gpus=True, store=True),
+    "compress": PodSettings(FROM_ARGUMENTS, gpus=True, store=True, survives=True),
     "evaluate": PodSettings(FROM_ARGUMENTS, store=True),
     "deploy": PodSettings(cached=False),
 }

@@ -47,20 +47,23 @@ def happening(step: int, action: Any, event: str = "on_step_end") -> Iterator[No
         every.pop()
 
 
-def children_that_end(*ways: str, at_step: int, folder: Path) -> dict[str, str]:
-    """The environment in which each further process of `python -m miniml.train_step` ends in one of these ways.
+def children_that_end(
+    *ways: str, at_step: int, folder: Path, module: str = "miniml.train_step"
+) -> dict[str, str]:
+    """The environment in which each further process of `python -m <module>` ends in one of these ways.
 
     Args:
         ways: Statements, of the first process, the second, and so on; what comes after trains to its end.
         at_step: After which they are run.
         folder: An empty one, for Python to find them in and for them to be counted in.
+        module: A program that trains.
     """
     (folder / "sitecustomize.py").write_text(
         f"""
 import os, sys
 from pathlib import Path
 
-if "miniml.train_step" in sys.orig_argv:
+if {module!r} in sys.orig_argv:
     begun = Path({str(folder)!r}, "begun")
     begun.mkdir(exist_ok=True)
     number, ways = len(list(begun.iterdir())), {list(ways)!r}

@@ -23,7 +23,11 @@ API = (
     "miniml.data.preparation.prepare",
     "miniml.training.fine_tune.fine_tune",
     "miniml.training.fine_tune.TrainingResult",
+    "miniml.compression.compress.compress",
+    "miniml.compression.outcome.Selection",
+    "miniml.compression.outcome.MeasuredModel",
     "miniml.evaluation.evaluate.evaluate_model",
+    "miniml.evaluation.smaller_model.SmallerModel",
     "miniml.gate.rules.judge",
     "miniml.gate.rules.Verdict",
     "miniml.model.classifier.Classifier",
@@ -40,12 +44,14 @@ API = (
 
 def parsers() -> list[argparse.ArgumentParser]:
     """Returns the parser of every program, in the order of the reference."""
+    from miniml.compression import __main__ as compression
     from miniml.train_step import __main__ as training
     from serving import options
 
     return [
         main.command_line(),
         training.command_line(),
+        compression.command_line(),
         options.parser(),
     ]
 

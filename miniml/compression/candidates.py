@@ -38,7 +38,12 @@ class Candidate:
 
 
 def make_candidates(
-    dataset_dir: Path, model_dir: Path, work_dir: Path, settings: CompressionSettings, model_uri: str = ""
+    dataset_dir: Path,
+    model_dir: Path,
+    work_dir: Path,
+    settings: CompressionSettings,
+    model_uri: str = "",
+    split: int = 1,
 ) -> list[Candidate]:
     """Makes the smaller models that the settings ask for, each in a folder of its own in `work_dir`.
 
@@ -50,6 +55,7 @@ def make_candidates(
         work_dir: The folder to write to.
         settings: Which models to make, and how.
         model_uri: The address of the full model, if it is known; in an S3 store checkpoints go beside it.
+        split: The number of parts in which each batch of a training is computed, to take less memory.
 
     Returns:
         The candidates; none where the full model has one layer, and texts are as short as they are.
@@ -63,7 +69,7 @@ def make_candidates(
     made: list[Candidate] = []
     if wanted in ("auto", "layers"):
         try:
-            made += _with_fewer_layers(dataset_dir, model_dir, work_dir, settings, model_uri)
+            made += _with_fewer_layers(dataset_dir, model_dir, work_dir, settings, model_uri, split)
         except UncuttableError as error:
             if wanted == "layers":
                 raise
@@ -74,7 +80,12 @@ def make_candidates(
 
 
 def _with_fewer_layers(
-    dataset_dir: Path, model_dir: Path, work_dir: Path, settings: CompressionSettings, model_uri: str
+    dataset_dir: Path,
+    model_dir: Path,
+    work_dir: Path,
+    settings: CompressionSettings,
+    model_uri: str,
+    split: int,
 ) -> Iterator[Candidate]:
     """Yields candidates with the full model's maximal length."""
     layers, full = number_of_layers(model_dir), manifest.read(model_dir)
@@ -84,7 +95,7 @@ def _with_fewer_layers(
         name = f"layers-{kept}"
         logger.info(f"candidate {name}: training {kept} of {layers} layers to give the full model's answers")
         folder = work_dir / name
-        distil(dataset_dir, model_dir, kept, answers, folder, settings, model_uri)
+        distil(dataset_dir, model_dir, kept, answers, folder, settings, model_uri, split)
         seconds = time.monotonic() - begun
         yield Candidate(name, folder, f"{kept} of {layers} layers", kept, _max_length(folder), seconds)
 

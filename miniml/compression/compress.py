@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from miniml.files.folders import require_replaceable, written_whole
 from miniml.model import manifest
 from miniml.progress import logger
 from miniml.settings.compression import CompressionSettings
+from miniml.task_registry import find_task
 
 OUTPUT_NAMES = (manifest.MANIFEST_NAME, manifest.NO_MODEL_NAME)
 """Every folder that compress writes holds one of these files."""
@@ -22,8 +24,9 @@ def compress(
     model_dir: Path,
     chosen_dir: Path,
     settings: CompressionSettings,
-    report: Path,
+    report: Path | None = None,
     model_uri: str = "",
+    split: int = 1,
 ) -> Selection:
     """Makes smaller models, chooses one on the validation rows, and writes it.
 
@@ -32,8 +35,9 @@ def compress(
         model_dir: The full model's folder.
         chosen_dir: The folder to write: the chosen model, or `no_model.json` with the reason why there is none.
         settings: Which models to make, and how much they may lose.
-        report: The HTML file to write.
+        report: The HTML file to write; None writes none.
         model_uri: The address of the full model, if it is known.
+        split: The number of parts in which each batch of a training is computed, to take less memory.
 
     Returns:
         What was measured of all models, and which was chosen.
@@ -50,9 +54,11 @@ def compress(
         from miniml.compression.candidates import make_candidates
         from miniml.compression.selection import select
 
-        candidates = make_candidates(dataset_dir, model_dir, work_dir, settings, model_uri)
+        _warn_of_few_rows(model_dir, settings.max_loss)
+        candidates = make_candidates(dataset_dir, model_dir, work_dir, settings, model_uri, split)
         folders = {each.name: each.folder for each in candidates}
         selection = select(dataset_dir, model_dir, candidates, settings.max_loss)
+        selection = selection.with_seconds({each.name: each.seconds for each in candidates})
     chosen = selection.chosen
     with written_whole(chosen_dir, OUTPUT_NAMES) as partial:
         if chosen:
@@ -61,6 +67,23 @@ def compress(
             reason = json.dumps({"reason": selection.reason}, ensure_ascii=False)
             (partial / manifest.NO_MODEL_NAME).write_text(reason + "\n", encoding="utf-8")
     shutil.rmtree(work_dir, ignore_errors=True)
-    write_report(selection, settings, report)
+    if report:
+        write_report(selection, settings, report)
     logger.info(f"smaller model: {selection.reason}")
     return selection
+
+
+def _warn_of_few_rows(model_dir: Path, max_loss: float) -> None:
+    """Tells, before anything is trained, of splits with too few rows for any model to be shown not to be inferior."""
+    from miniml.evaluation.non_inferiority import rows_needed  # Only here: it needs scipy.
+
+    data = manifest.read(model_dir).data
+    if not find_task(data["task"]).has_accuracy:
+        return
+    fewest = math.ceil(rows_needed(0.0, 0.0, max_loss))
+    for split in ("validation", "test"):
+        if (rows := data["rows"].get(split, 0)) < fewest:
+            logger.info(
+                f"{rows:,} {split} rows are too few for max_loss {max_loss:g}: it takes {fewest:,} to show it of a "
+                f"model that answers all of them as the full one does, and more of any other"
+            )

@@ -42,6 +42,7 @@ def distil(
     folder: Path,
     settings: CompressionSettings,
     model_uri: str = "",
+    split: int = 1,
 ) -> TrainingResult:
     """Trains some layers of a full model to give its answers, and writes a model folder as `fine_tune` does.
 
@@ -53,6 +54,7 @@ def distil(
         folder: The folder to write. The model to begin with stands beside it until it is trained.
         settings: How to train.
         model_uri: The address of the full model, if it is known; in an S3 store checkpoints go beside it.
+        split: The number of parts in which each batch is computed, to take less memory.
 
     Raises:
         UncuttableError: the model's architecture does not work with fewer layers.
@@ -74,7 +76,7 @@ def distil(
                 {"digest": full.digest, "layers": list(kept)},
             )
             training = training_settings(full, settings)
-            return fine_tune(dataset_dir, folder, training, model_uri, teacher=teacher)
+            return fine_tune(dataset_dir, folder, training, model_uri, split=split, teacher=teacher)
 
 
 def training_settings(full: Manifest, settings: CompressionSettings) -> TrainingSettings:

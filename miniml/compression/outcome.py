@@ -6,11 +6,13 @@ The code that computes it is in `miniml.compression.selection`; reading it needs
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from miniml.evaluation.result import Estimate, NonInferiority
+from miniml.evaluation.result import Estimate, NonInferiority, from_json
+from miniml.evaluation.smaller_model import SmallerModel
 from miniml.metrics import more_is_better
 
 MIN_RATIO = 1.2
@@ -38,6 +40,8 @@ class MeasuredModel:
     """How many times as fast as the full model it is."""
     test: NonInferiority | None = None
     """The comparison with the full model; None for the full model itself."""
+    seconds: float = 0.0
+    """How long it took to make, with the model that it was made of; 0 for the full model."""
 
     @property
     def may_replace(self) -> bool:
@@ -104,6 +108,16 @@ class Selection:
             f"{min(needed):,}, or a larger max_loss"
         )
 
+    def with_seconds(self, seconds: Mapping[str, float]) -> Selection:
+        """Returns the same selection, with the time that each candidate took.
+
+        Args:
+            seconds: The time in seconds, by the candidate's name.
+        """
+        return replace(
+            self, candidates=[replace(each, seconds=seconds[each.name]) for each in self.candidates]
+        )
+
     def scalars(self) -> dict[str, float]:
         """Returns the results that are single numbers, by the names that KFP's Metrics artifact has."""
         found = {"candidates": float(len(self.candidates)), "validation_rows": float(self.validation_rows)}
@@ -120,6 +134,15 @@ class Selection:
         best = self.chosen
         return {"digest": best.digest, "speed_ratio": best.ratio} if best else {}
 
+    def smaller_model(self, folder: Path | str) -> SmallerModel | None:
+        """Returns the chosen model, for the evaluation beside the full one; None where no model was chosen.
+
+        Args:
+            folder: The folder that `miniml.compression.compress.compress` wrote.
+        """
+        best = self.chosen
+        return SmallerModel(Path(folder), best.test.max_loss, best.ratio) if best and best.test else None
+
     def save(self, path: Path) -> None:
         """Writes the selection as JSON, with its verdicts in words; the folder is made."""
         stored: dict[str, Any] = asdict(self)
@@ -128,6 +151,17 @@ class Selection:
         stored |= {"chosen": self.chosen.name if self.chosen else None, "reason": self.reason}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(stored, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Selection:
+        """Reads what `save` wrote."""
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for one in stored["candidates"]:
+            del one["verdict"]
+        found: Selection = from_json(
+            cls, {name: value for name, value in stored.items() if name not in ("chosen", "reason")}
+        )
+        return found
 
 
 NOTHING_ASKED = Selection("", 0, 0, None, [], asked=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from miniml import __version__
 from miniml.compression.outcome import MIN_RATIO, Selection
+from miniml.progress import duration
 from miniml.settings.compression import CompressionSettings
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def write_report(selection: Selection, settings: CompressionSettings, path: Path
         settings=vars(settings),
         metric=MetricFormat(selection.metric),
         least_ratio=MIN_RATIO,
+        duration=duration,
         picture=selection.candidates and svg(lambda axes: _speed_and_metric(axes, selection), HALF),
     )
     path.parent.mkdir(parents=True, exist_ok=True)

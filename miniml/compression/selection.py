@@ -70,15 +70,13 @@ def select(
     names = [(FULL, "the model that was trained"), *((each.name, each.description) for each in candidates)]
     tests = [None, *(found.compared_with_margin(full, max_loss) for found in smaller)]
     measured = [_measured(*each) for each in zip(names, classifiers, answers, speeds, tests, strict=True)]
-    selection = Selection(
+    return Selection(
         metric=full.task.primary_metric,
         validation_rows=len(full.texts),
         test_rows=summary.rows.get("test", 0),
         full=measured[0],
         candidates=measured[1:],
     )
-    logger.info(selection.reason)
-    return selection
 
 
 def _answers(classifier: Classifier, split: datasets.Dataset, fingerprint: str) -> Predictions:
@@ -120,6 +118,7 @@ def _groups(split: datasets.Dataset) -> Groups:
 def _speeds(
     classifiers: Sequence[Classifier], folders: Sequence[Path], texts: Sequence[str]
 ) -> list[MeasuredSpeed]:
+    logger.info(f"timing {len(folders)} models, each on its fastest engine")
     served = [
         on_fastest_engine(classifier, folder, texts)
         for classifier, folder in zip(classifiers, folders, strict=True)

@@ -1,19 +1,22 @@
 """Simulates how often a smaller model replaces the full one, rightly and wrongly, by choice and verdict together.
 
 python -m miniml.compression.simulation --runs 1000
+python -m miniml.compression.simulation --rows-needed
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
 
 from miniml.command_line import CommandParser
 from miniml.errors import InputError, MinimlError
-from miniml.evaluation.non_inferiority import p_value
+from miniml.evaluation.non_inferiority import p_value, rows_needed, score
 from miniml.evaluation.result import LOSS_ERROR_RATE
 from miniml.settings.checks import require_at_least
 
@@ -23,6 +26,8 @@ LOSSES = (1.0, 0.5, 0.0)
 """The true losses of all candidates, in margins: just as much as the margin, half of it, and none."""
 ROWS = (250, 1000, 4000)
 DIFFER = (0.02, 0.05, 0.1)
+MARGINS = (0.005, 0.01, 0.02, 0.03)
+"""The margins for which the rows that they need are told."""
 
 
 @dataclass(frozen=True)
@@ -116,18 +121,14 @@ def passes(won: int, lost: int, rows: int, max_loss: float) -> bool:
 @functools.cache
 def _fewest_wins(lost: int, rows: int, max_loss: float) -> int:
     """Returns the fewest won rows with which a model of so many lost rows passes; more than there are if none do."""
-    low, high = 0, rows - lost + 1
-    # More wins than losses leave no doubt at all but where rows are few, so the bracket grows from there.
-    guess = max(1, min(lost, high))
-    if guess < high and p_value(guess, lost, rows, max_loss) <= LOSS_ERROR_RATE:
-        high = guess
-    while low < high:
-        middle = (low + high) // 2
-        if p_value(middle, lost, rows, max_loss) <= LOSS_ERROR_RATE:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    above = score(np.arange(rows - lost + 1), lost, rows, max_loss)
+    # The exact test's limit is near the one of a normal distribution.
+    won = int(np.searchsorted(above, norm.isf(LOSS_ERROR_RATE)))
+    while won > 0 and p_value(won - 1, lost, rows, max_loss) <= LOSS_ERROR_RATE:
+        won -= 1
+    while won <= rows - lost and p_value(won, lost, rows, max_loss) > LOSS_ERROR_RATE:
+        won += 1
+    return won
 
 
 def table(simulated: SimulatedRuns) -> str:
@@ -144,6 +145,35 @@ def table(simulated: SimulatedRuns) -> str:
     return "\n".join(lines)
 
 
+def passing_rate(simulated: SimulatedRuns, rows: int, differ: float, loss: float) -> float:
+    """Returns how often one smaller model is shown, on one split, to lose less than the margin.
+
+    Args:
+        simulated: The settings of the simulation.
+        rows: The number of rows of the split.
+        differ: The fraction of the rows that one model answers correctly and the other does not.
+        loss: By how much the smaller model's true accuracy is below the full one's.
+    """
+    shares = ((differ - loss) / 2, (differ + loss) / 2, 1 - differ)
+    drawn = np.random.default_rng(simulated.seed).multinomial(rows, shares, simulated.number)
+    return float(np.mean([passes(int(won), int(lost), rows, simulated.max_loss) for won, lost, _ in drawn]))
+
+
+def table_of_rows() -> str:
+    """Returns a Markdown table of the rows on which a smaller model passes one test with the probability `POWER`.
+
+    It has a row for each margin and each fraction of differing rows.
+    """
+    heads = ["max_loss", "rows that differ", "it loses nothing", "it loses a quarter of max_loss"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for margin in MARGINS:
+        for differ in DIFFER:
+            rows = [math.ceil(rows_needed(differ, -share * margin, margin)) for share in (0.0, 0.25)]
+            cells = (f"{margin:g}", f"{100 * differ:g} %", *(f"{each:,}" for each in rows))
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _cell(found: Rates | None) -> str:
     return "impossible" if found is None else f"{100 * found.served:.1f} % ({100 * found.chosen:.1f} %)"
 
@@ -157,7 +187,12 @@ def main(words: list[str] | None = None) -> None:
     defaults = SimulatedRuns()
     parser = CommandParser("python -m miniml.compression.simulation", description=__doc__)
     add = parser.add_argument
-    add("--runs", type=int, required=True, metavar="N", help="for each figure")
+    add("--runs", type=int, default=defaults.number, metavar="N", help="for each figure")
+    add(
+        "--rows-needed",
+        action="store_true",
+        help="print on how many rows a smaller model passes in 4 of 5 tests",
+    )
     add("--candidates", type=int, default=defaults.candidates, help="smaller models of each run")
     add("--accuracy", type=float, default=defaults.accuracy, help="of the full model")
     add("--max-loss", type=float, default=defaults.max_loss, help="the margin")
@@ -166,6 +201,9 @@ def main(words: list[str] | None = None) -> None:
     simulated = SimulatedRuns(
         options.runs, options.candidates, options.accuracy, options.max_loss, options.seed
     )
+    if options.rows_needed:
+        print(table_of_rows())
+        return
     print(
         f"How often a smaller model is served (and chosen on validation), of {simulated.number:,} runs each with "
         f"{simulated.candidates} equally good candidates: the full model's accuracy {simulated.accuracy:.3g}, max_loss "

@@ -34,7 +34,7 @@ def compare_with_champion(
         predictions: The new model's answers.
         test: The test's digest, for which challengers are counted (see `miniml.champion.challengers`).
         tried: The digests of all models that this run has asked the test, of which the new model is one: each counts as
-            a challenger, because any of them could have become the new model.
+            a challenger, because any of them could have become the new model. The first has the lowest number.
 
     Returns:
         The comparison; None where there is no champion.
@@ -61,9 +61,12 @@ def compare_with_champion(
     )
     if predictions.model_digest == champion.digest:
         return comparison
-    for digest in tried:
-        count_challenger(champion, test, digest)
-    challenger = count_challenger(champion, test, predictions.model_digest)
+    numbers = {
+        digest: count_challenger(champion, test, digest)
+        for digest in tried or [predictions.model_digest]
+        if digest != champion.digest
+    }
+    challenger = numbers[predictions.model_digest]
     return replace(comparison, challenge=challenger.number, uncounted=challenger.uncounted)
 
 

@@ -117,7 +117,7 @@ def evaluate_model(
             champion,
             predictions,
             _digest_of(splits["test"], evaluator, predictions),
-            [compressed.full_digest, compressed.digest] if compressed else (),
+            [compressed.digest, compressed.full_digest] if compressed else (),
         ),
         compressed=compressed,
     )

@@ -148,25 +148,20 @@ class CompressedModel:
     @property
     def sentence(self) -> str:
         """Its gain, its speed and what became of it, in one sentence."""
-        gain, measure = self.test.comparison.gain, self.test.comparison.measure
-        scale, unit = (
-            (1.0, f" of {measure.replace('_', ' ')}")
-            if self.test.comparison.is_of_errors
-            else (100, " points")
-        )
+        gain, measure = self.test.comparison.gain, self.test.comparison.measure.replace("_", " ")
+        scale, unit = (1.0, "") if self.test.comparison.is_of_errors else (100, " points")
         value, low, high = (
             f"{scale * each:+.3g}".replace("-", "−") for each in (gain.value, gain.low, gain.high)
         )
-        told = f"compressed model: {value}{unit} (95 % interval {low} to {high}), {self.speed_ratio:.2g} × as fast"
+        interval = f"95 % interval {low} to {high}"
+        told = f"smaller model: {value}{unit} of {measure} ({interval}), {self.speed_ratio:.2g} × as fast"
+        shown = f"shown to lose less than max_loss {self.test.max_loss:g} (p = {self.test.p_value:.2g})"
         if self.served:
-            return f"{told}: served"
-        why = (
-            f"it is not shown to lose less than max_loss {self.test.max_loss:g} (p = {self.test.p_value:.2g})"
-        )
+            return f"{told}: {shown}, so that it takes the full model's place"
         more = (
             f", for which it would take about {self.test.rows_needed:,} rows" if self.test.rows_needed else ""
         )
-        return f"{told}: refused, because {why}{more}; the full model is evaluated"
+        return f"{told}: refused, because it is not {shown}{more}; the full model is evaluated"
 
 
 @dataclass(frozen=True)
@@ -372,22 +367,30 @@ class EvaluationResult:
     def read(cls, path: Path) -> EvaluationResult:
         """Reads what `save` wrote."""
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        found: EvaluationResult = _converted(cls, stored)
+        found: EvaluationResult = from_json(cls, stored)
         return found
 
 
-def _converted(kind: Any, stored: Any) -> Any:
-    """Converts JSON's values into the dataclasses, tasks, lists and dictionaries that the type `kind` names."""
+def from_json(kind: Any, stored: Any) -> Any:
+    """Converts JSON's values into the dataclasses, tasks, lists and dictionaries that the type `kind` names.
+
+    Args:
+        kind: A type.
+        stored: What `json.loads` read of an object of this type, as `dataclasses.asdict` gives it.
+
+    Returns:
+        An object of the type.
+    """
     inner = get_args(kind)
     if kind is Task:
         return find_task(stored)
     if is_dataclass(kind):
         kinds = get_type_hints(kind)
-        return kind(**{name: _converted(kinds[name], value) for name, value in stored.items()})  # type: ignore[operator]
+        return kind(**{name: from_json(kinds[name], value) for name, value in stored.items()})  # type: ignore[operator]
     if get_origin(kind) is list:
-        return [_converted(inner[0], one) for one in stored]
+        return [from_json(inner[0], one) for one in stored]
     if get_origin(kind) is dict:
-        return {name: _converted(inner[1], one) for name, one in stored.items()}
+        return {name: from_json(inner[1], one) for name, one in stored.items()}
     if inner and stored is not None:  # A union is always X | None.
-        return _converted(inner[0], stored)
+        return from_json(inner[0], stored)
     return stored

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import CompressedModel
 from miniml.progress import logger
+
+if TYPE_CHECKING:
+    from miniml.evaluation.predictions import Predictions
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from miniml.champion.record import NOBODY, Champion
 from miniml.errors import GateError, InputError
 from miniml.escaping import quoted
-from miniml.evaluation.result import Comparison, Estimate, EvaluationResult, Slice
+from miniml.evaluation.result import Comparison, CompressedModel, Estimate, EvaluationResult, Slice
 from miniml.metrics import more_is_better
 from miniml.progress import logger
 from miniml.registry import Registry
@@ -303,7 +303,8 @@ def _baseline(result: EvaluationResult, settings: GateSettings, _: Champion) -> 
 def _champion(result: EvaluationResult, settings: GateSettings, champion: Champion) -> Iterator[Ruling]:
     """Requires the model to be better than the champion, by the exact paired test, and by at least `min_gain`.
 
-    The more challengers one champion meets on one test, the less of the error rate each may use.
+    The more challengers one champion meets on one test, the less of the error rate each may use. A smaller model of the
+    champion itself need not be better, but it must not be inferior.
     """
     rule, comparison = "champion", result.comparison
     threshold = f"error_rate {settings.error_rate:g}, min_gain {settings.min_gain:g}"
@@ -320,8 +321,25 @@ def _champion(result: EvaluationResult, settings: GateSettings, champion: Champi
     if comparison.champion_digest != champion.digest:
         yield _unjudged(rule, threshold, f"the evaluation compares with another model than {champion.name}")
         return
+    smaller = result.compressed
+    if smaller and smaller.served and smaller.full_digest == champion.digest:
+        yield _instead(rule, champion, smaller)
+        return
     rate = Rate.of_challenge(settings, comparison.challenge)
     yield _better(rule, threshold, champion.name, comparison, rate, settings.min_gain)
+
+
+def _instead(rule: str, champion: Champion, smaller: CompressedModel) -> Ruling:
+    """Passes a smaller model whose full model is the champion: it was asked for, and shown not to be inferior."""
+    test = smaller.test
+    return Ruling(
+        rule,
+        f"p = {test.p_value:.3g}",
+        f"max_loss {test.max_loss:g}",
+        test.passed,
+        f"{champion.name} is the full model, of which this is a smaller one that is shown to lose less than max_loss "
+        f"{test.max_loss:g}: p = {test.p_value:.3g}",
+    )
 
 
 @dataclass(frozen=True)

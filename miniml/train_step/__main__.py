@@ -7,24 +7,16 @@ torchrun --nproc-per-node 2 -m miniml.train_step DATASET MODEL --batch-size=16
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from miniml.command_line import CommandParser
-from miniml.errors import MinimlError
-from miniml.escaping import plain
-from miniml.exit_status import ExitStatus, status_of, write_error_file
 from miniml.search.trial import fine_tune_trial
 from miniml.settings.command_line import add_options, settings_of
 from miniml.settings.training import TrainingSettings
-from miniml.signals import end_when_closed
 from miniml.sources.pins import Pins
 from miniml.store.address import is_in_store, s3_address
+from miniml.supervision.child import add_supervised_options, supervised
 from miniml.train_step.report import write_trial_report
 from miniml.training.fine_tune import fine_tune
 from miniml.training.processes import Processes
@@ -38,9 +30,7 @@ def main(words: list[str] | None = None) -> None:
     """
     options = command_line().parse_args(words)
     processes = Processes.started()
-    if options.lifeline is not None:
-        end_when_closed(options.lifeline)
-    with _only_one_prints(processes, options.last_words):
+    with supervised(options, processes):
         settings, pins = settings_of(TrainingSettings, options), Pins.read(options.pins)
         dataset, split = _dataset(options.dataset), options.split
         if not is_in_store(options.model):
@@ -69,15 +59,11 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("dataset", metavar="DATASET", help="a folder, or its s3:// address")
     parser.add_argument("model", metavar="MODEL", help="the folder to write, or its s3:// address")
     parser.add_argument("--pins", default="", help="what preflight found the model to be, as JSON")
-    parser.add_argument("--split", type=int, default=1, help="compute each batch in so many parts")
-    watched = parser.add_argument_group("what the train step asks of it")
-    watched.add_argument(
-        "--trial", default="", help="in a search, what to try and what to know of it, as JSON"
-    )
-    watched.add_argument("--model-uri", default="", help="where the model will be kept, if not in MODEL")
-    watched.add_argument("--report", type=Path, help="a page on the training to write")
-    watched.add_argument("--last-words", type=Path, help="write the error that ends it to this file, as JSON")
-    watched.add_argument("--lifeline", type=int, help="end, as by SIGTERM, when this pipe is closed")
+    asked = parser.add_argument_group("what the train step asks of it")
+    asked.add_argument("--trial", default="", help="in a search, what to try and what to know of it, as JSON")
+    asked.add_argument("--model-uri", default="", help="where the model will be kept, if not in MODEL")
+    asked.add_argument("--report", type=Path, help="a page on the training to write")
+    add_supervised_options(parser)
     add_options(parser, TrainingSettings)
     return parser
 
@@ -89,27 +75,6 @@ def _dataset(source: str) -> Path:
 
     # One process of a node downloads it, while the others wait.
     return repository.cached("DATASET", s3_address("DATASET", source)).path
-
-
-@contextmanager
-def _only_one_prints(processes: Processes, last_words: Path | None) -> Iterator[None]:
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        try:
-            with redirect_stdout(sys.stdout if processes.first else nowhere):
-                yield
-        except Exception as error:
-            explained = isinstance(error, MinimlError)
-            reason = plain(str(error) if explained else f"{type(error).__name__}: {error}")
-            processes.record_failure(reason)
-            if processes.may_speak():
-                if last_words:
-                    write_error_file(last_words, error)
-                if not (last_words and explained):
-                    text = f"error: {reason}" if explained else plain(traceback.format_exc())
-                    print(text, file=sys.stderr, flush=True)
-            status = status_of(error)
-            lost_another = status is ExitStatus.FAILED and not explained and processes.count > 1
-            sys.exit(ExitStatus.UNFORESEEN if lost_another else status)
 
 
 if __name__ == "__main__":

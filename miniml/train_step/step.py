@@ -13,7 +13,7 @@ from miniml.search.plan import on_its_own, pins_of, run_arguments_of
 from miniml.settings.arguments import settings_given
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.training import TrainingSettings
-from miniml.train_step.supervisor import Trained, TrainingRequest, fine_tune_watched
+from miniml.train_step.watched import Trained, TrainingRequest, fine_tune_watched
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from miniml.compression.compress import compress
 from miniml.compression.outcome import NOTHING_ASKED
 from miniml.compression.report import write_report
@@ -46,7 +48,7 @@ def test_without_a_compression_the_stage_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_the_chosen_candidate_or_the_reason_that_there_is_none(
-    model_dir: Path, dataset_dir: Path, tmp_path: Path
+    model_dir: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """How fast a tiny model is tells of the machine, so either may be."""
     settings = CompressionSettings(compression="layers", max_loss=0.9, distillation_epochs=1)
@@ -58,15 +60,32 @@ def test_what_is_written_is_the_chosen_candidate_or_the_reason_that_there_is_non
         stored = json.loads((tmp_path / "smaller" / manifest.NO_MODEL_NAME).read_text())
         assert stored["reason"] == found.reason
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "smaller"]
+    assert "too few" not in capsys.readouterr().out
+
+
+def test_rows_that_cannot_show_what_is_asked_are_told_before_anything_is_trained(
+    model_dir: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For max_loss 0.1 there are enough in the test, and too few for validation."""
+    settings = CompressionSettings(compression="length", max_loss=0.1)
+    compress(dataset_dir, model_dir, tmp_path / "smaller", settings)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == (
+        "miniml: 24 validation rows are too few for max_loss 0.1: it takes 29 to show it of a model that answers all "
+        "of them as the full one does, and more of any other"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["smaller"]
 
 
 def test_the_report_shows_every_candidate_with_its_figures_and_verdict(tmp_path: Path) -> None:
     found = selection(candidate("layers-3", 1.9, 0.01), candidate("layers-2", 2.8, 0.3, 7000))
+    found = found.with_seconds({"layers-3": 95.0, "layers-2": 60.0})
     write_report(found, CompressionSettings(compression="layers"), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     for words in (
         "1.9 × as fast",
-        "not inferior",
+        "not inferior: <b>chosen</b>",
+        "1:35",
         "it would take about 7,000",
         "−0.2",
         "−0.6 to +0.2",

@@ -94,6 +94,7 @@ def test_the_selection_is_stored_with_its_verdicts(tmp_path: Path) -> None:
     selection(candidate("3", 1.9, 0.01)).save(tmp_path / "selection.json")
     stored = json.loads((tmp_path / "selection.json").read_text())
     assert (stored["chosen"], stored["candidates"][0]["verdict"]) == ("3", "not inferior")
+    assert Selection.read(tmp_path / "selection.json") == selection(candidate("3", 1.9, 0.01))
 
 
 @pytest.mark.parametrize("figure", ["speed_ratio", "p_value"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from miniml.compression.simulation import SimulatedRuns, main, passes, rates
+from miniml.compression.simulation import SimulatedRuns, main, passes, passing_rate, rates
 from miniml.errors import InputError
-from miniml.evaluation.non_inferiority import compare_with_margin
+from miniml.evaluation.non_inferiority import compare_with_margin, rows_needed
 from miniml.evaluation.result import LOSS_ERROR_RATE
 from tests.command import ROOT
 
@@ -63,4 +65,16 @@ def test_models_that_cannot_be_are_told(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_docs_show_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--runs", "1000"])
     _, table = capsys.readouterr().out.strip().split("\n\n")
-    assert table in (ROOT / "docs" / "how-to" / "smaller-model.md").read_text()
+    decision = ROOT / "docs" / "decisions" / "0045-a-smaller-model-is-shown-not-to-be-worse.md"
+    assert table in decision.read_text()
+
+
+def test_on_the_rows_that_it_takes_a_model_passes_in_4_of_5_tests_and_the_guide_tells_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for differ, loss in ((0.1, 0.0), (0.1, MARGIN / 4)):
+        rows = math.ceil(rows_needed(differ, -loss, MARGIN))
+        assert passing_rate(RUNS, rows, differ, loss) == pytest.approx(0.8, abs=0.05)
+    main(["--rows-needed"])
+    guide = (ROOT / "docs" / "how-to" / "smaller-model.md").read_text()
+    assert capsys.readouterr().out in guide

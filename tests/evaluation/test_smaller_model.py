@@ -55,7 +55,9 @@ def test_a_smaller_model_that_is_not_inferior_is_the_evaluated_one(
     assert (served.compressed.digest, served.compressed.full_digest) == (smaller, full)
     alone = evaluate_model(smaller_dir, dataset_dir)
     assert (served.figures, served.samples) == (alone.figures, alone.samples)
-    assert served.compressed.sentence.endswith("2.1 × as fast: served")
+    assert "points of accuracy (95 % interval " in served.compressed.sentence
+    assert "2.1 × as fast: shown to lose less than max_loss 0.99 (p = " in served.compressed.sentence
+    assert served.compressed.sentence.endswith("so that it takes the full model's place")
 
 
 def test_a_smaller_model_that_may_be_inferior_is_refused_and_the_full_one_evaluated(
@@ -96,7 +98,7 @@ def test_the_report_says_it_too(refused: EvaluationResult, model_dir: Path, tmp_
     write_report(refused, manifest.read(model_dir), read_history(model_dir), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert refused.compressed is not None
-    assert f"C{refused.compressed.sentence[1:]}" in page
+    assert f"S{refused.compressed.sentence[1:]}" in page
 
 
 def test_the_answers_that_are_kept_are_those_of_the_evaluated_model(
@@ -108,19 +110,41 @@ def test_the_answers_that_are_kept_are_those_of_the_evaluated_model(
     assert kept.model_digest == manifest.read(smaller_dir).digest
 
 
-def test_both_models_count_as_challengers_of_the_champion(
+def test_both_models_count_as_challengers_of_the_champion_the_smaller_one_first(
     model_dir: Path, smaller_dir: Path, dataset_dir: Path, tmp_path: Path
 ) -> None:
     served_now = shutil.copytree(model_dir, tmp_path / "champion")
     written = manifest.read(served_now)
     manifest.write(served_now, replace(written, versions={"another": "model"}))
     champion = Champion(manifest.read(served_now).digest, str(served_now))
-    smaller = SmallerModel(smaller_dir, 0.99, 2.0)
-    result = evaluate_model(model_dir, dataset_dir, champion=champion, smaller=smaller)
-    assert result.comparison is not None
-    assert result.comparison.challenge == 2
+    for max_loss, number in ((0.99, 1), (0.001, 2), (0.99, 1)):
+        smaller = SmallerModel(smaller_dir, max_loss, 2.0)
+        result = evaluate_model(model_dir, dataset_dir, champion=champion, smaller=smaller)
+        assert result.comparison is not None
+        assert result.comparison.challenge == number
     counted = [path.name for path in (tmp_path / "champion.challenges").glob("*/*/*")]
     assert {*counted} == {manifest.read(folder).digest for folder in (model_dir, smaller_dir)}
+
+
+def test_a_smaller_model_need_not_be_better_than_the_full_one_where_that_is_what_is_served(
+    served: EvaluationResult, refused: EvaluationResult, model_dir: Path, smaller_dir: Path, dataset_dir: Path
+) -> None:
+    champion = Champion(manifest.read(model_dir).digest, str(model_dir))
+    rules = GateSettings(0.0, beat_majority=False)
+    smaller = SmallerModel(smaller_dir, 0.99, 2.1)
+    result = evaluate_model(model_dir, dataset_dir, champion=champion, smaller=smaller)
+    assert result.comparison is not None
+    assert (result.comparison.p_value > 0.5, result.comparison.challenge) == (True, 1)
+    verdict = judge(result, rules, champion)
+    assert verdict.approved
+    assert (
+        "is the full model, of which this is a smaller one that is shown to lose less than"
+        in verdict.reasons[1]
+    )
+    assert judge(refused, rules, champion).approved  # the very model that serves
+    another = Champion("0" * 64, str(model_dir))
+    unlike = replace(result, comparison=replace(result.comparison, champion_digest=another.digest))
+    assert not judge(unlike, rules, another).approved
 
 
 def test_a_smaller_model_of_another_dataset_is_refused(

@@ -98,4 +98,4 @@ def test_the_model_that_was_evaluated_is_the_one_that_is_deployed(
     deployed = Path(service["spec"]["predictor"]["model"]["storageUri"].removeprefix("file://"))
     assert manifest.verify(deployed).digest == manifest.read(evaluated).digest
     [verdict] = tmp_path.glob("outputs/*/gate/verdict")
-    assert ("2.1 × as fast: served" in verdict.read_text()) is is_served
+    assert ("2.1 × as fast: shown to lose less" in verdict.read_text()) is is_served

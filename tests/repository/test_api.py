@@ -44,6 +44,26 @@ def test_an_evaluation_writes_its_page(model_dir: Path, dataset_dir: Path, tmp_p
     assert "<html" in (tmp_path / "report.html").read_text()
 
 
+def test_a_smaller_model_is_made_and_evaluated_beside_the_full_one(
+    model_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """How fast a tiny model is tells of the machine, so either of the two may be evaluated."""
+    smaller, page = tmp_path / "smaller", tmp_path / "compression.html"
+    selection = miniml.compress(
+        dataset_dir, model_dir, smaller, max_loss=0.9, distillation_epochs=1, report=page
+    )
+    assert [each.layers for each in selection.candidates] == [1]
+    assert "1 of 2 layers" in page.read_text()
+    model = selection.smaller_model(smaller)
+    result = miniml.evaluate(model_dir, dataset_dir, smaller=model, report=tmp_path / "report.html")
+    if selection.chosen:
+        assert result.model_digest == selection.chosen.digest
+        assert (tmp_path / "report.html").read_text().count(result.model_digest[:12]) > 1
+    else:
+        assert (smaller / "no_model.json").exists()
+        assert (model, result.compressed) == (None, None)
+
+
 def test_a_wrong_setting_is_told_with_the_name_that_was_meant(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match='no setting "label_colum" of DataSettings; did you mean label_column'
@@ -51,6 +71,8 @@ def test_a_wrong_setting_is_told_with_the_name_that_was_meant(tmp_path: Path) ->
         miniml.prepare("reviews.csv", tmp_path, label_colum="stars")
     with pytest.raises(InputError, match='epochs is "2"; it takes a whole number'):
         miniml.fine_tune("data", tmp_path, epochs="2")
+    with pytest.raises(InputError, match="compression 'smallest' is not known"):
+        miniml.compress("data", "model", tmp_path, compression="smallest")
     with pytest.raises(InputError, match=r"num_nodes is 2.*miniml\.submit"):
         miniml.fine_tune("data", tmp_path, num_nodes=2)
 

@@ -16,6 +16,7 @@ import yaml
 
 from tests import patience, tiny
 from tests.command import ROOT, Ended
+from tests.stages import STAGES
 
 
 def python(*words: str | Path, folder: Path) -> Ended:
@@ -105,7 +106,7 @@ def test_the_new_stage_runs_with_its_argument(
         "-m", "pipelines.text_classification", "run", *words, "--shown-examples=3", folder=extended
     )
     assert ended.status == 0, ended.out + ended.err
-    assert "/7] examples" in ended.out
+    assert f"/{len(STAGES) + 1}] examples" in ended.out
     [page] = (tmp_path / "latest").resolve().glob("artifacts/*/examples/page")
     head, _, *rows = page.read_text().splitlines()
     assert head == "| text | label | predicted |"

@@ -22,6 +22,7 @@ MODULES = {
             "miniml.search.trial",
             "miniml.train_step.step",
         ),
+        *("miniml.compression.__main__", "miniml.compression.candidates", "miniml.compression.selection"),
         *("miniml.train_job.train_on_nodes", "miniml.train_job.node", "kubeflow.trainer", "minio", "kfp"),
     ],
     "evaluate": [

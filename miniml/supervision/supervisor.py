@@ -1,4 +1,4 @@
-"""Runs the training in a child process, and starts it again if it dies.
+"""Runs a program that trains in a child process, and starts it again if it dies.
 
 Kubeflow Pipelines does not retry a step whose process has failed or was killed (docs/decisions/0020). The parent
 imports none of the training's libraries, so that it needs little memory beside it.
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,71 +23,48 @@ from typing import NoReturn
 from miniml.errors import MinimlError, StoppedError, StorageError, TrainingProcessError
 from miniml.exit_status import ExitStatus, read_error_file
 from miniml.files.folders import user_cache
-from miniml.model import manifest
 from miniml.progress import duration, logger
-from miniml.search.failure import read_failure
-from miniml.search.plan import with_trial
-from miniml.settings.command_line import words_of
 from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
 from miniml.signals import on_sigterm
-from miniml.train_step.memory_events import killed_in_time, oom_kills
+from miniml.supervision.memory_events import killed_in_time, oom_kills
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 @dataclass(frozen=True)
-class TrainingRequest:
-    """The arguments of the train step."""
+class Program:
+    """A program that trains, and can be started again to go on from its checkpoints."""
 
-    dataset_dir: Path
-    model_dir: Path
-    settings: TrainingSettings
-    trial: str = ""
-    """The trial of a search (see `miniml.search.plan`); "" outside a search."""
-    model_uri: str = ""
-    """The address at which the caller will store the model; "" if it will not."""
-    pins: str = ""
-    """The pins of the sources (see `miniml.sources.pins`)."""
-    report: Path | None = None
-    """The file for the training report, if one is wanted."""
-
-    def words(self) -> list[str]:
-        """Returns the command line arguments for `python -m miniml.train_step`."""
-        named = {"trial": self.trial, "model-uri": self.model_uri, "pins": self.pins, "report": self.report}
-        return [
-            str(self.dataset_dir),
-            str(self.model_dir),
-            *words_of(self.settings),
-            *(f"--{name}={value}" for name, value in named.items() if value),
-        ]
+    module: str
+    """The module to run; it takes the options of `miniml.supervision.child`."""
+    words: Sequence[str]
+    """Its further arguments."""
+    output: Path
+    """The folder that it writes. While it is unfinished, ".partial" is added to its name."""
+    training: TrainingSettings
+    """The settings of its training."""
+    name: str
+    """What it does, for messages: "the training"."""
 
 
 @dataclass(frozen=True)
 class Retries:
-    """The number of retries of a training that died, and the time between them."""
+    """The number of retries of a program that died, and the time between them."""
 
     limit: int = 2
     wait: float = 30.0
     """Seconds before the first retry; the time doubles with each further one."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The digest and the metrics of the model; both are empty for a trial that failed."""
-
-    digest: str
-    metrics: dict[str, float]
-
-
-def fine_tune_watched(request: TrainingRequest, retries: Retries | None = None) -> Trained:
-    """Trains in a child process, and starts it again from its last checkpoint if a retry may succeed.
+def run_supervised(program: Program, retries: Retries | None = None) -> None:
+    """Runs a program in a child process, and starts it again from its last checkpoint if a retry may succeed.
 
     A retry may succeed after the child was killed by a signal, or ran out of memory (then with smaller batches, and
     more of them in a step), or after the network, the store or the hub failed for longer than their time limits.
     SIGTERM is passed on to the child, which saves a checkpoint and ends.
 
     Args:
-        request: What to train.
+        program: What to run.
         retries: How often to retry, and after what time.
 
     Raises:
@@ -96,18 +74,17 @@ def fine_tune_watched(request: TrainingRequest, retries: Retries | None = None) 
     """
     retries = retries or Retries()
     split, wait = 1, retries.wait
-    settings = with_trial(request.settings, request.trial)
     for number in range(retries.limit + 1):
-        end = _run_child(request, split)
+        end = _run_child(program, split)
         if end.status == ExitStatus.DONE:
-            return _result(request.model_dir)
+            return
         # A killed process leaves its unfinished output.
-        shutil.rmtree(request.model_dir.with_name(request.model_dir.name + ".partial"), ignore_errors=True)
+        shutil.rmtree(program.output.with_name(program.output.name + ".partial"), ignore_errors=True)
         if end.out_of_memory:
-            split = _next_split(settings.batch_size, split)
+            split = _next_split(program.training.batch_size, split)
         if number == retries.limit or not end.is_retryable or not split:
-            end.explain(settings, tries=number + 1)
-        _announce_retry(end, settings, split, f"try {number + 2} of {retries.limit + 1}", wait)
+            end.explain(program, tries=number + 1)
+        _announce_retry(end, program, split, f"try {number + 2} of {retries.limit + 1}", wait)
         with on_sigterm(_stop):
             time.sleep(wait)
         wait *= 2
@@ -142,17 +119,19 @@ class _End:
         name = _name(-self.status)
         return f"killed by {name}" + (" for want of memory" if self.killed_for_memory else "")
 
-    def explain(self, settings: TrainingSettings, tries: int) -> NoReturn:
+    def explain(self, program: Program, tries: int) -> NoReturn:
         """Raises the error that the step ends with."""
         if self.status < 0 and (self.stop_requested or -self.status in _STOP_SIGNALS):
             by = _name(signal.SIGTERM if self.stop_requested else -self.status)
             raise StoppedError(f"stopped by {by}; run again with the same arguments to go on.")
         if self.error and not self.out_of_memory:
             raise self.error
-        summary = f"the training died {f'{tries} times' if tries > 1 else 'at once'}, the last time: {self}."
+        often = f"{tries} times" if tries > 1 else "at once"
+        summary = f"{program.name} died {often}, the last time: {self}."
         if self.out_of_memory:
+            training = program.training
             raise TrainingProcessError(
-                f"{summary} Lower max_length (now {settings.max_length}) or batch_size (now {settings.batch_size}), or "
+                f"{summary} Lower max_length (now {training.max_length}) or batch_size (now {training.batch_size}), or "
                 f"give the step more memory."
             )
         raise TrainingProcessError(
@@ -160,16 +139,16 @@ class _End:
         )
 
 
-def _run_child(request: TrainingRequest, split: int) -> _End:
+def _run_child(program: Program, split: int) -> _End:
     """Starts a child, and waits for its end."""
     before, stop_requested = oom_kills(), Event()
     # The system closes the write end when this process ends, so the child notices.
     read_end, write_end = os.pipe()
     with tempfile.TemporaryDirectory(prefix="miniml-") as scratch:
         last_words = Path(scratch) / "last-words.json"
-        words = [*request.words(), f"--split={split}", f"--last-words={last_words}", f"--lifeline={read_end}"]
+        words = [*program.words, f"--split={split}", f"--last-words={last_words}", f"--lifeline={read_end}"]
         child = subprocess.Popen(
-            [sys.executable, "-m", "miniml.train_step", *words],
+            [sys.executable, "-m", program.module, *words],
             env={**os.environ, **_child_environment(scratch)},
             pass_fds=(read_end,),
         )
@@ -207,23 +186,16 @@ def _next_split(batch_size: int, split: int) -> int:
     return next((number for number in parts if number >= 2 * split), 0)
 
 
-def _announce_retry(end: _End, settings: TrainingSettings, split: int, which: str, wait: float) -> None:
-    batches = ""
+def _announce_retry(end: _End, program: Program, split: int, which: str, wait: float) -> None:
+    training, batches = program.training, ""
     if end.out_of_memory:
-        accumulated = settings.gradient_accumulation * split
+        accumulated = training.gradient_accumulation * split
         batches = (
-            f", with batches of {settings.batch_size // split} × {accumulated} for as many texts in a step"
+            f", with batches of {training.batch_size // split} × {accumulated} for as many texts in a step"
         )
     when = f" in {duration(wait)}" if wait else ""
-    start = "from the beginning" if settings.checkpoints == NO_CHECKPOINTS else "from its last checkpoint"
-    logger.info(f"the training died ({end}): {which}{when}, {start}{batches}")
-
-
-def _result(model_dir: Path) -> Trained:
-    if read_failure(model_dir):
-        return Trained("", {})
-    model = manifest.read(model_dir)
-    return Trained(model.digest, model.metrics)
+    start = "from the beginning" if training.checkpoints == NO_CHECKPOINTS else "from its last checkpoint"
+    logger.info(f"{program.name} died ({end}): {which}{when}, {start}{batches}")
 
 
 def _stop() -> None:
