@@ -38,7 +38,7 @@ serve: setup  ## Serve the newest model until Ctrl-C; PORT=9000 on another port 
 test: setup-dev  ## Run the tests
 	$(BIN)/python -m pytest -m 'not cluster' --numprocesses logical --maxprocesses 4 --dist loadfile
 
-bench-serve: setup-dev  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--seconds 3' (some 7 minutes)
+bench-serve: setup-dev  ## Measure serving beside its peers and write docs/benchmarks.md; ARGS='--parts load' for a part of it (some 7 minutes)
 	@$(BIN)/python -m benchmarks.serving $(ARGS)
 
 bench-data: setup-dev  ## Measure transform: memory, rows a second, leaks found; writes docs/benchmarks.md (some 5 minutes)

@@ -43,7 +43,7 @@ class Load:
     """Sends `texts` in turn, from the first again after the last."""
 
     def __init__(self, url: str, body: Callable[[str], Any], texts: Sequence[str]) -> None:
-        self._url = url
+        self.url = url
         self._body = body
         self._texts = itertools.cycle(texts)
 
@@ -81,7 +81,7 @@ class Load:
 
     async def _ask(self, session: aiohttp.ClientSession, result: LoadResult, since: float) -> None:
         try:
-            async with session.post(self._url, json=self._body(next(self._texts))) as answer:
+            async with session.post(self.url, json=self._body(next(self._texts))) as answer:
                 await answer.read()
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError):

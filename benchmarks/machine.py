@@ -14,13 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from miniml.processor import features, is_capped
+import torch
+
+from miniml.processor import FEATURES, features, is_capped
 
 
 def described(*libraries: str) -> dict[str, Any]:
     """Processor, its kind and features, cores, Python, the libraries' versions and today."""
     return {
-        "processor": processor(),
+        "processor": f"{processor()} ({_features()})",
         "kind": kind(),
         "features": list(features()),
         "cores": os.cpu_count(),
@@ -34,6 +36,14 @@ def kind() -> str:
     """Returns the kind of processor that figures hold for: its best feature, and whether that is by a cap."""
     best = next(iter(features()), platform.machine())
     return f"{best} (capped)" if is_capped() else best
+
+
+def _features() -> str:
+    """Returns the features that this run sees, and those that the processor has but the environment hides."""
+    seen = features()
+    capabilities = torch.cpu.get_capabilities()
+    hidden = [name for name in FEATURES if capabilities.get(name) and name not in seen]
+    return ", ".join(seen or ["no known features"]) + (f"; a cap hides {', '.join(hidden)}" if hidden else "")
 
 
 def in_a_process(module: str, *words: str, **environment: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ RESAMPLES = 2000
 
 def write_recipes_page(result: dict[str, Any]) -> None:
     """Puts the section in place of the last run's."""
-    put_section("recipes", recipes_section(result))
+    put_section("recipes", recipes_section(result), result["machine"]["kind"])
     print(f"{PAGE.relative_to(DOCS.parent)} is written\n\n{recipes_section(result)}")
 
 
@@ -29,7 +29,7 @@ def recipes_section(result: dict[str, Any]) -> str:
         if _of(result, half)
     )
     return f"""
-## Ways to fine-tune
+## Ways to fine-tune, {result["machine"]["kind"]}
 
 {measured_on(result)}
 MiniLM-L6, one pass over the training rows at a learning rate of 1e-4; {seeds} seeds, each with other test rows. The

@@ -7,42 +7,54 @@ import asyncio
 import contextlib
 import csv
 import gc
+import itertools
+import math
 import os
-import queue
 import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urljoin
 
 import numpy as np
+import psutil
 import requests
 import torch
 
 from benchmarks import results
+from benchmarks.ceiling import Ceiling
 from benchmarks.load import Load, LoadResult, probe
-from benchmarks.machine import described, processor
-from benchmarks.page import write_page
+from benchmarks.machine import described, kind
+from benchmarks.page import slug, write_page
+from miniml.compression.layers import keep_layers, number_of_layers, spread
 from miniml.errors import InputError
 from miniml.model import calibration
-from miniml.model.classifier import Classifier, batches_of_like_length
-from miniml.model.engines import TokenIds
-from miniml.processor import is_capped, usable_processors
-from serving.engine_choice import AUTO, choose
-from serving.inference import TOKEN_BUDGET
+from miniml.model.classifier import Classifier
+from miniml.processor import usable_processors
 
 CLIENTS = (1, 4, 16, 64)
 # Of what the naive API reaches with 16 clients: below its limit, and twice above it.
 OPEN_LOADS = (0.8, 2.0)
 NAME = "peer"
+OURS = ("-m", "serving")
 SECONDS_TO_START = 120
+STARTS = 3
+WARMING_S = 1.0
+# miniml leaves a second between the passes by which it measures an engine.
+IDLE_S = 3.0
+ATTEMPTS_TO_BE_IDLE = 20
+# Of one processor, what servers without requests may take: some look every now and then whether there is work.
+IDLE_SHARE = 0.1
+GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,23 @@ class Server:
     body: Callable[[str], Any]
     probabilities: Callable[[Any], list[float]]
     """Of an answer, in the model's order."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is miniml."""
+        return self.program == OURS
+
+
+def ours(key: str, title: str) -> Server:
+    """Returns miniml's own server."""
+    return Server(
+        key,
+        title,
+        OURS,
+        f"/v1/models/{NAME}:predict",
+        _instances,
+        lambda answer: list(answer["predictions"][0]["probabilities"].values()),
+    )
 
 
 def _text(text: str) -> Any:
@@ -91,14 +120,7 @@ def servers(labels: tuple[str, ...]) -> list[Server]:
             _text,
             lambda answer: list(answer["probabilities"]),
         ),
-        Server(
-            "d",
-            "miniml",
-            ("-m", "serving"),
-            f"/v1/models/{NAME}:predict",
-            _instances,
-            lambda answer: list(answer["predictions"][0]["probabilities"].values()),
-        ),
+        ours("d", "miniml"),
     ]
 
 
@@ -125,94 +147,182 @@ class Point:
         )
 
 
-@dataclass
-class Result:
-    """Everything that the page tells."""
-
-    machine: dict[str, Any]
-    command: str
-    texts: dict[str, float]
-    points: list[Point] = field(default_factory=list)
-    agreement: dict[str, dict[str, float]] = field(default_factory=dict)
-    starts: list[float] = field(default_factory=list)
-    liveness_ms: float = 0.0
-    """The longest that (d)'s liveness took to answer under the most clients."""
-    ceiling: dict[str, Any] = field(default_factory=dict)
-
-
 def main() -> int:
     """Measures, and writes the page; 1 where it cannot begin."""
     parser = argparse.ArgumentParser("python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--model-dir", type=Path, default=Path("local_outputs/latest/model"))
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each load")
+    parser.add_argument(
+        "--smaller", type=Path, help="a smaller model's folder; by default, half of the layers"
+    )
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each load in a round")
+    parser.add_argument("--rounds", type=int, default=3, help="over all servers; the page has the medians")
     parser.add_argument("--texts", type=int, default=1_000, help="reviews to send, and to compare answers on")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure; the rest stays"
+    )
     parser.add_argument("--render-only", action="store_true", help="write the page from the last result")
     options = parser.parse_args()
-    if not options.render_only:
-        try:
-            result = measure(options.model_dir, options.seconds, options.texts)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        results.keep("serving", asdict(result))
-    write_page(results.last("serving"))
+    # As an exception, so that the servers end with this program.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    name = f"serving-{slug(kind())}"
+    result = results.last(name) if results.there(name) else {}
+    try:
+        for part in [] if options.render_only else options.parts:
+            result |= PARTS[part](options)
+            results.keep(name, result)
+        write_page(complete(result))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
-def measure(model_dir: Path, seconds: float, count: int) -> Result:
-    """One run over all servers."""
-    if not (model_dir / "config.json").is_file():
-        raise InputError(f"{model_dir} holds no model. Run `make run` first, or give another --model-dir.")
-    threads = usable_processors(torch.get_num_threads())
-    torch.set_num_threads(threads)
-    texts = reviews(count)
+def complete(result: dict[str, Any]) -> dict[str, Any]:
+    """Returns a result that has the part that no page can do without.
+
+    Raises:
+        InputError: No load has been measured on this kind of processor.
+    """
+    if "points" not in result:
+        raise InputError(
+            "no load has been measured on this kind of processor. Measure with --parts load too."
+        )
+    return result
+
+
+def measure_starts(options: argparse.Namespace) -> dict[str, Any]:
+    """Starts miniml several times, with nothing else running."""
+    model_dir, threads = _begin(options)
+    starts = []
+    for _ in range(STARTS):
+        with running(ours("d", "miniml"), model_dir, threads) as (_, started):
+            starts.append(started)
+            _say(f"ready after {started:.1f} s")
+    return {"starts": starts}
+
+
+def measure_answers(options: argparse.Namespace) -> dict[str, Any]:
+    """Compares every server's answers with plain transformers'."""
+    model_dir, threads = _begin(options)
+    texts = reviews(options.texts)
     classifier = Classifier.load(model_dir)
-    lengths = [len(ids) for ids in classifier.encode(texts)]
-    result = Result(
-        machine_facts(threads),
-        f"make bench-serve ARGS='--seconds {seconds:g} --texts {count}'",
-        {
-            "count": count,
-            "mean_tokens": float(np.mean(lengths)),
-            "median_tokens": float(np.median(lengths)),
-            "longest": max(lengths),
-        },
-    )
     _say("plain transformers, one text at a time, for comparison")
     logits = reference(model_dir, texts)
-    gc.freeze()  # the load comes from this process: it is not to look through all of torch at every collection
-    naive_rate = 0.0
-    ceilings = []
+    found = {}
     for server in servers(classifier.labels):
-        if server.key == "d":  # the machine may be faster or slower by now than it was for (a)
-            _say("the ceiling, before and after ours: the chosen engine in a bare loop")
-            ceilings.append(ceiling(classifier, model_dir, texts, threads))
-        with running(server, model_dir, threads) as (url, started):
-            if server.key == "d":
-                result.starts.append(started)
-            _warm(server, url, texts)
-            load = Load(url + server.path, server.body, texts)
-            for clients in CLIENTS:
-                load_result, probes = asyncio.run(_loaded_and_probed(load, url, clients, seconds, server))
-                if probes:
-                    result.liveness_ms = max(probes) * 1_000
-                _note(result, Point.of(server.key, "closed", clients, load_result), server)
-                if server.key == "a" and clients == 16:
-                    naive_rate = load_result.rate
-            for share in OPEN_LOADS:
-                rate = naive_rate * share
-                load_result = asyncio.run(load.open(rate, seconds))
-                _note(result, Point.of(server.key, "open", rate, load_result), server)
+        with running(server, model_dir, threads) as (url, _):
             # Of the servers, ours alone knows of the folder's temperature.
-            temperature = classifier.temperature if server.key == "d" else 1.0
-            expected = calibration.softmax(logits / temperature)
-            result.agreement[server.key] = agreement(server, url, texts, expected)
-    ceilings.append(ceiling(classifier, model_dir, texts, threads))
-    result.ceiling = mean_of(ceilings)
-    for _ in range(2):
-        with running(servers(classifier.labels)[-1], model_dir, threads) as (_, started):
-            result.starts.append(started)
-    return result
+            temperature = classifier.temperature if server.is_ours else 1.0
+            found[server.key] = agreement(server, url, texts, calibration.softmax(logits / temperature))
+            _say(f"{server.title:<24} {found[server.key]['labels']:.1%} of the labels agree")
+    return {"agreement": found, "compared": len(texts)}
+
+
+def measure_load(options: argparse.Namespace) -> dict[str, Any]:
+    """Loads all servers in turn, each of them running from the first round to the last.
+
+    The machine is faster in one minute than in another. So a round is short, and ratios are of one round.
+    """
+    model_dir, threads = _begin(options)
+    classifier = Classifier.load(model_dir)
+    texts = reviews(options.texts)
+    lengths = [len(ids) for ids in classifier.encode(texts)]
+    texts = evenly_mixed(texts, lengths)
+    ceiling = Ceiling(model_dir, texts, threads)
+    # The load comes from this process: it is not to look through all of torch at every collection.
+    gc.freeze()
+    liveness = [0.0]
+    with TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        smaller = options.smaller or half_of(model_dir, Path(scratch) / "smaller")
+        loads = {}
+        for server in [*servers(classifier.labels), ours("f", "miniml, smaller")]:
+            folder = smaller if server.key == "f" else model_dir
+            url, _ = stack.enter_context(running(server, folder, threads))
+            loads[server] = Load(url + server.path, server.body, texts)
+            asyncio.run(loads[server].closed(clients=8, seconds=WARMING_S))
+        _wait_until_idle()
+        points = _closed_rounds(loads, ceiling, options, liveness)
+        points += _open_loads(loads, points, options.seconds)
+        layers = {"layers": number_of_layers(smaller), "of": number_of_layers(model_dir)}
+    words = f"--seconds {options.seconds:g} --rounds {options.rounds} --texts {options.texts}"
+    return {
+        "machine": machine_facts(threads),
+        "command": f"make bench-serve ARGS='{words}'",
+        "texts": {"count": len(texts), "mean_tokens": float(np.mean(lengths)), "longest": max(lengths)},
+        "rounds": options.rounds,
+        "points": [asdict(point) for point in points],
+        "liveness_ms": max(liveness) * 1_000,
+        "ceiling": ceiling.result(),
+        "smaller": {**layers, "given": options.smaller is not None},
+    }
+
+
+def _closed_rounds(
+    loads: dict[Server, Load], ceiling: Ceiling, options: argparse.Namespace, liveness: list[float]
+) -> list[Point]:
+    """Loads the servers with all numbers of clients, round after round.
+
+    Args:
+        loads: Each server's load.
+        ceiling: Is measured once a round.
+        options: Of the command line.
+        liveness: Is extended by the seconds that miniml's liveness took at most, under the most clients.
+    """
+    points = []
+    for _, clients in itertools.product(range(options.rounds), CLIENTS):
+        if clients == max(CLIENTS):
+            ceiling.measure(options.seconds)
+            _say(f"{'ceiling':<41} {ceiling.rates[-1]:6.1f}/s")
+        for server, load in loads.items():
+            work = load.closed(clients, options.seconds)
+            if server.key == "d" and clients == max(CLIENTS):
+                work = _probed(work, load.url, options.seconds, liveness)
+            points.append(_noted(Point.of(server.key, "closed", clients, asyncio.run(work)), server))
+    return points
+
+
+def _open_loads(loads: dict[Server, Load], closed: list[Point], seconds: float) -> list[Point]:
+    """Sends the servers requests at rates below and above what the naive API answers."""
+    naive_rate = median(point.rate for point in closed if (point.server, point.load) == ("a", 16))
+    points = []
+    for share, (server, load) in itertools.product(OPEN_LOADS, loads.items()):
+        found = asyncio.run(load.open(naive_rate * share, seconds))
+        points.append(_noted(Point.of(server.key, "open", naive_rate * share, found), server))
+    return points
+
+
+PARTS = {"start": measure_starts, "answers": measure_answers, "load": measure_load}
+"""What can be measured by itself; on a machine of two cores each takes at most five minutes."""
+
+
+def half_of(model_dir: Path, folder: Path) -> Path:
+    """Writes the model with half of its layers: its speed is a distilled one's, and its answers are worth nothing."""
+    layers = number_of_layers(model_dir)
+    keep_layers(model_dir, spread(layers, max(1, layers // 2)), folder)
+    return folder
+
+
+def evenly_mixed(texts: list[str], lengths: list[int]) -> list[str]:
+    """Orders texts so that any stretch of them is as long in the mean as all of them.
+
+    Without it, a slow server's few texts might happen to be the long ones. Multiples of the golden ratio, without
+    their whole parts, are spread evenly from the first on.
+    """
+    by_length = np.argsort(lengths)
+    spread_evenly = np.argsort(np.argsort(np.arange(len(texts)) * GOLDEN_RATIO % 1))
+    return [texts[place] for place in by_length[spread_evenly]]
+
+
+def _begin(options: argparse.Namespace) -> tuple[Path, int]:
+    """Returns the model folder and the number of threads, which torch uses from now on."""
+    for folder in filter(None, (options.model_dir, options.smaller)):
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                f"{folder} holds no model. Run `make run` first, or give another --model-dir or --smaller."
+            )
+    threads = usable_processors(torch.get_num_threads())
+    torch.set_num_threads(threads)
+    return options.model_dir, threads
 
 
 def reviews(count: int) -> list[str]:
@@ -236,101 +346,6 @@ def reference(model_dir: Path, texts: list[str]) -> np.ndarray[Any, Any]:
         scores = {entry["label"]: entry["score"] for entry in answer}
         rows.append([scores[label] for label in order])
     return np.array(rows)
-
-
-def ceiling(classifier: Classifier, model_dir: Path, texts: list[str], threads: int) -> dict[str, Any]:
-    """How fast the engine itself is, and how much of the processor's matrix products that takes."""
-    choice = choose(classifier, model_dir, AUTO, threads)
-    fast = choice.classifier
-    encoded = fast.encode(texts)
-    budget = TOKEN_BUDGET // len(choice.streams)
-    batches = list(batches_of_like_length([len(ids) for ids in encoded], budget))
-    seconds = 0.0
-    for round_of in (batches[::8], batches):  # the first warms
-        waiting = queue.SimpleQueue[list[int]]()
-        for batch in round_of:
-            waiting.put(batch)
-        began = time.perf_counter()
-        with ThreadPoolExecutor(len(choice.streams)) as threads_of_streams:
-            for done in [
-                threads_of_streams.submit(_drain, waiting, stream, encoded) for stream in choice.streams
-            ]:
-                done.result()
-        seconds = time.perf_counter() - began
-    singles = []
-    for ids in encoded[:100]:
-        began = time.perf_counter()
-        fast.run([ids])
-        singles.append(time.perf_counter() - began)
-    flops = sum(flops_of(classifier, len(ids)) for ids in encoded)
-    rates = matrix_rates(classifier)
-    return {
-        "engine": fast.engine.name,
-        "table": choice.measurements,
-        "rate": len(texts) / seconds,
-        "single_p50_ms": float(np.median(singles)) * 1_000,
-        "flops_per_text": flops / len(texts),
-        "matrix_gflops": rates,
-    }
-
-
-def mean_of(ceilings: list[dict[str, Any]]) -> dict[str, Any]:
-    """What two measurements say: the rates' mean, the faster of the matrix products, and else the last one."""
-    last = ceilings[-1]
-    rate = sum(ceiling["rate"] for ceiling in ceilings) / len(ceilings)
-    gflops = rate * last["flops_per_text"] / 1e9
-    matrix = {
-        dtype: max(ceiling["matrix_gflops"][dtype] for ceiling in ceilings) for dtype in last["matrix_gflops"]
-    }
-    figures = {
-        "rate": rate,
-        "gflops": gflops,
-        "matrix_gflops": matrix,
-        "share": gflops / max(matrix.values()),
-    }
-    return {**last, **figures, "rates": [ceiling["rate"] for ceiling in ceilings]}
-
-
-def _drain(waiting: queue.SimpleQueue[list[int]], stream: Classifier, encoded: list[TokenIds]) -> None:
-    with contextlib.suppress(queue.Empty):
-        while True:
-            stream.run([encoded[index] for index in waiting.get_nowait()])
-
-
-def flops_of(classifier: Classifier, tokens: int) -> float:
-    """Of one text's matrix products: two for each weight of a linear layer and token, and attention's."""
-    model = classifier.engine.model  # type: ignore[attr-defined]  # the reference engine
-    config = model.config
-    encoder = sum(
-        module.weight.numel()
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and ".layer." in name
-    )
-    attention = 4 * tokens * config.hidden_size * config.num_hidden_layers
-    return float(tokens * (2 * encoder + attention))
-
-
-def matrix_rates(classifier: Classifier) -> dict[str, float]:
-    """The best of torch's matrix products, in GFLOP/s, at this model's shapes and at a large square one."""
-    hidden = classifier.engine.model.config.hidden_size  # type: ignore[attr-defined]
-    shapes = (
-        (TOKEN_BUDGET, hidden, 4 * hidden),
-        (TOKEN_BUDGET, 4 * hidden, hidden),
-        (2048, 2048, 2048),
-    )
-    rates = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        best = 0.0
-        for rows, inner, columns in shapes:
-            layer = torch.nn.Linear(inner, columns, dtype=dtype)
-            values = torch.randn(rows, inner, dtype=dtype)
-            with torch.inference_mode():
-                for _ in range(20):
-                    began = time.perf_counter()
-                    layer(values)
-                    best = max(best, 2 * rows * inner * columns / (time.perf_counter() - began) / 1e9)
-        rates[str(dtype).removeprefix("torch.")] = best
-    return rates
 
 
 def agreement(server: Server, url: str, texts: list[str], expected: np.ndarray[Any, Any]) -> dict[str, float]:
@@ -357,7 +372,7 @@ def running(server: Server, model_dir: Path, threads: int) -> Iterator[tuple[str
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = [sys.executable, *server.program]
-    if server.key == "d":
+    if server.is_ours:
         words += [f"--model-dir={model_dir}", f"--model-name={NAME}", f"--http-port={port}"]
         words += ["--cache-entries=0", "--no-access-log", "--enable-grpc=false"]
     else:
@@ -393,33 +408,48 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _answers(server: Server, url: str) -> bool:
     with contextlib.suppress(requests.ConnectionError):
-        if server.key == "d":
+        if server.is_ours:
             return requests.get(f"{url}/v2/models/{NAME}/ready", timeout=60).ok
         return requests.post(url + server.path, json=server.body("ready?"), timeout=60).ok
     return False
 
 
-async def _loaded_and_probed(
-    load: Load, url: str, clients: int, seconds: float, server: Server
-) -> tuple[LoadResult, list[float]]:
-    """What came of the load and, of ours under the most clients, of looking after its liveness meanwhile."""
-    if server.key != "d" or clients != max(CLIENTS):
-        return await load.closed(clients, seconds), []
-    return await asyncio.gather(load.closed(clients, seconds), probe(f"{url}/v2/health/live", seconds))
+async def _probed(
+    work: Coroutine[Any, Any, LoadResult], url: str, seconds: float, slowest: list[float]
+) -> LoadResult:
+    """Does the work, and adds to `slowest` how long the server's liveness took to answer at most, meanwhile."""
+    probing = asyncio.create_task(probe(urljoin(url, "/v2/health/live"), seconds))
+    found = await work
+    slowest.append(max(await probing))
+    return found
 
 
-def _warm(server: Server, url: str, texts: list[str]) -> None:
-    asyncio.run(Load(url + server.path, server.body, texts[::7]).closed(clients=8, seconds=2.0))
+def _wait_until_idle() -> None:
+    """Waits until the servers have nothing of their own to do; miniml measures engines while no text comes."""
+    for _ in range(ATTEMPTS_TO_BE_IDLE):
+        before = _processor_seconds()
+        time.sleep(IDLE_S)
+        if _processor_seconds() - before < IDLE_SHARE * IDLE_S:
+            return
 
 
-def _note(result: Result, point: Point, server: Server) -> None:
-    result.points.append(point)
+def _processor_seconds() -> float:
+    found = 0.0
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            times = child.cpu_times()
+            found += times.user + times.system
+    return found
+
+
+def _noted(point: Point, server: Server) -> Point:
     load = f"{point.load:.0f} clients" if point.loop == "closed" else f"{point.load:.1f} arrivals/s"
     _say(
         f"{server.title:<24} {load:<16} {point.rate:6.1f}/s  p50 {point.p50:7.1f}  p99 {point.p99:7.1f} ms"
         + (f"  503: {point.refused}" if point.refused else "")
         + (f"  failed: {point.failed}" if point.failed else "")
     )
+    return point
 
 
 def _say(words: str) -> None:
@@ -430,10 +460,7 @@ def machine_facts(threads: int) -> dict[str, Any]:
     """What the figures hold for."""
     packages = ("torch", "transformers", "openvino", "kserve", "fastapi", "litserve")
     facts = described(*packages)
-    features = ", ".join(facts["features"]) or "no known features"
-    capped = ", capped" if is_capped() else ""
-    described_processor = f"{processor()}, {os.cpu_count()} cores, {threads} threads ({features}{capped})"
-    return {**facts, "processor": described_processor}
+    return {**facts, "processor": f"{facts['processor']}, {facts['cores']} cores, {threads} threads"}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,14 @@ def recorded() -> dict[str, Any]:
         points.append(_point("before", seed, [1, 1, 0, 0] * 50, 0.7))
         points.append(_point("default", seed, [1, 1, 1, 0] * 50, 0.5))
     return {
-        "machine": {"processor": "P", "cores": 2, "python": "3", "versions": "V 1", "date": "2026-01-01"},
+        "machine": {
+            "processor": "P",
+            "kind": "avx2",
+            "cores": 2,
+            "python": "3",
+            "versions": "V 1",
+            "date": "2026-01-01",
+        },
         "command": "make bench-recipes",
         "titles": {"before": "as before", "default": "otherwise"},
         "halves": {"short": "sentences"},
@@ -81,6 +88,7 @@ def _point(recipe: str, seed: int, right: list[int], loss: float) -> dict[str, A
 
 def test_the_page_tells_the_difference_and_how_sure_it_is() -> None:
     section = recipes_page.recipes_section(recorded())
+    assert "## Ways to fine-tune, avx2\n" in section
     assert "Sentences, 90 rows to learn from and 400 to be tested on" in section
     assert "| as before | 0.500 (0.500, 0.500) | — | 0.701 | — |" in section
     assert "| otherwise | 0.750 (0.750, 0.750) | **+25.0 (+2" in section
