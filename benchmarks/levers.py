@@ -45,7 +45,7 @@ DEFAULT = "default"
 LEVERS = {
     DEFAULT: Lever("as it is by default"),
     "fp32": Lever("fp32, not bf16", {"precision": "fp32"}),
-    "sdpa": Lever("torch's attention, not text by text", constants={"attention:ENCODERS": ()}),
+    "padded": Lever("padded batches, the last layer for all tokens", constants={"packing:ENCODERS": ()}),
     "dropout": Lever("dropout of 0.1, and so torch's attention", {"dropout": 0.1}),
     "random-order": Lever("texts in random order, not by length", constants={"batches:STEPS_IN_WINDOW": 1}),
     "half-budget": Lever(

@@ -14,7 +14,6 @@ from miniml.files.folders import require_room
 from miniml.model.history import Points
 from miniml.progress import logger
 from miniml.settings.training import TrainingSettings
-from miniml.training.attention import attend_text_by_text
 from miniml.training.batches import EncodedTexts
 from miniml.training.best_model import BestModelCallback
 from miniml.training.checkpoints import Checkpoints
@@ -26,6 +25,7 @@ from miniml.training.history import History
 from miniml.training.linear_probe import fit_head, texts_fitted_to
 from miniml.training.memory import memory_for, require_memory
 from miniml.training.objective import Objective
+from miniml.training.packing import pack_texts
 from miniml.training.pretrained import Pretrained
 from miniml.training.processes import Processes
 from miniml.training.profiling import profile_steps
@@ -128,7 +128,7 @@ def _attempt(
     torch.manual_seed(settings.seed)  # A new head's weights are drawn when the model is made.
     model, new, drawn = pretrained.classifier()
     require_room(model_dir, int(model.num_parameters() * BYTES_PER_PARAMETER * 1.2), "saving the model")
-    attend_text_by_text(model, pretrained.tokenizer.padding_side, device, bf16, settings.dropout)
+    pack_texts(model, pretrained.tokenizer.padding_side, device, settings.dropout)
     adapted = choose_trainable(model, new, settings)
     longest = int(splits["train"].lengths.max())
     budget = require_memory(model, longest, device, bf16, settings, memory_for(model, device)) // split
