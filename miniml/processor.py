@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -54,6 +57,8 @@ def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
 @contextmanager
 def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
     """Limits torch's threads within the block to what the container's processor quota allows."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(usable_processors(before, cpu_quota))
     try:
@@ -64,6 +69,8 @@ def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
 
 def has_bf16(device: torch.device) -> bool:
     """Returns whether `device` multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    import torch
+
     if device.type == "cuda":
         # ROCm's numbers are others; all GPUs that its builds of torch support have bfloat16.
         return torch.version.hip is not None or gpu_has_bf16(torch.cuda.get_device_capability(device))
@@ -89,9 +96,74 @@ def is_capped() -> bool:
     return features() != _built_in()
 
 
+def has_fast_bf16() -> bool:
+    """Returns whether `features` has bfloat16, as `has_bf16` says of the processor, but without torch."""
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(features())
+
+
 def _built_in() -> tuple[str, ...]:
-    capabilities = torch.cpu.get_capabilities()
-    return tuple(feature for feature in FEATURES if capabilities.get(feature))
+    capabilities = _capabilities()
+    return tuple(feature for feature in FEATURES if feature in capabilities)
+
+
+def _capabilities() -> Set[str]:
+    """Returns what the processor can do, by the names that Linux and torch have in common."""
+    try:
+        # Importing torch takes more than a second.
+        found = re.search(r"^flags\s*:\s*(.+)$", CPU_INFO.read_text(), re.MULTILINE)
+    except OSError:  # Other systems than Linux have no such file.
+        found = None
+    if found:
+        return set(found[1].split())
+    import torch
+
+    return {name for name, there in torch.cpu.get_capabilities().items() if there}
+
+
+def default_threads() -> int:
+    """Returns the number of threads that torch uses: what the environment says, or a thread for each core.
+
+    A core that runs two threads at a time multiplies no more matrices than with one.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        # OpenMP takes a list with an entry for each level of nesting.
+        first = os.environ.get(name, "").split(",")[0].strip()
+        if first.isdecimal() and int(first) > 0:
+            return int(first)
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    usable = os.sched_getaffinity(0)
+    return len({_siblings(number) for number in usable})
+
+
+def _siblings(number: int) -> str:
+    """Returns the processors of the core that a processor belongs to, as Linux lists them."""
+    listed = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+    try:
+        return listed.read_text()
+    except OSError:
+        return str(number)
+
+
+def limit_torch(threads: int) -> None:
+    """Sets the number of torch's threads for the calling thread, if torch has been imported.
+
+    OpenMP keeps the number for each calling thread.
+
+    Args:
+        threads: The number of threads.
+    """
+    # It may be there, but half imported by another thread.
+    if set_number := getattr(sys.modules.get("torch"), "set_num_threads", None):
+        set_number(threads)
+
+
+def may_have_gpu() -> bool:
+    """Returns whether this machine may have a GPU for torch, which takes long to import and to ask."""
+    if not Path("/dev").is_dir():
+        return True
+    # NVIDIA's, AMD's, and those that WSL passes on.
+    return any(next(Path("/dev").glob(name), None) for name in ("nvidia[0-9]*", "kfd", "dxg"))
 
 
 def gpu_has_bf16(capability: tuple[int, int]) -> bool:
