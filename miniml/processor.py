@@ -6,12 +6,15 @@ import functools
 import os
 import platform
 import re
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 CPU_INFO = Path("/proc/cpuinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -58,6 +61,8 @@ def usable_processors(processors: int, cpu_quota: Path = CPU_QUOTA) -> int:
 @contextmanager
 def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
     """Limits torch's threads within the block to what the container's processor quota allows."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(usable_processors(before, cpu_quota))
     try:
@@ -68,6 +73,8 @@ def threads_within_quota(cpu_quota: Path = CPU_QUOTA) -> Iterator[None]:
 
 def has_bf16(device: torch.device) -> bool:
     """Returns whether `device` multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    import torch
+
     if device.type == "cuda":
         # ROCm's numbers are others; all GPUs that its builds of torch support have bfloat16.
         return torch.version.hip is not None or gpu_has_bf16(torch.cuda.get_device_capability(device))
@@ -93,9 +100,74 @@ def is_capped() -> bool:
     return features() != _built_in()
 
 
+def has_fast_bf16() -> bool:
+    """Returns whether `features` has bfloat16, as `has_bf16` says of the processor, but without torch."""
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(features())
+
+
 def _built_in() -> tuple[str, ...]:
-    capabilities = torch.cpu.get_capabilities()
-    return tuple(feature for feature in FEATURES if capabilities.get(feature))
+    capabilities = _capabilities()
+    return tuple(feature for feature in FEATURES if feature in capabilities)
+
+
+def _capabilities() -> Set[str]:
+    """Returns what the processor can do, by the names that Linux and torch have in common."""
+    try:
+        # Importing torch takes more than a second.
+        found = re.search(r"^flags\s*:\s*(.+)$", CPU_INFO.read_text(), re.MULTILINE)
+    except OSError:  # Other systems than Linux have no such file.
+        found = None
+    if found:
+        return set(found[1].split())
+    import torch
+
+    return {name for name, there in torch.cpu.get_capabilities().items() if there}
+
+
+def default_threads() -> int:
+    """Returns the number of threads that torch uses: what the environment says, or a thread for each core.
+
+    A core that runs two threads at a time multiplies no more matrices than with one.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        # OpenMP takes a list with an entry for each level of nesting.
+        first = os.environ.get(name, "").split(",")[0].strip()
+        if first.isdecimal() and int(first) > 0:
+            return int(first)
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    usable = os.sched_getaffinity(0)
+    return len({_siblings(number) for number in usable})
+
+
+def _siblings(number: int) -> str:
+    """Returns the processors of the core that a processor belongs to, as Linux lists them."""
+    listed = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+    try:
+        return listed.read_text()
+    except OSError:
+        return str(number)
+
+
+def limit_torch(threads: int) -> None:
+    """Sets the number of torch's threads for the calling thread, if torch has been imported.
+
+    OpenMP keeps the number for each calling thread.
+
+    Args:
+        threads: The number of threads.
+    """
+    # It may be there, but half imported by another thread.
+    if set_number := getattr(sys.modules.get("torch"), "set_num_threads", None):
+        set_number(threads)
+
+
+def may_have_gpu() -> bool:
+    """Returns whether this machine may have a GPU for torch, which takes long to import and to ask."""
+    if not Path("/dev").is_dir():
+        return True
+    # NVIDIA's, AMD's, and those that WSL passes on.
+    return any(next(Path("/dev").glob(name), None) for name in ("nvidia[0-9]*", "kfd", "dxg"))
 
 
 def gpu_has_bf16(capability: tuple[int, int]) -> bool:
@@ -109,6 +181,8 @@ def gpu_has_bf16(capability: tuple[int, int]) -> bool:
 @functools.cache
 def why_no_gpu() -> str:
     """Returns why torch can use no NVIDIA GPU here; "" where it can."""
+    import torch
+
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         if torch.cuda.is_available():
@@ -129,6 +203,8 @@ def explained(built_for: str | None, visible: str | None, warned: Sequence[str])
         warned: What torch warned of when it was asked for a GPU, such as a driver that is too old.
     """
     if built_for is None:
+        import torch
+
         return f"torch {torch.__version__} is built without CUDA"
     if visible is not None and visible.strip() in ("", "-1"):
         return f"CUDA_VISIBLE_DEVICES is {visible!r}, which hides every GPU"
@@ -136,6 +212,20 @@ def explained(built_for: str | None, visible: str | None, warned: Sequence[str])
         # The rest says where in torch's source the warning stands.
         return warned[0].partition(" (Triggered")[0].removeprefix("CUDA initialization: ").rstrip(".")
     return f"CUDA {built_for} finds no GPU that it can use"
+
+
+def has_usable_gpu() -> bool:
+    """Returns whether torch can use a GPU here; torch is imported only where there may be one."""
+    return may_have_gpu() and not why_no_gpu()
+
+
+def gpu() -> dict[str, str]:
+    """Returns the name of the GPU that torch uses, as "gpu"; nothing where it can use none."""
+    if not has_usable_gpu():
+        return {}
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name()}
 
 
 def has_idle_gpu(control: Path = NVIDIA_CONTROL) -> bool:

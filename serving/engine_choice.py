@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from miniml.errors import InputError
-from miniml.model import probes
+from miniml.model import comparison_batches, quick_start
 from miniml.model.classifier import Classifier
 from miniml.model.engines import (
     ENGINES,
@@ -41,12 +41,8 @@ LIKELY = ("torch-cuda-bf16", "torch-cuda-fp16", "openvino-bf16", "torch-bf16", "
 # How far a probability may lie from the reference's, or a value in standard deviations of the labels. bfloat16 keeps
 # 8 bits of a number, which makes a difference of some 0.01 after a small encoder.
 TOLERANCE = 0.02
-# The lengths of the single requests that are measured, in tokens. The first `SHORT` decide on the engine; all have to
-# agree.
-SINGLES = (16, 64, 256)
+# Of the single requests that are measured, the first `SHORT` decide on the engine; all have to agree.
 SHORT = 2
-# The lengths of the batch that is measured, in tokens, where the model folder has no probes.
-BATCH = (128, 118, 108, 98, 88, 78)
 # Each shape runs at least twice, but the reference's batch, by far the slowest, once; short ones run more often, within
 # this time.
 MIN_PASSES, MAX_PASSES = 2, 10
@@ -54,10 +50,6 @@ MEASURING_S = 0.02
 # Batches that run at the same time under load. The threads of one batch wait for each other after every layer, and so
 # for one that the event loop or a client's process delays; the threads of another batch do not.
 STREAMS = 2
-# The lengths of two texts, in tokens. The short one runs alone, and then in a batch with the long one; the answers may
-# differ by so much, in the unit of TOLERANCE. Rounding makes a hundredth of it, unmasked padding much more.
-PADDING_PROBE = (8, 64)
-PADDING_TOLERANCE = 1e-4
 
 Stopwatch = Callable[[Callable[[], Logits]], tuple[Logits, float]]
 """Runs one pass of an engine, and returns its logits and the seconds that it took."""
@@ -128,6 +120,10 @@ class _Comparison:
     """The classifier on the reference engine."""
     served: ServedModel
     shapes: list[list[TokenIds]]
+    pads: bool
+    """Whether padding leaves the reference's answers as they are."""
+    stored: Sequence[Logits] | None
+    """The reference's logits over the temperature, as they were stored; None has the reference run."""
     stopwatch: Stopwatch
     passes: tuple[int, int]
     """The least and the greatest number of passes over a shape."""
@@ -141,6 +137,9 @@ class _Comparison:
     """Why the others do not."""
 
     def __post_init__(self) -> None:
+        if self.stored is not None:
+            self._expected = list(self.stored)
+            return
         # The others are compared with the reference, so it runs whether it is a candidate or not.
         self._expected, self._reference_seconds = self._measure(self.classifier, passes_of_batch=1)
 
@@ -156,8 +155,9 @@ class _Comparison:
 
     def _try(self, name: str) -> None:
         engine: Engine = self.classifier.engine
-        found, seconds = self._expected, self._reference_seconds
-        if name != REFERENCE:
+        if name == REFERENCE:
+            found, seconds = self._expected, self._reference_seconds
+        else:
             try:
                 engine = self.available[name]()
                 found, seconds = self._measure(self.classifier.on(engine), self.passes[0])
@@ -213,22 +213,24 @@ def choose(
     if wanted not in (AUTO, *available):
         raise InputError(f"engine {wanted!r} is not to be had here. Choose {AUTO}, {', '.join(available)}.")
     names = _unasked(available) if wanted == AUTO else [wanted]
-    pads = _pads(classifier)
-    shapes = _shapes(classifier, model_dir, pads)
-    comparison = _Comparison(classifier, served, shapes, stopwatch, (MIN_PASSES, MAX_PASSES), available)
+    how = _How(served, available, stopwatch, (MIN_PASSES, MAX_PASSES))
+    comparison = None if wanted == AUTO else _with_stored_answers(classifier, how)
+    if comparison is None or not comparison.first_of(_light(names)):
+        comparison = _with_reference(classifier, how)
     for name in names:
         comparison.admits(name)
     _require_some(comparison.engines, wanted, comparison.measurements, comparison.failures, classifier.head)
     admitted = [measurement for measurement in comparison.measurements if measurement.admitted]
     single = min(admitted, key=lambda measurement: sum(measurement.seconds[:-1][:SHORT]))
     batched = min(admitted, key=lambda measurement: measurement.seconds[-1])
-    return _choice(comparison, EngineRecord(single.engine, batched.engine), pads)
+    return _choice(comparison, EngineRecord(single.engine, batched.engine))
 
 
 def choose_at_once(classifier: Classifier, model_dir: Path, threads: int) -> Choice:
     """Chooses the engines that were the fastest at an earlier start, or else are likely to be, without measuring.
 
-    An engine runs once over each shape, and is chosen only if it agrees with the reference.
+    An engine runs once over each shape, and is chosen only if it agrees with the reference: with its stored answers,
+    if the reference's model is not in memory, and the first engine that does not need it agrees with them.
 
     Args:
         classifier: The classifier on the reference engine.
@@ -240,12 +242,16 @@ def choose_at_once(classifier: Classifier, model_dir: Path, threads: int) -> Cho
     """
     served = _served(classifier, model_dir, threads)
     available = builders(served)
-    pads = _pads(classifier)
-    shapes = _shapes(classifier, model_dir, pads)
-    comparison = _Comparison(classifier, served, shapes, timed, (1, 1), available)
     record = engine_records.read(_circumstances(classifier, served, available))
-    single = comparison.first_of([record.single, *LIKELY] if record else LIKELY)
-    batched = comparison.first_of([record.batched, *LIKELY] if record else LIKELY)
+    singles = [record.single, *LIKELY] if record else LIKELY
+    batches = [record.batched, *LIKELY] if record else LIKELY
+    how = _How(served, available, timed, (1, 1))
+    comparison = _with_stored_answers(classifier, how)
+    single = comparison and comparison.first_of(_light(singles))
+    batched = comparison and comparison.first_of(_light(batches))
+    if comparison is None or single is None or batched is None:
+        comparison = _with_reference(classifier, how)
+        single, batched = comparison.first_of(singles), comparison.first_of(batches)
     if single is None or batched is None:
         raise InputError(f"{REFERENCE} answers texts with what is no number, so the model cannot be served.")
     found = EngineRecord(single, batched)
@@ -253,12 +259,10 @@ def choose_at_once(classifier: Classifier, model_dir: Path, threads: int) -> Cho
     origin = (
         "Others are measured once no text comes" if is_guess else "As they were measured at an earlier start"
     )
-    return _choice(comparison, found, pads, is_guess, f"first passes, which are slow. {origin}.")
+    return _choice(comparison, found, is_guess, f"first passes, which are slow. {origin}.")
 
 
-def _choice(
-    comparison: _Comparison, chosen: EngineRecord, pads: bool, is_guess: bool = False, note: str = ""
-) -> Choice:
+def _choice(comparison: _Comparison, chosen: EngineRecord, is_guess: bool = False, note: str = "") -> Choice:
     """Puts the classifier on the chosen engines."""
     classifier, served, engines = comparison.classifier, comparison.served, comparison.engines
     shapes = comparison.shapes
@@ -274,11 +278,53 @@ def _choice(
         streams=_streams(classifier, chosen.batched, served, shapes[0]) or [fastest],
         measurements="\n".join(lines),
         tokens_per_second=sum(len(ids) for ids in shapes[-1]) / batch_seconds,
-        pads=pads,
+        pads=comparison.pads,
         engines=chosen,
         circumstances=_circumstances(classifier, served, comparison.available),
         is_guess=is_guess,
     )
+
+
+@dataclass(frozen=True)
+class _How:
+    """What one comparison has in common with another one of the same model."""
+
+    served: ServedModel
+    available: dict[str, Callable[[], Engine]]
+    stopwatch: Stopwatch
+    passes: tuple[int, int]
+
+
+def _with_reference(classifier: Classifier, how: _How) -> _Comparison:
+    """Returns a comparison with the reference, which runs now."""
+    tokenizer, head = classifier.tokenizer, classifier.head
+    pads = comparison_batches.pads(classifier.engine, tokenizer, head)
+    batches = comparison_batches.batches(tokenizer, how.served.model_dir, pads)
+    return _Comparison(classifier, how.served, batches, pads, None, how.stopwatch, how.passes, how.available)
+
+
+def _with_stored_answers(classifier: Classifier, how: _How) -> _Comparison | None:
+    """Returns a comparison with the reference's stored answers; None if its model is in memory, or none are stored."""
+    answers = None if how.served.reference.is_loaded else quick_start.read(how.served.model_dir)
+    if answers is None:
+        return None
+    stored = [classifier.head.scaled(logits) for logits in answers.logits]
+    return _Comparison(
+        classifier,
+        how.served,
+        answers.batches,
+        answers.pads,
+        stored,
+        how.stopwatch,
+        how.passes,
+        how.available,
+    )
+
+
+def _light(names: Iterable[str]) -> list[str]:
+    """Returns the engines that need no torch, in their order."""
+    kinds = ((name, ENGINES.get(name)) for name in names)
+    return [name for name, kind in kinds if kind and not kind.needs_torch]
 
 
 def _served(classifier: Classifier, model_dir: Path, threads: int) -> ServedModel:
@@ -293,7 +339,11 @@ def _unasked(available: Iterable[str]) -> list[str]:
 
 def _circumstances(classifier: Classifier, served: ServedModel, available: Iterable[str]) -> dict[str, Any]:
     return engine_records.circumstances(
-        served.reference.model, classifier.max_length, served.threads, _unasked(available)
+        served.model_dir,
+        served.reference.config,
+        classifier.max_length,
+        served.threads,
+        _unasked(available),
     )
 
 
@@ -316,13 +366,6 @@ def _require_some(
     )
 
 
-def _pads(classifier: Classifier) -> bool:
-    """Tells whether padding leaves the reference's answers as they are; the other engines agree with it."""
-    short, long = classifier.made_up(*PADDING_PROBE)
-    alone, beside = classifier.scaled([short]), classifier.scaled([short, long])[:1]
-    return classifier.head.disagreement(beside, alone) <= PADDING_TOLERANCE
-
-
 def _streams(
     classifier: Classifier, engine: str, served: ServedModel, warming: list[TokenIds]
 ) -> list[Classifier]:
@@ -333,18 +376,6 @@ def _streams(
     for stream in streams:
         stream.run(warming)
     return streams
-
-
-def _shapes(classifier: Classifier, model_dir: Path, pads: bool) -> list[list[TokenIds]]:
-    """Returns what is measured: single texts of each length, and then a batch, of one length where nothing pads."""
-    if pads:
-        # Beside an empty text there is hardly anything but padding, which some converted models read.
-        batch = (probes.read(model_dir) or classifier.made_up(*BATCH)) + classifier.made_up(0)
-    else:
-        batch = classifier.made_up(*[BATCH[0]] * len(BATCH))
-    # Where the model reads fewer tokens than the longest, several have one length.
-    singles = {len(single): single for single in classifier.made_up(*SINGLES)}
-    return [*([single] for single in singles.values()), batch]
 
 
 def _difference(head: Head, found: Sequence[Logits], expected: Sequence[Logits]) -> float:

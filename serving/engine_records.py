@@ -16,8 +16,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from miniml import __version__, processor
 from miniml.errors import StorageError
 from miniml.files.folders import user_cache
@@ -39,28 +37,29 @@ class EngineRecord:
     """The name of the engine for batches."""
 
 
-def circumstances(model: Any, max_length: int, threads: int, engines: Iterable[str]) -> dict[str, Any]:
+def circumstances(
+    model_dir: Path, config: Any, max_length: int, threads: int, engines: Iterable[str]
+) -> dict[str, Any]:
     """Returns everything that decides which engine is the fastest; a record holds for what is equal in all of it.
 
     Args:
-        model: A classifier of transformers.
+        model_dir: The model folder.
+        config: The model's settings, as attributes.
         max_length: The number of tokens that it reads of a text.
         threads: The number of threads that the engines use.
         engines: The names of the engines among which was chosen.
     """
-    config = model.config
     return {
         "processor": processor.name(),
-        **({} if processor.why_no_gpu() else {"gpu": torch.cuda.get_device_name()}),
+        **processor.gpu(),
         "features": list(processor.features()),
         "threads": threads,
         "libraries": {"miniml": __version__, **{name: _version(name) for name in LIBRARIES}},
         "engines": sorted(engines),
         "model": {
             "type": config.model_type,
-            "layers": getattr(config, "num_hidden_layers", None),
-            "width": getattr(config, "hidden_size", None),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            # Weights of as many bytes, of the same type, are of as many layers of the same widths.
+            "bytes": sum(path.stat().st_size for path in model_dir.glob("model*.safetensors")),
             "max_length": max_length,
         },
     }

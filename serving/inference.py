@@ -6,25 +6,27 @@ Requests of all protocols come through here.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from kserve.errors import InvalidInput
 
 from miniml.errors import MinimlError
 from miniml.model.classifier import Classifier, Probabilities, Span
-from miniml.model.engines import REFERENCE, Logits
-from miniml.processor import usable_processors
+from miniml.model.engines import REFERENCE, Logits, TorchEngine
+from miniml.processor import default_threads, limit_torch, usable_processors
 from miniml.task import Prediction
 
 from . import engine_records, request_log
@@ -46,12 +48,29 @@ SPEED_SMOOTHING = 0.1
 HANG_FACTOR = 20
 # The seconds without any text before each pass that measures an engine, so that no client waits beside more than one.
 QUIET_S = 1.0
+# The seconds after which a thread that imports lets another one run.
+IMPORT_SWITCH_S = 0.0005
 
 logger = logging.getLogger(__name__)
 
 
 class _ServerEndedError(Exception):
     """The server ended while engines were measured."""
+
+
+@contextmanager
+def unnoticed_imports() -> Iterator[None]:
+    """Has imports within the block hold up the threads that answer by no more than half a millisecond at a time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(IMPORT_SWITCH_S)
+    # The collector would look through what is imported again and again, and no thread runs meanwhile.
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+        sys.setswitchinterval(before)
 
 
 class InferenceError(MinimlError):
@@ -101,7 +120,7 @@ class Inference:
         self.tokenizer = TokenizerThread(classifier)
         self._workers = [self.tokenizer.worker]
         self._streams = [classifier]
-        self._threads = usable_processors(torch.get_num_threads())
+        self._threads = usable_processors(default_threads())
         self._failure = ""
 
     def start(self, model_dir: Path, engine: str = AUTO) -> Choice:
@@ -300,7 +319,7 @@ class Inference:
     def _run(self, worker: Worker, model_dir: Path, engine: str, chosen: Future[Choice]) -> None:
         """Chooses the engine and runs batches on it; the engine's first thread."""
         try:
-            torch.set_num_threads(self._threads)
+            limit_torch(self._threads)
             choice = (
                 choose_at_once(self.classifier, model_dir, self._threads)
                 if engine == AUTO
@@ -332,7 +351,7 @@ class Inference:
 
         The number of OpenMP's threads is set here because OpenMP keeps it for each calling thread.
         """
-        torch.set_num_threads(self._threads)
+        limit_torch(self._threads)
         while True:
             batch = self._batch_queue.take()
             # There may be fewer streams than workers, but no more batches run than there are streams.
@@ -342,10 +361,11 @@ class Inference:
 
     def _measure_engines(self, reference: Classifier, model_dir: Path, guess: Choice) -> None:
         """Measures all engines, uses the fastest, and keeps the record of it."""
-        torch.set_num_threads(self._threads)
         # The ports open meanwhile.
         time.sleep(QUIET_S)
         try:
+            self._load_in_quiet(reference)
+            limit_torch(self._threads)
             choice = choose(reference, model_dir, AUTO, self._threads, self._timed_in_quiet)
         except _ServerEndedError:
             return
@@ -359,17 +379,36 @@ class Inference:
         if choice.engines != guess.engines:
             self._use(choice)
 
-    def _timed_in_quiet(self, run: Callable[[], Logits]) -> tuple[Logits, float]:
-        """Runs one pass of an engine when no text has come for a while, and again where one came meanwhile."""
+    def _load_in_quiet(self, reference: Classifier) -> None:
+        """Loads the reference's model, unless it is in memory, when no text has come for a while."""
+        assert isinstance(reference.engine, TorchEngine)
+        if reference.engine.is_loaded:
+            return
+        for load in (partial(import_module, "torch"), lambda: reference.engine.model):
+            self._wait_until_quiet()
+            with unnoticed_imports():
+                load()
+
+    def _wait_until_quiet(self) -> int:
+        """Waits until no text has come for a while, and returns the number of batches until then.
+
+        Raises:
+            _ServerEndedError: The server ended.
+        """
         while threading.main_thread().is_alive():
             time.sleep(max(0.0, QUIET_S - self._batch_queue.idle_s))
-            before = self._batch_queue.taken_batches
-            if self._batch_queue.idle_s < QUIET_S:
-                continue
+            batches = self._batch_queue.taken_batches
+            if self._batch_queue.idle_s >= QUIET_S:
+                return batches
+        raise _ServerEndedError
+
+    def _timed_in_quiet(self, run: Callable[[], Logits]) -> tuple[Logits, float]:
+        """Runs one pass of an engine when no text has come for a while, and again where one came meanwhile."""
+        while True:
+            before = self._wait_until_quiet()
             logits, seconds = timed(run)
             if self._batch_queue.taken_batches == before:
                 return logits, seconds
-        raise _ServerEndedError
 
     def _run_batch(self, worker: Worker, batch: list[QueuedText], classifier: Classifier) -> None:
         began = time.monotonic()

@@ -6,6 +6,7 @@ import argparse
 import errno
 import gc
 import logging
+import os
 import re
 import socket
 import warnings
@@ -14,14 +15,13 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.exceptions import FastAPIDeprecationWarning
 from kserve.model_server import app
-from transformers.utils import logging as transformers_logging
 
 from miniml.errors import InputError
 from miniml.escaping import printable
-from miniml.model.classifier import Classifier
+from miniml.model import quick_start
 from miniml.model.engines import REFERENCE
 from miniml.model.manifest import require_digest
-from miniml.processor import has_idle_gpu, why_no_gpu
+from miniml.processor import default_threads, has_idle_gpu, usable_processors, why_no_gpu
 
 from . import errors
 from .authentication import Authentication
@@ -52,12 +52,13 @@ def serve(options: argparse.Namespace) -> None:
         ModelFolderError: The model folder is damaged, or has another digest than the expected one.
     """
     _configure_logging()
+    _configure_libraries()
     _require_valid(options)
     settings = settings_from(options)
     if settings.expected_digest:
         require_digest(settings.model_dir, settings.expected_digest)
     inference = Inference(
-        Classifier.load(settings.model_dir), settings.queue, settings.cache, settings.limits
+        quick_start.load(settings.model_dir), settings.queue, settings.cache, settings.limits
     )
     if has_idle_gpu():
         logger.warning("there is a GPU here that torch cannot use: %s", why_no_gpu())
@@ -128,6 +129,14 @@ def configure_app(app: FastAPI, inference: Inference, settings: ServingSettings,
     app.add_middleware(errors.UnexpectedErrors)
 
 
+def _configure_libraries() -> None:
+    """Sets what libraries read from the environment when they are imported, which may be much later."""
+    # For torch, on whichever thread it runs.
+    os.environ["OMP_NUM_THREADS"] = str(usable_processors(default_threads()))
+    # Converting a model makes transformers warn about its loss.
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+
 def _configure_logging() -> None:
     """Limits the log to what needs attention; KServe does not reconfigure logging."""
     logging.basicConfig(level=logging.WARNING)
@@ -135,8 +144,6 @@ def _configure_logging() -> None:
     logging.getLogger(__package__).setLevel(logging.INFO)
     # Clients that do not speak HTTP could fill the log with uvicorn's warnings.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    # Converting a model makes transformers warn about its loss.
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     # KServe 0.21 answers V1 with a class that FastAPI has deprecated.
     warnings.filterwarnings("ignore", category=FastAPIDeprecationWarning)
 

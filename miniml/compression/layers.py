@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from miniml.errors import InputError
 from miniml.files.folders import written_whole
-from miniml.model import calibration, engines, manifest, probes
+from miniml.model import calibration, engines, manifest, probes, quick_start
 from miniml.model.classifier import Classifier
 from miniml.model.engines import TorchEngine
 from miniml.model.history import HISTORY_NAME
@@ -35,6 +35,7 @@ NOT_KEPT = (
     engines.EXPORTED.parts[0],
     calibration.CALIBRATION_NAME,
     probes.PROBES_NAME,
+    quick_start.QUICK_START_NAME,
     HISTORY_NAME,
     CARD_NAME,
     manifest.MANIFEST_NAME,

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from miniml.data import prepared
 from miniml.files.folders import written_whole
-from miniml.model import calibration, manifest, probes
+from miniml.model import calibration, manifest, probes, quick_start
 from miniml.model.classifier import Classifier
 from miniml.model.learnt_texts import LearntTexts
 from miniml.model.manifest import Manifest
@@ -89,7 +89,8 @@ def shorten(dataset_dir: Path, model_dir: Path, max_length: int, lengths: Length
     full = Classifier.load(model_dir)
     with written_whole(folder, manifest.OUTPUT_NAMES) as partial:
         not_kept = shutil.ignore_patterns(
-            manifest.MANIFEST_NAME, CARD_NAME, calibration.CALIBRATION_NAME, probes.PROBES_NAME
+            *(manifest.MANIFEST_NAME, CARD_NAME, calibration.CALIBRATION_NAME),
+            *(probes.PROBES_NAME, quick_start.QUICK_START_NAME),
         )
         shutil.copytree(model_dir, partial, dirs_exist_ok=True, ignore=not_kept)
         tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
@@ -97,6 +98,7 @@ def shorten(dataset_dir: Path, model_dir: Path, max_length: int, lengths: Length
         shorter = Classifier(full.engine, tokenizer, full.head, full.manifest)
         tokenizer.save_pretrained(partial)
         metrics = _measure(shorter, dataset_dir, partial)
+        quick_start.write(partial, shorter.engine, shorter.head)
         metrics["texts_cut"] = float((lengths >= max_length).mean())
         record = replace(full.manifest, arguments=_arguments(full, max_length), metrics=metrics)
         card.write(partial, record)

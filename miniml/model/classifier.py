@@ -15,9 +15,6 @@ from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from miniml.errors import InputError, ModelFolderError
 from miniml.escaping import shown
@@ -27,6 +24,7 @@ from miniml.model.heads import Head, PredictionT_co, read_head
 from miniml.model.heads import Outputs as Probabilities
 from miniml.model.manifest import Manifest, verify
 from miniml.model.model_files import in_a_line, trouble_with, trouble_with_tokenizer
+from miniml.model.plain_tokenizer import PlainTokenizer
 from miniml.task import Prediction
 
 __all__ = [
@@ -71,7 +69,8 @@ class Classifier(Generic[PredictionT_co]):
         self.head = head
         self.manifest = manifest
         self._tokenizer = tokenizer
-        tokenizer("", truncation=True)  # A fast tokenizer keeps the truncation of this call.
+        if not isinstance(tokenizer, PlainTokenizer):
+            tokenizer("", truncation=True)  # A fast tokenizer keeps the truncation of this call.
 
     @overload
     @classmethod
@@ -103,9 +102,13 @@ class Classifier(Generic[PredictionT_co]):
             InputError: the model's predictions are of another class, or its task is not registered.
             ModelFolderError: a file is missing, was changed, or cannot be loaded.
         """
+        # They take seconds to import, which a server spares that begins by `miniml.model.quick_start`.
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+
         folder = Path(model_dir)
-        manifest = verify(folder)
-        _require_files(folder)
+        manifest = verified(folder)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -144,6 +147,11 @@ class Classifier(Generic[PredictionT_co]):
     def temperature(self) -> float:
         """The divisor of the logits before they become probabilities (see `miniml.model.calibration`)."""
         return self.head.temperature
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, which truncates as in training."""
+        return self._tokenizer
 
     @property
     def max_length(self) -> int:
@@ -216,7 +224,11 @@ class Classifier(Generic[PredictionT_co]):
         """Counts the tokens of each whole text, before truncation: shape [len(texts)]."""
         if not len(texts):
             return np.array([], dtype=np.int64)
-        # A copy, because a fast tokenizer keeps the truncation of its last call, and `encode` relies on it.
+        if self._tokenizer.is_fast:
+            # A copy, because `encode` relies on the truncation.
+            backend = copy.deepcopy(self._tokenizer.backend_tokenizer)
+            backend.no_truncation()
+            return np.array([len(one.ids) for one in backend.encode_batch_fast(list(texts))], dtype=np.int64)
         tokenizer = copy.deepcopy(self._tokenizer)
         whole = tokenizer(list(texts), truncation=False, return_attention_mask=False, verbose=False)
         return np.array([len(ids) for ids in whole["input_ids"]], dtype=np.int64)
@@ -229,10 +241,10 @@ class Classifier(Generic[PredictionT_co]):
         """
         if not self._tokenizer.is_fast:  # It does not map tokens to characters.
             return [found.span() for found in re.finditer(r"\S+", text)]
-        encoded = self._tokenizer(text, truncation=True, return_offsets_mapping=True)
+        encoded = self._tokenizer.backend_tokenizer.encode(text)
         words: list[Span] = []
         of_last: int | None = None
-        for number, (begin, end) in zip(encoded.word_ids(), encoded["offset_mapping"], strict=True):
+        for number, (begin, end) in zip(encoded.word_ids, encoded.offsets, strict=True):
             while begin < end and text[begin].isspace():
                 # Some tokenizers count the blank before a word as its part.
                 begin += 1
@@ -337,8 +349,16 @@ def padded(tokenizer: Any, batch: Sequence[TokenIds]) -> tuple[TokenIds, TokenId
     return token_ids, attention_mask
 
 
-def _require_files(folder: Path) -> None:
-    """Checks the files before transformers reads them, whose errors would not name the file."""
+def verified(folder: Path) -> Manifest:
+    """Checks a model folder's digest, and its files before a library reads them, whose errors would not name the file.
+
+    Returns:
+        The folder's manifest.
+
+    Raises:
+        ModelFolderError: a file is missing, was changed, or cannot be loaded.
+    """
+    manifest = verify(folder)
     if pickles := sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES):
         raise _refused(folder, f"{pickles[0]} is a pickle, which can run code. Keep safetensors only")
     for name, pattern in (("config.json", "config.json"), ("model.safetensors", "*.safetensors")):
@@ -346,6 +366,7 @@ def _require_files(folder: Path) -> None:
             raise _refused(folder, f"{name} is missing")
     if trouble := trouble_with(folder):
         raise _refused(folder, trouble.what)
+    return manifest
 
 
 def _refused(folder: Path, reason: str) -> ModelFolderError:

@@ -21,13 +21,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from miniml.model.cuda_graphs import GraphEngine
 from miniml.model.first_token import compute_first_token_only
 from miniml.model.model_files import in_a_line
 from miniml.model.rows_apart import is_run_apart, logits_of_rows
-from miniml.processor import has_bf16, why_no_gpu
+from miniml.processor import has_bf16, has_fast_bf16, has_usable_gpu
 from miniml.registry import Registry
 
 TokenIds = npt.NDArray[np.int64]
@@ -69,9 +67,40 @@ class TorchEngine:
             model: A classifier of transformers.
         """
         self.name = name
-        self.model = model
+        self._load = lambda: model
+        self._config: Any = None
+
+    @classmethod
+    def loaded_when_used(cls, name: str, load: Callable[[], Any], config: Any) -> TorchEngine:
+        """Returns an engine whose model is loaded when it is first used, because torch takes seconds to import.
+
+        Args:
+            name: The engine's name.
+            load: Loads the classifier of transformers.
+            config: The classifier's settings, as attributes.
+        """
+        engine = cls(name, None)
+        engine._load, engine._config = load, config
+        return engine
+
+    @cached_property
+    def model(self) -> Any:
+        """The classifier of transformers."""
+        return self._load()
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the model is in memory."""
+        return self._config is None or "model" in vars(self)
+
+    @property
+    def config(self) -> Any:
+        """The classifier's settings, as attributes."""
+        return self.model.config if self._config is None else self._config
 
     def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
+        import torch
+
         device = self.model.device
         with torch.inference_mode():
             logits = logits_of_rows(
@@ -148,12 +177,12 @@ class ServedModel:
     @cached_property
     def has_bf16(self) -> bool:
         """Whether this processor multiplies matrices in bfloat16."""
-        return has_bf16(torch.device("cpu"))
+        return has_fast_bf16()
 
     @cached_property
     def is_run_apart(self) -> bool:
         """Whether its batches have to be split, which only torch does (`miniml.model.rows_apart`)."""
-        return is_run_apart(self.reference.model.config)
+        return is_run_apart(self.reference.config)
 
 
 @dataclass(frozen=True)
@@ -166,6 +195,8 @@ class EngineKind:
     """Whether this machine has the engine, and it can run this model."""
     only_when_asked: bool = False
     """Whether `auto` leaves it out, because it takes long to build."""
+    needs_torch: bool = True
+    """Whether it is built of the reference's model, and not of the export alone where there is one."""
     build_streams: Callable[[ServedModel, int], Sequence[Engine]] | None = None
     """Builds that many engines, which the predictor calls at the same time, each on a thread of its own: together they
     may use `ServedModel.threads` threads. None where the engine runs one batch at a time."""
@@ -175,33 +206,51 @@ def _openvino_kind(name: str, precision: str, can_run: Callable[[ServedModel], b
     def build_streams(served: ServedModel, count: int) -> Sequence[Engine]:
         return OpenVinoEngine.compiled(name, served.graph, precision, served.threads, count)
 
-    return EngineKind(lambda served: build_streams(served, 1)[0], can_run, build_streams=build_streams)
+    return EngineKind(
+        lambda served: build_streams(served, 1)[0], can_run, needs_torch=False, build_streams=build_streams
+    )
 
 
 def _cuda_kinds() -> dict[str, EngineKind]:
     """Returns the engines for a GPU: each number format with and without CUDA graphs. They have not run on one yet."""
-    gpu = torch.device("cuda")
 
     def there(served: ServedModel) -> bool:
-        return not (why_no_gpu() or served.is_run_apart)
+        return not served.is_run_apart and has_usable_gpu()
 
     def there_with_bf16(served: ServedModel) -> bool:
-        return there(served) and has_bf16(gpu)
+        if not there(served):
+            return False
+        import torch
 
-    def kinds_in(
-        name: str, dtype: torch.dtype, can_run: Callable[[ServedModel], bool]
-    ) -> dict[str, EngineKind]:
+        return has_bf16(torch.device("cuda"))
+
+    def kinds_in(name: str, dtype: str, can_run: Callable[[ServedModel], bool]) -> dict[str, EngineKind]:
         eager, graphs = f"torch-cuda-{name}", f"torch-cuda-graphs-{name}"
 
         def model(served: ServedModel) -> Any:
-            return copy.deepcopy(served.reference.model).to(gpu, dtype)
+            return _copy(served, dtype).to("cuda")
+
+        def with_graphs(served: ServedModel) -> Engine:
+            import torch
+
+            from miniml.model.cuda_graphs import GraphEngine
+
+            return GraphEngine(graphs, model(served), torch.device("cuda"))
 
         return {
             eager: EngineKind(lambda served: TorchEngine(eager, model(served)), can_run),
-            graphs: EngineKind(lambda served: GraphEngine(graphs, model(served), gpu), can_run),
+            graphs: EngineKind(with_graphs, can_run),
         }
 
-    return kinds_in("bf16", torch.bfloat16, there_with_bf16) | kinds_in("fp16", torch.float16, there)
+    return kinds_in("bf16", "bfloat16", there_with_bf16) | kinds_in("fp16", "float16", there)
+
+
+def _copy(served: ServedModel, dtype: str) -> Any:
+    """Returns a copy of the reference's model in another number type, given by torch's name of it."""
+    model = served.reference.model
+    import torch
+
+    return copy.deepcopy(model).to(getattr(torch, dtype))
 
 
 def _has_openvino(served: ServedModel) -> bool:
@@ -213,15 +262,11 @@ ENGINES: Registry[EngineKind] = Registry(
     {
         REFERENCE: EngineKind(lambda served: served.reference),
         "torch-bf16": EngineKind(
-            lambda served: TorchEngine(
-                "torch-bf16", copy.deepcopy(served.reference.model).to(torch.bfloat16)
-            ),
+            lambda served: TorchEngine("torch-bf16", _copy(served, "bfloat16")),
             lambda served: served.has_bf16,
         ),
         "torch-compiled": EngineKind(
-            lambda served: compiled(
-                served.reference.model, torch.bfloat16 if served.has_bf16 else torch.float32
-            ),
+            lambda served: compiled(_copy(served, "bfloat16" if served.has_bf16 else "float32")),
             lambda served: shutil.which("g++") is not None and not served.is_run_apart,
             only_when_asked=True,
         ),
@@ -278,12 +323,12 @@ def build_streams(name: str, served: ServedModel, count: int) -> Sequence[Engine
     return build(served, count) if build else []
 
 
-def compiled(model: Any, dtype: torch.dtype) -> TorchEngine:
+def compiled(model: Any) -> TorchEngine:
     """Returns the model with `torch.compile`, which takes some half a minute at the first call."""
     import torch._inductor.config
 
     torch._inductor.config.freezing = True  # Weights become constants, in the layout of the kernels.
-    module = torch.compile(copy.deepcopy(model).to(dtype), dynamic=True)
+    module = torch.compile(model, dynamic=True)
     return TorchEngine("torch-compiled", module)
 
 
@@ -301,6 +346,10 @@ def _openvino() -> Any:
 
 def convert(model: Any) -> Any:
     """Converts a classifier of transformers to OpenVINO's graph, for batches of any size and length."""
+    import torch
+
+    from miniml.model.tracing import LogitsOnly
+
     openvino = _openvino()
     token_ids = torch.ones(2, 8, dtype=torch.int64)
     # It has padding, because tracing an all-ones mask would take the branch without the mask.
@@ -310,7 +359,7 @@ def convert(model: Any) -> Any:
         # Tracing warns of branches on shapes, which the comparison with the reference covers.
         warnings.simplefilter("ignore")
         return openvino.convert_model(
-            _LogitsOnly(model),
+            LogitsOnly(model),
             example_input=(token_ids, attention_mask),
             input=[("input_ids", shape, openvino.Type.i64), ("attention_mask", shape, openvino.Type.i64)],
         )
@@ -337,15 +386,3 @@ def export(model: Any, model_dir: Path) -> bool:
     (model_dir / EXPORTED).parent.mkdir()
     _openvino().save_model(converted, model_dir / EXPORTED, compress_to_fp16=False)
     return True
-
-
-class _LogitsOnly(torch.nn.Module):
-    """A model with two tensors in and one out, as tracing needs it."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        return logits

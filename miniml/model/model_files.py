@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
-from transformers import CONFIG_MAPPING
 
 GIT_LFS = b"version https://git-lfs.github.com/spec/"
 # Settings of a config that have transformers fetch a kernel from the hub and run it, and the values that do not.
@@ -31,6 +30,7 @@ WEIGHTS = (
 READ_AS_JSON = {
     *("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "adapter_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "calibration.json", "probes.json"),
+    "quick_start.json",
 }
 
 
@@ -126,8 +126,13 @@ def _adapters(folder: Path) -> Iterator[Trouble]:
 def _own_code(folder: Path) -> Iterator[Trouble]:
     config = _config(folder)
     kind = config.get("model_type")
+    if "auto_map" not in config:
+        return
+    # Importing it takes seconds, which a server spares.
+    from transformers import CONFIG_MAPPING
+
     # transformers uses its own code for the kinds that it knows, whatever the folder brings.
-    if "auto_map" in config and kind not in CONFIG_MAPPING:
+    if kind not in CONFIG_MAPPING:
         yield Trouble(
             f"it brings code of its own for models of kind {kind!r}, and miniml runs no code of a model folder",
             "Give a model of a kind that transformers knows itself",
@@ -163,7 +168,7 @@ def _lacking_weights(folder: Path) -> Iterator[Trouble]:
 def _broken_weights(folder: Path) -> Iterator[Trouble]:
     for path in _files(folder, ".safetensors"):
         try:
-            with safe_open(path, framework="pt"):
+            with safe_open(path, framework="np"):
                 pass
         except SafetensorError as error:
             yield Trouble(

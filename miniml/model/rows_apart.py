@@ -8,10 +8,10 @@ is stands in its config, where `miniml.training.model_check` writes it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ONE_LENGTH = "texts_of_one_length"
 """The config's key that is true where a batch has to hold texts of one length."""
@@ -31,6 +31,9 @@ def logits_of_rows(
     Returns:
         Shape [texts, labels].
     """
+    # Importing torch takes more than a second, which a server spares that converts no model and runs none by torch.
+    import torch
+
     groups = _groups(config, token_ids, attention_mask)
     if len(groups) < 2 and not getattr(config, ONE_LENGTH, False):
         logits: Tensor = model(input_ids=token_ids, attention_mask=attention_mask).logits
@@ -54,6 +57,8 @@ def is_run_apart(config: Any) -> bool:
 
 def _groups(config: Any, token_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
     """Returns the numbers of the rows that may be run together, group by group."""
+    import torch
+
     kinds = []
     if getattr(config, ONE_LENGTH, False):
         kinds.append(attention_mask.sum(dim=1))

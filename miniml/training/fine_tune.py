@@ -23,7 +23,7 @@ from miniml.data import prepared
 from miniml.files.checksums import CHECKSUMS_NAME
 from miniml.files.digests import digest_of
 from miniml.files.folders import disk_errors_explained, require_replaceable, written_whole
-from miniml.model import calibration, engines, manifest, probes
+from miniml.model import calibration, engines, manifest, probes, quick_start
 from miniml.model.classifier import logits_of
 from miniml.model.history import HISTORY_NAME
 from miniml.model.learnt_texts import LearntTexts
@@ -265,6 +265,7 @@ def _save(
     temperature = target.temperature(logits, validation.labels[: len(texts)])
     if temperature is not None:
         calibration.write(folder, temperature, len(texts))
+    quick_start.write(folder, engine, target.head)
     return temperature
 
 

@@ -166,6 +166,36 @@ def test_the_fastest_engine_takes_over_once_nobody_asks_and_later_starts_begin_w
 
 
 @pytest.mark.usefixtures("likely_is_slow")
+def test_no_answer_is_wrong_while_another_engine_takes_over_from_the_one_that_works(
+    classifier: Classifier, tiny_model: Path
+) -> None:
+    texts = [tiny.review(number % 2, number) for number in range(20)]
+    expected = classifier.predict_probabilities(texts)
+    served = Inference(classifier)
+    served.start(tiny_model)
+    engines_of_answers = set()
+
+    async def client(first: int) -> None:
+        number = first
+        while Slow.name in served.classifier.engine.name or number < first + 20:
+            chosen = [number % len(texts), (number + 7) % len(texts)][: 1 + number % 2]
+            rows = await served.probabilities([texts[place] for place in chosen])
+            for place, row in zip(chosen, rows, strict=True):
+                assert row == pytest.approx(expected[place], abs=0.02)
+            engines_of_answers.add(served.classifier.engine.name)
+            number += 1
+            # Pauses leave the moments of quiet in which engines are measured.
+            await asyncio.sleep(0.1)
+
+    async def clients() -> None:
+        await asyncio.gather(*map(client, range(4)))
+
+    asyncio.run(clients())
+    assert len(engines_of_answers) == 2
+    assert served.healthy
+
+
+@pytest.mark.usefixtures("likely_is_slow")
 def test_a_pass_beside_which_a_text_came_is_measured_again(classifier: Classifier, tiny_model: Path) -> None:
     served = Inference(classifier)
     served.start(tiny_model, REFERENCE)
