@@ -247,8 +247,8 @@ def choose_at_once(classifier: Classifier, model_dir: Path, threads: int) -> Cho
     batches = [record.batched, *LIKELY] if record else LIKELY
     how = _How(served, available, timed, (1, 1))
     comparison = _with_stored_answers(classifier, how)
-    single = comparison and comparison.first_of(_light(singles))
-    batched = comparison and comparison.first_of(_light(batches))
+    single = comparison.first_of(_light(singles)) if comparison else None
+    batched = comparison.first_of(_light(batches)) if comparison else None
     if comparison is None or single is None or batched is None:
         comparison = _with_reference(classifier, how)
         single, batched = comparison.first_of(singles), comparison.first_of(batches)

@@ -67,7 +67,7 @@ class TorchEngine:
             model: A classifier of transformers.
         """
         self.name = name
-        self._load = lambda: model
+        self._load: Callable[[], Any] = lambda: model
         self._config: Any = None
 
     @classmethod

@@ -8,6 +8,7 @@ cache. The backward pass computes them again instead of keeping them (docs/decis
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
@@ -35,7 +36,12 @@ def attend_text_by_text(
     if query.dtype is torch.bfloat16:
         attended: Tensor = _Recomputed.apply(query, key, value, queries, keys)  # type: ignore[no-untyped-call]
         return attended.transpose(1, 2)
-    texts = zip(query.split(queries, 2), key.split(keys, 2), value.split(keys, 2), strict=True)
+    texts = zip(
+        torch.split(query, list(queries), 2),
+        torch.split(key, list(keys), 2),
+        torch.split(value, list(keys), 2),
+        strict=True,
+    )
     return torch.cat([scaled_dot_product_attention(*text).transpose(1, 2) for text in texts], dim=1)
 
 
@@ -80,8 +86,7 @@ def _of_texts(queries: Sequence[int], keys: Sequence[int]) -> Iterator[tuple[Any
 
 
 def _scale(query: Tensor) -> float:
-    size: int = query.shape[-1]
-    return size**-0.5
+    return 1 / math.sqrt(query.shape[-1])
 
 
 def _attention_weights(query: Tensor, key: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def _pack(model: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tupl
 
 
 # A compiled layer would be compiled again for other lengths.
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -91,7 +91,7 @@ def _attention(
     return attend_text_by_text(query, key, value, lengths, lengths), None
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _bert_layer(
     layer: Any, hidden: Tensor, attention_mask: None = None, *_: Any, text_lengths: Tensor, **others: Any
 ) -> Tensor:
@@ -103,7 +103,7 @@ def _bert_layer(
     return output.transpose(0, 1)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _distilbert_layer(
     layer: Any, hidden: Tensor, attention_mask: None = None, *, text_lengths: Tensor, **others: Any
 ) -> Tensor:
@@ -135,8 +135,8 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, attention: Any, text_le
     Returns:
         Shape [1, texts, width].
     """
-    heads = (
+    query, key, value = (
         states.view(1, states.shape[1], -1, attention.attention_head_size).transpose(1, 2)
         for states in (query, key, value)
     )
-    return attend_text_by_text(*heads, [1] * len(text_lengths), text_lengths.tolist()).flatten(2)
+    return attend_text_by_text(query, key, value, [1] * len(text_lengths), text_lengths.tolist()).flatten(2)
