@@ -16,6 +16,7 @@ from scipy.stats import norm
 
 from miniml.command_line import CommandParser
 from miniml.errors import InputError, MinimlError
+from miniml.evaluation.bootstrap import wilson_interval
 from miniml.evaluation.non_inferiority import p_value, rows_needed, score
 from miniml.evaluation.result import LOSS_ERROR_RATE
 from miniml.settings.checks import require_at_least
@@ -63,6 +64,11 @@ class Rates:
     """Some candidate is chosen on the validation rows."""
     served: float
     """The chosen one also passes on the test rows, and replaces the full model."""
+    covered: float
+    """Where one was chosen: the interval of the accuracy that is reported, of whichever model is served, holds the true
+    accuracy of that model. The same rows decide between the two models and measure the one that is served."""
+    optimism: float
+    """By how much the reported accuracy is above the true one there, in the mean."""
 
 
 def rates(
@@ -88,7 +94,8 @@ def rates(
     if wins < 0 or losses > simulated.accuracy or wins > 1 - simulated.accuracy:
         return None
     draw = np.random.default_rng(simulated.seed)
-    chosen = served = 0
+    chosen = served = covered = 0
+    optimism = 0.0
     of_wrong, of_right = wins / (1 - simulated.accuracy), losses / simulated.accuracy
     for _ in range(simulated.number):
         right = draw.binomial(validation_rows, simulated.accuracy)
@@ -101,9 +108,19 @@ def rates(
             continue
         chosen += 1
         # The rows of the test are fresh, and all candidates alike: which one was chosen does not matter.
-        won_there, lost_there, _ = draw.multinomial(test_rows, (wins, losses, 1 - differ))
-        served += passes(int(won_there), int(lost_there), test_rows, simulated.max_loss)
-    return Rates(chosen / simulated.number, served / simulated.number)
+        both_right = simulated.accuracy - losses
+        chances = (wins, losses, both_right, 1 - differ - both_right)
+        won_there, lost_there, right_there, _ = map(int, draw.multinomial(test_rows, chances))
+        passed = passes(won_there, lost_there, test_rows, simulated.max_loss)
+        served += passed
+        true_accuracy = simulated.accuracy - loss * passed
+        reported, low, high = wilson_interval(right_there + (won_there if passed else lost_there), test_rows)
+        covered += low <= true_accuracy <= high
+        optimism += reported - true_accuracy
+    of_chosen = max(chosen, 1)
+    return Rates(
+        chosen / simulated.number, served / simulated.number, covered / of_chosen, optimism / of_chosen
+    )
 
 
 def passes(won: int, lost: int, rows: int, max_loss: float) -> bool:
@@ -131,18 +148,22 @@ def _fewest_wins(lost: int, rows: int, max_loss: float) -> int:
     return won
 
 
-def table(simulated: SimulatedRuns) -> str:
-    """Returns a Markdown table with a row for each number of rows and each fraction of differing ones.
+def tables(simulated: SimulatedRuns) -> tuple[str, str]:
+    """Returns two Markdown tables with a row for each number of rows and each fraction of differing ones.
 
-    Each cell says how often a candidate is served, and how often one is chosen on validation.
+    A cell of the first says how often a candidate is served, and how often one is chosen on validation. A cell of the
+    second says, of the runs in which one was chosen, how often the interval that is reported holds the accuracy of the
+    served model, and by how many points the figure is too high.
     """
     heads = ["rows of each split", "rows that differ", "loss = max_loss", "half of it", "no loss"]
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    served = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    reported = served.copy()
     for rows in ROWS:
         for differ in DIFFER:
             found = [rates(simulated, rows, rows, differ, share * simulated.max_loss) for share in LOSSES]
-            lines.append(f"| {rows:,} | {100 * differ:g} % | {' | '.join(map(_cell, found))} |")
-    return "\n".join(lines)
+            for lines, cell in ((served, _served), (reported, _reported)):
+                lines.append(f"| {rows:,} | {100 * differ:g} % | {' | '.join(map(cell, found))} |")
+    return "\n".join(served), "\n".join(reported)
 
 
 def passing_rate(simulated: SimulatedRuns, rows: int, differ: float, loss: float) -> float:
@@ -174,8 +195,14 @@ def table_of_rows() -> str:
     return "\n".join(lines)
 
 
-def _cell(found: Rates | None) -> str:
+def _served(found: Rates | None) -> str:
     return "impossible" if found is None else f"{100 * found.served:.1f} % ({100 * found.chosen:.1f} %)"
+
+
+def _reported(found: Rates | None) -> str:
+    if not (found and found.chosen):
+        return "none chosen"
+    return f"{100 * found.covered:.1f} %, {100 * found.optimism:+.2f}"
 
 
 def main(words: list[str] | None = None) -> None:
@@ -204,10 +231,13 @@ def main(words: list[str] | None = None) -> None:
     if options.rows_needed:
         print(table_of_rows())
         return
+    served, reported = tables(simulated)
     print(
         f"How often a smaller model is served (and chosen on validation), of {simulated.number:,} runs each with "
         f"{simulated.candidates} equally good candidates: the full model's accuracy {simulated.accuracy:.3g}, max_loss "
-        f"{simulated.max_loss:g}.\n\n{table(simulated)}"
+        f"{simulated.max_loss:g}.\n\n{served}\n\nOf the runs in which one was chosen: how often the 95 % interval "
+        "that is reported holds the true accuracy of the served model, and by how many points the figure is too "
+        f"high.\n\n{reported}"
     )
 
 
