@@ -12,7 +12,7 @@ RUNNER ?= subprocess
 MINIML := $(BIN)/miniml
 SOURCES := miniml components pipelines serving benchmarks docs tests .ci/setup.py
 
-.PHONY: help setup setup-dev run search serve test bench-serve bench-data bench-train bench-levers bench-recipes bench-gpu check format compile submit predict images cluster cluster-delete e2e lock docs clean
+.PHONY: help setup setup-dev run search serve test bench-serve bench-data bench-train bench-levers bench-recipes bench-compress bench-distillation bench-gpu check format compile submit predict images cluster cluster-delete e2e lock docs clean
 
 help:  ## List these targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
@@ -52,6 +52,12 @@ bench-levers: setup-dev  ## Measure what makes training fast, over 3 seeds; writ
 
 bench-recipes: setup-dev  ## Measure ways to fine-tune over 3 seeds, on short and long reviews; writes docs/benchmarks.md (some 40 minutes)
 	@$(BIN)/python -m benchmarks.recipes $(ARGS)
+
+bench-compress: setup-dev  ## Measure how much faster fewer layers are; writes docs/benchmarks.md (some 2 minutes)
+	@$(BIN)/python -m benchmarks.compress $(ARGS)
+
+bench-distillation: setup-dev  ## Measure what fewer layers lose, over 3 seeds, on short and long reviews; writes docs/benchmarks.md (some 40 minutes)
+	@$(BIN)/python -m benchmarks.distillation $(ARGS)
 
 bench-gpu: setup-dev  ## Measure training and serving on a GPU; writes docs/benchmarks.md (at most 8 minutes; ARGS='--device cpu --quick' tries it)
 	@$(BIN)/python -m benchmarks.gpu $(ARGS)
