@@ -88,16 +88,24 @@ def _drain(waiting: queue.SimpleQueue[list[int]], stream: Classifier, encoded: l
 
 
 def flops_of(classifier: Classifier, tokens: int) -> float:
-    """Returns the operations in one text's matrix products: two for each weight and token, and attention's."""
+    """Returns the operations in the matrix products that a text needs: two for each weight and token, and attention's.
+
+    The classifier reads the first token alone. So of the last layer, only keys and values are needed for each token.
+    """
     model = classifier.engine.model  # type: ignore[attr-defined]  # the reference engine
     config = model.config
-    encoder = sum(
-        module.weight.numel()
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and ".layer." in name
-    )
-    attention = 4 * tokens * config.hidden_size * config.num_hidden_layers
-    return float(tokens * (2 * encoder + attention))
+    last = f".layer.{config.num_hidden_layers - 1}."
+    for_each_token = for_the_first = 0
+    for name, module in model.named_modules():
+        if not isinstance(module, torch.nn.Linear) or ".layer." not in name:
+            continue
+        if last in name and not name.endswith((".key", ".value")):
+            for_the_first += module.weight.numel()
+        else:
+            for_each_token += module.weight.numel()
+    attention = 4 * tokens * config.hidden_size
+    of_each_token = 2 * for_each_token + attention * (config.num_hidden_layers - 1)
+    return float(tokens * of_each_token + 2 * for_the_first + attention)
 
 
 def matrix_rates(classifier: Classifier) -> dict[str, float]:

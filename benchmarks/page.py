@@ -167,7 +167,8 @@ moment that a request was due.
 ### The limit
 
 A text takes {ceiling["flops_per_text"] / 1e9:.2f} GFLOP in matrix products (two for each weight of a linear layer and
-token, and attention's). torch's products reach {ceiling["matrix_gflops"]["bfloat16"]:.0f} GFLOP/s in bf16 and
+token, and attention's; of the last layer, all but keys and values for the first token alone). torch's
+products reach {ceiling["matrix_gflops"]["bfloat16"]:.0f} GFLOP/s in bf16 and
 {ceiling["matrix_gflops"]["float32"]:.0f} in fp32 here; (e) runs at {ceiling["gflops"]:.0f}, which is
 **{ceiling["share"]:.0%}** of the faster.
 
