@@ -146,7 +146,7 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": streams,
         }
-        core = _openvino().Core()
+        core = import_openvino().Core()
         graph = core.read_model(converted) if isinstance(converted, Path) else converted
         compute_first_token_only(graph, import_module("openvino.opset13"))
         model = core.compile_model(graph, "CPU", settings)
@@ -338,7 +338,7 @@ def exported(model_dir: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _openvino() -> Any:
+def import_openvino() -> Any:
     """Imports OpenVINO without its telemetry, which would report conversions to a server."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # As if not installed.
     return import_module("openvino")
@@ -350,7 +350,7 @@ def convert(model: Any) -> Any:
 
     from miniml.model.tracing import LogitsOnly
 
-    openvino = _openvino()
+    openvino = import_openvino()
     token_ids = torch.ones(2, 8, dtype=torch.int64)
     # It has padding, because tracing an all-ones mask would take the branch without the mask.
     attention_mask = token_ids.tril(diagonal=3)
@@ -384,5 +384,5 @@ def export(model: Any, model_dir: Path) -> bool:
         logger.warning("the model is not exported to OpenVINO, which cannot convert it: %s", in_a_line(error))
         return False
     (model_dir / EXPORTED).parent.mkdir()
-    _openvino().save_model(converted, model_dir / EXPORTED, compress_to_fp16=False)
+    import_openvino().save_model(converted, model_dir / EXPORTED, compress_to_fp16=False)
     return True

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import pytest
-from openvino import opset13
 
 from miniml.model import engines
 from miniml.model.classifier import Classifier
@@ -17,6 +16,9 @@ from miniml.model.engines import OpenVinoEngine, TorchEngine
 from miniml.model.first_token import compute_first_token_only
 from tests import families
 
+# Imported as the engines import it, lest this process gets its telemetry.
+openvino = engines.import_openvino()
+opset13 = import_module("openvino.opset13")
 Graph = Any
 Node = Any
 """A part of OpenVINO's graph."""

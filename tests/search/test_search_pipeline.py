@@ -95,7 +95,7 @@ def test_the_test_is_asked_once_and_of_the_winner(latest: Path) -> None:
 
 def test_every_stage_and_every_trial_is_shown(finished: Ended, latest: Path) -> None:
     for number, stage in enumerate(STAGES, 1):
-        assert f"[{number}/7] {stage}\n" in finished.out
+        assert f"[{number}/{len(STAGES)}] {stage}\n" in finished.out
     for turn in (2, 3):
         assert f"[3/8] train ({turn})\n" in finished.out
     for words in ("trial 3: learning_rate", "no model: the training diverged", "of 3: learning_rate 0.01"):
@@ -116,7 +116,7 @@ def test_the_gate_judges_the_winner_and_the_cache_has_the_trials(
     assert again.status == 0, again.out + again.err
     for stage in ("train", "train (2)", "train (3)", "pick", "compress", "evaluate"):
         assert f"{stage} · unchanged, taken from the cache" in again.out
-    assert "[7/7] deploy · skipped" in again.out
+    assert "[8/8] deploy · skipped" in again.out
     summary = json.loads((outputs / "latest" / "summary.json").read_text())
     assert summary["verdict"] == "rejected"
     assert summary["seconds"]["train"] == 0

@@ -104,6 +104,8 @@ def test_a_copy_computes_with_weights_of_its_own() -> None:
 # torch looks at such a tensor itself, and hides the warning from being printed, but not from being an error.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_layers_are_not_compiled_again_for_texts_of_other_lengths() -> None:
+    # What another test has compiled would be compiled again for this model.
+    torch.compiler.reset()
     model, inputs = encoder("bert"), batch()
     expected = [answers_and_gradients(model, rows) for rows in (inputs, shortened(inputs))]
     pack_texts(model, "right", CPU, dropout=0.0)
