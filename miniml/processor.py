@@ -125,15 +125,21 @@ def _capabilities() -> Set[str]:
 
 
 def default_threads() -> int:
-    """Returns the number of threads that torch uses: what the environment says, or a thread for each core.
+    """Returns the number of threads that torch uses: a thread for each core, or fewer if the environment says so.
 
     A core that runs two threads at a time multiplies no more matrices than with one.
     """
+    cores = _cores()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         # OpenMP takes a list with an entry for each level of nesting.
         first = os.environ.get(name, "").split(",")[0].strip()
         if first.isdecimal() and int(first) > 0:
-            return int(first)
+            # MKL, which torch asks, uses no more threads than there are cores.
+            return min(int(first), cores)
+    return cores
+
+
+def _cores() -> int:
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
     usable = os.sched_getaffinity(0)
