@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from miniml.compression.distillation import distil
+from miniml.compression.distillation import distil, require_trained_on
 from miniml.compression.layers import UncuttableError, number_of_layers
 from miniml.compression.lengths import lengths_of_training, shorten, shorter_lengths
 from miniml.errors import InputError
@@ -65,6 +65,7 @@ def make_candidates(
         InputError: `student_layers` is no smaller number, or the full model was trained on another dataset.
         MinimlError: as `miniml.training.fine_tune`.
     """
+    require_trained_on(dataset_dir, model_dir)
     wanted = settings.compression
     made: list[Candidate] = []
     if wanted in ("auto", "layers"):

@@ -9,14 +9,17 @@ from pathlib import Path
 
 from miniml.compression.outcome import NOTHING_ASKED, Selection
 from miniml.compression.report import write_report
-from miniml.files.folders import require_replaceable, written_whole
+from miniml.errors import InputError
+from miniml.files.folders import disk_errors_explained, require_replaceable, written_whole
 from miniml.model import manifest
 from miniml.progress import logger
 from miniml.settings.compression import CompressionSettings
-from miniml.task_registry import find_task
+from miniml.task_registry import stored_task
 
 OUTPUT_NAMES = (manifest.MANIFEST_NAME, manifest.NO_MODEL_NAME)
 """Every folder that compress writes holds one of these files."""
+WORK_NAME = "candidates_of_compress"
+"""An empty file in the folder of the candidates, which tells it from a folder of somebody else with the same name."""
 
 
 def compress(
@@ -43,9 +46,11 @@ def compress(
         What was measured of all models, and which was chosen.
 
     Raises:
+        InputError: the folder to write is the full model's, or one of them is inside the other.
         MinimlError: as `miniml.compression.candidates.make_candidates`, and `miniml.compression.selection.select`.
     """
     require_replaceable(chosen_dir, OUTPUT_NAMES)
+    _require_apart(chosen_dir, model_dir)
     selection = NOTHING_ASKED
     folders: dict[str, Path] = {}
     work_dir = chosen_dir.with_name(f"{chosen_dir.name}.candidates")
@@ -54,7 +59,11 @@ def compress(
         from miniml.compression.candidates import make_candidates
         from miniml.compression.selection import select
 
+        require_replaceable(work_dir, (WORK_NAME,))
         _warn_of_few_rows(model_dir, settings.max_loss)
+        with disk_errors_explained(work_dir):
+            work_dir.mkdir(parents=True, exist_ok=True)
+            (work_dir / WORK_NAME).touch()
         candidates = make_candidates(dataset_dir, model_dir, work_dir, settings, model_uri, split)
         folders = {each.name: each.folder for each in candidates}
         selection = select(dataset_dir, model_dir, candidates, settings.max_loss)
@@ -66,11 +75,27 @@ def compress(
         else:
             reason = json.dumps({"reason": selection.reason}, ensure_ascii=False)
             (partial / manifest.NO_MODEL_NAME).write_text(reason + "\n", encoding="utf-8")
-    shutil.rmtree(work_dir, ignore_errors=True)
+    if (work_dir / WORK_NAME).exists():
+        shutil.rmtree(work_dir, ignore_errors=True)
     if report:
         write_report(selection, settings, report)
     logger.info(f"smaller model: {selection.reason}")
     return selection
+
+
+def _require_apart(chosen_dir: Path, model_dir: Path) -> None:
+    """Refuses to write where the full model is.
+
+    Raises:
+        InputError: the folder to write is the full model's, or one of them is inside the other.
+    """
+    chosen, full = chosen_dir.resolve(), model_dir.resolve()
+    if full.is_relative_to(chosen):
+        raise InputError(f"{chosen_dir} is or holds the full model, which would be lost. Name a new folder.")
+    if chosen.is_relative_to(full) and manifest.holds_model(full):
+        raise InputError(
+            f"{chosen_dir} is inside the full model's folder, which would change. Name a folder beside it."
+        )
 
 
 def _warn_of_few_rows(model_dir: Path, max_loss: float) -> None:
@@ -78,7 +103,10 @@ def _warn_of_few_rows(model_dir: Path, max_loss: float) -> None:
     from miniml.evaluation.non_inferiority import rows_needed  # Only here: it needs scipy.
 
     data = manifest.read(model_dir).data
-    if not find_task(data["task"]).has_accuracy:
+    if not stored_task(data).has_accuracy:
+        return
+    if max_loss == 0:
+        logger.info("max_loss 0 accepts no loss: only a model that is shown to be better is served")
         return
     fewest = math.ceil(rows_needed(0.0, 0.0, max_loss))
     for split in ("validation", "test"):

@@ -109,6 +109,24 @@ def training_settings(full: Manifest, settings: CompressionSettings) -> Training
     )
 
 
+def require_trained_on(dataset_dir: Path, model_dir: Path) -> None:
+    """Refuses a dataset that is another than the full model's.
+
+    Args:
+        dataset_dir: The dataset.
+        model_dir: The full model's folder.
+
+    Raises:
+        InputError: the full model was trained on another dataset.
+    """
+    _, summary = prepared.load(dataset_dir, ())
+    if manifest.read(model_dir).data.get("fingerprint") != summary.fingerprint:
+        raise InputError(
+            f"model {model_dir} was trained on another dataset than {dataset_dir} (its fingerprint is not "
+            f"{summary.fingerprint[:12]}), so that another test was held out. Give the dataset that it was trained on."
+        )
+
+
 def logits_of_training(dataset_dir: Path, model_dir: Path, file: Path) -> Logits:
     """Returns the full model's logits of the training texts, as serving computes them, shape [texts, width].
 
@@ -122,17 +140,14 @@ def logits_of_training(dataset_dir: Path, model_dir: Path, file: Path) -> Logits
         ModelFolderError: the full model's folder has changed, or cannot be loaded.
         StorageError: the file cannot be written.
     """
-    splits, summary = prepared.load(dataset_dir, ("train",))
-    signed = manifest.read(model_dir)
-    if signed.data.get("fingerprint") != summary.fingerprint:
-        raise InputError(
-            f"model {model_dir} was trained on another dataset than {dataset_dir} (its fingerprint is not "
-            f"{summary.fingerprint[:12]}), so that another test was held out. Give the dataset that it was trained on."
-        )
+    require_trained_on(dataset_dir, model_dir)
+    splits, _ = prepared.load(dataset_dir, ("train",))
     if file.exists():
         found: Logits = np.load(file)
         return found
-    device = same_or_fastest(settings_from(TrainingSettings, signed.arguments["training"]).device)
+    device = same_or_fastest(
+        settings_from(TrainingSettings, manifest.read(model_dir).arguments["training"]).device
+    )
     full = Classifier.load(model_dir, device=str(choose_device(device)))
     with threads_within_quota():
         logits = np.concatenate(list(_logits(full, splits["train"])))

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from miniml.compression.compress import compress
 from miniml.compression.outcome import NOTHING_ASKED
 from miniml.compression.report import write_report
+from miniml.data import preparation
+from miniml.errors import InputError
 from miniml.model import manifest
 from miniml.settings.compression import CompressionSettings
+from miniml.settings.data import DataSettings
+from tests import tiny
 from tests.command import ROOT
 from tests.compression.test_selection import candidate, selection
 
@@ -95,3 +102,65 @@ def test_the_report_shows_every_candidate_with_its_figures_and_verdict(tmp_path:
     of_nothing = replace(NOTHING_ASKED, asked=True)
     write_report(of_nothing, CompressionSettings(compression="auto"), tmp_path / "none.html")
     assert "No smaller model could be made of this one" in (tmp_path / "none.html").read_text()
+
+
+@pytest.mark.parametrize("output", [".", "..", "inside"])
+def test_a_folder_that_the_full_model_would_suffer_from_is_refused(
+    output: str, model_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    """Even a folder that looks like an earlier output: the full model's own, one around it, or one within."""
+    outer = shutil.copytree(model_dir, tmp_path / "outer")
+    full = shutil.copytree(model_dir, outer / "full")
+    with pytest.raises(InputError, match="the full model"):
+        compress(dataset_dir, full, full / output, CompressionSettings(compression="length"))
+    assert manifest.verify(full).digest == manifest.read(model_dir).digest
+
+
+def test_where_no_loss_is_accepted_it_says_what_that_takes(
+    model_dir: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = CompressionSettings(compression="length", max_loss=0.0)
+    compress(dataset_dir, model_dir, tmp_path / "smaller", settings)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == "miniml: max_loss 0 accepts no loss: only a model that is shown to be better is served"
+
+
+def test_a_model_of_before_there_were_tasks_is_a_single_label_one(
+    model_dir: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early, signed = shutil.copytree(model_dir, tmp_path / "early"), manifest.read(model_dir)
+    manifest.sign(
+        early,
+        data={name: value for name, value in signed.data.items() if name != "task"},
+        arguments=signed.arguments,
+        versions=signed.versions,
+        metrics=signed.metrics,
+    )
+    compress(dataset_dir, early, tmp_path / "smaller", CompressionSettings(compression="length"))
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert "24 validation rows are too few" in first
+
+
+def test_another_dataset_is_refused_whatever_is_tried(model_dir: Path, tmp_path: Path) -> None:
+    rows = tiny.write_reviews(tmp_path / "reviews.csv", 80)
+    preparation.prepare(DataSettings(dataset_id=str(rows)), tmp_path / "other")
+    settings = CompressionSettings(compression="length")
+    with pytest.raises(InputError, match="was trained on another dataset"):
+        compress(tmp_path / "other", model_dir, tmp_path / "smaller", settings)
+
+
+@pytest.mark.parametrize(("compression", "is_refused"), [("none", False), ("length", True)])
+def test_a_folder_of_somebody_else_that_is_named_as_the_candidates_would_be_is_kept(
+    compression: Literal["none", "length"],
+    is_refused: bool,
+    model_dir: Path,
+    dataset_dir: Path,
+    tmp_path: Path,
+) -> None:
+    theirs = tmp_path / "smaller.candidates" / "theirs.txt"
+    theirs.parent.mkdir()
+    theirs.touch()
+    refused = pytest.raises(InputError, match="would be lost") if is_refused else nullcontext()
+    with refused:
+        compress(dataset_dir, model_dir, tmp_path / "smaller", CompressionSettings(compression=compression))
+    assert theirs.exists()
