@@ -70,7 +70,7 @@ def read(of: dict[str, Any]) -> EngineRecord | None:
     try:
         found = json.loads(_file(of).read_text(encoding="utf-8"))["fastest"]
         return EngineRecord(str(found["single"]), str(found["batched"]))
-    except (OSError, StorageError, ValueError, LookupError, TypeError):
+    except (OSError, StorageError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
@@ -81,8 +81,13 @@ def write(of: dict[str, Any], record: EngineRecord) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         # Several servers may share the cache, and none may read half a record.
         partial = file.with_suffix(f".{secrets.token_hex(8)}")
-        partial.write_text(json.dumps({**of, "fastest": asdict(record)}, indent=1) + "\n", encoding="utf-8")
-        partial.replace(file)
+        try:
+            partial.write_text(
+                json.dumps({**of, "fastest": asdict(record)}, indent=1) + "\n", encoding="utf-8"
+            )
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
     except (OSError, StorageError) as error:
         logger.info("the measurements are not kept (%s)", error)
 

@@ -9,7 +9,6 @@ import asyncio
 import gc
 import logging
 import math
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -48,8 +47,6 @@ SPEED_SMOOTHING = 0.1
 HANG_FACTOR = 20
 # The seconds without any text before each pass that measures an engine, so that no client waits beside more than one.
 QUIET_S = 1.0
-# The seconds after which a thread that imports lets another one run.
-IMPORT_SWITCH_S = 0.0005
 
 logger = logging.getLogger(__name__)
 
@@ -60,17 +57,16 @@ class _ServerEndedError(Exception):
 
 @contextmanager
 def unnoticed_imports() -> Iterator[None]:
-    """Has imports within the block hold up the threads that answer by no more than half a millisecond at a time."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(IMPORT_SWITCH_S)
-    # The collector would look through what is imported again and again, and no thread runs meanwhile.
+    """Keeps the collector, within the block, from looking through what is imported while no thread can answer.
+
+    The interval at which threads take turns is the server's (`serving.server`), and is left as it is.
+    """
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
-        sys.setswitchinterval(before)
 
 
 class InferenceError(MinimlError):

@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from miniml.errors import ModelFolderError
 from miniml.model import calibration, comparison_batches
 from miniml.model.classifier import Classifier, padded, verified
 from miniml.model.engines import REFERENCE, Engine, Logits, TokenIds, TorchEngine, exported
 from miniml.model.heads import Head, read_head
+from miniml.model.manifest import require_digest
 from miniml.model.model_files import in_a_line
-from miniml.model.plain_tokenizer import PlainTokenizer, TokenizerSettings
+from miniml.model.plain_tokenizer import TOKENIZER_NAME, PlainTokenizer, TokenizerSettings
 
 QUICK_START_NAME = "quick_start.json"
 # The decimals of the logits that are kept: far more than the tolerance needs, and too few for rounding to show.
@@ -97,10 +99,19 @@ def load(model_dir: Path) -> Classifier:
     if not is_there(model_dir):
         return Classifier.load(model_dir)
     manifest = verified(model_dir)
-    settings = _content(model_dir)["tokenizer"]
-    tokenizer = PlainTokenizer(model_dir, TokenizerSettings(**settings))
+    try:
+        settings = TokenizerSettings(**_content(model_dir)["tokenizer"])
+        tokenizer = PlainTokenizer(model_dir, settings)
+        # The answers are wanted later, by when it is too late to name the file.
+        read(model_dir)
+    except Exception as error:  # The library tokenizers raises errors of no class of its own.
+        raise ModelFolderError(
+            f"model folder {model_dir} is refused: {QUICK_START_NAME} or {TOKENIZER_NAME} cannot be used "
+            f"({in_a_line(error)}). Give one that the train stage wrote."
+        ) from error
     config = _config(model_dir)
-    engine = TorchEngine.loaded_when_used(REFERENCE, partial(_model, model_dir), config)
+    load_model = partial(_model, model_dir, manifest.digest)
+    engine = TorchEngine.loaded_when_used(REFERENCE, load_model, config)
     return Classifier(engine, tokenizer, read_head(config, calibration.read(model_dir)), manifest)
 
 
@@ -130,14 +141,20 @@ def _is_read_alike(model_dir: Path, tokenizer: Any, head: Head) -> bool:
     try:
         plain = PlainTokenizer(model_dir, TokenizerSettings.of(tokenizer))
         found = read_head(_config(model_dir), head.temperature)
+        same_head = type(found) is type(head) and vars(found) == vars(head)
     except Exception as error:  # Libraries raise anything, and so may the head of a task of one's own.
         logger.info("servers of this model will begin with torch: %s", in_a_line(error))
         return False
-    return plain.is_equal_to(tokenizer) and type(found) is type(head) and vars(found) == vars(head)
+    return same_head and plain.is_equal_to(tokenizer)
 
 
-def _model(model_dir: Path) -> Any:
-    """Loads the model into torch."""
+def _model(model_dir: Path, digest: str) -> Any:
+    """Loads the model into torch.
+
+    Raises:
+        ModelFolderError: another model has taken the folder's place since the tokenizer and the head were read.
+    """
+    require_digest(model_dir, digest)
     engine = Classifier.load(model_dir).engine
     assert isinstance(engine, TorchEngine)
     return engine.model

@@ -7,15 +7,22 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from miniml.errors import ModelFolderError
 from miniml.model import engines, manifest, quick_start
 from miniml.model.classifier import Classifier
 from miniml.model.engines import REFERENCE, TorchEngine
 from miniml.model.plain_tokenizer import PlainTokenizer
+from miniml.task_registry import TASKS
+from miniml.tasks import register_task
+from miniml.tasks.single_label.head import SingleLabelHead
+from miniml.tasks.single_label.task import SingleLabel
 from serving.engine_choice import choose, choose_at_once
 from tests import tiny
 from tests.command import ROOT
@@ -117,6 +124,68 @@ def test_stored_answers_that_are_not_the_references_are_not_believed(model_dir: 
     expected = Classifier.load(model_dir).predict_probabilities(TEXTS)
     assert choice.classifier.predict_probabilities(TEXTS) == pytest.approx(expected, abs=0.02)
     assert choose(quick_start.load(folder), folder, FP32, 1).classifier.engine.name == FP32
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"tokenizer": {"vocabulary": 3}}', '{"tokenizer": {}}', None]
+)
+def test_a_file_of_another_form_is_refused_by_name(
+    model_dir: Path, tmp_path: Path, content: str | None
+) -> None:
+    def change(folder: Path) -> None:
+        path = folder / quick_start.QUICK_START_NAME
+        without_answers = json.dumps({"tokenizer": json.loads(path.read_text())["tokenizer"]})
+        path.write_text(without_answers if content is None else content)
+
+    folder = signed(tmp_path / "model", model_dir, change)
+    with pytest.raises(ModelFolderError, match=quick_start.QUICK_START_NAME):
+        quick_start.load(folder)
+
+
+def test_another_model_that_took_the_folders_place_is_not_loaded_later(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    folder = signed(tmp_path / "model", model_dir, lambda folder: None)
+    quick = quick_start.load(folder)
+    shutil.rmtree(folder)
+    tiny.write_classifier(folder)
+    with pytest.raises(ModelFolderError, match="digest"):
+        quick.predict(["a good film"])
+
+
+class WeighingHead(SingleLabelHead):
+    """A head with an array, of which Python cannot say whether it is equal to another one."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.weights = np.ones(len(self.labels))
+
+
+class Weighing(SingleLabel):
+    name = "weighing"
+    head = WeighingHead
+
+
+@pytest.fixture
+def weighing() -> Iterator[str]:
+    """The name of a task with such a head."""
+    register_task(Weighing)
+    yield Weighing.name
+    TASKS.remove(Weighing.name)
+
+
+def test_a_head_that_cannot_be_compared_costs_a_model_the_file_and_not_its_training(
+    model_dir: Path, tmp_path: Path, weighing: str
+) -> None:
+    def change(folder: Path) -> None:
+        (folder / quick_start.QUICK_START_NAME).unlink()
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"miniml_task": weighing}))
+
+    folder = signed(tmp_path / "model", model_dir, change)
+    whole = Classifier.load(folder)
+    assert isinstance(whole.head, WeighingHead)
+    assert not quick_start.write(folder, whole.engine, whole.head)
 
 
 def test_a_folder_that_was_signed_without_the_file_begins_with_torch(model_dir: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,7 +109,9 @@ def test_an_engine_that_answers_otherwise_serves_nothing_even_if_it_was_the_fast
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"fastest": {}}', '{"fastest": {"single": "none", "batched": 1}}']
+    "content",
+    ["", "[]", "[" * 100_000, '{"fastest": {}}', '{"fastest": {"single": "none", "batched": 1}}'],
+    ids=["empty", "list", "nested", "nothing", "unknown"],
 )
 @pytest.mark.usefixtures("fp32_is_likely")
 def test_a_record_that_says_nothing_usable_is_as_good_as_none(
@@ -145,6 +148,24 @@ def test_a_cache_that_cannot_be_written_to_costs_no_start(
     choice = choose_at_once(classifier, tiny_model, threads=1)
     keep(choice, REFERENCE, REFERENCE)
     assert engine_records.read(choice.circumstances) is None
+
+
+def test_a_record_that_cannot_be_put_in_its_place_leaves_no_file_behind() -> None:
+    of = {"processor": "any"}
+    place = engine_records._file(of)
+    (place / "in the way").mkdir(parents=True)
+    engine_records.write(of, EngineRecord(FP32, FP32))
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_importing_leaves_the_turns_of_threads_as_a_server_sets_them_meanwhile() -> None:
+    before = sys.getswitchinterval()
+    try:
+        with inference.unnoticed_imports():
+            sys.setswitchinterval(before / 2)
+        assert sys.getswitchinterval() == pytest.approx(before / 2)
+    finally:
+        sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("likely_is_slow")
