@@ -19,6 +19,7 @@ from miniml.model.classifier import Classifier
 from miniml.model.engines import (
     ENGINES,
     REFERENCE,
+    TOLERANCE,
     Engine,
     Logits,
     ServedModel,
@@ -38,9 +39,6 @@ AUTO = "auto"
 # those to be had only where the processor multiplies it, and is then faster than fp32 by whichever library. The
 # reference is last, and to be had everywhere.
 LIKELY = ("torch-cuda-bf16", "torch-cuda-fp16", "openvino-bf16", "torch-bf16", "openvino-fp32", REFERENCE)
-# How far a probability may lie from the reference's, or a value in standard deviations of the labels. bfloat16 keeps
-# 8 bits of a number, which makes a difference of some 0.01 after a small encoder.
-TOLERANCE = 0.02
 # Of the single requests that are measured, the first `SHORT` decide on the engine; all have to agree.
 SHORT = 2
 # Each shape runs at least twice, but the reference's batch, by far the slowest, once; short ones run more often, within

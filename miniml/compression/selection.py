@@ -17,13 +17,13 @@ import numpy as np
 from miniml.compression.outcome import MeasuredModel, Selection
 from miniml.compression.speed import MeasuredSpeed, measure, on_fastest_engine
 from miniml.data import prepared
-from miniml.evaluation.bootstrap import Groups
+from miniml.evaluation.answering import answer
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import Estimate, NonInferiority
 from miniml.model.classifier import Classifier
 from miniml.model.engines import TorchEngine
 from miniml.processor import threads_within_quota
-from miniml.progress import Progress, logger
+from miniml.progress import logger
 
 FULL = "full"
 """The name of the full model among the candidates."""
@@ -80,25 +80,11 @@ def select(
 
 
 def _answers(classifier: Classifier, split: datasets.Dataset, fingerprint: str) -> Predictions:
-    texts, labels = list(split["text"]), list(classifier.labels)
+    labels = list(classifier.labels)
     kind: type[Predictions] = classifier.head.task.part("predictions")
-    progress = Progress("validating", len(texts), "texts")
-    token_ids = classifier.encode(texts)
-    logits = classifier.logits(token_ids, progress.report)
-    return kind(
-        labels=classifier.labels,
-        texts=texts,
-        references=kind.references_of([_named(label, labels) for label in split["label"]], labels),
-        probabilities=classifier.probabilities(logits),
-        logits=logits,
-        tokens=np.array([len(ids) for ids in token_ids], dtype=np.int64),
-        model_digest=classifier.manifest.digest,
-        data_fingerprint=fingerprint,
-        temperature=classifier.temperature,
-        groups=_groups(split),
-        task=classifier.head.task,
-        **classifier.head.answer_settings(),
-    )
+    references = kind.references_of([_named(label, labels) for label in split["label"]], labels)
+    answers, _ = answer(classifier, split, references, "validating", fingerprint)
+    return answers
 
 
 def _named(label: Any, labels: list[str]) -> Any:
@@ -106,13 +92,6 @@ def _named(label: Any, labels: list[str]) -> Any:
     if isinstance(label, list):
         return [labels[each] for each in label]
     return labels[label] if labels else label
-
-
-def _groups(split: datasets.Dataset) -> Groups:
-    # A column of the source may have that name too, but never this type.
-    if prepared.GROUP in split.column_names and split.features[prepared.GROUP].dtype == "int64":
-        return np.array(split[prepared.GROUP], dtype=np.int64)
-    return None
 
 
 def _speeds(

@@ -12,16 +12,15 @@ import numpy as np
 import torch
 
 from miniml.model.classifier import Classifier
-from miniml.model.engines import ENGINES, ServedModel, TorchEngine, builders
+from miniml.model.engines import ENGINES, TOLERANCE, ServedModel, TorchEngine, builders
 from miniml.model.model_files import in_a_line
 from miniml.progress import logger
+from miniml.sampling import evenly_spaced
 
 # Texts that are timed, and the first of them, on which engines are compared.
 TIMED_TEXTS, FIRST_TEXTS = 128, 16
 # Passes over the texts of each model. Another program that takes the processor for a while slows some of them.
 ROUNDS = 5
-# As in serving.engine_choice: an engine that is farther from the reference is not served.
-TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def measure(classifiers: Sequence[Classifier], texts: Sequence[str]) -> list[Mea
         classifiers: The models, each on its engine.
         texts: The texts, of which some are taken, evenly spaced.
     """
-    timed = _evenly_spaced(texts, TIMED_TEXTS)
+    timed = [texts[row] for row in evenly_spaced(len(texts), TIMED_TEXTS)]
     for classifier in classifiers:
         classifier.predict_probabilities(timed[:FIRST_TEXTS])
     seconds = np.array([[_seconds(classifier, timed) for classifier in classifiers] for _ in range(ROUNDS)])
@@ -64,7 +63,7 @@ def on_fastest_engine(classifier: Classifier, model_dir: Path, texts: Sequence[s
         texts: Texts to try the engines on.
     """
     assert isinstance(classifier.engine, TorchEngine)
-    tried = _evenly_spaced(texts, FIRST_TEXTS)
+    tried = [texts[row] for row in evenly_spaced(len(texts), FIRST_TEXTS)]
     batch = classifier.encode(tried)
     expected = classifier.scaled(batch)
     fastest, least = classifier, math.inf
@@ -87,8 +86,3 @@ def _seconds(classifier: Classifier, texts: Sequence[str]) -> float:
     begin = time.perf_counter()
     classifier.predict_probabilities(texts)
     return time.perf_counter() - begin
-
-
-def _evenly_spaced(texts: Sequence[str], most: int) -> list[str]:
-    """Returns at most `most` texts."""
-    return [texts[row] for row in np.linspace(0, len(texts) - 1, min(len(texts), most)).astype(int)]

@@ -17,6 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from miniml.sampling import evenly_spaced
+
 # More rows and words make it a little better and much slower: with these it takes well under a minute.
 MAX_ROWS = 20_000
 MAX_WORDS = 50_000
@@ -61,7 +63,7 @@ class Baseline(ABC):
             texts: The rows' texts.
             labels: Their labels, in the form of `miniml.evaluation.predictions.Predictions.references`.
         """
-        taken = np.linspace(0, len(texts) - 1, min(len(texts), MAX_ROWS)).astype(int)
+        taken = evenly_spaced(len(texts), MAX_ROWS)
         self.rows = len(taken)
         vectors = self._words.fit_transform([texts[row] for row in taken])
         with warnings.catch_warnings():

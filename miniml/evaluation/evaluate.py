@@ -16,6 +16,7 @@ from miniml.champion.record import NOBODY, Champion
 from miniml.data import prepared
 from miniml.errors import InputError
 from miniml.evaluation.added_metrics import added_metrics
+from miniml.evaluation.answering import answer
 from miniml.evaluation.champion_comparison import compare_with_champion
 from miniml.evaluation.evaluators import Evaluator, evaluator_of
 from miniml.evaluation.predictions import Predictions
@@ -27,7 +28,8 @@ from miniml.metrics import Answers
 from miniml.model.classifier import Classifier
 from miniml.model.learnt_texts import LearntTexts
 from miniml.processor import threads_within_quota
-from miniml.progress import Progress, logger
+from miniml.progress import logger
+from miniml.sampling import evenly_spaced
 from miniml.settings.evaluation import EvaluationSettings
 
 # Texts that are timed one at a time, after a few that warm the engine up.
@@ -146,7 +148,9 @@ class _Answered:
         classifier = Classifier.load(model_dir)
         _require_trained_on(classifier, fingerprint)
         evaluator = evaluator_of(classifier, settings)
-        predictions, seconds = _predict(evaluator, test.select(rows), fingerprint)
+        asked = test.select(rows)
+        references = evaluator.references(asked["label"])
+        predictions, seconds = answer(classifier, asked, references, "testing", fingerprint)
         if len(rows) < len(test):
             predictions = replace(predictions, rows=rows)
         return cls(evaluator, predictions, seconds)
@@ -176,37 +180,9 @@ def _digest_of(test: datasets.Dataset, evaluator: Evaluator, predictions: Predic
     return digest_of_test(test["text"], predictions.names(evaluator.references(test["label"])))
 
 
-def _predict(evaluator: Evaluator, test: datasets.Dataset, fingerprint: str) -> tuple[Predictions, float]:
-    """Returns the answers to the test, and the seconds that they took."""
-    classifier, texts = evaluator.classifier, list(test["text"])
-    own = {"text", "label"}
-    # A column of the source may have that name too, but never this type.
-    if prepared.GROUP in test.column_names and test.features[prepared.GROUP].dtype == "int64":
-        own.add(prepared.GROUP)
-    progress = Progress("testing", len(texts), "texts")
-    start = time.monotonic()
-    token_ids = classifier.encode(texts)
-    logits = classifier.logits(token_ids, progress.report)
-    seconds = time.monotonic() - start
-    return evaluator.predictions(
-        labels=classifier.labels,
-        texts=texts,
-        references=evaluator.references(test["label"]),
-        probabilities=classifier.probabilities(logits),
-        logits=logits,
-        tokens=classifier.lengths(texts),
-        model_digest=classifier.manifest.digest,
-        data_fingerprint=fingerprint,
-        temperature=classifier.temperature,
-        columns={name: list(test[name]) for name in test.column_names if name not in own},
-        groups=np.array(test[prepared.GROUP], dtype=np.int64) if prepared.GROUP in own else None,
-        **classifier.head.answer_settings(),
-    ), seconds
-
-
 def _speed(classifier: Classifier, texts: list[str]) -> Speed:
     """Measures the latency of single texts, evenly spaced over the test."""
-    chosen = [texts[row] for row in np.linspace(0, len(texts) - 1, min(len(texts), TIMED_TEXTS)).astype(int)]
+    chosen = [texts[row] for row in evenly_spaced(len(texts), TIMED_TEXTS)]
     seconds = []
     for text in [*chosen[:WARMUP_TEXTS], *chosen]:
         start = time.perf_counter()

@@ -49,11 +49,6 @@ class Evaluator(ABC):
                 f"have one of several classes. Set ordered_labels to auto or no."
             )
 
-    def predictions(self, **facts: Any) -> Predictions:
-        """Builds the task's `Predictions` from its fields."""
-        kind: type[Predictions] = self.task.part("predictions")
-        return kind(**facts, task=self.task)
-
     @abstractmethod
     def references(self, column: Sequence[Any]) -> npt.NDArray[Any]:
         """Converts the dataset's column `label` to the form of `Predictions.references`."""

@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from miniml.model import calibration, engines, probes
 from miniml.model.classifier import batches_of_like_length, logits_of
+from miniml.sampling import evenly_spaced
 from miniml.training import time_limit
 from miniml.training.batches import EncodedTexts, LengthGrouped
 from miniml.training.objective import Objective
@@ -127,7 +128,7 @@ def _excerpt(texts: EncodedTexts, rows: Sequence[int] | Tokens) -> EncodedTexts:
 def _evenly_by_length(texts: EncodedTexts, limit: int) -> EncodedTexts:
     """Returns at most `limit` texts, at even quantiles of the lengths."""
     order = texts.lengths.argsort(kind="stable")
-    return _excerpt(texts, order[np.linspace(0, len(order) - 1, min(limit, len(order))).astype(int)])
+    return _excerpt(texts, order[evenly_spaced(len(order), limit)])
 
 
 def _tokens_of_validation(texts: EncodedTexts) -> int:

@@ -13,13 +13,13 @@ from transformers.utils import logging as transformers_logging
 from miniml.errors import InputError
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
-from miniml.model.engines import REFERENCE, TorchEngine
+from miniml.model.engines import REFERENCE, TOLERANCE, TorchEngine
 from miniml.settings.training import TrainingSettings
 from miniml.tasks.single_label.training import SingleLabelTarget
 from miniml.training.batches import EncodedTexts
 from miniml.training.pretrained import Pretrained
 from miniml.training.trainer import ClassifierTrainer, training_arguments
-from serving.engine_choice import TOLERANCE, choose
+from serving.engine_choice import choose
 from tests import families
 
 CPU = torch.device("cpu")

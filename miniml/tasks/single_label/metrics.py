@@ -36,6 +36,7 @@ from miniml.evaluation.bootstrap import (
     summed,
 )
 from miniml.evaluation.result import ReliabilityBin
+from miniml.sampling import evenly_spaced
 
 # Bins of equal width, by the probability of the answer; 15 as in most papers.
 CALIBRATION_BINS = 15
@@ -196,9 +197,7 @@ def _bins(confidence: Floats) -> npt.NDArray[np.int64]:
 
 def _evenly(places: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
     """Returns at most `most` of the rows, evenly spaced."""
-    chosen: npt.NDArray[np.int64] = places[
-        np.linspace(0, len(places) - 1, min(len(places), most)).astype(int)
-    ]
+    chosen: npt.NDArray[np.int64] = places[evenly_spaced(len(places), most)]
     return chosen
 
 
