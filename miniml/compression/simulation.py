@@ -15,11 +15,11 @@ import numpy as np
 from scipy.stats import norm
 
 from miniml.command_line import CommandParser
-from miniml.errors import InputError, MinimlError
+from miniml.errors import MinimlError
 from miniml.evaluation.bootstrap import wilson_interval
 from miniml.evaluation.non_inferiority import p_value, rows_needed, score
 from miniml.evaluation.result import LOSS_ERROR_RATE
-from miniml.settings.checks import require_at_least
+from miniml.settings.checks import require_at_least, require_count, require_fraction
 
 MAX_SIMULATED = 1_000_000
 """The maximum number of runs or rows in a simulation, so that it ends in reasonable time."""
@@ -45,15 +45,10 @@ class SimulatedRuns:
 
     def __post_init__(self) -> None:
         for name in ("number", "candidates"):
-            require_at_least(name, getattr(self, name), 1)
-            if getattr(self, name) > MAX_SIMULATED:
-                raise InputError(f"{name} is {getattr(self, name):,}; it must be {MAX_SIMULATED:,} or less.")
+            require_count(name, getattr(self, name), MAX_SIMULATED)
         require_at_least("seed", self.seed, 0)
         for name in ("accuracy", "max_loss"):
-            if not 0 < getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}; it must lie between 0 and 1 (85 % is 0.85)."
-                )
+            require_fraction(name, getattr(self, name), "85 % is 0.85")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from miniml.errors import InputError, MinimlError
 from miniml.evaluation.comparison import compare
 from miniml.evaluation.predictions import Predictions
 from miniml.gate.rules import Rate
-from miniml.settings.checks import require_at_least
+from miniml.settings.checks import require_at_least, require_count, require_fraction
 from miniml.settings.gate import GateSettings
 
 MAX_SIMULATED = 10_000_000
@@ -51,12 +51,9 @@ class SimulatedTests:
 
     def __post_init__(self) -> None:
         for name in ("number", "rows"):
-            require_at_least(name, getattr(self, name), 1)
-            if getattr(self, name) > MAX_SIMULATED:
-                raise InputError(f"{name} is {getattr(self, name):,}; it must be {MAX_SIMULATED:,} or less.")
+            require_count(name, getattr(self, name), MAX_SIMULATED)
         require_at_least("seed", self.seed, 0)
-        if not 0 < self.accuracy < 1:
-            raise InputError(f"accuracy is {self.accuracy}; it must lie between 0 and 1 (85 % is 0.85).")
+        require_fraction("accuracy", self.accuracy, "85 % is 0.85")
         most = 2 * min(self.accuracy, 1 - self.accuracy)
         if self.differ is not None and not 0 < self.differ <= most:
             raise InputError(

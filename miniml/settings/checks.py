@@ -11,16 +11,19 @@ from miniml.escaping import shown
 from miniml.settings.field_types import field_types
 
 
-def require_fraction(name: str, value: float) -> None:
+def require_fraction(name: str, value: float, example: str = "0.2 holds out a fifth") -> None:
     """Refuses a fraction that is not between 0 and 1, both excluded.
+
+    Args:
+        name: The setting.
+        value: Its value.
+        example: A value that is allowed, and what it means.
 
     Raises:
         InputError: The value is out of range.
     """
     if not 0 < value < 1:
-        raise InputError(
-            f"{name} is {value}; it must lie between 0 and 1, both excluded (0.2 holds out a fifth)."
-        )
+        raise InputError(f"{name} is {value}; it must lie between 0 and 1, both excluded ({example}).")
 
 
 def require_share(name: str, value: float) -> None:
@@ -62,6 +65,22 @@ def require_at_least(name: str, value: int, least: int, remedy: str = "") -> Non
     """
     if value < least:
         raise InputError(f"{name} is {value}; it must be {least} or more. {remedy}".rstrip())
+
+
+def require_count(name: str, value: int, most: int) -> None:
+    """Refuses a number below 1 or above `most`.
+
+    Args:
+        name: The setting.
+        value: Its value.
+        most: The largest allowed value.
+
+    Raises:
+        InputError: The value is too small or too large.
+    """
+    require_at_least(name, value, 1)
+    if value > most:
+        raise InputError(f"{name} is {value:,}; it must be {most:,} or less.")
 
 
 def require_one_of(name: str, value: str, known: Sequence[str]) -> None:
