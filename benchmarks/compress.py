@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,15 +14,15 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from benchmarks import results
+from benchmarks.film_reviews import reviews_of
 from benchmarks.machine import described
 from benchmarks.page import DOCS, PAGE, measured_on, put_section
-from benchmarks.training import MINILM, REVIEWS
+from benchmarks.training import MINILM
 from miniml.compression.layers import keep_layers, number_of_layers, spread
 from miniml.compression.speed import measure, on_fastest_engine
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
 from miniml.processor import threads_within_quota
-from miniml.sources.address import locate
 from miniml.training.pretrained import find_pretrained
 
 NAME = "compress"
@@ -98,9 +97,7 @@ def _write_classifier(folder: Path, model_id: str, max_length: int) -> Path:
 
 def read_reviews(half: Half) -> list[str]:
     """Reads as many of the package's reviews as are measured."""
-    csv.field_size_limit(sys.maxsize)
-    with locate("dataset_id", REVIEWS).fetch().path.open(encoding="utf-8", newline="") as file:
-        texts = [row["text"] for row in csv.DictReader(file) if row["source"] == half.source]
+    texts = [text for text, _ in reviews_of(half.source)]
     return texts[:: len(texts) // half.texts][: half.texts]
 
 

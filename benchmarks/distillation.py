@@ -18,6 +18,7 @@ from benchmarks.distillation_page import write_distillation_page
 from benchmarks.machine import described, in_a_process
 from benchmarks.recipes import COMMON, SEEDS, Half, write_rows
 from benchmarks.training import MINILM
+from miniml.compression.candidates import layers_to_keep
 from miniml.compression.distillation import distil
 from miniml.compression.layers import number_of_layers
 from miniml.data import preparation, prepared
@@ -34,8 +35,6 @@ HALVES = {
     "short": replace(recipes.HALVES["short"], train_rows=6000, settings={"max_length": 64, "batch_size": 32}),
     "long": replace(recipes.HALVES["long"], train_rows=3200, settings={"max_length": 256, "batch_size": 16}),
 }
-DIVISORS = (2, 3)
-"""The parts of the full model's layers that are kept: a half, and a third."""
 
 
 def measure_here(model_id: str, rows: Path, seed: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -51,6 +50,7 @@ def measure_here(model_id: str, rows: Path, seed: int, settings: dict[str, Any])
         For each model, the full one first, which rows it answers correctly, and how many of the full model's answers
         it gives.
     """
+    settings_of_smaller = CompressionSettings()
     training = TrainingSettings(model_id=model_id, seed=seed, checkpoints="none", **{**COMMON, **settings})
     with tempfile.TemporaryDirectory(prefix="miniml-") as name:
         dataset, full, answers = (Path(name) / each for each in ("dataset", "full", "answers.npy"))
@@ -61,9 +61,9 @@ def measure_here(model_id: str, rows: Path, seed: int, settings: dict[str, Any])
         fine_tune(dataset, full, training)
         layers = number_of_layers(full)
         folders = {layers: full}
-        for kept in sorted({max(1, layers // divisor) for divisor in DIVISORS} - {layers}, reverse=True):
+        for kept in layers_to_keep(layers, settings_of_smaller):
             folders[kept] = Path(name) / f"layers-{kept}"
-            distil(dataset, full, kept, answers, folders[kept], CompressionSettings())
+            distil(dataset, full, kept, answers, folders[kept], settings_of_smaller)
         splits, _ = prepared.load(dataset, ("test",))
         texts, labels = splits["test"]["text"][:], np.array(splits["test"]["label"][:])
         with threads_within_quota():

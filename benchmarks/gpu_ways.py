@@ -24,10 +24,11 @@ from transformers import (
     TrainingArguments,
 )
 
+from benchmarks.film_reviews import REVIEWS
 from benchmarks.gpu_tasks import BATCH, COMPILED, Clients, Task
 from benchmarks.load import Load
 from benchmarks.serving import reviews, running, servers
-from benchmarks.training import MINILM, REVIEWS, SEED, accuracy
+from benchmarks.training import MINILM, SEED, accuracy
 from miniml.data import prepared
 from miniml.data.preparation import prepare
 from miniml.model.classifier import Classifier, batches_of_like_length

@@ -21,9 +21,10 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from benchmarks import results
+from benchmarks.film_reviews import reviews_of
 from benchmarks.machine import described, in_a_process
 from benchmarks.recipes_page import write_recipes_page
-from benchmarks.training import MINILM, REVIEWS
+from benchmarks.training import MINILM
 from miniml.data import preparation, prepared
 from miniml.model import engines
 from miniml.model.classifier import logits_of
@@ -31,7 +32,6 @@ from miniml.processor import has_bf16
 from miniml.settings.choices import LAST
 from miniml.settings.data import DataSettings
 from miniml.settings.training import TrainingSettings
-from miniml.sources.address import locate
 from miniml.training import checkpoints, course
 from miniml.training.batches import encode_split
 from miniml.training.pretrained import Pretrained, find_pretrained
@@ -213,14 +213,7 @@ RECIPES = {
 
 def write_rows(half: Half, seed: int, folder: Path) -> None:
     """Writes train.csv and test.csv; every row of the package's is in the test of at most one seed."""
-    source = locate("dataset_id", REVIEWS).fetch().path
-    csv.field_size_limit(sys.maxsize)
-    with source.open(encoding="utf-8", newline="") as file:
-        labels = {
-            row["text"].strip(): int(float(row["label"]))
-            for row in csv.DictReader(file)
-            if row["source"] == half.source
-        }
+    labels = {text.strip(): label for text, label in reviews_of(half.source)}
     rows = list(labels.items())
     order = np.random.default_rng(0).permutation(len(rows))
     begin = SEEDS.index(seed) * half.test_rows

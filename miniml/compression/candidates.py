@@ -91,7 +91,7 @@ def _with_fewer_layers(
     """Yields candidates with the full model's maximal length."""
     layers, full = number_of_layers(model_dir), manifest.read(model_dir)
     answers = work_dir / f"answers-{full.digest[:16]}.npy"
-    for kept in _layers_to_keep(layers, settings):
+    for kept in layers_to_keep(layers, settings):
         begun = time.monotonic()
         name = f"layers-{kept}"
         logger.info(f"candidate {name}: training {kept} of {layers} layers to give the full model's answers")
@@ -122,8 +122,16 @@ def _with_shorter_length(
             yield Candidate(name, work_dir / name, described, model.layers, tried, seconds)
 
 
-def _layers_to_keep(layers: int, settings: CompressionSettings) -> list[int]:
-    """Returns the numbers of layers of the candidates, the largest first."""
+def layers_to_keep(layers: int, settings: CompressionSettings) -> list[int]:
+    """Returns the numbers of layers of the candidates, the largest first.
+
+    Args:
+        layers: The number of the full model's layers.
+        settings: Which numbers to try.
+
+    Raises:
+        InputError: `student_layers` is no smaller number.
+    """
     if settings.student_layers:
         if 0 < layers <= settings.student_layers:
             raise InputError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.compress import Half, measure_here, section
 from tests import tiny
+from tests.benchmarks.machine import MACHINE
 
 
 def test_a_tiny_model_is_measured_beside_what_is_left_of_it(encoder: Path) -> None:
@@ -24,14 +25,7 @@ def recorded(ratio: float) -> dict[str, Any]:
         for layers, times in ((6, 1.0), (3, ratio))
     ]
     return {
-        "machine": {
-            "processor": "P",
-            "kind": "avx2",
-            "cores": 2,
-            "python": "3",
-            "versions": "V 1",
-            "date": "2026-01-01",
-        },
+        "machine": MACHINE,
         "command": "make bench-compress",
         "halves": {"short": {"title": "sentences", "tokens": 27.6, "points": points}},
     }

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.distillation import measure_here
 from benchmarks.distillation_page import distillation_section
 from tests import tiny
+from tests.benchmarks.machine import MACHINE
 
 
 def test_a_tiny_model_is_trained_and_taught_to_what_is_left_of_it(encoder: Path, tmp_path: Path) -> None:
@@ -24,21 +25,13 @@ def test_a_tiny_model_is_trained_and_taught_to_what_is_left_of_it(encoder: Path,
 
 
 def test_the_page_says_what_a_smaller_model_loses_on_the_rows_that_both_answered() -> None:
-    machine = {
-        "processor": "P",
-        "kind": "avx2",
-        "cores": 2,
-        "python": "3",
-        "versions": "V 1",
-        "date": "2026-01-01",
-    }
     points: list[dict[str, Any]] = []
     for seed in (1, 2):
         points.append({"half": "short", "seed": seed, "layers": 6, "right": [1, 1, 1, 0], "agreement": 1.0})
         points.append({"half": "short", "seed": seed, "layers": 3, "right": [1, 1, 0, 0], "agreement": 0.75})
     page = distillation_section(
         {
-            "machine": machine,
+            "machine": MACHINE,
             "command": "make bench-distillation",
             "halves": {
                 "short": {"title": "sentences", "train_rows": 6000},

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import levers, levers_page
 from benchmarks.levers import DEFAULT, LEVERS, measure_here
+from tests.benchmarks.machine import MACHINE
 
 
 @pytest.mark.parametrize("name", [name for name, lever in LEVERS.items() if not lever.constants])
@@ -40,14 +41,7 @@ def recorded() -> dict[str, Any]:
         for seed, (rate, accuracy) in enumerate(of_seeds, start=1)
     ]
     return {
-        "machine": {
-            "processor": "P",
-            "kind": "avx2",
-            "cores": 2,
-            "python": "3",
-            "versions": "V 1",
-            "date": "2026-01-01",
-        },
+        "machine": MACHINE,
         "command": "make bench-levers",
         "samples": 800,
         "texts_in_step": 8,

@@ -14,6 +14,7 @@ from miniml.training import course
 from miniml.training.pretrained import Pretrained
 from miniml.training.trainer import ClassifierTrainer
 from tests import tiny
+from tests.benchmarks.machine import MACHINE
 from tests.conftest import TRAINING
 
 
@@ -58,14 +59,7 @@ def recorded() -> dict[str, Any]:
         points.append(_point("before", seed, [1, 1, 0, 0] * 50, 0.7))
         points.append(_point("default", seed, [1, 1, 1, 0] * 50, 0.5))
     return {
-        "machine": {
-            "processor": "P",
-            "kind": "avx2",
-            "cores": 2,
-            "python": "3",
-            "versions": "V 1",
-            "date": "2026-01-01",
-        },
+        "machine": MACHINE,
         "command": "make bench-recipes",
         "titles": {"before": "as before", "default": "otherwise"},
         "halves": {"short": "sentences"},

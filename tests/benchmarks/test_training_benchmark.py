@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import training, training_page
 from benchmarks.training import Measured, measure_here
+from tests.benchmarks.machine import MACHINE
 
 
 @pytest.mark.parametrize("way", training.WAYS)
@@ -38,17 +39,9 @@ def recorded(ours: float) -> dict[str, Any]:
         for model in ("MiniLM-L6", "bert-base")
         for way, rate in rates.items()
     ]
-    machine = {
-        "processor": "P",
-        "kind": "avx2",
-        "cores": 2,
-        "python": "3",
-        "versions": "V 1",
-        "date": "2026-01-01",
-    }
     rows = {"train": 800, "validation": 100, "test": 1000}
     return {
-        "machine": machine,
+        "machine": MACHINE,
         "command": "make bench-train",
         "rows": rows,
         "max_length": 512,
