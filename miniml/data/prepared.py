@@ -20,7 +20,7 @@ import datasets
 
 from miniml.data import plain
 from miniml.errors import InputError
-from miniml.escaping import shown, without_placeholders
+from miniml.escaping import without_placeholders
 from miniml.task import Task
 from miniml.task_registry import DEFAULT, stored_task
 
@@ -104,7 +104,7 @@ def load(
     if not dataset_dir.is_dir():
         trouble = "is a file" if dataset_dir.exists() else f"does not exist (looked in {Path.cwd()})"
         raise InputError(
-            f"dataset {shown(str(dataset_dir))} {trouble}. Give the folder that miniml.prepare or the transform stage "
+            f"dataset {str(dataset_dir)!r} {trouble}. Give the folder that miniml.prepare or the transform stage "
             f"has written."
         )
     try:

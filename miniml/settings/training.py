@@ -139,11 +139,11 @@ class TrainingSettings:
         require_at_least("checkpoint_interval", self.checkpoint_interval, 0, "It is a number of seconds.")
         if is_in_store(self.checkpoints) and s3_address("checkpoints", self.checkpoints).version:
             raise InputError(
-                f"checkpoints {shown(self.checkpoints)} names a version; checkpoints have none. Write s3://bucket/path."
+                f"checkpoints {self.checkpoints!r} names a version; checkpoints have none. Write s3://bucket/path."
             )
         if "://" in self.checkpoints and not is_in_store(self.checkpoints):
             raise InputError(
-                f"checkpoints {shown(self.checkpoints)} is neither a folder nor an {S3_SCHEME} address. "
+                f"checkpoints {self.checkpoints!r} is neither a folder nor an {S3_SCHEME} address. "
                 f"Give one of them, or {NO_CHECKPOINTS!r}."
             )
         require_at_least("num_nodes", self.num_nodes, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import miniml
 from miniml.errors import InputError
 from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
 from miniml.tasks import SingleLabelPrediction
 from miniml.training.fine_tune import TrainingResult
 from tests import tiny
@@ -146,6 +148,18 @@ def test_a_dataset_that_is_none_is_refused_with_where_it_was_looked_for(
         miniml.fine_tune(reviews, tmp_path / "model")
     with pytest.raises(InputError, match="model is 'None', of type NoneType; it takes a string or a Path"):
         miniml.evaluate(None, "data")  # type: ignore[arg-type]
+
+
+def test_an_error_gives_a_folder_or_an_address_whole_however_long_it_is(tmp_path: Path) -> None:
+    away = tmp_path / ("a" * 100) / "dataset"
+    with pytest.raises(InputError, match=f"dataset '{away}' does not exist"):
+        miniml.fine_tune(away, tmp_path / "model")
+    versioned = f"s3://bucket/{'a' * 100}/checkpoints@3"
+    with pytest.raises(InputError, match=f"checkpoints '{re.escape(versioned)}' names a version"):
+        TrainingSettings(checkpoints=versioned)
+    elsewhere = f"ftp://host/{'a' * 100}/checkpoints"
+    with pytest.raises(InputError, match=f"checkpoints '{elsewhere}' is neither a folder"):
+        TrainingSettings(checkpoints=elsewhere)
 
 
 def test_its_defaults_are_those_of_everywhere(reviews: Path, tmp_path: Path) -> None:
