@@ -362,7 +362,7 @@ class Inference:
         try:
             self._load_in_quiet(reference)
             limit_torch(self._threads)
-            choice = choose(reference, model_dir, AUTO, self._threads, self._timed_in_quiet)
+            choice = choose(reference, model_dir, AUTO, self._threads, self._timed_in_quiet, QUIET_S)
         except _ServerEndedError:
             return
         except Exception:

@@ -37,6 +37,22 @@ class Slow:
         return self._reference(token_ids, attention_mask)
 
 
+class DisturbedAtFirst(Slow):
+    """As the reference, but slower than `Slow` while the engines are measured the first time, as by another program."""
+
+    name = "disturbed"
+
+    def __init__(self, served: ServedModel) -> None:
+        super().__init__(served)
+        self._batches = 0
+
+    def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
+        self._batches += len(token_ids) > 1
+        if self._batches <= engine_choice.MIN_PASSES:
+            time.sleep(0.1)
+        return self._reference(token_ids, attention_mask)
+
+
 @pytest.fixture
 def likely_is_slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Has the slowest of all engines be the one that a server starts with."""
@@ -59,6 +75,12 @@ def fp32_is_likely(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tried(choice: Choice) -> list[str]:
     return [line.split()[0] for line in choice.measurements.splitlines()[1:-1]]
+
+
+def measured(choice: Choice) -> dict[str, list[float]]:
+    """The figures of each engine: its milliseconds, and its difference from the reference."""
+    words = [line.partition("  for ")[0].split() for line in choice.measurements.splitlines()[1:]]
+    return {name: [float(figure) for figure in figures] for name, *figures in words}
 
 
 def keep(choice: Choice, single: str, batched: str) -> None:
@@ -184,6 +206,19 @@ def test_the_fastest_engine_takes_over_once_nobody_asks_and_later_starts_begin_w
     later = Inference(Classifier.load(tiny_model)).start(tiny_model)
     assert not later.is_guess
     assert later.classifier.engine.name == served.classifier.engine.name
+
+
+@pytest.mark.usefixtures("likely_is_slow")
+def test_an_engine_that_another_program_slowed_for_a_while_is_not_taken_for_a_slow_one(
+    classifier: Classifier, tiny_model: Path
+) -> None:
+    ENGINES.add(DisturbedAtFirst.name, EngineKind(DisturbedAtFirst))
+    try:
+        choice = choose(classifier, tiny_model, engine_choice.AUTO, threads=1)
+    finally:
+        ENGINES.remove(DisturbedAtFirst.name)
+    milliseconds = {name: figures[: len(figures) - 1] for name, figures in measured(choice).items()}
+    assert max(milliseconds[DisturbedAtFirst.name]) < min(milliseconds[Slow.name])
 
 
 @pytest.mark.usefixtures("likely_is_slow")
