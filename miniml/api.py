@@ -219,11 +219,15 @@ def _path(argument: str, value: Any) -> Path:
     """Returns a path.
 
     Raises:
-        InputError: it is neither a string nor a `Path`.
+        InputError: it is neither a string nor a `Path`, or no system takes it.
     """
     if not isinstance(value, str | Path):
         raise InputError(
             f"{argument} is {shown(str(value))}, of type {type(value).__name__}; it takes a string or a Path."
+        )
+    if "\0" in str(value):
+        raise InputError(
+            f"{argument} is {shown(str(value))}, with a null byte, which no path has. Leave it out."
         )
     return Path(value)
 

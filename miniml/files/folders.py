@@ -89,11 +89,24 @@ def require_writable_file(name: str, file: Path, signed: Collection[Path] = ()) 
         trouble = f"cannot be written, because {existing} is a file"
     elif inside := [folder for folder in signed if file.resolve().is_relative_to(folder.resolve())]:
         trouble = f"is inside {inside[0]}, whose files are signed"
-    elif not os.access(existing, os.W_OK):
-        trouble = f"cannot be written, because this user may not write to {existing}"
+    elif reason := _why_not_writable(existing):
+        trouble = f"cannot be written ({existing}: {reason})"
     else:
         return
     raise InputError(f"{name} {file} {trouble}. Name a file elsewhere.")
+
+
+def _why_not_writable(existing: Path) -> str:
+    """Returns why a file, or another file in a folder, cannot be written; "" where it can."""
+    try:
+        if existing.is_dir():
+            # Not every disk that refuses files says so in the folder's mode.
+            with tempfile.TemporaryFile(dir=existing):
+                return ""
+        with existing.open("ab"):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _nearest_existing(path: Path) -> Path:
@@ -196,6 +209,8 @@ def held_alone(folder: Path, output: str) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             with disk_errors_explained(folder):
+                # First, since a lock takes some errors of the disk for the lock of another process.
+                folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(folder, max_wait=0))
         except TimeoutError as error:
             raise InputError(
@@ -207,6 +222,8 @@ def held_alone(folder: Path, output: str) -> Iterator[None]:
 @contextmanager
 def _in_turn(partial: Path, folder: Path) -> Iterator[None]:
     """Locks the temporary folder of an output, and says so if it has to wait for another process."""
+    # First, since a lock takes some errors of the disk for the lock of another process.
+    partial.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(partial, max_wait=0))

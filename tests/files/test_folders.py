@@ -203,3 +203,23 @@ def test_a_name_that_no_disk_takes_is_told(tmp_path: Path) -> None:
         write(tmp_path / ("long" * 100))
     with pytest.raises(InputError, match=r"cannot be written \(File name too long\)\. Name another path"):
         require_writable_file("report", tmp_path / ("long" * 100))
+
+
+@pytest.mark.parametrize("name", ["report.html", "deep/report.html", "sys"])
+def test_a_file_system_that_refuses_files_is_told(name: str) -> None:
+    """Such as /proc, even to root."""
+    with pytest.raises(
+        InputError, match=r"^report /proc/.* (cannot be written|is a folder).*Name a file elsewhere"
+    ):
+        require_writable_file("report", Path("/proc") / name)
+    with pytest.raises((InputError, OSError)):
+        write(Path("/proc") / name)
+
+
+def test_the_check_of_a_file_leaves_nothing_behind_and_changes_nothing(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    require_writable_file("report", report)
+    assert not any(tmp_path.iterdir())
+    report.write_text("kept")
+    require_writable_file("report", report)
+    assert report.read_text() == "kept"

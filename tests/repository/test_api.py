@@ -89,6 +89,8 @@ def test_a_wrong_setting_is_told_with_the_name_that_was_meant(tmp_path: Path) ->
         miniml.fine_tune("data", tmp_path, epochs="2")
     with pytest.raises(InputError, match="compression 'smallest' is not known"):
         miniml.compress("data", "model", tmp_path, compression="smallest")
+    with pytest.raises(InputError, match=r"dataset is .*null byte"):
+        miniml.fine_tune("da\0ta", tmp_path)
     with pytest.raises(InputError, match=r"num_nodes is 2.*miniml\.submit"):
         miniml.fine_tune("data", tmp_path, num_nodes=2)
 
