@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, TypeVar
 from miniml.command_line import nearest
 from miniml.errors import InputError
 from miniml.escaping import quoted, shown
+from miniml.files.folders import require_writable_file
 from miniml.settings.arguments import arguments_of, flat, settings_from
 from miniml.settings.compression import CompressionSettings
 from miniml.settings.data import DataSettings
@@ -105,9 +106,11 @@ def fine_tune(
     asked = _settings(TrainingSettings, settings)
     if asked.num_nodes != 1:
         raise InputError(f"num_nodes is {asked.num_nodes}; here it is 1. For several: miniml.submit.")
-    result = training.fine_tune(_path("dataset", dataset), _path("model", model), asked)
-    if report:
-        write_trial_report(Path(model), _path("report", report))
+    folder = _path("model", model)
+    page = _page(report, folder)
+    result = training.fine_tune(_path("dataset", dataset), folder, asked)
+    if page:
+        write_trial_report(folder, page)
     return result
 
 
@@ -146,7 +149,7 @@ def compress(
 
     folders = _path("dataset", dataset), _path("model", model), _path("smaller", smaller)
     asked = _settings(CompressionSettings, {**settings, "compression": compression})
-    return compressing.compress(*folders, asked, None if report is None else _path("report", report))
+    return compressing.compress(*folders, asked, _page(report))
 
 
 def evaluate(
@@ -181,12 +184,12 @@ def evaluate(
     from miniml.model.history import read_history
 
     folder, asked = _path("model", model), _settings(EvaluationSettings, settings)
+    folders = [folder, smaller.folder] if smaller else [folder]
+    page = _page(report, *folders)
     result = evaluate_model(folder, _path("dataset", dataset), asked, smaller=smaller)
-    if report:
-        evaluated = manifest.folder_with(
-            result.model_digest, [folder, smaller.folder] if smaller else [folder]
-        )
-        write_report(result, manifest.read(evaluated), read_history(evaluated), _path("report", report))
+    if page:
+        evaluated = manifest.folder_with(result.model_digest, folders)
+        write_report(result, manifest.read(evaluated), read_history(evaluated), page)
     return result
 
 
@@ -216,13 +219,30 @@ def _path(argument: str, value: Any) -> Path:
     """Returns a path.
 
     Raises:
-        InputError: it is neither a string nor a `Path`.
+        InputError: it is neither a string nor a `Path`, or no system takes it.
     """
     if not isinstance(value, str | Path):
         raise InputError(
             f"{argument} is {shown(str(value))}, of type {type(value).__name__}; it takes a string or a Path."
         )
+    if "\0" in str(value):
+        raise InputError(
+            f"{argument} is {shown(str(value))}, with a null byte, which no path has. Leave it out."
+        )
     return Path(value)
+
+
+def _page(report: Any, *signed: Path) -> Path | None:
+    """Returns where to write a report; None where none is asked for.
+
+    Raises:
+        InputError: it cannot be written there, or would be in one of the signed folders.
+    """
+    if report is None or report == "":
+        return None
+    path = _path("report", report)
+    require_writable_file("report", path, signed)
+    return path
 
 
 def _settings(kind: type[_Settings], given: dict[str, Setting]) -> _Settings:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from miniml.command_line import CommandParser
 from miniml.compression.compress import compress
+from miniml.files.folders import require_writable_file
 from miniml.settings.command_line import add_options, settings_of
 from miniml.settings.compression import CompressionSettings
 from miniml.supervision.child import add_supervised_options, supervised
@@ -24,6 +25,8 @@ def main(words: list[str] | None = None) -> None:
     """
     options = command_line().parse_args(words)
     with supervised(options, Processes()):
+        if options.metrics:
+            require_writable_file("--metrics", options.metrics, (options.model, options.smaller))
         selection = compress(
             options.dataset,
             options.model,

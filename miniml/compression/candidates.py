@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import AutoTokenizer
+
 from miniml.compression.distillation import distil, require_trained_on
-from miniml.compression.layers import UncuttableError, number_of_layers
+from miniml.compression.layers import UncuttableError, number_of_layers, require_layers
 from miniml.compression.lengths import lengths_of_training, shorten, shorter_lengths
 from miniml.errors import InputError
 from miniml.model import manifest
@@ -44,6 +46,7 @@ def make_candidates(
     settings: CompressionSettings,
     model_uri: str = "",
     split: int = 1,
+    tell: Callable[[str], object] = logger.info,
 ) -> list[Candidate]:
     """Makes the smaller models that the settings ask for, each in a folder of its own in `work_dir`.
 
@@ -56,6 +59,7 @@ def make_candidates(
         settings: Which models to make, and how.
         model_uri: The address of the full model, if it is known; in an S3 store checkpoints go beside it.
         split: The number of parts in which each batch of a training is computed, to take less memory.
+        tell: Is called with the reason for each kind of candidate of which there is none.
 
     Returns:
         The candidates; none where the full model has one layer, and texts are as short as they are.
@@ -70,13 +74,22 @@ def make_candidates(
     made: list[Candidate] = []
     if wanted in ("auto", "layers"):
         try:
-            made += _with_fewer_layers(dataset_dir, model_dir, work_dir, settings, model_uri, split)
+            with_fewer = list(
+                _with_fewer_layers(dataset_dir, model_dir, work_dir, settings, model_uri, split)
+            )
+            made += with_fewer
+            if not with_fewer:
+                tell("no candidate with fewer layers: the full model has one layer")
         except UncuttableError as error:
             if wanted == "layers":
                 raise
-            logger.info(f"no candidate with fewer layers: {error}")
+            tell(f"no candidate with fewer layers: {error}")
     if wanted in ("auto", "length"):
-        made += list(_with_shorter_length(dataset_dir, model_dir, work_dir, made))
+        shorter = list(_with_shorter_length(dataset_dir, model_dir, work_dir, made))
+        made += shorter
+        if not shorter:
+            most = _max_length(model_dir)
+            tell(f"no candidate with a shorter length than {most} tokens: it would hardly save any")
     return made
 
 
@@ -89,7 +102,7 @@ def _with_fewer_layers(
     split: int,
 ) -> Iterator[Candidate]:
     """Yields candidates with the full model's maximal length."""
-    layers, full = number_of_layers(model_dir), manifest.read(model_dir)
+    layers, full = require_layers(model_dir), manifest.read(model_dir)
     answers = work_dir / f"answers-{full.digest[:16]}.npy"
     for kept in layers_to_keep(layers, settings):
         begun = time.monotonic()
@@ -107,11 +120,8 @@ def _with_shorter_length(
     """Yields the full model, and each that was made before, with the maximal lengths that are worth a try."""
     max_length, layers = _max_length(model_dir), number_of_layers(model_dir)
     lengths = lengths_of_training(dataset_dir, model_dir)
-    shorter = shorter_lengths(lengths, max_length)
-    if not shorter:
-        logger.info(f"no candidate with a shorter length than {max_length} tokens: it would hardly save any")
     full = Candidate("", model_dir, "", layers, max_length, 0.0)
-    for tried in shorter:
+    for tried in shorter_lengths(lengths, max_length):
         for model in (full, *made):
             begun = time.monotonic()
             name = "-".join(filter(None, (model.name, f"length-{tried}")))
@@ -144,4 +154,5 @@ def layers_to_keep(layers: int, settings: CompressionSettings) -> list[int]:
 
 
 def _max_length(model_dir: Path) -> int:
-    return int(manifest.read(model_dir).arguments["used"]["max_length"])
+    tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
+    return int(tokenizer.model_max_length)

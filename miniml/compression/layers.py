@@ -28,6 +28,7 @@ BY_LAYER = ("layer", "attention_window")
 """Parts of the names under which configs have a list with an entry for each layer."""
 TRIED_LENGTHS = (5, 12)
 """The tokens of the texts on which a cut model is compared with the layers that it was made of."""
+NO_NUMBER = "its config has no number of layers"
 # What is the full model, or was measured on it.
 NOT_KEPT = (
     "config.json",
@@ -62,7 +63,23 @@ def spread(layers: int, kept: int) -> tuple[int, ...]:
 
 def number_of_layers(model_dir: Path) -> int:
     """Returns the number of encoder layers of a model folder, according to its config; 0 where that has none."""
-    return _layers_of(AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False))
+    return _layers_of(_config_of(model_dir))
+
+
+def require_layers(model_dir: Path) -> int:
+    """Returns the number of encoder layers of a model folder, according to its config.
+
+    Raises:
+        UncuttableError: its config has no such number.
+    """
+    config = _config_of(model_dir)
+    if not (layers := _layers_of(config)):
+        raise _uncuttable(config, NO_NUMBER)
+    return layers
+
+
+def _config_of(model_dir: Path) -> Any:
+    return AutoConfig.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
 
 
 def keep_layers(model_dir: Path, kept: Sequence[int], folder: Path) -> manifest.Manifest:
@@ -145,7 +162,7 @@ def _stacks(model: Any) -> list[str]:
         raise _uncuttable(model.config, "it has a decoder besides the encoder")
     layers = _layers_of(model.config)
     if not layers:
-        raise _uncuttable(model.config, "its config has no number of layers")
+        raise _uncuttable(model.config, NO_NUMBER)
     found: list[str] = []
     for name, part in model.named_modules():
         inner = any(name.startswith(f"{outer}.") for outer in found)

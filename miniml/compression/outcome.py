@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ class Selection:
     candidates: list[MeasuredModel]
     asked: bool = True
     """Whether smaller models were asked for."""
+    not_made: list[str] = field(default_factory=list)
+    """The reason for each kind of smaller model of which none could be made."""
 
     @property
     def chosen(self) -> MeasuredModel | None:
@@ -90,7 +92,8 @@ class Selection:
         if not self.asked:
             return "compression is none, so no smaller model was made"
         if not self.candidates:
-            return "no smaller model could be made of this one"
+            why = f": {'; '.join(self.not_made)}" if self.not_made else ""
+            return f"no smaller model could be made of this one{why}"
         rows = f"{self.validation_rows:,} validation rows"
         if (best := self.chosen) and best.test:
             return (

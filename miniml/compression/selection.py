@@ -97,7 +97,8 @@ def _named(label: Any, labels: list[str]) -> Any:
 def _speeds(
     classifiers: Sequence[Classifier], folders: Sequence[Path], texts: Sequence[str]
 ) -> list[MeasuredSpeed]:
-    logger.info(f"timing {len(folders)} models, each on its fastest engine")
+    which = f"{len(folders)} models, each" if len(folders) > 1 else "the full model"
+    logger.info(f"timing {which} on its fastest engine")
     served = [
         on_fastest_engine(classifier, folder, texts)
         for classifier, folder in zip(classifiers, folders, strict=True)

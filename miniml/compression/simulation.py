@@ -19,7 +19,7 @@ from miniml.errors import MinimlError
 from miniml.evaluation.bootstrap import wilson_interval
 from miniml.evaluation.non_inferiority import p_value, rows_needed, score
 from miniml.evaluation.result import LOSS_ERROR_RATE
-from miniml.settings.checks import require_at_least, require_count, require_fraction
+from miniml.settings.checks import require_at_least, require_count, require_fraction, require_max_loss
 
 MAX_SIMULATED = 1_000_000
 """The maximum number of runs or rows in a simulation, so that it ends in reasonable time."""
@@ -49,6 +49,7 @@ class SimulatedRuns:
         require_at_least("seed", self.seed, 0)
         for name in ("accuracy", "max_loss"):
             require_fraction(name, getattr(self, name), "85 % is 0.85")
+        require_max_loss(self.max_loss)
 
 
 @dataclass(frozen=True)

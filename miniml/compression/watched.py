@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miniml.compression.compress import compress
+from miniml.compression.full_model import read_full_model
 from miniml.compression.outcome import Selection
-from miniml.model import manifest
+from miniml.files.folders import require_writable_file
 from miniml.settings.arguments import settings_from
 from miniml.settings.command_line import words_of
 from miniml.settings.compression import CompressionSettings
@@ -64,7 +65,8 @@ def compress_watched(request: CompressionRequest, retries: Retries | None = None
         )
         selection.save(request.metrics)
         return selection
-    trained = manifest.read(request.model_dir).arguments["training"]
+    require_writable_file("metrics", request.metrics, (request.model_dir, request.smaller_dir))
+    trained = read_full_model(request.model_dir).arguments["training"]
     program = Program(
         module="miniml.compression",
         words=request.words(),

@@ -78,9 +78,26 @@ def facts_of(folder: Path, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def read_split(folder: Path, split: str) -> datasets.Dataset:
+    """Reads one split of a folder that the datasets library wrote.
+
+    Args:
+        folder: The folder.
+        split: The split's name.
+
+    Raises:
+        InputError: The split has no rows.
+        FileNotFoundError: There is no such split.
+    """
+    try:
+        return datasets.load_from_disk(str(folder / split))
+    except IndexError as error:  # The library fails so where a split was saved without a table.
+        raise InputError(f"split {split} of {folder} has no rows. Give it some.") from error
+
+
 def _split(folder: Path, split: str, names: Sequence[str]) -> datasets.Dataset:
     try:
-        rows = datasets.load_from_disk(str(folder / split))
+        rows = read_split(folder, split)
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} is not a dataset that the transform stage wrote, nor one of the datasets library with a split "

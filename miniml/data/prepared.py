@@ -99,7 +99,7 @@ def load(
         The splits by name, and the summary of the dataset.
 
     Raises:
-        InputError: The folder is not a prepared dataset, or lacks a split.
+        InputError: The folder is not a prepared dataset, lacks a split, or one of them has no rows.
     """
     if not dataset_dir.is_dir():
         trouble = "is a file" if dataset_dir.exists() else f"does not exist (looked in {Path.cwd()})"
@@ -109,7 +109,7 @@ def load(
         )
     try:
         summary = _summary(dataset_dir)
-        loaded = {split: datasets.load_from_disk(str(dataset_dir / split)) for split in splits}
+        loaded = {split: plain.read_split(dataset_dir, split) for split in splits}
     except FileNotFoundError as error:
         raise InputError(f"{dataset_dir} is not a dataset that the transform stage wrote: {error}") from error
     return loaded, summary

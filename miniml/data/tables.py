@@ -141,6 +141,10 @@ def _of_dataset(split: str, dataset: datasets.Dataset, whole: bool) -> Table:
 def _read_saved(folder: Path) -> datasets.DatasetDict:
     try:
         loaded = datasets.load_from_disk(str(folder))
+    except IndexError as error:  # The library fails so where a split was saved without a table.
+        raise InputError(
+            f"dataset_id {str(folder)!r} has a split without rows. Leave it out, or give it rows."
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(
             f"dataset_id {str(folder)!r} is not a folder that save_to_disk wrote completely: {str(error)[:200]}"

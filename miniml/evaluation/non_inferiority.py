@@ -99,7 +99,7 @@ def compare_errors_with_margin(
         max_loss=max_loss,
         p_value=compare_errors(smaller, allowed, full_digest, groups).p_value,
         rows=len(spare),
-        rows_needed=_rounded_up(_quantiles() * variance / distance**2 if distance > 0 else math.inf),
+        rows_needed=_rounded_up(_rows_of(variance, distance) if distance > 0 else math.inf),
     )
 
 
@@ -147,7 +147,9 @@ def score(won: Any, lost: Any, rows: int, max_loss: float) -> npt.NDArray[np.flo
     """
     won, lost = np.asarray(won, dtype=np.float64), np.asarray(lost, dtype=np.float64)
     both = won + lost + max_loss * (2 * rows - won + lost)
-    losses = (both + np.sqrt(both**2 - 8 * rows * lost * max_loss * (1 + max_loss))) / (4 * rows)
+    # Rounding may leave a little less than 0.
+    root = np.sqrt(np.maximum(both**2 - 8 * rows * lost * max_loss * (1 + max_loss), 0))
+    losses = (both + root) / (4 * rows)
     variance = rows * (2 * losses - max_loss * (1 + max_loss))
     above: npt.NDArray[np.float64] = (won - lost + rows * max_loss) / np.sqrt(np.maximum(variance, 1e-12))
     return above
@@ -169,8 +171,8 @@ def rows_needed(differing: float, gain: float, max_loss: float) -> float:
     distance = max_loss + gain
     if distance <= 0:
         return math.inf
-    fewest = math.log(LOSS_ERROR_RATE) / math.log1p(-max_loss) if max_loss < 1 else 1.0
-    return max(fewest, _quantiles() * max(differing - gain**2, 0.0) / distance**2)
+    fewest = math.log(LOSS_ERROR_RATE) / math.log1p(-max_loss) if 0 < max_loss < 1 else 1.0
+    return max(fewest, _rows_of(max(differing - gain**2, 0.0), distance))
 
 
 def power(rows: int, differing: float, gain: float, max_loss: float) -> float:
@@ -198,6 +200,11 @@ def _as_good(lost: Counts, rows: int, max_loss: float, least: float) -> Counts:
 
 def _widened(p: float, groups: float) -> float:
     return float(student.sf(norm.isf(p), groups - 1)) if groups > 1 else 1.0
+
+
+def _rows_of(variance: float, distance: float) -> float:
+    # Divided twice, since the square of a small distance is 0.
+    return _quantiles() * variance / distance / distance
 
 
 def _quantiles() -> float:

@@ -1,4 +1,4 @@
-"""Writes folders atomically, locks them, finds the user's cache folder, and explains errors of the disk."""
+"""Writes folders atomically, locks them, finds the cache folder, and checks and explains what the disk refuses."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from miniml.errors import InputError, StorageError
+from miniml.progress import logger
+
+PARTIAL = ".partial"
+"""Added to the name of a folder while it is unfinished."""
 
 
 @contextmanager
 def written_whole(folder: Path, ours: Collection[str] = ()) -> Iterator[Path]:
     """Yields a temporary folder to write into, and renames it to `folder` when the block ends without an error.
 
-    On an error the temporary folder is removed.
+    On an error the temporary folder is removed. While another process writes the same folder, it is waited for.
 
     Args:
         folder: The folder to write.
@@ -29,11 +33,14 @@ def written_whole(folder: Path, ours: Collection[str] = ()) -> Iterator[Path]:
         StorageError: the disk is full, or the folder may not be written to.
     """
     require_replaceable(folder, ours)
-    partial = folder.with_name(folder.name + ".partial")
-    with disk_errors_explained(folder):
+    partial = folder.with_name(folder.name + PARTIAL)
+    with disk_errors_explained(folder), _in_turn(partial, folder):
+        # Where it had to wait, the folder may be another one.
+        require_replaceable(folder, ours)
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            # A process that was killed leaves files in it.
+            shutil.rmtree(partial)
+            partial.mkdir()
             yield partial
             _put_in_place(partial, folder)
         except BaseException:
@@ -51,7 +58,7 @@ def require_replaceable(folder: Path, ours: Collection[str] = ()) -> None:
     Raises:
         InputError: it is a file or holds something else, or one of its parents is a file.
     """
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = _nearest_existing(folder)
     if not existing.is_dir():
         raise InputError(f"{folder} cannot be a folder, because {existing} is a file. Name a new folder.")
     if existing != folder or any((folder / name).is_file() for name in ours if folder.name):
@@ -61,6 +68,57 @@ def require_replaceable(folder: Path, ours: Collection[str] = ()) -> None:
         raise InputError(
             f"{folder.absolute()} holds files{without}: it is no earlier output, and would be lost. Name a new folder."
         )
+
+
+def require_writable_file(name: str, file: Path, signed: Collection[Path] = ()) -> None:
+    """Checks, before any work, that a file can be written without changing a folder whose files are signed.
+
+    Args:
+        name: The argument that names the file, for the error message.
+        file: The file; it and its folder may be missing.
+        signed: Folders to which no file may be added.
+
+    Raises:
+        InputError: it is a folder, one of its parents is a file, it would be in one of the signed folders, or this user
+            may not write there.
+    """
+    existing = _nearest_existing(file)
+    if existing == file and file.is_dir():
+        trouble = "is a folder"
+    elif existing != file and not existing.is_dir():
+        trouble = f"cannot be written, because {existing} is a file"
+    elif inside := [folder for folder in signed if file.resolve().is_relative_to(folder.resolve())]:
+        trouble = f"is inside {inside[0]}, whose files are signed"
+    elif reason := _why_not_writable(existing):
+        trouble = f"cannot be written ({existing}: {reason})"
+    else:
+        return
+    raise InputError(f"{name} {file} {trouble}. Name a file elsewhere.")
+
+
+def _why_not_writable(existing: Path) -> str:
+    """Returns why a file, or another file in a folder, cannot be written; "" where it can."""
+    try:
+        if existing.is_dir():
+            # Not every disk that refuses files says so in the folder's mode.
+            with tempfile.TemporaryFile(dir=existing):
+                return ""
+        with existing.open("ab"):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _nearest_existing(path: Path) -> Path:
+    """Returns the path, or the nearest of its parents that exists.
+
+    Raises:
+        InputError: the path cannot be looked at.
+    """
+    try:
+        return next(each for each in (path, *path.parents) if each.exists())
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}). Name another path.") from error
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:
@@ -101,7 +159,7 @@ def require_room(folder: Path, needed: int, purpose: str) -> None:
     Raises:
         StorageError: the disk has less space. The message says how much is needed and how much is free.
     """
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    existing = _nearest_existing(folder)
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise StorageError(
@@ -134,6 +192,51 @@ def locked(folder: Path, max_wait: float | None = None) -> Iterator[None]:
                 folder.rmdir()
             # Removed while locked: a process that waits for this file finds it gone, and creates another.
             lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def held_alone(folder: Path, output: str) -> Iterator[None]:
+    """Creates `folder` and locks it for the block, or refuses where another process has locked it.
+
+    Args:
+        folder: The folder; the lock is a file beside it.
+        output: What both processes write, for the error message.
+
+    Raises:
+        InputError: another process holds the lock.
+        StorageError: the disk is full, or the folder may not be written to.
+    """
+    with ExitStack() as stack:
+        try:
+            with disk_errors_explained(folder):
+                # First, since a lock takes some errors of the disk for the lock of another process.
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder, max_wait=0))
+        except TimeoutError as error:
+            raise InputError(
+                f"another process is writing {output}. Wait until it has ended, or write to another folder."
+            ) from error
+        yield
+
+
+@contextmanager
+def _in_turn(partial: Path, folder: Path) -> Iterator[None]:
+    """Locks the temporary folder of an output, and says so if it has to wait for another process."""
+    # First, since a lock takes some errors of the disk for the lock of another process.
+    partial.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(partial, max_wait=0))
+        except TimeoutError:
+            logger.info(f"another process is writing {folder}: waiting until it has ended")
+            stack.enter_context(locked(partial))
+        yield
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes a folder that a process has left when it was killed, unless another process has locked it."""
+    with suppress(OSError), locked(folder, max_wait=0):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def user_cache() -> Path:

@@ -62,18 +62,24 @@ def write(model_dir: Path, engine: Engine, head: Head) -> bool:
     tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
     if not exported(model_dir) or not _is_read_alike(model_dir, tokenizer, head):
         return False
-    pads = comparison_batches.pads(engine, tokenizer, head)
-    content = {
-        "tokenizer": asdict(TokenizerSettings.of(tokenizer)),
-        "pads": pads,
-        "batches": [
+    try:
+        pads = comparison_batches.pads(engine, tokenizer, head)
+        batches = [
             {
                 "token_ids": [ids.tolist() for ids in batch],
                 "logits": _rounded(engine(*padded(tokenizer, batch))),
             }
             for batch in comparison_batches.batches(tokenizer, model_dir, pads)
-        ],
-    }
+        ]
+    except (RuntimeError, IndexError) as error:
+        logger.warning(
+            "servers of this model will begin with torch, since it cannot read as many tokens as its tokenizer gives "
+            "(model_max_length %s): %s",
+            tokenizer.model_max_length,
+            in_a_line(error),
+        )
+        return False
+    content = {"tokenizer": asdict(TokenizerSettings.of(tokenizer)), "pads": pads, "batches": batches}
     (model_dir / QUICK_START_NAME).write_text(json.dumps(content) + "\n", encoding="utf-8")
     return True
 

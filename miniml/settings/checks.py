@@ -36,6 +36,27 @@ def require_share(name: str, value: float) -> None:
         raise InputError(f"{name} is {value}; it is a share, so it must lie between 0 and 1 (85 % is 0.85).")
 
 
+LEAST_LOSS = 1e-6
+"""The smallest margin of a smaller model but for 0: it takes three million rows to show that less is lost."""
+
+
+def require_max_loss(value: float) -> None:
+    """Refuses a margin that no dataset has rows enough to show.
+
+    Args:
+        value: The setting max_loss.
+
+    Raises:
+        InputError: The value is neither 0 nor between `LEAST_LOSS` and 1.
+    """
+    require_share("max_loss", value)
+    if 0 < value < LEAST_LOSS:
+        raise InputError(
+            f"max_loss is {value:g}; it must be {LEAST_LOSS:f} or more, for which it takes three million rows, or 0 "
+            f"for no loss at all."
+        )
+
+
 MAX_EXACT = 2**53
 """Kubeflow Pipelines passes numbers as doubles, which hold no larger whole ones exactly."""
 
@@ -49,6 +70,23 @@ def require_seed(seed: int) -> None:
     require_at_least("seed", seed, 0)
     if seed > MAX_EXACT:
         raise InputError(f"seed is {seed:.3g}; it must be {MAX_EXACT:,} or less.")
+
+
+def require_between(name: str, value: float, least: float, most: float, example: str) -> None:
+    """Refuses a number below `least` or above `most`, and what is no number.
+
+    Args:
+        name: The setting.
+        value: Its value.
+        least: The smallest allowed value.
+        most: The largest allowed value.
+        example: A value that is allowed.
+
+    Raises:
+        InputError: The value is out of range.
+    """
+    if not least <= value <= most:
+        raise InputError(f"{name} is {value}; it must lie between {least:g} and {most:g}, {example} say.")
 
 
 def require_at_least(name: str, value: int, least: int, remedy: str = "") -> None:

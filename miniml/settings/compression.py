@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from miniml.errors import InputError
-from miniml.settings.checks import require_at_least, require_choices, require_share
+from miniml.settings.checks import (
+    require_at_least,
+    require_between,
+    require_choices,
+    require_max_loss,
+    require_share,
+)
+
+TEMPERATURES = (0.01, 1000.0)
+"""The range of the temperature: beyond it, single precision has no digits left for the answers' differences."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +44,10 @@ class CompressionSettings:
 
     def __post_init__(self) -> None:
         require_choices(self)
-        require_share("max_loss", self.max_loss)
+        require_max_loss(self.max_loss)
         require_at_least("student_layers", self.student_layers, 0, "0 tries half of the layers, and a third.")
         require_at_least("distillation_epochs", self.distillation_epochs, 1)
-        if not (math.isfinite(self.distillation_temperature) and self.distillation_temperature > 0):
-            raise InputError(
-                f"distillation_temperature is {self.distillation_temperature}; it must be above 0, 2 say."
-            )
+        require_between("distillation_temperature", self.distillation_temperature, *TEMPERATURES, "2")
         require_share("distillation_weight", self.distillation_weight)
         rate = self.distillation_learning_rate
         if not (math.isfinite(rate) and rate >= 0):

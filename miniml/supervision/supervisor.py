@@ -7,7 +7,6 @@ imports none of the training's libraries, so that it needs little memory beside 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import NoReturn
 
 from miniml.errors import MinimlError, StoppedError, StorageError, TrainingProcessError
 from miniml.exit_status import ExitStatus, read_error_file
-from miniml.files.folders import user_cache
+from miniml.files.folders import PARTIAL, remove_abandoned, user_cache
 from miniml.progress import duration, logger
 from miniml.settings.training import NO_CHECKPOINTS, TrainingSettings
 from miniml.signals import on_sigterm
@@ -79,7 +78,7 @@ def run_supervised(program: Program, retries: Retries | None = None) -> None:
         if end.status == ExitStatus.DONE:
             return
         # A killed process leaves its unfinished output.
-        shutil.rmtree(program.output.with_name(program.output.name + ".partial"), ignore_errors=True)
+        remove_abandoned(program.output.with_name(program.output.name + PARTIAL))
         if end.out_of_memory:
             split = _next_split(program.training.batch_size, split)
         if number == retries.limit or not end.is_retryable or not split:

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from miniml.command_line import CommandParser
+from miniml.files.folders import require_writable_file
 from miniml.search.trial import fine_tune_trial
 from miniml.settings.command_line import add_options, settings_of
 from miniml.settings.training import TrainingSettings
@@ -35,6 +36,8 @@ def main(words: list[str] | None = None) -> None:
         dataset, split = _dataset(options.dataset), options.split
         if not is_in_store(options.model):
             model = Path(options.model)
+            if options.report:
+                require_writable_file("--report", options.report, (model,))
             fine_tune_trial(dataset, model, settings, options.trial, options.model_uri, pins, split)
             if options.report:
                 write_trial_report(model, options.report)

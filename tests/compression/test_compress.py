@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from transformers import AutoConfig, BertModel
 
-from miniml.compression.compress import compress
-from miniml.compression.outcome import NOTHING_ASKED
+from miniml.compression.compress import WORK_NAME, compress
+from miniml.compression.outcome import NOTHING_ASKED, Selection
 from miniml.compression.report import write_report
 from miniml.data import preparation
 from miniml.errors import InputError
+from miniml.files.folders import locked
 from miniml.model import manifest
 from miniml.settings.compression import CompressionSettings
 from miniml.settings.data import DataSettings
+from miniml.settings.training import TrainingSettings
+from miniml.training.fine_tune import fine_tune
 from tests import tiny
 from tests.command import ROOT
 from tests.compression.test_selection import candidate, selection
@@ -86,6 +90,7 @@ def test_rows_that_cannot_show_what_is_asked_are_told_before_anything_is_trained
 
 def test_the_report_shows_every_candidate_with_its_figures_and_verdict(tmp_path: Path) -> None:
     found = selection(candidate("layers-3", 1.9, 0.01), candidate("layers-2", 2.8, 0.3, 7000))
+    found = replace(found, not_made=["no candidate with a shorter length: texts are short"])
     found = found.with_seconds({"layers-3": 95.0, "layers-2": 60.0})
     write_report(found, CompressionSettings(compression="layers"), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
@@ -97,6 +102,7 @@ def test_the_report_shows_every_candidate_with_its_figures_and_verdict(tmp_path:
         "−0.2",
         "−0.6 to +0.2",
         "<svg",
+        "No candidate with a shorter length: texts are short.",
     ):
         assert words in page
     of_nothing = replace(NOTHING_ASKED, asked=True)
@@ -164,3 +170,87 @@ def test_a_folder_of_somebody_else_that_is_named_as_the_candidates_would_be_is_k
     with refused:
         compress(dataset_dir, model_dir, tmp_path / "smaller", CompressionSettings(compression=compression))
     assert theirs.exists()
+
+
+@pytest.mark.parametrize(("compression", "is_refused"), [("none", False), ("length", True)])
+def test_two_at_a_time_do_not_share_the_folder_of_the_candidates(
+    compression: Literal["none", "length"],
+    is_refused: bool,
+    model_dir: Path,
+    dataset_dir: Path,
+    tmp_path: Path,
+) -> None:
+    work_dir, settings = tmp_path / "smaller.candidates", CompressionSettings(compression=compression)
+    refused = pytest.raises(InputError, match="another process is writing") if is_refused else nullcontext()
+    with locked(work_dir):
+        (work_dir / WORK_NAME).touch()
+        with refused:
+            compress(dataset_dir, model_dir, tmp_path / "smaller", settings)
+        assert (work_dir / WORK_NAME).exists()
+    compress(dataset_dir, model_dir, tmp_path / "smaller", settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["smaller"]
+
+
+@pytest.mark.parametrize("report", ["notes.txt/report.html", ".", "smaller/report.html", "model/report.html"])
+def test_a_report_that_could_not_be_written_is_told_before_any_work(
+    report: str, model_dir: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or that would be one file too many in a signed folder."""
+    (tmp_path / "notes.txt").touch()
+    full = shutil.copytree(model_dir, tmp_path / "model")
+    settings = CompressionSettings(compression="length")
+    with pytest.raises(InputError, match=r"^report .* Name a file elsewhere"):
+        compress(dataset_dir, full, tmp_path / "smaller", settings, tmp_path / report)
+    assert capsys.readouterr().out == ""
+    assert manifest.verify(full)
+
+
+def test_where_nothing_smaller_can_be_made_it_says_why_for_each_kind(
+    encoder: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = AutoConfig.from_pretrained(encoder, num_hidden_layers=1)
+    shallow = shutil.copytree(encoder, tmp_path / "encoder")
+    BertModel(config).save_pretrained(shallow)
+    fine_tune(dataset_dir, tmp_path / "model", TrainingSettings(model_id=str(shallow), iterations=1))
+    settings, page = CompressionSettings(compression="auto"), tmp_path / "report.html"
+    found = compress(dataset_dir, tmp_path / "model", tmp_path / "smaller", settings, page)
+    assert found.reason == (
+        "no smaller model could be made of this one: no candidate with fewer layers: the full model has one layer; no "
+        "candidate with a shorter length than 64 tokens: it would hardly save any"
+    )
+    assert json.loads((tmp_path / "smaller" / manifest.NO_MODEL_NAME).read_text())["reason"] == found.reason
+    assert "has one layer" in page.read_text()
+    found.save(tmp_path / "selection.json")
+    assert Selection.read(tmp_path / "selection.json") == found
+    assert "timing the full model on its fastest engine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), [("arguments", "training"), ("arguments", "pretrained"), ("data", "rows_per_class")]
+)
+def test_a_model_that_does_not_say_how_it_was_trained_is_refused(
+    part: Literal["arguments", "data"], name: str, model_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    other = signed_without(model_dir, tmp_path / "other", part, name)
+    with pytest.raises(InputError, match=rf"does not say how it was trained.* has no {part}\.{name}\."):
+        compress(dataset_dir, other, tmp_path / "smaller", CompressionSettings(compression="length"))
+
+
+@pytest.mark.parametrize("compression", ["layers", "length"])
+def test_a_model_that_does_not_say_what_its_run_used_is_made_smaller_all_the_same(
+    compression: Literal["layers", "length"], model_dir: Path, dataset_dir: Path, tmp_path: Path
+) -> None:
+    early = signed_without(model_dir, tmp_path / "early", "arguments", "used")
+    settings = CompressionSettings(compression=compression, distillation_epochs=1)
+    found = compress(dataset_dir, early, tmp_path / "smaller", settings)
+    assert len(found.candidates) == (compression == "layers")
+
+
+def signed_without(source: Path, folder: Path, part: Literal["arguments", "data"], name: str) -> Path:
+    """A copy of a model folder whose manifest lacks something."""
+    shutil.copytree(source, folder)
+    signed = manifest.read(folder)
+    parts = {"arguments": dict(signed.arguments), "data": dict(signed.data)}
+    del parts[part][name]
+    manifest.sign(folder, **parts, versions=signed.versions, metrics=signed.metrics)
+    return folder

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import PerceiverConfig
 
-from miniml.compression.layers import UncuttableError, keep_layers, number_of_layers, spread
+from miniml.compression.layers import (
+    UncuttableError,
+    keep_layers,
+    number_of_layers,
+    require_layers,
+    spread,
+)
 from miniml.errors import ModelFolderError
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
@@ -109,3 +116,12 @@ def test_a_model_that_was_changed_is_not_cut(tmp_path: Path) -> None:
     (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
     with pytest.raises(ModelFolderError, match=r"config\.json"):
         keep_layers(folder, (1,), tmp_path / "cut")
+
+
+def test_a_config_without_a_number_of_layers_is_told(tmp_path: Path) -> None:
+    PerceiverConfig().save_pretrained(tmp_path)
+    assert number_of_layers(tmp_path) == 0
+    with pytest.raises(
+        UncuttableError, match="type perceiver cannot be given fewer layers: its config has no number"
+    ):
+        require_layers(tmp_path)

@@ -8,9 +8,10 @@ from typing import Any
 import datasets
 import pytest
 
-from miniml.data import prepared
+from miniml.data import preparation, prepared
 from miniml.errors import InputError
 from miniml.evaluation.evaluate import evaluate_model
+from miniml.settings.data import DataSettings
 from miniml.settings.training import TrainingSettings
 from miniml.task import Task
 from miniml.tasks.multi_label import MULTI_LABEL
@@ -96,3 +97,15 @@ def test_what_transform_wrote_is_trained_on_alike_without_what_it_noted(
     assert evaluate_model(tmp_path / "model", tmp_path / "dataset").test_rows == summary.rows["test"]
     with pytest.raises(InputError, match="Evaluate with the dataset of that training"):
         evaluate_model(tmp_path / "model", dataset_dir)
+
+
+def test_a_split_without_rows_is_told(tmp_path: Path) -> None:
+    """datasets saves it without a table, and cannot read it."""
+    folder = saved(tmp_path / "dataset", ONE, [0, 1, 1], ("train", "test"))
+    empty = datasets.load_from_disk(str(folder / "train")).select([])
+    empty.save_to_disk(str(folder / "validation"))
+    (folder / "dataset_dict.json").write_text('{"splits": ["train", "validation", "test"]}')
+    with pytest.raises(InputError, match=r"split validation of .* has no rows"):
+        prepared.load(folder, ("train",))
+    with pytest.raises(InputError, match="has a split without rows"):
+        preparation.prepare(DataSettings(dataset_id=str(folder)), tmp_path / "prepared")

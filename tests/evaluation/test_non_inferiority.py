@@ -13,6 +13,7 @@ from miniml.evaluation.non_inferiority import (
     p_value,
     power,
     rows_needed,
+    score,
 )
 from miniml.evaluation.result import LOSS_ERROR_RATE
 
@@ -94,3 +95,24 @@ def test_of_errors_the_margin_is_a_fraction_of_the_full_models_error() -> None:
     unsure = compare_errors_with_margin(np.abs(noisy), np.abs(noisy[::-1]), "f", 0.01)
     assert not unsure.passed
     assert unsure.rows_needed > 400
+
+
+@pytest.mark.parametrize("max_loss", [0.0, 5e-324, 1e-300, 1e-170, 1 - 1e-16, 1.0])
+def test_a_margin_at_the_end_of_its_range_gives_a_p_value_and_some_number_of_rows(max_loss: float) -> None:
+    """No row is won or lost, or each, or errors are tiny or huge."""
+    for full, smaller in ((np.full(30, True), np.full(30, False)), (np.full(30, True), np.full(30, True))):
+        test = compare_with_margin(smaller, full, "f", max_loss)
+        assert 0 <= test.p_value <= 1
+        assert test.rows_needed >= 0
+    for scale in (1e-200, 1.0, 1e150):
+        errors = scale * np.linspace(0, 1, 30)
+        test = compare_errors_with_margin(1.1 * errors, errors, "f", max_loss)
+        assert 0 <= test.p_value <= 1
+        assert test.rows_needed >= 0
+    assert rows_needed(0.1, 0.1, max_loss) > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_score_has_a_value_however_near_to_1_the_margin_is() -> None:
+    for rows in range(1, 300):
+        assert np.isfinite(score(0, np.arange(rows + 1), rows, 1 - 1e-9)).all()

@@ -12,8 +12,16 @@ from pathlib import Path
 import pytest
 
 from miniml.errors import InputError, StorageError
-from miniml.files.folders import caches_of_libraries, locked, user_cache, written_whole
+from miniml.files.folders import (
+    caches_of_libraries,
+    locked,
+    remove_abandoned,
+    require_writable_file,
+    user_cache,
+    written_whole,
+)
 from miniml.local import runner
+from tests import patience
 from tests.command import ROOT, pipeline
 
 NO_HOME = os.devnull
@@ -159,3 +167,59 @@ def test_a_folder_in_the_place_of_latest_is_told_before_any_work(
     assert f"{tmp_path}/latest is a folder, and has the name of the link to the newest run" in ended.err
     assert "preflight" not in ended.out
     assert not runner.runs_of(tmp_path).exists()
+
+
+def test_of_two_that_write_one_folder_the_second_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+
+    def waits() -> bool:
+        return "another process is writing" in capsys.readouterr().out
+
+    with ThreadPoolExecutor(1) as pool:
+        with written_whole(folder, OURS) as partial:
+            second = pool.submit(write, folder)
+            patience.wait_until(waits)
+            (partial / "ours.json").write_text("old")
+            (partial / "more.txt").touch()
+        second.result()
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"ours.json": "new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_what_another_process_is_writing_is_not_taken_for_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / "file").touch()
+    with locked(tmp_path / "held"):
+        (tmp_path / "held" / "file").touch()
+        for name in ("left", "held"):
+            remove_abandoned(tmp_path / name)
+        assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["held"]
+
+
+def test_a_name_that_no_disk_takes_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be written \(File name too long\)\. Name another path"):
+        write(tmp_path / ("long" * 100))
+    with pytest.raises(InputError, match=r"cannot be written \(File name too long\)\. Name another path"):
+        require_writable_file("report", tmp_path / ("long" * 100))
+
+
+@pytest.mark.parametrize("name", ["report.html", "deep/report.html", "sys"])
+def test_a_file_system_that_refuses_files_is_told(name: str) -> None:
+    """Such as /proc, even to root."""
+    with pytest.raises(
+        InputError, match=r"^report /proc/.* (cannot be written|is a folder).*Name a file elsewhere"
+    ):
+        require_writable_file("report", Path("/proc") / name)
+    with pytest.raises((InputError, OSError)):
+        write(Path("/proc") / name)
+
+
+def test_the_check_of_a_file_leaves_nothing_behind_and_changes_nothing(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    require_writable_file("report", report)
+    assert not any(tmp_path.iterdir())
+    report.write_text("kept")
+    require_writable_file("report", report)
+    assert report.read_text() == "kept"

@@ -230,3 +230,16 @@ def test_threads_and_features_are_known_without_torch_as_torch_knows_them(given:
         [sys.executable, "-c", script], cwd=ROOT, env=kept | given, capture_output=True, text=True
     )
     assert done.stdout == "True True\n", done.stderr
+
+
+def test_a_model_that_cannot_read_as_many_tokens_as_its_tokenizer_gives_has_no_quick_start(
+    model_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(model_dir, tmp_path / "model")
+    (folder / quick_start.QUICK_START_NAME).unlink()
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 512}))
+    engine = Classifier.load(model_dir).engine
+    assert not quick_start.write(folder, engine, Classifier.load(model_dir).head)
+    assert not quick_start.is_there(folder)
+    assert "it cannot read as many tokens as its tokenizer gives (model_max_length 512)" in caplog.text

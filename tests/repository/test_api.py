@@ -66,6 +66,20 @@ def test_a_smaller_model_is_made_and_evaluated_beside_the_full_one(
         assert (model, result.compressed) == (None, None)
 
 
+def test_a_report_that_could_not_be_written_is_told_before_any_work(
+    model_dir: Path, dataset_dir: Path, reviews: Path, tmp_path: Path
+) -> None:
+    below = reviews / "report.html"
+    with pytest.raises(InputError, match=rf"^report {below} cannot be written, because {reviews} is a file"):
+        miniml.fine_tune(dataset_dir, tmp_path / "model", report=below)
+    with pytest.raises(InputError, match="is a file"):
+        miniml.compress(dataset_dir, model_dir, tmp_path / "smaller", report=below)
+    for report, trouble in (below, "is a file"), (tmp_path, "is a folder"), (model_dir / "a.html", "signed"):
+        with pytest.raises(InputError, match=trouble):
+            miniml.evaluate(model_dir, dataset_dir, report=report)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_wrong_setting_is_told_with_the_name_that_was_meant(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match='no setting "label_colum" of DataSettings; did you mean label_column'
@@ -75,6 +89,8 @@ def test_a_wrong_setting_is_told_with_the_name_that_was_meant(tmp_path: Path) ->
         miniml.fine_tune("data", tmp_path, epochs="2")
     with pytest.raises(InputError, match="compression 'smallest' is not known"):
         miniml.compress("data", "model", tmp_path, compression="smallest")
+    with pytest.raises(InputError, match=r"dataset is .*null byte"):
+        miniml.fine_tune("da\0ta", tmp_path)
     with pytest.raises(InputError, match=r"num_nodes is 2.*miniml\.submit"):
         miniml.fine_tune("data", tmp_path, num_nodes=2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -52,7 +53,10 @@ def test_the_defaults_are_those_of_the_prototype() -> None:
         (CompressionSettings, "max_loss", 1.5),
         (CompressionSettings, "student_layers", -1),
         (CompressionSettings, "distillation_epochs", 0),
+        (CompressionSettings, "max_loss", 1e-300),
         (CompressionSettings, "distillation_temperature", 0.0),
+        (CompressionSettings, "distillation_temperature", 1e300),
+        (CompressionSettings, "distillation_temperature", math.nan),
         (CompressionSettings, "distillation_weight", 2.0),
         (CompressionSettings, "distillation_learning_rate", -1.0),
         (NodeSettings, "training_runtime", "Torch"),
