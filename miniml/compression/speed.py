@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from miniml.model.classifier import Classifier
-from miniml.model.engines import ENGINES, TOLERANCE, ServedModel, TorchEngine, builders
+from miniml.model.engines import ENGINES, TOLERANCE, Reference, ServedModel, builders
 from miniml.model.model_files import in_a_line
 from miniml.progress import logger
 from miniml.sampling import evenly_spaced
@@ -62,7 +62,7 @@ def on_fastest_engine(classifier: Classifier, model_dir: Path, texts: Sequence[s
         model_dir: Its folder.
         texts: Texts to try the engines on.
     """
-    assert isinstance(classifier.engine, TorchEngine)
+    assert isinstance(classifier.engine, Reference)
     tried = [texts[row] for row in evenly_spaced(len(texts), FIRST_TEXTS)]
     batch = classifier.encode(tried)
     expected = classifier.scaled(batch)
