@@ -10,17 +10,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from miniml.champion.record import Champion
 from miniml.compression.candidates import make_candidates
 from miniml.compression.quantization import UnquantizableError, quantize
 from miniml.compression.selection import select
 from miniml.data import prepared
-from miniml.errors import InputError
+from miniml.errors import ChampionError, InputError
+from miniml.evaluation.evaluate import evaluate_model
+from miniml.evaluation.report import write_report
+from miniml.evaluation.result import EvaluationResult
+from miniml.evaluation.smaller_model import SmallerModel
+from miniml.gate.rules import judge
 from miniml.model import manifest, quick_start
 from miniml.model.classifier import Classifier
 from miniml.model.engines import INT8, INT8_BF16, QUANTIZED, REFERENCE
+from miniml.model.history import read_history
 from miniml.preflight.run_plan import plan_run
 from miniml.processor import has_fast_bf16, has_fast_int8
 from miniml.settings.compression import CompressionSettings
+from miniml.settings.gate import GateSettings
 from serving.engine_choice import AUTO, choose, choose_at_once
 from tests import tiny
 from tests.command import ROOT
@@ -197,6 +205,44 @@ def test_what_is_in_int8_already_is_not_compressed_again(
 ) -> None:
     with pytest.raises(InputError, match=f"is in int8, bound to the engine '{ENGINE}'.* that train wrote"):
         make_candidates(dataset_dir, quantized, tmp_path, CompressionSettings(compression="layers"))
+
+
+def test_where_its_engine_is_missing_the_full_model_is_evaluated_and_the_reason_told(
+    dataset_dir: Path,
+    model_dir: Path,
+    quantized: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    smaller = SmallerModel(quantized, max_loss=0.99, speed_ratio=1.5)
+    met = evaluate_model(model_dir, dataset_dir, smaller=smaller)
+    assert (met.model_digest, met.left_out) == (manifest.read(quantized).digest, "")
+    assert met.speed is not None
+    assert met.speed.engine == ENGINE
+
+    take_away("AVX512-VNNI", monkeypatch)
+    result = evaluate_model(model_dir, dataset_dir, smaller=smaller)
+    assert result.model_digest == manifest.read(model_dir).digest
+    assert result.figures == evaluate_model(model_dir, dataset_dir).figures
+    assert result.compressed is None
+    assert result.left_out.startswith("smaller model: left out, and the full model is evaluated, because ")
+    assert f"bound to the engine '{ENGINE}'" in result.left_out
+    assert result.left_out in capsys.readouterr().out
+    result.save(tmp_path / "metrics")
+    verdict = judge(EvaluationResult.read(tmp_path / "metrics"), GateSettings(0.0, beat_majority=False))
+    assert result.left_out in verdict.reasons
+    write_report(result, manifest.read(model_dir), read_history(model_dir), tmp_path / "report.html")
+    assert "Smaller model: left out" in (tmp_path / "report.html").read_text()
+
+
+def test_a_champion_whose_engine_is_missing_is_named_with_the_remedy(
+    dataset_dir: Path, model_dir: Path, quantized: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = Champion(manifest.read(quantized).digest, str(quantized))
+    take_away("AVX512-VNNI", monkeypatch)
+    with pytest.raises(ChampionError, match=r"the champion at .* cannot answer here: .*Set champion=none"):
+        evaluate_model(model_dir, dataset_dir, champion=champion)
 
 
 @pytest.mark.parametrize("lacking", [pytest.param("NNCF", marks=needs_vnni), "AVX512-VNNI"])
