@@ -105,6 +105,11 @@ def has_fast_bf16() -> bool:
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(features())
 
 
+def has_fast_int8() -> bool:
+    """Returns whether `features` has the instructions that add up products of 8 bits, and do it without overflow."""
+    return "avx512_vnni" in features()
+
+
 def _built_in() -> tuple[str, ...]:
     capabilities = _capabilities()
     return tuple(feature for feature in FEATURES if feature in capabilities)

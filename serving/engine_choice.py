@@ -22,9 +22,10 @@ from miniml.model.engines import (
     TOLERANCE,
     Engine,
     Logits,
+    PinnedEngine,
+    Reference,
     ServedModel,
     TokenIds,
-    TorchEngine,
     build_streams,
     builders,
 )
@@ -238,8 +239,10 @@ def choose(
     available = builders(served)
     if wanted not in (AUTO, *available):
         raise InputError(f"engine {wanted!r} is not to be had here. Choose {AUTO}, {', '.join(available)}.")
-    names = _unasked(available) if wanted == AUTO else [wanted]
     how = _How(served, available, stopwatch, (MIN_PASSES, MAX_PASSES))
+    if isinstance(served.reference, PinnedEngine):
+        return _of_its_own_engine(classifier, how)
+    names = _unasked(available) if wanted == AUTO else [wanted]
     comparison = None if wanted == AUTO else _with_stored_answers(classifier, how)
     if comparison is None or not comparison.first_of(_light(names)):
         comparison = _with_reference(classifier, how)
@@ -266,14 +269,17 @@ def choose_at_once(classifier: Classifier, model_dir: Path, threads: int) -> Cho
         threads: The number of processors to use.
 
     Raises:
-        InputError: The reference itself gives no numbers.
+        InputError: The reference itself gives no numbers, or a model that is bound to an engine is answered otherwise
+            by it than where it was made.
     """
     served = _served(classifier, model_dir, threads)
     available = builders(served)
+    how = _How(served, available, timed, (1, 1))
+    if isinstance(served.reference, PinnedEngine):
+        return _of_its_own_engine(classifier, how)
     record = engine_records.read(_circumstances(classifier, served, available))
     singles = [record.single, *LIKELY] if record else LIKELY
     batches = [record.batched, *LIKELY] if record else LIKELY
-    how = _How(served, available, timed, (1, 1))
     comparison = _with_stored_answers(classifier, how)
     single = comparison.first_of(_light(singles)) if comparison else None
     batched = comparison.first_of(_light(batches)) if comparison else None
@@ -288,6 +294,21 @@ def choose_at_once(classifier: Classifier, model_dir: Path, threads: int) -> Cho
         "Others are measured once no text comes" if is_guess else "As they were measured at an earlier start"
     )
     return _choice(comparison, found, is_guess, f"first passes, which are slow. {origin}.")
+
+
+def _of_its_own_engine(classifier: Classifier, how: _How) -> Choice:
+    """Returns the choice for a model that is bound to an engine, if its answers are those that were stored."""
+    name = how.served.reference.name
+    comparison = _with_stored_answers(classifier, how) or _with_reference(classifier, how)
+    if comparison.admits(name):
+        return _choice(comparison, EngineRecord(name, name))
+    if name in comparison.failures:
+        raise InputError(f"engine {name!r} cannot run this model ({comparison.failures[name]}).")
+    raise InputError(
+        f"engine {name!r} answers otherwise here than where the model was made and evaluated, by "
+        f"{comparison.measurements[0].difference:.3f} {classifier.head.differs_in}, more than {TOLERANCE}. Compress on "
+        f"a processor like this one, or without int8."
+    )
 
 
 def _choice(comparison: _Comparison, chosen: EngineRecord, is_guess: bool = False, note: str = "") -> Choice:
@@ -356,7 +377,7 @@ def _light(names: Iterable[str]) -> list[str]:
 
 
 def _served(classifier: Classifier, model_dir: Path, threads: int) -> ServedModel:
-    assert isinstance(classifier.engine, TorchEngine)
+    assert isinstance(classifier.engine, Reference)
     return ServedModel(classifier.engine, model_dir, threads)
 
 

@@ -19,7 +19,6 @@ from kserve.model_server import app
 from miniml.errors import InputError
 from miniml.escaping import printable
 from miniml.model import quick_start
-from miniml.model.engines import REFERENCE
 from miniml.model.manifest import require_digest
 from miniml.processor import default_threads, has_idle_gpu, usable_processors, why_no_gpu
 
@@ -57,14 +56,15 @@ def serve(options: argparse.Namespace) -> None:
     settings = settings_from(options)
     if settings.expected_digest:
         require_digest(settings.model_dir, settings.expected_digest)
-    inference = Inference(
-        quick_start.load(settings.model_dir), settings.queue, settings.cache, settings.limits
-    )
+    classifier = quick_start.load(settings.model_dir)
+    inference = Inference(classifier, settings.queue, settings.cache, settings.limits)
     if has_idle_gpu():
         logger.warning("there is a GPU here that torch cannot use: %s", why_no_gpu())
     choice = inference.start(settings.model_dir, settings.engine)
     logger.info(
-        "measured at load, in ms, and the largest difference from %s:\n%s", REFERENCE, choice.measurements
+        "measured at load, in ms, and the largest difference from %s:\n%s",
+        classifier.engine.name,
+        choice.measurements,
     )
     configure_app(app, inference, settings, docs=options.enable_docs_url)
     url = f"http{'s' if options.ssl_certfile else ''}://{settings.host}:{settings.http_port}"

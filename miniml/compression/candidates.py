@@ -10,8 +10,10 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from miniml.compression.distillation import distil, require_trained_on
+from miniml.compression.int8_support import why_no_int8
 from miniml.compression.layers import UncuttableError, number_of_layers, require_layers
 from miniml.compression.lengths import lengths_of_training, shorten, shorter_lengths
+from miniml.compression.quantization import UnquantizableError, quantize
 from miniml.errors import InputError
 from miniml.model import manifest
 from miniml.progress import logger
@@ -66,10 +68,14 @@ def make_candidates(
 
     Raises:
         UncuttableError: the settings ask for fewer layers, which the model's architecture does not work with.
-        InputError: `student_layers` is no smaller number, or the full model was trained on another dataset.
+        UnquantizableError: the settings ask for int8, for which the machine lacks something, or which cannot be made of
+            the model.
+        InputError: `student_layers` is no smaller number, the full model was trained on another dataset, or it is in
+            int8 itself.
         MinimlError: as `miniml.training.fine_tune`.
     """
     require_trained_on(dataset_dir, model_dir)
+    _require_float(model_dir)
     wanted = settings.compression
     made: list[Candidate] = []
     if wanted in ("auto", "layers"):
@@ -90,6 +96,13 @@ def make_candidates(
         if not shorter:
             most = _max_length(model_dir)
             tell(f"no candidate with a shorter length than {most} tokens: it would hardly save any")
+    if wanted in ("auto", "int8"):
+        try:
+            made += list(_in_int8(dataset_dir, model_dir, work_dir, made))
+        except UnquantizableError as error:
+            if wanted == "int8":
+                raise
+            tell(f"no candidate in int8: {error}")
     return made
 
 
@@ -130,6 +143,40 @@ def _with_shorter_length(
             shorten(dataset_dir, model.folder, tried, lengths, work_dir / name)
             seconds = model.seconds + time.monotonic() - begun
             yield Candidate(name, work_dir / name, described, model.layers, tried, seconds)
+
+
+def _in_int8(
+    dataset_dir: Path, model_dir: Path, work_dir: Path, made: Sequence[Candidate]
+) -> Iterator[Candidate]:
+    """Yields the full model, and each that was made before, with weights and activations of 8 bits.
+
+    Raises:
+        UnquantizableError: the machine lacks something, or the model cannot be quantized.
+    """
+    if reason := why_no_int8():
+        raise UnquantizableError(reason)
+    full = Candidate("", model_dir, "", number_of_layers(model_dir), _max_length(model_dir), 0.0)
+    for model in (full, *made):
+        begun = time.monotonic()
+        name = "-".join(filter(None, (model.name, "int8")))
+        logger.info(f"candidate {name}: quantizing")
+        quantize(dataset_dir, model.folder, work_dir / name)
+        described = ", ".join(filter(None, (model.description, "int8")))
+        seconds = model.seconds + time.monotonic() - begun
+        yield Candidate(name, work_dir / name, described, model.layers, model.max_length, seconds)
+
+
+def _require_float(model_dir: Path) -> None:
+    """Refuses a model that is a smaller one already, whose weights are not what it answers by.
+
+    Raises:
+        InputError: the model is in int8.
+    """
+    if engine := manifest.read(model_dir).engine:
+        raise InputError(
+            f"model {model_dir} is in int8, bound to the engine {engine!r}, and nothing smaller is made of it. Give "
+            f"the model that train wrote."
+        )
 
 
 def layers_to_keep(layers: int, settings: CompressionSettings) -> list[int]:

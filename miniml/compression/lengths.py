@@ -97,7 +97,7 @@ def shorten(dataset_dir: Path, model_dir: Path, max_length: int, lengths: Length
         tokenizer.model_max_length = max_length
         shorter = Classifier(full.engine, tokenizer, full.head, full.manifest)
         tokenizer.save_pretrained(partial)
-        metrics = _measure(shorter, dataset_dir, partial)
+        metrics = measure_on_validation(shorter, dataset_dir, partial)
         quick_start.write(partial, shorter.engine, shorter.head)
         metrics["texts_cut"] = float((lengths >= max_length).mean())
         record = replace(full.manifest, arguments=_arguments(full, max_length), metrics=metrics)
@@ -122,20 +122,29 @@ def _arguments(full: Classifier, max_length: int) -> dict[str, object]:
     }
 
 
-def _measure(shorter: Classifier, dataset_dir: Path, folder: Path) -> dict[str, float]:
-    """Measures a model on the validation rows, and writes its temperature and its probes; returns its metrics."""
+def measure_on_validation(model: Classifier, dataset_dir: Path, folder: Path) -> dict[str, float]:
+    """Measures a model on the validation rows, and writes its temperature and its probes.
+
+    Args:
+        model: The model, with the manifest of the one that it was made of.
+        dataset_dir: The dataset that that one was trained on.
+        folder: The new model's folder, with the record of learnt texts in it.
+
+    Returns:
+        The metrics of the new model's manifest.
+    """
     splits, summary = prepared.load(dataset_dir, ("train", "validation"))
-    settings = settings_from(TrainingSettings, shorter.manifest.arguments["training"])
+    settings = settings_from(TrainingSettings, model.manifest.arguments["training"])
     target = target_of(summary, splits["train"]["label"][:], settings)
     predecessors = LearntTexts.read(folder).of_predecessors()
     validation = predecessors.unlearnt(splits["validation"], settings.model_id)
     labels = target.encoded(validation["label"][:])
-    texts = shorter.encode(validation["text"][:])
+    texts = model.encode(validation["text"][:])
     with threads_within_quota():
-        logits = shorter.logits(texts)
-        probes.write(folder, shorter.engine, texts, target.head.margin)
+        logits = model.logits(texts)
+        probes.write(folder, model.engine, texts, target.head.margin)
     figures = figures_on_validation(target, logits, labels)
-    metrics = shorter.manifest.metrics | {f"validation_{name}": value for name, value in figures.items()}
+    metrics = model.manifest.metrics | {f"validation_{name}": value for name, value in figures.items()}
     rows = calibration.CALIBRATION_ROWS
     temperature = target.temperature(logits[:rows], labels[:rows])
     if temperature is not None:

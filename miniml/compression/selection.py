@@ -21,7 +21,7 @@ from miniml.evaluation.answering import answer
 from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import Estimate, NonInferiority
 from miniml.model.classifier import Classifier
-from miniml.model.engines import TorchEngine
+from miniml.model.engines import Reference
 from miniml.processor import threads_within_quota
 from miniml.progress import logger
 
@@ -114,12 +114,12 @@ def _measured(
     test: NonInferiority | None,
 ) -> MeasuredModel:
     name, description = named
-    assert isinstance(classifier.engine, TorchEngine)
+    assert isinstance(classifier.engine, Reference)
     return MeasuredModel(
         name=name,
         description=description,
         digest=answers.model_digest,
-        layers=int(getattr(classifier.engine.model.config, "num_hidden_layers", 0)),
+        layers=int(getattr(classifier.engine.config, "num_hidden_layers", 0)),
         max_length=classifier.max_length,
         figure=Estimate(*answers.primary_metric(np.full(len(answers.texts), True))),
         engine=speed.engine,

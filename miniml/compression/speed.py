@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from miniml.model.classifier import Classifier
-from miniml.model.engines import ENGINES, REFERENCE, TOLERANCE, ServedModel, TokenIds, TorchEngine, builders
+from miniml.model.engines import ENGINES, TOLERANCE, Reference, ServedModel, TokenIds, builders
 from miniml.model.model_files import in_a_line
 from miniml.progress import logger
 from miniml.sampling import evenly_spaced
@@ -73,11 +73,11 @@ def _on_agreeing_engines(
     classifier: Classifier, model_dir: Path, batch: Sequence[TokenIds]
 ) -> list[Classifier]:
     """Returns the classifier on the reference engine, and on each other engine that answers the batch like it."""
-    assert isinstance(classifier.engine, TorchEngine)
+    assert isinstance(classifier.engine, Reference)
     agreeing, expected = [classifier], classifier.scaled(batch)
     served = ServedModel(classifier.engine, model_dir, torch.get_num_threads())
     for name, build in builders(served).items():
-        if name == REFERENCE or ENGINES[name].only_when_asked:
+        if name == classifier.engine.name or ENGINES[name].only_when_asked:
             continue
         try:
             on_engine = classifier.on(build())

@@ -14,12 +14,14 @@ from miniml.evaluation.predictions import Predictions
 from miniml.evaluation.result import Comparison
 from miniml.model import manifest
 from miniml.model.classifier import Classifier
+from miniml.model.engines import MissingEngineError
 from miniml.progress import Progress, logger
 from miniml.settings.champion import NO_CHAMPION
 from miniml.sources.address import locate
 
 # The labels that an error message lists.
 MAX_LABELS = 5
+REMEDY = f"Set champion={NO_CHAMPION} to replace it by the absolute rules alone."
 
 
 def compare_with_champion(
@@ -42,7 +44,8 @@ def compare_with_champion(
     Raises:
         ModelFolderError: the champion's folder is not the one that was signed.
         StoreError: the champion cannot be read from the store.
-        ChampionError: the champion has changed since the run began, does another task, or has other classes.
+        ChampionError: the champion has changed since the run began, does another task, has other classes, or is bound
+            to an engine that this machine has not.
     """
     if not champion.exists:
         return None
@@ -52,7 +55,7 @@ def compare_with_champion(
             f"the champion at {champion.source} has digest {found[:12]}, but {champion.digest[:12]} was found there "
             f"when this run began. Start the run again."
         )
-    classifier = Classifier.load(folder)
+    classifier = _loaded(champion, folder)
     _require_comparable(champion, classifier, predictions)
     comparison = _compared(champion, classifier, predictions)
     logger.info(
@@ -70,12 +73,20 @@ def compare_with_champion(
     return replace(comparison, challenge=challenger.number, uncounted=challenger.uncounted)
 
 
+def _loaded(champion: Champion, folder: Path) -> Classifier:
+    try:
+        return Classifier.load(folder)
+    except MissingEngineError as error:
+        raise ChampionError(
+            f"the champion at {champion.source} cannot answer here: {error} {REMEDY}"
+        ) from error
+
+
 def _require_comparable(champion: Champion, classifier: Classifier, predictions: Predictions) -> None:
-    remedy = f"Set champion={NO_CHAMPION} to replace it by the absolute rules alone."
     if classifier.head.task != predictions.task:
         raise ChampionError(
             f"the champion at {champion.source} does {classifier.head.task}, the new model {predictions.task}: no test "
-            f"tells which is better. {remedy}"
+            f"tells which is better. {REMEDY}"
         )
     old, new = set(classifier.labels), set(predictions.labels)
     if old != new:
@@ -83,7 +94,7 @@ def _require_comparable(champion: Champion, classifier: Classifier, predictions:
             f"the champion at {champion.source} has other classes than the new model: {_only_in(old - new, 'only it')}"
             f"{'; ' if old - new and new - old else ''}{_only_in(new - old, 'only the new one')}. It could not answer "
             f"their rows, and would lose by that alone. Train with the same labels (label_names says how they are "
-            f"called). {remedy}"
+            f"called). {REMEDY}"
         )
 
 

@@ -26,6 +26,7 @@ from miniml.evaluation.slices import slices_of
 from miniml.evaluation.smaller_model import SmallerModel, compare_with_full
 from miniml.metrics import Answers
 from miniml.model.classifier import Classifier
+from miniml.model.engines import MissingEngineError
 from miniml.model.learnt_texts import LearntTexts
 from miniml.processor import threads_within_quota
 from miniml.progress import logger
@@ -48,7 +49,8 @@ def evaluate_model(
     """Evaluates a model on the split "test" of the dataset that it was trained on.
 
     Where there is a smaller model, both answer the test. The smaller one is evaluated if it is not inferior, and else
-    the full one; `EvaluationResult.model_digest` and `EvaluationResult.compressed` say which, and why.
+    the full one; `EvaluationResult.model_digest` and `EvaluationResult.compressed` say which, and why. One that is
+    bound to an engine which this machine has not is left out (`EvaluationResult.left_out`).
 
     Args:
         model_dir: The model folder that training wrote.
@@ -76,11 +78,16 @@ def evaluate_model(
         logger.info(
             f"{learnt_rows:,} test rows are left out: the model that the training began with has seen them"
         )
-    compressed = None
+    compressed, left_out = None, ""
     if smaller:
-        other = _Answered.by(smaller.folder, settings, splits["test"], rows, summary.fingerprint)
-        compressed = compare_with_full(smaller, other.predictions, full.predictions)
-        evaluated = other if compressed.served else full
+        try:
+            other = _Answered.by(smaller.folder, settings, splits["test"], rows, summary.fingerprint)
+        except MissingEngineError as error:
+            left_out = f"smaller model: left out, and the full model is evaluated, because {error}"
+            logger.warning(left_out)
+        else:
+            compressed = compare_with_full(smaller, other.predictions, full.predictions)
+            evaluated = other if compressed.served else full
     evaluator, predictions = evaluated.evaluator, evaluated.predictions
     classifier = evaluator.classifier
     if predictions_path:
@@ -122,6 +129,7 @@ def evaluate_model(
             [compressed.digest, compressed.full_digest] if compressed else (),
         ),
         compressed=compressed,
+        left_out=left_out,
     )
     _log_summary(result)
     return result

@@ -291,8 +291,10 @@ class EvaluationResult:
     groups: int | None = None
     """The number of groups that intervals and tests account for; None where rows are independent."""
     compressed: CompressedModel | None = None
-    """The smaller model beside the full one; None where compress had chosen none. `model_digest` says which of the two
+    """The smaller model beside the full one; None where none met the test. `model_digest` says which of the two
     everything else is about."""
+    left_out: str = ""
+    """Why the smaller model did not meet the test, in words; "" where it did, or there is none."""
     task: Task = DEFAULT
 
     @property

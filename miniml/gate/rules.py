@@ -415,6 +415,8 @@ def _remarks(result: EvaluationResult, champion: Champion) -> list[str]:
         )
     if result.compressed:
         remarks.append(result.compressed.sentence)
+    if result.left_out:
+        remarks.append(result.left_out)
     return [*remarks, *_about_champion(result, champion), *_about_challenges(result)]
 
 

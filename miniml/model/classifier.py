@@ -19,7 +19,16 @@ import numpy.typing as npt
 from miniml.errors import InputError, ModelFolderError
 from miniml.escaping import shown
 from miniml.model import calibration
-from miniml.model.engines import REFERENCE, Engine, Logits, TokenIds, TorchEngine
+from miniml.model.engines import (
+    REFERENCE,
+    Engine,
+    Logits,
+    Reference,
+    ServedModel,
+    TokenIds,
+    TorchEngine,
+    pinned,
+)
 from miniml.model.heads import Head, PredictionT_co, read_head
 from miniml.model.heads import Outputs as Probabilities
 from miniml.model.manifest import Manifest, verify
@@ -96,10 +105,11 @@ class Classifier(Generic[PredictionT_co]):
             device: Where torch runs the model: "cpu", "cuda" or the like.
 
         Returns:
-            The classifier on the reference engine, torch in float32.
+            The classifier on the reference engine: torch in float32, or the engine that the folder is bound to.
 
         Raises:
-            InputError: the model's predictions are of another class, or its task is not registered.
+            InputError: the model's predictions are of another class, its task is not registered, or this machine has
+                not the engine that it is bound to.
             ModelFolderError: a file is missing, was changed, or cannot be loaded.
         """
         # They take seconds to import, which a server spares that begins by `miniml.model.quick_start`.
@@ -131,7 +141,9 @@ class Classifier(Generic[PredictionT_co]):
         head = read_head(model.config, calibration.read(folder))
         if prediction_type is not None:
             _require_predictions(folder, head, prediction_type)
-        engine = TorchEngine(REFERENCE, model.to(device).eval())
+        engine: Reference = TorchEngine(REFERENCE, model.to(device).eval())
+        if manifest.engine:
+            engine = pinned(manifest.engine, ServedModel(engine, folder, torch.get_num_threads()))
         return cls(engine, tokenizer, head, manifest)
 
     def on(self, engine: Engine) -> Classifier[PredictionT_co]:

@@ -17,15 +17,16 @@ from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from miniml.errors import InputError
 from miniml.model.first_token import compute_first_token_only
 from miniml.model.model_files import in_a_line
 from miniml.model.rows_apart import is_run_apart, logits_of_rows
-from miniml.processor import has_bf16, has_fast_bf16, has_usable_gpu
+from miniml.processor import features, has_bf16, has_fast_bf16, has_fast_int8, has_usable_gpu
 from miniml.registry import Registry
 
 TokenIds = npt.NDArray[np.int64]
@@ -35,10 +36,18 @@ REFERENCE = "torch-fp32"
 TOLERANCE = 0.02
 """How far a probability may lie from the reference's, or a value in standard deviations of the labels, for an engine to
 be served. bfloat16 keeps 8 bits of a number, which makes a difference of some 0.01 after a small encoder."""
+# Static int8, with what is not quantized in float32, or in bfloat16; each has answers of its own.
+INT8, INT8_BF16 = "openvino-int8", "openvino-int8-bf16"
 # The converted model in the model folder, by the names that other tools look for.
 EXPORTED = Path("openvino") / "openvino_model.xml"
+# The quantized model, which no other engine may take for the model in floating point.
+QUANTIZED = Path("openvino") / "int8_model.xml"
 
 logger = logging.getLogger(__name__)
+
+
+class MissingEngineError(InputError):
+    """This machine has not the engine that a model is bound to."""
 
 
 class Engine(Protocol):
@@ -161,12 +170,41 @@ class OpenVinoEngine:
         return found
 
 
+class PinnedEngine:
+    """The only engine that may run a model, because the model's answers are that engine's: those of int8 weights."""
+
+    is_loaded = False
+    """Whether a model of torch is in memory, which this engine has no use for."""
+
+    def __init__(self, name: str, build: Callable[[], Engine], config: Any) -> None:
+        """
+        Args:
+            name: The engine's name.
+            build: Builds the engine, when it is first used.
+            config: The classifier's settings, as attributes.
+        """
+        self.name = name
+        self.config = config
+        self._build = build
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return self._build()
+
+    def __call__(self, token_ids: TokenIds, attention_mask: TokenIds) -> Logits:
+        return self._engine(token_ids, attention_mask)
+
+
+Reference: TypeAlias = TorchEngine | PinnedEngine
+"""The engine whose answers are the model's, and which others are compared with."""
+
+
 class ServedModel:
     """The model that an engine runs, and the resources that it may use."""
 
-    def __init__(self, reference: TorchEngine, model_dir: Path, threads: int) -> None:
+    def __init__(self, reference: Reference, model_dir: Path, threads: int) -> None:
         self.reference = reference
-        """The reference engine; its `model` is a classifier of transformers, in float32."""
+        """The reference engine."""
         self.model_dir = model_dir
         """The model folder."""
         self.threads = threads
@@ -175,12 +213,28 @@ class ServedModel:
     @cached_property
     def graph(self) -> Any:
         """The model for OpenVINO: the file that the train stage wrote, or a conversion made now."""
-        return exported(self.model_dir) or convert(self.reference.model)
+        return exported(self.model_dir) or convert(self.model)
+
+    @property
+    def model(self) -> Any:
+        """The reference's classifier of transformers, in float32."""
+        assert isinstance(self.reference, TorchEngine)
+        return self.reference.model
+
+    @property
+    def quantized(self) -> Path:
+        """The file of the quantized model for OpenVINO, which only a model in int8 has."""
+        return self.model_dir / QUANTIZED
 
     @cached_property
     def has_bf16(self) -> bool:
         """Whether this processor multiplies matrices in bfloat16."""
         return has_fast_bf16()
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether it is a model in int8, and this machine has OpenVINO and the processor for it."""
+        return self.quantized.is_file() and has_fast_int8() and _has_openvino(self)
 
     @cached_property
     def is_run_apart(self) -> bool:
@@ -205,9 +259,14 @@ class EngineKind:
     may use `ServedModel.threads` threads. None where the engine runs one batch at a time."""
 
 
-def _openvino_kind(name: str, precision: str, can_run: Callable[[ServedModel], bool]) -> EngineKind:
+def _openvino_kind(
+    name: str,
+    precision: str,
+    can_run: Callable[[ServedModel], bool],
+    graph: Callable[[ServedModel], Any] = lambda served: served.graph,
+) -> EngineKind:
     def build_streams(served: ServedModel, count: int) -> Sequence[Engine]:
-        return OpenVinoEngine.compiled(name, served.graph, precision, served.threads, count)
+        return OpenVinoEngine.compiled(name, graph(served), precision, served.threads, count)
 
     return EngineKind(
         lambda served: build_streams(served, 1)[0], can_run, needs_torch=False, build_streams=build_streams
@@ -250,7 +309,7 @@ def _cuda_kinds() -> dict[str, EngineKind]:
 
 def _copy(served: ServedModel, dtype: str) -> Any:
     """Returns a copy of the reference's model in another number type, given by torch's name of it."""
-    model = served.reference.model
+    model = served.model
     import torch
 
     return copy.deepcopy(model).to(getattr(torch, dtype))
@@ -277,6 +336,13 @@ ENGINES: Registry[EngineKind] = Registry(
             "openvino-bf16", "bf16", lambda served: served.has_bf16 and _has_openvino(served)
         ),
         "openvino-fp32": _openvino_kind("openvino-fp32", "f32", _has_openvino),
+        INT8: _openvino_kind(INT8, "f32", lambda served: served.is_int8, lambda served: served.quantized),
+        INT8_BF16: _openvino_kind(
+            INT8_BF16,
+            "bf16",
+            lambda served: served.is_int8 and served.has_bf16,
+            lambda served: served.quantized,
+        ),
         **_cuda_kinds(),
     },
 )
@@ -306,9 +372,36 @@ def builders(served: ServedModel) -> dict[str, Callable[[], Engine]]:
         served: The model.
 
     Returns:
-        A function by name, which builds the engine.
+        A function by name, which builds the engine. A model that is bound to an engine has that one alone.
     """
-    return {name: partial(kind.build, served) for name, kind in ENGINES.items() if kind.can_run(served)}
+    bound_to = served.reference.name if isinstance(served.reference, PinnedEngine) else None
+    return {
+        name: partial(kind.build, served)
+        for name, kind in ENGINES.items()
+        if bound_to in (None, name) and kind.can_run(served)
+    }
+
+
+def pinned(name: str, served: ServedModel) -> PinnedEngine:
+    """Returns the engine that a model folder is bound to; it is built when it is first used.
+
+    Args:
+        name: The engine's name, as the folder's manifest has it.
+        served: The model, with torch as the reference, which is not run.
+
+    Raises:
+        MissingEngineError: This machine has no such engine.
+    """
+    kind = ENGINES.get(name)
+    if kind and kind.can_run(served):
+        return PinnedEngine(name, partial(kind.build, served), served.reference.config)
+    needed = "avx512_vnni and bfloat16" if name == INT8_BF16 else "avx512_vnni"
+    raise MissingEngineError(
+        f"model folder {served.model_dir} is bound to the engine {name!r}, on which it was evaluated, and which is not "
+        f"to be had here: it needs OpenVINO (miniml[openvino]), and a processor with {needed}; this one has "
+        f"{', '.join(features()) or 'none of them'}. Choose another machine (on a cluster by node_selector), or "
+        f"compress on one like this, or without int8."
+    )
 
 
 def build_streams(name: str, served: ServedModel, count: int) -> Sequence[Engine]:
@@ -339,6 +432,17 @@ def exported(model_dir: Path) -> Path | None:
     """Returns the file of the converted model that the train stage wrote; None where there is none."""
     path = model_dir / EXPORTED
     return path if path.is_file() else None
+
+
+def read_graph(model_dir: Path) -> Any:
+    """Reads the converted model that the train stage wrote as OpenVINO's graph; None where there is none."""
+    path = exported(model_dir)
+    return import_openvino().Core().read_model(path) if path and find_spec("openvino") else None
+
+
+def save_graph(graph: Any, path: Path) -> None:
+    """Writes OpenVINO's graph, an .xml file and its weights beside it, in the number formats that it has."""
+    import_openvino().save_model(graph, path, compress_to_fp16=False)
 
 
 def import_openvino() -> Any:
@@ -387,5 +491,5 @@ def export(model: Any, model_dir: Path) -> bool:
         logger.warning("the model is not exported to OpenVINO, which cannot convert it: %s", in_a_line(error))
         return False
     (model_dir / EXPORTED).parent.mkdir()
-    import_openvino().save_model(converted, model_dir / EXPORTED, compress_to_fp16=False)
+    save_graph(converted, model_dir / EXPORTED)
     return True

@@ -92,6 +92,11 @@ class Manifest:
         )
 
     @property
+    def engine(self) -> str:
+        """The name of the engine that the model is bound to, because its answers are that engine's; "" for any."""
+        return str(self.arguments.get("engine", ""))
+
+    @property
     def record(self) -> str:
         """The SHA-256 of the canonical JSON of the whole manifest, hexadecimal."""
         return digest_of(asdict(self))

@@ -20,11 +20,23 @@ import numpy as np
 from miniml.errors import ModelFolderError
 from miniml.model import calibration, comparison_batches
 from miniml.model.classifier import Classifier, padded, verified
-from miniml.model.engines import REFERENCE, Engine, Logits, TokenIds, TorchEngine, exported
+from miniml.model.engines import (
+    QUANTIZED,
+    REFERENCE,
+    Engine,
+    Logits,
+    Reference,
+    ServedModel,
+    TokenIds,
+    TorchEngine,
+    exported,
+    pinned,
+)
 from miniml.model.heads import Head, read_head
 from miniml.model.manifest import require_digest
 from miniml.model.model_files import in_a_line
 from miniml.model.plain_tokenizer import TOKENIZER_NAME, PlainTokenizer, TokenizerSettings
+from miniml.processor import default_threads
 
 QUICK_START_NAME = "quick_start.json"
 # The decimals of the logits that are kept: far more than the tolerance needs, and too few for rounding to show.
@@ -35,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReferenceAnswers:
-    """A few batches, and the reference's answers to them."""
+    """A few batches, and the answers of the reference to them, or of the engine that the model is bound to."""
 
     batches: list[list[TokenIds]]
     """Single texts of each length, and then a batch of several."""
@@ -60,7 +72,8 @@ def write(model_dir: Path, engine: Engine, head: Head) -> bool:
 
     # The one that evaluation reads, which need not be the one that was saved.
     tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
-    if not exported(model_dir) or not _is_read_alike(model_dir, tokenizer, head):
+    has_graph = exported(model_dir) or (model_dir / QUANTIZED).is_file()
+    if not has_graph or not _is_read_alike(model_dir, tokenizer, head):
         return False
     try:
         pads = comparison_batches.pads(engine, tokenizer, head)
@@ -99,7 +112,7 @@ def load(model_dir: Path) -> Classifier:
         The classifier on the reference engine.
 
     Raises:
-        InputError: the model's task is not registered.
+        InputError: the model's task is not registered, or this machine has not the engine that it is bound to.
         ModelFolderError: a file is missing, was changed, or cannot be loaded.
     """
     if not is_there(model_dir):
@@ -117,7 +130,9 @@ def load(model_dir: Path) -> Classifier:
         ) from error
     config = _config(model_dir)
     load_model = partial(_model, model_dir, manifest.digest)
-    engine = TorchEngine.loaded_when_used(REFERENCE, load_model, config)
+    engine: Reference = TorchEngine.loaded_when_used(REFERENCE, load_model, config)
+    if manifest.engine:
+        engine = pinned(manifest.engine, ServedModel(engine, model_dir, default_threads()))
     return Classifier(engine, tokenizer, read_head(config, calibration.read(model_dir)), manifest)
 
 

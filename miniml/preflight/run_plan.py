@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from miniml.champion.find import find_champion
 from miniml.champion.record import Champion
 from miniml.cluster.api import Cluster, in_pod, own_namespace
+from miniml.compression.int8_support import why_no_int8
+from miniml.errors import InputError
 from miniml.files.digests import digest_of
 from miniml.preflight.cluster_checks import PreflightReport, check_deployment, check_training, no_checks
 from miniml.preflight.pinning import look_up, markdown_of
@@ -30,6 +33,7 @@ from miniml.settings.arguments import (
     settings_from,
 )
 from miniml.settings.champion import ChampionSettings
+from miniml.settings.compression import CompressionSettings
 from miniml.settings.deployment import DeploymentSettings
 from miniml.settings.nodes import NodeSettings
 from miniml.settings.search import SearchSettings, Trial, describe_trial
@@ -67,7 +71,8 @@ def plan_run(run_arguments: Mapping[str, Any], report: Path, trials_at_once: int
         trials_at_once: How many trials of a search train in parallel.
 
     Raises:
-        InputError: An argument cannot be used, or the hub has no such repository or revision.
+        InputError: An argument cannot be used, or needs what this machine lacks, or the hub has no such repository or
+            revision.
         ClusterError: The cluster lacks what the run needs; the message names all problems, each with its remedy. Or
             it does not answer.
         HubError: The hub does not answer.
@@ -80,6 +85,7 @@ def plan_run(run_arguments: Mapping[str, Any], report: Path, trials_at_once: int
         settings_from(kind, arguments)
     steps, training = settings_from(StepSettings, arguments), settings_from(TrainingSettings, arguments)
     steps.require_use_of_gpus(training)
+    _require_int8(settings_from(CompressionSettings, arguments))
     options = {stage: options_among(arguments, arguments_of(TAKEN_BY[stage])) for stage in WITH_OPTIONS}
     trials = _plan_trials(arguments) if run_arguments.get("space") else []
     checks = _check_cluster(arguments)
@@ -98,6 +104,17 @@ def plan_run(run_arguments: Mapping[str, Any], report: Path, trials_at_once: int
     selector = settings_from(NodeSettings, arguments).node_labels if training.num_nodes == 1 else {}
     toleration = GPU_TOLERATION if steps.gpus else {}
     return RunPlan(written_trials, sources.written(), champion, selector, toleration, options)
+
+
+def _require_int8(settings: CompressionSettings) -> None:
+    """Refuses int8 where compress will run on this machine, and could not make it.
+
+    Raises:
+        InputError: NNCF or the processor's instructions are missing.
+    """
+    # The image of this stage has no torch; where it is, the other stages run here too.
+    if settings.compression == "int8" and find_spec("torch") and (reason := why_no_int8()):
+        raise InputError(f"compression is int8. {reason}")
 
 
 def _check_cluster(arguments: Mapping[str, Any]) -> PreflightReport:

@@ -23,9 +23,10 @@ TEMPERATURES = (0.01, 1000.0)
 class CompressionSettings:
     """Which smaller models are made of the fine-tuned one, and when one of them may replace it."""
 
-    compression: Literal["none", "auto", "layers", "length"] = "none"
+    compression: Literal["none", "auto", "layers", "length", "int8"] = "none"
     """Which smaller models are tried: with fewer "layers", trained to give the full model's answers; with a shorter
-    maximal "length" of a text, where texts are longer; "auto" for both, or "none"."""
+    maximal "length" of a text, where texts are longer; with weights and activations of 8 bits, "int8", where NNCF is
+    installed and the processor has AVX512-VNNI; "auto" for all of them and their combinations, or "none"."""
     max_loss: float = 0.005
     """The largest loss of the primary metric at which a smaller model may replace the full one: a fraction of the rows
     for an accuracy; for a regression, the fraction by which the mean absolute error may be above the full model's."""

@@ -96,6 +96,8 @@ def _body(record: Manifest) -> str:
         settings=_not_empty(training),
         distillation=record.arguments.get("distillation"),
         shortened=record.arguments.get("shortened"),
+        quantized=record.arguments.get("quantized"),
+        engine=record.engine,
         found=[
             (CHECKS.get(check, check), count, data["dropped"].get(check, 0), data["cleaned"].get(check, 0))
             for check, count in data["found"].items()

@@ -33,8 +33,14 @@ def long_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dataset"
 
 
+@pytest.fixture
+def without_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor on which "auto" makes no candidate in int8; those are in test_quantization.py."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+
+
 def test_auto_makes_models_of_fewer_layers_of_a_shorter_length_and_of_both(
-    long_texts: Path, tmp_path: Path
+    long_texts: Path, tmp_path: Path, without_int8: None
 ) -> None:
     encoder = families.write_family(tmp_path / "encoder", "bert", max_position_embeddings=256)
     families.write_tokenizer(encoder, model_max_length=256)
@@ -87,7 +93,7 @@ def test_as_many_layers_as_the_full_model_has_are_refused(
 
 
 def test_a_model_that_cannot_be_cut_is_refused_only_where_nothing_else_would_do(
-    dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset_dir: Path, tmp_path: Path, without_int8: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     encoder = families.write_family(tmp_path / "encoder", "esmc")
     families.write_tokenizer(encoder, model_max_length=60)
