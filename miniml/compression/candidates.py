@@ -21,6 +21,10 @@ from miniml.settings.compression import CompressionSettings
 
 DIVISORS = (2, 3)
 """The parts of the full model's layers that are tried: a half, and a third."""
+IN_WORDS = {"layers": "with fewer layers", "length": "with a shorter length", "int8": "in int8"}
+"""What is smaller about the candidates of each compression."""
+WHY_NONE = {"layers": "the full model has one layer", "length": "it would hardly save any tokens"}
+"""Why there are no such candidates of some models."""
 
 
 @dataclass(frozen=True)
@@ -76,33 +80,25 @@ def make_candidates(
     """
     require_trained_on(dataset_dir, model_dir)
     _require_float(model_dir)
-    wanted = settings.compression
     made: list[Candidate] = []
-    if wanted in ("auto", "layers"):
+    ways: dict[str, Callable[[], Iterator[Candidate]]] = {
+        "layers": lambda: _with_fewer_layers(dataset_dir, model_dir, work_dir, settings, model_uri, split),
+        "length": lambda: _with_shorter_length(dataset_dir, model_dir, work_dir, tuple(made)),
+        "int8": lambda: _in_int8(dataset_dir, model_dir, work_dir, tuple(made)),
+    }
+    for way, make in ways.items():
+        if settings.compression not in ("auto", way):
+            continue
         try:
-            with_fewer = list(
-                _with_fewer_layers(dataset_dir, model_dir, work_dir, settings, model_uri, split)
-            )
-            made += with_fewer
-            if not with_fewer:
-                tell("no candidate with fewer layers: the full model has one layer")
-        except UncuttableError as error:
-            if wanted == "layers":
+            found = list(make())
+        except (UncuttableError, UnquantizableError) as error:
+            if settings.compression == way:
                 raise
-            tell(f"no candidate with fewer layers: {error}")
-    if wanted in ("auto", "length"):
-        shorter = list(_with_shorter_length(dataset_dir, model_dir, work_dir, made))
-        made += shorter
-        if not shorter:
-            most = _max_length(model_dir)
-            tell(f"no candidate with a shorter length than {most} tokens: it would hardly save any")
-    if wanted in ("auto", "int8"):
-        try:
-            made += list(_in_int8(dataset_dir, model_dir, work_dir, made))
-        except UnquantizableError as error:
-            if wanted == "int8":
-                raise
-            tell(f"no candidate in int8: {error}")
+            tell(f"no candidate {IN_WORDS[way]}: {error}")
+        else:
+            made += found
+            if not found:
+                tell(f"no candidate {IN_WORDS[way]}: {WHY_NONE[way]}")
     return made
 
 

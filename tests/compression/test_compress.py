@@ -206,17 +206,22 @@ def test_a_report_that_could_not_be_written_is_told_before_any_work(
 
 
 def test_where_nothing_smaller_can_be_made_it_says_why_for_each_kind(
-    encoder: Path, dataset_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    encoder: Path,
+    dataset_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     config = AutoConfig.from_pretrained(encoder, num_hidden_layers=1)
     shallow = shutil.copytree(encoder, tmp_path / "encoder")
     BertModel(config).save_pretrained(shallow)
     fine_tune(dataset_dir, tmp_path / "model", TrainingSettings(model_id=str(shallow), iterations=1))
     settings, page = CompressionSettings(compression="auto"), tmp_path / "report.html"
     found = compress(dataset_dir, tmp_path / "model", tmp_path / "smaller", settings, page)
-    assert found.reason == (
+    assert found.reason.startswith(
         "no smaller model could be made of this one: no candidate with fewer layers: the full model has one layer; no "
-        "candidate with a shorter length than 64 tokens: it would hardly save any"
+        "candidate with a shorter length: it would hardly save any tokens; no candidate in int8: int8 needs a processor"
     )
     assert json.loads((tmp_path / "smaller" / manifest.NO_MODEL_NAME).read_text())["reason"] == found.reason
     assert "has one layer" in page.read_text()

@@ -51,7 +51,7 @@ def two_engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _build(kind: type[TorchEngine], name: str, served: ServedModel) -> TorchEngine:
-    return kind(name, served.reference.model)
+    return kind(name, served.model)
 
 
 @pytest.mark.usefixtures("two_engines")
