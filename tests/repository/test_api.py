@@ -54,7 +54,7 @@ def test_a_smaller_model_is_made_and_evaluated_beside_the_full_one(
     selection = miniml.compress(
         dataset_dir, model_dir, smaller, max_loss=0.9, distillation_epochs=1, report=page
     )
-    assert [each.layers for each in selection.candidates] == [1]
+    assert "layers-1" in [each.name for each in selection.candidates]
     assert "1 of 2 layers" in page.read_text()
     model = selection.smaller_model(smaller)
     result = miniml.evaluate(model_dir, dataset_dir, smaller=model, report=tmp_path / "report.html")
