@@ -183,8 +183,11 @@ def locked(folder: Path, max_wait: float | None = None) -> Iterator[None]:
     from filelock import FileLock  # Only here: submitting a run needs no lock, and no filelock.
 
     lock = folder.with_name(f"{folder.name}.lock")
+    # First, since FileLock takes some errors of the disk for the lock of another process.
+    folder.mkdir(parents=True, exist_ok=True)
     with FileLock(lock, timeout=-1 if max_wait is None else max_wait):
         try:
+            # The process that held the lock may have removed it.
             folder.mkdir(parents=True, exist_ok=True)
             yield
         finally:
@@ -209,8 +212,6 @@ def held_alone(folder: Path, output: str) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             with disk_errors_explained(folder):
-                # First, since a lock takes some errors of the disk for the lock of another process.
-                folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(folder, max_wait=0))
         except TimeoutError as error:
             raise InputError(
@@ -222,8 +223,6 @@ def held_alone(folder: Path, output: str) -> Iterator[None]:
 @contextmanager
 def _in_turn(partial: Path, folder: Path) -> Iterator[None]:
     """Locks the temporary folder of an output, and says so if it has to wait for another process."""
-    # First, since a lock takes some errors of the disk for the lock of another process.
-    partial.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(partial, max_wait=0))
