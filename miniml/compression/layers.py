@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,14 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from miniml.compression.derived_model import copy_model
 from miniml.errors import InputError
 from miniml.files.folders import written_whole
-from miniml.model import calibration, engines, manifest, probes, quick_start
+from miniml.model import engines, manifest
 from miniml.model.classifier import Classifier
 from miniml.model.engines import TorchEngine
 from miniml.model.history import HISTORY_NAME
 from miniml.model.model_files import in_a_line
-from miniml.training.card import CARD_NAME
 
 LAYERS = "num_hidden_layers"
 """The number of layers in transformers' configs, each of which maps it to a name of its own."""
@@ -29,18 +28,8 @@ BY_LAYER = ("layer", "attention_window")
 TRIED_LENGTHS = (5, 12)
 """The tokens of the texts on which a cut model is compared with the layers that it was made of."""
 NO_NUMBER = "its config has no number of layers"
-# What is the full model, or was measured on it.
-NOT_KEPT = (
-    "config.json",
-    "model*.safetensors*",
-    engines.EXPORTED.parts[0],
-    calibration.CALIBRATION_NAME,
-    probes.PROBES_NAME,
-    quick_start.QUICK_START_NAME,
-    HISTORY_NAME,
-    CARD_NAME,
-    manifest.MANIFEST_NAME,
-)
+# What is the full model, and how its training went.
+NOT_KEPT = ("config.json", "model*.safetensors*", engines.EXPORTED.parts[0], HISTORY_NAME)
 
 
 class UncuttableError(InputError):
@@ -104,7 +93,7 @@ def keep_layers(model_dir: Path, kept: Sequence[int], folder: Path) -> manifest.
     smaller = cut(full, kept)
     signed = full.manifest
     with written_whole(folder, manifest.OUTPUT_NAMES) as partial:
-        shutil.copytree(model_dir, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*NOT_KEPT))
+        copy_model(model_dir, partial, *NOT_KEPT)
         smaller.save_pretrained(partial)
         arguments = {**signed.arguments, "cut_from": {"digest": signed.digest, "layers": list(kept)}}
         return manifest.sign(

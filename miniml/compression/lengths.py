@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,19 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from transformers import AutoTokenizer
 
+from miniml.compression.derived_model import copy_model, describe_and_sign, measure_on_validation
 from miniml.data import prepared
 from miniml.files.folders import written_whole
-from miniml.model import calibration, manifest, probes, quick_start
+from miniml.model import manifest, quick_start
 from miniml.model.classifier import Classifier
-from miniml.model.learnt_texts import LearntTexts
 from miniml.model.manifest import Manifest
-from miniml.processor import threads_within_quota
 from miniml.progress import Progress
-from miniml.settings.arguments import settings_from
-from miniml.settings.training import TrainingSettings
-from miniml.training import card
-from miniml.training.card import CARD_NAME
-from miniml.training.targets import figures_on_validation, target_of
 
 Lengths = npt.NDArray[np.int64]
 
@@ -88,11 +81,7 @@ def shorten(dataset_dir: Path, model_dir: Path, max_length: int, lengths: Length
     """
     full = Classifier.load(model_dir)
     with written_whole(folder, manifest.OUTPUT_NAMES) as partial:
-        not_kept = shutil.ignore_patterns(
-            *(manifest.MANIFEST_NAME, CARD_NAME, calibration.CALIBRATION_NAME),
-            *(probes.PROBES_NAME, quick_start.QUICK_START_NAME),
-        )
-        shutil.copytree(model_dir, partial, dirs_exist_ok=True, ignore=not_kept)
+        copy_model(model_dir, partial)
         tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
         tokenizer.model_max_length = max_length
         shorter = Classifier(full.engine, tokenizer, full.head, full.manifest)
@@ -101,14 +90,7 @@ def shorten(dataset_dir: Path, model_dir: Path, max_length: int, lengths: Length
         quick_start.write(partial, shorter.engine, shorter.head)
         metrics["texts_cut"] = float((lengths >= max_length).mean())
         record = replace(full.manifest, arguments=_arguments(full, max_length), metrics=metrics)
-        card.write(partial, record)
-        return manifest.sign(
-            partial,
-            data=record.data,
-            arguments=record.arguments,
-            versions=record.versions,
-            metrics=record.metrics,
-        )
+        return describe_and_sign(partial, record)
 
 
 def _arguments(full: Classifier, max_length: int) -> dict[str, object]:
@@ -120,34 +102,3 @@ def _arguments(full: Classifier, max_length: int) -> dict[str, object]:
         "used": {**arguments.get("used", {}), "max_length": max_length},
         "shortened": {"digest": full.manifest.digest, "max_length": full.max_length},
     }
-
-
-def measure_on_validation(model: Classifier, dataset_dir: Path, folder: Path) -> dict[str, float]:
-    """Measures a model on the validation rows, and writes its temperature and its probes.
-
-    Args:
-        model: The model, with the manifest of the one that it was made of.
-        dataset_dir: The dataset that that one was trained on.
-        folder: The new model's folder, with the record of learnt texts in it.
-
-    Returns:
-        The metrics of the new model's manifest.
-    """
-    splits, summary = prepared.load(dataset_dir, ("train", "validation"))
-    settings = settings_from(TrainingSettings, model.manifest.arguments["training"])
-    target = target_of(summary, splits["train"]["label"][:], settings)
-    predecessors = LearntTexts.read(folder).of_predecessors()
-    validation = predecessors.unlearnt(splits["validation"], settings.model_id)
-    labels = target.encoded(validation["label"][:])
-    texts = model.encode(validation["text"][:])
-    with threads_within_quota():
-        logits = model.logits(texts)
-        probes.write(folder, model.engine, texts, target.head.margin)
-    figures = figures_on_validation(target, logits, labels)
-    metrics = model.manifest.metrics | {f"validation_{name}": value for name, value in figures.items()}
-    rows = calibration.CALIBRATION_ROWS
-    temperature = target.temperature(logits[:rows], labels[:rows])
-    if temperature is not None:
-        calibration.write(folder, temperature, len(labels[:rows]))
-        metrics["temperature"] = temperature
-    return metrics

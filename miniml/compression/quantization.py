@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
@@ -13,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from miniml.compression.derived_model import copy_model, describe_and_sign, measure_on_validation
 from miniml.compression.int8_support import why_no_int8
-from miniml.compression.lengths import measure_on_validation
 from miniml.data import prepared
 from miniml.errors import InputError
 from miniml.files.folders import written_whole
-from miniml.model import calibration, manifest, probes, quick_start
+from miniml.model import manifest, quick_start
 from miniml.model.classifier import Classifier
 from miniml.model.engines import (
     INT8,
@@ -35,8 +34,6 @@ from miniml.model.manifest import Manifest
 from miniml.model.model_files import in_a_line
 from miniml.processor import has_fast_bf16, threads_within_quota
 from miniml.sampling import evenly_spaced
-from miniml.training import card
-from miniml.training.card import CARD_NAME
 
 CALIBRATION_TEXTS = 300
 """The number of training texts whose activations set the ranges of the 8 bits."""
@@ -71,8 +68,8 @@ def quantize(dataset_dir: Path, model_dir: Path, folder: Path) -> Manifest:
     assert isinstance(full.engine, TorchEngine)
     texts = full.encode(_calibration_texts(dataset_dir))
     with written_whole(folder, manifest.OUTPUT_NAMES) as partial:
-        not_kept = shutil.ignore_patterns(*_of_the_float_model())
-        shutil.copytree(model_dir, partial, dirs_exist_ok=True, ignore=not_kept)
+        # Without the export in 32 bits.
+        copy_model(model_dir, partial, QUANTIZED.parent.name)
         with threads_within_quota():
             (partial / QUANTIZED).parent.mkdir()
             save_graph(_quantized(graph, texts), partial / QUANTIZED)
@@ -80,14 +77,7 @@ def quantize(dataset_dir: Path, model_dir: Path, folder: Path) -> Manifest:
             metrics = measure_on_validation(full.on(engine), dataset_dir, partial)
             quick_start.write(partial, engine, full.head)
         record = _bound(full.manifest, engine.name, len(texts), metrics)
-        card.write(partial, record)
-        return manifest.sign(
-            partial,
-            data=record.data,
-            arguments=record.arguments,
-            versions=record.versions,
-            metrics=record.metrics,
-        )
+        return describe_and_sign(partial, record)
 
 
 def _graph_of(model_dir: Path) -> Any:
@@ -109,18 +99,6 @@ def _calibration_texts(dataset_dir: Path) -> list[str]:
     train = prepared.load(dataset_dir, ("train",))[0]["train"]
     chosen: list[str] = train.select(evenly_spaced(len(train), CALIBRATION_TEXTS))["text"][:]
     return chosen
-
-
-def _of_the_float_model() -> tuple[str, ...]:
-    """Returns the names of what is written anew, and of the export in 32 bits."""
-    return (
-        manifest.MANIFEST_NAME,
-        CARD_NAME,
-        calibration.CALIBRATION_NAME,
-        probes.PROBES_NAME,
-        quick_start.QUICK_START_NAME,
-        QUANTIZED.parent.name,
-    )
 
 
 def _bound(full: Manifest, engine: str, texts: int, metrics: dict[str, float]) -> Manifest:

@@ -217,7 +217,7 @@ def test_an_engine_that_another_program_slowed_for_a_while_is_not_taken_for_a_sl
         choice = choose(classifier, tiny_model, engine_choice.AUTO, threads=1)
     finally:
         ENGINES.remove(DisturbedAtFirst.name)
-    milliseconds = {name: figures[: len(figures) - 1] for name, figures in measured(choice).items()}
+    milliseconds = {name: figures[:-1] for name, figures in measured(choice).items()}
     assert max(milliseconds[DisturbedAtFirst.name]) < min(milliseconds[Slow.name])
 
 
